@@ -1,0 +1,3 @@
+//! Bastide on the command line.
+
+fn main() {}

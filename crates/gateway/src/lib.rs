@@ -1,0 +1,1 @@
+//! North-south: everything that enters the town

@@ -1,0 +1,155 @@
+//! What the audit log holds: one event per request, with the names of OCSF 1.x HTTP
+//! Activity (class 4002) where OCSF has one and an `unmapped`-style `bastide` object
+//! where it has none.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::principal::{Credential, PrincipalKind};
+use crate::request_id::RequestId;
+
+/// The step of the request's way that answered. Declared in the order of the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The socket and TLS.
+    Accept,
+    /// Framing, path, headers.
+    Admit,
+    /// Which route.
+    Route,
+    /// Address lists and limits before anybody is known.
+    LimitAddress,
+    /// Who is it.
+    Authenticate,
+    /// May they.
+    Authorize,
+    /// Limits by principal.
+    LimitPrincipal,
+    /// Body limits and, with the firewall, its verdict.
+    Inspect,
+    /// The upstream.
+    Forward,
+    /// The audit log itself.
+    Audit,
+}
+
+impl Step {
+    /// All steps in order.
+    pub const ALL: [Self; 10] = [
+        Self::Accept,
+        Self::Admit,
+        Self::Route,
+        Self::LimitAddress,
+        Self::Authenticate,
+        Self::Authorize,
+        Self::LimitPrincipal,
+        Self::Inspect,
+        Self::Forward,
+        Self::Audit,
+    ];
+
+    /// The name in events, metrics and `explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Admit => "admit",
+            Self::Route => "route",
+            Self::LimitAddress => "limit_address",
+            Self::Authenticate => "authenticate",
+            Self::Authorize => "authorize",
+            Self::LimitPrincipal => "limit_principal",
+            Self::Inspect => "inspect",
+            Self::Forward => "forward",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// An upstream or a page of ours answered.
+    Allowed,
+    /// A step refused.
+    Denied,
+    /// It was allowed, and then something broke: an upstream, the client.
+    Failed,
+}
+
+/// What the decision read and which policies decided, so that it can be made again
+/// after a restart or reload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// The generation of the policies.
+    pub generation: u64,
+    /// SHA-256 of everything that the decision depends on besides the request, hex.
+    pub snapshot: String,
+    /// The policies that determined the decision, by id.
+    pub policies: Vec<String>,
+    /// The attributes that the slice's policies can read, with the values they had:
+    /// `context.hour`, `principal.roles`, `resource.params.owner` ….
+    pub read: BTreeMap<String, serde_json::Value>,
+}
+
+/// One request, as the audit log tells it. Borrowed while it is written, owned when
+/// it is read back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccessEvent<'a> {
+    /// The request's name.
+    pub id: RequestId,
+    /// When the head had arrived.
+    pub time: Timestamp,
+    /// Nanoseconds from then to the last byte of the answer.
+    pub duration_nanos: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The step that answered; [`Step::Forward`] when all allowed.
+    pub step: Step,
+    /// Why, in one line, for the operator; empty when allowed.
+    pub reason: Cow<'a, str>,
+    /// Status sent to the client; 0 when the connection ended before one was sent.
+    pub status: u16,
+    /// The client's address.
+    pub client_address: Cow<'a, str>,
+    /// The client's port.
+    pub client_port: u16,
+    /// `"1.2"`, `"1.3"`, or empty for cleartext.
+    pub tls: Cow<'a, str>,
+    /// Request method.
+    pub method: Cow<'a, str>,
+    /// Host that was asked for, lower case.
+    pub host: Cow<'a, str>,
+    /// The path as it was sent, without the query (a query can hold credentials).
+    pub path: Cow<'a, str>,
+    /// `"1.0"`, `"1.1"` or `"2"`.
+    pub version: Cow<'a, str>,
+    /// The `User-Agent`, cut at 256 bytes.
+    pub user_agent: Cow<'a, str>,
+    /// The route's name; empty when none matched.
+    pub route: Cow<'a, str>,
+    /// The upstream endpoint that answered; empty when none did.
+    pub upstream: Cow<'a, str>,
+    /// How many upstream attempts were made.
+    pub attempts: u32,
+    /// Bytes of body from the client.
+    pub bytes_in: u64,
+    /// Bytes of body to the client.
+    pub bytes_out: u64,
+    /// Kind of principal.
+    pub principal_kind: PrincipalKind,
+    /// The principal's id.
+    pub principal: Cow<'a, str>,
+    /// How it proved that.
+    pub credential: Credential,
+    /// The issuer of its token; empty without one.
+    pub issuer: Cow<'a, str>,
+    /// W3C trace id (hex), empty without one.
+    pub trace_id: Cow<'a, str>,
+    /// What policy said, when it was asked.
+    pub decision: Option<Cow<'a, DecisionRecord>>,
+}

@@ -1,0 +1,23 @@
+//! The nouns that every part of Bastide shares: who asks ([`Principal`]), what
+//! happened ([`event::AccessEvent`]), what must not leak ([`Secret`]) and what time
+//! it is ([`Timestamp`], [`Clock`]).
+//!
+//! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
+//! names, [`event`] for what the audit log holds, [`clock`] and [`secret`] for the
+//! two things that STYLE says are arguments and never globals.
+//!
+//! What it must never do: hold behaviour that belongs to one floor above, read the
+//! clock, open a file or a socket. It stays small.
+
+pub mod clock;
+pub mod event;
+pub mod principal;
+pub mod request_id;
+pub mod secret;
+pub mod spiffe_id;
+
+pub use clock::{Clock, Timestamp};
+pub use principal::{Credential, Principal, PrincipalKind};
+pub use request_id::RequestId;
+pub use secret::Secret;
+pub use spiffe_id::SpiffeId;

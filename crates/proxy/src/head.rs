@@ -1,0 +1,247 @@
+//! A message head as bytes and spans: one buffer, one list, no allocation per field.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+/// A range of a head's buffer, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub length: u32,
+}
+
+impl Span {
+    fn of(self, buffer: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        buffer.get(start..start + self.length as usize).unwrap_or_default()
+    }
+}
+
+/// One header field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name, lower case.
+    pub name: Span,
+    /// The value without surrounding white space.
+    pub value: Span,
+    /// Which name it is, when it is one that the hop itself reads.
+    pub known: Known,
+    /// Whether it goes on to the other side.
+    pub kept: bool,
+}
+
+/// Header fields in the order in which they came. Names are lower case.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Holds all names and values.
+    pub buffer: Bytes,
+    /// The fields.
+    pub list: Vec<Field>,
+}
+
+impl Fields {
+    /// All fields that are still kept: name, value.
+    pub fn kept(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().filter(|f| f.kept).map(|f| (f.name.of(&self.buffer), f.value.of(&self.buffer)))
+    }
+
+    /// All fields as they came, dropped ones included: name, value.
+    pub fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|f| (f.name.of(&self.buffer), f.value.of(&self.buffer)))
+    }
+
+    /// The first value of a known field, dropped ones included.
+    pub fn get(&self, known: Known) -> Option<&[u8]> {
+        self.values(known).next()
+    }
+
+    /// All values of a known field, dropped ones included.
+    pub fn values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.list.iter().filter(move |f| f.known == known).map(|f| f.value.of(&self.buffer))
+    }
+
+    /// All values of the field with this lower-case name, dropped ones included.
+    pub fn named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.all().filter(move |(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Drops every field for which `doomed` holds: it will not be sent on.
+    pub fn drop_where(&mut self, mut doomed: impl FnMut(Known, &[u8]) -> bool) {
+        for field in &mut self.list {
+            if doomed(field.known, field.name.of(&self.buffer)) {
+                field.kept = false;
+            }
+        }
+    }
+}
+
+/// Field names that the hop reads. Everything else is [`Known::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant is the header of that name")]
+pub enum Known {
+    Other,
+    Accept,
+    AcceptEncoding,
+    AccessControlRequestHeaders,
+    AccessControlRequestMethod,
+    Authorization,
+    Connection,
+    ContentLength,
+    ContentType,
+    Cookie,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    Origin,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Server,
+    Te,
+    Traceparent,
+    Tracestate,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    UserAgent,
+    Via,
+    /// Every `x-forwarded-…`, and `x-real-ip`.
+    XForwarded,
+    XForwardedFor,
+}
+
+/// Protocol version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Version {
+    /// `"1.0"`, `"1.1"` or `"2"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+/// How a message's body is delimited, after the strict framing check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body.
+    None,
+    /// Exactly so many bytes.
+    Length(u64),
+    /// Chunked (RFC 9112 §7.1).
+    Chunked,
+    /// Until the connection closes: responses only (RFC 9112 §6.3).
+    Close,
+    /// A protocol with its own framing (HTTP/2), length unknown.
+    Stream,
+}
+
+/// A request head after admission. Only [`crate::admit`] makes one that leads on.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The target exactly as it was sent: firewall and signatures need it.
+    pub raw_target: Bytes,
+    /// The path after normalisation: starts with `/`, no dot segments, no duplicate
+    /// slashes; percent-encoding of unreserved characters undone. This is what is
+    /// routed, judged and sent upstream.
+    pub path: Bytes,
+    /// The query without `?`, as it was sent.
+    pub query: Option<Bytes>,
+    /// Host without port, lower case, no trailing dot.
+    pub host: Bytes,
+    /// Port of the authority, when one was written.
+    pub port: Option<u16>,
+    /// Version.
+    pub version: Version,
+    /// Header fields; framing and hop-by-hop fields are already dropped.
+    pub fields: Fields,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// The one protocol asked for by `Upgrade`, lower case (RFC 9110 §7.8).
+    pub upgrade: Option<Bytes>,
+    /// Whether the client wants the connection kept (HTTP/1 only).
+    pub keep_alive: bool,
+}
+
+/// A response head: an upstream's after its framing check, or one of ours.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// Header fields; framing and hop-by-hop fields are already dropped.
+    pub fields: Fields,
+    /// How the body is delimited.
+    pub framing: Framing,
+}
+
+/// Fields that we add to a message, in one buffer. Cleared and used again.
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    buffer: Vec<u8>,
+    list: Vec<(Span, Span)>,
+}
+
+impl Additions {
+    /// Adds one field. `name` is lower case. A value that holds a byte which a field
+    /// value cannot hold (RFC 9110 §5.5) is refused: nothing that came from a client
+    /// can split a head.
+    ///
+    /// # Errors
+    /// The value holds CR, LF, NUL or another control character.
+    pub fn push(&mut self, name: &str, value: &[u8]) -> Result<(), UnfitValue> {
+        if value.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+            return Err(UnfitValue);
+        }
+        let name = self.append(name.as_bytes());
+        let value = self.append(value);
+        self.list.push((name, value));
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
+        self.buffer.extend_from_slice(bytes);
+        Span { start, length: u32::try_from(bytes.len()).unwrap_or(u32::MAX) }
+    }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|(name, value)| (name.of(&self.buffer), value.of(&self.buffer)))
+    }
+
+    /// Whether a field of this lower-case name is among them.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.iter().any(|(n, _)| n == name)
+    }
+
+    /// Forgets all, keeps the memory.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.list.clear();
+    }
+}
+
+/// A field value held a control character.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a header value cannot hold control characters")]
+pub struct UnfitValue;

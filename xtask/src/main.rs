@@ -1,0 +1,3 @@
+//! Checks, benchmarks against peers, generated documents.
+
+fn main() {}
