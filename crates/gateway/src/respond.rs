@@ -1,0 +1,96 @@
+//! The answers that are ours: the one place where a reason becomes a status, and where
+//! what the client is told parts from what the log is told.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::StatusCode;
+use model::RequestId;
+use model::event::Step;
+use proxy::Additions;
+
+/// Why a request ends here, for both readers: the client gets status and fields, the
+/// operator gets step, class and reason.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The step that refused.
+    pub step: Step,
+    /// A short stable name for metrics, from a closed set: `no_token`, `default_deny`….
+    pub class: &'static str,
+    /// What the client is told.
+    pub status: StatusCode,
+    /// Why, in one line, for the log. Never sent to the client.
+    pub reason: Cow<'static, str>,
+    /// Fields of the answer: `www-authenticate`, `retry-after`, `allow`….
+    pub fields: Vec<(&'static str, String)>,
+    /// Whether the connection ends after the answer.
+    pub close: bool,
+}
+
+impl Refusal {
+    /// A refusal without fields.
+    pub fn new(step: Step, class: &'static str, status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { step, class, status, reason: reason.into(), fields: Vec::new(), close: false }
+    }
+
+    /// With one more field in the answer.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+/// How a step ends the way early.
+#[derive(Debug)]
+pub enum Stop {
+    /// It refuses.
+    Refuse(Box<Refusal>),
+    /// It answers for the upstream: a CORS preflight, a page of ours.
+    Answer(Box<Answer>),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(Box::new(refusal))
+    }
+}
+
+/// An answer of ours that is no refusal.
+#[derive(Debug)]
+pub struct Answer {
+    /// The step that answered.
+    pub step: Step,
+    /// Status.
+    pub status: StatusCode,
+    /// Fields.
+    pub fields: Additions,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// The RFC 9457 problem document: type, title, status and the request's id, nothing
+/// that tells an attacker how near they came.
+pub fn problem(status: StatusCode, id: RequestId) -> Bytes {
+    let title = status.canonical_reason().unwrap_or("Error");
+    Bytes::from(format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"id\":\"{id}\"}}\n",
+        status.as_u16()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_document_has_an_id_and_no_reason() {
+        let id = RequestId::new(1, 2);
+        let text = problem(StatusCode::FORBIDDEN, id);
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let object = value.as_object().unwrap();
+        assert_eq!(object.keys().collect::<Vec<_>>(), ["id", "status", "title", "type"]);
+        assert_eq!(object["status"], 403);
+        assert_eq!(object["id"], id.to_string());
+    }
+}

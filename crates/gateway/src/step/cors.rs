@@ -1,0 +1,82 @@
+//! Cross-origin resource sharing (the Fetch standard, §3.3): preflights are answered
+//! here and never reach an upstream.
+
+use http::StatusCode;
+use model::event::Step;
+use proxy::{Additions, Known, RequestHead};
+
+use crate::respond::{Answer, Refusal, Stop};
+
+/// A route's rules for other origins.
+#[derive(Clone, Debug, Default)]
+pub struct Cors {
+    /// Origins that may call, exactly as browsers write them: `https://app.example`.
+    pub origins: Vec<String>,
+    /// Methods, comma-separated, as the preflight answer carries them.
+    pub methods: String,
+    /// Request header names, comma-separated, lower case.
+    pub headers: String,
+    /// Whether cookies and authorization may come along.
+    pub credentials: bool,
+    /// How long a browser may remember the preflight, seconds.
+    pub max_age_seconds: u64,
+}
+
+/// Whether a head is a preflight: `OPTIONS` with `Origin` and
+/// `Access-Control-Request-Method`. Gives the method that it asks for.
+pub fn preflight(head: &RequestHead) -> Option<&[u8]> {
+    if head.method != http::Method::OPTIONS || head.fields.get(Known::Origin).is_none() {
+        return None;
+    }
+    head.fields.get(Known::AccessControlRequestMethod)
+}
+
+impl Cors {
+    fn allows(&self, origin: &[u8]) -> bool {
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin)
+    }
+
+    /// Answers a preflight.
+    ///
+    /// # Errors
+    /// The origin may not call this route: a refusal without any `Access-Control-…`.
+    pub fn answer_preflight(&self, head: &RequestHead) -> Result<Answer, Stop> {
+        let origin = head.fields.get(Known::Origin).unwrap_or_default();
+        if !self.allows(origin) {
+            return Err(Refusal::new(
+                Step::Route,
+                "cors_origin",
+                StatusCode::FORBIDDEN,
+                format!("origin {:?} is not among the route's cors.origins", String::from_utf8_lossy(origin)),
+            )
+            .into());
+        }
+        let mut fields = Additions::default();
+        let mut push = |name: &str, value: &[u8]| fields.push(name, value).is_ok();
+        push("access-control-allow-origin", origin);
+        push("access-control-allow-methods", self.methods.as_bytes());
+        if !self.headers.is_empty() {
+            push("access-control-allow-headers", self.headers.as_bytes());
+        }
+        if self.credentials {
+            push("access-control-allow-credentials", b"true");
+        }
+        let mut seconds = itoa::Buffer::new();
+        push("access-control-max-age", seconds.format(self.max_age_seconds).as_bytes());
+        push("vary", b"origin, access-control-request-method, access-control-request-headers");
+        Ok(Answer { step: Step::Route, status: StatusCode::NO_CONTENT, fields, body: bytes::Bytes::new() })
+    }
+
+    /// Adds what a browser needs to see in the answer of an actual request.
+    pub fn mark(&self, head: &RequestHead, response: &mut Additions) {
+        let mut push = |name: &str, value: &[u8]| response.push(name, value).is_ok();
+        push("vary", b"origin");
+        let Some(origin) = head.fields.get(Known::Origin) else { return };
+        if self.allows(origin) {
+            push("access-control-allow-origin", origin);
+            if self.credentials {
+                push("access-control-allow-credentials", b"true");
+            }
+        }
+    }
+}
