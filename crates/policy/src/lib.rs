@@ -2,13 +2,25 @@
 //! configuration, checked whole at load, sliced by route and method, and asked once
 //! per request.
 //!
-//! The way through it: `schema` turns the configured names into a Cedar schema, `load`
-//! checks every policy and literal against it and slices, [`decide`] answers a request
-//! with a [`Permit`] or a denial, `explain` says why.
+//! The way through it: [`vocabulary`] holds the configured names, `schema` turns them
+//! into a Cedar schema, [`load()`] checks every policy and literal against it and slices,
+//! [`decide()`] answers a request with a [`Permit`] or a [`Denied`], `explain` says why.
 //!
 //! What it must never do: read the clock, a file or a socket; permit when a policy
-//! erred; clone the entity store for a request; make a [`Permit`] anywhere but here.
+//! erred; clone the entity store for a request; make a [`Permit`] anywhere but in
+//! [`decide()`].
 
+#![allow(dead_code, reason = "the loader arrives with the next change")]
+
+pub mod decide;
+pub mod fault;
+pub mod load;
 pub mod permit;
+mod record;
+pub mod vocabulary;
 
-pub use permit::{Permit, Subject};
+pub use decide::{Certificate, Circumstances, decide};
+pub use fault::{Fault, Severity};
+pub use load::{Policies, load};
+pub use permit::{Denied, Permit, Reason, Subject};
+pub use vocabulary::{Access, ClaimType, Member, Role, Route, Source, Vocabulary};

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
+use model::event::DecisionRecord;
 use model::{Principal, Timestamp};
+use smallvec::SmallVec;
+
+use crate::decide::Circumstances;
+use crate::load::Policies;
 
 /// What a decision is about, as the decider reads it: the routed request. The decider
 /// takes it by value and hands it back inside the [`Permit`], so that what was judged
@@ -22,12 +27,43 @@ pub trait Subject {
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
 }
 
-/// The proof that policy permitted `S`. Made by `decide` and, for routes that the
-/// configuration declares public, by `decide_public`; nowhere else.
+/// Numbers of the policies that decided; few, so kept inline.
+pub(crate) type Determining = SmallVec<[u32; 4]>;
+
+/// The proof that policy permitted `S`. Made by [`crate::decide()`]; nowhere else.
 ///
-/// ```compile_fail
-/// // There is no way to make one by hand.
-/// let permit: policy::Permit<()> = policy::Permit { subject: () };
+/// There is no way to make one by hand:
+/// ```compile_fail,E0451
+/// fn forge(real: policy::Permit<()>) -> policy::Permit<()> {
+///     policy::Permit { subject: (), ..real }
+/// }
+/// ```
+/// nor to use one twice:
+/// ```compile_fail,E0382
+/// fn spend(_: policy::Permit<()>) {}
+/// fn twice(permit: policy::Permit<()>) {
+///     spend(permit);
+///     spend(permit);
+/// }
+/// ```
+/// nor to clone one:
+/// ```compile_fail,E0277
+/// fn needs_clone<T: Clone>() {}
+/// needs_clone::<policy::Permit<()>>();
+/// ```
+/// nor to take the subject out of one and put another in:
+/// ```compile_fail,E0616
+/// fn swap(mut permit: policy::Permit<u8>) {
+///     permit.subject = 2;
+/// }
+/// ```
+/// To read one and to give one up is fine:
+/// ```
+/// fn spend(permit: policy::Permit<u8>) -> u8 {
+///     let _who = permit.principal();
+///     let _until = permit.expires();
+///     permit.into_subject()
+/// }
 /// ```
 #[derive(Debug)]
 pub struct Permit<S> {
@@ -35,6 +71,8 @@ pub struct Permit<S> {
     pub(crate) principal: Arc<Principal>,
     pub(crate) generation: u64,
     pub(crate) expires: Option<Timestamp>,
+    pub(crate) circumstances: Circumstances,
+    pub(crate) determining: Determining,
 }
 
 impl<S> Permit<S> {
@@ -62,5 +100,115 @@ impl<S> Permit<S> {
     /// When it ends: the end of the credential.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
+    }
+}
+
+impl<S: Subject> Permit<S> {
+    /// What the audit log keeps of the decision. `policies` are those that made it;
+    /// with another generation the record holds only the numbers.
+    pub fn record(&self, policies: &Policies) -> DecisionRecord {
+        crate::record::record(
+            policies,
+            self.generation,
+            &self.principal,
+            &self.circumstances,
+            &self.subject,
+            &self.determining,
+        )
+    }
+}
+
+/// A request that policy did not permit, handed back with the reason.
+#[derive(Debug)]
+pub struct Denied<S> {
+    pub(crate) subject: S,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) generation: u64,
+    pub(crate) circumstances: Circumstances,
+    pub(crate) determining: Determining,
+    pub(crate) reason: Reason,
+}
+
+/// Why a request was not permitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing permitted it.
+    Default,
+    /// A `forbid` applied: the policy's id.
+    Forbidden(String),
+    /// A policy could not be evaluated: its id and what happened.
+    Error {
+        /// The policy's id; empty when the request itself could not be read.
+        policy: String,
+        /// What happened.
+        message: String,
+    },
+    /// The route asks for somebody who proved who they are.
+    Unauthenticated,
+    /// The credential ended before the decision.
+    Expired,
+    /// The route's number is not in this generation: the caller mixed snapshots.
+    UnknownRoute,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("no policy permits it"),
+            Self::Forbidden(policy) => write!(f, "forbidden by {policy}"),
+            Self::Error { policy, message } if policy.is_empty() => write!(f, "not decidable: {message}"),
+            Self::Error { policy, message } => write!(f, "policy {policy} failed: {message}"),
+            Self::Unauthenticated => f.write_str("the route asks for a proven identity"),
+            Self::Expired => f.write_str("the credential has expired"),
+            Self::UnknownRoute => f.write_str("the route is not in this generation of policies"),
+        }
+    }
+}
+
+impl<S> Denied<S> {
+    /// Why, for operator and audit; never for the client.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// Whether a credential could change the answer: 401 rather than 403
+    /// (RFC 9110 §15.5.2).
+    pub fn asks_for_credentials(&self) -> bool {
+        self.principal.kind == model::PrincipalKind::Anonymous || self.reason == Reason::Expired
+    }
+
+    /// What was refused.
+    pub fn subject(&self) -> &S {
+        &self.subject
+    }
+
+    /// Gives the subject back.
+    pub fn into_subject(self) -> S {
+        self.subject
+    }
+
+    /// To whom.
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
+    /// By which generation of policies.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+impl<S: Subject> Denied<S> {
+    /// What the audit log keeps of the decision. `policies` are those that made it;
+    /// with another generation the record holds only the numbers.
+    pub fn record(&self, policies: &Policies) -> DecisionRecord {
+        crate::record::record(
+            policies,
+            self.generation,
+            &self.principal,
+            &self.circumstances,
+            &self.subject,
+            &self.determining,
+        )
     }
 }
