@@ -1,3 +1,85 @@
-//! Checks, benchmarks against peers, generated documents.
+//! What the repository does to itself: checks, benchmarks against peers, generated
+//! documents. `cargo xtask --help` lists them, [`test`] is the whole list of checks.
+//!
+//! The way through it: [`test`] runs named steps, most of them programs, some of them
+//! checks of ours ([`deps`], [`floors`], [`house`]); [`bench`] measures the product
+//! beside nginx; [`fuzz`] and [`docs`] drive the fuzzers and the generated pages.
+//!
+//! What it must never do: pass because something was missing. What cannot run is said
+//! to be skipped, by name and with the reason.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks on its terminal")]
+
+mod clock;
+mod command;
+mod deps;
+mod docs;
+mod floors;
+mod fuzz;
+mod house;
+mod metadata;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask test                       every check, as .ci/run does
+  cargo xtask test --only clippy         one step (repeat --only for more)
+  cargo xtask test --list                the steps and what each holds
+  cargo xtask deps --online              dependency check against today's advisories
+  cargo xtask floors                     direction of imports between crates
+  cargo xtask fuzz http1_head --seconds 60";
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Checks, benchmarks and generated documents of Bastide", after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every check: format, clippy, tests, dependencies, floors, fuzz smoke, whole system
+    Test(test::Options),
+    /// Check dependencies: advisories, licences, bans, sources
+    Deps(deps::Options),
+    /// Check the direction of imports between the workspace's crates
+    Floors,
+    /// Check the house rules: file length, paths of one machine, links in documents
+    House,
+    /// Run a fuzzer of `fuzz/` with the nightly toolchain
+    Fuzz(fuzz::Options),
+    /// Regenerate the generated documents, or check that they are current
+    Docs(docs::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.task {
+        Task::Test(options) => test::run(&options),
+        Task::Deps(options) => deps::run(&options),
+        Task::Floors => floors::run(),
+        Task::House => house::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Docs(options) => docs::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,57 @@
+//! Documents that the code generates, so that they cannot say something else than it does.
+
+use crate::{command, workspace};
+use anyhow::{Context, Result, bail};
+use std::process::Command;
+
+/// Whether to write or to compare.
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// Change nothing; exit 1 when a document is not what the code generates
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// A generated document: where it lies and the example program that prints it.
+struct Document {
+    path: &'static str,
+    package: &'static str,
+    example: &'static str,
+}
+
+/// Each is printed by an example of the crate that knows.
+const DOCUMENTS: &[Document] = &[
+    Document { path: "docs/configuration.md", package: "bastide", example: "configuration_reference" },
+    Document { path: "docs/bastide.schema.json", package: "bastide", example: "configuration_schema" },
+    Document { path: "docs/admission.md", package: "proxy", example: "admission_reference" },
+];
+
+/// Writes or compares every document whose example exists.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let root = workspace::root()?;
+    let exists = |document: &&Document| {
+        root.join(format!("crates/{}/examples/{}.rs", document.package, document.example)).is_file()
+    };
+    let documents: Vec<_> = DOCUMENTS.iter().filter(exists).collect();
+    // The whole workspace at once: the features then are those that the tests were built with.
+    command::run(command::cargo(&root).args(["build", "--quiet", "--locked", "--workspace", "--examples"]))?;
+    let mut stale = Vec::new();
+    for document in documents {
+        let program = workspace::target()?.join("debug/examples").join(document.example);
+        let generated = command::read(Command::new(program).current_dir(&root))?;
+        let path = root.join(document.path);
+        let present = std::fs::read_to_string(&path).unwrap_or_default();
+        if present == generated {
+            println!("{}: current", document.path);
+        } else if options.check {
+            stale.push(document.path);
+        } else {
+            std::fs::write(&path, generated).with_context(|| format!("writing {}", path.display()))?;
+            println!("{}: written", document.path);
+        }
+    }
+    if !stale.is_empty() {
+        bail!("{} not what the code generates: run `cargo xtask docs` and commit", stale.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What each step runs. Everything that compiles uses the same profile and the same set
+//! of packages (`--workspace`), so that nothing is compiled twice.
+
+use super::{Context, Tally, tools};
+use crate::{command, deps, docs, floors, house, workspace};
+use anyhow::{Result, bail};
+use std::process::Command;
+
+/// The crate whose integration tests boot the whole system.
+const WHOLE_SYSTEM: &str = "bastide";
+/// The feature of [`WHOLE_SYSTEM`] with which single steps can be switched off.
+const SWITCH_OFF: &str = "switch-off";
+
+pub(super) fn tools(_: &Context) -> Result<Tally> {
+    // A test that needs one that is missing says so itself; what does not need it runs.
+    Ok(tools::ensure(tools::FOR_TESTS)
+        .map_or_else(|error| Tally::skipped(error.to_string()), |()| Tally::passed()))
+}
+
+pub(super) fn format(context: &Context) -> Result<Tally> {
+    command::run(command::cargo(&context.root).args(["fmt", "--all", "--check"]))?;
+    Ok(Tally::passed())
+}
+
+pub(super) fn floors(_: &Context) -> Result<Tally> {
+    floors::run()?;
+    Ok(Tally::passed())
+}
+
+pub(super) fn house(_: &Context) -> Result<Tally> {
+    house::run()?;
+    Ok(Tally::passed())
+}
+
+pub(super) fn dependencies(context: &Context) -> Result<Tally> {
+    Ok(match deps::check(&context.dependencies)? {
+        deps::Outcome::Complete => Tally::passed(),
+        deps::Outcome::Partial(reason) => Tally { skipped: Some(reason), ..Tally::passed() },
+    })
+}
+
+pub(super) fn clippy(context: &Context) -> Result<Tally> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
+    command::run(command::cargo(&context.root).args(arguments))?;
+    Ok(Tally::passed())
+}
+
+pub(super) fn tests(context: &Context) -> Result<Tally> {
+    // The whole-system tests and the fuzz smoke have steps of their own.
+    let elsewhere = integration_tests(context, |package| package == WHOLE_SYSTEM);
+    let mut arguments = vec!["--lib".to_owned(), "--bins".to_owned(), "--examples".to_owned()];
+    for name in integration_tests(context, |package| package != WHOLE_SYSTEM) {
+        if !elsewhere.contains(&name) {
+            arguments.extend(["--test".to_owned(), name]);
+        }
+    }
+    arguments.extend(["--".to_owned(), "--skip".to_owned(), "fuzz_smoke".to_owned()]);
+    cargo_test(context, &arguments)
+}
+
+pub(super) fn doctests(context: &Context) -> Result<Tally> {
+    cargo_test(context, &["--doc".to_owned()])
+}
+
+pub(super) fn fuzz(context: &Context) -> Result<Tally> {
+    let tally = cargo_test(context, &["--lib", "--tests", "--", "fuzz_smoke"].map(str::to_owned))?;
+    if tally.passed + tally.failed == 0 {
+        bail!("no test is named fuzz_smoke…: expected one for each parser of what comes from outside");
+    }
+    Ok(tally)
+}
+
+pub(super) fn system(context: &Context) -> Result<Tally> {
+    let names = integration_tests(context, |package| package == WHOLE_SYSTEM);
+    if names.is_empty() {
+        bail!("no whole-system test: expected files in crates/{WHOLE_SYSTEM}/tests");
+    }
+    cargo_test(context, &arguments_for(&names))
+}
+
+pub(super) fn switch_off(context: &Context) -> Result<Tally> {
+    let package = context.metadata.package(WHOLE_SYSTEM);
+    let names: Vec<_> = package
+        .into_iter()
+        .flat_map(|package| &package.targets)
+        .filter(|target| target.required_features.iter().any(|feature| feature == SWITCH_OFF))
+        .map(|target| target.name.clone())
+        .collect();
+    if names.is_empty() {
+        bail!(
+            "no test of crates/{WHOLE_SYSTEM} requires the feature `{SWITCH_OFF}` (required-features in its Cargo.toml)"
+        );
+    }
+    let mut arguments = vec![format!("--features={WHOLE_SYSTEM}/{SWITCH_OFF}")];
+    arguments.extend(arguments_for(&names));
+    cargo_test(context, &arguments)
+}
+
+pub(super) fn demo(context: &Context) -> Result<Tally> {
+    // Built before by the tests, with the same features; cargo only looks.
+    command::run(command::cargo(&context.root).args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--quiet",
+        "--no-run",
+        "--bins",
+    ]))?;
+    command::run(command::cargo(&context.root).args([
+        "build",
+        "--workspace",
+        "--locked",
+        "--quiet",
+        "--bins",
+    ]))?;
+    let binary = workspace::target()?.join("debug").join(WHOLE_SYSTEM);
+    command::run(Command::new(binary).current_dir(&context.root).args(["demo", "--tour"]))?;
+    Ok(Tally::passed())
+}
+
+pub(super) fn docs(_: &Context) -> Result<Tally> {
+    docs::run(&docs::Options { check: true })?;
+    Ok(Tally::passed())
+}
+
+/// Integration tests (files of `tests/`) of the packages that `chosen` picks, without
+/// those that need a feature.
+fn integration_tests(context: &Context, chosen: impl Fn(&str) -> bool) -> Vec<String> {
+    let packages = context.metadata.packages.iter().filter(|package| chosen(&package.name));
+    let targets = packages.flat_map(|package| &package.targets);
+    let tests = targets.filter(|target| {
+        target.kind.iter().any(|kind| kind == "test") && target.required_features.is_empty()
+    });
+    let mut names: Vec<_> = tests.map(|target| target.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn arguments_for(names: &[String]) -> Vec<String> {
+    names.iter().flat_map(|name| ["--test".to_owned(), name.clone()]).collect()
+}
+
+/// Runs `cargo test` over the workspace and counts what its harnesses report.
+fn cargo_test(context: &Context, arguments: &[String]) -> Result<Tally> {
+    let mut tally = Tally { passed: 0, failed: 0, skipped: None };
+    let mut command = command::cargo(&context.root);
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(arguments);
+    let well = command::run_seeing(&mut command, |line| {
+        if let Some((passed, failed)) = test_result(line) {
+            tally.passed += passed;
+            tally.failed += failed;
+        }
+    })?;
+    // Did not compile, or a harness died before it could report.
+    if !well && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; …`.
+fn test_result(line: &str) -> Option<(usize, usize)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let count = |word: &str| {
+        let words: Vec<_> = rest.split([' ', ';']).filter(|text| !text.is_empty()).collect();
+        let at = words.iter().position(|text| *text == word)?;
+        words.get(at.checked_sub(1)?)?.parse().ok()
+    };
+    Some((count("passed")?, count("failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_result;
+
+    #[test]
+    fn results_of_the_harness_are_counted() {
+        for (line, counts) in [
+            (
+                "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s",
+                Some((12, 0)),
+            ),
+            ("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out", Some((3, 2))),
+            ("test a::b ... ok", None),
+            ("test result: gone", None),
+        ] {
+            assert_eq!(test_result(line), counts, "{line}");
+        }
+    }
+}

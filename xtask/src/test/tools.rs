@@ -1,0 +1,61 @@
+//! Programs of others that tests and benchmarks talk to: found, or installed by name.
+
+use crate::command;
+use anyhow::{Result, bail};
+use std::process::Command;
+
+/// A program and the Debian package that brings it.
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// What the tests talk to.
+pub(crate) const FOR_TESTS: &[Tool] = &[
+    Tool { program: "curl", package: "curl" },
+    Tool { program: "openssl", package: "openssl" },
+    Tool { program: "nginx", package: "nginx-light" },
+    Tool { program: "nghttp", package: "nghttp2-client" },
+];
+
+/// Installs what is missing, as root on Debian; else an error that names it all.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    let root = command::read(Command::new("id").arg("-u")).is_ok_and(|user| user.trim() == "0");
+    if root && command::find("apt-get").is_some() {
+        println!("installing {}", packages.join(" "));
+        // RUNLEVEL=1: the packages' servers are not started.
+        let apt = |arguments: &[&str]| {
+            command::run(
+                Command::new("apt-get")
+                    .env("DEBIAN_FRONTEND", "noninteractive")
+                    .env("RUNLEVEL", "1")
+                    .args(arguments),
+            )
+        };
+        // Old package lists may name files that are gone; new ones may be out of reach.
+        if let Err(error) = apt(&["update", "-qq"]) {
+            println!("package lists stay as they are: {error:#}");
+        }
+        let install = ["install", "-y", "-qq", "--no-install-recommends"];
+        if let Err(error) = apt(&[&install[..], &packages[..]].concat()) {
+            println!("{error:#}");
+        }
+    }
+    let still: Vec<_> = self::missing(tools)
+        .iter()
+        .map(|tool| format!("{} (package {})", tool.program, tool.package))
+        .collect();
+    if !still.is_empty() {
+        bail!("missing: {}; install with `apt-get install {}`", still.join(", "), packages.join(" "));
+    }
+    Ok(())
+}
+
+fn missing(tools: &[Tool]) -> Vec<&Tool> {
+    tools.iter().filter(|tool| command::find(tool.program).is_none()).collect()
+}
