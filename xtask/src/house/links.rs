@@ -1,7 +1,7 @@
 //! Links in Markdown: those to files of the repository must lead somewhere, with their
 //! anchors. Addresses on the web are not asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The links of `text` that lead nowhere. `file` is relative to `root`.
 pub(super) fn broken(root: &Path, file: &Path, text: &str) -> Vec<String> {
@@ -30,6 +30,16 @@ pub(super) fn broken(root: &Path, file: &Path, text: &str) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Pages of `folder` that its `README.md` does not link to.
+pub(super) fn unlisted(root: &Path, files: &[PathBuf], folder: &Path) -> Vec<String> {
+    let index = std::fs::read_to_string(root.join(folder).join("README.md")).unwrap_or_default();
+    let listed: Vec<_> = links(&index).into_iter().map(|(_, target)| target).collect();
+    let pages = files.iter().filter(|file| file.parent() == Some(folder));
+    let names = pages.filter_map(|page| page.file_name()?.to_str()).filter(|name| *name != "README.md");
+    let missing = names.filter(|name| !listed.contains(name));
+    missing.map(|name| format!("{}/README.md: no link to `{name}`", folder.display())).collect()
 }
 
 /// Lines outside fenced code, numbered from 1.
@@ -75,6 +85,14 @@ fn anchors(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_index_names_every_page() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("README.md"), "[one](0001-one.md)").unwrap();
+        let files: Vec<_> = ["README.md", "0001-one.md", "0002-two.md"].map(PathBuf::from).into();
+        assert_eq!(unlisted(root.path(), &files, Path::new("")), ["/README.md: no link to `0002-two.md`"]);
+    }
 
     #[test]
     fn links_lead_somewhere() {

@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
             faults.extend(sources(file, &text));
         }
     }
+    faults.extend(links::unlisted(&root, &files, Path::new("docs/decisions")));
     for fault in &faults {
         println!("house: {fault}");
     }
