@@ -1,1 +1,74 @@
-//! Everything that signs or verifies
+//! Everything that signs or verifies: tokens, API keys, client certificates, and the
+//! local certificate authority.
+//!
+//! The way of a credential through it:
+//!
+//! ```text
+//! Bearer token ─ CoreVerifier::verify ─ cache ─ jws::Unverified ─ KeySet ─ Verified ─ jwt::judge ─┐
+//! API key ────── ApiKeys::verify ─────────────────────────────────────────────────────────────────┼─ Principal
+//! certificate ── certificate::identify ───────────────────────────────────────────────────────────┘    or Refusal
+//! ```
+//!
+//! Each core owns a [`CoreVerifier`]; all share one [`Issuers`], whose keys one task on
+//! the control plane keeps fresh ([`Issuers::keep`]) through a [`Fetch`] that the binary
+//! supplies. Going out: a [`Signer`] makes the short-lived token that tells an upstream
+//! who asks ([`sign_identity`]).
+//!
+//! What it must never do:
+//! - let a token choose how it is verified: each [`VerifyingKey`] has one algorithm, and
+//!   neither `none` nor HMAC exists as an [`Algorithm`];
+//! - read a claim of the wrong type as anything but a refusal;
+//! - answer from the cache for another configuration, other keys, or past an end;
+//! - keep a secret where `Debug`, an error or a log line shows it;
+//! - read the clock: time is an argument.
+
+mod algorithm;
+pub mod api_key;
+mod api_key_file;
+pub mod ca;
+pub mod certificate;
+mod encoding;
+mod error;
+mod fetch;
+mod file;
+mod issuer;
+mod jwk;
+mod jwks;
+pub mod jws;
+pub mod jwt;
+mod refusal;
+mod roca;
+mod signer;
+mod verifier;
+
+pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use api_key::{
+    ApiKeyRecord, ApiKeyStore, ApiKeys, NewApiKey, create_api_key, list_api_keys, revoke_api_key,
+};
+pub use api_key_file::ApiKeyFile;
+pub use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+pub use ca::{ClientName, Leaf, LocalCa};
+pub use certificate::{CertificateIdentity, CertificateRules, identify};
+pub use error::Error;
+pub use fetch::{Fetch, FetchFailure, FetchFuture, FetchRequest, Fetched};
+pub use issuer::{
+    ClaimType, ClientRule, IssuerSettings, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, KeySource, LEEWAY_DEFAULT,
+    LEEWAY_MAX, check_issuers,
+};
+pub use jwk::{
+    JWKS_BYTES_MAX, JWKS_KEYS_MAX, KEY_ID_BYTES_MAX, KEYS_TRIED_MAX, KeySet, RSA_BITS_MAX, RSA_BITS_MIN,
+    VerifyingKey,
+};
+pub use jwks::{
+    DISCOVERY_BYTES_MAX, Issuers, IssuersSettings, KEY_WAIT_MAX, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST,
+    REFRESH_MOST, RETRY_FIRST, UNKNOWN_KEY_BURST, UNKNOWN_KEY_EVERY,
+};
+pub use jws::TOKEN_BYTES_MAX;
+pub use refusal::Refusal;
+pub use signer::{
+    IDENTITY_TOKEN_LIFETIME_MAX, IDENTITY_TOKEN_TYPE, IdentityToken, LocalSigner, Signer, publish,
+    sign_identity, sign_token,
+};
+pub use verifier::{
+    ASKED_ENTRIES_MAX, CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CoreVerifier, Verdict, VerifierCounts,
+};

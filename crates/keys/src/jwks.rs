@@ -1,0 +1,381 @@
+//! The issuers and their keys, shared by all cores and kept fresh on the control
+//! plane's runtime.
+//!
+//! One task per issuer ([`Issuers::keep`]) is the only one that fetches: at a due
+//! time, or when a core meets a `kid` that it does not know. All who wait for the same
+//! fetch wait for one. How often unknown `kid`s may cause one is limited per issuer,
+//! so that a flood of invented `kid`s is a few requests per minute to the issuer and
+//! nothing more.
+//!
+//! A fetch that fails changes nothing but the fault that is reported: known keys stay
+//! in use until they are older than the issuer's `key_age_max`, then none is.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::{Clock, Timestamp};
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use crate::encoding::{parse_object, quote};
+use crate::error::Error;
+use crate::fetch::{Fetch, FetchRequest, Fetched};
+use crate::issuer::{IssuerSettings, KeySource, check_issuers};
+use crate::jwk::{JWKS_BYTES_MAX, KeySet};
+
+/// Largest discovery document that is read, bytes.
+pub const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
+/// Shortest time between two background refreshes, whatever `max-age` says.
+pub const REFRESH_LEAST: Duration = Duration::from_secs(60);
+/// Longest time between two background refreshes, whatever `max-age` says.
+pub const REFRESH_MOST: Duration = Duration::from_secs(3600);
+/// Time between two background refreshes when the issuer gives none.
+pub const REFRESH_DEFAULT: Duration = Duration::from_secs(300);
+/// First pause after a failed refresh; doubled until [`REFRESH_LEAST`].
+pub const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// An unknown `kid` may cause one refresh per issuer in this time …
+pub const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
+/// … and so many at once after a quiet time.
+pub const UNKNOWN_KEY_BURST: u32 = 4;
+/// Longest that a request waits for a refresh.
+pub const KEY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What [`Issuers::new`] is made from.
+#[derive(Debug, Default)]
+pub struct IssuersSettings {
+    /// The configuration's generation; part of the key of every cached token.
+    pub generation: u64,
+    /// The issuers.
+    pub issuers: Vec<IssuerSettings>,
+    /// The declared roles; role names in tokens that are not here are dropped.
+    pub roles: BTreeSet<String>,
+}
+
+/// All issuers of one configuration and their current keys.
+#[derive(Debug)]
+pub struct Issuers {
+    pub(crate) generation: u64,
+    pub(crate) roles: BTreeSet<String>,
+    pub(crate) entries: Vec<Issuer>,
+    /// Moves whenever the keys of any issuer were looked at again; cores compare it
+    /// with what they have seen.
+    keys_generation: AtomicU64,
+    /// Moves whenever any credential was revoked; cached tokens from before it are
+    /// judged again.
+    revocation_generation: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    pub(crate) settings: IssuerSettings,
+    pub(crate) other_prefixes: Vec<String>,
+    state: Mutex<KeyState>,
+    budget: AtomicU64,
+    asked: AtomicBool,
+    wake: Notify,
+    attempts: watch::Sender<u64>,
+}
+
+/// The keys of an issuer at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyState {
+    pub(crate) keys: Arc<KeySet>,
+    /// Moves when the keys became others.
+    pub(crate) generation: u64,
+    /// From when on they are too old; the epoch before the first fetch.
+    pub(crate) usable_until: Timestamp,
+    /// What went wrong at the last attempt.
+    pub(crate) fault: Option<String>,
+    due: Timestamp,
+    failures: u32,
+}
+
+impl Issuers {
+    /// Checks the settings and takes over the keys that `previous` holds for issuers
+    /// with the same source, so that a reload does not forget them.
+    ///
+    /// # Errors
+    /// [`Error::Issuer`], see [`check_issuers`].
+    pub fn new(settings: IssuersSettings, previous: Option<&Self>) -> Result<Arc<Self>, Error> {
+        check_issuers(&settings.issuers)?;
+        let prefixes: Vec<String> = settings.issuers.iter().map(|issuer| issuer.prefix.clone()).collect();
+        let entry = |issuer: IssuerSettings| {
+            let other = |prefix: &&String| !prefix.is_empty() && **prefix != issuer.prefix;
+            let other_prefixes = prefixes.iter().filter(other).cloned().collect();
+            let kept = previous.and_then(|previous| previous.kept(&issuer));
+            Issuer {
+                other_prefixes,
+                state: Mutex::new(kept.unwrap_or_else(|| KeyState::first(&issuer))),
+                settings: issuer,
+                budget: AtomicU64::new(0),
+                asked: AtomicBool::new(false),
+                wake: Notify::new(),
+                attempts: watch::Sender::new(0),
+            }
+        };
+        Ok(Arc::new(Self {
+            generation: settings.generation,
+            roles: settings.roles,
+            entries: settings.issuers.into_iter().map(entry).collect(),
+            keys_generation: AtomicU64::new(1),
+            revocation_generation: AtomicU64::new(0),
+        }))
+    }
+
+    fn kept(&self, wanted: &IssuerSettings) -> Option<KeyState> {
+        let same = |entry: &&Issuer| {
+            let settings = &entry.settings;
+            settings.issuer == wanted.issuer
+                && settings.algorithms == wanted.algorithms
+                && settings.key_age_max == wanted.key_age_max
+                && match (&settings.source, &wanted.source) {
+                    (KeySource::Discovery, KeySource::Discovery) => true,
+                    (KeySource::JwksUrl(one), KeySource::JwksUrl(two)) => one == two,
+                    (KeySource::JwksFile(one), KeySource::JwksFile(two)) => one == two,
+                    _ => false,
+                }
+        };
+        self.entries.iter().find(same).map(|entry| entry.state().clone())
+    }
+
+    /// How often keys changed or were confirmed.
+    pub fn keys_generation(&self) -> u64 {
+        self.keys_generation.load(Ordering::Acquire)
+    }
+
+    /// How often something was revoked.
+    pub fn revocation_generation(&self) -> u64 {
+        self.revocation_generation.load(Ordering::Acquire)
+    }
+
+    /// Makes every core judge every cached token again at its next use.
+    pub fn forget_verified_tokens(&self) {
+        self.revocation_generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One line per issuer for health and `check`: its name, and what is wrong with
+    /// its keys now.
+    pub fn health(&self, now: Timestamp) -> Vec<(String, Result<(), String>)> {
+        let line = |entry: &Issuer| {
+            let state = entry.state();
+            let health = match (state.usable_until > now, &state.fault) {
+                (true, _) => Ok(()),
+                (false, fault) => Err(fault.clone().unwrap_or_else(|| "not fetched yet".to_owned())),
+            };
+            (entry.settings.issuer.clone(), health)
+        };
+        self.entries.iter().map(line).collect()
+    }
+
+    /// Fetches the keys of every issuer once, at start or for `check`.
+    ///
+    /// # Errors
+    /// Every fault, one per issuer. Those that could be fetched are in use.
+    pub async fn refresh_all(&self, fetch: &dyn Fetch, clock: &dyn Clock) -> Result<(), Vec<Error>> {
+        let mut faults = Vec::new();
+        for entry in &self.entries {
+            if let Err(error) = self.refresh(entry, fetch, clock).await {
+                faults.push(error);
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Keeps the keys fresh, for as long as it is polled. Spawn it on the control
+    /// plane's runtime and abort it when the configuration is replaced.
+    pub async fn keep(self: Arc<Self>, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for place in 0..self.entries.len() {
+            let (issuers, fetch, clock) = (Arc::clone(&self), Arc::clone(&fetch), Arc::clone(&clock));
+            tasks.spawn(async move {
+                let Some(entry) = issuers.entries.get(place) else { return };
+                if matches!(entry.settings.source, KeySource::Pinned(_)) {
+                    return;
+                }
+                loop {
+                    entry.due(clock.as_ref()).await;
+                    if let Err(error) = issuers.refresh(entry, fetch.as_ref(), clock.as_ref()).await {
+                        tracing::warn!(issuer = entry.settings.issuer, %error, "keys were not refreshed");
+                    }
+                }
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn refresh(&self, entry: &Issuer, fetch: &dyn Fetch, clock: &dyn Clock) -> Result<(), Error> {
+        // What this fetch brings is as old as its beginning.
+        let begun = clock.now();
+        let fetched = entry.fetch(fetch).await;
+        let result = entry.take(fetched, begun, clock.now());
+        self.keys_generation.fetch_add(1, Ordering::AcqRel);
+        entry.asked.store(false, Ordering::Release);
+        entry.attempts.send_modify(|attempts| *attempts += 1);
+        result
+    }
+}
+
+impl KeyState {
+    fn first(settings: &IssuerSettings) -> Self {
+        let pinned = match &settings.source {
+            KeySource::Pinned(keys) => Some(keys.own_copy()),
+            _ => None,
+        };
+        Self {
+            usable_until: match pinned {
+                Some(_) => Timestamp::from_unix_nanos(u64::MAX),
+                None => Timestamp::default(),
+            },
+            keys: Arc::new(pinned.unwrap_or_default()),
+            generation: 0,
+            fault: None,
+            due: Timestamp::default(),
+            failures: 0,
+        }
+    }
+}
+
+impl Issuer {
+    pub(crate) fn state(&self) -> MutexGuard<'_, KeyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a refresh. `None` when none is due: too many were asked for lately, or
+    /// the keys are pinned and never change.
+    pub(crate) fn ask(&self, now: Timestamp) -> Option<KeyWait> {
+        if matches!(self.settings.source, KeySource::Pinned(_)) {
+            return None;
+        }
+        // Subscribed first: an attempt that ends from here on wakes this waiter.
+        let wait = KeyWait { attempts: self.attempts.subscribe() };
+        if self.asked.load(Ordering::Acquire) {
+            return Some(wait);
+        }
+        if !take_token(&self.budget, now) {
+            return None;
+        }
+        self.asked.store(true, Ordering::Release);
+        self.wake.notify_one();
+        Some(wait)
+    }
+
+    /// Waits with those who asked already; `None` when nobody did.
+    pub(crate) fn join(&self) -> Option<KeyWait> {
+        let wait = KeyWait { attempts: self.attempts.subscribe() };
+        self.asked.load(Ordering::Acquire).then_some(wait)
+    }
+
+    async fn due(&self, clock: &dyn Clock) {
+        // A clock that was set back must not stop the refreshes.
+        let wait = self.state().due.since(clock.now()).min(REFRESH_MOST);
+        // Either way it is time.
+        let _ = tokio::time::timeout(wait, self.wake.notified()).await;
+    }
+
+    async fn fetch(&self, fetch: &dyn Fetch) -> Result<Fetched, Error> {
+        match &self.settings.source {
+            KeySource::Pinned(_) => Err(Error::KeySet("pinned keys are never fetched".to_owned())),
+            KeySource::JwksFile(path) => {
+                let file = |source| Error::File { path: path.clone(), source };
+                let body = crate::file::read_bounded(path, JWKS_BYTES_MAX).map_err(file)?;
+                Ok(Fetched { body, cache_control: None })
+            }
+            KeySource::JwksUrl(url) => self.get(fetch, url, JWKS_BYTES_MAX).await,
+            KeySource::Discovery => {
+                let issuer = &self.settings.issuer;
+                let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+                let document = self.get(fetch, &url, DISCOVERY_BYTES_MAX).await?;
+                let keys = self.read_discovery(&document.body).map_err(|why| Error::Fetch { url, why })?;
+                self.get(fetch, &keys, JWKS_BYTES_MAX).await
+            }
+        }
+    }
+
+    async fn get(&self, fetch: &dyn Fetch, url: &str, bytes_max: usize) -> Result<Fetched, Error> {
+        let allow_private_addresses = self.settings.allow_private_addresses;
+        let request = FetchRequest { url: url.to_owned(), allow_private_addresses, bytes_max };
+        let fault = |why| Error::Fetch { url: url.to_owned(), why };
+        let fetched = fetch.fetch(request).await.map_err(|failure| fault(failure.0))?;
+        if fetched.body.len() > bytes_max {
+            return Err(fault(format!("{} bytes, at most {bytes_max} are read", fetched.body.len())));
+        }
+        Ok(fetched)
+    }
+
+    /// OpenID Connect Discovery §4.3: the document's `issuer` must be the one that was
+    /// asked, or one issuer could speak for another.
+    fn read_discovery(&self, document: &[u8]) -> Result<String, String> {
+        let members = parse_object(document).map_err(|error| format!("expected strict JSON: {error}"))?;
+        let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (found, expected) = (text("issuer"), &self.settings.issuer);
+        if found != expected {
+            return Err(format!("`issuer` is \"{}\", expected \"{expected}\"", quote(found)));
+        }
+        let keys = text("jwks_uri");
+        self.settings.check_address(keys)?;
+        Ok(keys.to_owned())
+    }
+
+    fn take(&self, fetched: Result<Fetched, Error>, begun: Timestamp, now: Timestamp) -> Result<(), Error> {
+        let parsed = fetched.and_then(|fetched| {
+            let (keys, skipped) = KeySet::parse(&fetched.body, &self.settings.algorithms)?;
+            Ok((keys, skipped, fetched.max_age()))
+        });
+        let mut state = self.state();
+        match parsed {
+            Ok((keys, skipped, max_age)) => {
+                if !skipped.is_empty() {
+                    let issuer = &self.settings.issuer;
+                    tracing::debug!(issuer, skipped = skipped.join("; "), "keys that cannot be used");
+                }
+                if !state.keys.same_as(&keys) {
+                    state.keys = Arc::new(keys);
+                    state.generation += 1;
+                }
+                let most = REFRESH_MOST.min(self.settings.key_age_max / 2);
+                let pause = max_age.unwrap_or(REFRESH_DEFAULT).max(REFRESH_LEAST).min(most);
+                state.usable_until = begun.plus(self.settings.key_age_max);
+                state.due = now.plus(pause);
+                state.failures = 0;
+                state.fault = None;
+                Ok(())
+            }
+            Err(error) => {
+                let pause = RETRY_FIRST.saturating_mul(1_u32.checked_shl(state.failures).unwrap_or(u32::MAX));
+                state.due = now.plus(pause.min(REFRESH_LEAST));
+                state.failures = (state.failures + 1).min(16);
+                state.fault = Some(error.to_string());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// GCRA: `budget` holds the theoretical arrival time in nanoseconds.
+fn take_token(budget: &AtomicU64, now: Timestamp) -> bool {
+    let every = u64::try_from(UNKNOWN_KEY_EVERY.as_nanos()).unwrap_or(u64::MAX);
+    let burst = every.saturating_mul(u64::from(UNKNOWN_KEY_BURST));
+    let now = now.unix_nanos();
+    let step = |arrival: u64| {
+        // Further away than it can be: the wall clock was set back. Start anew.
+        let arrival = if arrival > now.saturating_add(burst) { now } else { arrival.max(now) };
+        (arrival.saturating_add(every) <= now.saturating_add(burst)).then(|| arrival.saturating_add(every))
+    };
+    budget.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).is_ok()
+}
+
+/// Resolves when the refresh that was asked for has ended, one way or the other, or
+/// after [`KEY_WAIT_MAX`]. Then verify again: the answer is final then.
+#[derive(Debug)]
+pub struct KeyWait {
+    attempts: watch::Receiver<u64>,
+}
+
+impl KeyWait {
+    /// Waits. `false`: it took too long, or nobody fetches any more.
+    pub async fn ended(mut self) -> bool {
+        matches!(tokio::time::timeout(KEY_WAIT_MAX, self.attempts.changed()).await, Ok(Ok(())))
+    }
+}

@@ -1,0 +1,253 @@
+//! Signing: a trait at the edge, and the local key that implements it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::SecureRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use model::{Principal, Timestamp};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::algorithm::Algorithm;
+use crate::encoding::{encode_base64url, hex};
+use crate::error::Error;
+use crate::file::{Lock, read_secret, replace};
+
+/// Largest key file that is read, bytes.
+const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
+
+/// Signs tokens. Implemented here by a local key; a vault can stand behind it as well.
+pub trait Signer: Send + Sync {
+    /// The algorithm of its signatures.
+    fn algorithm(&self) -> Algorithm;
+
+    /// The `kid` under which its public key is published.
+    fn key_id(&self) -> &str;
+
+    /// The public key as a JWK with `kid`, `alg` and `use`.
+    fn public_jwk(&self) -> Value;
+
+    /// Signs, in the form that JWS wants (RFC 7518 §3.4: `r || s` for ECDSA).
+    ///
+    /// # Errors
+    /// [`Error::Cryptography`], or what the place of the key says.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error>;
+}
+
+/// The JWK Set of these signers, for publication (RFC 7517 §5).
+pub fn publish(signers: &[&dyn Signer]) -> String {
+    let keys: Vec<Value> = signers.iter().map(|signer| signer.public_jwk()).collect();
+    json!({ "keys": keys }).to_string()
+}
+
+/// Makes a compact JWS of these claims with this `typ`.
+///
+/// # Errors
+/// What [`Signer::sign`] says.
+pub fn sign_token(
+    signer: &dyn Signer,
+    token_type: &str,
+    claims: &Map<String, Value>,
+) -> Result<String, Error> {
+    let header = json!({ "alg": signer.algorithm().name(), "kid": signer.key_id(), "typ": token_type });
+    let claims = serde_json::to_vec(claims).map_err(|error| Error::Request(error.to_string()))?;
+    let mut token = encode_base64url(header.to_string().as_bytes());
+    token.push('.');
+    token.push_str(&encode_base64url(&claims));
+    let signature = signer.sign(token.as_bytes())?;
+    token.push('.');
+    token.push_str(&encode_base64url(&signature));
+    Ok(token)
+}
+
+enum Pair {
+    Es256(EcdsaKeyPair),
+    EdDsa(Ed25519KeyPair),
+}
+
+/// A private key in this process. Its `kid` is the JWK thumbprint (RFC 7638).
+pub struct LocalSigner {
+    pair: Pair,
+    key_id: String,
+    public: Map<String, Value>,
+}
+
+impl std::fmt::Debug for LocalSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalSigner").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+impl LocalSigner {
+    /// A new key, and its PKCS #8 document to keep.
+    ///
+    /// # Errors
+    /// `algorithm` is neither ES256 nor EdDSA; the library fails.
+    pub fn generate(
+        algorithm: Algorithm,
+        random: &dyn SecureRandom,
+    ) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
+        let document = match algorithm {
+            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, random),
+            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(random),
+            other => {
+                return Err(Error::Request(format!("expected ES256 or EdDSA to sign with, found {other}")));
+            }
+        };
+        let document = document.map_err(|_| Error::Cryptography("key generation"))?;
+        let document = Zeroizing::new(document.as_ref().to_vec());
+        Ok((Self::from_pkcs8(&document)?, document))
+    }
+
+    /// From a PKCS #8 document (DER) with a P-256 or Ed25519 key.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for anything else.
+    pub fn from_pkcs8(document: &[u8]) -> Result<Self, Error> {
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document) {
+            let point = pair.public_key().as_ref();
+            let (x, y) = (point.get(1..33).unwrap_or_default(), point.get(33..).unwrap_or_default());
+            // Members in the order of RFC 7638 §3.3: its thumbprint is over this text.
+            let (x, y) = (encode_base64url(x), encode_base64url(y));
+            let canonical = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+            let public = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y });
+            return Ok(Self::new(Pair::Es256(pair), &canonical, public));
+        }
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8(document) {
+            let x = encode_base64url(pair.public_key().as_ref());
+            let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+            let public = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+            return Ok(Self::new(Pair::EdDsa(pair), &canonical, public));
+        }
+        let why = "expected a PKCS #8 document with a P-256 or Ed25519 key".to_owned();
+        Err(Error::Key { key_id: "to sign with".to_owned(), why })
+    }
+
+    fn new(pair: Pair, canonical: &str, public: Value) -> Self {
+        let key_id = encode_base64url(digest(&SHA256, canonical.as_bytes()).as_ref());
+        let algorithm = match pair {
+            Pair::Es256(_) => Algorithm::Es256,
+            Pair::EdDsa(_) => Algorithm::EdDsa,
+        };
+        let mut public = public.as_object().cloned().unwrap_or_default();
+        for (name, value) in [("kid", key_id.as_str()), ("alg", algorithm.name()), ("use", "sig")] {
+            public.insert(name.to_owned(), Value::String(value.to_owned()));
+        }
+        Self { pair, key_id, public }
+    }
+
+    /// The key in this file (PKCS #8 DER, mode 600), made when there is none. Several
+    /// processes that start at once get the same key.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, others may read it, or it holds something
+    /// else.
+    pub fn load_or_create(
+        path: &Path,
+        algorithm: Algorithm,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, Error> {
+        let _lock = Lock::take(path)?;
+        if let Some(document) = read_secret(path, KEY_FILE_BYTES_MAX)? {
+            let content = |error: Error| Error::Content { path: path.to_owned(), why: error.to_string() };
+            return Self::from_pkcs8(&document).map_err(content);
+        }
+        let (signer, document) = Self::generate(algorithm, random)?;
+        replace(path, &document, 0o600, random)?;
+        Ok(signer)
+    }
+}
+
+impl Signer for LocalSigner {
+    fn algorithm(&self) -> Algorithm {
+        match self.pair {
+            Pair::Es256(_) => Algorithm::Es256,
+            Pair::EdDsa(_) => Algorithm::EdDsa,
+        }
+    }
+
+    fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    fn public_jwk(&self) -> Value {
+        Value::Object(self.public.clone())
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        // aws-lc-rs ignores the generator given here and uses its own.
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        match &self.pair {
+            Pair::Es256(pair) => pair.sign(&random, message),
+            Pair::EdDsa(pair) => pair.try_sign(message),
+        }
+        .map(|signature| signature.as_ref().to_vec())
+        .map_err(|_| Error::Cryptography("signing"))
+    }
+}
+
+/// `typ` of the tokens that tell upstreams who asks.
+pub const IDENTITY_TOKEN_TYPE: &str = "bastide-identity+jwt";
+/// Longest lifetime of such a token.
+pub const IDENTITY_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(3600);
+
+/// What an identity token for an upstream says besides who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct IdentityToken<'a> {
+    /// `iss`: this gateway.
+    pub issuer: &'a str,
+    /// `aud`: the service that it is for.
+    pub audience: &'a str,
+    /// `iat`.
+    pub now: Timestamp,
+    /// Until `exp`; cut at the credential's own end and at
+    /// [`IDENTITY_TOKEN_LIFETIME_MAX`].
+    pub lifetime: Duration,
+}
+
+/// Makes the short-lived token that tells an upstream who asks. Claims: `iss`, `sub`,
+/// `aud`, `iat`, `exp`, `jti` (128 random bits), `principal_type`, `credential`,
+/// `roles`, `scope`, and where known `acr`, `amr`, `idp` (the issuer of the client's
+/// own token) and `claims` (the declared ones).
+///
+/// # Errors
+/// The signer or the generator fails.
+pub fn sign_identity(
+    signer: &dyn Signer,
+    principal: &Principal,
+    token: IdentityToken<'_>,
+    random: &dyn SecureRandom,
+) -> Result<String, Error> {
+    let mut jti = [0; 16];
+    random.fill(&mut jti).map_err(|_| Error::Cryptography("random numbers"))?;
+    let wanted = token.now.plus(token.lifetime.min(IDENTITY_TOKEN_LIFETIME_MAX));
+    let expires = principal.expires.map_or(wanted, |end| end.min(wanted));
+    let claims = json!({
+        "iss": token.issuer,
+        "sub": principal.id,
+        "aud": token.audience,
+        "iat": token.now.unix_seconds(),
+        "exp": expires.unix_seconds(),
+        "jti": hex(&jti),
+        "principal_type": principal.kind.name(),
+        "credential": principal.credential.name(),
+        "roles": principal.roles,
+        "scope": principal.scopes.join(" "),
+    });
+    let Value::Object(mut claims) = claims else { return Err(Error::Request("no claims".to_owned())) };
+    if let Some(acr) = &principal.acr {
+        claims.insert("acr".to_owned(), json!(acr));
+    }
+    if !principal.amr.is_empty() {
+        claims.insert("amr".to_owned(), json!(principal.amr));
+    }
+    if let Some(issuer) = &principal.issuer {
+        claims.insert("idp".to_owned(), json!(issuer));
+    }
+    if !principal.claims.is_empty() {
+        claims.insert("claims".to_owned(), json!(principal.claims));
+    }
+    sign_token(signer, IDENTITY_TOKEN_TYPE, &claims)
+}

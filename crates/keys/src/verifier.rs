@@ -1,0 +1,271 @@
+//! What each core verifies tokens with: its own copy of the keys, its own bounded
+//! cache of tokens that it has verified.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use foldhash::fast::RandomState;
+use lru::LruCache;
+use model::{Principal, Timestamp};
+
+use crate::encoding::quote;
+use crate::jwk::{KeySet, Lookup};
+use crate::jwks::{Issuers, KeyWait};
+use crate::jws::{TOKEN_BYTES_MAX, Unverified};
+use crate::jwt::{Accepted, ClaimContext, judge, unverified_issuer};
+use crate::refusal::Refusal;
+
+/// Most verified tokens that a core remembers.
+pub const CACHE_ENTRIES_MAX: usize = 16_384;
+/// Most bytes of tokens behind them: a principal is at most a small multiple of the
+/// token that it came from.
+pub const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most unknown `kid`s that a core remembers to have asked for.
+pub const ASKED_ENTRIES_MAX: usize = 1_024;
+/// For how long an unknown `kid` is not asked for again, nanoseconds. Background
+/// refreshes may bring it sooner.
+const ASKED_FOR_NANOS: u64 = 60_000_000_000;
+
+/// What a token amounts to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is good.
+    Accepted(Arc<Principal>),
+    /// It is not.
+    Refused(Refusal),
+    /// It names a key that is not known here, and a refresh is under way: wait, then
+    /// ask again. It is answered with one of the others then.
+    NeedsKey(KeyWait),
+}
+
+/// Counters of one core, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifierCounts {
+    /// Tokens found in the cache and still good.
+    pub hits: u64,
+    /// Tokens that were verified anew.
+    pub misses: u64,
+}
+
+/// Verifies tokens on one core. Neither shared nor sent: it takes no lock unless keys
+/// changed or a token names an unknown one.
+#[derive(Debug)]
+pub struct CoreVerifier {
+    issuers: Arc<Issuers>,
+    keys_generation: u64,
+    sets: Vec<CoreKeys>,
+    by_name: HashMap<String, usize, RandomState>,
+    cache: LruCache<CacheKey, CacheEntry, RandomState>,
+    cache_bytes: usize,
+    asked: LruCache<(usize, u64), Timestamp, RandomState>,
+    hasher: RandomState,
+    counts: VerifierCounts,
+    _one_core: PhantomData<Cell<()>>,
+}
+
+/// One core's copy of an issuer's keys.
+#[derive(Debug)]
+struct CoreKeys {
+    keys: KeySet,
+    generation: u64,
+    usable_until: Timestamp,
+    fault: Option<String>,
+}
+
+/// INVARIANT: the whole digest and the configuration's generation, so that neither a
+/// collision nor another configuration's judgement can answer.
+type CacheKey = (u64, [u8; 32]);
+
+#[derive(Debug)]
+struct CacheEntry {
+    accepted: Accepted,
+    issuer: usize,
+    keys_generation: u64,
+    revocation_generation: u64,
+    bytes: usize,
+}
+
+impl CoreVerifier {
+    /// A verifier with an empty cache.
+    pub fn new(issuers: Arc<Issuers>) -> Self {
+        let entries = |most: usize| NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
+        let mut verifier = Self {
+            keys_generation: 0,
+            sets: Vec::new(),
+            by_name: HashMap::default(),
+            cache: LruCache::with_hasher(entries(CACHE_ENTRIES_MAX), RandomState::default()),
+            cache_bytes: 0,
+            asked: LruCache::with_hasher(entries(ASKED_ENTRIES_MAX), RandomState::default()),
+            hasher: RandomState::default(),
+            counts: VerifierCounts::default(),
+            issuers,
+            _one_core: PhantomData,
+        };
+        verifier.copy_keys();
+        verifier
+    }
+
+    /// Takes over a new configuration and forgets what was judged under the old one.
+    pub fn adopt(&mut self, issuers: Arc<Issuers>) {
+        self.issuers = issuers;
+        self.asked.clear();
+        self.cache.clear();
+        self.cache_bytes = 0;
+        self.copy_keys();
+    }
+
+    /// Hits and misses since the start.
+    pub fn counts(&self) -> VerifierCounts {
+        self.counts
+    }
+
+    /// Judges a compact JWS from an `Authorization: Bearer` field (without the
+    /// scheme).
+    pub fn verify(&mut self, token: &[u8], now: Timestamp) -> Verdict {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Verdict::Refused(Refusal::TooLong { bytes: token.len() });
+        }
+        if self.issuers.keys_generation() != self.keys_generation {
+            self.copy_keys();
+        }
+        let key = self.cache_key(token);
+        if let Some(entry) = self.cache.get(&key)
+            && is_current(&self.issuers, &self.sets, entry, now)
+        {
+            return match entry.accepted.check_time(now) {
+                Ok(()) => {
+                    let principal = Arc::clone(&entry.accepted.principal);
+                    self.counts.hits += 1;
+                    Verdict::Accepted(principal)
+                }
+                Err(refusal) => Verdict::Refused(refusal),
+            };
+        }
+        self.counts.misses += 1;
+        match self.verify_anew(token, now) {
+            Ok((accepted, issuer)) => {
+                let principal = Arc::clone(&accepted.principal);
+                self.remember(key, accepted, issuer, token.len());
+                Verdict::Accepted(principal)
+            }
+            Err(verdict) => verdict,
+        }
+    }
+
+    fn cache_key(&self, token: &[u8]) -> CacheKey {
+        let mut whole = [0; 32];
+        for (to, from) in whole.iter_mut().zip(digest(&SHA256, token).as_ref()) {
+            *to = *from;
+        }
+        (self.issuers.generation, whole)
+    }
+
+    fn verify_anew(&mut self, token: &[u8], now: Timestamp) -> Result<(Accepted, usize), Verdict> {
+        let refused = Verdict::Refused;
+        let unverified = Unverified::parse(token).map_err(refused)?;
+        let name = unverified_issuer(unverified.unverified_payload()).map_err(refused)?;
+        let place = self.by_name.get(name.as_str()).copied();
+        let (place, entry, set) = place
+            .and_then(|place| Some((place, self.issuers.entries.get(place)?, self.sets.get(place)?)))
+            .ok_or_else(|| Verdict::Refused(Refusal::IssuerUnknown { found: quote(&name) }))?;
+        let found = unverified.algorithm();
+        if !entry.settings.algorithms.contains(&found) {
+            return Err(Verdict::Refused(Refusal::AlgorithmNotAllowed { found }));
+        }
+        if now >= set.usable_until {
+            let why = set.fault.clone().unwrap_or_else(|| "they were not fetched yet".to_owned());
+            let refusal = Refusal::KeysUnavailable { issuer: quote(&name), why };
+            // Keys that are too old are asked for without regard to the `kid`.
+            return Err(self.ask(place, None, now, refusal));
+        }
+        let verified = match set.keys.find(unverified.key_id(), found) {
+            Lookup::Keys(keys) => unverified.verify(&keys).map_err(refused)?,
+            Lookup::OtherAlgorithm(expected) => {
+                return Err(Verdict::Refused(Refusal::AlgorithmOfKey { expected, found }));
+            }
+            Lookup::Ambiguous(candidates) => {
+                return Err(Verdict::Refused(Refusal::KeyAmbiguous { candidates }));
+            }
+            Lookup::Unknown => {
+                let key_id = unverified.key_id().map(str::to_owned);
+                let shown = quote(key_id.as_deref().unwrap_or_default());
+                let refusal = Refusal::KeyUnknown { key_id: shown, issuer: quote(&name) };
+                return Err(self.ask(place, key_id, now, refusal));
+            }
+        };
+        let context = ClaimContext {
+            settings: &entry.settings,
+            declared_roles: &self.issuers.roles,
+            other_prefixes: &entry.other_prefixes,
+        };
+        judge(&verified, context, now).map(|accepted| (accepted, place)).map_err(refused)
+    }
+
+    /// Asks for a refresh, once in a while for each `kid`; else the refusal is final.
+    fn ask(&mut self, place: usize, key_id: Option<String>, now: Timestamp, refusal: Refusal) -> Verdict {
+        use std::hash::BuildHasher as _;
+        let asked_for = (place, self.hasher.hash_one(&key_id));
+        let lately =
+            |asked: &Timestamp| *asked <= now && now.unix_nanos() - asked.unix_nanos() < ASKED_FOR_NANOS;
+        let joins_only = self.asked.get(&asked_for).is_some_and(lately);
+        let Some(entry) = self.issuers.entries.get(place) else { return Verdict::Refused(refusal) };
+        let wait = if joins_only { entry.join() } else { entry.ask(now) };
+        match wait {
+            Some(wait) => {
+                if !joins_only {
+                    self.asked.put(asked_for, now);
+                }
+                Verdict::NeedsKey(wait)
+            }
+            None => Verdict::Refused(refusal),
+        }
+    }
+
+    fn remember(&mut self, key: CacheKey, accepted: Accepted, issuer: usize, bytes: usize) {
+        let Some(set) = self.sets.get(issuer) else { return };
+        let entry = CacheEntry {
+            accepted,
+            issuer,
+            keys_generation: set.generation,
+            revocation_generation: self.issuers.revocation_generation(),
+            bytes,
+        };
+        if let Some((_, old)) = self.cache.push(key, entry) {
+            self.cache_bytes = self.cache_bytes.saturating_sub(old.bytes);
+        }
+        self.cache_bytes += bytes;
+        while self.cache_bytes > CACHE_BYTES_MAX {
+            let Some((_, old)) = self.cache.pop_lru() else { break };
+            self.cache_bytes = self.cache_bytes.saturating_sub(old.bytes);
+        }
+    }
+
+    /// The only place that takes the issuers' locks besides asking for a refresh.
+    fn copy_keys(&mut self) {
+        self.keys_generation = self.issuers.keys_generation();
+        self.by_name.clear();
+        self.sets.clear();
+        for (place, entry) in self.issuers.entries.iter().enumerate() {
+            let state = entry.state().clone();
+            self.by_name.insert(entry.settings.issuer.clone(), place);
+            self.sets.push(CoreKeys {
+                keys: state.keys.own_copy(),
+                generation: state.generation,
+                usable_until: state.usable_until,
+                fault: state.fault,
+            });
+        }
+    }
+}
+
+/// Whether what was judged then would be judged alike now, time of the token aside.
+fn is_current(issuers: &Issuers, sets: &[CoreKeys], entry: &CacheEntry, now: Timestamp) -> bool {
+    entry.revocation_generation == issuers.revocation_generation()
+        && sets
+            .get(entry.issuer)
+            .is_some_and(|set| set.generation == entry.keys_generation && now < set.usable_until)
+}
