@@ -10,7 +10,10 @@
 //! What it must never do: hand bytes of a refused head to an upstream, forward
 //! anything that is not [`Cleared`], hold a lock across cores on the way.
 
+pub mod address;
+pub mod concurrency;
 pub mod exchange;
+pub mod forwarded;
 pub mod head;
 pub mod rate;
 pub mod route;

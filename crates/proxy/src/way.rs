@@ -69,12 +69,18 @@ impl Cleared {
     pub fn permit(&self) -> &Permit<Routed> {
         &self.permit
     }
+
+    /// The grant that it carries.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
 }
 
 /// Joins what policy said with what the limiter granted.
 ///
 /// # Errors
 /// The permit has expired since it was made; it is handed back.
+#[expect(clippy::result_large_err, reason = "the permit is handed back by value, as it came")]
 pub fn clear(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Result<Cleared, Permit<Routed>> {
     if permit.expires().is_some_and(|end| end <= now) {
         return Err(permit);

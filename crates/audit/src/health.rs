@@ -1,0 +1,122 @@
+//! How the log fares: for `/readyz`, `/metrics` and the operator.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::Timestamp;
+
+/// What the log says about itself. Shared by the writer, the queues and whoever asks.
+#[derive(Debug, Default)]
+pub struct Health {
+    fault: Mutex<Option<(String, Timestamp)>>,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) written_events: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) write_errors: AtomicU64,
+    pub(crate) rotations: AtomicU64,
+    pub(crate) torn_lines: AtomicU64,
+}
+
+/// One queue's counters. Written by its core alone, so that counting is a plain store.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Lane {
+    pub(crate) reserved: AtomicU64,
+    pub(crate) committed_events: AtomicU64,
+    pub(crate) committed_bytes: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
+}
+
+/// Adds to a counter that only the calling thread writes.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
+}
+
+/// Whether the log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The last write succeeded.
+    Good,
+    /// It failed; events wait in the queues.
+    Bad {
+        /// Why.
+        reason: String,
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// The log's counters, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that lie in files.
+    pub written_events: u64,
+    /// Their bytes.
+    pub written_bytes: u64,
+    /// Events that wait in queues or in the writer.
+    pub pending_events: u64,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Slots that are reserved and not yet committed.
+    pub reserved: u64,
+    /// Reservations refused because a queue was full.
+    pub refused: u64,
+    /// Events dropped because a queue was full and the configuration says `drop`.
+    pub dropped: u64,
+    /// Slots dropped without a commit.
+    pub abandoned: u64,
+    /// Writes that failed.
+    pub write_errors: u64,
+    /// Files begun after the first.
+    pub rotations: u64,
+    /// Torn lines found at the start and closed.
+    pub torn_lines: u64,
+}
+
+impl Health {
+    pub(crate) fn new(lanes: Vec<Arc<Lane>>) -> Self {
+        Self { lanes, ..Self::default() }
+    }
+
+    /// Whether the log is written.
+    pub fn status(&self) -> Status {
+        match &*self.fault.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Status::Good,
+            Some((reason, since)) => Status::Bad { reason: reason.clone(), since: *since },
+        }
+    }
+
+    /// The counters.
+    pub fn counts(&self) -> Counts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let sum = |of: fn(&Lane) -> &AtomicU64| self.lanes.iter().map(|lane| get(of(lane))).sum::<u64>();
+        // What was written is read first: it is never more than what was committed.
+        let (written_events, written_bytes) = (get(&self.written_events), get(&self.written_bytes));
+        Counts {
+            written_events,
+            written_bytes,
+            pending_events: sum(|lane| &lane.committed_events).saturating_sub(written_events),
+            pending_bytes: sum(|lane| &lane.committed_bytes).saturating_sub(written_bytes),
+            reserved: sum(|lane| &lane.reserved),
+            refused: sum(|lane| &lane.refused),
+            dropped: sum(|lane| &lane.dropped),
+            abandoned: sum(|lane| &lane.abandoned),
+            write_errors: get(&self.write_errors),
+            rotations: get(&self.rotations),
+            torn_lines: get(&self.torn_lines),
+        }
+    }
+
+    pub(crate) fn good(&self) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Keeps the time of the first fault in a row.
+    pub(crate) fn bad(&self, reason: String, now: Timestamp) {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = fault.as_ref().map_or(now, |(_, since)| *since);
+        *fault = Some((reason, since));
+    }
+}

@@ -1,0 +1,100 @@
+//! JSON texts and numbers into a byte buffer (RFC 8259), without allocating.
+
+/// For each byte: 0 when it stands for itself, `u` when it needs `\u00XX`, else the
+/// letter after the backslash.
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, within the array")]
+    while byte < 0x20 {
+        table[byte] = b'u';
+        byte += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0a] = b'n';
+    table[0x0c] = b'f';
+    table[0x0d] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    // Not required, but a terminal that prints the log is then safe from it.
+    table[0x7f] = b'u';
+    table
+};
+
+/// Appends `text` in quotes.
+pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        let escape = ESCAPES.get(usize::from(byte)).copied().unwrap_or(0);
+        if escape == 0 {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(written..at).unwrap_or_default());
+        written = at + 1;
+        if escape == b'u' {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+        } else {
+            out.extend_from_slice(&[b'\\', escape]);
+        }
+    }
+    out.extend_from_slice(bytes.get(written..).unwrap_or_default());
+    out.push(b'"');
+}
+
+/// Appends a number.
+pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The longest start of `text` that has at most `bytes_max` bytes and ends between
+/// two characters.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_class_of_character_is_escaped_as_it_must() {
+        for (given, expected) in [
+            ("", r#""""#),
+            ("plain", r#""plain""#),
+            ("a\"b\\c/", r#""a\"b\\c/""#),
+            ("\r\n\t\u{8}\u{c}", r#""\r\n\t\b\f""#),
+            ("\0\u{1b}[31m\u{7f}", r#""\u0000\u001b[31m\u007f""#),
+            ("é\u{fffd}\u{1f600}", "\"é\u{fffd}\u{1f600}\""),
+        ] {
+            let mut out = Vec::new();
+            text(&mut out, given);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn cuts_between_characters() {
+        for (given, bytes_max, expected) in
+            [("abc", 3, "abc"), ("abc", 2, "ab"), ("aéb", 2, "a"), ("aéb", 3, "aé"), ("", 0, "")]
+        {
+            assert_eq!(cut(given, bytes_max), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back_as_it_was(given in any::<String>()) {
+            let mut out = Vec::new();
+            text(&mut out, &given);
+            prop_assert!(!out.contains(&b'\n'));
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), given);
+        }
+    }
+}

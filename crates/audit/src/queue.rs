@@ -1,0 +1,126 @@
+//! One core's way to the writer.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use model::event::AccessEvent;
+use model::{RequestId, Timestamp};
+use rtrb::{Consumer, Producer};
+
+use crate::WhenFull;
+use crate::health::{Lane, add};
+use crate::record;
+
+/// Size of a fresh line buffer, bytes: an ordinary event with its decision.
+const LINE_BYTES_USUAL: usize = 1536;
+/// A line buffer that has grown past this is not kept for the next line.
+pub(crate) const LINE_BYTES_KEPT_MAX: usize = 8 * 1024;
+
+/// One core's bounded queue. It can be sent to its core, and stays there: wrap it in
+/// an [`Rc`].
+#[derive(Debug)]
+pub struct Queue {
+    ends: RefCell<Ends>,
+    lane: Arc<Lane>,
+    when_full: WhenFull,
+}
+
+#[derive(Debug)]
+struct Ends {
+    lines: Producer<Vec<u8>>,
+    spare: Consumer<Vec<u8>>,
+    reserved: usize,
+}
+
+/// The queue is full: the request cannot be recorded and must not be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit queue is full")]
+pub struct Full;
+
+impl Queue {
+    pub(crate) fn new(
+        lines: Producer<Vec<u8>>,
+        spare: Consumer<Vec<u8>>,
+        lane: Arc<Lane>,
+        when_full: WhenFull,
+    ) -> Self {
+        Self { ends: RefCell::new(Ends { lines, spare, reserved: 0 }), lane, when_full }
+    }
+
+    /// Takes a place in the queue for the event of this request. Whoever holds the
+    /// slot can always commit: the place is kept even while the disk is full.
+    ///
+    /// # Errors
+    /// All places are taken, and the configuration says to refuse.
+    pub fn reserve(self: &Rc<Self>, id: RequestId, time: Timestamp) -> Result<Slot, Full> {
+        let mut ends = self.ends.borrow_mut();
+        let placed = ends.lines.slots() > ends.reserved;
+        if placed {
+            ends.reserved += 1;
+            add(&self.lane.reserved, 1);
+        } else if self.when_full == WhenFull::Refuse {
+            add(&self.lane.refused, 1);
+            return Err(Full);
+        }
+        Ok(Slot { queue: Some(self.clone()), placed, id, time })
+    }
+
+    /// Places that can still be reserved.
+    pub fn free(&self) -> usize {
+        let ends = self.ends.borrow();
+        ends.lines.slots().saturating_sub(ends.reserved)
+    }
+
+    fn push(&self, placed: bool, serialise: impl FnOnce(&mut Vec<u8>)) {
+        if !placed {
+            add(&self.lane.dropped, 1);
+            return;
+        }
+        let mut ends = self.ends.borrow_mut();
+        ends.reserved = ends.reserved.saturating_sub(1);
+        let mut line = ends.spare.pop().unwrap_or_else(|_| Vec::with_capacity(LINE_BYTES_USUAL));
+        line.clear();
+        serialise(&mut line);
+        let bytes = line.len() as u64;
+        // Counted before it is pushed: the writer must never have written more than
+        // was committed, and a close must see the event or the reservation.
+        add(&self.lane.committed_events, 1);
+        add(&self.lane.committed_bytes, bytes);
+        if ends.lines.push(line).is_err() {
+            // The reservation kept this place free; should it ever not be so, the
+            // event is counted, not forgotten.
+            add(&self.lane.dropped, 1);
+        }
+        add(&self.lane.reserved, 1u64.wrapping_neg());
+    }
+}
+
+/// A reserved place in the queue. Exactly one event comes of it.
+#[must_use = "a slot that is dropped without a commit writes an event that says so"]
+#[derive(Debug)]
+pub struct Slot {
+    /// `None` once committed.
+    queue: Option<Rc<Queue>>,
+    placed: bool,
+    id: RequestId,
+    time: Timestamp,
+}
+
+impl Slot {
+    /// Hands the event to the writer. Cannot fail and does not wait.
+    pub fn commit(mut self, event: &AccessEvent<'_>) {
+        if let Some(queue) = self.queue.take() {
+            queue.push(self.placed, |line| record::append(line, event));
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            add(&queue.lane.abandoned, 1);
+            queue.push(self.placed, |line| record::append_abandoned(line, self.id, self.time));
+        }
+    }
+}

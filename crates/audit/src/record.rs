@@ -1,0 +1,401 @@
+//! An event as a line of JSON: the names of OCSF 1.3 HTTP Activity (class 4002) where
+//! OCSF has one, `unmapped` for the rest.
+//!
+//! | ours | OCSF |
+//! |---|---|
+//! | id | `metadata.uid`, `http_request.uid` |
+//! | time, duration | `time`, `duration` (milliseconds); exact in `unmapped` |
+//! | outcome | `status_id` 1 success, 2 failure; `action_id` 1 allowed, 2 denied; `severity_id` 1 informational, 2 low (denied), 3 medium (failed) |
+//! | reason | `status_detail` |
+//! | method, host, path, version, user agent | `http_request` |
+//! | status | `http_response.code` |
+//! | client | `src_endpoint` |
+//! | principal | `actor.user.name`, `actor.user.type`; its issuer is `actor.idp.name` |
+//! | TLS version | `tls.version` |
+//! | bytes | `traffic.bytes_in`, `traffic.bytes_out` |
+//! | step, route, upstream, attempts, credential, trace id, decision | `unmapped` |
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use model::{Credential, PrincipalKind, RequestId, Timestamp};
+use serde::Deserialize;
+
+use crate::json;
+
+/// Longest path that is kept, bytes. Longer ones are cut, and `unmapped.cut` is true.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest other text that is kept, bytes.
+pub const TEXT_BYTES_MAX: usize = 1024;
+/// Longest decision that is kept, bytes of JSON. A longer one is kept without what it
+/// read.
+pub const DECISION_BYTES_MAX: usize = 32 * 1024;
+
+/// Appends the event as one line, newline included.
+pub fn append(line: &mut Vec<u8>, event: &AccessEvent<'_>) {
+    Writer { line, cut: false }.event(event, false);
+}
+
+/// Appends the line for a slot that was dropped without its event.
+pub(crate) fn append_abandoned(line: &mut Vec<u8>, id: RequestId, time: Timestamp) {
+    let event = AccessEvent {
+        id,
+        time,
+        duration_nanos: 0,
+        outcome: Outcome::Failed,
+        step: Step::Audit,
+        reason: Cow::Borrowed("abandoned: the request ended without reporting what became of it"),
+        status: 0,
+        client_address: Cow::Borrowed(""),
+        client_port: 0,
+        tls: Cow::Borrowed(""),
+        method: Cow::Borrowed(""),
+        host: Cow::Borrowed(""),
+        path: Cow::Borrowed(""),
+        version: Cow::Borrowed(""),
+        user_agent: Cow::Borrowed(""),
+        route: Cow::Borrowed(""),
+        upstream: Cow::Borrowed(""),
+        attempts: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        principal_kind: PrincipalKind::Anonymous,
+        principal: Cow::Borrowed(""),
+        credential: Credential::None,
+        issuer: Cow::Borrowed(""),
+        trace_id: Cow::Borrowed(""),
+        decision: None,
+    };
+    Writer { line, cut: false }.event(&event, true);
+}
+
+struct Writer<'a> {
+    line: &'a mut Vec<u8>,
+    cut: bool,
+}
+
+impl Writer<'_> {
+    fn raw(&mut self, json: &str) {
+        self.line.extend_from_slice(json.as_bytes());
+    }
+
+    /// `before` is the JSON that leads up to the value: `,"name":`.
+    fn number(&mut self, before: &str, number: u64) {
+        self.raw(before);
+        json::number(self.line, number);
+    }
+
+    fn text(&mut self, before: &str, text: &str, bytes_max: usize) {
+        self.raw(before);
+        let kept = json::cut(text, bytes_max);
+        self.cut |= kept.len() < text.len();
+        json::text(self.line, kept);
+    }
+
+    fn event(&mut self, event: &AccessEvent<'_>, abandoned: bool) {
+        let (activity_id, other_name) = activity(&event.method);
+        let (status_id, action_id, severity_id) = match event.outcome {
+            Outcome::Allowed => (1, 1, 1),
+            Outcome::Denied => (2, 2, 2),
+            Outcome::Failed => (2, 1, 3),
+        };
+        self.number(r#"{"time":"#, event.time.unix_millis());
+        self.raw(r#","class_uid":4002,"category_uid":4,"metadata":{"version":"1.3.0","uid":""#);
+        self.line.extend_from_slice(&event.id.to_ascii());
+        self.raw(r#"","product":{"name":"Bastide","vendor_name":"Bastide"},"profiles":["security_control"]}"#);
+        self.number(r#","type_uid":"#, 400_200 + activity_id);
+        self.number(r#","activity_id":"#, activity_id);
+        if let Some(name) = other_name {
+            self.text(r#","activity_name":"#, name, TEXT_BYTES_MAX);
+        }
+        self.number(r#","severity_id":"#, severity_id);
+        self.number(r#","status_id":"#, status_id);
+        self.text(r#","status_detail":"#, &event.reason, TEXT_BYTES_MAX);
+        self.number(r#","action_id":"#, action_id);
+        self.number(r#","duration":"#, event.duration_nanos / 1_000_000);
+        self.request(event);
+        self.actor(event);
+        self.unmapped(event, abandoned);
+        self.raw("}\n");
+    }
+
+    fn request(&mut self, event: &AccessEvent<'_>) {
+        self.raw(r#","http_request":{"uid":""#);
+        self.line.extend_from_slice(&event.id.to_ascii());
+        self.text(r#"","http_method":"#, &event.method, TEXT_BYTES_MAX);
+        self.text(r#","url":{"hostname":"#, &event.host, TEXT_BYTES_MAX);
+        self.text(r#","path":"#, &event.path, PATH_BYTES_MAX);
+        self.text(r#"},"version":"#, &event.version, TEXT_BYTES_MAX);
+        self.text(r#","user_agent":"#, &event.user_agent, TEXT_BYTES_MAX);
+        self.number(r#"},"http_response":{"code":"#, event.status.into());
+        self.text(r#"},"src_endpoint":{"ip":"#, &event.client_address, TEXT_BYTES_MAX);
+        self.number(r#","port":"#, event.client_port.into());
+        if !event.tls.is_empty() {
+            self.text(r#"},"tls":{"version":"#, &event.tls, TEXT_BYTES_MAX);
+        }
+        self.number(r#"},"traffic":{"bytes_in":"#, event.bytes_in);
+        self.number(r#","bytes_out":"#, event.bytes_out);
+        self.raw("}");
+    }
+
+    fn actor(&mut self, event: &AccessEvent<'_>) {
+        self.text(r#","actor":{"user":{"name":"#, &event.principal, TEXT_BYTES_MAX);
+        self.text(r#","type":"#, event.principal_kind.name(), TEXT_BYTES_MAX);
+        if !event.issuer.is_empty() {
+            self.text(r#"},"idp":{"name":"#, &event.issuer, TEXT_BYTES_MAX);
+        }
+        self.raw("}}");
+    }
+
+    fn unmapped(&mut self, event: &AccessEvent<'_>, abandoned: bool) {
+        self.number(r#","unmapped":{"time_nanos":"#, event.time.unix_nanos());
+        self.number(r#","duration_nanos":"#, event.duration_nanos);
+        self.text(r#","outcome":"#, outcome_name(event.outcome), TEXT_BYTES_MAX);
+        self.text(r#","step":"#, event.step.name(), TEXT_BYTES_MAX);
+        self.text(r#","route":"#, &event.route, TEXT_BYTES_MAX);
+        self.text(r#","upstream":"#, &event.upstream, TEXT_BYTES_MAX);
+        self.number(r#","attempts":"#, event.attempts.into());
+        self.text(r#","credential":"#, event.credential.name(), TEXT_BYTES_MAX);
+        if !event.trace_id.is_empty() {
+            self.text(r#","trace_id":"#, &event.trace_id, TEXT_BYTES_MAX);
+        }
+        if let Some(decision) = &event.decision {
+            self.decision(decision);
+        }
+        if abandoned {
+            self.raw(r#","abandoned":true"#);
+        }
+        if self.cut {
+            self.raw(r#","cut":true"#);
+        }
+        self.raw("}");
+    }
+
+    fn decision(&mut self, decision: &DecisionRecord) {
+        let start = self.line.len();
+        self.decision_with(decision, true);
+        if self.line.len() - start > DECISION_BYTES_MAX {
+            self.line.truncate(start);
+            self.cut = true;
+            self.decision_with(decision, false);
+        }
+    }
+
+    fn decision_with(&mut self, decision: &DecisionRecord, read: bool) {
+        self.number(r#","decision":{"generation":"#, decision.generation);
+        self.text(r#","snapshot":"#, &decision.snapshot, TEXT_BYTES_MAX);
+        self.raw(r#","policies":["#);
+        let policies_max = if read { usize::MAX } else { 16 };
+        for (at, policy) in decision.policies.iter().take(policies_max).enumerate() {
+            self.text(if at == 0 { "" } else { "," }, policy, TEXT_BYTES_MAX);
+        }
+        self.raw(r#"],"read":{"#);
+        if read {
+            for (at, (name, value)) in decision.read.iter().enumerate() {
+                self.text(if at == 0 { "" } else { "," }, name, TEXT_BYTES_MAX);
+                self.raw(":");
+                let start = self.line.len();
+                if serde_json::to_writer(&mut *self.line, value).is_err() {
+                    // A value is always JSON; should it not be, the line must still be.
+                    self.line.truncate(start);
+                    self.raw("null");
+                }
+            }
+        }
+        self.raw("}}");
+    }
+}
+
+/// OCSF `activity_id` of a method, and its name when OCSF has no number for it.
+fn activity(method: &str) -> (u64, Option<&str>) {
+    match method {
+        "CONNECT" => (1, None),
+        "DELETE" => (2, None),
+        "GET" => (3, None),
+        "HEAD" => (4, None),
+        "OPTIONS" => (5, None),
+        "POST" => (6, None),
+        "PUT" => (7, None),
+        "TRACE" => (8, None),
+        "" => (0, None),
+        other => (99, Some(other)),
+    }
+}
+
+const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Allowed => "allowed",
+        Outcome::Denied => "denied",
+        Outcome::Failed => "failed",
+    }
+}
+
+/// An event as it was found in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    /// The event.
+    pub event: AccessEvent<'static>,
+    /// Whether it stands for a request that ended without reporting.
+    pub abandoned: bool,
+    /// Whether a text in it was too long and was cut, or what its decision read was
+    /// left out.
+    pub cut: bool,
+}
+
+/// Why a line is not an event.
+#[derive(Debug, thiserror::Error)]
+#[error("not an audit event: {0}")]
+pub struct NotAnEvent(#[from] serde_json::Error);
+
+/// Reads a line back.
+///
+/// # Errors
+/// The line is torn, or was not written by [`append`].
+pub fn parse(line: &[u8]) -> Result<StoredEvent, NotAnEvent> {
+    let line: Line = serde_json::from_slice(line)?;
+    let unmapped = line.unmapped;
+    let credential = unmapped.credential.0;
+    let event = AccessEvent {
+        id: line.metadata.uid,
+        time: Timestamp::from_unix_nanos(unmapped.time_nanos),
+        duration_nanos: unmapped.duration_nanos,
+        outcome: unmapped.outcome,
+        step: unmapped.step,
+        reason: line.status_detail.into(),
+        status: line.http_response.code,
+        client_address: line.src_endpoint.ip.into(),
+        client_port: line.src_endpoint.port,
+        tls: line.tls.version.into(),
+        method: line.http_request.http_method.into(),
+        host: line.http_request.url.hostname.into(),
+        path: line.http_request.url.path.into(),
+        version: line.http_request.version.into(),
+        user_agent: line.http_request.user_agent.into(),
+        route: unmapped.route.into(),
+        upstream: unmapped.upstream.into(),
+        attempts: unmapped.attempts,
+        bytes_in: line.traffic.bytes_in,
+        bytes_out: line.traffic.bytes_out,
+        principal_kind: line.actor.user.kind,
+        principal: line.actor.user.name.into(),
+        credential,
+        issuer: line.actor.idp.name.into(),
+        trace_id: unmapped.trace_id.into(),
+        decision: unmapped.decision.map(Cow::Owned),
+    };
+    Ok(StoredEvent { event, abandoned: unmapped.abandoned, cut: unmapped.cut })
+}
+
+#[derive(Deserialize)]
+struct Line {
+    metadata: Metadata,
+    status_detail: String,
+    http_request: HttpRequest,
+    http_response: HttpResponse,
+    src_endpoint: Endpoint,
+    #[serde(default)]
+    tls: Tls,
+    traffic: Traffic,
+    actor: Actor,
+    unmapped: Unmapped,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    uid: RequestId,
+}
+
+#[derive(Deserialize)]
+struct HttpRequest {
+    http_method: String,
+    url: Url,
+    version: String,
+    user_agent: String,
+}
+
+#[derive(Deserialize)]
+struct Url {
+    hostname: String,
+    path: String,
+}
+
+#[derive(Deserialize)]
+struct HttpResponse {
+    code: u16,
+}
+
+#[derive(Deserialize)]
+struct Endpoint {
+    ip: String,
+    port: u16,
+}
+
+#[derive(Deserialize, Default)]
+struct Tls {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Traffic {
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    user: User,
+    #[serde(default)]
+    idp: Idp,
+}
+
+#[derive(Deserialize)]
+struct User {
+    name: String,
+    #[serde(rename = "type")]
+    kind: PrincipalKind,
+}
+
+#[derive(Deserialize, Default)]
+struct Idp {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Unmapped {
+    time_nanos: u64,
+    duration_nanos: u64,
+    outcome: Outcome,
+    step: Step,
+    route: String,
+    upstream: String,
+    attempts: u32,
+    credential: CredentialName,
+    #[serde(default)]
+    trace_id: String,
+    decision: Option<DecisionRecord>,
+    #[serde(default)]
+    abandoned: bool,
+    #[serde(default)]
+    cut: bool,
+}
+
+/// A credential by the configuration's word for it.
+struct CredentialName(Credential);
+
+impl<'de> Deserialize<'de> for CredentialName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        [Credential::None, Credential::Jwt, Credential::ApiKey, Credential::Certificate]
+            .into_iter()
+            .find(|credential| credential.name() == name)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown credential {name:?}")))
+    }
+}
+
+/// An address as events carry it. 45 characters at most; the caller keeps the string
+/// for the length of its connection.
+pub fn address_text(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
