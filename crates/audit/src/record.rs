@@ -103,7 +103,9 @@ impl Writer<'_> {
         self.number(r#"{"time":"#, event.time.unix_millis());
         self.raw(r#","class_uid":4002,"category_uid":4,"metadata":{"version":"1.3.0","uid":""#);
         self.line.extend_from_slice(&event.id.to_ascii());
-        self.raw(r#"","product":{"name":"Bastide","vendor_name":"Bastide"},"profiles":["security_control"]}"#);
+        self.raw(
+            r#"","product":{"name":"Bastide","vendor_name":"Bastide"},"profiles":["security_control"]}"#,
+        );
         self.number(r#","type_uid":"#, 400_200 + activity_id);
         self.number(r#","activity_id":"#, activity_id);
         if let Some(name) = other_name {

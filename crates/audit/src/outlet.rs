@@ -1,0 +1,222 @@
+//! Batches of lines onto a medium that may take a part of them, or nothing.
+//!
+//! INVARIANT: bytes go to the medium in order and once; what was taken in part is
+//! completed by the next try, or cut back to the last whole line by
+//! [`Outlet::give_up`].
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+
+/// What lines are written to: a file, or in tests something that fails as told.
+pub(crate) trait Medium {
+    /// Appends some of the bytes and says how many.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Cuts the medium to so many bytes.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// Makes sure that what was appended survives a power cut.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// A batch on its way to a medium.
+#[derive(Debug, Default)]
+pub(crate) struct Outlet {
+    batch: Vec<u8>,
+    events: u64,
+    written: usize,
+    synced: bool,
+}
+
+/// What a batch held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Outlet {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether the medium stands between two lines: only then may it be exchanged.
+    pub(crate) fn at_start(&self) -> bool {
+        self.written == 0
+    }
+
+    /// Adds a line, newline included. Only before the batch is being written.
+    pub(crate) fn add(&mut self, line: &[u8]) {
+        self.batch.extend_from_slice(line);
+        self.events += 1;
+    }
+
+    /// Writes what is left of the batch, and when all is written (and with `durable`
+    /// safe) forgets it. After an error it can be called again.
+    pub(crate) fn write(&mut self, medium: &mut impl Medium, durable: bool) -> io::Result<Batch> {
+        while let Some(rest) = self.batch.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match medium.append(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    self.written += taken;
+                    self.synced = false;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if durable && !self.synced && !self.batch.is_empty() {
+            medium.sync()?;
+        }
+        let done = Batch { events: self.events, bytes: self.batch.len() as u64 };
+        self.batch.clear();
+        (self.events, self.written, self.synced) = (0, 0, false);
+        Ok(done)
+    }
+
+    /// Cuts the medium, which is `length` bytes long, back to the last whole line.
+    /// Gives how many events are thereby written and how many bytes they have; the
+    /// batch is left with those that are not.
+    pub(crate) fn give_up(&mut self, medium: &mut impl Medium, length: u64) -> io::Result<Batch> {
+        let taken = self.batch.get(..self.written).unwrap_or_default();
+        let whole = taken.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let torn = (self.written - whole) as u64;
+        if torn > 0 {
+            medium.truncate(length.saturating_sub(torn))?;
+        }
+        let events = taken.get(..whole).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count();
+        self.batch.drain(..whole);
+        self.written = 0;
+        self.events -= events as u64;
+        Ok(Batch { events: events as u64, bytes: whole as u64 })
+    }
+
+    /// Bytes of the batch that the medium holds.
+    pub(crate) fn taken(&self) -> u64 {
+        self.written as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A disk with a quota, which takes at most `chunk` bytes at once.
+    struct Quota {
+        held: Vec<u8>,
+        room: usize,
+        chunk: usize,
+        syncs: u32,
+    }
+
+    impl Medium for Quota {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.room).min(self.chunk);
+            if taken == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.held.extend_from_slice(&bytes[..taken]);
+            self.room -= taken;
+            Ok(taken)
+        }
+
+        fn truncate(&mut self, length: u64) -> io::Result<()> {
+            self.room += self.held.len() - length as usize;
+            self.held.truncate(length as usize);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.syncs += 1;
+            Ok(())
+        }
+    }
+
+    fn outlet(lines: &[&str]) -> Outlet {
+        let mut outlet = Outlet::default();
+        lines.iter().for_each(|line| outlet.add(line.as_bytes()));
+        outlet
+    }
+
+    #[test]
+    fn a_line_taken_in_part_is_completed_when_there_is_room_again() {
+        let mut disk = Quota { held: Vec::new(), room: 6, chunk: 4, syncs: 0 };
+        let mut outlet = outlet(&["one\n", "two\n", "three\n"]);
+        for _ in 0..3 {
+            assert_eq!(outlet.write(&mut disk, false).unwrap_err().kind(), ErrorKind::StorageFull);
+            assert_eq!(disk.held, b"one\ntw");
+        }
+        assert!(!outlet.at_start());
+        disk.room = 100;
+        assert_eq!(outlet.write(&mut disk, true).unwrap(), Batch { events: 3, bytes: 14 });
+        assert_eq!(disk.held, b"one\ntwo\nthree\n");
+        assert!(outlet.is_empty() && outlet.at_start());
+        assert_eq!(disk.syncs, 1);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_completed_is_cut_off() {
+        for (room, kept, events) in
+            [(0, "", 0), (3, "", 0), (4, "one\n", 1), (6, "one\n", 1), (8, "one\ntwo\n", 2)]
+        {
+            let mut disk = Quota { held: Vec::new(), room, chunk: 100, syncs: 0 };
+            let mut outlet = outlet(&["one\n", "two\n", "three\n"]);
+            outlet.write(&mut disk, false).unwrap_err();
+            let length = disk.held.len() as u64;
+            let saved = outlet.give_up(&mut disk, length).unwrap();
+            assert_eq!((disk.held.as_slice(), saved.events), (kept.as_bytes(), events), "room {room}");
+            assert_eq!(outlet.events(), 3 - events);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_disk_does_lines_arrive_whole_in_order_and_once(
+            rooms in prop::collection::vec(0usize..40, 1..20),
+            chunk in 1usize..20,
+            lengths in prop::collection::vec(0usize..12, 1..20),
+        ) {
+            let lines: Vec<String> =
+                lengths.iter().enumerate().map(|(at, &length)| format!("{at}{}\n", "x".repeat(length))).collect();
+            let mut outlet = Outlet::default();
+            lines.iter().for_each(|line| outlet.add(line.as_bytes()));
+            let mut disk = Quota { held: Vec::new(), room: 0, chunk, syncs: 0 };
+            for room in rooms {
+                disk.room = room;
+                if outlet.write(&mut disk, false).is_ok() {
+                    break;
+                }
+            }
+            let length = disk.held.len() as u64;
+            let _ = outlet.give_up(&mut disk, length).unwrap();
+            let all = lines.concat();
+            prop_assert!(all.as_bytes().starts_with(&disk.held));
+            prop_assert!(disk.held.is_empty() || disk.held.ends_with(b"\n"));
+            let on_disk = disk.held.iter().filter(|&&byte| byte == b'\n').count();
+            prop_assert_eq!(on_disk as u64 + outlet.events(), if outlet.is_empty() { on_disk as u64 } else { lines.len() as u64 });
+        }
+    }
+}

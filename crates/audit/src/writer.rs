@@ -1,0 +1,334 @@
+//! The thread that writes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use model::Clock;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::health::{Health, Lane, add};
+use crate::outlet::Outlet;
+use crate::queue::{LINE_BYTES_KEPT_MAX, Queue};
+use crate::segment::{self, Segment};
+use crate::{Error, POLL, RETRY, Settings};
+
+/// A batch is written when it has so many bytes, even if more is waiting.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Emptied buffers that are kept for each queue.
+const SPARE_LINES_MAX: usize = 1024;
+/// How often the writer looks whether its file is still in the folder.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long dropping the log waits for the disk; [`Log::close`] takes its own time.
+const DROP_WITHIN: Duration = Duration::from_secs(1);
+
+/// The open log. Dropping it closes it and loses the error: call [`Log::close`].
+#[derive(Debug)]
+pub struct Log {
+    health: Arc<Health>,
+    closing: Arc<Closing>,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+/// When to stop: monotonic nanoseconds plus one; 0 while the log is open.
+#[derive(Debug, Default)]
+struct Closing {
+    within_nanos: AtomicU64,
+}
+
+impl Log {
+    /// How the log fares.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Writes everything that was committed, waits for reserved slots, and ends the
+    /// writer. `within` bounds all of that.
+    ///
+    /// # Errors
+    /// [`Error::Unwritten`]: after `within` there were still events; how many, and why.
+    pub fn close(mut self, within: Duration) -> Result<(), Error> {
+        self.end(within)
+    }
+
+    fn end(&mut self, within: Duration) -> Result<(), Error> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let nanos = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.closing.within_nanos.store(nanos, Ordering::Release);
+        thread.thread().unpark();
+        thread.join().unwrap_or_else(|_| {
+            let events = self.health.counts().pending_events;
+            Err(Error::Unwritten { events, reason: "the writer has crashed".to_owned() })
+        })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = self.end(DROP_WITHIN) {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// See [`crate::open`].
+pub(crate) fn open(
+    settings: Settings,
+    cores: usize,
+    clock: Arc<dyn Clock>,
+) -> Result<(Log, Vec<Queue>), Error> {
+    let lock = segment::lock(&settings.folder)?;
+    let (mut queues, mut sources, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..cores {
+        let capacity = settings.queue_events.max(1);
+        let (lines_in, lines_out) = RingBuffer::new(capacity);
+        let (spare_in, spare_out) = RingBuffer::new(capacity.min(SPARE_LINES_MAX));
+        let lane = Arc::new(Lane::default());
+        queues.push(Queue::new(lines_in, spare_out, lane.clone(), settings.when_full));
+        sources.push(Source { lines: lines_out, spare: spare_in });
+        lanes.push(lane);
+    }
+    let health = Arc::new(Health::new(lanes));
+    let closing = Arc::new(Closing::default());
+    let current = Current::open(&settings, &*clock, &health)?;
+    let writer = Writer {
+        settings,
+        clock,
+        health: health.clone(),
+        closing: closing.clone(),
+        sources,
+        outlet: Outlet::default(),
+        current,
+        looked: Duration::ZERO,
+        _lock: lock,
+    };
+    let thread = thread::Builder::new()
+        .name("audit".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|source| Error::Io { doing: "start the writer for", path: PathBuf::new(), source })?;
+    Ok((Log { health, closing, thread: Some(thread) }, queues))
+}
+
+struct Source {
+    lines: Consumer<Vec<u8>>,
+    spare: Producer<Vec<u8>>,
+}
+
+/// The file that is written.
+struct Current {
+    segment: Segment,
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Current {
+    /// Goes on with the last file, or begins the first.
+    fn open(settings: &Settings, clock: &dyn Clock, health: &Health) -> Result<Self, Error> {
+        let segment = match segment::list(&settings.folder)?.pop() {
+            Some(last) => last,
+            None => Segment::next(None, clock.now()),
+        };
+        let mut current = Self::begin(settings, segment)?;
+        let failed = |source| Error::Io { doing: "repair", path: current.path.clone(), source };
+        if segment::is_torn(&current.file, current.length).map_err(failed)? {
+            io::Write::write_all(&mut current.file, b"\n").map_err(failed)?;
+            current.length += 1;
+            health.torn_lines.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(file = %current.path.display(), "a line of the audit log was torn by a crash");
+        }
+        Ok(current)
+    }
+
+    fn begin(settings: &Settings, segment: Segment) -> Result<Self, Error> {
+        let path = segment.path(&settings.folder);
+        match segment::append(&path) {
+            Ok((file, length)) => Ok(Self { segment, path, file, length }),
+            Err(source) => Err(Error::Io { doing: "open", path, source }),
+        }
+    }
+}
+
+struct Writer {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    health: Arc<Health>,
+    closing: Arc<Closing>,
+    sources: Vec<Source>,
+    outlet: Outlet,
+    current: Current,
+    /// When the folder was last looked at, monotonic.
+    looked: Duration,
+    /// Held for as long as the writer runs.
+    _lock: File,
+}
+
+impl Writer {
+    fn run(mut self) -> Result<(), Error> {
+        let mut end = None;
+        loop {
+            let within = self.closing.within_nanos.load(Ordering::Acquire);
+            let now = self.clock.monotonic();
+            if end.is_none() && within > 0 {
+                end = Some(now.saturating_add(Duration::from_nanos(within)));
+            }
+            // Read before the queues are emptied: nothing is committed after this
+            // without having been reserved before it.
+            let reserved = self.health.counts().reserved;
+            let more = self.fill();
+            let result = self.write();
+            match &result {
+                Ok(()) if more => continue,
+                Ok(()) if end.is_some() && reserved == 0 && self.drained() => return Ok(()),
+                _ => {}
+            }
+            if end.is_some_and(|end| now >= end) {
+                return self.give_up(result.err());
+            }
+            thread::park_timeout(match (&result, end) {
+                (Err(_), None) => RETRY,
+                _ => POLL,
+            });
+        }
+    }
+
+    fn drained(&self) -> bool {
+        self.outlet.is_empty() && self.sources.iter().all(|source| source.lines.is_empty())
+    }
+
+    /// Takes lines from the queues, round by round, so that no core waits for another.
+    /// Says whether a full batch left some behind.
+    fn fill(&mut self) -> bool {
+        if !self.outlet.at_start() {
+            return false;
+        }
+        loop {
+            let mut found = false;
+            for source in &mut self.sources {
+                if self.outlet.bytes() >= BATCH_BYTES_MAX {
+                    return true;
+                }
+                let Ok(mut line) = source.lines.pop() else { continue };
+                found = true;
+                self.outlet.add(&line);
+                if line.capacity() <= LINE_BYTES_KEPT_MAX {
+                    line.clear();
+                    // A full ring of spares only means that this one is let go.
+                    let _ = source.spare.push(line);
+                }
+            }
+            if !found {
+                return false;
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        if self.outlet.at_start() {
+            self.look();
+            self.rotate_if_due();
+        }
+        if self.outlet.is_empty() {
+            return Ok(());
+        }
+        let before = self.outlet.taken();
+        let bytes = self.outlet.bytes() as u64;
+        match self.outlet.write(&mut self.current.file, self.settings.durable) {
+            Ok(batch) => {
+                self.current.length += bytes - before;
+                self.wrote(batch);
+                self.health.good();
+                Ok(())
+            }
+            Err(error) => {
+                self.current.length += self.outlet.taken() - before;
+                let reason = format!("cannot write {}: {error}", self.current.path.display());
+                self.fault(&reason);
+                Err(reason)
+            }
+        }
+    }
+
+    fn wrote(&self, batch: crate::outlet::Batch) {
+        add(&self.health.written_events, batch.events);
+        add(&self.health.written_bytes, batch.bytes);
+    }
+
+    fn fault(&self, reason: &str) {
+        if self.health.status() == crate::Status::Good {
+            tracing::error!("audit log: {reason}; events wait in the queues");
+        }
+        add(&self.health.write_errors, 1);
+        self.health.bad(reason.to_owned(), self.clock.now());
+    }
+
+    /// Begins a new file when somebody has taken the current one away: lines would
+    /// otherwise go where nobody can find them.
+    fn look(&mut self) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.looked) < LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        let in_folder = match (self.current.file.metadata(), std::fs::metadata(&self.current.path)) {
+            (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+            _ => false,
+        };
+        if !in_folder {
+            tracing::warn!(file = %self.current.path.display(), "the audit file was taken away; a new one is begun");
+            self.rotate();
+        }
+    }
+
+    fn rotate_if_due(&mut self) {
+        let size = self.current.length.saturating_add(self.outlet.bytes() as u64);
+        let full = self.current.length > 0 && size > self.settings.rotate_bytes;
+        let age_millis = self.clock.now().unix_millis().saturating_sub(self.current.segment.begun_millis);
+        let old = !self.settings.rotate_after.is_zero()
+            && self.current.length > 0
+            && u128::from(age_millis) >= self.settings.rotate_after.as_millis();
+        if full || old {
+            self.rotate();
+        }
+    }
+
+    /// On failure the current file is written on: a file too long is better than a
+    /// line lost.
+    fn rotate(&mut self) {
+        let next = Segment::next(Some(&self.current.segment), self.clock.now());
+        match Current::begin(&self.settings, next) {
+            Ok(next) => {
+                self.current = next;
+                add(&self.health.rotations, 1);
+            }
+            Err(error) => {
+                self.fault(&error.to_string());
+                return;
+            }
+        }
+        if let Err(error) = segment::prune(&self.settings.folder, self.settings.keep) {
+            self.fault(&error.to_string());
+        }
+    }
+
+    /// The time to close is over. What is not written is lost, and said to be.
+    fn give_up(mut self, reason: Option<String>) -> Result<(), Error> {
+        let length = self.current.length;
+        match self.outlet.give_up(&mut self.current.file, length) {
+            Ok(saved) => self.wrote(saved),
+            Err(error) => tracing::error!("audit log: cannot cut off a torn line: {error}"),
+        }
+        let counts = self.health.counts();
+        let events = counts.pending_events + counts.reserved;
+        if events == 0 {
+            return Ok(());
+        }
+        let reason = reason.unwrap_or_else(|| format!("{} requests had not ended", counts.reserved));
+        Err(Error::Unwritten { events, reason })
+    }
+}
