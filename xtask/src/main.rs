@@ -10,6 +10,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks on its terminal")]
 
+mod bench;
 mod clock;
 mod command;
 mod deps;
@@ -30,7 +31,10 @@ const EXAMPLES: &str = "Examples:
   cargo xtask test --list                the steps and what each holds
   cargo xtask deps --online              dependency check against today's advisories
   cargo xtask floors                     direction of imports between crates
-  cargo xtask fuzz http1_head --seconds 60";
+  cargo xtask fuzz http1_head --seconds 60
+  cargo xtask bench gateway              CPU per request beside nginx, five rounds
+  cargo xtask bench gateway --only whole --rounds 3 --profile
+  cargo xtask docs --check               are the generated documents current?";
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Checks, benchmarks and generated documents of Bastide", after_help = EXAMPLES)]
@@ -51,6 +55,9 @@ enum Task {
     House,
     /// Run a fuzzer of `fuzz/` with the nightly toolchain
     Fuzz(fuzz::Options),
+    /// Measure beside peers and write docs/benchmarks.md; exits 1 naming each row past its bound
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Regenerate the generated documents, or check that they are current
     Docs(docs::Options),
 }
@@ -63,6 +70,7 @@ fn main() -> ExitCode {
         Task::Floors => floors::run(),
         Task::House => house::run(),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Docs(options) => docs::run(&options),
     };
     match outcome {

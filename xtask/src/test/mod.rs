@@ -4,7 +4,7 @@
 //! that goes wrong does not stop the others unless `--fail-fast` is given.
 
 mod steps;
-mod tools;
+pub(crate) mod tools;
 
 use crate::{clock::Stopwatch, metadata::Metadata, workspace};
 use anyhow::{Result, bail};

@@ -1,0 +1,83 @@
+//! Measurements beside peers, written to `docs/benchmarks.md` with command, date and
+//! machine. A row past its bound is named and makes the exit code 1.
+
+mod footprint;
+mod gateway;
+mod load;
+mod page;
+mod pki;
+mod server;
+mod usage;
+mod whole_way;
+
+use crate::workspace;
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// CPU per request beside nginx: TLS, HTTP/2, the whole way
+    Gateway(gateway::Options),
+    /// Time of a clean release build, size of the binary, memory at rest
+    Footprint(footprint::Options),
+    /// Figures that a crate's own example prints: policy, audit
+    #[command(flatten)]
+    Example(Example),
+}
+
+/// Benchmarks that are examples of the crate that they measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Example {
+    /// One decision with 100 roles, 500 users, 1,000 bindings
+    Policy,
+    /// One audit event, from the way's end to the file
+    Audit,
+}
+
+/// Runs it, writes its section of the page.
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Gateway(options) => gateway::run(options),
+        Bench::Footprint(options) => footprint::run(options),
+        Bench::Example(Example::Policy) => example("policy", "decide_bench"),
+        Bench::Example(Example::Audit) => example("audit", "record_bench"),
+    }
+}
+
+/// Runs the example and keeps what it prints; it exits 1 when it is past its own bound.
+fn example(package: &str, name: &str) -> Result<()> {
+    let root = workspace::root()?;
+    if !root.join(format!("crates/{package}/examples/{name}.rs")).is_file() {
+        bail!("crates/{package} has no example `{name}`: expected one that prints its figures");
+    }
+    let mut printed = String::new();
+    let mut command = crate::command::cargo(&root);
+    command.args(["run", "--quiet", "--locked", "--profile", "dist", "-p", package, "--example", name]);
+    let well = crate::command::run_seeing(&mut command, |line| {
+        printed.push_str(line);
+        printed.push('\n');
+    })?;
+    let text = format!("{}\n```\n{}```\n", page::stamp(&format!("cargo xtask bench {package}"))?, printed);
+    page::write(&root, package, &format!("{package}: what its own example prints"), &text)?;
+    if !well {
+        bail!("{package}: past its bound, see above");
+    }
+    Ok(())
+}
+
+/// The binary that ships, built now.
+fn shipped_binary(root: &Path) -> Result<PathBuf> {
+    println!("building the dist profile (link-time optimisation: takes minutes the first time)");
+    crate::command::run(crate::command::cargo(root).args([
+        "build",
+        "--locked",
+        "--profile",
+        "dist",
+        "-p",
+        "bastide",
+        "--bin",
+        "bastide",
+    ]))?;
+    Ok(workspace::target()?.join("dist/bastide"))
+}
