@@ -82,7 +82,7 @@ const FRESH_PER_SECOND: u32 = 14_000;
 const WARM_UP_SECONDS: u32 = 1;
 
 const TOOLS: &[tools::Tool] = &[
-    tools::Tool { program: "nginx", package: "nginx-light" },
+    tools::Tool { program: "nginx", package: "nginx" },
     tools::Tool { program: "wrk", package: "wrk" },
     tools::Tool { program: "h2load", package: "nghttp2-client" },
     tools::Tool { program: "curl", package: "curl" },

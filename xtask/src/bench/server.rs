@@ -126,8 +126,7 @@ impl Server {
     fn nginx_with(folder: &Path, name: &'static str, core: &str, text: &str, ready: u16) -> Result<Self> {
         let path = folder.join(format!("{name}.conf"));
         std::fs::write(&path, text)?;
-        let program =
-            crate::command::find("nginx").context("nginx is missing: apt-get install nginx-light")?;
+        let program = crate::command::find("nginx").context("nginx is missing: apt-get install nginx")?;
         let program = program.display().to_string();
         Self::start(
             name,

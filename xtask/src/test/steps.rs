@@ -47,14 +47,8 @@ pub(super) fn clippy(context: &Context) -> Result<Tally> {
 
 pub(super) fn tests(context: &Context) -> Result<Tally> {
     // The whole-system tests and the fuzz smoke have steps of their own.
-    let elsewhere = integration_tests(context, |package| package == WHOLE_SYSTEM);
-    let mut arguments = vec!["--lib".to_owned(), "--bins".to_owned(), "--examples".to_owned()];
-    for name in integration_tests(context, |package| package != WHOLE_SYSTEM) {
-        if !elsewhere.contains(&name) {
-            arguments.extend(["--test".to_owned(), name]);
-        }
-    }
-    arguments.extend(["--".to_owned(), "--skip".to_owned(), "fuzz_smoke".to_owned()]);
+    let mut arguments = parts(context);
+    arguments.extend(["--", "--skip", "fuzz_smoke"].map(str::to_owned));
     cargo_test(context, &arguments)
 }
 
@@ -63,7 +57,9 @@ pub(super) fn doctests(context: &Context) -> Result<Tally> {
 }
 
 pub(super) fn fuzz(context: &Context) -> Result<Tally> {
-    let tally = cargo_test(context, &["--lib", "--tests", "--", "fuzz_smoke"].map(str::to_owned))?;
+    let mut arguments = parts(context);
+    arguments.extend(["--", "fuzz_smoke"].map(str::to_owned));
+    let tally = cargo_test(context, &arguments)?;
     if tally.passed + tally.failed == 0 {
         bail!("no test is named fuzz_smoke…: expected one for each parser of what comes from outside");
     }
@@ -97,22 +93,13 @@ pub(super) fn switch_off(context: &Context) -> Result<Tally> {
 }
 
 pub(super) fn demo(context: &Context) -> Result<Tally> {
-    // Built before by the tests, with the same features; cargo only looks.
-    command::run(command::cargo(&context.root).args([
-        "test",
-        "--workspace",
-        "--locked",
-        "--quiet",
-        "--no-run",
-        "--bins",
-    ]))?;
-    command::run(command::cargo(&context.root).args([
-        "build",
-        "--workspace",
-        "--locked",
-        "--quiet",
-        "--bins",
-    ]))?;
+    // The binary that the whole-system tests run; another step may have put one with
+    // other features in its place, so cargo looks again.
+    let names = integration_tests(context, |package| package == WHOLE_SYSTEM);
+    let mut build = command::cargo(&context.root);
+    command::run(
+        build.args(["test", "--workspace", "--locked", "--quiet", "--no-run"]).args(arguments_for(&names)),
+    )?;
     let binary = workspace::target()?.join("debug").join(WHOLE_SYSTEM);
     command::run(Command::new(binary).current_dir(&context.root).args(["demo", "--tour"]))?;
     Ok(Tally::passed())
@@ -121,6 +108,16 @@ pub(super) fn demo(context: &Context) -> Result<Tally> {
 pub(super) fn docs(_: &Context) -> Result<Tally> {
     docs::run(&docs::Options { check: true })?;
     Ok(Tally::passed())
+}
+
+/// What cargo is told to test of the crates themselves: everything but the whole system.
+fn parts(context: &Context) -> Vec<String> {
+    let elsewhere = integration_tests(context, |package| package == WHOLE_SYSTEM);
+    let mut names = integration_tests(context, |package| package != WHOLE_SYSTEM);
+    names.retain(|name| !elsewhere.contains(name));
+    let mut arguments = vec!["--lib".to_owned(), "--bins".to_owned(), "--examples".to_owned()];
+    arguments.extend(arguments_for(&names));
+    arguments
 }
 
 /// Integration tests (files of `tests/`) of the packages that `chosen` picks, without

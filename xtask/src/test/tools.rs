@@ -14,7 +14,7 @@ pub(crate) struct Tool {
 pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "curl", package: "curl" },
     Tool { program: "openssl", package: "openssl" },
-    Tool { program: "nginx", package: "nginx-light" },
+    Tool { program: "nginx", package: "nginx" },
     Tool { program: "nghttp", package: "nghttp2-client" },
 ];
 
