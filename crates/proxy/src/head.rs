@@ -1,6 +1,6 @@
 //! A message head as bytes and spans: one buffer, one list, no allocation per field.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 
 /// A range of a head's buffer, in bytes.
@@ -13,9 +13,26 @@ pub struct Span {
 }
 
 impl Span {
-    fn of(self, buffer: &[u8]) -> &[u8] {
+    /// From offsets into a head, which is never longer than `head_bytes_max` (at most
+    /// 1 MiB); an offset past 4 GiB would give an empty span.
+    pub(crate) fn new(start: usize, length: usize) -> Self {
+        match (u32::try_from(start), u32::try_from(length)) {
+            (Ok(start), Ok(length)) => Self { start, length },
+            _ => Self::default(),
+        }
+    }
+
+    /// The bytes of this span in `buffer`; empty when it lies outside.
+    pub(crate) fn of(self, buffer: &[u8]) -> &[u8] {
         let start = self.start as usize;
         buffer.get(start..start + self.length as usize).unwrap_or_default()
+    }
+
+    /// The same bytes, sharing the buffer.
+    pub(crate) fn share(self, buffer: &Bytes) -> Bytes {
+        let start = self.start as usize;
+        let end = start + self.length as usize;
+        if end <= buffer.len() { buffer.slice(start..end) } else { Bytes::new() }
     }
 }
 
@@ -67,6 +84,27 @@ impl Fields {
         self.all().filter(move |(n, _)| *n == name).map(|(_, v)| v)
     }
 
+    /// All values of the field with this lower-case name that are still kept: what an
+    /// upstream will see, and therefore what routing and policy read.
+    pub fn kept_named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.kept().filter(move |(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Known name, name and value of each field, dropped ones included.
+    pub fn entries(&self) -> impl Iterator<Item = (Known, &[u8], &[u8])> {
+        self.list.iter().map(|f| (f.known, f.name.of(&self.buffer), f.value.of(&self.buffer)))
+    }
+
+    /// How many fields there are, dropped ones included.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Drops every field for which `doomed` holds: it will not be sent on.
     pub fn drop_where(&mut self, mut doomed: impl FnMut(Known, &[u8]) -> bool) {
         for field in &mut self.list {
@@ -75,6 +113,76 @@ impl Fields {
             }
         }
     }
+}
+
+/// Builds [`Fields`] of our own making: problem documents, admin pages, trailers.
+#[derive(Debug, Default)]
+pub struct FieldsBuilder {
+    buffer: BytesMut,
+    list: Vec<Field>,
+}
+
+impl FieldsBuilder {
+    /// Starts with a list whose memory is used again.
+    pub fn with_spare(mut list: Vec<Field>, bytes: usize) -> Self {
+        list.clear();
+        Self { buffer: BytesMut::with_capacity(bytes), list }
+    }
+
+    /// Adds one field. The name is folded to lower case.
+    ///
+    /// # Errors
+    /// The name is not a token (RFC 9110 §5.1), or the value holds a control character.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), UnfitValue> {
+        if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) || !is_field_value(value) {
+            return Err(UnfitValue);
+        }
+        self.push_unchecked(name, value);
+        Ok(())
+    }
+
+    /// Adds one field whose name is a token and whose value was checked by a parser.
+    pub(crate) fn push_unchecked(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.put_slice(name);
+        if let Some(copied) = self.buffer.get_mut(start..) {
+            copied.make_ascii_lowercase();
+        }
+        let known = Known::of(self.buffer.get(start..).unwrap_or_default());
+        let value_start = self.buffer.len();
+        self.buffer.put_slice(value);
+        self.list.push(Field {
+            name: Span::new(start, name.len()),
+            value: Span::new(value_start, value.len()),
+            known,
+            kept: true,
+        });
+    }
+
+    /// Puts bytes into the buffer that belong to no field: a method, a target.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.buffer.len();
+        self.buffer.put_slice(bytes);
+        Span::new(start, bytes.len())
+    }
+
+    /// The fields.
+    pub fn finish(self) -> Fields {
+        Fields { buffer: self.buffer.freeze(), list: self.list }
+    }
+}
+
+/// Whether a byte may stand in a token (RFC 9110 §5.6.2).
+pub(crate) const fn is_token(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+/// Whether bytes may stand in a field value (RFC 9110 §5.5): no control characters
+/// but the tab. Bytes past ASCII (obs-text) pass: they are opaque.
+pub(crate) fn is_field_value(value: &[u8]) -> bool {
+    !value.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f)
 }
 
 /// Field names that the hop reads. Everything else is [`Known::Other`].
@@ -110,9 +218,52 @@ pub enum Known {
     Upgrade,
     UserAgent,
     Via,
-    /// Every `x-forwarded-…`, and `x-real-ip`.
+    /// Every `x-forwarded-…`, and `x-real-ip`: what a proxy says about its client.
+    /// Also the names by which peers tell the same: `x-client-ip`, `true-client-ip`,
+    /// `x-original-host`, `x-original-url`, `x-rewrite-url`.
     XForwarded,
     XForwardedFor,
+}
+
+impl Known {
+    /// Which name this is. `name` is lower case.
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"te" => Self::Te,
+            b"via" => Self::Via,
+            b"host" => Self::Host,
+            b"date" => Self::Date,
+            b"accept" => Self::Accept,
+            b"cookie" => Self::Cookie,
+            b"expect" => Self::Expect,
+            b"origin" => Self::Origin,
+            b"server" => Self::Server,
+            b"trailer" => Self::Trailer,
+            b"upgrade" => Self::Upgrade,
+            b"forwarded" => Self::Forwarded,
+            b"x-real-ip" | b"x-client-ip" | b"true-client-ip" => Self::XForwarded,
+            b"x-original-host" | b"x-original-url" | b"x-rewrite-url" => Self::XForwarded,
+            b"connection" => Self::Connection,
+            b"keep-alive" => Self::KeepAlive,
+            b"tracestate" => Self::Tracestate,
+            b"user-agent" => Self::UserAgent,
+            b"traceparent" => Self::Traceparent,
+            b"content-type" => Self::ContentType,
+            b"authorization" => Self::Authorization,
+            b"content-length" => Self::ContentLength,
+            b"http2-settings" => Self::Http2Settings,
+            b"accept-encoding" => Self::AcceptEncoding,
+            b"x-forwarded-for" => Self::XForwardedFor,
+            b"proxy-connection" => Self::ProxyConnection,
+            b"transfer-encoding" => Self::TransferEncoding,
+            b"proxy-authenticate" => Self::ProxyAuthenticate,
+            b"proxy-authorization" => Self::ProxyAuthorization,
+            b"access-control-request-method" => Self::AccessControlRequestMethod,
+            b"access-control-request-headers" => Self::AccessControlRequestHeaders,
+            _ if name.starts_with(b"x-forwarded-") => Self::XForwarded,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Protocol version of a message.
@@ -171,10 +322,15 @@ pub struct RequestHead {
     pub port: Option<u16>,
     /// Version.
     pub version: Version,
+    /// Whether the path still holds `%2F`: a slash that is data. The router refuses it
+    /// unless the route allows it.
+    pub encoded_slash: bool,
     /// Header fields; framing and hop-by-hop fields are already dropped.
     pub fields: Fields,
     /// How the body is delimited.
     pub framing: Framing,
+    /// Whether the client reads trailers (`TE: trailers`, RFC 9110 §10.1.4).
+    pub accepts_trailers: bool,
     /// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1).
     pub expects_continue: bool,
     /// The one protocol asked for by `Upgrade`, lower case (RFC 9110 §7.8).
@@ -199,6 +355,8 @@ pub struct ResponseHead {
 pub struct Additions {
     buffer: Vec<u8>,
     list: Vec<(Span, Span)>,
+    /// Bit n is set when a name of n bytes is among them (names past 63 bytes: bit 63).
+    lengths: u64,
 }
 
 impl Additions {
@@ -209,9 +367,10 @@ impl Additions {
     /// # Errors
     /// The value holds CR, LF, NUL or another control character.
     pub fn push(&mut self, name: &str, value: &[u8]) -> Result<(), UnfitValue> {
-        if value.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+        if !is_field_value(value) {
             return Err(UnfitValue);
         }
+        self.lengths |= 1 << name.len().min(63);
         let name = self.append(name.as_bytes());
         let value = self.append(value);
         self.list.push((name, value));
@@ -231,13 +390,14 @@ impl Additions {
 
     /// Whether a field of this lower-case name is among them.
     pub fn has(&self, name: &[u8]) -> bool {
-        self.iter().any(|(n, _)| n == name)
+        self.lengths & (1 << name.len().min(63)) != 0 && self.iter().any(|(n, _)| n == name)
     }
 
     /// Forgets all, keeps the memory.
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.list.clear();
+        self.lengths = 0;
     }
 }
 

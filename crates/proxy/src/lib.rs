@@ -11,14 +11,21 @@
 //! anything that is not [`Cleared`], hold a lock across cores on the way.
 
 pub mod address;
+pub mod admit;
 pub mod concurrency;
 pub mod exchange;
 pub mod forwarded;
 pub mod head;
+pub mod http1;
+pub mod http2;
+pub mod limits;
 pub mod rate;
 pub mod route;
 pub mod way;
 
+pub use admit::{Admission, Class, RawRequest, Refusal};
 pub use exchange::{BodyError, Exchange, Frame};
 pub use head::{Additions, Fields, Known, RequestHead, ResponseHead, Version};
+pub use limits::Limits;
+pub use route::{RouteId, Router};
 pub use way::{Admitted, Cleared, Routed, clear};

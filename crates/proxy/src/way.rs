@@ -110,6 +110,7 @@ impl policy::Subject for Routed {
     }
 
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.head.fields.named(name.as_bytes())
+        // What was dropped does not reach the upstream, so policy does not see it either.
+        self.head.fields.kept_named(name.as_bytes())
     }
 }

@@ -1,0 +1,271 @@
+//! The fields of a request, one by one: framing is read, what belongs to this hop or
+//! was forged is dropped, what readers disagree on is refused.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::connection::{names_field, other_names};
+use super::table::Class;
+use super::{Admission, Options, RawRequest};
+use crate::head::{Field, Fields, Framing, Known, Version};
+
+/// Names of headers that clients must not set. Looked up once per unknown field, so
+/// most are told apart by their length alone.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityHeaders {
+    /// Bit n is set when a name of n bytes is among them (past 63 bytes: bit 63).
+    lengths: u64,
+    names: HashSet<Box<[u8]>, RandomState>,
+    /// The names with all punctuation taken out.
+    bare: HashSet<Box<[u8]>, RandomState>,
+}
+
+impl IdentityHeaders {
+    /// From header names in any case.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut made = Self::default();
+        for name in names {
+            let name = name.to_ascii_lowercase().into_bytes();
+            made.lengths |= 1 << name.len().min(63);
+            made.bare.insert(bare(&name));
+            made.names.insert(name.into_boxed_slice());
+        }
+        made
+    }
+
+    /// Whether the lower-case name is one of them.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.lengths & (1 << name.len().min(63)) != 0 && self.names.contains(name)
+    }
+
+    /// Whether the lower-case name is one of them, or a forwarding header, with other
+    /// punctuation: upstreams that fold names (CGI and its heirs) cannot tell them apart.
+    pub fn is_alias(&self, name: &[u8]) -> bool {
+        let bare = bare(name);
+        bare.starts_with(b"xforwarded") || *bare == *b"xrealip" || self.bare.contains(&bare)
+    }
+}
+
+fn bare(name: &[u8]) -> Box<[u8]> {
+    name.iter().copied().filter(u8::is_ascii_alphanumeric).collect()
+}
+
+/// What the fields said.
+pub(super) struct Read {
+    pub(super) framing: Framing,
+    pub(super) accepts_trailers: bool,
+    pub(super) expects_continue: bool,
+    pub(super) upgrade: Option<Bytes>,
+    pub(super) keep_alive: bool,
+}
+
+/// What is met on the way through the list.
+#[derive(Default)]
+struct Met {
+    content_length: Option<u64>,
+    chunked: bool,
+    authorization: bool,
+    content_type: bool,
+    origin: bool,
+    connection: bool,
+    upgrade: Option<crate::head::Span>,
+    expects_continue: bool,
+    accepts_trailers: bool,
+}
+
+/// Goes through the fields once, marking what is not sent on.
+pub(super) fn read(raw: &mut RawRequest, admission: &Admission, trusted: bool) -> Result<Read, Class> {
+    let mut met = Met::default();
+    let keep_identity = trusted && admission.trusted_proxies_set_identity;
+    let Fields { buffer, list } = &mut raw.fields;
+    for field in list.iter_mut() {
+        match field.known {
+            Known::Other => {
+                let name = field.name.of(buffer);
+                field.kept = other(name, admission, keep_identity)?;
+            }
+            Known::Forwarded | Known::XForwarded | Known::XForwardedFor => field.kept = trusted,
+            _ => known(field, field.value.of(buffer), raw.version, &mut met)?,
+        }
+    }
+    match raw.version {
+        Version::Http2 => http2(raw.ended, &met),
+        _ => http1(raw, &met, &admission.identity_headers),
+    }
+}
+
+/// A field that the hop does not read. Gives whether it is kept.
+fn other(name: &[u8], admission: &Admission, keep_identity: bool) -> Result<bool, Class> {
+    let identity = &admission.identity_headers;
+    if identity.contains(name) {
+        return Ok(keep_identity);
+    }
+    // One look for everything but letters, digits and dashes; names without are the rule.
+    if !name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        if name.contains(&b'_') {
+            return Err(Class::UnderscoreName);
+        }
+        if identity.is_alias(name) {
+            return Err(Class::IdentityAlias);
+        }
+    }
+    match name {
+        b"proxy" => Ok(false),
+        b"x-http-method-override" | b"x-http-method" | b"x-method-override" => Err(Class::MethodOverride),
+        _ => Ok(true),
+    }
+}
+
+/// A field that the hop reads.
+fn known(field: &mut Field, value: &[u8], version: Version, met: &mut Met) -> Result<(), Class> {
+    let http2 = version == Version::Http2;
+    match field.known {
+        Known::ContentLength => {
+            let length = content_length(value).ok_or(Class::BadContentLength)?;
+            if met.content_length.replace(length).is_some() {
+                return Err(Class::DuplicateContentLength);
+            }
+            field.kept = false;
+        }
+        Known::Connection
+        | Known::KeepAlive
+        | Known::ProxyConnection
+        | Known::TransferEncoding
+        | Known::Upgrade
+            if http2 =>
+        {
+            return Err(Class::ConnectionFieldInHttp2);
+        }
+        Known::TransferEncoding => {
+            if met.chunked {
+                return Err(Class::DuplicateTransferEncoding);
+            }
+            if version == Version::Http10 {
+                return Err(Class::TransferEncodingInHttp10);
+            }
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Class::BadTransferEncoding);
+            }
+            met.chunked = true;
+            field.kept = false;
+        }
+        Known::Connection => {
+            met.connection = true;
+            field.kept = false;
+        }
+        Known::Upgrade => {
+            if met.upgrade.replace(field.value).is_some() {
+                return Err(Class::UpgradeAmbiguous);
+            }
+            field.kept = false;
+        }
+        Known::Te => {
+            let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            met.accepts_trailers |= codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+            if http2 && !value.eq_ignore_ascii_case(b"trailers") {
+                return Err(Class::BadTe);
+            }
+            field.kept = false;
+        }
+        Known::Expect => {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Class::BadExpectation);
+            }
+            // RFC 9110 §10.1.1: ignored in HTTP/1.0.
+            met.expects_continue = version != Version::Http10;
+            field.kept = false;
+        }
+        Known::Authorization if std::mem::replace(&mut met.authorization, true) => {
+            return Err(Class::DuplicateSingleton);
+        }
+        Known::ContentType if std::mem::replace(&mut met.content_type, true) => {
+            return Err(Class::DuplicateSingleton);
+        }
+        Known::Origin if std::mem::replace(&mut met.origin, true) => return Err(Class::DuplicateSingleton),
+        Known::Host | Known::KeepAlive | Known::ProxyConnection | Known::Http2Settings => field.kept = false,
+        Known::ProxyAuthorization | Known::ProxyAuthenticate => field.kept = false,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn http2(ended: bool, met: &Met) -> Result<Read, Class> {
+    let framing = match (ended, met.content_length) {
+        (true, None | Some(0)) => Framing::None,
+        (true, Some(_)) => return Err(Class::ContentLengthMismatch),
+        (false, Some(length)) => Framing::Length(length),
+        (false, None) => Framing::Stream,
+    };
+    Ok(Read {
+        framing,
+        accepts_trailers: met.accepts_trailers,
+        expects_continue: met.expects_continue,
+        upgrade: None,
+        keep_alive: true,
+    })
+}
+
+fn http1(raw: &mut RawRequest, met: &Met, identity: &IdentityHeaders) -> Result<Read, Class> {
+    let framing = match (met.chunked, met.content_length) {
+        (true, Some(_)) => return Err(Class::ContentLengthWithTransferEncoding),
+        (true, None) => Framing::Chunked,
+        (false, Some(0) | None) => Framing::None,
+        (false, Some(length)) => Framing::Length(length),
+    };
+    let options = if met.connection {
+        Options::read(&raw.fields, Some(identity)).ok_or(Class::ProtectedConnectionOption)?
+    } else {
+        Options::default()
+    };
+    if options.others {
+        let names = other_names(&raw.fields);
+        raw.fields.drop_where(|_, name| names_field(&names, name));
+    }
+    Ok(Read {
+        framing,
+        accepts_trailers: met.accepts_trailers,
+        expects_continue: met.expects_continue,
+        upgrade: upgrade(raw, met, framing, options)?,
+        keep_alive: match raw.version {
+            Version::Http10 => options.keep_alive && !options.close,
+            _ => !options.close,
+        },
+    })
+}
+
+/// The one protocol that the client may be switched to.
+fn upgrade(raw: &RawRequest, met: &Met, framing: Framing, options: Options) -> Result<Option<Bytes>, Class> {
+    let Some(span) = met.upgrade else { return Ok(None) };
+    let value = span.of(&raw.fields.buffer);
+    let is_protocol = |byte: &u8| crate::head::is_token(*byte) || *byte == b'/';
+    if value.is_empty() || !value.iter().all(is_protocol) {
+        return Err(Class::UpgradeAmbiguous);
+    }
+    // HTTP/2 begins by ALPN or prior knowledge; an upgrade to it would end our hop.
+    if raw.version != Version::Http11 || !options.upgrade || value.eq_ignore_ascii_case(b"h2c") {
+        return Ok(None);
+    }
+    if framing != Framing::None {
+        return Err(Class::UpgradeWithBody);
+    }
+    if value.iter().any(u8::is_ascii_uppercase) {
+        return Ok(Some(Bytes::from(value.to_ascii_lowercase())));
+    }
+    Ok(Some(raw.fields.buffer.slice_ref(value)))
+}
+
+/// A `Content-Length`: digits only, within 64 bits (RFC 9110 §8.6).
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 20 {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}

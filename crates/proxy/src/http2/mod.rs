@@ -1,0 +1,3 @@
+//! HTTP/2: the `h2` crate's messages become ours, and go through the same admission.
+
+pub mod head;
