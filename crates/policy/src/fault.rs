@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The policies are refused.
     Error,
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 /// One thing that is wrong. `Display` gives `file:line:col: message`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub struct Fault {
     /// Whether it stops the load.
     pub severity: Severity,

@@ -10,17 +10,27 @@
 //! erred; clone the entity store for a request; make a [`Permit`] anywhere but in
 //! [`decide()`].
 
-#![allow(dead_code, reason = "the loader arrives with the next change")]
+#![allow(dead_code, reason = "explanations arrive with the next change")]
 
+mod check;
+mod compile;
 pub mod decide;
+mod evaluate;
 pub mod fault;
+mod inspect;
+pub mod limits;
 pub mod load;
+mod names;
 pub mod permit;
 mod record;
+mod scan;
+pub mod schema;
+mod values;
 pub mod vocabulary;
 
 pub use decide::{Certificate, Circumstances, decide};
 pub use fault::{Fault, Severity};
 pub use load::{Policies, load};
 pub use permit::{Denied, Permit, Reason, Subject};
+pub use schema::schema_text;
 pub use vocabulary::{Access, ClaimType, Member, Role, Route, Source, Vocabulary};
