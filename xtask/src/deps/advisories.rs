@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 /// Where a current copy is had.
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
+/// A machine without a way out must not wait for one.
+const CLONE_SECONDS_MAX: &str = "120";
 /// A copy whose newest advisory is older than this is called stale.
 const STALE_AFTER_DAYS: i64 = 30;
 
@@ -76,17 +78,17 @@ pub(super) fn clone(folder: &Path) -> Result<PathBuf, String> {
         std::fs::remove_dir_all(folder)
             .map_err(|error| format!("could not clear {}: {error}", folder.display()))?;
     }
-    // A machine without a way out must not wait: give up on a connection that stands still.
     let fetched = command::read(
-        Command::new("git")
+        Command::new("timeout")
             .env("GIT_TERMINAL_PROMPT", "0")
+            .args([CLONE_SECONDS_MAX, "git"])
             .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=15"])
             .args(["clone", "--quiet", "--depth", "1", DATABASE])
             .arg(folder),
     );
     fetched.map(|_| folder.to_path_buf()).map_err(|error| {
-        let reason = error.to_string();
+        let reason = format!("{error:#}");
         let reason = reason.lines().last().unwrap_or("").trim();
-        format!("no copy at ../shared/advisory-db, and {DATABASE} cannot be cloned ({reason}); give one with --advisory-db")
+        format!("{DATABASE} cannot be cloned ({reason}); lay a copy at ../shared/advisory-db or name one with --advisory-db")
     })
 }

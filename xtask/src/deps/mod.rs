@@ -157,7 +157,11 @@ fn database(root: &Path, options: &Options) -> Result<Result<PathBuf, String>> {
     if beside.join("crates").is_dir() && !options.online {
         return Ok(Ok(beside));
     }
-    Ok(advisories::clone(&workspace::target()?.join("advisory-db")))
+    let cloned = advisories::clone(&workspace::target()?.join("advisory-db"));
+    match cloned {
+        Err(reason) if options.online => bail!("--online: {reason}"),
+        other => Ok(other),
+    }
 }
 
 #[cfg(test)]
