@@ -36,6 +36,9 @@ pub(crate) fn run() -> Result<()> {
         if file.extension().is_some_and(|extension| extension == "md") {
             faults.extend(links::broken(&root, file, &text));
         }
+        if file.file_name().is_some_and(|name| name == "Cargo.toml") {
+            faults.extend(lints(file, &text));
+        }
         if file.file_name().is_some_and(|name| name == "Cargo.lock") {
             faults.extend(sources(file, &text));
         }
@@ -93,6 +96,15 @@ fn names(line: &str, name: &str) -> bool {
     })
 }
 
+/// A crate of the workspace that does not take the workspace's lints, and with them
+/// `unsafe_code = "forbid"`. Fuzzers stand outside the workspace.
+fn lints(file: &Path, text: &str) -> Option<String> {
+    let is_member = text.contains("[package]") && !file.starts_with("fuzz");
+    let takes =
+        text.split_once("[lints]").is_some_and(|(_, rest)| rest.trim_start().starts_with("workspace = true"));
+    (is_member && !takes).then(|| format!("{}: expected `[lints] workspace = true`", file.display()))
+}
+
 /// Sources in a lock file other than the public registry.
 fn sources(file: &Path, text: &str) -> Vec<String> {
     let expected = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
@@ -133,6 +145,17 @@ mod tests {
         {
             assert_eq!(machine_names(file, honest), Vec::<String>::new(), "{honest}");
         }
+    }
+
+    #[test]
+    fn crates_take_the_lints_of_the_workspace() {
+        let file = Path::new("crates/a/Cargo.toml");
+        assert_eq!(lints(file, "[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n"), None);
+        assert_eq!(lints(Path::new("Cargo.toml"), "[workspace]\n"), None);
+        assert!(lints(file, "[package]\nname = \"a\"\n").is_some());
+        assert!(
+            lints(file, "[package]\nname = \"a\"\n[lints]\n[dependencies]\nworkspace = true\n").is_some()
+        );
     }
 
     #[test]
