@@ -1,26 +1,20 @@
 //! JSON texts and numbers into a byte buffer (RFC 8259), without allocating.
 
-/// For each byte: 0 when it stands for itself, `u` when it needs `\u00XX`, else the
-/// letter after the backslash.
-const ESCAPES: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, within the array")]
-    while byte < 0x20 {
-        table[byte] = b'u';
-        byte += 1;
+/// 0 when the byte stands for itself, `u` when it needs `\u00XX`, else the letter after
+/// the backslash.
+const fn escape(byte: u8) -> u8 {
+    match byte {
+        0x08 => b'b',
+        0x09 => b't',
+        0x0a => b'n',
+        0x0c => b'f',
+        0x0d => b'r',
+        b'"' | b'\\' => byte,
+        // The last is not required, but a terminal that prints the log is then safe.
+        0x00..=0x1f | 0x7f => b'u',
+        _ => 0,
     }
-    table[0x08] = b'b';
-    table[0x09] = b't';
-    table[0x0a] = b'n';
-    table[0x0c] = b'f';
-    table[0x0d] = b'r';
-    table[b'"' as usize] = b'"';
-    table[b'\\' as usize] = b'\\';
-    // Not required, but a terminal that prints the log is then safe from it.
-    table[0x7f] = b'u';
-    table
-};
+}
 
 /// Appends `text` in quotes.
 pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
@@ -28,7 +22,7 @@ pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut written = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        let escape = ESCAPES.get(usize::from(byte)).copied().unwrap_or(0);
+        let escape = escape(byte);
         if escape == 0 {
             continue;
         }
@@ -54,7 +48,9 @@ pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
 /// The longest start of `text` that has at most `bytes_max` bytes and ends between
 /// two characters.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
+    // A character has at most four bytes.
+    let end = (0..4).filter_map(|back| bytes_max.checked_sub(back)).find(|&end| text.is_char_boundary(end));
+    if text.len() <= bytes_max { text } else { text.get(..end.unwrap_or(0)).unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ pub mod record;
 mod segment;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

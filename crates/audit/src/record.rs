@@ -401,3 +401,6 @@ impl<'de> Deserialize<'de> for CredentialName {
 pub fn address_text(address: IpAddr) -> String {
     address.to_canonical().to_string()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
