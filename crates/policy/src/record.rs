@@ -16,6 +16,7 @@ pub(crate) const PRINCIPAL: &str = "principal";
 pub(crate) const ROLES: &str = "principal.roles";
 pub(crate) const ACTION: &str = "action";
 pub(crate) const RESOURCE: &str = "resource";
+pub(crate) const EXPIRED: &str = "expired";
 
 /// The record of a decision that `policies` made: who, what, where, and every
 /// attribute that the policies concerned can read, with its value.
@@ -43,6 +44,9 @@ pub(crate) fn record(
     read.insert(PRINCIPAL.to_owned(), json!({ "type": principal.kind.name(), "id": principal.id }));
     read.insert(ROLES.to_owned(), Value::from_iter(role_names.map(|role| role.name.as_str())));
     read.insert(ACTION.to_owned(), Value::from(subject.method()));
+    if principal.expires.is_some_and(|end| end <= circumstances.now) {
+        read.insert(EXPIRED.to_owned(), Value::from(true));
+    }
     let number = subject.route();
     let action = policies.schema().action(subject.method());
     let (Some(route), Some(slice)) =
