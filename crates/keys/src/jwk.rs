@@ -9,6 +9,8 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use crate::algorithm::Algorithm;
 use crate::encoding::{decode_base64url, parse_object, quote};
 use crate::error::Error;
+use crate::jws::{Unverified, Verified};
+use crate::refusal::Refusal;
 use crate::roca;
 
 /// Smallest RSA modulus, bits (RFC 7518 §3.3).
@@ -104,7 +106,7 @@ pub struct KeySet {
 
 /// What of a token's header names a key.
 #[derive(Debug)]
-pub(crate) enum Lookup<'a> {
+enum Lookup<'a> {
     /// These keys could have signed: one by `kid`, or all of the algorithm.
     Keys(Vec<&'a VerifyingKey>),
     /// The `kid` is a key's of another algorithm.
@@ -220,8 +222,27 @@ impl KeySet {
             && self.keys.iter().zip(&other.keys).all(|(one, two)| one.same_as(two))
     }
 
+    /// Verifies a token of `issuer` with the keys that it can mean.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyUnknown`], [`Refusal::KeyAmbiguous`], [`Refusal::AlgorithmOfKey`],
+    /// [`Refusal::Signature`].
+    pub fn verify(&self, token: Unverified<'_>, issuer: &str) -> Result<Verified, Refusal> {
+        match self.find(token.key_id(), token.algorithm()) {
+            Lookup::Keys(keys) => token.verify(&keys),
+            Lookup::OtherAlgorithm(expected) => {
+                Err(Refusal::AlgorithmOfKey { expected, found: token.algorithm() })
+            }
+            Lookup::Ambiguous(candidates) => Err(Refusal::KeyAmbiguous { candidates }),
+            Lookup::Unknown => Err(Refusal::KeyUnknown {
+                key_id: quote(token.key_id().unwrap_or_default()),
+                issuer: quote(issuer),
+            }),
+        }
+    }
+
     /// Which keys a header with this `kid` and `alg` means.
-    pub(crate) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Lookup<'_> {
+    fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Lookup<'_> {
         if let Some(key_id) = key_id {
             if let Some(key) = self.keys.iter().find(|key| key.key_id() == Some(key_id)) {
                 return match key.algorithm == algorithm {

@@ -13,7 +13,7 @@ use lru::LruCache;
 use model::{Principal, Timestamp};
 
 use crate::encoding::quote;
-use crate::jwk::{KeySet, Lookup};
+use crate::jwk::KeySet;
 use crate::jwks::{Issuers, KeyWait};
 use crate::jws::{TOKEN_BYTES_MAX, Unverified};
 use crate::jwt::{Accepted, ClaimContext, judge, unverified_issuer};
@@ -123,6 +123,11 @@ impl CoreVerifier {
         self.counts
     }
 
+    /// How many tokens are remembered, and the bytes of them.
+    pub fn cached(&self) -> (usize, usize) {
+        (self.cache.len(), self.cache_bytes)
+    }
+
     /// Judges a compact JWS from an `Authorization: Bearer` field (without the
     /// scheme).
     pub fn verify(&mut self, token: &[u8], now: Timestamp) -> Verdict {
@@ -182,20 +187,12 @@ impl CoreVerifier {
             // Keys that are too old are asked for without regard to the `kid`.
             return Err(self.ask(place, None, now, refusal));
         }
-        let verified = match set.keys.find(unverified.key_id(), found) {
-            Lookup::Keys(keys) => unverified.verify(&keys).map_err(refused)?,
-            Lookup::OtherAlgorithm(expected) => {
-                return Err(Verdict::Refused(Refusal::AlgorithmOfKey { expected, found }));
-            }
-            Lookup::Ambiguous(candidates) => {
-                return Err(Verdict::Refused(Refusal::KeyAmbiguous { candidates }));
-            }
-            Lookup::Unknown => {
-                let key_id = unverified.key_id().map(str::to_owned);
-                let shown = quote(key_id.as_deref().unwrap_or_default());
-                let refusal = Refusal::KeyUnknown { key_id: shown, issuer: quote(&name) };
-                return Err(self.ask(place, key_id, now, refusal));
-            }
+        // Only an unknown `kid` needs the copy: the token itself is used up by verifying.
+        let key_id = unverified.key_id().map(str::to_owned);
+        let verified = match set.keys.verify(unverified, &name) {
+            Ok(verified) => verified,
+            Err(refusal @ Refusal::KeyUnknown { .. }) => return Err(self.ask(place, key_id, now, refusal)),
+            Err(refusal) => return Err(Verdict::Refused(refusal)),
         };
         let context = ClaimContext {
             settings: &entry.settings,

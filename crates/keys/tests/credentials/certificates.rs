@@ -1,0 +1,167 @@
+//! Client certificates: whom a leaf names, and leaves that name two.
+
+use keys::certificate::{CERTIFICATE_NAME_BYTES_MAX, identify};
+use keys::{CertificateRules, Refusal};
+use model::{Credential, PrincipalKind, Timestamp};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyPair, SanType,
+};
+use time::OffsetDateTime;
+
+use crate::support::{NOW_SECONDS, now};
+
+const START: u64 = NOW_SECONDS - 1_000;
+const END: u64 = NOW_SECONDS + 1_000;
+
+fn rules() -> CertificateRules {
+    CertificateRules { trust_domain: Some("shop.example".to_owned()) }
+}
+
+fn leaf(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = OffsetDateTime::from_unix_timestamp(START as i64).unwrap();
+    params.not_after = OffsetDateTime::from_unix_timestamp(END as i64).unwrap();
+    change(&mut params);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(Ia5String::try_from(text).unwrap())
+}
+
+fn dns(text: &str) -> SanType {
+    SanType::DnsName(Ia5String::try_from(text).unwrap())
+}
+
+fn named<'a>(common: impl Into<Option<&'a str>>, sans: Vec<SanType>) -> Vec<u8> {
+    let common = common.into();
+    leaf(|params| {
+        if let Some(name) = common {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.subject_alt_names = sans;
+    })
+}
+
+/// Subject alternative names as raw DER: (tag, bytes) for each.
+fn raw_names(names: &[(u8, &[u8])]) -> Vec<u8> {
+    let body: Vec<u8> =
+        names.iter().flat_map(|(tag, bytes)| [&[*tag, bytes.len() as u8], *bytes].concat()).collect();
+    let content = [&[0x30, body.len() as u8][..], &body].concat();
+    leaf(|params| {
+        params.distinguished_name.push(DnType::CommonName, "orders");
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 17], content));
+    })
+}
+
+/// An organisation made into a second common name; nobody here checks the signature.
+fn two_common_names() -> Vec<u8> {
+    let mut der = leaf(|params| {
+        params.distinguished_name.push(DnType::CommonName, "one");
+        params.distinguished_name.push(DnType::OrganizationName, "two");
+    });
+    let organisation = [0x55, 0x04, 0x0a];
+    for place in 0..der.len() - 3 {
+        if der[place..place + 3] == organisation {
+            der[place + 2] = 0x03;
+        }
+    }
+    der
+}
+
+fn who(der: &[u8]) -> Result<(PrincipalKind, String), Refusal> {
+    identify(der, &rules(), now()).map(|found| (found.principal.kind, found.principal.id.clone()))
+}
+
+#[test]
+fn a_workload_and_a_client_are_named() {
+    let id = "spiffe://shop.example/orders";
+    let der = named("ignored", vec![dns("orders.internal"), uri(id)]);
+    let found = identify(&der, &rules(), now()).unwrap();
+    assert_eq!((found.principal.kind, found.principal.id.as_str()), (PrincipalKind::Service, id));
+    assert_eq!(found.principal.spiffe_id.as_ref().map(|id| id.as_str()), Some(id));
+    assert_eq!(found.principal.credential, Credential::Certificate);
+    assert_eq!(found.principal.expires, Some(Timestamp::from_unix_seconds(END + 1)));
+    assert_eq!(found.not_after, Timestamp::from_unix_seconds(END));
+    assert_eq!((found.fingerprint.len(), found.serial.is_empty()), (64, false));
+    assert_eq!(found.subject, "CN=ignored");
+
+    let client = |name: &str| Ok((PrincipalKind::Client, name.to_owned()));
+    assert_eq!(who(&named("partner", vec![dns("a.example"), dns("b.example")])), client("partner"));
+    assert_eq!(who(&named(None, vec![dns("a.example")])), client("a.example"));
+    assert_eq!(who(&named("partner", vec![uri("https://partner.example")])), client("partner"));
+    let long = "n".repeat(CERTIFICATE_NAME_BYTES_MAX);
+    assert_eq!(who(&named(long.as_str(), Vec::new())), client(&long));
+}
+
+#[test]
+fn a_leaf_that_can_be_read_in_two_ways_is_refused() {
+    let id = "spiffe://shop.example/orders";
+    let two = named("x", vec![uri(id), uri("spiffe://shop.example/payments")]);
+    assert_eq!(who(&two), Err(Refusal::CertificateUris { found: 2 }));
+    let beside = named("x", vec![uri(id), uri("https://shop.example")]);
+    assert_eq!(who(&beside), Err(Refusal::CertificateUris { found: 2 }));
+    for der in [
+        two_common_names(),
+        named(None, Vec::new()),
+        named(None, vec![dns("a.example"), dns("b.example")]),
+        named("a\0b", Vec::new()),
+        named("a\nb", Vec::new()),
+        named("", Vec::new()),
+        named("n".repeat(CERTIFICATE_NAME_BYTES_MAX + 1).as_str(), Vec::new()),
+        raw_names(&[(0x86, b"spiffe://shop.example/orders\0.evil.example")]),
+        raw_names(&[(0x82, b"shop.example\0.evil.example")]),
+        raw_names(&[(0x81, b"ops\0@example.org")]),
+        raw_names(&[(0x86, b"spiffe://shop.example/\xff")]),
+    ] {
+        let found = who(&der);
+        assert!(matches!(found, Err(Refusal::Certificate { .. })), "{found:?}");
+    }
+    assert!(who(&raw_names(&[(0x86, b"spiffe://shop.example/orders")])).is_ok());
+}
+
+#[test]
+fn only_workloads_of_the_trust_domain_are_services() {
+    let refusal = |text: &str| who(&named("x", vec![uri(text)])).unwrap_err();
+    for stranger in ["spiffe://other.example/orders", "spiffe://sub.shop.example/orders"] {
+        assert!(matches!(refusal(stranger), Refusal::TrustDomain { .. }), "{stranger}");
+    }
+    for wrong in [
+        "spiffe://shop.example",
+        "spiffe://shop.example/",
+        "spiffe://shop.example/a/../b",
+        "spiffe://SHOP.example/a",
+        "SPIFFE://shop.example/a",
+        "spiffe:orders",
+    ] {
+        assert!(matches!(refusal(wrong), Refusal::SpiffeId { .. }), "{wrong}");
+    }
+    let der = named("x", vec![uri("spiffe://shop.example/orders")]);
+    let nowhere = identify(&der, &CertificateRules::default(), now());
+    assert!(matches!(nowhere, Err(Refusal::TrustDomain { .. })), "{nowhere:?}");
+    let authority = leaf(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.subject_alt_names = vec![uri("spiffe://shop.example/orders")];
+    });
+    assert!(matches!(who(&authority), Err(Refusal::Certificate { .. })));
+}
+
+#[test]
+fn validity_holds_at_both_ends() {
+    let der = named("partner", Vec::new());
+    let at = |seconds| identify(&der, &rules(), Timestamp::from_unix_seconds(seconds)).is_ok();
+    assert!(at(START) && at(END));
+    assert!(!at(START - 1) && !at(END + 1));
+}
+
+#[test]
+fn what_is_no_certificate_is_refused() {
+    let der = named("partner", Vec::new());
+    assert!(who(&der).is_ok());
+    let behind = [der.as_slice(), b"\0"].concat();
+    for wrong in [&b""[..], b"\x30", &der[..der.len() - 1], &behind, &vec![0x30; 70_000]] {
+        assert!(matches!(who(wrong), Err(Refusal::Certificate { .. })));
+    }
+}
