@@ -8,3 +8,4 @@
 //! a request here.
 
 pub mod config;
+pub mod demo;

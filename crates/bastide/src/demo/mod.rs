@@ -1,0 +1,94 @@
+//! `bastide demo`: a throw-away town on loopback. A small shop of real services stands
+//! behind a real gateway, with a token issuer beside it, each a process of its own.
+//!
+//! The way through it: [`town`] builds it, [`service`] is what its processes run,
+//! [`welcome`] says what to try, [`tour`] tries to break in and reports what refused
+//! it. [`client`] is the tour's own client, which can lie about anything.
+//!
+//! What it must never do: leave a process or a file behind, listen anywhere but on
+//! loopback, or judge a trial by anything but what came back and what the audit log
+//! says.
+
+pub mod client;
+mod console;
+mod jose;
+mod partners;
+mod process;
+pub mod service;
+pub mod tour;
+pub mod town;
+mod welcome;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::demo::console::Output;
+pub use service::ServiceArguments;
+use town::Town;
+
+/// Arguments of `bastide demo`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide demo                     the town, until Ctrl-C\n  bastide demo --tour              every attack of the tour, then the end\n  bastide demo --tour --only quota one row of it"
+)]
+pub struct DemoArguments {
+    /// Try every attack, print what refused it, and end.
+    #[arg(long)]
+    pub tour: bool,
+    /// Only these rows of the tour.
+    #[arg(long, value_name = "ROW", requires = "tour")]
+    pub only: Vec<String>,
+    /// How the tour's result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Leave the town's folder (logs, configuration, audit) when it ends.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Runs `bastide demo`.
+///
+/// # Errors
+/// The town does not come up.
+pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
+    let rows = tour::select(&arguments.only)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let interrupted = async {
+            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+        };
+        tokio::pin!(interrupted);
+        let executable = std::env::current_exe()?;
+        let mut town = tokio::select! {
+            town = Town::start(&executable) => town?,
+            () = &mut interrupted => return Ok(ExitCode::FAILURE),
+        };
+        let code = if arguments.tour {
+            tokio::select! {
+                report = tour::run(&mut town, &rows) => report.print(arguments.output),
+                () = &mut interrupted => ExitCode::FAILURE,
+            }
+        } else {
+            welcome::print(&town)?;
+            interrupted.await;
+            ExitCode::SUCCESS
+        };
+        if let Some(folder) = town.end(arguments.keep).await {
+            crate::demo::console::say(format!("kept: {}", folder.display()));
+        }
+        Ok(code)
+    })
+}
+
+/// Runs `bastide demo-service`.
+///
+/// # Errors
+/// See [`service::serve`].
+pub fn run_service(arguments: ServiceArguments) -> anyhow::Result<ExitCode> {
+    service::serve(arguments)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,79 @@
+//! What the shop sells.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::Told;
+
+#[derive(Clone, Serialize)]
+struct Product {
+    id: u32,
+    name: &'static str,
+    cents: u64,
+}
+
+#[derive(Deserialize)]
+struct NewPrice {
+    cents: u64,
+}
+
+type Shelf = Arc<Mutex<Vec<Product>>>;
+
+pub(super) fn routes() -> Router {
+    let shelf: Shelf = Arc::new(Mutex::new(vec![
+        Product { id: 1, name: "Olive oil, 1 l", cents: 1_490 },
+        Product { id: 2, name: "Walnuts, 500 g", cents: 890 },
+        Product { id: 3, name: "Prunes from Agen, 1 kg", cents: 1_250 },
+        Product { id: 4, name: "Madiran, 75 cl", cents: 1_800 },
+    ]));
+    Router::new()
+        .route("/products", get(list))
+        .route("/products/{id}", get(one).put(reprice))
+        .route("/recommendations", get(recommendations))
+        .route("/stock", get(stock))
+        .with_state(shelf)
+}
+
+fn products(shelf: &Shelf) -> Vec<Product> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+async fn list(told: Told, State(shelf): State<Shelf>) -> Response {
+    told.answer(StatusCode::OK, products(&shelf))
+}
+
+async fn one(told: Told, State(shelf): State<Shelf>, Path(id): Path<u32>) -> Response {
+    told.found(products(&shelf).into_iter().find(|product| product.id == id))
+}
+
+async fn reprice(
+    told: Told,
+    State(shelf): State<Shelf>,
+    Path(id): Path<u32>,
+    Json(new): Json<NewPrice>,
+) -> Response {
+    let mut products = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+    let product = products.iter_mut().find(|product| product.id == id).map(|product| {
+        product.cents = new.cents;
+        product.clone()
+    });
+    told.found(product)
+}
+
+async fn recommendations(told: Told, State(shelf): State<Shelf>) -> Response {
+    let mut products = products(&shelf);
+    products.sort_by_key(|product| std::cmp::Reverse(product.cents));
+    products.truncate(2);
+    told.answer(StatusCode::OK, products)
+}
+
+async fn stock(told: Told, State(shelf): State<Shelf>) -> Response {
+    let stock: Vec<_> = products(&shelf).iter().map(|product| (product.id, 40 + product.id)).collect();
+    told.answer(StatusCode::OK, stock)
+}

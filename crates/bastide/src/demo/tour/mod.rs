@@ -1,0 +1,130 @@
+//! The tour: every attack beside an innocent, judged by what came back, by what the
+//! services saw, and by what the audit log says refused it.
+//!
+//! The way through it: [`ROWS`] names the rows and the switch whose absence each one
+//! notices; a row sends its trials through a [`visitor::Visitor`]; [`trail`] reads the
+//! audit log; [`report`] prints.
+
+mod report;
+mod rows;
+mod trail;
+mod visitor;
+
+use std::pin::Pin;
+
+use anyhow::bail;
+use tokio::time::Instant;
+
+use super::town::Town;
+pub(super) use report::Paint;
+pub use report::{Report, RowReport};
+pub(crate) use visitor::Trial;
+use visitor::Visitor;
+
+/// One row of the tour.
+pub struct Row {
+    /// Its stable name.
+    pub name: &'static str,
+    /// The switches (see the `switch-off` feature) that turn this row red.
+    pub switches: &'static [&'static str],
+    visit: for<'v> fn(&'v mut Visitor<'_>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'v>>,
+}
+
+/// Names rows, their functions and the switches that they notice.
+macro_rules! rows {
+    ($($name:literal => $visit:path, [$($switch:literal),*];)*) => {
+        /// All rows, in the order in which they run: those that break something last.
+        pub const ROWS: &[Row] = &[$(
+            Row { name: $name, switches: &[$($switch),*], visit: |visitor| Box::pin($visit(visitor)) },
+        )*];
+    };
+}
+
+rows! {
+    "honest" => rows::honest::visit, [];
+    "no-token" => rows::tokens::none, ["authenticate"];
+    "forged-token" => rows::tokens::forged, ["authenticate", "jwt_signature"];
+    "stale-token" => rows::tokens::stale, ["jwt_time"];
+    "foreign-token" => rows::tokens::foreign, ["jwt_audience"];
+    "other-owner" => rows::policy::other_owner, ["authorize"];
+    "refund" => rows::policy::refund, ["authorize"];
+    "api-key" => rows::credentials::api_key, ["authenticate"];
+    "client-certificate" => rows::credentials::client_certificate, ["authenticate"];
+    "quota" => rows::limits::quota, ["limit_principal"];
+    "address-quota" => rows::limits::address_quota, ["limit_address"];
+    "denied-address" => rows::limits::denied_address, ["address_lists"];
+    "forwarded-for" => rows::limits::forwarded_for, ["forwarded"];
+    "smuggling" => rows::framing::smuggling, ["admit"];
+    "obscure-bytes" => rows::framing::obscure_bytes, ["admit"];
+    "paths" => rows::paths::visit, ["admit"];
+    "unknown-route" => rows::paths::unknown_route, ["route"];
+    "identity-header" => rows::headers::identity, ["identity_headers"];
+    "identity-token" => rows::headers::token, ["identity_token"];
+    "head-bomb" => rows::headers::bomb, ["limit_head"];
+    "cross-origin" => rows::headers::cross_origin, ["cors"];
+    "body-limit" => rows::bodies::limit, ["inspect"];
+    "what-clients-learn" => rows::headers::what_clients_learn, ["security_headers"];
+    "explain" => rows::operator::explain, ["audit"];
+    "reload-under-load" => rows::operator::reload_under_load, ["reload"];
+    "broken-configuration" => rows::operator::broken_configuration, [];
+    "killed-upstream" => rows::upstream::killed, ["forward"];
+}
+
+/// The rows with these names; all of them for no name.
+///
+/// # Errors
+/// There is no such row.
+pub fn select(only: &[String]) -> anyhow::Result<Vec<&'static Row>> {
+    for name in only {
+        if !ROWS.iter().any(|row| row.name == name) {
+            let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+            let near = names
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+            bail!(
+                "the tour has no row {name:?} (did you mean {:?}?); its rows: {}",
+                near.unwrap_or(&""),
+                names.join(", ")
+            );
+        }
+    }
+    Ok(ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|name| name == row.name)).collect())
+}
+
+/// Walks the rows, then reads the audit log for each trial.
+pub async fn run(town: &mut Town, rows: &[&'static Row]) -> Report {
+    let start = Instant::now();
+    let mut reports = Vec::new();
+    for row in rows {
+        let mut visitor = Visitor::new(town);
+        let broke = (row.visit)(&mut visitor).await.err();
+        let mut trials = visitor.into_trials();
+        if let Some(broke) = broke {
+            trials.push(Trial::broken("the row itself", &broke));
+        }
+        if let Err(gone) = town.check_gateway() {
+            trials.push(Trial::broken("the gateway itself", &gone));
+        }
+        reports.push(RowReport { row: row.name, trials });
+    }
+    trail::settle(town, reports.iter_mut().flat_map(|report| &mut report.trials)).await;
+    Report::new(reports, start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_names_are_unique_and_unknown_ones_are_told() {
+        let mut names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ROWS.len());
+
+        assert_eq!(select(&[]).unwrap().len(), ROWS.len());
+        assert_eq!(select(&["quota".to_owned()]).unwrap().len(), 1);
+        let fault = select(&["qouta".to_owned()]).err().unwrap().to_string();
+        assert!(fault.contains("did you mean \"quota\"?"), "{fault}");
+    }
+}

@@ -1,0 +1,50 @@
+//! Machines: API keys and client certificates.
+
+use model::event::Step;
+use serde_json::json;
+
+use crate::demo::client::http1;
+use crate::demo::tour::visitor::{Ask, Kind, Refusal, Trial, Visitor, refusal};
+
+const REFUSED: Refusal = refusal(401, Step::Authenticate);
+
+pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let keys = visitor.town.keys.clone();
+    let ask =
+        |key: &str| Ask::new("PUT", "/products/2").field("x-api-key", key).json(&json!({ "cents": 900 }));
+    // The same key with its last digit changed: right form, never made.
+    let (start, last) = keys.importer.split_at(keys.importer.len().saturating_sub(1));
+    let unknown = format!("{start}{}", if last == "a" { "b" } else { "a" });
+    visitor.attack("a key that was never made", &ask(&unknown), REFUSED).await;
+    visitor.attack("a key that was revoked", &ask(&keys.revoked), REFUSED).await;
+    let elsewhere = Ask::get("/orders/alice").field("x-api-key", &keys.importer);
+    visitor.attack("the importer's key where only tokens count", &elsewhere, REFUSED).await;
+    visitor.innocent("the importer's key sets a price", &ask(&keys.importer), 200).await;
+    visitor.innocent("the same over HTTP/2", &ask(&keys.importer).http2(), 200).await;
+    Ok(())
+}
+
+pub(in crate::demo::tour) async fn client_certificate(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let town = visitor.town;
+    let stock = Ask::get("/stock");
+    visitor
+        .attack("stock without a certificate", &stock.clone().at(town.partners_door(None)?), REFUSED)
+        .await;
+    let with_token = stock.clone().bearer(town.token("bob"));
+    visitor.attack("stock with bob's token", &with_token, REFUSED).await;
+
+    let mut trial = Trial::new(Kind::Attack, "the warehouse's name from another authority");
+    let before = town.seen().await;
+    let impostor = town.partners_door(Some(&town.partners.impostor))?;
+    match http1::ask(&impostor, &stock.request).await {
+        Ok(answer) => trial.fault(format!("expected a failed handshake, found {}", answer.status)),
+        Err(error) => trial.came_back = format!("TLS: {error}"),
+    }
+    trial.require(before == town.seen().await, "a service saw it");
+    visitor.write_down(trial);
+
+    let warehouse = town.partners_door(Some(&town.partners.warehouse))?;
+    visitor.innocent("the warehouse's certificate", &stock.clone().at(warehouse.clone()), 200).await;
+    visitor.innocent("the same over HTTP/2", &stock.at(warehouse).http2(), 200).await;
+    Ok(())
+}

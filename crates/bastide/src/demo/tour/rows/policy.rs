@@ -1,0 +1,42 @@
+//! People who are who they say, and still may not.
+
+use model::event::Step;
+use serde_json::json;
+
+use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
+
+const REFUSED: Refusal = refusal(403, Step::Authorize);
+
+pub(in crate::demo::tour) async fn other_owner(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let town = visitor.town;
+    let (alice, bob, eve) = (town.token("alice"), town.token("bob"), town.token("eve"));
+    let order = json!({ "product": 4, "cents": 1 });
+    visitor.attack("alice reads bob's order", &Ask::get("/orders/bob/2001").bearer(alice), REFUSED).await;
+    visitor
+        .attack("the same over HTTP/2", &Ask::get("/orders/bob/2001").bearer(alice).http2(), REFUSED)
+        .await;
+    let place = Ask::new("POST", "/orders/bob").bearer(alice).json(&order);
+    visitor.attack("alice orders in bob's name", &place, REFUSED).await;
+    visitor.attack("eve, without a role, reads orders", &Ask::get("/orders/eve").bearer(eve), REFUSED).await;
+    visitor
+        .attack("eve sees alice's profile", &Ask::get("/accounts/alice/profile").bearer(eve), REFUSED)
+        .await;
+    visitor.innocent("alice reads her own", &Ask::get("/orders/alice").bearer(alice), 200).await;
+    visitor.innocent("bob, a merchant, reads his", &Ask::get("/orders/bob/2001").bearer(bob), 200).await;
+    visitor.innocent("eve sees her own profile", &Ask::get("/accounts/eve/profile").bearer(eve), 200).await;
+    Ok(())
+}
+
+pub(in crate::demo::tour) async fn refund(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let town = visitor.town;
+    let ask = |token: &str| {
+        Ask::new("POST", "/payments/refunds").bearer(token).json(&json!({ "charge": "ch-1001" }))
+    };
+    visitor.attack("eve refunds", &ask(town.token("eve")), REFUSED).await;
+    visitor.attack("alice, a customer, refunds", &ask(town.token("alice")), REFUSED).await;
+    let weak = town.mint("bob", None, json!({ "amr": ["pwd"] })).await?;
+    visitor.attack("bob refunds without a second factor", &ask(&weak), REFUSED).await;
+    visitor.because("refund-needs-second-factor");
+    visitor.innocent("bob refunds with one", &ask(town.token("bob")), 201).await;
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! The throw-away town: a folder, five kinds of processes, and the doors to knock at.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aws_lc_rs::rand;
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
+use super::partners::Partners;
+use super::process::{Process, signal_pid};
+use super::service::{Announcement, Role};
+
+/// The name by which customers know the shop. RFC 6761 §6.3: it is loopback wherever
+/// it is looked up.
+pub const HOST: &str = "shop.localhost";
+/// Who lives here.
+pub const USERS: [&str; 3] = ["alice", "bob", "eve"];
+
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+const CONFIGURATION: &str = include_str!("town/bastide.yaml");
+const POLICIES: [(&str, &str); 3] = [
+    ("customers.cedar", include_str!("town/policies/customers.cedar")),
+    ("machines.cedar", include_str!("town/policies/machines.cedar")),
+    ("merchants.cedar", include_str!("town/policies/merchants.cedar")),
+];
+
+/// What the gateway writes to `ready.json` in its state folder once it serves.
+#[derive(Clone, Debug, Deserialize)]
+struct Ready {
+    listen: Vec<SocketAddr>,
+    admin: SocketAddr,
+}
+
+/// A running town. Dropped, all its processes are killed and its folder is removed.
+pub struct Town {
+    folder: tempfile::TempDir,
+    executable: PathBuf,
+    gateway: Option<Process>,
+    services: Vec<(Process, Announcement)>,
+    mint: (SocketAddr, String),
+    customers: SocketAddr,
+    partners_door: SocketAddr,
+    admin: SocketAddr,
+    authority: Vec<u8>,
+    /// The warehouse's certificate authority and certificates.
+    pub(crate) partners: Partners,
+    /// Tokens by user.
+    pub tokens: BTreeMap<String, String>,
+    /// API keys: a good one and a revoked one.
+    pub keys: ApiKeys,
+}
+
+/// The town's API keys.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys {
+    /// The price importer's.
+    pub importer: String,
+    /// One that was made and then revoked.
+    pub revoked: String,
+}
+
+impl Town {
+    /// Builds the town with `executable` as every process in it.
+    ///
+    /// # Errors
+    /// A process does not start; the error says what it said.
+    pub async fn start(executable: &Path) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bastide-town-").tempdir()?;
+        let at = folder.path();
+        let mut nonce = [0; 24];
+        rand::fill(&mut nonce)?;
+        let secret = nonce.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+
+        let service = |role, instance, more: Vec<String>| {
+            let secret = &secret;
+            async move { Process::service(executable, role, instance, &more, secret, at).await }
+        };
+        let (issuer, catalogue, payments, accounts) = tokio::try_join!(
+            service(Role::Issuer, 1, Vec::new()),
+            service(Role::Catalogue, 1, Vec::new()),
+            service(Role::Payments, 1, Vec::new()),
+            service(Role::Accounts, 1, Vec::new()),
+        )?;
+        let office = || {
+            let ledger = at.join("orders.jsonl");
+            vec![format!("--payments={}", payments.1.address), format!("--ledger={}", ledger.display())]
+        };
+        let (orders_1, orders_2) =
+            tokio::try_join!(service(Role::Orders, 1, office()), service(Role::Orders, 2, office()))?;
+        let mint = (issuer.1.address, secret.clone());
+        let services = vec![issuer, catalogue, payments, accounts, orders_1, orders_2];
+
+        let partners = Partners::make()?;
+        std::fs::write(at.join("partners-ca.pem"), partners.authority())?;
+        std::fs::write(at.join("bastide.yaml"), configuration(&services))?;
+        std::fs::create_dir(at.join("policies"))?;
+        for (name, text) in POLICIES {
+            std::fs::write(at.join("policies").join(name), text)?;
+        }
+
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut town = Self {
+            executable: executable.to_owned(),
+            gateway: None,
+            services,
+            mint,
+            customers: nowhere,
+            partners_door: nowhere,
+            admin: nowhere,
+            authority: Vec::new(),
+            partners,
+            tokens: BTreeMap::new(),
+            keys: ApiKeys::default(),
+            folder,
+        };
+        town.make_keys().await?;
+        town.start_gateway().await?;
+        for user in USERS {
+            let token = town.mint(user, None, json!({})).await?;
+            std::fs::write(town.path(&format!("{user}.token")), &token)?;
+            town.tokens.insert(user.to_owned(), token);
+        }
+        Ok(town)
+    }
+
+    /// Starts the gateway on the town's configuration and waits until it serves.
+    async fn start_gateway(&mut self) -> anyhow::Result<()> {
+        let ready_file = self.path("state/ready.json");
+        let arguments = ["serve", "--config", "bastide.yaml"].map(str::to_owned);
+        let mut gateway = Process::start("gateway", &self.executable, &arguments, false, self.folder())?;
+        let waited = tokio::time::timeout(START_TIME_MAX, async {
+            loop {
+                if let Some(ready) =
+                    std::fs::read(&ready_file).ok().and_then(|text| serde_json::from_slice(&text).ok())
+                {
+                    return Ok::<Ready, String>(ready);
+                }
+                if let Some(how) = gateway.ended() {
+                    return Err(how);
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        })
+        .await;
+        let ready = match waited {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(how)) => bail!("the gateway ended ({how}): {}", gateway.last_words(self.folder())),
+            Err(_) => bail!("the gateway is not ready: {}", gateway.last_words(self.folder())),
+        };
+        let [customers, partners] = ready.listen.as_slice() else {
+            bail!("expected two listeners, the gateway announced {:?}", ready.listen)
+        };
+        (self.customers, self.partners_door, self.admin) = (*customers, *partners, ready.admin);
+        self.authority = std::fs::read(self.authority_file()).context("the gateway left no authority")?;
+        self.gateway = Some(gateway);
+        Ok(())
+    }
+
+    /// Makes the API keys with the command that an operator would use.
+    async fn make_keys(&mut self) -> anyhow::Result<()> {
+        let new = ["key", "new", "--config", "bastide.yaml", "--output", "json", "--owner"];
+        let mut made = Vec::new();
+        for owner in ["importer", "dismissed"] {
+            let (text, _) = self.bastide(&[&new[..], &[owner]].concat()).await?;
+            let key: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
+            let part = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            made.push((part("id"), part("key")));
+        }
+        if let [(_, importer), (id, revoked)] = made.as_slice() {
+            self.bastide(&["key", "revoke", "--config", "bastide.yaml", id]).await?;
+            self.keys = ApiKeys { importer: importer.clone(), revoked: revoked.clone() };
+        }
+        Ok(())
+    }
+
+    /// Runs a `bastide` command in the town and gives its standard output and whether
+    /// its exit code was 0.
+    ///
+    /// # Errors
+    /// It cannot be started, or "could not run" (exit code 2 or more).
+    pub async fn bastide(&self, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        let output = tokio::process::Command::new(&self.executable)
+            .args(arguments)
+            .current_dir(self.folder())
+            .env_remove("BASTIDE_SWITCH_OFF")
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.code().is_none_or(|code| code > 1) {
+            bail!("bastide {}: {}{text}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok((text, output.status.success()))
+    }
+
+    /// Has the issuer sign a token, as no honest issuer would when `claims` say so.
+    ///
+    /// # Errors
+    /// The issuer is gone.
+    pub async fn mint(
+        &self,
+        user: &str,
+        lifetime_seconds: Option<i64>,
+        claims: Value,
+    ) -> anyhow::Result<String> {
+        let (address, secret) = &self.mint;
+        let order = json!({ "sub": user, "lifetime_seconds": lifetime_seconds, "claims": claims });
+        let request = Request::new("POST", "issuer", "/token").bearer(secret).json(&order);
+        let answer = client::http1::ask(&Door::clear(*address), &request).await?.json();
+        let token = answer.get("access_token").and_then(Value::as_str);
+        token.map(str::to_owned).context("the issuer gave no token")
+    }
+
+    /// The issuer's public keys.
+    ///
+    /// # Errors
+    /// The issuer is gone.
+    pub async fn issuer_keys(&self) -> anyhow::Result<Value> {
+        let request = Request::new("GET", "issuer", "/jwks.json");
+        Ok(client::http1::ask(&Door::clear(self.mint.0), &request).await?.json())
+    }
+
+    /// The issuer's name.
+    pub fn issuer(&self) -> String {
+        format!("http://{}", self.mint.0)
+    }
+
+    /// The token of a user.
+    pub fn token(&self, user: &str) -> &str {
+        self.tokens.get(user).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Asks the admin listener.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn admin(&self, path: &str) -> anyhow::Result<Answer> {
+        let request = Request::new("GET", &self.admin.to_string(), path);
+        Ok(client::http1::ask(&Door::clear(self.admin), &request).await?)
+    }
+
+    /// The customers' door.
+    ///
+    /// # Errors
+    /// The authority's certificate cannot be read.
+    pub fn door(&self) -> anyhow::Result<Door> {
+        let trust = Trust::new(HOST, &self.authority, None)?;
+        Ok(Door { address: self.customers, tls: Some(trust), from: None })
+    }
+
+    /// The partners' door, for somebody with this certificate.
+    ///
+    /// # Errors
+    /// A certificate cannot be read.
+    pub fn partners_door(&self, certificate: Option<&ClientCertificate>) -> anyhow::Result<Door> {
+        let trust = Trust::new(HOST, &self.authority, certificate)?;
+        Ok(Door { address: self.partners_door, tls: Some(trust), from: None })
+    }
+
+    /// How many requests the shop's services have seen so far, by process id. A
+    /// service that is gone is left out.
+    pub async fn seen(&self) -> BTreeMap<u32, u64> {
+        let mut all = BTreeMap::new();
+        let shop = self.services.iter().filter(|(_, service)| service.role != Role::Issuer);
+        for (process, service) in shop {
+            let request = Request::new("GET", "shop", "/_shop/seen");
+            if let Ok(answer) = client::http1::ask(&Door::clear(service.address), &request).await {
+                let count = answer.json().get("requests").and_then(Value::as_u64).unwrap_or(u64::MAX);
+                all.insert(process.pid(), count);
+            }
+        }
+        all
+    }
+
+    /// The instances of a service.
+    pub fn instances(&self, role: Role) -> Vec<&Announcement> {
+        self.services.iter().map(|(_, service)| service).filter(|service| service.role == role).collect()
+    }
+
+    /// Kills a service by its process id, as the out-of-memory killer would.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn kill(&self, service: &Announcement) -> anyhow::Result<()> {
+        signal_pid(service.pid, Signal::KILL)
+    }
+
+    /// Sends the gateway a signal.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn signal_gateway(&self, signal: Signal) -> anyhow::Result<()> {
+        self.gateway.as_ref().context("no gateway runs")?.signal(signal)
+    }
+
+    /// Fails when the gateway has ended.
+    ///
+    /// # Errors
+    /// It has: how, and its last words.
+    pub fn check_gateway(&mut self) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        match self.gateway.as_mut().map(|gateway| (gateway.ended(), gateway.last_words(folder))) {
+            Some((Some(how), words)) => bail!("the gateway ended ({how}): {words}"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the gateway has written to its log so far.
+    pub fn gateway_log(&self) -> String {
+        std::fs::read_to_string(super::process::log_path(self.folder(), "gateway")).unwrap_or_default()
+    }
+
+    /// The program that every process here is.
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
+    /// The town's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file of the town.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The certificate of the authority that the gateway made for itself.
+    pub fn authority_file(&self) -> PathBuf {
+        self.path("state/ca.pem")
+    }
+
+    /// The customers' address and the admin address.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr, SocketAddr) {
+        (self.customers, self.partners_door, self.admin)
+    }
+
+    /// All services with their addresses.
+    pub fn services(&self) -> impl Iterator<Item = &Announcement> {
+        self.services.iter().map(|(_, service)| service)
+    }
+
+    /// The gateway's process id.
+    pub fn gateway_pid(&self) -> Option<u32> {
+        self.gateway.as_ref().map(Process::pid)
+    }
+
+    /// Ends every process, each by its id, and removes the folder, unless it is to be
+    /// kept: then its path is given back.
+    pub async fn end(mut self, keep: bool) -> Option<PathBuf> {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.end(Some(Signal::TERM)).await;
+        }
+        for (process, _) in std::mem::take(&mut self.services) {
+            process.end(None).await;
+        }
+        keep.then(|| self.folder.keep())
+    }
+}
+
+/// The configuration with the addresses filled in.
+fn configuration(services: &[(Process, Announcement)]) -> String {
+    let mut text = CONFIGURATION.to_owned();
+    for (_, service) in services {
+        let place = match service.role {
+            Role::Orders => format!("{{{{orders_{}}}}}", service.instance),
+            role => format!("{{{{{}}}}}", role.name()),
+        };
+        text = text.replace(&place, &format!("http://{}", service.address));
+    }
+    text
+}

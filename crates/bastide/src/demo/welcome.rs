@@ -1,0 +1,71 @@
+//! What `bastide demo` says once the town stands: addresses, users, commands to copy.
+
+use std::fmt::Write;
+
+use super::tour::Paint;
+use super::town::{HOST, Town, USERS};
+use crate::demo::console::say;
+
+/// Prints it.
+///
+/// # Errors
+/// A path of the town is not text.
+pub(crate) fn print(town: &Town) -> anyhow::Result<()> {
+    let mut text = String::new();
+    write(&mut text, town, &Paint::for_stdout())?;
+    say(text);
+    Ok(())
+}
+
+fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
+    let (customers, partners, admin) = town.addresses();
+    let folder = town.folder().display();
+    let port = customers.port();
+    writeln!(to, "{}\n", paint.bold("The town stands."))?;
+    writeln!(to, "  shop      https://{HOST}:{port}   (partners: https://{HOST}:{})", partners.port())?;
+    writeln!(to, "  admin     http://{admin}   /metrics /healthz /readyz")?;
+    writeln!(to, "  folder    {folder}   bastide.yaml, policies/, state/audit/")?;
+    let mut services: Vec<String> =
+        town.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
+    services.extend(town.gateway_pid().map(|pid| format!("gateway {pid}")));
+    writeln!(to, "  processes {}\n", services.join(", "))?;
+    writeln!(to, "Users: alice (customer), bob (merchant), eve (nobody). Their tokens:")?;
+    for user in USERS {
+        writeln!(to, "  {user:6} {}", paint.dim(town.token(user)))?;
+    }
+    writeln!(to, "\nCopy this first:")?;
+    writeln!(
+        to,
+        "  cd {folder}; shop() {{ curl -sS --cacert {} \"$@\"; echo; }}",
+        town.authority_file().display()
+    )?;
+    let base = format!("https://{HOST}:{port}");
+    let bearer = |user: &str| format!("-H \"authorization: Bearer $(cat {user}.token)\"");
+    writeln!(to, "\nThese work:")?;
+    for (what, arguments) in [
+        ("what the shop sells", format!("{base}/products")),
+        ("alice reads her order", format!("{} {base}/orders/alice/1001", bearer("alice"))),
+        (
+            "bob refunds it",
+            format!("{} --json '{{\"charge\":\"ch-1001\"}}' {base}/payments/refunds", bearer("bob")),
+        ),
+    ] {
+        writeln!(to, "  shop {arguments}   {}", paint.dim(&format!("# {what}")))?;
+    }
+    writeln!(to, "\nThese do not:")?;
+    for (what, arguments) in [
+        ("no token", format!("{base}/orders/alice")),
+        ("alice reads bob's order", format!("{} {base}/orders/bob/2001", bearer("alice"))),
+        (
+            "eve refunds",
+            format!("{} --json '{{\"charge\":\"ch-1001\"}}' {base}/payments/refunds", bearer("eve")),
+        ),
+        ("a path that lies", format!("--path-as-is '{base}/products/..;/orders/bob'")),
+    ] {
+        writeln!(to, "  shop {arguments}   {}", paint.dim(&format!("# {what}")))?;
+    }
+    let executable = town.executable().display();
+    writeln!(to, "\nAsk why, with the id of any answer:")?;
+    writeln!(to, "  {executable} explain --config bastide.yaml ID")?;
+    write!(to, "\n{}", paint.bold("Ctrl-C ends it and leaves nothing behind."))
+}
