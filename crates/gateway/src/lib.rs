@@ -1,1 +1,3 @@
 //! North-south: everything that enters the town
+
+pub mod metric;

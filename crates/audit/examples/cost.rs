@@ -1,0 +1,125 @@
+//! What one event costs its core: serialising alone, and reserving and committing with
+//! the writer at work. `cargo run --release -p audit --example cost`
+
+#![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+#![expect(clippy::print_stdout, reason = "a measurement prints")]
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use audit::{Settings, open, record};
+use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use model::{Clock, Credential, PrincipalKind, RequestId, Timestamp};
+
+const EVENTS: u32 = 1_000_000;
+const ROUNDS: u32 = 5;
+
+struct RealClock(Instant);
+
+impl Clock for RealClock {
+    fn now(&self) -> Timestamp {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Timestamp::from_unix_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let decision = DecisionRecord {
+        generation: 3,
+        snapshot: "ab".repeat(32),
+        policies: vec!["owner-reads".to_owned()],
+        read: BTreeMap::from([
+            ("principal.id".to_owned(), "alice".into()),
+            ("resource.params.owner".to_owned(), "alice".into()),
+            ("context.hour".to_owned(), 21.into()),
+        ]),
+    };
+    for (name, decision) in [("without a decision", None), ("with a decision", Some(&decision))] {
+        let event = event(decision);
+        let mut line = Vec::with_capacity(4096);
+        let nanos = best(|| {
+            for _ in 0..EVENTS {
+                line.clear();
+                record::append(&mut line, std::hint::black_box(&event));
+                std::hint::black_box(&line);
+            }
+        });
+        println!("serialise, {name}: {nanos} ns for {} bytes", line.len());
+    }
+    queue(&event(Some(&decision)))
+}
+
+fn queue(event: &AccessEvent<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::temp_dir().join(format!("audit-cost-{}", std::process::id()));
+    let settings = Settings { queue_events: 65_536, ..Settings::new(&folder) };
+    let (log, mut queues) = open(settings, 1, Arc::new(RealClock(Instant::now())))?;
+    let queue = Rc::new(queues.pop().ok_or("no queue")?);
+    let mut waited = 0u64;
+    let nanos = best(|| {
+        for _ in 0..EVENTS {
+            loop {
+                match queue.reserve(event.id, event.time) {
+                    Ok(slot) => break slot.commit(event),
+                    Err(audit::Full) => {
+                        waited += 1;
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        }
+    });
+    println!("reserve and commit, writer at work: {nanos} ns ({waited} waits for a full queue)");
+    log.close(Duration::from_secs(60))?;
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// Nanoseconds for one event, best of the rounds.
+fn best(mut round: impl FnMut()) -> u128 {
+    (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            round();
+            start.elapsed().as_nanos() / u128::from(EVENTS)
+        })
+        .min()
+        .unwrap_or_default()
+}
+
+fn event(decision: Option<&DecisionRecord>) -> AccessEvent<'_> {
+    AccessEvent {
+        id: RequestId::new(1_795_384_267_123, 7),
+        time: Timestamp::from_unix_nanos(1_795_384_267_123_456_789),
+        duration_nanos: 2_345_678,
+        outcome: Outcome::Allowed,
+        step: Step::Forward,
+        reason: "".into(),
+        status: 200,
+        client_address: "192.0.2.7".into(),
+        client_port: 50_123,
+        tls: "1.3".into(),
+        method: "GET".into(),
+        host: "shop.example.org".into(),
+        path: "/orders/alice/17".into(),
+        version: "1.1".into(),
+        user_agent: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0".into(),
+        route: "orders".into(),
+        upstream: "10.0.0.5:7001".into(),
+        attempts: 1,
+        bytes_in: 0,
+        bytes_out: 1024,
+        principal_kind: PrincipalKind::User,
+        principal: "alice".into(),
+        credential: Credential::Jwt,
+        issuer: "https://id.example.org".into(),
+        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        decision: decision.map(Cow::Borrowed),
+    }
+}

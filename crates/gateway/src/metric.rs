@@ -1,0 +1,492 @@
+//! Counters: each core has its own and writes them with plain stores; a scrape sums.
+//!
+//! The way through it: a [`Registry`] is made once with the number of cores; each core
+//! takes its [`CoreMetrics`]; names that come from the configuration (routes,
+//! services, limits) become a [`Label`] at load, so that counting is an index; the
+//! admin listener calls [`Registry::render`].
+//!
+//! INVARIANT: label values come from the configuration or from closed sets in the
+//! code, never from a request, and there is a limit to each kind: past it they are
+//! counted under `other`.
+
+pub mod exposition;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Borrow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use model::event::Step;
+
+pub use exposition::{Exposition, Kind};
+
+/// Most routes with a count of their own.
+pub const ROUTES_MAX: usize = 10_000;
+/// Most services with counts of their own.
+pub const SERVICES_MAX: usize = 1_000;
+/// Most limits with a count of their own.
+pub const LIMITS_MAX: usize = 1_000;
+/// Most reasons, over all steps.
+pub const REASONS_MAX: usize = 127;
+/// Most classes of refused input.
+pub const ADMISSIONS_MAX: usize = 127;
+
+/// What everything past a limit is counted under.
+const OTHER: &str = "other";
+/// `none`: the connection ended before a status was sent.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const STEPS: usize = Step::ALL.len();
+/// Upper bounds of the duration buckets: 2^n × 62.5 µs, that is up to 65.536 s.
+const BUCKETS: usize = 21;
+const BUCKET_FIRST_NANOS: u64 = 62_500;
+
+/// A configured name as an index. Stays the same over reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Label(u32);
+
+/// The names of one kind. 0 is [`OTHER`].
+#[derive(Debug)]
+struct Names<T> {
+    known: Mutex<Known<T>>,
+    names_max: usize,
+}
+
+#[derive(Debug)]
+struct Known<T> {
+    list: Vec<T>,
+    labels: HashMap<T, Label>,
+}
+
+impl<T: AsRef<str> + Borrow<str> + Clone + Eq + Hash + From<&'static str>> Names<T> {
+    fn new(names_max: usize) -> Self {
+        Self { known: Mutex::new(Known { list: Vec::new(), labels: HashMap::new() }), names_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known<T>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn label(&self, name: &str, make: impl FnOnce() -> T) -> Label {
+        let mut known = self.lock();
+        if let Some(label) = known.labels.get(name) {
+            return *label;
+        }
+        if known.list.len() >= self.names_max {
+            return Label(0);
+        }
+        let name = make();
+        known.list.push(name.clone());
+        let label = Label(u32::try_from(known.list.len()).unwrap_or(0));
+        known.labels.insert(name, label);
+        label
+    }
+
+    /// Index and name of each, `other` first.
+    fn all(&self) -> Vec<(usize, T)> {
+        std::iter::once(T::from(OTHER)).chain(self.lock().list.iter().cloned()).enumerate().collect()
+    }
+}
+
+type Source = Box<dyn Fn(&mut Exposition) + Send + Sync>;
+
+/// All counters of the process.
+pub struct Registry {
+    cores: Vec<Arc<Counters>>,
+    names: Arc<AllNames>,
+    sources: Mutex<Vec<Source>>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("cores", &self.cores.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct AllNames {
+    routes: Names<String>,
+    services: Names<String>,
+    limits: Names<String>,
+    reasons: Names<&'static str>,
+    admissions: Names<&'static str>,
+}
+
+impl Registry {
+    /// For `cores` data-plane threads: the registry, and what each of them counts
+    /// with.
+    pub fn new(cores: usize) -> (Self, Vec<CoreMetrics>) {
+        let names = Arc::new(AllNames {
+            routes: Names::new(ROUTES_MAX),
+            services: Names::new(SERVICES_MAX),
+            limits: Names::new(LIMITS_MAX),
+            reasons: Names::new(REASONS_MAX),
+            admissions: Names::new(ADMISSIONS_MAX),
+        });
+        let cores: Vec<Arc<Counters>> = (0..cores).map(|_| Arc::new(Counters::default())).collect();
+        let handles = cores
+            .iter()
+            .map(|counters| CoreMetrics {
+                counters: counters.clone(),
+                names: names.clone(),
+                reasons: RefCell::default(),
+                admissions: RefCell::default(),
+                _one_thread: PhantomData,
+            })
+            .collect();
+        (Self { cores, names, sources: Mutex::new(Vec::new()) }, handles)
+    }
+
+    /// The label of a route. At load, not on the way.
+    pub fn route(&self, name: &str) -> Label {
+        self.names.routes.label(name, || name.to_owned())
+    }
+
+    /// The label of a service. At load, not on the way.
+    pub fn service(&self, name: &str) -> Label {
+        self.names.services.label(name, || name.to_owned())
+    }
+
+    /// The label of a limit. At load, not on the way.
+    pub fn limit(&self, name: &str) -> Label {
+        self.names.limits.label(name, || name.to_owned())
+    }
+
+    /// Adds something that writes families of its own at every scrape.
+    pub fn add_source(&self, source: impl Fn(&mut Exposition) + Send + Sync + 'static) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+    }
+
+    /// Adds the families of the audit log.
+    pub fn add_audit(&self, health: Arc<audit::Health>) {
+        self.add_source(move |out| audit_families(out, &health));
+    }
+
+    /// Adds the families of the limiter.
+    pub fn add_limiter(&self, limiter: Arc<proxy::rate::Limiter>) {
+        self.add_source(move |out| {
+            out.family(
+                "bastide_limit_shared_total",
+                Kind::Counter,
+                "Charges of subjects that had no cell of their own and shared their neighbours'.",
+            );
+            out.sample("bastide_limit_shared_total", &[], limiter.shared_total());
+            out.family("bastide_limit_memory_bytes", Kind::Gauge, "Memory of the rate limiter; never grows.");
+            out.sample("bastide_limit_memory_bytes", &[], limiter.bytes() as u64);
+        });
+    }
+
+    /// Everything, in the Prometheus text format 0.0.4
+    /// ([`exposition::CONTENT_TYPE`]).
+    pub fn render(&self) -> String {
+        let mut out = Exposition::default();
+        self.requests(&mut out);
+        self.durations(&mut out);
+        self.refusals(&mut out);
+        self.upstreams(&mut out);
+        self.connections(&mut out);
+        for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
+            source(&mut out);
+        }
+        out.finish()
+    }
+
+    fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
+        self.cores.iter().map(|core| of(core)).fold(0, u64::wrapping_add)
+    }
+
+    fn requests(&self, out: &mut Exposition) {
+        const NAME: &str = "bastide_requests_total";
+        out.family(NAME, Kind::Counter, "Requests by route, class of status and the step that answered.");
+        for (route, name) in self.names.routes.all() {
+            let counts: Vec<&RouteCounts> =
+                self.cores.iter().filter_map(|core| core.routes.get(route)?.get()).map(|c| &**c).collect();
+            if counts.is_empty() {
+                continue;
+            }
+            for (class, class_name) in CLASSES.iter().enumerate() {
+                for (step, step_name) in Step::ALL.iter().enumerate() {
+                    let value = counts.iter().map(|c| read(c.get(class * STEPS + step))).sum();
+                    if value > 0 {
+                        let labels = [("route", &*name), ("status", class_name), ("step", step_name.name())];
+                        out.sample(NAME, &labels, value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn durations(&self, out: &mut Exposition) {
+        const NAME: &str = "bastide_request_duration_seconds";
+        out.family(NAME, Kind::Histogram, "Time from the head of a request to the end of its answer.");
+        let mut total = 0u64;
+        let mut bound_nanos = BUCKET_FIRST_NANOS;
+        for bucket in 0..BUCKETS {
+            total += self.sum(|core| read(core.durations.get(bucket)));
+            out.bucket(NAME, Some(Duration::from_nanos(bound_nanos)), total);
+            bound_nanos *= 2;
+        }
+        total += self.sum(|core| read(core.durations.get(BUCKETS)));
+        out.bucket(NAME, None, total);
+        let nanos = self.sum(|core| core.duration_nanos.load(Ordering::Relaxed));
+        out.histogram_end(NAME, Duration::from_nanos(nanos), total);
+    }
+
+    fn refusals(&self, out: &mut Exposition) {
+        const REFUSALS: &str = "bastide_refusals_total";
+        out.family(REFUSALS, Kind::Counter, "Refused requests by step and reason.");
+        for (reason, name) in self.names.reasons.all() {
+            for (step, step_name) in Step::ALL.iter().enumerate() {
+                let value = self.sum(|core| read(core.refusals.get(step * (REASONS_MAX + 1) + reason)));
+                if value > 0 {
+                    out.sample(REFUSALS, &[("step", step_name.name()), ("reason", name)], value);
+                }
+            }
+        }
+        const ADMISSIONS: &str = "bastide_admission_refusals_total";
+        out.family(ADMISSIONS, Kind::Counter, "Heads refused before routing, by class of input.");
+        for (class, name) in self.names.admissions.all() {
+            let value = self.sum(|core| read(core.admissions.get(class)));
+            if value > 0 {
+                out.sample(ADMISSIONS, &[("class", name)], value);
+            }
+        }
+        const LIMITS: &str = "bastide_limit_hits_total";
+        out.family(LIMITS, Kind::Counter, "Requests that a rate or concurrency limit refused, by limit.");
+        self.by_label(out, LIMITS, "limit", &self.names.limits, |core| &core.limits);
+    }
+
+    fn upstreams(&self, out: &mut Exposition) {
+        let services = &self.names.services;
+        let name = "bastide_upstream_attempts_total";
+        out.family(name, Kind::Counter, "Attempts to reach an upstream, retries included, by service.");
+        self.by_label(out, name, "service", services, |core| &core.attempts);
+        let name = "bastide_upstream_failures_total";
+        out.family(name, Kind::Counter, "Attempts that brought no answer, by service.");
+        self.by_label(out, name, "service", services, |core| &core.failures);
+        let name = "bastide_upstream_ejections_total";
+        out.family(name, Kind::Counter, "Endpoints taken out of balancing after failures, by service.");
+        self.by_label(out, name, "service", services, |core| &core.ejections);
+    }
+
+    fn connections(&self, out: &mut Exposition) {
+        let opened = self.sum(|core| core.connections_opened.load(Ordering::Relaxed));
+        let closed = self.sum(|core| core.connections_closed.load(Ordering::Relaxed));
+        let name = "bastide_connections_total";
+        out.family(name, Kind::Counter, "Client connections accepted.");
+        out.sample(name, &[], opened);
+        let name = "bastide_connections_open";
+        out.family(name, Kind::Gauge, "Client connections open now.");
+        out.sample(name, &[], opened.saturating_sub(closed));
+        let name = "bastide_body_bytes_total";
+        out.family(name, Kind::Counter, "Bytes of bodies, from and to clients.");
+        let bytes_in = self.sum(|core| core.bytes_in.load(Ordering::Relaxed));
+        let bytes_out = self.sum(|core| core.bytes_out.load(Ordering::Relaxed));
+        out.sample(name, &[("direction", "in")], bytes_in);
+        out.sample(name, &[("direction", "out")], bytes_out);
+    }
+
+    fn by_label(
+        &self,
+        out: &mut Exposition,
+        family: &str,
+        label: &str,
+        names: &Names<String>,
+        of: impl Fn(&Counters) -> &Counts,
+    ) {
+        for (index, name) in names.all() {
+            let value = self.sum(|core| read(of(core).get(index)));
+            // A configured name shows from the start, so that a rate can be taken of
+            // its first event.
+            if value > 0 || index > 0 {
+                out.sample(family, &[(label, &*name)], value);
+            }
+        }
+    }
+}
+
+fn audit_families(out: &mut Exposition, health: &audit::Health) {
+    let counts = health.counts();
+    let healthy = u64::from(health.status() == audit::Status::Good);
+    for (name, kind, help, value) in [
+        ("bastide_audit_healthy", Kind::Gauge, "1 while the audit log can be written.", healthy),
+        ("bastide_audit_events_total", Kind::Counter, "Events written.", counts.written_events),
+        ("bastide_audit_bytes_total", Kind::Counter, "Bytes written.", counts.written_bytes),
+        ("bastide_audit_pending_events", Kind::Gauge, "Events waiting to be written.", counts.pending_events),
+        ("bastide_audit_pending_bytes", Kind::Gauge, "Bytes waiting to be written.", counts.pending_bytes),
+        ("bastide_audit_reserved", Kind::Gauge, "Places taken by requests under way.", counts.reserved),
+        ("bastide_audit_refused_total", Kind::Counter, "Requests refused: queue full.", counts.refused),
+        ("bastide_audit_dropped_total", Kind::Counter, "Events dropped: queue full.", counts.dropped),
+        ("bastide_audit_abandoned_total", Kind::Counter, "Requests that never reported.", counts.abandoned),
+        ("bastide_audit_write_errors_total", Kind::Counter, "Writes that failed.", counts.write_errors),
+        ("bastide_audit_rotations_total", Kind::Counter, "Files begun.", counts.rotations),
+        ("bastide_audit_torn_lines_total", Kind::Counter, "Lines torn by a crash.", counts.torn_lines),
+    ] {
+        out.family(name, kind, help);
+        out.sample(name, &[], value);
+    }
+}
+
+type Counts = [AtomicU64];
+type RouteCounts = [AtomicU64; CLASSES.len() * STEPS];
+
+/// One core's counters: written by that core, read by scrapes.
+#[derive(Debug)]
+struct Counters {
+    /// Made when a route gets its first request on this core.
+    routes: Box<[OnceLock<Box<RouteCounts>>]>,
+    durations: [AtomicU64; BUCKETS + 1],
+    duration_nanos: AtomicU64,
+    refusals: Box<Counts>,
+    admissions: Box<Counts>,
+    limits: Box<Counts>,
+    attempts: Box<Counts>,
+    failures: Box<Counts>,
+    ejections: Box<Counts>,
+    connections_opened: AtomicU64,
+    connections_closed: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zeros = |count: usize| -> Box<Counts> { (0..count).map(|_| AtomicU64::new(0)).collect() };
+        Self {
+            routes: (0..=ROUTES_MAX).map(|_| OnceLock::new()).collect(),
+            durations: std::array::from_fn(|_| AtomicU64::new(0)),
+            duration_nanos: AtomicU64::new(0),
+            refusals: zeros(STEPS * (REASONS_MAX + 1)),
+            admissions: zeros(ADMISSIONS_MAX + 1),
+            limits: zeros(LIMITS_MAX + 1),
+            attempts: zeros(SERVICES_MAX + 1),
+            failures: zeros(SERVICES_MAX + 1),
+            ejections: zeros(SERVICES_MAX + 1),
+            connections_opened: AtomicU64::new(0),
+            connections_closed: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+}
+
+fn read(counter: Option<&AtomicU64>) -> u64 {
+    counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
+}
+
+/// Adds to a counter that only the calling thread writes: a load and a store, no lock
+/// prefix.
+fn add(counter: Option<&AtomicU64>, by: u64) {
+    if let Some(counter) = counter {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    }
+}
+
+/// What one core counts with. It can be sent to its core, and not shared: that is what
+/// makes plain stores right.
+///
+/// ```compile_fail
+/// fn shared<T: Sync>() {}
+/// shared::<gateway::metric::CoreMetrics>();
+/// ```
+#[derive(Debug)]
+pub struct CoreMetrics {
+    counters: Arc<Counters>,
+    names: Arc<AllNames>,
+    /// This core's copies of the closed sets as far as they have been met.
+    reasons: RefCell<Vec<(&'static str, Label)>>,
+    admissions: RefCell<Vec<(&'static str, Label)>>,
+    _one_thread: PhantomData<Cell<()>>,
+}
+
+impl CoreMetrics {
+    /// A request has ended. `route` is `None` when none matched; `status` is 0 when
+    /// none was sent.
+    pub fn request(&self, route: Option<Label>, status: u16, step: Step, duration: Duration) {
+        let route = route.map_or(0, |label| label.0 as usize);
+        let class = match status {
+            100..=599 => usize::from(status / 100),
+            _ => 0,
+        };
+        let counts = self
+            .counters
+            .routes
+            .get(route)
+            .map(|counts| counts.get_or_init(|| Box::new(std::array::from_fn(|_| AtomicU64::new(0)))));
+        add(counts.and_then(|counts| counts.get(class * STEPS + step as usize)), 1);
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        add(self.counters.durations.get(bucket(nanos)), 1);
+        add(Some(&self.counters.duration_nanos), nanos);
+    }
+
+    /// A step refused a request, for a reason out of a closed set.
+    pub fn refused(&self, step: Step, reason: &'static str) {
+        let reason = local_label(&self.reasons, &self.names.reasons, reason);
+        add(self.counters.refusals.get(step as usize * (REASONS_MAX + 1) + reason.0 as usize), 1);
+    }
+
+    /// Admission refused a head, for an input class out of its table.
+    pub fn admission_refused(&self, class: &'static str) {
+        let class = local_label(&self.admissions, &self.names.admissions, class);
+        add(self.counters.admissions.get(class.0 as usize), 1);
+    }
+
+    /// A rate or concurrency limit refused a request.
+    pub fn limit_hit(&self, limit: Label) {
+        add(self.counters.limits.get(limit.0 as usize), 1);
+    }
+
+    /// Attempts were made to reach an upstream of this service, of which some failed.
+    pub fn upstream(&self, service: Label, attempts: u64, failures: u64) {
+        add(self.counters.attempts.get(service.0 as usize), attempts);
+        add(self.counters.failures.get(service.0 as usize), failures);
+    }
+
+    /// An endpoint of this service was ejected.
+    pub fn ejected(&self, service: Label) {
+        add(self.counters.ejections.get(service.0 as usize), 1);
+    }
+
+    /// A client has connected.
+    pub fn connection_opened(&self) {
+        add(Some(&self.counters.connections_opened), 1);
+    }
+
+    /// A client connection has ended.
+    pub fn connection_closed(&self) {
+        add(Some(&self.counters.connections_closed), 1);
+    }
+
+    /// Bytes of bodies of one request.
+    pub fn bytes(&self, bytes_in: u64, bytes_out: u64) {
+        add(Some(&self.counters.bytes_in), bytes_in);
+        add(Some(&self.counters.bytes_out), bytes_out);
+    }
+}
+
+/// The label of a static name; asks the shared list only at the first meeting.
+fn local_label(
+    local: &RefCell<Vec<(&'static str, Label)>>,
+    names: &Names<&'static str>,
+    name: &'static str,
+) -> Label {
+    let known = local.borrow().iter().find(|(known, _)| *known == name).map(|(_, label)| *label);
+    known.unwrap_or_else(|| {
+        let label = names.label(name, || name);
+        local.borrow_mut().push((name, label));
+        label
+    })
+}
+
+/// The bucket of a duration: the first whose bound is not below it.
+fn bucket(nanos: u64) -> usize {
+    let units = nanos.div_ceil(BUCKET_FIRST_NANOS).max(1);
+    (units.next_power_of_two().trailing_zeros() as usize).min(BUCKETS)
+}
