@@ -354,26 +354,55 @@ pub struct ResponseHead {
 #[derive(Clone, Debug, Default)]
 pub struct Additions {
     buffer: Vec<u8>,
-    list: Vec<(Span, Span)>,
-    /// Bit n is set when a name of n bytes is among them (names past 63 bytes: bit 63).
+    list: Vec<Addition>,
+    /// Bit n is set when a replacing name of n bytes is among them (names past 63
+    /// bytes: bit 63).
     lengths: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Addition {
+    name: Span,
+    value: Span,
+    manner: Manner,
+}
+
+/// How an addition stands to the message's own fields of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// In their place.
+    Replace,
+    /// Only when there are none.
+    Default,
+    /// Beside them.
+    Beside,
+}
+
 impl Additions {
-    /// Adds one field. `name` is lower case. A value that holds a byte which a field
-    /// value cannot hold (RFC 9110 §5.5) is refused: nothing that came from a client
-    /// can split a head.
+    /// Adds one field that replaces the message's own of the same name. `name` is lower
+    /// case. A value that holds a byte which a field value cannot hold (RFC 9110 §5.5)
+    /// is refused: nothing that came from a client can split a head.
     ///
     /// # Errors
     /// The value holds CR, LF, NUL or another control character.
     pub fn push(&mut self, name: &str, value: &[u8]) -> Result<(), UnfitValue> {
+        self.push_as(Manner::Replace, name, value)
+    }
+
+    /// Adds one field in another manner; see [`Additions::push`].
+    ///
+    /// # Errors
+    /// The value holds CR, LF, NUL or another control character.
+    pub fn push_as(&mut self, manner: Manner, name: &str, value: &[u8]) -> Result<(), UnfitValue> {
         if !is_field_value(value) {
             return Err(UnfitValue);
         }
-        self.lengths |= 1 << name.len().min(63);
+        if manner == Manner::Replace {
+            self.lengths |= 1 << name.len().min(63);
+        }
         let name = self.append(name.as_bytes());
         let value = self.append(value);
-        self.list.push((name, value));
+        self.list.push(Addition { name, value, manner });
         Ok(())
     }
 
@@ -385,12 +414,27 @@ impl Additions {
 
     /// Name and value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.list.iter().map(|(name, value)| (name.of(&self.buffer), value.of(&self.buffer)))
+        self.list.iter().map(|addition| (addition.name.of(&self.buffer), addition.value.of(&self.buffer)))
     }
 
-    /// Whether a field of this lower-case name is among them.
+    /// Whether a field of this lower-case name is among them that replaces others.
     pub fn has(&self, name: &[u8]) -> bool {
-        self.lengths & (1 << name.len().min(63)) != 0 && self.iter().any(|(n, _)| n == name)
+        self.lengths & (1 << name.len().min(63)) != 0
+            && self.list.iter().any(|a| a.manner == Manner::Replace && a.name.of(&self.buffer) == name)
+    }
+
+    /// A message's kept fields together with these, as they are written.
+    pub fn with<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let wanted = |addition: &&Addition| match addition.manner {
+            Manner::Replace | Manner::Beside => true,
+            Manner::Default => {
+                let name = addition.name.of(&self.buffer);
+                !self.has(name) && fields.kept_named(name).next().is_none()
+            }
+        };
+        let ours = self.list.iter().filter(wanted);
+        let theirs = fields.kept().filter(|(name, _)| !self.has(name));
+        theirs.chain(ours.map(|a| (a.name.of(&self.buffer), a.value.of(&self.buffer))))
     }
 
     /// Forgets all, keeps the memory.
@@ -405,3 +449,45 @@ impl Additions {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a header value cannot hold control characters")]
 pub struct UnfitValue;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn additions_replace_default_or_stand_beside() {
+        let mut builder = FieldsBuilder::with_spare(Vec::new(), 64);
+        for (name, value) in [("vary", "accept"), ("x-frame-options", "SAMEORIGIN"), ("server", "old")] {
+            builder.push(name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        let fields = builder.finish();
+        let mut additions = Additions::default();
+        additions.push("server", b"new").unwrap();
+        additions.push_as(Manner::Beside, "vary", b"origin").unwrap();
+        additions.push_as(Manner::Default, "x-frame-options", b"DENY").unwrap();
+        additions.push_as(Manner::Default, "referrer-policy", b"no-referrer").unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let written: Vec<String> =
+            additions.with(&fields).map(|(n, v)| format!("{}: {}", text(n), text(v))).collect();
+        assert_eq!(
+            written,
+            [
+                "vary: accept",
+                "x-frame-options: SAMEORIGIN",
+                "server: new",
+                "vary: origin",
+                "referrer-policy: no-referrer"
+            ]
+        );
+        assert!(additions.has(b"server") && !additions.has(b"vary"));
+    }
+
+    #[test]
+    fn an_addition_cannot_split_a_head() {
+        let mut additions = Additions::default();
+        for evil in [&b"a\r\nb: c"[..], b"a\n", b"a\0", b"a\x7f"] {
+            assert_eq!(additions.push("x", evil), Err(UnfitValue));
+        }
+        assert!(additions.push("x", b"a b\tc").is_ok());
+    }
+}

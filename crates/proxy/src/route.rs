@@ -168,17 +168,26 @@ impl Router {
         Ok(Routed { head: admitted.head, route: id, parameters })
     }
 
+    /// The route that this request would take with another method: a CORS preflight asks
+    /// for the request that it announces.
+    pub fn route_for(&self, head: &RequestHead, method: &Method) -> Option<RouteId> {
+        let segments = segments(&head.path);
+        self.tries(&head.host)
+            .find_map(|trie| trie.find(&segments, &mut |id| self.takes(id, head, Some(method)).then_some(id)))
+    }
+
     /// The most specific route that matches.
     fn find(&self, head: &RequestHead, segments: &[&[u8]]) -> Option<RouteId> {
-        self.tries(&head.host)
-            .find_map(|trie| trie.find(segments, &mut |id| self.route_matches(id, head, true).then_some(id)))
+        self.tries(&head.host).find_map(|trie| {
+            trie.find(segments, &mut |id| self.takes(id, head, Some(&head.method)).then_some(id))
+        })
     }
 
     fn why_not(&self, head: &RequestHead, segments: &[&[u8]]) -> WhyUnrouted {
         let mut allowed: Vec<&Method> = Vec::new();
         for trie in self.tries(&head.host) {
             trie.find(segments, &mut |id| {
-                if self.route_matches(id, head, false) {
+                if self.takes(id, head, None) {
                     allowed.extend(self.routes.get(id.0 as usize).into_iter().flat_map(|r| &r.methods));
                 }
                 None::<()>
@@ -201,9 +210,10 @@ impl Router {
         self.exact.get(host).into_iter().chain(suffixes).chain(std::iter::once(&self.any))
     }
 
-    fn route_matches(&self, id: RouteId, head: &RequestHead, by_method: bool) -> bool {
+    /// Whether a route takes this request: with this method, or with any.
+    fn takes(&self, id: RouteId, head: &RequestHead, method: Option<&Method>) -> bool {
         let Some(route) = self.routes.get(id.0 as usize) else { return false };
-        let method = !by_method || route.methods.is_empty() || route.methods.contains(&head.method);
+        let method = method.is_none_or(|method| route.methods.is_empty() || route.methods.contains(method));
         method && route.headers.iter().all(|condition| condition.holds(head))
     }
 }

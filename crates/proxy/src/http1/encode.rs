@@ -160,15 +160,11 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     }
 }
 
-/// Appends the kept fields that no addition replaces, and the additions.
+/// Appends the kept fields, and the additions in their manners.
 fn fields(out: &mut Vec<u8>, fields: &Fields, additions: Option<&Additions>) {
-    for (name, value) in fields.kept() {
-        if !additions.is_some_and(|additions| additions.has(name)) {
-            line(out, name, value);
-        }
-    }
-    for (name, value) in additions.into_iter().flat_map(Additions::iter) {
-        line(out, name, value);
+    match additions {
+        Some(additions) => additions.with(fields).for_each(|(name, value)| line(out, name, value)),
+        None => fields.kept().for_each(|(name, value)| line(out, name, value)),
     }
 }
 

@@ -168,17 +168,13 @@ fn fill(headers: &mut HeaderMap, fields: &Fields, additions: Option<&Additions>)
         headers.append(name, HeaderValue::from_bytes(value).map_err(|_| Unwritable)?);
         Ok(())
     };
-    for (name, value) in fields.kept() {
-        if !additions.is_some_and(|additions| additions.has(name)) {
-            append(name, value)?;
+    match additions {
+        Some(additions) => {
+            let mut without_host = additions.with(fields).filter(|(name, _)| *name != b"host");
+            without_host.try_for_each(|(name, value)| append(name, value))
         }
+        None => fields.kept().try_for_each(|(name, value)| append(name, value)),
     }
-    for (name, value) in additions.into_iter().flat_map(Additions::iter) {
-        if name != b"host" {
-            append(name, value)?;
-        }
-    }
-    Ok(())
 }
 
 /// An upstream's HTTP/2 response head, judged as an HTTP/1 one is. `ended` says that
