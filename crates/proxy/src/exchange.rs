@@ -5,8 +5,9 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::StatusCode;
 
-use crate::head::{Fields, ResponseHead};
+use crate::head::{Additions, Fields, Framing, ResponseHead};
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -41,9 +42,23 @@ pub enum BodyError {
 
 /// One exchange with a client. Sending only buffers; `poll_ready` is the back-pressure
 /// and `poll_flush` moves the bytes.
+///
+/// After a head with status 101 the exchange is a tunnel: request frames are the
+/// client's raw bytes, response frames go to it as they are.
 pub trait Exchange {
     /// The next piece of the request's body. After `End` or `Trailers` it gives `End`.
+    ///
+    /// A client that waits for `100 Continue` gets it at the first call, so whoever
+    /// wants to refuse without reading the body just does not call this (RFC 9110
+    /// §10.1.1).
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>>;
+
+    /// Sets the most bytes of request body that [`Exchange::poll_request`] gives; one
+    /// past it is [`BodyError::TooLarge`]. Trailers do not count.
+    fn limit_request(&mut self, bytes_max: u64);
+
+    /// Ready when the client has gone away while its answer is awaited.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
 
     /// Bytes of request body read so far.
     fn bytes_in(&self) -> u64;
@@ -51,12 +66,13 @@ pub trait Exchange {
     /// Bytes of response body accepted so far.
     fn bytes_out(&self) -> u64;
 
-    /// Sends `100 Continue` when the client waits for it and has not had it yet.
-    fn send_continue(&mut self) -> io::Result<()>;
-
-    /// Sends the response head. `Framing` decides how the body is delimited;
-    /// `Framing::None` ends the response here. At most once.
-    fn send_head(&mut self, head: &ResponseHead) -> io::Result<()>;
+    /// Sends the response head with `additions` behind its own fields. `head.framing`
+    /// decides how the body is delimited; [`Framing::None`] ends the response here. At
+    /// most once.
+    ///
+    /// # Errors
+    /// A head was already sent, or the stream has broken.
+    fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()>;
 
     /// Whether a head has been sent.
     fn head_sent(&self) -> bool;
@@ -65,12 +81,34 @@ pub trait Exchange {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Sends a piece of the response's body; `End` and `Trailers` end it.
+    ///
+    /// # Errors
+    /// More bytes than the head promised, or the stream has broken.
     fn send_frame(&mut self, frame: Frame) -> io::Result<()>;
 
     /// Moves everything that was sent to the peer.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Gives the exchange up after a head was sent: the client must see an
-    /// incomplete message (RST_STREAM, or the connection closed without an end).
+    /// Gives the exchange up: after a head was sent the client must see an incomplete
+    /// message (RST_STREAM, or the connection closed without an end); before that it
+    /// sees the connection end.
     fn abort(&mut self);
+
+    /// Queues a whole answer of our own. It leaves when the handler returns.
+    ///
+    /// # Errors
+    /// A head was already sent, or the stream has broken.
+    fn respond(&mut self, status: StatusCode, additions: &Additions, body: Bytes) -> io::Result<()> {
+        // 204 and 304 have no body and 204 no Content-Length (RFC 9110 §8.6).
+        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
+        self.send_head(&ResponseHead { status, fields: Fields::default(), framing }, additions)?;
+        if bodiless {
+            return Ok(());
+        }
+        if !body.is_empty() {
+            self.send_frame(Frame::Data(body))?;
+        }
+        self.send_frame(Frame::End)
+    }
 }

@@ -1,0 +1,290 @@
+//! From a listening socket to a connection that is served: limits first, then TLS,
+//! then the protocol.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+use crate::limits::Limits;
+use crate::link::{Link, Wire};
+use crate::listen::Core;
+use crate::tls::TlsPeer;
+use crate::world::{ConnectionInfo, ListenerKey, World, keyed};
+use crate::{serve1, serve2};
+
+/// How long to leave the listener alone when the process is out of file descriptors.
+const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
+
+/// Open client connections, counted across all cores.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    total: AtomicU64,
+    by_address: [Mutex<HashMap<IpAddr, u64>>; 16],
+    /// Accepted since the start.
+    pub(crate) accepted: AtomicU64,
+    /// Closed at once because of a limit.
+    pub(crate) refused: AtomicU64,
+    /// TLS handshakes that failed or took too long.
+    pub(crate) handshakes_failed: AtomicU64,
+    /// Requests whose head was read.
+    pub(crate) requests: AtomicU64,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            total: AtomicU64::new(0),
+            by_address: std::array::from_fn(|_| Mutex::default()),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Connections {
+    /// Counts one more connection, unless it would be one too many.
+    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Entered> {
+        let address = counted_as(address);
+        let fits = |open: u64| (open < limits.connections_max).then_some(open + 1);
+        self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        // From here on the guard takes the count back.
+        let mut entered = Entered { connections: Arc::clone(self), address: None };
+        {
+            let mut map = self.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
+            let count = map.entry(address).or_insert(0);
+            if *count >= limits.connections_per_address_max {
+                return None;
+            }
+            *count += 1;
+        }
+        entered.address = Some(address);
+        Some(entered)
+    }
+
+    fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u64>> {
+        let last = match address {
+            IpAddr::V4(v4) => v4.octets()[3],
+            IpAddr::V6(v6) => v6.octets()[7],
+        };
+        let [first, ..] = &self.by_address;
+        self.by_address.get(usize::from(last & 15)).unwrap_or(first)
+    }
+
+    pub(crate) fn open(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// IPv6 hosts have a whole /64; it counts as one address. IPv4-mapped ones are IPv4.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// A counted connection.
+#[derive(Debug)]
+struct Entered {
+    connections: Arc<Connections>,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.connections.total.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address else { return };
+        let mut map = self.connections.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = map.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                map.remove(&address);
+            }
+        }
+    }
+}
+
+/// A listener on one core.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) key: ListenerKey,
+    closing: Cell<bool>,
+    core_draining: Rc<Cell<bool>>,
+    stop: Notify,
+}
+
+impl Door {
+    pub(crate) fn new(key: ListenerKey, core_draining: &Rc<Cell<bool>>) -> Rc<Self> {
+        let core_draining = Rc::clone(core_draining);
+        Rc::new(Self { key, closing: Cell::new(false), core_draining, stop: Notify::new() })
+    }
+
+    /// Stops accepting; connections end after their request.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        self.stop.notify_one();
+    }
+
+    /// Whether connections must end after their request.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.closing.get() || self.core_draining.get()
+    }
+}
+
+/// Accepts until the door closes.
+pub(crate) async fn accept<W: World>(core: Rc<Core<W>>, listener: TcpListener, door: Rc<Door>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = door.stop.notified() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => admit_connection(&core, &door, socket, peer),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(listener = %door.key, %error, "cannot accept connections; waiting");
+                tokio::time::sleep(OUT_OF_FILES_PAUSE).await;
+            }
+        }
+    }
+    // Those who already wait in the queue would be reset: they are served first.
+    while let Some(Ok((socket, peer))) = poll_once(&listener).await {
+        admit_connection(&core, &door, socket, peer);
+    }
+}
+
+async fn poll_once(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match listener.poll_accept(cx) {
+            std::task::Poll::Ready(accepted) => Some(accepted),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// Errors of accept(2) that concern only the connection that was to be accepted.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpStream, peer: SocketAddr) {
+    let current = core.current();
+    let connections = core.connections();
+    let Some(entered) = connections.enter(peer.ip(), &current.limits) else {
+        connections.refused.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    connections.accepted.fetch_add(1, Ordering::Relaxed);
+    let (core, door) = (Rc::clone(core), Rc::clone(door));
+    let open = core.count_open();
+    tokio::task::spawn_local(async move {
+        // An error here is the connection's end; there is nobody to tell.
+        let ended = serve_connection(&core, &door, socket, peer).await;
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "connection ended");
+        }
+        drop((entered, open));
+    });
+}
+
+async fn serve_connection<W: World>(
+    core: &Rc<Core<W>>,
+    door: &Rc<Door>,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let local = socket.local_addr()?;
+    let current = core.current();
+    let Some((key, settings)) = keyed(current.world.listeners()).find(|(key, _)| *key == door.key) else {
+        return Ok(());
+    };
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let mut info = ConnectionInfo { peer, local, listener: key, tls: None };
+    let Some(tls) = settings.tls.clone() else {
+        let http2 = settings.http2_cleartext;
+        drop(current);
+        let wire = Wire::new(Link::Plain(socket));
+        return match serve1::serve(core, door, wire, &info, http2).await? {
+            serve1::Ended::Done => Ok(()),
+            serve1::Ended::Http2(wire) => {
+                let (link, read) = wire.into_parts();
+                serve2::serve(core, door, link, read.freeze(), info).await
+            }
+        };
+    };
+    let handshake_max = current.limits.handshake_ms_max;
+    drop(current);
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+    let stream = match tokio::time::timeout(handshake_max, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => stream,
+        failed => {
+            core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
+            return match failed {
+                Ok(Err(error)) => Err(error),
+                _ => Err(io::ErrorKind::TimedOut.into()),
+            };
+        }
+    };
+    let connection = stream.get_ref().1;
+    info.tls = Some(TlsPeer::of(connection, &tls));
+    let http2 = connection.alpn_protocol() == Some(b"h2");
+    let link = Link::TlsServer(Box::new(stream));
+    if http2 {
+        return serve2::serve(core, door, link, bytes::Bytes::new(), info).await;
+    }
+    serve1::serve(core, door, Wire::new(link), &info, false).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_exactly_at_the_limit_and_one_past() {
+        let connections = Arc::new(Connections::default());
+        let limits = Limits { connections_max: 3, connections_per_address_max: 2, ..Limits::default() };
+        let [a, b] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
+        let first = connections.enter(a, &limits).unwrap();
+        let _second = connections.enter(a, &limits).unwrap();
+        assert!(connections.enter(a, &limits).is_none(), "third from one address");
+        let third = connections.enter(b, &limits).unwrap();
+        assert!(connections.enter(b, &limits).is_none(), "fourth of all");
+        assert_eq!(connections.open(), 3);
+        drop(first);
+        drop(third);
+        assert_eq!(connections.open(), 1);
+        assert!(connections.enter(a, &limits).is_some());
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_address_and_mapped_ipv4_is_ipv4() {
+        let table = [
+            ("2001:db8::1", "2001:db8::2", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false),
+        ];
+        for (a, b, same) in table {
+            let [one, other] = [a, b].map(|text| counted_as(text.parse().unwrap()));
+            assert_eq!(one == other, same, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The request's body on its way to an upstream, with what is needed to send its
+//! beginning twice.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::exchange::{BodyError, Exchange, Frame};
+use crate::head::{Fields, Framing};
+
+/// So much of a body's beginning is kept until an upstream answers, in bytes.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// So much is read before an upstream sees the head, in bytes.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// A request's body.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    framing: Framing,
+    kept: SmallVec<[Bytes; 2]>,
+    kept_bytes: usize,
+    /// The next of the kept pieces.
+    position: usize,
+    /// What ended the body, once that was read from the client.
+    end: Option<Option<Fields>>,
+    /// Whether something went by that was not kept.
+    passed: bool,
+    over: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(framing: Framing) -> Self {
+        let none = framing == Framing::None;
+        Self {
+            framing,
+            kept: SmallVec::new(),
+            kept_bytes: 0,
+            position: 0,
+            end: none.then_some(None),
+            passed: false,
+            over: none,
+        }
+    }
+
+    /// Whether everything was given out in this attempt.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether it can be sent from its beginning again.
+    pub(super) fn can_rewind(&self) -> bool {
+        !self.passed
+    }
+
+    /// Starts another attempt.
+    pub(super) fn rewind(&mut self) {
+        self.position = 0;
+        self.over = self.framing == Framing::None;
+    }
+
+    /// An upstream has answered: there will be no other attempt.
+    pub(super) fn forget(&mut self) {
+        if self.position >= self.kept.len() && !self.kept.is_empty() {
+            self.kept.clear();
+            self.position = 0;
+            self.passed = true;
+        }
+    }
+
+    /// Reads what the client has sent already, before any upstream sees the head: a
+    /// body that begins malformed reaches nobody. Over HTTP/1 it waits for the first
+    /// piece; over HTTP/2 framing cannot be malformed, and a client may want to hear
+    /// from the upstream first.
+    pub(super) async fn read_ahead<E: Exchange>(&mut self, exchange: &mut E) -> Result<(), BodyError> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        std::future::poll_fn(|cx| self.poll_read_ahead(exchange, cx)).await
+    }
+
+    fn poll_read_ahead<E: Exchange>(
+        &mut self,
+        exchange: &mut E,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BodyError>> {
+        while self.end.is_none() && self.kept_bytes < AHEAD_BYTES_MAX {
+            match exchange.poll_request(cx) {
+                Poll::Ready(Ok(Frame::Data(data))) => {
+                    self.kept_bytes += data.len();
+                    self.kept.push(data);
+                }
+                Poll::Ready(Ok(Frame::End)) => self.end = Some(None),
+                Poll::Ready(Ok(Frame::Trailers(fields))) => self.end = Some(Some(fields)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.kept.is_empty() && self.framing != Framing::Stream => {
+                    return Poll::Pending;
+                }
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next piece for the upstream; not to be called once [`Self::is_over`].
+    pub(super) fn poll_next<E: Exchange>(
+        &mut self,
+        exchange: &mut E,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Frame, BodyError>> {
+        if let Some(piece) = self.kept.get(self.position) {
+            self.position += 1;
+            return Poll::Ready(Ok(Frame::Data(piece.clone())));
+        }
+        if let Some(end) = &self.end {
+            self.over = true;
+            return Poll::Ready(Ok(end.clone().map_or(Frame::End, Frame::Trailers)));
+        }
+        let frame = ready!(exchange.poll_request(cx))?;
+        match &frame {
+            Frame::Data(data) => {
+                self.kept_bytes = self.kept_bytes.saturating_add(data.len());
+                if !self.passed && self.kept_bytes <= KEPT_BYTES_MAX {
+                    self.kept.push(data.clone());
+                    self.position += 1;
+                } else {
+                    self.passed = true;
+                    self.kept.clear();
+                    self.position = 0;
+                }
+            }
+            Frame::End => self.end = Some(None),
+            Frame::Trailers(fields) => self.end = Some(Some(fields.clone())),
+        }
+        self.over = self.end.is_some();
+        Poll::Ready(Ok(frame))
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a request could not be forwarded, as the decisions that a caller can take.
+
+use std::io;
+
+use http::StatusCode;
+
+use crate::exchange::BodyError;
+use crate::upstream::UpstreamFault;
+use crate::upstream::dial::DialError;
+
+/// Where the time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the response's head.
+    FirstByte,
+    /// In a body.
+    Body,
+}
+
+impl Phase {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::FirstByte => "before the response began",
+            Self::Body => "in the middle of a body",
+        }
+    }
+}
+
+/// Why a request could not be forwarded.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The route has no service, or no endpoint of it could be chosen.
+    #[error("the route has no upstream")]
+    NoService,
+    /// No connection.
+    #[error("{0}")]
+    Connect(DialError),
+    /// The upstream was silent for too long.
+    #[error("the upstream's time was over {}", .0.name())]
+    Timeout(Phase),
+    /// The upstream broke off, or its answer breaks the rules.
+    #[error("{0}")]
+    Upstream(UpstreamFault),
+    /// The client went away.
+    #[error("the client went away: {0}")]
+    ClientGone(io::Error),
+    /// The request's body is malformed, too large or too slow.
+    #[error("the request's body: {0}")]
+    Request(BodyError),
+}
+
+impl ForwardError {
+    /// What to answer when no head was sent; `None` when nobody is there to read it.
+    pub fn status(&self) -> Option<StatusCode> {
+        Some(match self {
+            Self::NoService => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect(DialError::Timeout) | Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::ClientGone(_) | Self::Request(BodyError::Io(_)) => return None,
+            Self::Request(BodyError::Malformed(_)) => StatusCode::BAD_REQUEST,
+            Self::Request(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Request(BodyError::Timeout) => StatusCode::REQUEST_TIMEOUT,
+        })
+    }
+
+    pub(super) fn of_body(error: BodyError) -> Self {
+        match error {
+            BodyError::Io(error) => Self::ClientGone(error),
+            other => Self::Request(other),
+        }
+    }
+}

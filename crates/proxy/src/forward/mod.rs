@@ -1,0 +1,311 @@
+//! From a [`Cleared`] request to an upstream, and its answer back to the client.
+//!
+//! The way through it: [`forward`] reads ahead what the client has sent of the body,
+//! so that a malformed beginning never reaches anybody; chooses an endpoint; `attempt`
+//! sends the request and waits for the head; `pump` moves both bodies at once until
+//! both are over. A failure before the head is known may be tried again elsewhere when
+//! nothing can have happened twice.
+//!
+//! INVARIANT: nothing but a [`Cleared`] gets here, and which service its request goes
+//! to is read from its route alone.
+
+mod body;
+mod error;
+mod pump;
+mod tunnel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+pub use error::{ForwardError, Phase};
+
+use crate::deadline::{Watch, earlier};
+use crate::exchange::{BodyError, Exchange};
+use crate::head::{Additions, Framing, RequestHead};
+use crate::http1::encode::{UpstreamRequest, request_framing};
+use crate::http1::response::Asked;
+use crate::upstream::{Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, UpstreamFault, bit};
+use crate::way::Cleared;
+use body::RequestBody;
+use pump::Stop;
+
+/// What we change in an upstream's response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseEdit<'a> {
+    /// Fields of ours; each replaces the upstream's of the same name.
+    pub set: &'a Additions,
+    /// Lower-case names of fields that do not go on.
+    pub remove: &'a [Box<str>],
+}
+
+/// How a request was forwarded.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The upstream's status, when its head went to the client.
+    pub status: Option<StatusCode>,
+    /// The endpoint of the last attempt.
+    pub endpoint: Option<Arc<str>>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// Bytes of body from the client.
+    pub bytes_in: u64,
+    /// Bytes of body to the client.
+    pub bytes_out: u64,
+    /// Why it failed. With a status, the client has seen an incomplete answer; without
+    /// one nothing was sent and it is the caller's to answer.
+    pub error: Option<ForwardError>,
+}
+
+/// Forwards a request and streams the answer. When the outcome has an error and no
+/// status, nothing has been sent to the client.
+pub async fn forward<E: Exchange>(
+    cleared: Cleared,
+    exchange: &mut E,
+    upstreams: &CoreUpstreams,
+    request_additions: &Additions,
+    response_edit: ResponseEdit<'_>,
+) -> Outcome {
+    let routed = cleared.routed();
+    let mut outcome =
+        Outcome { status: None, endpoint: None, attempts: 0, bytes_in: 0, bytes_out: 0, error: None };
+    let result = match upstreams.settings(routed.route()) {
+        None => Err(ForwardError::NoService),
+        Some(settings) => {
+            let job = Job {
+                head: routed.head(),
+                settings,
+                upstreams,
+                additions: request_additions,
+                edit: response_edit,
+                watch: Watch::new(&upstreams.context().ticker),
+                total: upstreams.context().ticker.moment(settings.timeouts.total),
+            };
+            job.run(exchange, &mut outcome).await
+        }
+    };
+    outcome.error = result.err();
+    outcome.bytes_in = exchange.bytes_in();
+    outcome.bytes_out = exchange.bytes_out();
+    if outcome.error.is_some() && exchange.head_sent() {
+        exchange.abort();
+    }
+    outcome
+}
+
+/// One request that is being forwarded.
+struct Job<'a> {
+    head: &'a RequestHead,
+    settings: &'a ForwardSettings,
+    upstreams: &'a CoreUpstreams,
+    additions: &'a Additions,
+    edit: ResponseEdit<'a>,
+    watch: Watch,
+    /// When everything must be over.
+    total: u64,
+}
+
+/// Whether a failed attempt may be followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    No,
+    /// On another endpoint.
+    Elsewhere,
+    /// A pooled connection was closed before we used it: says nothing about the
+    /// endpoint.
+    Fresh,
+}
+
+struct Failed {
+    error: ForwardError,
+    again: Again,
+}
+
+impl Job<'_> {
+    async fn run<E: Exchange>(&self, exchange: &mut E, outcome: &mut Outcome) -> Result<(), ForwardError> {
+        let limit = self.settings.body_bytes_max;
+        if matches!(self.head.framing, Framing::Length(length) if length > limit) {
+            return Err(ForwardError::Request(BodyError::TooLarge { limit }));
+        }
+        exchange.limit_request(limit);
+        let mut body = RequestBody::new(self.head.framing);
+        body.read_ahead(exchange).await.map_err(ForwardError::of_body)?;
+        let mut tried = 0;
+        let mut retries_left = self.settings.retries;
+        let mut fresh_left = 1;
+        let mut last = None;
+        loop {
+            let Some(chosen) = self.upstreams.choose(self.settings.service, tried) else {
+                return Err(last.unwrap_or(ForwardError::NoService));
+            };
+            outcome.attempts += 1;
+            outcome.endpoint = Some(Arc::clone(&chosen.endpoint.label));
+            let failed = match self.attempt(&chosen, exchange, &mut body, outcome).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            match failed.again {
+                Again::Fresh if fresh_left > 0 => {
+                    fresh_left -= 1;
+                    chosen.pool.clear();
+                }
+                Again::Fresh | Again::Elsewhere if retries_left > 0 => {
+                    retries_left -= 1;
+                    tried |= bit(chosen.index);
+                }
+                _ => return Err(failed.error),
+            }
+            last = Some(failed.error);
+        }
+    }
+
+    async fn attempt<E: Exchange>(
+        &self,
+        chosen: &Chosen<'_>,
+        exchange: &mut E,
+        body: &mut RequestBody,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failed> {
+        let _in_flight = InFlight::enter(&chosen.pool.in_flight);
+        let mut connection = self.connect(chosen).await?;
+        let was_used = connection.was_used();
+        body.rewind();
+        let sent = self.send_head(chosen, &mut connection);
+        let answer = match sent {
+            Ok(asked) => pump::head(self, exchange, &mut connection, body, asked).await,
+            Err(fault) => Err(Stop::Upstream(fault)),
+        };
+        let mut head = match answer {
+            Ok(head) => head,
+            Err(stop) => return Err(self.no_head(stop, chosen, connection, was_used, body)),
+        };
+        match head.status.as_u16() {
+            502..=504 => chosen.failed(),
+            _ => chosen.succeeded(),
+        }
+        let remove = self.edit.remove;
+        if !remove.is_empty() {
+            head.fields.drop_where(|_, name| remove.iter().any(|doomed| doomed.as_bytes() == name));
+        }
+        let gone = |error| Failed { error: ForwardError::ClientGone(error), again: Again::No };
+        exchange.send_head(&head, self.edit.set).map_err(gone)?;
+        outcome.status = Some(head.status);
+        let result = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            tunnel::run(self, exchange, connection).await
+        } else {
+            pump::bodies(self, exchange, connection, body, chosen).await
+        };
+        result.map_err(|stop| Failed { error: stop.into_error(Phase::Body), again: Again::No })
+    }
+
+    async fn connect(&self, chosen: &Chosen<'_>) -> Result<Connection, Failed> {
+        if let Some(connection) = chosen.pool.take() {
+            return Ok(connection);
+        }
+        use crate::upstream::dial::DialError;
+        let left = self.total.saturating_sub(self.watch.ticker().now_ms());
+        let limit = self.settings.timeouts.connect.min(Duration::from_millis(left));
+        let opened = tokio::time::timeout(limit, chosen.pool.connect(self.upstreams.limits())).await;
+        // Nothing was sent: another endpoint may always be tried.
+        opened.unwrap_or(Err(DialError::Timeout)).map_err(|error| {
+            chosen.failed();
+            Failed { error: ForwardError::Connect(error), again: Again::Elsewhere }
+        })
+    }
+
+    fn send_head(&self, chosen: &Chosen<'_>, connection: &mut Connection) -> Result<Asked<'_>, UpstreamFault> {
+        let upgrade = self.allowed_upgrade().filter(|_| !connection.is_http2());
+        let framing = self.head.framing;
+        let path = self.outgoing_path();
+        let mut request = UpstreamRequest {
+            head: self.head,
+            path: &path,
+            additions: self.additions,
+            framing: if connection.is_http2() { framing } else { request_framing(framing) },
+            upgrade: upgrade.is_some(),
+            expect: false,
+        };
+        if self.settings.keep_host {
+            connection.send_head(&request)?;
+        } else {
+            let endpoint = chosen.endpoint.settings();
+            let head = RequestHead {
+                host: Bytes::from(endpoint.host.clone()),
+                port: Some(endpoint.port),
+                ..self.head.clone()
+            };
+            request.head = &head;
+            connection.send_head(&request)?;
+        }
+        Ok(Asked { method: &self.head.method, upgrade: upgrade.map(|protocol| &protocol[..]) })
+    }
+
+    /// The protocol that the client wants to switch to, when the route allows it. A
+    /// server may ignore any other wish (RFC 9110 §7.8).
+    fn allowed_upgrade(&self) -> Option<&Bytes> {
+        let wanted = self.head.upgrade.as_ref()?;
+        self.settings.upgrades.iter().find(|allowed| *allowed == wanted)
+    }
+
+    fn outgoing_path(&self) -> Bytes {
+        let path = &self.head.path;
+        let Some(prefix) = &self.settings.strip_prefix else { return path.clone() };
+        let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+        match path.strip_prefix(prefix) {
+            Some(b"") => Bytes::from_static(b"/"),
+            // Whole segments only: `/shop` is no prefix of `/shopping`.
+            Some(rest) if rest.first() == Some(&b'/') => path.slice_ref(rest),
+            _ => path.clone(),
+        }
+    }
+
+    /// The attempt ended without a head.
+    fn no_head(
+        &self,
+        stop: Stop,
+        chosen: &Chosen<'_>,
+        connection: Connection,
+        was_used: bool,
+        body: &RequestBody,
+    ) -> Failed {
+        let can_repeat = is_idempotent(&self.head.method) && body.can_rewind();
+        let again = match &stop {
+            Stop::Client(_) | Stop::Request(_) => Again::No,
+            // Never looked at by the upstream: safe whatever the method.
+            Stop::Upstream(UpstreamFault::Refused) if body.can_rewind() => Again::Fresh,
+            Stop::Upstream(UpstreamFault::Closed | UpstreamFault::Io(_)) if was_used && can_repeat => {
+                Again::Fresh
+            }
+            Stop::Upstream(UpstreamFault::Closed | UpstreamFault::Io(_)) | Stop::Timeout if can_repeat => {
+                Again::Elsewhere
+            }
+            _ => Again::No,
+        };
+        if matches!(stop, Stop::Timeout) {
+            connection.timed_out();
+        }
+        let is_about_endpoint = matches!(stop, Stop::Upstream(_) | Stop::Timeout);
+        if is_about_endpoint && again != Again::Fresh {
+            chosen.failed();
+        }
+        // When the time for everything is over there is none for another attempt.
+        let over = self.total <= self.watch.ticker().now_ms();
+        let again = if over { Again::No } else { again };
+        Failed { error: stop.into_error(Phase::FirstByte), again }
+    }
+
+    /// The moment `after` from now, but not past the end of everything.
+    fn moment(&self, after: Duration) -> u64 {
+        earlier(self.total, self.watch.ticker().moment(after))
+    }
+}
+
+/// Methods that may be sent twice (RFC 9110 §9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! Moving bytes: both directions of one exchange in one future, each held back when
+//! its receiver is slow.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::body::RequestBody;
+use super::error::{ForwardError, Phase};
+use super::{Chosen, Job};
+use crate::exchange::{BodyError, Exchange, Frame};
+use crate::head::ResponseHead;
+use crate::http1::response::Asked;
+use crate::upstream::{Connection, UpstreamFault};
+
+/// Why moving bytes ended early.
+pub(super) enum Stop {
+    Client(io::Error),
+    Request(BodyError),
+    Upstream(UpstreamFault),
+    Timeout,
+}
+
+impl Stop {
+    pub(super) fn into_error(self, phase: Phase) -> ForwardError {
+        match self {
+            Self::Client(error) => ForwardError::ClientGone(error),
+            Self::Request(error) => ForwardError::of_body(error),
+            Self::Upstream(fault) => ForwardError::Upstream(fault),
+            Self::Timeout => ForwardError::Timeout(phase),
+        }
+    }
+}
+
+/// Sends what there is of the request's body; true when there was any. An upstream
+/// that no longer takes it may still answer, so that is no error here: reading its
+/// answer will tell.
+fn poll_request<E: Exchange>(
+    exchange: &mut E,
+    connection: &mut Connection,
+    body: &mut RequestBody,
+    cx: &mut Context<'_>,
+) -> Result<bool, Stop> {
+    let mut moved = false;
+    loop {
+        let mut blocked = false;
+        while !body.is_over() {
+            match connection.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Ok(moved),
+                Poll::Pending => {
+                    blocked = true;
+                    break;
+                }
+            }
+            match body.poll_next(exchange, cx) {
+                Poll::Ready(Ok(frame)) => {
+                    moved = true;
+                    if connection.send_frame(frame).is_err() {
+                        return Ok(moved);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(Stop::Request(error)),
+                Poll::Pending => break,
+            }
+        }
+        match connection.poll_flush(cx) {
+            // It takes more after all, and nobody would wake us for that.
+            Poll::Ready(Ok(())) if blocked => {}
+            _ => return Ok(moved),
+        }
+    }
+}
+
+/// Sends the request and waits for the response's head.
+pub(super) async fn head<E: Exchange>(
+    job: &Job<'_>,
+    exchange: &mut E,
+    connection: &mut Connection,
+    body: &mut RequestBody,
+    asked: Asked<'_>,
+) -> Result<ResponseHead, Stop> {
+    let timeouts = &job.settings.timeouts;
+    let limits = job.upstreams.limits();
+    let mut waits = false;
+    job.watch.set(job.moment(timeouts.idle));
+    std::future::poll_fn(|cx| {
+        let moved = poll_request(exchange, connection, body, cx)?;
+        if body.is_over() {
+            if !waits {
+                waits = true;
+                job.watch.set(job.moment(timeouts.first_byte));
+            }
+        } else if moved {
+            job.watch.set(job.moment(timeouts.idle));
+        }
+        if let Poll::Ready(answer) = connection.poll_head(cx, asked, limits) {
+            return Poll::Ready(answer.map_err(Stop::Upstream));
+        }
+        if job.watch.poll(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Timeout));
+        }
+        if body.is_over()
+            && let Poll::Ready(error) = exchange.poll_gone(cx)
+        {
+            return Poll::Ready(Err(Stop::Client(error)));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Moves the response's body to the client, and the rest of the request's to the
+/// upstream, until the response is over.
+pub(super) async fn bodies<E: Exchange>(
+    job: &Job<'_>,
+    exchange: &mut E,
+    connection: Connection,
+    body: &mut RequestBody,
+    chosen: &Chosen<'_>,
+) -> Result<(), Stop> {
+    let idle = job.settings.timeouts.idle;
+    let ticker = job.watch.ticker();
+    // Goes back to the pool as soon as the response is read, however slow the client is.
+    let mut connection = Some(connection);
+    body.forget();
+    job.watch.set(job.moment(idle));
+    std::future::poll_fn(|cx| {
+        loop {
+            let moved = match &mut connection {
+                Some(upstream) => poll_bodies(job, exchange, upstream, body, cx)?,
+                None => Response { some: false, over: true, blocked: false },
+            };
+            if moved.over
+                && let Some(upstream) = connection.take()
+            {
+                upstream.finish(chosen.pool, ticker.moment(idle));
+            }
+            let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?;
+            match (moved.over, flushed.is_ready()) {
+                (true, true) => return Poll::Ready(Ok(())),
+                (false, true) if moved.blocked => continue,
+                _ => {}
+            }
+            // A slow client has its own time limit; only silence of the upstream counts.
+            if moved.blocked || connection.is_none() {
+                job.watch.set(job.total);
+            } else if moved.some {
+                job.watch.set(job.moment(idle));
+            }
+            break;
+        }
+        if job.watch.poll(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Timeout));
+        }
+        if body.is_over()
+            && let Poll::Ready(error) = exchange.poll_gone(cx)
+        {
+            return Poll::Ready(Err(Stop::Client(error)));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// How far the response's body came in one poll.
+struct Response {
+    some: bool,
+    over: bool,
+    /// Whether the client takes no more for now.
+    blocked: bool,
+}
+
+fn poll_bodies<E: Exchange>(
+    job: &Job<'_>,
+    exchange: &mut E,
+    connection: &mut Connection,
+    body: &mut RequestBody,
+    cx: &mut Context<'_>,
+) -> Result<Response, Stop> {
+    let mut response = Response { some: false, over: false, blocked: false };
+    if !body.is_over() {
+        response.some = poll_request(exchange, connection, body, cx)?;
+    }
+    while !response.over {
+        match exchange.poll_ready(cx).map_err(Stop::Client)? {
+            Poll::Ready(()) => {}
+            Poll::Pending => {
+                response.blocked = true;
+                break;
+            }
+        }
+        match connection.poll_frame(cx, job.upstreams.limits()).map_err(Stop::Upstream)? {
+            Poll::Ready(frame) => {
+                response.some = true;
+                response.over = !matches!(frame, Frame::Data(_));
+                exchange.send_frame(frame).map_err(Stop::Client)?;
+            }
+            Poll::Pending => break,
+        }
+    }
+    Ok(response)
+}

@@ -1,0 +1,93 @@
+//! An upgraded connection (RFC 9110 §7.8): bytes both ways, nothing looked at, until
+//! both sides are done or silent for too long.
+
+use std::task::{Context, Poll};
+
+use super::Job;
+use super::pump::Stop;
+use crate::exchange::{Exchange, Frame};
+use crate::upstream::Connection;
+
+/// Which sides have ended.
+#[derive(Default)]
+struct Ended {
+    client: bool,
+    upstream: bool,
+}
+
+pub(super) async fn run<E: Exchange>(
+    job: &Job<'_>,
+    exchange: &mut E,
+    mut connection: Connection,
+) -> Result<(), Stop> {
+    let idle = job.settings.timeouts.idle;
+    let mut ended = Ended::default();
+    exchange.limit_request(u64::MAX);
+    let ticker = job.watch.ticker();
+    job.watch.set(ticker.moment(idle));
+    std::future::poll_fn(|cx| {
+        loop {
+            let some = poll_both(job, exchange, &mut connection, &mut ended, cx)?;
+            let blocked = exchange.poll_ready(cx).map_err(Stop::Client)?.is_pending();
+            let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready();
+            if ended.upstream && flushed {
+                return Poll::Ready(Ok(()));
+            }
+            if !some && !(blocked && flushed) {
+                break;
+            }
+            job.watch.set(ticker.moment(idle));
+        }
+        match job.watch.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Stop::Timeout)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Moves one piece each way. True when there was any.
+fn poll_both<E: Exchange>(
+    job: &Job<'_>,
+    exchange: &mut E,
+    connection: &mut Connection,
+    ended: &mut Ended,
+    cx: &mut Context<'_>,
+) -> Result<bool, Stop> {
+    let upstream = |error| Stop::Upstream(crate::upstream::UpstreamFault::Io(error));
+    let mut some = false;
+    let upstream_takes = connection.poll_ready(cx).map_err(upstream)?.is_ready();
+    if !ended.client && upstream_takes {
+        match exchange.poll_request(cx).map_err(Stop::Request)? {
+            Poll::Ready(frame @ Frame::Data(_)) => {
+                some = true;
+                connection.send_frame(frame).map_err(upstream)?;
+            }
+            Poll::Ready(_) => {
+                some = true;
+                ended.client = true;
+            }
+            Poll::Pending => {}
+        }
+    }
+    if connection.poll_flush(cx).map_err(upstream)?.is_ready() {
+        // It takes more after all, and nobody would wake us for that.
+        some |= !upstream_takes;
+        if ended.client {
+            // The upstream learns that the client has ended, and may still send.
+            let _ = connection.poll_shutdown(cx);
+        }
+    }
+    let client_takes = exchange.poll_ready(cx).map_err(Stop::Client)?.is_ready();
+    if !ended.upstream && client_takes {
+        match connection.poll_frame(cx, job.upstreams.limits()).map_err(Stop::Upstream)? {
+            Poll::Ready(frame) => {
+                some = true;
+                ended.upstream = !matches!(frame, Frame::Data(_));
+                exchange.send_frame(frame).map_err(Stop::Client)?;
+            }
+            Poll::Pending => {}
+        }
+    }
+    Ok(some)
+}

@@ -1,0 +1,245 @@
+//! A byte stream between us and one peer, cleartext or TLS, with what was read and
+//! what waits to be written. Buffers live as long as the connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+/// A socket with or without TLS. One type, so that everything above is compiled once.
+#[derive(Debug)]
+pub enum Link {
+    /// Cleartext TCP.
+    Plain(TcpStream),
+    /// TLS, we are the server.
+    TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// TLS, we are the client.
+    TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Link {
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::TlsServer(stream) => stream.get_ref().0,
+            Self::TlsClient(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+macro_rules! on_each {
+    ($link:expr, $stream:ident => $call:expr) => {
+        match $link {
+            Link::Plain($stream) => $call,
+            Link::TlsServer($stream) => {
+                let $stream = $stream.as_mut();
+                $call
+            }
+            Link::TlsClient($stream) => {
+                let $stream = $stream.as_mut();
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Link {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        on_each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// Room for one read at first; a peer that fills it gets [`READ_BYTES_MAX`].
+const READ_BYTES: usize = 8 * 1024;
+/// Room for one read from a peer that sends much.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Pieces up to this size are copied behind the head, so that both leave in one write.
+const COPY_BYTES_MAX: usize = 4 * 1024;
+/// No more is taken while so much waits to be written.
+pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// A [`Link`] with its buffers.
+#[derive(Debug)]
+pub struct Wire {
+    link: Link,
+    /// What was read and not yet consumed.
+    pub input: BytesMut,
+    read_bytes: usize,
+    /// To be written: first `output`, then `tail`, then `after`.
+    output: Vec<u8>,
+    written: usize,
+    tail: Bytes,
+    after: Vec<u8>,
+    ended: bool,
+    /// Bytes written since the beginning.
+    pub bytes_written: u64,
+}
+
+impl Wire {
+    /// Wraps a link.
+    pub fn new(link: Link) -> Self {
+        Self {
+            link,
+            input: BytesMut::new(),
+            read_bytes: READ_BYTES,
+            output: Vec::with_capacity(1024),
+            written: 0,
+            tail: Bytes::new(),
+            after: Vec::new(),
+            ended: false,
+            bytes_written: 0,
+        }
+    }
+
+    /// The link.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Gives the link back with what was read beyond its last message.
+    pub fn into_parts(self) -> (Link, BytesMut) {
+        (self.link, self.input)
+    }
+
+    /// Whether the peer has ended its side.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Reads once and appends to `input`. 0 means that the peer has ended its side.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        // Takes the same memory again once all that was cut from it is gone.
+        if self.input.capacity() - self.input.len() < self.read_bytes / 2 {
+            self.input.reserve(self.read_bytes);
+        }
+        let count = ready!(poll_read_buf(Pin::new(&mut self.link), cx, &mut self.input))?;
+        if count == 0 {
+            self.ended = true;
+        } else if count >= self.read_bytes / 2 {
+            self.read_bytes = READ_BYTES_MAX;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Gives memory back that a quiet connection does not need.
+    pub fn shrink(&mut self) {
+        if self.input.is_empty() && self.read_bytes > READ_BYTES {
+            self.input = BytesMut::new();
+            self.read_bytes = READ_BYTES;
+        }
+        if self.output.is_empty() && self.output.capacity() > WRITE_BYTES_MAX {
+            self.output = Vec::with_capacity(1024);
+        }
+    }
+
+    /// Whether more may be queued.
+    pub fn has_room(&self) -> bool {
+        self.tail.is_empty() && self.output.len() < WRITE_BYTES_MAX
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.output.is_empty() && self.tail.is_empty() && self.after.is_empty()
+    }
+
+    /// Where heads and chunk lines are written. What is appended comes after
+    /// everything queued so far.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        if self.tail.is_empty() { &mut self.output } else { &mut self.after }
+    }
+
+    /// Queues a piece of a body: copied when small, by reference when not.
+    pub fn push(&mut self, piece: Bytes) {
+        if piece.len() <= COPY_BYTES_MAX || !self.tail.is_empty() {
+            self.output().extend_from_slice(&piece);
+        } else {
+            self.tail = piece;
+        }
+    }
+
+    /// Writes what is queued.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.is_flushed() {
+            let first = self.output.get(self.written..).unwrap_or_default();
+            let count = if self.tail.is_empty() {
+                ready!(Pin::new(&mut self.link).poll_write(cx, first))?
+            } else {
+                let parts = [IoSlice::new(first), IoSlice::new(&self.tail), IoSlice::new(&self.after)];
+                let parts = if first.is_empty() { parts.get(1..).unwrap_or_default() } else { &parts[..] };
+                ready!(Pin::new(&mut self.link).poll_write_vectored(cx, parts))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.bytes_written += count as u64;
+            self.advance(count);
+        }
+        match &mut self.link {
+            Link::Plain(_) => Poll::Ready(Ok(())),
+            link => Pin::new(link).poll_flush(cx),
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        use bytes::Buf;
+        let step = count.min(self.output.len() - self.written);
+        self.written += step;
+        count -= step;
+        if self.written < self.output.len() {
+            return;
+        }
+        self.output.clear();
+        self.written = 0;
+        let step = count.min(self.tail.len());
+        self.tail.advance(step);
+        count -= step;
+        if self.tail.is_empty() {
+            self.tail = Bytes::new();
+            std::mem::swap(&mut self.output, &mut self.after);
+            self.written = count;
+            if self.written >= self.output.len() {
+                self.output.clear();
+                self.written = 0;
+            }
+        }
+    }
+
+    /// Ends our side.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.link).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,426 @@
+//! The data plane's cores: one thread each, with its own runtime, listeners and
+//! upstream pools, driven by snapshots from the control plane.
+//!
+//! Every core has a socket of its own on each address (`SO_REUSEPORT`), so that the
+//! kernel spreads connections and nothing is handed between threads. That option
+//! would also let a second process bind the same port and silently take half of the
+//! connections. Two things forbid it: before the shared sockets are made, one without
+//! `SO_REUSEPORT` is bound, which fails while anybody listens there; and a claim on
+//! the address is held as an abstract Unix socket, which closes the gap between two
+//! processes that start in the same moment.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::accept::{Connections, Door, accept};
+use crate::deadline::Ticker;
+use crate::limits::Limits;
+use crate::upstream::Pools;
+use crate::world::{CoreContext, ListenerKey, World, keyed};
+
+/// Connections that wait to be accepted, per listener and core.
+const BACKLOG: i32 = 1024;
+/// Snapshots on their way to a core.
+const MESSAGES_MAX: usize = 8;
+
+/// Why listening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process listens there.
+    #[error("{address} is already in use by another process; stop it or choose another address")]
+    InUse {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The socket could not be made.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A core's thread or runtime could not be started, or it is gone.
+    #[error("core {core} cannot run: {source}")]
+    Core {
+        /// Which.
+        core: usize,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What a core is told.
+enum Message<W> {
+    World { world: Arc<W>, open: Vec<(ListenerKey, StdListener)>, close: Vec<ListenerKey>, done: oneshot::Sender<()> },
+    Drain { grace: Duration },
+}
+
+/// A core, as its tasks see it.
+pub(crate) struct Core<W: World> {
+    context: CoreContext,
+    current: RefCell<Rc<Current<W>>>,
+    connections: Arc<Connections>,
+    draining: Rc<Cell<bool>>,
+    open: Rc<OpenCount>,
+}
+
+/// The snapshot that new requests on this core see.
+pub(crate) struct Current<W: World> {
+    pub(crate) world: Arc<W>,
+    pub(crate) handler: W::Handler,
+    pub(crate) limits: Arc<Limits>,
+}
+
+#[derive(Debug, Default)]
+struct OpenCount {
+    count: Cell<usize>,
+    none: Notify,
+}
+
+/// One open connection of a core.
+pub(crate) struct Open(Rc<OpenCount>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        if self.0.count.get() == 0 {
+            self.0.none.notify_one();
+        }
+    }
+}
+
+impl<W: World> Core<W> {
+    /// The snapshot of this moment. A request holds it to its end.
+    pub(crate) fn current(&self) -> Rc<Current<W>> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    pub(crate) fn context(&self) -> &CoreContext {
+        &self.context
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    pub(crate) fn count_open(&self) -> Open {
+        self.open.count.set(self.open.count.get() + 1);
+        Open(Rc::clone(&self.open))
+    }
+
+    fn take(&self, world: Arc<W>) {
+        let before = self.current();
+        let handler = world.on_core(&self.context, Some(&before.handler));
+        let limits = Arc::clone(world.limits());
+        *self.current.borrow_mut() = Rc::new(Current { world, handler, limits });
+    }
+}
+
+/// All cores. Dropping it ends them at once; [`Cores::drain`] is the polite way.
+pub struct Cores<W: World> {
+    threads: Vec<(mpsc::Sender<Message<W>>, JoinHandle<bool>)>,
+    listeners: HashMap<ListenerKey, Bound>,
+    connections: Arc<Connections>,
+}
+
+/// A listener's real address, and the claim that keeps other processes away from it.
+struct Bound {
+    address: SocketAddr,
+    _claim: Claim,
+}
+
+/// Sums over all cores since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Open client connections now.
+    pub connections_open: u64,
+    /// Connections accepted.
+    pub connections_accepted: u64,
+    /// Connections closed at once because of a limit.
+    pub connections_refused: u64,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: u64,
+    /// Requests whose head was read, refused ones included.
+    pub requests: u64,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Whether every connection ended by itself.
+    pub complete: bool,
+}
+
+impl<W: World> Cores<W> {
+    /// Binds every listener and starts `count` cores on this snapshot.
+    ///
+    /// # Errors
+    /// An address that is in use or cannot be bound, a thread that cannot be started.
+    /// Nothing keeps running then.
+    pub fn start(count: usize, world: Arc<W>) -> Result<Self, ListenError> {
+        let count = count.max(1);
+        let (listeners, mut sockets) = bind_new(&world, &HashMap::new(), count)?;
+        let connections = Arc::new(Connections::default());
+        let start = Instant::now();
+        let mut threads = Vec::with_capacity(count);
+        for index in 0..count {
+            let failed = |source| ListenError::Core { core: index, source };
+            let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+            let (ready, started) = std::sync::mpsc::sync_channel(1);
+            let open = sockets.pop().unwrap_or_default();
+            let (world, connections) = (Arc::clone(&world), Arc::clone(&connections));
+            let thread = std::thread::Builder::new()
+                .name(format!("core-{index}"))
+                .spawn(move || {
+                    let runtime =
+                        Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                    match runtime {
+                        Ok(runtime) => runtime.block_on(async move {
+                            let core = new_core(index, start, &world, connections);
+                            let _ = ready.send(Ok(()));
+                            run(core, open, receiver).await
+                        }),
+                        Err(error) => {
+                            let _ = ready.send(Err(error));
+                            false
+                        }
+                    }
+                })
+                .map_err(failed)?;
+            started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(failed)?;
+            threads.push((sender, thread));
+        }
+        Ok(Self { threads, listeners, connections })
+    }
+
+    /// The address of each listener, with the port that the system picked.
+    pub fn addresses(&self) -> Vec<(ListenerKey, SocketAddr)> {
+        let mut list: Vec<_> = self.listeners.iter().map(|(key, bound)| (*key, bound.address)).collect();
+        list.sort_by_key(|(key, _)| (key.address, key.ordinal));
+        list
+    }
+
+    /// Publishes a snapshot and returns when every core uses it. Listeners that it
+    /// names as before stay open, new ones open, the others drain.
+    ///
+    /// # Errors
+    /// A new listener that cannot be bound: nothing has changed then. A core that is
+    /// gone.
+    pub async fn publish(&mut self, world: Arc<W>) -> Result<(), ListenError> {
+        let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.threads.len())?;
+        let wanted: Vec<ListenerKey> = keyed(world.listeners()).map(|(key, _)| key).collect();
+        let close: Vec<ListenerKey> =
+            self.listeners.keys().filter(|key| !wanted.contains(key)).copied().collect();
+        let gone = |core| ListenError::Core { core, source: io::ErrorKind::BrokenPipe.into() };
+        let mut pending = Vec::with_capacity(self.threads.len());
+        for (core, (sender, _)) in self.threads.iter().enumerate() {
+            let (done, seen) = oneshot::channel();
+            let open = sockets.pop().unwrap_or_default();
+            let message = Message::World { world: Arc::clone(&world), open, close: close.clone(), done };
+            sender.send(message).await.map_err(|_| gone(core))?;
+            pending.push((core, seen));
+        }
+        for (core, seen) in pending {
+            seen.await.map_err(|_| gone(core))?;
+        }
+        self.listeners.retain(|key, _| !close.contains(key));
+        self.listeners.extend(listeners.drain());
+        Ok(())
+    }
+
+    /// Sums over all cores.
+    pub fn totals(&self) -> Totals {
+        totals_of(&self.connections)
+    }
+
+    /// A handle that reads [`Totals`] from anywhere.
+    pub fn totals_reader(&self) -> TotalsReader {
+        TotalsReader(Arc::clone(&self.connections))
+    }
+
+    /// Stops accepting and lets open requests end: HTTP/1 answers carry
+    /// `Connection: close`, HTTP/2 clients get GOAWAY. What is still open after `grace`
+    /// is cut.
+    pub async fn drain(self, grace: Duration) -> Drained {
+        for (sender, _) in &self.threads {
+            // A core that is gone has nothing to drain.
+            let _ = sender.send(Message::Drain { grace }).await;
+        }
+        let threads = self.threads;
+        let complete = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(|(_, thread)| thread.join().unwrap_or(false)).fold(true, |all, one| all && one)
+        })
+        .await
+        .unwrap_or(false);
+        Drained { complete }
+    }
+}
+
+/// Reads [`Totals`].
+#[derive(Clone, Debug)]
+pub struct TotalsReader(Arc<Connections>);
+
+impl TotalsReader {
+    /// Sums over all cores.
+    pub fn totals(&self) -> Totals {
+        totals_of(&self.0)
+    }
+}
+
+fn totals_of(connections: &Connections) -> Totals {
+    Totals {
+        connections_open: connections.open(),
+        connections_accepted: connections.accepted.load(Ordering::Relaxed),
+        connections_refused: connections.refused.load(Ordering::Relaxed),
+        handshakes_failed: connections.handshakes_failed.load(Ordering::Relaxed),
+        requests: connections.requests.load(Ordering::Relaxed),
+    }
+}
+
+fn new_core<W: World>(
+    index: usize,
+    start: Instant,
+    world: &Arc<W>,
+    connections: Arc<Connections>,
+) -> Rc<Core<W>> {
+    let ticker = Ticker::start(start);
+    let pools = Pools::new(&ticker);
+    let context = CoreContext { index, ticker, pools };
+    let handler = world.on_core(&context, None);
+    let limits = Arc::clone(world.limits());
+    let current = RefCell::new(Rc::new(Current { world: Arc::clone(world), handler, limits }));
+    Rc::new(Core { context, current, connections, draining: Rc::default(), open: Rc::default() })
+}
+
+/// Runs a core until it has drained (true: completely) or its handle is gone (false).
+async fn run<W: World>(
+    core: Rc<Core<W>>,
+    open: Vec<(ListenerKey, StdListener)>,
+    mut messages: mpsc::Receiver<Message<W>>,
+) -> bool {
+    let mut doors: HashMap<ListenerKey, Rc<Door>> = HashMap::new();
+    open_doors(&core, &mut doors, open);
+    while let Some(message) = messages.recv().await {
+        match message {
+            Message::World { world, open, close, done } => {
+                core.take(world);
+                open_doors(&core, &mut doors, open);
+                for key in close {
+                    if let Some(door) = doors.remove(&key) {
+                        door.close();
+                    }
+                }
+                core.context.ticker.wake_all();
+                let _ = done.send(());
+            }
+            Message::Drain { grace } => {
+                core.draining.set(true);
+                doors.values().for_each(|door| door.close());
+                // Lets the accept loops take in those who wait in their queues.
+                tokio::task::yield_now().await;
+                core.context.ticker.wake_all();
+                let all_closed = async {
+                    while core.open.count.get() > 0 {
+                        core.open.none.notified().await;
+                    }
+                };
+                return tokio::time::timeout(grace, all_closed).await.is_ok();
+            }
+        }
+    }
+    false
+}
+
+fn open_doors<W: World>(
+    core: &Rc<Core<W>>,
+    doors: &mut HashMap<ListenerKey, Rc<Door>>,
+    open: Vec<(ListenerKey, StdListener)>,
+) {
+    for (key, socket) in open {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => {
+                let door = Door::new(key, &core.draining);
+                doors.insert(key, Rc::clone(&door));
+                tokio::task::spawn_local(accept(Rc::clone(core), listener, door));
+            }
+            Err(error) => tracing::error!(listener = %key, %error, "cannot watch the listener"),
+        }
+    }
+}
+
+/// One socket per core for a listener.
+type PerCore = Vec<Vec<(ListenerKey, StdListener)>>;
+
+/// Binds the listeners that are not open yet, one socket per core.
+fn bind_new<W: World>(
+    world: &Arc<W>,
+    open: &HashMap<ListenerKey, Bound>,
+    cores: usize,
+) -> Result<(HashMap<ListenerKey, Bound>, PerCore), ListenError> {
+    let mut bound = HashMap::new();
+    let mut sockets: PerCore = (0..cores).map(|_| Vec::new()).collect();
+    for (key, _) in keyed(world.listeners()).filter(|(key, _)| !open.contains_key(key)) {
+        let (address, claim) = claim(key.address)?;
+        for list in &mut sockets {
+            list.push((key, bind(address, true)?.into()));
+        }
+        bound.insert(key, Bound { address, _claim: claim });
+    }
+    Ok((bound, sockets))
+}
+
+/// Held as long as the listener is open.
+struct Claim {
+    _name: UnixListener,
+}
+
+/// Makes sure that nobody else listens on the address, and that nobody will. Gives the
+/// address with the port that the system picked.
+fn claim(wanted: SocketAddr) -> Result<(SocketAddr, Claim), ListenError> {
+    let probe = bind(wanted, false)?;
+    let address = probe
+        .local_addr()
+        .and_then(|address| address.as_socket().ok_or_else(|| io::ErrorKind::InvalidInput.into()))
+        .map_err(|source| ListenError::Bind { address: wanted, source })?;
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { address },
+        _ => ListenError::Bind { address, source },
+    };
+    let name = UnixAddress::from_abstract_name(format!("bastide-listener-{address}")).map_err(failed)?;
+    Ok((address, Claim { _name: UnixListener::bind_addr(&name).map_err(failed)? }))
+}
+
+fn bind(address: SocketAddr, shared: bool) -> Result<Socket, ListenError> {
+    let make = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for connections of the last run to time out. For the
+        // probe this still fails while a socket listens on the address.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        if shared {
+            socket.listen(BACKLOG)?;
+        }
+        Ok(socket)
+    };
+    make().map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { address },
+        _ => ListenError::Bind { address, source },
+    })
+}

@@ -1,0 +1,173 @@
+//! HTTP/1 towards clients: one request after the other on a connection, each answered
+//! before the next is read.
+
+mod exchange;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::accept::Door;
+use crate::admit::{RawRequest, Refusal, admit};
+use crate::deadline::Watch;
+use crate::http1::request::Reader;
+use crate::limits::Limits;
+use crate::link::Wire;
+use crate::listen::Core;
+use crate::world::{Arrival, ConnectionInfo, Handler, World};
+use exchange::{Closing, Exchange1};
+
+/// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a new connection may wait for its first request while we drain.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// So long a closed connection's remaining bytes are read and thrown away, so that the
+/// kernel does not reset it before the client has read the answer (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// At most so many of those bytes.
+const LINGER_BYTES_MAX: usize = 512 * 1024;
+
+/// How a connection ended.
+pub(crate) enum Ended {
+    Done,
+    /// The client speaks HTTP/2; what it sent is in the wire's input.
+    Http2(Wire),
+}
+
+/// A client's connection between and during requests.
+struct Connection {
+    wire: Wire,
+    reader: Reader,
+    watch: Watch,
+    door: Rc<Door>,
+    /// Requests so far.
+    served: u64,
+    /// Whether this may still turn out to be HTTP/2.
+    may_be_http2: bool,
+}
+
+/// What came instead of nothing.
+enum Next {
+    Request(Result<RawRequest, Refusal>),
+    Http2,
+    Over,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<W: World>(
+    core: &Rc<Core<W>>,
+    door: &Rc<Door>,
+    wire: Wire,
+    info: &ConnectionInfo,
+    may_be_http2: bool,
+) -> io::Result<Ended> {
+    let watch = Watch::new(&core.context().ticker);
+    let (reader, door) = (Reader::new(), Rc::clone(door));
+    let mut connection = Connection { wire, reader, watch, door, served: 0, may_be_http2 };
+    loop {
+        let limits = std::sync::Arc::clone(&core.current().limits);
+        let raw = match connection.next(&limits).await? {
+            Next::Request(raw) => raw,
+            Next::Http2 => return Ok(Ended::Http2(connection.wire)),
+            Next::Over => {
+                // The client has gone, or was told nothing yet: an orderly end.
+                let _ = std::future::poll_fn(|cx| connection.wire.poll_shutdown(cx)).await;
+                return Ok(Ended::Done);
+            }
+        };
+        // Taken only now: a connection may have waited long for this request.
+        let current = core.current();
+        core.connections().requests.fetch_add(1, Ordering::Relaxed);
+        connection.served += 1;
+        let world = &current.world;
+        let admitted = raw
+            .and_then(|raw| admit(raw, world.admission(), &limits, world.is_trusted_proxy(info)));
+        let mut exchange = Exchange1::new(&mut connection, admitted.as_ref().ok().map(|a| &a.head), &limits);
+        current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
+        let closing = exchange.finish().await;
+        drop(current);
+        match closing? {
+            Closing::Keep => connection.wire.shrink(),
+            Closing::Linger => {
+                connection.linger().await;
+                return Ok(Ended::Done);
+            }
+            Closing::Cut => return Ok(Ended::Done),
+        }
+    }
+}
+
+impl Connection {
+    async fn next(&mut self, limits: &Limits) -> io::Result<Next> {
+        self.watch.set_after(limits.idle_ms_max);
+        let mut begun = false;
+        std::future::poll_fn(|cx| self.poll_next(cx, limits, &mut begun)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits, begun: &mut bool) -> Poll<io::Result<Next>> {
+        loop {
+            if self.may_be_http2 {
+                let input = &self.wire.input;
+                if input.starts_with(PREFACE) {
+                    return Poll::Ready(Ok(Next::Http2));
+                }
+                self.may_be_http2 = PREFACE.starts_with(input);
+            }
+            if !self.may_be_http2 || self.wire.input.is_empty() {
+                match self.reader.read(&mut self.wire.input, limits) {
+                    Ok(Some(raw)) => return Poll::Ready(Ok(Next::Request(Ok(raw)))),
+                    Ok(None) => {}
+                    Err(refusal) => return Poll::Ready(Ok(Next::Request(Err(refusal)))),
+                }
+            }
+            if !*begun && (self.reader.begun() || !self.wire.input.is_empty()) {
+                // From its first byte on a head has its own time.
+                *begun = true;
+                self.watch.set_after(limits.header_read_ms_max);
+            }
+            match self.wire.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Next::Over)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if !*begun && self.door.is_draining() {
+            if self.served > 0 {
+                return Poll::Ready(Ok(Next::Over));
+            }
+            self.served = 1;
+            self.watch.set_after(LAST_CHANCE);
+        }
+        ready!(self.watch.poll(cx));
+        // A head that does not come to its end is no request: nothing to answer.
+        Poll::Ready(Ok(Next::Over))
+    }
+
+    /// Ends our side and waits a little for the client to end its own.
+    async fn linger(&mut self) {
+        self.watch.set_after(LINGER);
+        let mut left = LINGER_BYTES_MAX;
+        let mut shut = false;
+        std::future::poll_fn(|cx| {
+            if !shut {
+                // An error means that there is nobody left to be polite to.
+                shut = ready!(self.wire.poll_shutdown(cx)).is_ok();
+                if !shut {
+                    return Poll::Ready(());
+                }
+            }
+            loop {
+                self.wire.input.clear();
+                match self.wire.poll_fill(cx) {
+                    Poll::Ready(Ok(count)) if count > 0 && count <= left => left -= count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.watch.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,156 @@
+//! The two directions of one HTTP/2 stream's body, alike for clients and upstreams:
+//! flow control is the back-pressure.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
+
+/// Sends one body. At most one piece waits for the peer's window.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    stream: SendStream<Bytes>,
+    pending: Bytes,
+    trailers: Option<HeaderMap>,
+    ending: bool,
+    ended: bool,
+}
+
+impl Sender {
+    pub(crate) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
+        Self { stream, pending: Bytes::new(), trailers: None, ending: ended, ended }
+    }
+
+    /// Whether another piece may be sent.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pending.is_empty() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+    }
+
+    /// Queues a piece; the one before must have left.
+    pub(crate) fn data(&mut self, piece: Bytes) -> io::Result<()> {
+        if self.ending || !self.pending.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.stream.reserve_capacity(piece.len());
+        self.pending = piece;
+        Ok(())
+    }
+
+    /// Ends the body.
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
+        self.trailers = trailers.filter(|trailers| !trailers.is_empty());
+        self.ending = true;
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Hands everything that was queued to the connection.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let mut capacity = self.stream.capacity();
+            if capacity == 0 {
+                capacity = match ready!(self.stream.poll_capacity(cx)) {
+                    Some(capacity) => capacity.map_err(broken)?,
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                };
+            }
+            let piece = self.pending.split_to(capacity.min(self.pending.len()));
+            let last = self.pending.is_empty() && self.ending && self.trailers.is_none();
+            self.stream.send_data(piece, last).map_err(broken)?;
+            self.ended = last;
+        }
+        if self.ending && !self.ended {
+            self.ended = true;
+            match self.trailers.take() {
+                Some(trailers) => self.stream.send_trailers(trailers).map_err(broken)?,
+                None => self.stream.send_data(Bytes::new(), true).map_err(broken)?,
+            }
+        }
+        // Nothing more to do here, but a reset by the peer must still be seen.
+        if !self.ended
+            && let Poll::Ready(reset) = self.stream.poll_reset(cx)
+        {
+            return Poll::Ready(Err(match reset {
+                Ok(reason) => io::Error::new(io::ErrorKind::ConnectionReset, reason.to_string()),
+                Err(error) => broken(error),
+            }));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the peer has reset the stream or the connection is gone.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Ready(match ready!(self.stream.poll_reset(cx)) {
+            Ok(reason) => io::Error::new(io::ErrorKind::ConnectionReset, reason.to_string()),
+            Err(error) => broken(error),
+        })
+    }
+
+    /// Ends the stream so that the peer sees an incomplete message.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
+    }
+}
+
+/// Receives one body.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    stream: RecvStream,
+    data_over: bool,
+    over: bool,
+}
+
+/// A piece of a received body.
+pub(crate) enum Received {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+}
+
+impl Receiver {
+    pub(crate) fn new(stream: RecvStream) -> Self {
+        let over = stream.is_end_stream();
+        Self { stream, data_over: over, over }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over || self.stream.is_end_stream()
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
+        if self.over {
+            return Poll::Ready(Ok(Received::End));
+        }
+        while !self.data_over {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    // Taken over: whoever sends it on has its own bound.
+                    self.stream.flow_control().release_capacity(piece.len()).map_err(broken)?;
+                    if piece.has_remaining() {
+                        return Poll::Ready(Ok(Received::Data(piece)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                None => self.data_over = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx)).map_err(broken)?;
+        self.over = true;
+        Poll::Ready(Ok(trailers.map_or(Received::End, Received::Trailers)))
+    }
+}
+
+/// An `h2` error as an I/O error: the peer reset the stream, or the connection broke.
+pub(crate) fn broken(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
+    } else if error.is_reset() {
+        io::Error::new(io::ErrorKind::ConnectionReset, error)
+    } else {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}

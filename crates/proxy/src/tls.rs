@@ -1,0 +1,423 @@
+//! TLS on both sides: which certificate a client sees, whether it must show one, and
+//! whom we trust upstream. rustls with aws-lc-rs, TLS 1.2 and 1.3, X25519MLKEM768
+//! preferred.
+//!
+//! INVARIANT: a [`ServerTls`] belongs to one listener. Listeners with different
+//! client-certificate settings never share one: a session of one could be resumed on
+//! the other (CVE-2025-23419 is this fault in a peer).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use model::Timestamp;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The PEM text holds no certificate or no key, or cannot be read.
+    #[error("{what}: expected PEM with {expected}, found {found}")]
+    Pem {
+        /// Which file or setting.
+        what: String,
+        /// What should be in it.
+        expected: &'static str,
+        /// What was wrong.
+        found: String,
+    },
+    /// A certificate cannot be parsed.
+    #[error("certificate: {0}")]
+    Certificate(String),
+    /// Key and certificate do not fit, or an algorithm is not supported.
+    #[error("TLS settings refused: {0}")]
+    Settings(#[from] rustls::Error),
+    /// The list of trusted certificates for clients cannot be used.
+    #[error("client certificate authorities refused: {0}")]
+    ClientAuthorities(String),
+    /// A listener with TLS needs at least one certificate.
+    #[error("a listener with TLS needs at least one certificate")]
+    NoCertificate,
+    /// The name that the upstream must prove is no DNS name or IP address.
+    #[error("TLS server name {0:?} is neither a DNS name nor an IP address")]
+    ServerName(String),
+}
+
+/// A certificate chain with its private key.
+pub struct Identity {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the key.
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+impl Identity {
+    /// From PEM text. `what` names the source in errors.
+    ///
+    /// # Errors
+    /// No certificate, no key, or text that is not PEM.
+    pub fn from_pem(what: &str, chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem {
+            what: what.to_owned(),
+            expected: "a private key",
+            found: error.to_string(),
+        })?;
+        Ok(Self { chain: certificates_from_pem(what, chain)?, key })
+    }
+}
+
+/// Certificates from PEM text. `what` names the source in errors.
+///
+/// # Errors
+/// No certificate, or text that is not PEM.
+pub fn certificates_from_pem(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let refused = |found: String| TlsError::Pem {
+        what: what.to_owned(),
+        expected: "at least one certificate",
+        found,
+    };
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let list = list.map_err(|error| refused(error.to_string()))?;
+    if list.is_empty() {
+        return Err(refused("none".to_owned()));
+    }
+    Ok(list)
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Debug, Default)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They may; one that they show must be from these authorities.
+    Optional(Vec<CertificateDer<'static>>),
+    /// They must.
+    Required(Vec<CertificateDer<'static>>),
+}
+
+/// Protocol version of a TLS connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    #[default]
+    Tls12,
+    /// TLS 1.3
+    Tls13,
+}
+
+impl TlsVersion {
+    /// `"1.2"` or `"1.3"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
+}
+
+/// What a listener's TLS is made from.
+#[derive(Clone, Debug, Default)]
+pub struct ServerTlsSettings {
+    /// The first is shown to clients whose name fits none.
+    pub identities: Vec<Identity>,
+    /// Whether clients show one.
+    pub client: ClientCertificates,
+    /// The oldest version that is accepted.
+    pub version_min: TlsVersion,
+    /// Whether HTTP/2 is offered (ALPN `h2`).
+    pub http2: bool,
+}
+
+/// A listener's TLS, ready for use. A changed file makes a new one; the listener
+/// stays open and its next connection uses it.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    pub(crate) config: Arc<ServerConfig>,
+    asks_clients: bool,
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    // With the feature `prefer-post-quantum`, X25519MLKEM768 comes first.
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn store(roots: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone())?;
+    }
+    Ok(Arc::new(store))
+}
+
+impl ServerTls {
+    /// Builds the configuration: keys are parsed and matched with their certificates.
+    ///
+    /// # Errors
+    /// No certificate, a key that does not fit, authorities that cannot be used.
+    pub fn build(settings: &ServerTlsSettings) -> Result<Self, TlsError> {
+        let provider = provider();
+        let resolver = Arc::new(ByName::build(&settings.identities, &provider)?);
+        let versions: &[&rustls::SupportedProtocolVersion] = match settings.version_min {
+            TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+        let verifier = |roots: &[CertificateDer<'static>]| {
+            Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(store(roots)?, Arc::clone(&provider)))
+        };
+        let failed = |error: rustls::server::VerifierBuilderError| TlsError::ClientAuthorities(error.to_string());
+        let (builder, asks_clients) = match &settings.client {
+            ClientCertificates::None => (builder.with_no_client_auth(), false),
+            ClientCertificates::Optional(roots) => {
+                let verifier = verifier(roots)?.allow_unauthenticated().build().map_err(failed)?;
+                (builder.with_client_cert_verifier(verifier), true)
+            }
+            ClientCertificates::Required(roots) => {
+                (builder.with_client_cert_verifier(verifier(roots)?.build().map_err(failed)?), true)
+            }
+        };
+        let mut config = builder.with_cert_resolver(resolver);
+        config.alpn_protocols =
+            if settings.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+        if asks_clients {
+            // A resumed session brings the client's chain back without verifying it
+            // again. So these sessions are never resumed.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = aws_lc_rs::Ticketer::new()?;
+            config.send_tls13_tickets = 1;
+        }
+        Ok(Self { config: Arc::new(config), asks_clients })
+    }
+
+    /// Whether clients are asked for a certificate.
+    pub fn asks_clients(&self) -> bool {
+        self.asks_clients
+    }
+}
+
+/// Chooses a certificate by the name that the client asks for (SNI).
+#[derive(Debug)]
+struct ByName {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ByName {
+    fn build(identities: &[Identity], provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let mut exact = HashMap::new();
+        let mut wildcard = HashMap::new();
+        let mut default = None;
+        for identity in identities {
+            let key =
+                CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), provider)?;
+            let key = Arc::new(key);
+            for name in dns_names(identity.chain.first())? {
+                match name.strip_prefix("*.") {
+                    Some(rest) => wildcard.entry(rest.to_owned()).or_insert_with(|| Arc::clone(&key)),
+                    None => exact.entry(name).or_insert_with(|| Arc::clone(&key)),
+                };
+            }
+            default.get_or_insert(key);
+        }
+        Ok(Self { exact, wildcard, default: default.ok_or(TlsError::NoCertificate)? })
+    }
+
+    fn find(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let found = name.and_then(|name| {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            self.exact.get(&name).or_else(|| {
+                // A wildcard stands for one label (RFC 6125 §6.4.3).
+                name.split_once('.').and_then(|(_, rest)| self.wildcard.get(rest))
+            })
+        });
+        Arc::clone(found.unwrap_or(&self.default))
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.find(hello.server_name()))
+    }
+}
+
+fn dns_names(leaf: Option<&CertificateDer<'static>>) -> Result<Vec<String>, TlsError> {
+    let leaf = leaf.ok_or(TlsError::NoCertificate)?;
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|error| TlsError::Certificate(error.to_string()))?;
+    let names = parsed
+        .subject_alternative_name()
+        .map_err(|error| TlsError::Certificate(error.to_string()))?
+        .map(|extension| &extension.value.general_names);
+    Ok(names
+        .into_iter()
+        .flatten()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect())
+}
+
+/// What a finished handshake says about the client.
+#[derive(Clone, Debug)]
+pub struct TlsPeer {
+    /// The version.
+    pub version: TlsVersion,
+    /// The name that the client asked for, lower case.
+    pub server_name: Option<Box<str>>,
+    /// The client's verified chain, leaf first; empty when it showed none.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Whether this listener asks clients for certificates.
+    pub asks_clients: bool,
+}
+
+impl TlsPeer {
+    pub(crate) fn of(connection: &rustls::ServerConnection, tls: &ServerTls) -> Self {
+        let version = match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
+        };
+        Self {
+            version,
+            server_name: connection.server_name().map(|name| name.to_ascii_lowercase().into()),
+            chain: connection.peer_certificates().map(<[_]>::to_vec).unwrap_or_default(),
+            asks_clients: tls.asks_clients,
+        }
+    }
+
+    /// Whether a request for `host` came over a connection that was opened for another
+    /// name, on a listener where that matters: answer 421 (RFC 9110 §15.5.20). A client
+    /// must not show its certificate to one name and then ask for another.
+    pub fn is_misdirected(&self, host: &[u8]) -> bool {
+        self.asks_clients && self.server_name.as_deref().is_some_and(|name| name.as_bytes() != host)
+    }
+
+    /// Whether the client's certificate, if it showed one, is valid at this time. The
+    /// handshake has checked it against the system's time; this checks it again on a
+    /// connection that lives on.
+    pub fn is_certificate_valid(&self, now: Timestamp) -> bool {
+        let Some(leaf) = self.chain.first() else { return true };
+        let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
+        let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+        parsed.validity().not_before.timestamp() <= now && now <= parsed.validity().not_after.timestamp()
+    }
+}
+
+/// Whom an upstream must prove to be, and how we prove ourselves.
+#[derive(Clone, Debug, Default)]
+pub struct ClientTlsSettings {
+    /// Trusted authorities; the public ones (webpki-roots) when empty.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Our certificate.
+    pub identity: Option<Identity>,
+    /// The name that the upstream must prove; default: the host of its address.
+    pub server_name: Option<String>,
+}
+
+/// TLS to upstreams, ready for use.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// By ALPN: index 0 offers HTTP/1.1, index 1 HTTP/2, index 2 both.
+    configs: [Arc<ClientConfig>; 3],
+    pub(crate) server_name: Option<ServerName<'static>>,
+    /// What makes two of these the same for a pool: roots, our certificate and name.
+    pub(crate) fingerprint: Arc<TlsFingerprint>,
+}
+
+/// Which protocols are offered to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offer {
+    /// `http/1.1`
+    Http1,
+    /// `h2`
+    Http2,
+    /// `h2`, then `http/1.1`
+    Both,
+}
+
+/// Everything that decides whether two TLS connections are interchangeable.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TlsFingerprint {
+    roots: Vec<CertificateDer<'static>>,
+    identity: Vec<CertificateDer<'static>>,
+    server_name: Option<String>,
+}
+
+impl ClientTls {
+    /// Builds the configuration.
+    ///
+    /// # Errors
+    /// Roots or identity that cannot be used, or a server name that is none.
+    pub fn build(settings: &ClientTlsSettings) -> Result<Self, TlsError> {
+        let roots = if settings.roots.is_empty() {
+            Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+        } else {
+            store(&settings.roots)?
+        };
+        let config = |alpn: &[&[u8]]| -> Result<Arc<ClientConfig>, TlsError> {
+            let builder = ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(Arc::clone(&roots));
+            let mut config = match &settings.identity {
+                Some(identity) => {
+                    builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?
+                }
+                None => builder.with_no_client_auth(),
+            };
+            config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+            Ok(Arc::new(config))
+        };
+        let server_name = match &settings.server_name {
+            Some(name) => Some(
+                ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))?,
+            ),
+            None => None,
+        };
+        Ok(Self {
+            configs: [config(&[b"http/1.1"])?, config(&[b"h2"])?, config(&[b"h2", b"http/1.1"])?],
+            server_name,
+            fingerprint: Arc::new(TlsFingerprint {
+                roots: settings.roots.clone(),
+                identity: settings.identity.as_ref().map(|i| i.chain.clone()).unwrap_or_default(),
+                server_name: settings.server_name.clone(),
+            }),
+        })
+    }
+
+    pub(crate) fn config(&self, offer: Offer) -> Arc<ClientConfig> {
+        let [http1, http2, both] = &self.configs;
+        Arc::clone(match offer {
+            Offer::Http1 => http1,
+            Offer::Http2 => http2,
+            Offer::Both => both,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! One request's connection to an upstream, whatever protocol it speaks.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::connection1::Connection1;
+use super::connection2::Stream2;
+use super::pool::Pool;
+use crate::admit::Refusal;
+use crate::exchange::{BodyError, Frame};
+use crate::head::ResponseHead;
+use crate::http1::encode::UpstreamRequest;
+use crate::http1::response::Asked;
+use crate::limits::Limits;
+
+/// What went wrong with an upstream's connection.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamFault {
+    /// It closed the connection without a byte of an answer.
+    #[error("the upstream closed the connection without an answer")]
+    Closed,
+    /// It says that it has not looked at the request (RFC 9113 §8.7).
+    #[error("the upstream refused the stream")]
+    Refused,
+    /// The connection broke.
+    #[error("connection to the upstream lost: {0}")]
+    Io(io::Error),
+    /// Its head breaks the rules.
+    #[error("the upstream's response is malformed: {0}")]
+    Malformed(Refusal),
+    /// Its body breaks the rules, or is incomplete.
+    #[error("the upstream's response: {0}")]
+    Body(BodyError),
+    /// More interim responses than allowed.
+    #[error("the upstream sent too many interim responses")]
+    InterimFlood,
+}
+
+/// A connection that carries one request.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    One(Box<Connection1>),
+    Two(Stream2),
+}
+
+impl Connection {
+    /// Whether it carried requests before: the upstream may have closed it unnoticed.
+    pub(crate) fn was_used(&self) -> bool {
+        match self {
+            Self::One(connection) => connection.used > 0,
+            Self::Two(_) => true,
+        }
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Two(_))
+    }
+
+    pub(crate) fn send_head(&mut self, request: &UpstreamRequest<'_>) -> Result<(), UpstreamFault> {
+        match self {
+            Self::One(connection) => {
+                connection.send_head(request);
+                Ok(())
+            }
+            Self::Two(stream) => stream.send_head(request),
+        }
+    }
+
+    /// Ready when a piece of the request's body may be sent.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::One(connection) if connection.has_room() => Poll::Ready(Ok(())),
+            Self::One(connection) => connection.poll_flush(cx),
+            Self::Two(stream) => stream.poll_ready(cx),
+        }
+    }
+
+    pub(crate) fn send_frame(&mut self, frame: Frame) -> io::Result<()> {
+        match self {
+            Self::One(connection) => {
+                connection.send_frame(frame);
+                Ok(())
+            }
+            Self::Two(stream) => stream.send_frame(frame),
+        }
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::One(connection) => connection.poll_flush(cx),
+            Self::Two(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::One(connection) => connection.poll_shutdown(cx),
+            Self::Two(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: Asked<'_>,
+        limits: &Limits,
+    ) -> Poll<Result<ResponseHead, UpstreamFault>> {
+        match self {
+            Self::One(connection) => connection.poll_head(cx, asked, limits),
+            Self::Two(stream) => stream.poll_head(cx, asked.method, limits),
+        }
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+    ) -> Poll<Result<Frame, UpstreamFault>> {
+        match self {
+            Self::One(connection) => connection.poll_frame(cx),
+            Self::Two(stream) => stream.poll_frame(cx, limits),
+        }
+    }
+
+    /// Whether the response has been read to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::One(connection) => connection.is_over(),
+            Self::Two(stream) => stream.is_over(),
+        }
+    }
+
+    /// Gives it back: a clean HTTP/1 connection goes to the pool, everything else is
+    /// closed or reset.
+    pub(crate) fn finish(self, pool: &Rc<Pool>, idle_until_ms: u64) {
+        if let Self::One(mut connection) = self
+            && connection.is_reusable()
+        {
+            connection.rest(idle_until_ms);
+            pool.put(connection);
+        }
+    }
+
+    /// It did not answer in time.
+    pub(crate) fn timed_out(self) {
+        if let Self::Two(stream) = &self {
+            stream.abandon_session();
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! HTTP/2 to upstreams: one session per connection, one stream per request.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::{self, ResponseFuture, SendRequest};
+use http::Method;
+
+use super::dial::DialError;
+use super::connection::UpstreamFault;
+use super::pool::{Pool, Slot};
+use crate::deadline::Ticker;
+use crate::exchange::{BodyError, Frame};
+use crate::head::{Framing, ResponseHead};
+use crate::http1::encode::UpstreamRequest;
+use crate::http2::head::{response_from_h2, to_h2_request, trailers_from_h2, trailers_to_h2};
+use crate::limits::Limits;
+use crate::link::Link;
+use crate::stream2::{Received, Receiver, Sender};
+
+/// A stream's receive window: what an upstream may send before the client has taken it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// A connection's receive window.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Streams on one connection before another one is opened.
+const STREAMS_MAX: u32 = 100;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Session2 {
+    send: SendRequest<Bytes>,
+    state: Rc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    streams: Cell<u32>,
+    over: Cell<bool>,
+    idle_until_ms: Cell<u64>,
+}
+
+impl Session2 {
+    pub(crate) async fn start(
+        link: Link,
+        slot: Slot,
+        limits: &Limits,
+        ticker: &Rc<Ticker>,
+    ) -> Result<Self, DialError> {
+        let (send, connection) = client::Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(limits.http2_header_list_bytes_max)
+            .handshake(link)
+            .await
+            .map_err(|error| DialError::Http2(error.to_string()))?;
+        let idle_until_ms = Cell::new(ticker.moment(std::time::Duration::from_secs(60)));
+        let state = Rc::new(State { streams: Cell::new(0), over: Cell::new(false), idle_until_ms });
+        let watched = Rc::clone(&state);
+        // Per connection, not per request: it moves the frames of all streams.
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
+            }
+            watched.over.set(true);
+            drop(slot);
+        });
+        Ok(Self { send, state })
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.over.get()
+    }
+
+    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
+        self.state.streams.get() == 0 && self.state.idle_until_ms.get() < now_ms
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        let allowed = u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX);
+        self.state.streams.get() < allowed.min(STREAMS_MAX)
+    }
+}
+
+/// One request on a session.
+#[derive(Debug)]
+pub(crate) struct Stream2 {
+    pool: Rc<Pool>,
+    session: Rc<Session2>,
+    response: Option<ResponseFuture>,
+    sender: Option<Sender>,
+    receiver: Option<Receiver>,
+    interim: u32,
+}
+
+impl Stream2 {
+    pub(crate) fn open(pool: &Rc<Pool>, session: &Rc<Session2>) -> Self {
+        session.state.streams.set(session.state.streams.get() + 1);
+        Self {
+            pool: Rc::clone(pool),
+            session: Rc::clone(session),
+            response: None,
+            sender: None,
+            receiver: None,
+            interim: 0,
+        }
+    }
+
+    pub(crate) fn send_head(&mut self, request: &UpstreamRequest<'_>) -> Result<(), UpstreamFault> {
+        let https = self.pool.tls.is_some();
+        let built = to_h2_request(request, https)
+            .map_err(|error| UpstreamFault::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let ended = request.framing == Framing::None;
+        let (response, stream) = self.session.send.clone().send_request(built, ended).map_err(fault)?;
+        self.response = Some(response);
+        self.sender = Some(Sender::new(stream, ended));
+        Ok(())
+    }
+
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.as_mut().map_or(Poll::Ready(Ok(())), |sender| sender.poll_ready(cx))
+    }
+
+    pub(crate) fn send_frame(&mut self, frame: Frame) -> io::Result<()> {
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        match frame {
+            Frame::Data(data) => sender.data(data)?,
+            Frame::End => sender.end(None),
+            Frame::Trailers(fields) => {
+                let trailers = trailers_to_h2(&fields)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+                sender.end(Some(trailers));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.as_mut().map_or(Poll::Ready(Ok(())), |sender| sender.poll_flush(cx))
+    }
+
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        limits: &Limits,
+    ) -> Poll<Result<ResponseHead, UpstreamFault>> {
+        let Some(response) = &mut self.response else { return Poll::Ready(Err(UpstreamFault::Closed)) };
+        while let Poll::Ready(Some(_)) = response.poll_informational(cx) {
+            self.interim += 1;
+            if self.interim > limits.interim_responses_max {
+                return Poll::Ready(Err(UpstreamFault::InterimFlood));
+            }
+        }
+        let (parts, body) = ready!(std::pin::Pin::new(response).poll(cx)).map_err(fault)?.into_parts();
+        let ended = body.is_end_stream();
+        let head = response_from_h2(&parts, ended, method, Vec::new()).map_err(UpstreamFault::Malformed)?;
+        self.receiver = Some(Receiver::new(body));
+        self.response = None;
+        Poll::Ready(Ok(head))
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+    ) -> Poll<Result<Frame, UpstreamFault>> {
+        let Some(receiver) = &mut self.receiver else { return Poll::Ready(Ok(Frame::End)) };
+        Poll::Ready(match ready!(receiver.poll(cx)) {
+            Ok(Received::Data(data)) => Ok(Frame::Data(data)),
+            Ok(Received::End) => Ok(Frame::End),
+            Ok(Received::Trailers(trailers)) => match trailers_from_h2(&trailers, limits) {
+                Ok(fields) if fields.is_empty() => Ok(Frame::End),
+                Ok(fields) => Ok(Frame::Trailers(fields)),
+                Err(class) => Err(UpstreamFault::Body(BodyError::Malformed(class.name()))),
+            },
+            Err(error) => Err(UpstreamFault::Io(error)),
+        })
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.receiver.as_ref().is_some_and(Receiver::is_over)
+    }
+
+    /// It did not answer in time: new requests should not wait on the same connection.
+    pub(crate) fn abandon_session(&self) {
+        self.pool.abandon(&self.session);
+    }
+}
+
+impl Drop for Stream2 {
+    fn drop(&mut self) {
+        if let Some(sender) = &mut self.sender
+            && (!sender.is_ended() || !self.receiver.as_ref().is_some_and(Receiver::is_over))
+        {
+            sender.reset(h2::Reason::CANCEL);
+        }
+        let state = &self.session.state;
+        state.streams.set(state.streams.get() - 1);
+        state.idle_until_ms.set(self.pool.ticker.moment(std::time::Duration::from_secs(60)));
+        self.pool.stream_ended();
+    }
+}
+
+/// Says whether the upstream may have worked on the request: a stream that it refused
+/// or never saw may be sent again (RFC 9113 §8.7).
+fn fault(error: h2::Error) -> UpstreamFault {
+    let untouched = error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
+    if untouched { UpstreamFault::Refused } else { UpstreamFault::Io(crate::stream2::broken(error)) }
+}

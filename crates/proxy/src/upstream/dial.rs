@@ -1,0 +1,137 @@
+//! Opening a connection to an endpoint: name, socket, TLS, protocol.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Protocol;
+use super::connection1::Connection1;
+use super::connection2::Session2;
+use super::pool::{Pool, Slot};
+use crate::deadline::Ticker;
+use crate::limits::Limits;
+use crate::link::{Link, Wire};
+use crate::tls::Offer;
+
+/// How long a resolved name is used.
+const NAME_KEPT: Duration = Duration::from_secs(5);
+
+/// Why no connection could be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name could not be resolved.
+    #[error("cannot resolve {host:?}: {source}")]
+    Name {
+        /// The name.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No address of it accepted a connection.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The TLS handshake failed, its certificate check included.
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    /// It does not speak HTTP/2 although it should.
+    #[error("the upstream does not speak HTTP/2: {0}")]
+    Http2(String),
+    /// Its time was over, or all connections stayed busy.
+    #[error("no connection within the time limit")]
+    Timeout,
+}
+
+pub(crate) enum Dialed {
+    One(Connection1),
+    Two(Session2),
+}
+
+/// Opens one connection.
+pub(crate) async fn dial(pool: &Pool, slot: Slot, limits: &Limits) -> Result<Dialed, DialError> {
+    let endpoint = &pool.key.endpoint;
+    let addresses = pool.names.resolve(&endpoint.host, endpoint.port, &pool.ticker).await?;
+    let socket = connect(&addresses).await.map_err(|error| {
+        pool.names.forget();
+        DialError::Connect(error)
+    })?;
+    let (link, http2) = match &pool.tls {
+        None => (Link::Plain(socket), pool.key.protocol == Protocol::Http2),
+        Some(tls) => {
+            let offer = match pool.key.protocol {
+                Protocol::Auto => Offer::Both,
+                Protocol::Http1 => Offer::Http1,
+                Protocol::Http2 => Offer::Http2,
+            };
+            let name = match &tls.server_name {
+                Some(name) => name.clone(),
+                None => server_name(&endpoint.host)?,
+            };
+            let connector = TlsConnector::from(tls.config(offer));
+            let stream = connector.connect(name, socket).await.map_err(DialError::Tls)?;
+            let chosen = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if pool.key.protocol == Protocol::Http2 && !chosen {
+                return Err(DialError::Http2("it did not choose h2 by ALPN".to_owned()));
+            }
+            (Link::TlsClient(Box::new(stream)), chosen)
+        }
+    };
+    if http2 {
+        return Ok(Dialed::Two(Session2::start(link, slot, limits, &pool.ticker).await?));
+    }
+    Ok(Dialed::One(Connection1::new(Wire::new(link), slot)))
+}
+
+pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, DialError> {
+    ServerName::try_from(host.to_owned()).map_err(|error| DialError::Tls(io::Error::other(error)))
+}
+
+/// Connects to the first address that accepts.
+pub(crate) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The addresses of one name, kept for a few seconds.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    known: RefCell<Option<(u64, Vec<SocketAddr>)>>,
+}
+
+impl Names {
+    async fn resolve(&self, host: &str, port: u16, ticker: &Ticker) -> Result<Vec<SocketAddr>, DialError> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let now = ticker.now_ms();
+        if let Some((until, list)) = &*self.known.borrow()
+            && now < *until
+        {
+            return Ok(list.clone());
+        }
+        let list: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|source| DialError::Name { host: host.to_owned(), source })?
+            .collect();
+        *self.known.borrow_mut() = Some((ticker.moment(NAME_KEPT), list.clone()));
+        Ok(list)
+    }
+
+    /// None of them worked: asks again next time.
+    fn forget(&self) {
+        self.known.borrow_mut().take();
+    }
+}

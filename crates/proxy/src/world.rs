@@ -1,0 +1,120 @@
+//! What the hop is driven by: a snapshot of the world that all cores share, and a
+//! handler on each core that takes one request after the other through its steps.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::admit::{Admission, Refusal};
+use crate::deadline::Ticker;
+use crate::exchange::Exchange;
+use crate::limits::Limits;
+use crate::tls::{ServerTls, TlsPeer};
+use crate::upstream::Pools;
+use crate::way::Admitted;
+
+/// One immutable snapshot: built whole, checked whole, then published to every core.
+pub trait World: Send + Sync + 'static {
+    /// What serves requests on one core.
+    type Handler: Handler;
+
+    /// Where to listen. A listener that stands here with the same address as before
+    /// stays open over a reload, whatever else of it changed.
+    fn listeners(&self) -> &[ListenerSettings];
+
+    /// The limits of the hop.
+    fn limits(&self) -> &Arc<Limits>;
+
+    /// What the configuration says about admission.
+    fn admission(&self) -> &Admission;
+
+    /// Whether the peer of this connection is a configured trusted proxy, whose
+    /// `Forwarded` and `X-Forwarded-*` are kept.
+    fn is_trusted_proxy(&self, connection: &ConnectionInfo) -> bool;
+
+    /// Makes the core's own part of the world. Called on the core's thread, inside its
+    /// runtime, once per snapshot. `before` is the handler that it replaces.
+    fn on_core(self: &Arc<Self>, core: &CoreContext, before: Option<&Self::Handler>) -> Self::Handler;
+}
+
+/// Takes a request from its arrival to the last byte of its answer.
+pub trait Handler: 'static {
+    /// Serves one request. When it returns, what was queued is written to the client;
+    /// an exchange without a head is closed without an answer.
+    ///
+    /// It may be dropped at any await, when the client's connection ends (HTTP/2) or a
+    /// drain runs out of time: what must always happen belongs into a `Drop`.
+    fn serve<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) -> impl Future<Output = ()>;
+}
+
+/// What a core offers to its handler.
+#[derive(Clone, Debug)]
+pub struct CoreContext {
+    /// The core's number, from 0.
+    pub index: usize,
+    /// Its coarse clock.
+    pub ticker: Rc<Ticker>,
+    /// Its connections to upstreams, which outlive snapshots.
+    pub pools: Rc<Pools>,
+}
+
+/// Where to listen, and how.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// The address; port 0 lets the system pick.
+    pub address: SocketAddr,
+    /// TLS; without it the listener is cleartext.
+    pub tls: Option<ServerTls>,
+    /// Whether cleartext clients may speak HTTP/2 with prior knowledge (RFC 9113 §3.3).
+    /// With TLS, ALPN decides.
+    pub http2_cleartext: bool,
+}
+
+/// Names a listener over reloads: the configured address, and a number for those that
+/// are configured with the same one (port 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerKey {
+    /// The address as configured.
+    pub address: SocketAddr,
+    /// How many listeners before it have the same address.
+    pub ordinal: u16,
+}
+
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+/// Each listener with its key.
+pub fn keyed(listeners: &[ListenerSettings]) -> impl Iterator<Item = (ListenerKey, &ListenerSettings)> {
+    listeners.iter().enumerate().map(|(index, settings)| {
+        let before = listeners.iter().take(index).filter(|other| other.address == settings.address).count();
+        let ordinal = u16::try_from(before).unwrap_or(u16::MAX);
+        (ListenerKey { address: settings.address, ordinal }, settings)
+    })
+}
+
+/// What is known about a client's connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The listener that accepted it.
+    pub listener: ListenerKey,
+    /// What the TLS handshake said; none on cleartext.
+    pub tls: Option<TlsPeer>,
+}
+
+/// A request at the door: a head that was read, admitted or refused.
+#[derive(Debug)]
+pub struct Arrival<'c> {
+    /// The connection that it came on.
+    pub connection: &'c ConnectionInfo,
+    /// The admitted request, or why its head was refused. A refused one is answered
+    /// and audited like any other; after it an HTTP/1 connection is closed.
+    pub admitted: Result<Admitted, Refusal>,
+}
