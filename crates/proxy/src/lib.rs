@@ -10,22 +10,37 @@
 //! What it must never do: hand bytes of a refused head to an upstream, forward
 //! anything that is not [`Cleared`], hold a lock across cores on the way.
 
+mod accept;
 pub mod address;
 pub mod admit;
 pub mod concurrency;
+pub mod deadline;
 pub mod exchange;
+pub mod forward;
 pub mod forwarded;
 pub mod head;
 pub mod http1;
 pub mod http2;
 pub mod limits;
+mod link;
+pub mod listen;
 pub mod rate;
 pub mod route;
+mod serve1;
+mod serve2;
+mod stream2;
+pub mod tls;
+pub mod upstream;
 pub mod way;
+pub mod world;
 
 pub use admit::{Admission, Class, RawRequest, Refusal};
 pub use exchange::{BodyError, Exchange, Frame};
+pub use forward::{ForwardError, Outcome, ResponseEdit, forward};
 pub use head::{Additions, Fields, Known, RequestHead, ResponseHead, Version};
 pub use limits::Limits;
+pub use listen::{Cores, ListenError};
 pub use route::{RouteId, Router};
+pub use upstream::{CoreUpstreams, Upstreams};
 pub use way::{Admitted, Cleared, Routed, clear};
+pub use world::{Arrival, ConnectionInfo, CoreContext, Handler, ListenerKey, ListenerSettings, World};

@@ -12,7 +12,7 @@ use tokio_util::io::poll_read_buf;
 
 /// A socket with or without TLS. One type, so that everything above is compiled once.
 #[derive(Debug)]
-pub enum Link {
+pub(crate) enum Link {
     /// Cleartext TCP.
     Plain(TcpStream),
     /// TLS, we are the server.
@@ -23,7 +23,7 @@ pub enum Link {
 
 impl Link {
     /// The socket below.
-    pub fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::TlsServer(stream) => stream.get_ref().0,
@@ -87,14 +87,14 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// Pieces up to this size are copied behind the head, so that both leave in one write.
 const COPY_BYTES_MAX: usize = 4 * 1024;
 /// No more is taken while so much waits to be written.
-pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// A [`Link`] with its buffers.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     link: Link,
     /// What was read and not yet consumed.
-    pub input: BytesMut,
+    pub(crate) input: BytesMut,
     read_bytes: usize,
     /// To be written: first `output`, then `tail`, then `after`.
     output: Vec<u8>,
@@ -103,12 +103,12 @@ pub struct Wire {
     after: Vec<u8>,
     ended: bool,
     /// Bytes written since the beginning.
-    pub bytes_written: u64,
+    pub(crate) bytes_written: u64,
 }
 
 impl Wire {
     /// Wraps a link.
-    pub fn new(link: Link) -> Self {
+    pub(crate) fn new(link: Link) -> Self {
         Self {
             link,
             input: BytesMut::new(),
@@ -123,22 +123,22 @@ impl Wire {
     }
 
     /// The link.
-    pub fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Link {
         &self.link
     }
 
     /// Gives the link back with what was read beyond its last message.
-    pub fn into_parts(self) -> (Link, BytesMut) {
+    pub(crate) fn into_parts(self) -> (Link, BytesMut) {
         (self.link, self.input)
     }
 
     /// Whether the peer has ended its side.
-    pub fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.ended
     }
 
     /// Reads once and appends to `input`. 0 means that the peer has ended its side.
-    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
@@ -156,7 +156,7 @@ impl Wire {
     }
 
     /// Gives memory back that a quiet connection does not need.
-    pub fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.input.is_empty() && self.read_bytes > READ_BYTES {
             self.input = BytesMut::new();
             self.read_bytes = READ_BYTES;
@@ -167,23 +167,23 @@ impl Wire {
     }
 
     /// Whether more may be queued.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.tail.is_empty() && self.output.len() < WRITE_BYTES_MAX
     }
 
     /// Whether nothing waits to be written.
-    pub fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.output.is_empty() && self.tail.is_empty() && self.after.is_empty()
     }
 
     /// Where heads and chunk lines are written. What is appended comes after
     /// everything queued so far.
-    pub fn output(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         if self.tail.is_empty() { &mut self.output } else { &mut self.after }
     }
 
     /// Queues a piece of a body: copied when small, by reference when not.
-    pub fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         if piece.len() <= COPY_BYTES_MAX || !self.tail.is_empty() {
             self.output().extend_from_slice(&piece);
         } else {
@@ -192,7 +192,7 @@ impl Wire {
     }
 
     /// Writes what is queued.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_flushed() {
             let first = self.output.get(self.written..).unwrap_or_default();
             let count = if self.tail.is_empty() {
@@ -239,7 +239,7 @@ impl Wire {
     }
 
     /// Ends our side.
-    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.link).poll_shutdown(cx)
     }
 }

@@ -66,8 +66,15 @@ pub enum ListenError {
 
 /// What a core is told.
 enum Message<W> {
-    World { world: Arc<W>, open: Vec<(ListenerKey, StdListener)>, close: Vec<ListenerKey>, done: oneshot::Sender<()> },
-    Drain { grace: Duration },
+    World {
+        world: Arc<W>,
+        open: Vec<(ListenerKey, StdListener)>,
+        close: Vec<ListenerKey>,
+        done: oneshot::Sender<()>,
+    },
+    Drain {
+        grace: Duration,
+    },
 }
 
 /// A core, as its tasks see it.
@@ -263,7 +270,10 @@ impl<W: World> Cores<W> {
         }
         let threads = self.threads;
         let complete = tokio::task::spawn_blocking(move || {
-            threads.into_iter().map(|(_, thread)| thread.join().unwrap_or(false)).fold(true, |all, one| all && one)
+            threads
+                .into_iter()
+                .map(|(_, thread)| thread.join().unwrap_or(false))
+                .fold(true, std::ops::BitAnd::bitand)
         })
         .await
         .unwrap_or(false);

@@ -82,8 +82,8 @@ pub(crate) async fn serve<W: World>(
         core.connections().requests.fetch_add(1, Ordering::Relaxed);
         connection.served += 1;
         let world = &current.world;
-        let admitted = raw
-            .and_then(|raw| admit(raw, world.admission(), &limits, world.is_trusted_proxy(info)));
+        let admitted =
+            raw.and_then(|raw| admit(raw, world.admission(), &limits, world.is_trusted_proxy(info)));
         let mut exchange = Exchange1::new(&mut connection, admitted.as_ref().ok().map(|a| &a.head), &limits);
         current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
         let closing = exchange.finish().await;
@@ -106,7 +106,12 @@ impl Connection {
         std::future::poll_fn(|cx| self.poll_next(cx, limits, &mut begun)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits, begun: &mut bool) -> Poll<io::Result<Next>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+        begun: &mut bool,
+    ) -> Poll<io::Result<Next>> {
         loop {
             if self.may_be_http2 {
                 let input = &self.wire.input;

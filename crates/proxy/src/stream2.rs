@@ -8,7 +8,11 @@ use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
-/// Sends one body. At most one piece waits for the peer's window.
+/// No more is taken while so many bytes wait for the peer's window. Small pieces wait
+/// for the next one, so that data and the end of the stream leave in one frame.
+const PENDING_BYTES_MAX: usize = 16 * 1024;
+
+/// Sends one body. Little waits for the peer's window.
 #[derive(Debug)]
 pub(crate) struct Sender {
     stream: SendStream<Bytes>,
@@ -24,17 +28,37 @@ impl Sender {
     }
 
     /// Whether another piece may be sent.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pending.is_empty() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+    pub(crate) fn has_room(&self) -> bool {
+        self.pending.len() < PENDING_BYTES_MAX
     }
 
-    /// Queues a piece; the one before must have left.
+    /// Bytes that wait.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Ready when another piece may be sent.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_room() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+    }
+
+    /// Queues a piece.
     pub(crate) fn data(&mut self, piece: Bytes) -> io::Result<()> {
-        if self.ending || !self.pending.is_empty() {
+        if self.ending {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.stream.reserve_capacity(piece.len());
-        self.pending = piece;
+        let capacity = self.stream.capacity();
+        if capacity > 0 && !self.pending.is_empty() {
+            let now = self.pending.split_to(capacity.min(self.pending.len()));
+            self.stream.send_data(now, false).map_err(broken)?;
+        }
+        self.pending = if self.pending.is_empty() {
+            piece
+        } else {
+            // The window is full: what waits is short.
+            Bytes::from([&self.pending[..], &piece[..]].concat())
+        };
+        self.stream.reserve_capacity(self.pending.len());
         Ok(())
     }
 

@@ -90,11 +90,8 @@ impl Identity {
 /// # Errors
 /// No certificate, or text that is not PEM.
 pub fn certificates_from_pem(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let refused = |found: String| TlsError::Pem {
-        what: what.to_owned(),
-        expected: "at least one certificate",
-        found,
-    };
+    let refused =
+        |found: String| TlsError::Pem { what: what.to_owned(), expected: "at least one certificate", found };
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let list = list.map_err(|error| refused(error.to_string()))?;
     if list.is_empty() {
@@ -184,9 +181,13 @@ impl ServerTls {
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
         let verifier = |roots: &[CertificateDer<'static>]| {
-            Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(store(roots)?, Arc::clone(&provider)))
+            Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(
+                store(roots)?,
+                Arc::clone(&provider),
+            ))
         };
-        let failed = |error: rustls::server::VerifierBuilderError| TlsError::ClientAuthorities(error.to_string());
+        let failed =
+            |error: rustls::server::VerifierBuilderError| TlsError::ClientAuthorities(error.to_string());
         let (builder, asks_clients) = match &settings.client {
             ClientCertificates::None => (builder.with_no_client_auth(), false),
             ClientCertificates::Optional(roots) => {
@@ -198,8 +199,11 @@ impl ServerTls {
             }
         };
         let mut config = builder.with_cert_resolver(resolver);
-        config.alpn_protocols =
-            if settings.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+        config.alpn_protocols = if settings.http2 {
+            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+        } else {
+            vec![b"http/1.1".to_vec()]
+        };
         if asks_clients {
             // A resumed session brings the client's chain back without verifying it
             // again. So these sessions are never resumed.
@@ -233,8 +237,7 @@ impl ByName {
         let mut wildcard = HashMap::new();
         let mut default = None;
         for identity in identities {
-            let key =
-                CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), provider)?;
+            let key = CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), provider)?;
             let key = Arc::new(key);
             for name in dns_names(identity.chain.first())? {
                 match name.strip_prefix("*.") {
@@ -393,9 +396,9 @@ impl ClientTls {
             Ok(Arc::new(config))
         };
         let server_name = match &settings.server_name {
-            Some(name) => Some(
-                ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))?,
-            ),
+            Some(name) => {
+                Some(ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))?)
+            }
             None => None,
         };
         Ok(Self {

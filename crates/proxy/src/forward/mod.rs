@@ -215,7 +215,11 @@ impl Job<'_> {
         })
     }
 
-    fn send_head(&self, chosen: &Chosen<'_>, connection: &mut Connection) -> Result<Asked<'_>, UpstreamFault> {
+    fn send_head(
+        &self,
+        chosen: &Chosen<'_>,
+        connection: &mut Connection,
+    ) -> Result<Asked<'_>, UpstreamFault> {
         let upgrade = self.allowed_upgrade().filter(|_| !connection.is_http2());
         let framing = self.head.framing;
         let path = self.outgoing_path();
@@ -304,7 +308,10 @@ impl Job<'_> {
 
 /// Methods that may be sent twice (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    )
 }
 
 #[cfg(test)]

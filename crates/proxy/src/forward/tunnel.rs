@@ -28,12 +28,11 @@ pub(super) async fn run<E: Exchange>(
     std::future::poll_fn(|cx| {
         loop {
             let some = poll_both(job, exchange, &mut connection, &mut ended, cx)?;
-            let blocked = exchange.poll_ready(cx).map_err(Stop::Client)?.is_pending();
             let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready();
             if ended.upstream && flushed {
                 return Poll::Ready(Ok(()));
             }
-            if !some && !(blocked && flushed) {
+            if !some {
                 break;
             }
             job.watch.set(ticker.moment(idle));
@@ -79,6 +78,9 @@ fn poll_both<E: Exchange>(
         }
     }
     let client_takes = exchange.poll_ready(cx).map_err(Stop::Client)?.is_ready();
+    if !client_takes && exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready() {
+        some = true;
+    }
     if !ended.upstream && client_takes {
         match connection.poll_frame(cx, job.upstreams.limits()).map_err(Stop::Upstream)? {
             Poll::Ready(frame) => {

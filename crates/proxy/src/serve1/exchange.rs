@@ -158,7 +158,10 @@ impl<'c> Exchange1<'c> {
                 _ => self.output().extend_from_slice(encode::LAST_CHUNK),
             },
             Answer::Body(Framing::Length(1..)) => {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "fewer bytes than the head promised"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "fewer bytes than the head promised",
+                ));
             }
             Answer::None | Answer::Aborted => return Err(io::ErrorKind::InvalidInput.into()),
             Answer::Body(_) | Answer::Ended => {}
@@ -277,7 +280,11 @@ impl Exchange for Exchange1<'_> {
         };
         let Answer::Body(framing) = self.answer else {
             // Nothing follows the head of an answer to HEAD.
-            return if self.answer == Answer::Ended { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) };
+            return if self.answer == Answer::Ended {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::InvalidInput.into())
+            };
         };
         let length = data.len() as u64;
         self.bytes_out += length;

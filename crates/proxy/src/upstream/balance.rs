@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn the_busiest_of_three_is_never_chosen_and_the_others_share() {
-        let counts = chosen(&[endpoint(1, false, false), endpoint(9, false, false), endpoint(1, false, false)]);
+        let counts =
+            chosen(&[endpoint(1, false, false), endpoint(9, false, false), endpoint(1, false, false)]);
         assert_eq!(counts[1], 0, "{counts:?}");
         assert!(counts[0] > 300 && counts[2] > 300, "{counts:?}");
     }
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn when_all_are_ejected_they_are_tried_all_the_same() {
         let counts = chosen(&[endpoint(0, true, false), endpoint(0, true, false)]);
-        assert_eq!(counts.iter().sum::<i32>(), 1000);
+        assert_eq!(counts.iter().sum::<usize>(), 1000);
         assert!(counts[0] > 300 && counts[1] > 300, "{counts:?}");
     }
 

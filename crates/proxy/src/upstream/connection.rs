@@ -39,6 +39,7 @@ pub enum UpstreamFault {
 
 /// A connection that carries one request.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per request, and never moved far")]
 pub(crate) enum Connection {
     One(Box<Connection1>),
     Two(Stream2),
@@ -120,14 +121,6 @@ impl Connection {
         match self {
             Self::One(connection) => connection.poll_frame(cx),
             Self::Two(stream) => stream.poll_frame(cx, limits),
-        }
-    }
-
-    /// Whether the response has been read to its end.
-    pub(crate) fn is_over(&self) -> bool {
-        match self {
-            Self::One(connection) => connection.is_over(),
-            Self::Two(stream) => stream.is_over(),
         }
     }
 

@@ -175,9 +175,4 @@ impl Connection1 {
             }
         }
     }
-
-    /// Whether the response's body has been read to its end.
-    pub(crate) fn is_over(&self) -> bool {
-        self.body.as_ref().is_some_and(Decoder::ended)
-    }
 }

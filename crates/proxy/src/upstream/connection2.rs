@@ -9,8 +9,8 @@ use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use http::Method;
 
-use super::dial::DialError;
 use super::connection::UpstreamFault;
+use super::dial::DialError;
 use super::pool::{Pool, Slot};
 use crate::deadline::Ticker;
 use crate::exchange::{BodyError, Frame};
@@ -181,10 +181,6 @@ impl Stream2 {
         })
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.receiver.as_ref().is_some_and(Receiver::is_over)
-    }
-
     /// It did not answer in time: new requests should not wait on the same connection.
     pub(crate) fn abandon_session(&self) {
         self.pool.abandon(&self.session);
@@ -208,6 +204,7 @@ impl Drop for Stream2 {
 /// Says whether the upstream may have worked on the request: a stream that it refused
 /// or never saw may be sent again (RFC 9113 §8.7).
 fn fault(error: h2::Error) -> UpstreamFault {
-    let untouched = error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
+    let untouched =
+        error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
     if untouched { UpstreamFault::Refused } else { UpstreamFault::Io(crate::stream2::broken(error)) }
 }

@@ -47,7 +47,7 @@ pub enum DialError {
 }
 
 pub(crate) enum Dialed {
-    One(Connection1),
+    One(Box<Connection1>),
     Two(Session2),
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn dial(pool: &Pool, slot: Slot, limits: &Limits) -> Result<Dia
     if http2 {
         return Ok(Dialed::Two(Session2::start(link, slot, limits, &pool.ticker).await?));
     }
-    Ok(Dialed::One(Connection1::new(Wire::new(link), slot)))
+    Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot))))
 }
 
 pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, DialError> {

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn one_failure_after_readmission_ejects_again_and_one_success_forgives() {
         let health = Health::default();
-        (0..3).for_each(|_| drop(health.failed(10, &RULE)));
+        (0..3).for_each(|_| assert!(health.failed(10, &RULE) == health.is_ejected(10)));
         assert!(health.failed(2000, &RULE));
         assert!(health.is_ejected(2500));
         health.succeeded();

@@ -6,11 +6,11 @@
 //! connection whose endpoint and TLS identity did not change.
 
 mod balance;
+mod connection;
 mod connection1;
 mod connection2;
 pub mod dial;
 pub mod health;
-mod connection;
 mod pool;
 
 use std::cell::Cell;

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::connection::Connection;
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Names};
-use super::connection::Connection;
 use super::{EndpointSettings, Protocol};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
@@ -113,7 +113,6 @@ impl Drop for Slot {
 
 /// Unused connections. Boxed, so that one moves between the list and a request without
 /// being copied.
-#[expect(clippy::vec_box, reason = "a connection is large and moves twice per request")]
 type Idle = Vec<Box<Connection1>>;
 
 /// A core's connections to one endpoint.
@@ -177,7 +176,7 @@ impl Pool {
             match dial::dial(self, slot, limits).await? {
                 Dialed::One(connection) => {
                     self.speaks_http2.set(false);
-                    return Ok(Connection::One(Box::new(connection)));
+                    return Ok(Connection::One(connection));
                 }
                 Dialed::Two(session) => {
                     self.speaks_http2.set(true);

@@ -1,0 +1,190 @@
+//! HTTP/2 towards clients: the `h2` crate multiplexes, each stream is a request that
+//! goes the same way as one of HTTP/1.
+
+mod exchange;
+mod meter;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+
+use crate::accept::Door;
+use crate::admit::admit;
+use crate::deadline::Watch;
+use crate::http2::head::from_h2;
+use crate::limits::Limits;
+use crate::link::Link;
+use crate::listen::Core;
+use crate::world::{Arrival, ConnectionInfo, Handler, World};
+use exchange::Exchange2;
+use meter::Metered;
+
+/// What a client may send on one stream before the upstream has taken it, in bytes.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What waits to be sent on one stream, in bytes.
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Streams that were reset before we took them up, after which the connection ends
+/// (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+
+/// Serves a connection to its end. `read` is what was read from it already.
+pub(crate) async fn serve<W: World>(
+    core: &Rc<Core<W>>,
+    door: &Rc<Door>,
+    link: Link,
+    read: Bytes,
+    info: ConnectionInfo,
+) -> io::Result<()> {
+    let limits = Arc::clone(&core.current().limits);
+    let ticker = &core.context().ticker;
+    let metered = Metered::new(link, read, &limits, ticker);
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(limits.http2_streams_max)
+        .max_header_list_size(limits.http2_header_list_bytes_max)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+        .handshake::<_, Bytes>(metered);
+    let h2 = tokio::time::timeout(limits.header_read_ms_max, handshake)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
+        .map_err(crate::stream2::broken)?;
+    let mut connection = Connection {
+        h2,
+        watch: Watch::new(ticker),
+        door: Rc::clone(door),
+        streams: Rc::default(),
+        quiet: false,
+        leaving: false,
+        served: 0,
+    };
+    connection.watch.set_after(limits.idle_ms_max);
+    let info = Rc::new(info);
+    while let Some((request, respond)) = connection.next(&limits).await? {
+        core.connections().requests.fetch_add(1, Ordering::Relaxed);
+        let open = OpenStream::enter(&connection.streams);
+        let (core, info) = (Rc::clone(core), Rc::clone(&info));
+        tokio::task::spawn_local(async move {
+            serve_stream(&core, &info, request, respond).await;
+            drop(open);
+        });
+    }
+    Ok(())
+}
+
+async fn serve_stream<W: World>(
+    core: &Rc<Core<W>>,
+    info: &ConnectionInfo,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let current = core.current();
+    let (world, limits) = (&current.world, &current.limits);
+    let (parts, body) = request.into_parts();
+    let admitted = from_h2(&parts, body.is_end_stream(), Vec::new(), limits)
+        .and_then(|raw| admit(raw, world.admission(), limits, world.is_trusted_proxy(info)));
+    drop(parts);
+    let ticker = &core.context().ticker;
+    let head = admitted.as_ref().ok().map(|admitted| &admitted.head);
+    let mut exchange = Exchange2::new(head, body, respond, limits, ticker);
+    current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
+    exchange.finish().await;
+}
+
+/// A stream that is being served.
+struct OpenStream(Rc<Cell<usize>>);
+
+impl OpenStream {
+    fn enter(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+struct Connection {
+    h2: server::Connection<Metered, Bytes>,
+    watch: Watch,
+    door: Rc<Door>,
+    streams: Rc<Cell<usize>>,
+    /// Whether the idle time is running.
+    quiet: bool,
+    /// Whether GOAWAY was sent.
+    leaving: bool,
+    served: u64,
+}
+
+type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
+
+impl Connection {
+    /// The next stream; `None` when the connection has ended.
+    async fn next(&mut self, limits: &Limits) -> io::Result<Option<Accepted>> {
+        std::future::poll_fn(|cx| self.poll_next(cx, limits)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<io::Result<Option<Accepted>>> {
+        loop {
+            // This also moves the frames of all streams.
+            match self.h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok(accepted))) => {
+                    self.quiet = false;
+                    self.served += 1;
+                    return Poll::Ready(Ok(Some(accepted)));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(crate::stream2::broken(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Pending => {}
+            }
+            let used_up = self.served >= limits.requests_per_connection_max;
+            if !self.leaving && (self.door.is_draining() || used_up) {
+                self.leave();
+                continue;
+            }
+            break;
+        }
+        let quiet = self.streams.get() == 0;
+        if quiet && !self.quiet {
+            self.watch.set_after(limits.idle_ms_max);
+        } else if !quiet {
+            self.watch.set(0);
+        }
+        self.quiet = quiet;
+        if self.watch.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.leaving {
+            // It was told, and did not go.
+            self.h2.abrupt_shutdown(Reason::NO_ERROR);
+            return Poll::Ready(Ok(None));
+        }
+        self.leave();
+        self.watch.set_after(limits.header_read_ms_max);
+        // Sends the GOAWAY.
+        match self.h2.poll_accept(cx) {
+            Poll::Ready(Some(Ok(accepted))) => Poll::Ready(Ok(Some(accepted))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(crate::stream2::broken(error))),
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.h2.graceful_shutdown();
+    }
+}
