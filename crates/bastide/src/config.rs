@@ -1,42 +1,74 @@
 //! The configuration language: one YAML file becomes one checked [`Configuration`].
 //!
+//! The way through it: [`load`] reads the file and what it includes into a tree in
+//! which everything knows its position (`sources`, `node`), one file per section turns
+//! that tree into values and checks them (`decoder` counts what is wrong), and
+//! [`check()`] says what came of it. The tables from which keys are checked and faults
+//! get their suggestions also write the reference page ([`reference()`]).
+//!
 //! Short and long forms are gone when [`Configuration`] exists: every duration is a
-//! [`Duration`], every size a number of bytes, every host lower case, every reference
-//! points at something that is there, every default is filled in.
+//! [`std::time::Duration`], every size a number of bytes, every host lower case, every
+//! reference points at something that is there, every default is filled in.
+//!
+//! What it must never do: return a [`Configuration`] that has a fault, show what
+//! `${…}` stood for, read a file that the configuration does not name.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use proxy::limits::Limits;
 
 mod addresses;
 mod audit;
 mod authentication;
+mod check;
+mod cors;
+mod decoder;
 mod fault;
 mod files;
+mod headers;
 mod identity;
+mod limits;
 mod listen;
 mod matching;
+mod node;
+mod pem;
 mod policies;
 mod rates;
+mod reference;
 mod roles;
 mod routes;
+mod schema;
 mod services;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod values;
+mod vocabulary;
 
 pub use addresses::Addresses;
 pub use audit::{Audit, WhenFull};
 pub use authentication::{Algorithm, Authentication, CertificatePrincipals, ClaimKind, Issuer, KeySource};
+pub use check::{Report, check, check_with};
+pub use cors::{Cors, Origins};
 pub use fault::{Fault, Severity};
-pub use files::{Disk, Files};
+pub use files::{Disk, Files, Memory};
+pub use headers::{HeaderRules, SecurityHeaders};
 pub use identity::Identity;
 pub use listen::{
     Admin, CertificateFiles, Certificates, ClientAuthorities, ClientCertificates, Listener, ListenerTls,
     TlsVersion,
 };
 pub use matching::{HostMatch, Match};
-pub use policies::{Policies, PolicySource};
+pub use policies::Policies;
 pub use rates::{LimitBy, RateLimit};
+pub use reference::reference;
 pub use roles::{Member, Role};
-pub use routes::{Allow, Cors, HeaderRules, Origins, Proof, Route, SecurityHeaders};
+pub use routes::{Allow, Proof, Route};
 pub use services::{Ejection, Endpoint, Protocol, Service, Timeouts, UpstreamTls};
+
+use decoder::{Decoder, Table};
+use schema::{Section, key};
+use sources::Sources;
 
 /// A whole configuration, resolved and checked. Plain values: cloning it or comparing
 /// two of them is all it can do. Relative paths are already joined with the folder of
@@ -45,9 +77,9 @@ pub use services::{Ejection, Endpoint, Protocol, Service, Timeouts, UpstreamTls}
 pub struct Configuration {
     /// The main file.
     pub file: PathBuf,
-    /// Every file that was read or looked at: the main file, includes, `${file:…}`,
-    /// certificates, keys, address lists, policies. A change of any of them is a
-    /// reason to load again. Sorted, no duplicates.
+    /// Every file that was read: the main file, includes, `${file:…}`, certificates,
+    /// keys, address lists, policies. A change of any of them is a reason to load
+    /// again. Sorted, no duplicates.
     pub files: Vec<PathBuf>,
     /// Every glob whose matches count (`include`, `policies`): a new file that
     /// matches is a reason to load again too.
@@ -72,9 +104,8 @@ pub struct Configuration {
     pub policies: Policies,
     /// What upstreams are told about the principal.
     pub identity: Identity,
-    /// Settings of `limits:`, by key in the key's own unit (bytes, a count,
-    /// milliseconds), only those that were set.
-    pub limits: Vec<(String, u64)>,
+    /// The limits of the hop.
+    pub limits: Limits,
     /// Addresses that may or may not connect, before any route is looked at.
     pub addresses: Addresses,
     /// Response headers that every answer gets; `None` when
@@ -87,8 +118,8 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The policies' names and texts, for `policy::load`.
-    pub fn policy_sources(&self) -> &[PolicySource] {
+    /// The policies' names and texts, for [`policy::load()`].
+    pub fn policy_sources(&self) -> &[policy::Source] {
         &self.policies.sources
     }
 
@@ -98,15 +129,165 @@ impl Configuration {
     }
 }
 
+const TOP: Section = Section {
+    path: "",
+    about: "The settings at the top of the file.",
+    short: "",
+    keys: &[
+        key(
+            "include",
+            "path, glob, or list of these",
+            "none",
+            "Further files, relative to this one. Lists are joined, maps merged; anything set twice is a fault.",
+        ),
+        key(
+            "state",
+            "path",
+            "`bastide-state` beside the file",
+            "The state folder: keys, API key hashes, the audit log. Mode 0700.",
+        ),
+        key("workers", "1 to 1024", "one per core", "Data-plane threads."),
+        key("listen", "list of maps or addresses", "", "The public listeners."),
+        key("admin", "map or address", "127.0.0.1:9901", "The admin listener."),
+        key("authentication", "map", "nothing is proof", "Which proofs of identity count."),
+        key("roles", "map of role name to map", "none", "Declared roles and their hierarchy."),
+        key("services", "map of service name to map or list", "none", "The upstream services."),
+        key("routes", "list of maps", "", "What may be reached."),
+        key("policies", "path, glob, map, or list of these", "none", "The Cedar policies."),
+        key("policy", "map", "nothing more", "What policies may read beyond what they always can."),
+        key("identity", "map", "headers and token", "What upstreams are told about the principal."),
+        key("limits", "map of limit name to value", "see the table of limits", "The limits of the hop."),
+        key("addresses", "map", "everybody", "Which client addresses may come in."),
+        key("security_headers", "true or map", "true", "Response headers that every answer gets."),
+        key(
+            "danger_no_security_headers",
+            "true or false",
+            "false",
+            "Leaves answers without security headers.",
+        ),
+        key("audit", "map or path", "refuse when full", "The audit log."),
+    ],
+};
+
 /// Reads `path` and everything it names.
 ///
 /// # Errors
-/// Every fault that was found, in the order of files and lines; never empty.
+/// Everything that was found, faults and warnings, in the order of files and lines; at
+/// least one fault.
 pub fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Files,
 ) -> Result<Configuration, Vec<Fault>> {
-    let _ = (path, environment, files, Duration::ZERO);
-    Err(vec![Fault::whole_file(path, "the configuration language is not read yet".to_owned())])
+    let mut decoder = Decoder::new(Sources::new(environment, files));
+    let configuration = decoder.configuration(path);
+    let (mut findings, names_known, sources) = decoder.into_findings();
+    if let Some(configuration) = configuration.as_ref().filter(|_| names_known) {
+        findings.extend(vocabulary::judge(configuration));
+    }
+    let faulty = findings.iter().any(|finding| finding.severity == Severity::Fault);
+    match configuration {
+        Some(mut configuration) if !faulty => {
+            configuration.warnings = findings;
+            (configuration.files, configuration.globs) = sources.into_looked_at();
+            Ok(configuration)
+        }
+        _ => {
+            if !faulty {
+                findings.push(Fault::whole_file(path, "the configuration could not be read".to_owned()));
+            }
+            Err(findings)
+        }
+    }
+}
+
+impl Decoder<'_> {
+    /// The whole tree. What comes out is complete only when no fault was recorded.
+    fn configuration(&mut self, path: &Path) -> Option<Configuration> {
+        let node = self.document(path)?;
+        let top = self.table(&node, &TOP)?;
+        let state = top.get("state").and_then(|node| self.path(node));
+        let state = state.unwrap_or_else(|| self.sources.beside(0, "bastide-state"));
+        let listeners = match self.required(&top, "listen") {
+            Some(node) => self.listeners(node),
+            None => Vec::new(),
+        };
+        let services = self.services(top.get("services"));
+        let mut authentication = self.authentication(top.get("authentication"), &state);
+        let policies = self.policies(top.get("policies"), top.get("policy"));
+        let before = self.count();
+        let roles = self.roles(top.get("roles"));
+        let roles_known = self.count() == before;
+        let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies);
+        let routes_written = top.get("routes").map_or(0, |node| node.items().len());
+        self.names_known = roles_known && routes_written == routes.len() && !policies.faulty;
+        self.default_audiences(&top, &routes, &mut authentication);
+        Some(Configuration {
+            file: path.to_owned(),
+            files: Vec::new(),
+            globs: Vec::new(),
+            workers: top.get("workers").and_then(|node| self.number(node, 1, 1_024)),
+            listeners,
+            admin: self.admin(top.get("admin")),
+            authentication,
+            roles,
+            services,
+            routes,
+            policies,
+            identity: self.identity(top.get("identity")),
+            limits: self.limits(top.get("limits")),
+            addresses: self.addresses(top.get("addresses")),
+            security_headers: self.all_security_headers(&top),
+            audit: self.audit(top.get("audit"), &state),
+            state,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn all_routes(
+        &mut self,
+        top: &Table<'_>,
+        listeners: &[Listener],
+        services: &[Service],
+        authentication: &Authentication,
+        policies: &Policies,
+    ) -> Vec<Route> {
+        let api_keys = top.get("authentication").is_some_and(|node| node.has("api_keys"));
+        let around = routes::Around { services, listeners, authentication, api_keys, policies };
+        let node = self.required(top, "routes");
+        self.routes(node, &around)
+    }
+
+    /// A token for another audience is never accepted, so an audience there must be.
+    fn default_audiences(&mut self, top: &Table<'_>, routes: &[Route], authentication: &mut Authentication) {
+        let hosts = routes::exact_hosts(routes);
+        for issuer in &mut authentication.issuers {
+            if !issuer.audience.is_empty() {
+                continue;
+            }
+            if hosts.is_empty() {
+                self.advise(
+                    top.key_at("authentication"),
+                    format!("no audience for tokens of {}: no route names an exact host", issuer.issuer),
+                    "add authentication.audience",
+                );
+            }
+            issuer.audience.clone_from(&hosts);
+        }
+    }
+
+    fn all_security_headers(&mut self, top: &Table<'_>) -> Option<SecurityHeaders> {
+        let what = "browsers are not told to protect the users";
+        let danger = self.danger(top, "danger_no_security_headers", what);
+        self.security_headers(top.get("security_headers"), danger)
+    }
+}
+
+/// What the fuzzer calls: arbitrary bytes as the main file, nothing else on the disk.
+/// Must never panic.
+pub fn fuzz(bytes: &[u8]) {
+    let main = Path::new("bastide.yaml");
+    let files = Memory::new([(main.to_owned(), bytes.to_vec())]);
+    let environment = |name: &str| (name.len() < 4).then(|| "value".to_owned());
+    let _ = check_with(main, &environment, &files);
 }

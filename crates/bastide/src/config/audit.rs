@@ -1,6 +1,11 @@
 //! `audit:`: where events are written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::decoder::Decoder;
+use super::node::Node;
+use super::schema::{Section, key};
+use super::values;
 
 /// What happens to requests when an event cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,4 +27,58 @@ pub struct Audit {
     pub keep: u32,
     /// When the disk or the queue is full.
     pub when_full: WhenFull,
+}
+
+pub(super) const AUDIT: Section = Section {
+    path: "audit",
+    about: "The audit log: one event per request, as JSON lines.",
+    short: "the folder as a text: `audit: /var/log/bastide`",
+    keys: &[
+        key("folder", "path", "`audit` in the state folder", "Folder of the log."),
+        key(
+            "rotate_bytes",
+            "size from 64KiB to 16GiB",
+            "64MiB",
+            "A file is closed and the next begun at this size.",
+        ),
+        key("keep", "2 to 100000", "32", "Files kept, the open one included. The oldest is removed."),
+        key(
+            "when_full",
+            "refuse or drop",
+            "refuse",
+            "When an event cannot be kept: refuse requests, or count what is lost.",
+        ),
+    ],
+};
+
+impl Decoder<'_> {
+    /// `audit:`
+    pub(super) fn audit(&mut self, node: Option<&Node>, state: &Path) -> Audit {
+        let mut audit = Audit {
+            folder: state.join("audit"),
+            rotate_bytes: 64 << 20,
+            keep: 32,
+            when_full: WhenFull::Refuse,
+        };
+        let Some(node) = node else { return audit };
+        if node.text().is_some() {
+            audit.folder = self.path(node).unwrap_or(audit.folder);
+            return audit;
+        }
+        let Some(table) = self.table(node, &AUDIT) else { return audit };
+        audit.folder = table.get("folder").and_then(|node| self.path(node)).unwrap_or(audit.folder);
+        if let Some(node) = table.get("rotate_bytes")
+            && let Some(bytes) = self.value(node, values::size)
+        {
+            if !(64 << 10..=16 << 30).contains(&bytes) {
+                self.expected(node, "a size from 64KiB to 16GiB");
+            }
+            audit.rotate_bytes = bytes;
+        }
+        audit.keep = table.get("keep").and_then(|node| self.number(node, 2, 100_000)).unwrap_or(audit.keep);
+        let words = [("refuse", WhenFull::Refuse), ("drop", WhenFull::Drop)];
+        let word = table.get("when_full").and_then(|node| self.word(node, "answer to a full log", &words));
+        audit.when_full = word.unwrap_or(audit.when_full);
+        audit
+    }
 }

@@ -1,8 +1,13 @@
 //! `authentication:`: which proofs of identity count.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::decoder::{Decoder, Table};
+use super::node::{Node, Value};
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
 
 /// Which proofs of identity count.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +70,11 @@ pub struct Issuer {
     /// A claim whose presence says that the token belongs to a machine client.
     /// `None`: `sub` equals `client_id` or `azp`.
     pub client_claim: Option<String>,
-    /// Whether the key fetch may go to loopback and private addresses.
+    /// Whether the key fetch may go to loopback and private addresses; to loopback
+    /// without TLS too.
     pub allow_private_addresses: bool,
+    /// Whether keys may be fetched without TLS (`danger_plain_http`).
+    pub plain_http: bool,
     /// Clock skew that is forgiven in `exp`, `nbf` and `iat`.
     pub leeway: Duration,
     /// Keys older than this are not used, even when the issuer is down.
@@ -99,4 +107,408 @@ pub struct CertificatePrincipals {
     /// SPIFFE IDs of this trust domain make services; any other SPIFFE ID is refused.
     /// `None`: SPIFFE IDs are not read and every certificate makes a client.
     pub trust_domain: Option<String>,
+}
+
+pub(super) const AUTHENTICATION: Section = Section {
+    path: "authentication",
+    about: "Which proofs of identity count.",
+    short: "",
+    keys: &[
+        key("issuers", "list of maps", "none", "Token issuers."),
+        key(
+            "audience",
+            "text or list",
+            "the exact hosts named in routes",
+            "A token must name one of these in `aud`; for all issuers that do not say their own.",
+        ),
+        key(
+            "claims",
+            "map of name to text, long, boolean or texts",
+            "none",
+            "Claims that policies may read as `principal.claims.NAME`.",
+        ),
+        key(
+            "api_keys",
+            "`state` or path",
+            "state",
+            "The file of API key hashes that `bastide key new` writes; `state`: `api-keys.json` in the state folder.",
+        ),
+        key(
+            "certificates",
+            "map",
+            "every certificate makes a client",
+            "How client certificates become principals.",
+        ),
+    ],
+};
+
+pub(super) const ISSUER: Section = Section {
+    path: "authentication.issuers[]",
+    about: "One token issuer. At most one of `jwks`, `jwks_file` and `key`; without them the keys are discovered.",
+    short: "the issuer's URL as a text: `issuers: [ https://id.example.org ]`",
+    keys: &[
+        key("issuer", "URL", "", "The exact `iss` of its tokens, and where discovery begins."),
+        key(
+            "audience",
+            "text or list",
+            "`authentication.audience`",
+            "A token must name one of these in `aud`.",
+        ),
+        key("jwks", "URL", "discovered", "Where its keys are (RFC 7517)."),
+        key("jwks_file", "path", "", "A file with its keys; read again when it changes."),
+        key("key", "JWK as a map, PEM text, or path of either", "", "Its one public key."),
+        key(
+            "algorithms",
+            "list of RS256 … RS512, PS256 … PS512, ES256 … ES512, EdDSA",
+            "all of these",
+            "Signature algorithms that are accepted.",
+        ),
+        key(
+            "prefix",
+            "text",
+            "empty",
+            "Put in front of `sub`, so that two issuers cannot speak of one user. At most one issuer has none.",
+        ),
+        key(
+            "roles",
+            "list of claim paths",
+            "roles, groups, realm_access.roles",
+            "Claims that carry role names. Only declared roles count.",
+        ),
+        key(
+            "client_claim",
+            "claim name",
+            "`sub` equals `client_id` or `azp`",
+            "A claim whose presence says that the token belongs to a machine.",
+        ),
+        key(
+            "allow_private_addresses",
+            "true or false",
+            "false",
+            "Lets the key fetch go to loopback and private addresses; on loopback without TLS too.",
+        ),
+        key(
+            "danger_plain_http",
+            "true or false",
+            "false",
+            "Lets keys be fetched without TLS from anywhere. Who can change them on the way can make tokens.",
+        ),
+        key("leeway", "duration up to 5m", "30s", "Clock skew that is forgiven."),
+        key(
+            "key_age_max",
+            "duration",
+            "24h",
+            "Keys older than this are not used, even when the issuer is down.",
+        ),
+        key(
+            "type",
+            "list of at+jwt, JWT, none or others",
+            "at+jwt, JWT, none",
+            "Accepted `typ` of tokens; `none`: absent.",
+        ),
+    ],
+};
+
+pub(super) const CERTIFICATES: Section = Section {
+    path: "authentication.certificates",
+    about: "How client certificates become principals: a SPIFFE ID makes a `Service`, any other a `Client`.",
+    short: "",
+    keys: &[key(
+        "trust_domain",
+        "SPIFFE trust domain",
+        "SPIFFE IDs are not read",
+        "SPIFFE IDs of this trust domain make services; any other SPIFFE ID is refused.",
+    )],
+};
+
+const CLAIM_KINDS: &[(&str, ClaimKind)] = &[
+    ("text", ClaimKind::Text),
+    ("long", ClaimKind::Long),
+    ("boolean", ClaimKind::Boolean),
+    ("texts", ClaimKind::Texts),
+];
+
+const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("ES512", Algorithm::ES512),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// Largest key file, in bytes.
+const KEYS_BYTES_MAX: usize = 1 << 20;
+/// Longest leeway. More would keep expired tokens alive.
+const LEEWAY_MAX: Duration = Duration::from_secs(300);
+
+impl Decoder<'_> {
+    /// `authentication:`. Audiences that are not written stay empty here.
+    pub(super) fn authentication(&mut self, node: Option<&Node>, state: &Path) -> Authentication {
+        let mut found = Authentication {
+            issuers: Vec::new(),
+            claims: BTreeMap::new(),
+            api_keys: state.join("api-keys.json"),
+            certificates: CertificatePrincipals::default(),
+        };
+        let Some(table) = node.and_then(|node| self.table(node, &AUTHENTICATION)) else { return found };
+        let audience = table.get("audience").map_or(Vec::new(), |node| self.audiences(node));
+        for item in table.get("issuers").map_or(&[][..], Node::items) {
+            let Some(mut issuer) = self.issuer(item) else { continue };
+            if issuer.audience.is_empty() {
+                issuer.audience.clone_from(&audience);
+            }
+            self.beside_others(item, &issuer, &found.issuers);
+            found.issuers.push(issuer);
+        }
+        if let Some(node) = table.get("claims") {
+            for (name, node) in self.named(node, "a map of claim names") {
+                if let Some(kind) = self.word(node, "claim type", CLAIM_KINDS) {
+                    found.claims.insert(name.text.clone(), kind);
+                }
+            }
+        }
+        if let Some(node) = table.get("api_keys")
+            && node.text() != Some("state")
+            && let Some(path) = self.path(node)
+        {
+            found.api_keys = path;
+        }
+        let certificates = table.get("certificates").and_then(|node| self.table(node, &CERTIFICATES));
+        if let Some(node) = certificates.and_then(|table| table.get("trust_domain")) {
+            found.certificates.trust_domain = self.value(node, trust_domain);
+        }
+        found
+    }
+
+    fn audiences(&mut self, node: &Node) -> Vec<String> {
+        self.values(node, |text| match text {
+            "" => Err(Unfit { expected: "an audience", instead: None }),
+            _ => Ok(text.to_owned()),
+        })
+    }
+
+    /// Two issuers must not be able to speak of the same user.
+    fn beside_others(&mut self, node: &Node, issuer: &Issuer, others: &[Issuer]) {
+        if others.iter().any(|other| other.issuer == issuer.issuer) {
+            self.fault(node.at, format!("issuer {:?} is configured twice", issuer.issuer));
+        } else if let Some(other) = others.iter().find(|other| other.prefix == issuer.prefix) {
+            let message = format!(
+                "issuers {:?} and {:?} have the same prefix {:?}: each could speak for the other's users",
+                other.issuer, issuer.issuer, issuer.prefix
+            );
+            self.advise(node.at, message, "give all but one a prefix");
+        }
+    }
+
+    fn issuer(&mut self, node: &Node) -> Option<Issuer> {
+        let mut issuer = Issuer {
+            issuer: String::new(),
+            audience: Vec::new(),
+            keys: KeySource::Discovery,
+            algorithms: ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).collect(),
+            prefix: String::new(),
+            roles: ["roles", "groups", "realm_access.roles"].map(str::to_owned).to_vec(),
+            client_claim: None,
+            allow_private_addresses: false,
+            plain_http: false,
+            leeway: Duration::from_secs(30),
+            key_age_max: Duration::from_secs(86_400),
+            types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
+            untyped: true,
+        };
+        if node.text().is_some() {
+            issuer.issuer = self.value(node, url)?;
+            self.fetched_safely(node, &issuer.issuer, &issuer);
+            return Some(issuer);
+        }
+        let table = self.table(node, &ISSUER)?;
+        let name = self.required(&table, "issuer");
+        issuer.allow_private_addresses =
+            table.get("allow_private_addresses").and_then(|node| self.boolean(node)).unwrap_or(false);
+        issuer.plain_http = self.danger(&table, "danger_plain_http", "keys are fetched without TLS");
+        self.issuer_tokens(&table, &mut issuer);
+        let keys = self.key_source(&table);
+        let text = name.and_then(|node| self.text(node));
+        if let (Some(name), Some(text), Some(keys)) = (name, text, &keys) {
+            issuer.issuer = match keys {
+                KeySource::Discovery => {
+                    let url = self.value(name, url)?;
+                    self.fetched_safely(name, &url, &issuer);
+                    url
+                }
+                _ => text.to_owned(),
+            };
+            if let (KeySource::Url(address), Some(node)) = (keys, table.get("jwks")) {
+                self.fetched_safely(node, address, &issuer);
+            }
+        }
+        name?;
+        issuer.keys = keys?;
+        Some(issuer)
+    }
+
+    /// What its tokens must look like.
+    fn issuer_tokens(&mut self, table: &Table<'_>, issuer: &mut Issuer) {
+        if let Some(node) = table.get("audience") {
+            issuer.audience = self.audiences(node);
+        }
+        if let Some(node) = table.get("algorithms") {
+            issuer.algorithms.clear();
+            for item in node.items() {
+                let found = self.word(item, "signature algorithm", ALGORITHMS);
+                issuer.algorithms.extend(found.filter(|algorithm| !issuer.algorithms.contains(algorithm)));
+            }
+            if issuer.algorithms.is_empty() && !self.faulty() {
+                self.expected(node, "at least one signature algorithm");
+            }
+        }
+        if let Some(node) = table.get("prefix") {
+            issuer.prefix = self.text(node).unwrap_or_default().to_owned();
+        }
+        if let Some(node) = table.get("roles") {
+            issuer.roles = self.values(node, values::name);
+        }
+        if let Some(node) = table.get("client_claim") {
+            issuer.client_claim = self.value(node, values::name);
+        }
+        if let Some(leeway) = table.get("leeway").and_then(|node| self.duration(node, Duration::ZERO)) {
+            if leeway > LEEWAY_MAX
+                && let Some(node) = table.get("leeway")
+            {
+                self.expected(node, "a leeway of at most 5m");
+            }
+            issuer.leeway = leeway;
+        }
+        let age = table.get("key_age_max").and_then(|node| self.duration(node, Duration::from_secs(60)));
+        issuer.key_age_max = age.unwrap_or(issuer.key_age_max);
+        if let Some(node) = table.get("type") {
+            let types = self.values(node, values::name);
+            issuer.untyped = types.iter().any(|t| t == "none");
+            let lower = types.iter().filter(|t| *t != "none").map(|t| t.to_ascii_lowercase());
+            issuer.types = lower.map(|t| t.strip_prefix("application/").unwrap_or(&t).to_owned()).collect();
+        }
+    }
+
+    fn key_source(&mut self, table: &Table<'_>) -> Option<KeySource> {
+        let given: Vec<&str> =
+            ["jwks", "jwks_file", "key"].into_iter().filter(|key| table.get(key).is_some()).collect();
+        let (Some(one), None) = (given.first(), given.get(1)) else {
+            if given.is_empty() {
+                return Some(KeySource::Discovery);
+            }
+            let message = format!("an issuer's keys come from one place, found {}", given.join(" and "));
+            self.fault(table.key_at(given.last().unwrap_or(&"")), message);
+            return None;
+        };
+        let node = table.get(one)?;
+        match *one {
+            "jwks" => self.value(node, url).map(KeySource::Url),
+            "jwks_file" => {
+                let (path, bytes) = self.file(node, KEYS_BYTES_MAX)?;
+                self.json(node, &path, &bytes)?;
+                Some(KeySource::File(path))
+            }
+            _ => self.static_key(node),
+        }
+    }
+
+    fn json(&mut self, node: &Node, path: &Path, bytes: &[u8]) -> Option<()> {
+        match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes) {
+            Ok(_) => Some(()),
+            Err(error) => {
+                self.fault(node.at, format!("{} is not a JSON object: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    /// A JWK as a map, PEM or JSON as text, or the path of a file with one of these.
+    fn static_key(&mut self, node: &Node) -> Option<KeySource> {
+        if let Value::Map(entries) = &node.value {
+            let mut map = serde_json::Map::new();
+            for (name, node) in entries {
+                let text = self.text(node)?;
+                map.insert(name.text.clone(), serde_json::Value::from(text));
+            }
+            return Some(KeySource::Json(serde_json::Value::Object(map).to_string()));
+        }
+        let text = self.text(node)?.trim();
+        let text = if text.starts_with("-----BEGIN") || text.starts_with('{') {
+            text.to_owned()
+        } else {
+            let (path, bytes) = self.file(node, KEYS_BYTES_MAX)?;
+            match String::from_utf8(bytes) {
+                Ok(text) => text.trim().to_owned(),
+                Err(_) => {
+                    self.fault(node.at, format!("{} is neither PEM nor JSON", path.display()));
+                    return None;
+                }
+            }
+        };
+        if text.contains("PRIVATE KEY") || text.contains("\"d\"") {
+            self.advise(node.at, "this is a private key", "an issuer is known by its public key");
+            return None;
+        }
+        if text.starts_with('{') {
+            return Some(KeySource::Json(text));
+        }
+        if !text.starts_with("-----BEGIN") {
+            self.expected(node, "a public key as PEM or JWK");
+            return None;
+        }
+        Some(KeySource::Pem(text))
+    }
+
+    /// Keys travel under TLS, except on loopback.
+    fn fetched_safely(&mut self, node: &Node, url: &str, issuer: &Issuer) {
+        let Some(rest) = url.strip_prefix("http://") else { return };
+        let host = rest.split('/').next().unwrap_or_default();
+        let name =
+            host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name);
+        let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        let loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        if issuer.plain_http || (loopback && issuer.allow_private_addresses) {
+            return;
+        }
+        let suggestion = if loopback {
+            "allow_private_addresses: true, for an issuer on this machine"
+        } else {
+            "https://"
+        };
+        self.advise(node.at, "keys must be fetched with https", suggestion);
+    }
+}
+
+/// `http://` or `https://`, a host, no user, query or fragment.
+fn url(text: &str) -> Result<String, Unfit> {
+    const EXPECTED: &str = "a URL such as https://id.example.org";
+    let unfit = || Unfit { expected: EXPECTED, instead: None };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        let looks_like_host =
+            text.contains('.') && values::host(text.split('/').next().unwrap_or_default()).is_ok();
+        let instead = looks_like_host.then(|| format!("https://{text}"));
+        return Err(Unfit { expected: EXPECTED, instead });
+    };
+    let uri: http::Uri = text.parse().map_err(|_| unfit())?;
+    let fits = matches!(scheme, "http" | "https")
+        && uri.host().is_some_and(|host| values::host(host).is_ok())
+        && !rest.contains(['@', '?', '#', '\\'])
+        && (uri.port().is_none() || uri.port_u16().is_some_and(|port| port > 0));
+    if fits { Ok(text.to_owned()) } else { Err(unfit()) }
+}
+
+fn trust_domain(text: &str) -> Result<String, Unfit> {
+    let name = text.strip_prefix("spiffe://").unwrap_or(text);
+    match format!("spiffe://{name}").parse::<model::SpiffeId>() {
+        Ok(id) if id.path().is_empty() => Ok(name.to_owned()),
+        _ => Err(Unfit {
+            expected: "a trust domain such as shop.example (lower-case letters, digits, dots, dashes)",
+            instead: None,
+        }),
+    }
 }

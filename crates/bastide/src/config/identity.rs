@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use super::decoder::Decoder;
+use super::node::Node;
+use super::schema::{Section, key};
+use super::values;
+
 /// What upstreams are told about the principal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
@@ -13,4 +18,47 @@ pub struct Identity {
     pub issuer: String,
     /// How long a token is valid.
     pub lifetime: Duration,
+}
+
+pub(super) const IDENTITY: Section = Section {
+    path: "identity",
+    about: "What upstreams are told about the principal. Whatever clients send under these names is dropped, whether this is on or off.",
+    short: "",
+    keys: &[
+        key("headers", "true or false", "true", "Sends `x-bastide-…` headers."),
+        key(
+            "token",
+            "true or false",
+            "true",
+            "Sends a signed JWT whose keys are published at `/.well-known/bastide/jwks.json`.",
+        ),
+        key("issuer", "text", "bastide", "The token's `iss`."),
+        key("lifetime", "duration from 5s to 1h", "60s", "How long a token is valid."),
+    ],
+};
+
+impl Decoder<'_> {
+    /// `identity:`
+    pub(super) fn identity(&mut self, node: Option<&Node>) -> Identity {
+        let mut identity = Identity {
+            headers: true,
+            token: true,
+            issuer: "bastide".to_owned(),
+            lifetime: Duration::from_secs(60),
+        };
+        let Some(table) = node.and_then(|node| self.table(node, &IDENTITY)) else { return identity };
+        identity.headers = table.get("headers").and_then(|node| self.boolean(node)).unwrap_or(true);
+        identity.token = table.get("token").and_then(|node| self.boolean(node)).unwrap_or(true);
+        let issuer = table.get("issuer").and_then(|node| self.value(node, values::name));
+        identity.issuer = issuer.unwrap_or(identity.issuer);
+        if let Some(node) = table.get("lifetime")
+            && let Some(lifetime) = self.duration(node, Duration::ZERO)
+        {
+            if !(5..=3_600).contains(&lifetime.as_secs()) {
+                self.expected(node, "a duration from 5s to 1h");
+            }
+            identity.lifetime = lifetime;
+        }
+        identity
+    }
 }

@@ -5,6 +5,12 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::decoder::Decoder;
+use super::node::Node;
+use super::pem;
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
+
 /// One public listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -78,4 +84,261 @@ pub enum TlsVersion {
 pub struct Admin {
     /// Where it listens: loopback, unless `danger_admin_not_loopback: true`.
     pub address: SocketAddr,
+}
+
+pub(super) const LISTEN: Section = Section {
+    path: "listen[]",
+    about: "One public listener.",
+    short: "the address as a text: `listen: [ 127.0.0.1:8080 ]`",
+    keys: &[
+        key("address", "address:port", "", "Where it listens. Port 0: the system picks; printed at start."),
+        key("tls", "map", "cleartext", "TLS of this listener."),
+        key(
+            "trusted_proxies",
+            "list of addresses and networks",
+            "nobody",
+            "Peers whose `Forwarded` and `X-Forwarded-*` are believed; from all others these headers are dropped.",
+        ),
+    ],
+};
+
+pub(super) const TLS: Section = Section {
+    path: "listen[].tls",
+    about: "TLS of a listener: exactly one of `local`, `certificates` and `acme`.",
+    short: "",
+    keys: &[
+        key(
+            "local",
+            "true",
+            "",
+            "Certificates from an authority in the state folder, made on first use. For development.",
+        ),
+        key(
+            "certificates",
+            "list of maps",
+            "",
+            "Certificates from files, chosen by server name; the first is the default. Read again when they change.",
+        ),
+        key("acme", "mail address", "", "Not available yet; refused."),
+        key("client", "map", "none are asked for", "Client certificates."),
+        key("min_version", "1.2 or 1.3", "1.2", "The oldest TLS version that is accepted."),
+    ],
+};
+
+pub(super) const CERTIFICATE: Section = Section {
+    path: "listen[].tls.certificates[]",
+    about: "A certificate and its key. The same two keys stand in `services.NAME.tls.client`.",
+    short: "",
+    keys: &[
+        key("cert", "path", "", "PEM chain, leaf first."),
+        key("key", "path", "", "PEM private key, readable by its owner alone."),
+    ],
+};
+
+pub(super) const CLIENT: Section = Section {
+    path: "listen[].tls.client",
+    about: "Client certificates at a listener.",
+    short: "",
+    keys: &[
+        key(
+            "ca",
+            "path or `local`",
+            "",
+            "PEM file of the authorities that may have issued them; `local`: the authority in the state folder.",
+        ),
+        key("mode", "optional or required", "optional", "Whether the handshake fails without one."),
+    ],
+};
+
+pub(super) const ADMIN: Section = Section {
+    path: "admin",
+    about: "The admin listener: `/metrics`, `/healthz`, `/readyz`.",
+    short: "the address as a text: `admin: 127.0.0.1:9901`",
+    keys: &[
+        key(
+            "address",
+            "address:port",
+            "127.0.0.1:9901",
+            "Where it listens. It has no authentication, so it must be loopback.",
+        ),
+        key(
+            "danger_admin_not_loopback",
+            "true or false",
+            "false",
+            "Lets the admin listener be reached from other machines.",
+        ),
+    ],
+};
+
+const NOT_YET: &str = "tls.acme is not available yet: this version cannot obtain certificates by itself";
+const INSTEAD: &str = "use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development";
+
+fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
+    text.parse().map_err(|_| {
+        let bare = text.parse::<std::net::IpAddr>().is_ok();
+        let instead = match text.strip_prefix("localhost:").or(text.strip_prefix(':')) {
+            Some(port) => Some(format!("127.0.0.1:{port}")),
+            None if bare && text.contains(':') => Some(format!("[{text}]:8443")),
+            None if bare => Some(format!("{text}:8443")),
+            None => None,
+        };
+        Unfit { expected: "an IP address with port such as 0.0.0.0:8443 or [::]:8443", instead }
+    })
+}
+
+impl Decoder<'_> {
+    /// `listen:`
+    pub(super) fn listeners(&mut self, node: &Node) -> Vec<Listener> {
+        let mut listeners: Vec<Listener> = Vec::new();
+        for item in node.items() {
+            let Some(listener) = self.listener(item) else { continue };
+            let taken =
+                listener.address.port() != 0 && listeners.iter().any(|l| l.address == listener.address);
+            if taken {
+                self.fault(item.at, format!("two listeners on {}", listener.address));
+            }
+            listeners.push(listener);
+        }
+        if listeners.is_empty() && !self.faulty() {
+            self.advise(node.at, "no listener", "write listen: [ 127.0.0.1:8080 ]");
+        }
+        listeners
+    }
+
+    fn listener(&mut self, node: &Node) -> Option<Listener> {
+        if node.text().is_some() {
+            let address = self.value(node, socket_address)?;
+            return Some(Listener { address, tls: None, trusted_proxies: Vec::new() });
+        }
+        let table = self.table(node, &LISTEN)?;
+        let address = self.required(&table, "address").and_then(|node| self.value(node, socket_address));
+        let tls = table.get("tls").map(|node| self.listener_tls(node));
+        let trusted_proxies = table.get("trusted_proxies").map_or(Vec::new(), |node| self.trusted(node));
+        Some(Listener {
+            address: address?,
+            tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
+            trusted_proxies,
+        })
+    }
+
+    fn trusted(&mut self, node: &Node) -> Vec<IpNet> {
+        for item in node.items() {
+            if item.text().and_then(|text| values::network(text).ok()).is_some_and(|n| n.prefix_len() == 0) {
+                let message = format!("trusting {} lets every client choose its own address", item.shown());
+                self.advise(item.at, message, "name the networks of your proxies");
+            }
+        }
+        self.values(node, values::network)
+    }
+
+    fn listener_tls(&mut self, node: &Node) -> Option<ListenerTls> {
+        let table = self.table(node, &TLS)?;
+        if table.get("acme").is_some() {
+            self.advise(table.key_at("acme"), NOT_YET, INSTEAD);
+        }
+        let local = table.get("local").and_then(|node| self.boolean(node)).unwrap_or(false);
+        let files = table.get("certificates").map(|node| self.certificates(node));
+        let ways =
+            usize::from(local) + usize::from(files.is_some()) + usize::from(table.get("acme").is_some());
+        if ways != 1 {
+            let found = if ways == 0 { "none of them" } else { "several" };
+            self.advise(
+                table.at,
+                format!("tls takes one of local, certificates and acme, found {found}"),
+                INSTEAD,
+            );
+        }
+        let client = table.get("client").and_then(|node| self.client_certificates(node));
+        let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+        let version_min = table.get("min_version").and_then(|node| self.word(node, "TLS version", &versions));
+        let certificates = match files {
+            Some(files) => Certificates::Files(files),
+            None => Certificates::Local,
+        };
+        Some(ListenerTls { certificates, client, version_min: version_min.unwrap_or(TlsVersion::Tls12) })
+    }
+
+    fn certificates(&mut self, node: &Node) -> Vec<CertificateFiles> {
+        let mut list = Vec::new();
+        for item in node.items() {
+            list.extend(self.certificate(item));
+        }
+        if list.is_empty() && !self.faulty() {
+            self.expected(node, "at least one {cert: …, key: …}");
+        }
+        list
+    }
+
+    /// A certificate and its key, which must fit.
+    pub(super) fn certificate(&mut self, node: &Node) -> Option<CertificateFiles> {
+        let table = self.table(node, &CERTIFICATE)?;
+        let certificate = self.required(&table, "cert").and_then(|node| self.file(node, pem::BYTES_MAX));
+        let key_node = self.required(&table, "key");
+        let key = key_node.and_then(|node| self.file(node, pem::BYTES_MAX));
+        let (certificate, chain) = certificate?;
+        let (key, private) = key?;
+        if let Err(reason) = pem::pair(&chain, &private) {
+            let at = if reason.in_key { table.key_at("key") } else { table.key_at("cert") };
+            let at = table.get(if reason.in_key { "key" } else { "cert" }).map_or(at, |node| node.at);
+            self.fault(at, reason.message);
+        }
+        if self.sources.world_readable(&key) {
+            let at = key_node.map_or(table.at, |node| node.at);
+            self.warn(at, format!("{} can be read by everybody on this machine", key.display()), "chmod 600");
+        }
+        Some(CertificateFiles { certificate, key })
+    }
+
+    fn client_certificates(&mut self, node: &Node) -> Option<ClientCertificates> {
+        let table = self.table(node, &CLIENT)?;
+        let authorities = match self.required(&table, "ca") {
+            Some(node) if node.text() == Some("local") => Some(ClientAuthorities::Local),
+            Some(node) => self.authorities(node).map(ClientAuthorities::File),
+            None => None,
+        };
+        let modes = [("optional", false), ("required", true)];
+        let required = table.get("mode").and_then(|node| self.word(node, "mode", &modes));
+        Some(ClientCertificates { authorities: authorities?, required: required.unwrap_or(false) })
+    }
+
+    /// A PEM file with at least one certificate.
+    pub(super) fn authorities(&mut self, node: &Node) -> Option<PathBuf> {
+        let (path, bytes) = self.file(node, pem::BYTES_MAX)?;
+        if let Err(reason) = pem::certificates(&bytes) {
+            self.fault(node.at, format!("{}: {reason}", path.display()));
+            return None;
+        }
+        Some(path)
+    }
+
+    /// `admin:`
+    pub(super) fn admin(&mut self, node: Option<&Node>) -> Admin {
+        let default = SocketAddr::from(([127, 0, 0, 1], 9901));
+        let Some(node) = node else { return Admin { address: default } };
+        if node.text().is_some() {
+            let address = self.value(node, socket_address).unwrap_or(default);
+            self.admin_loopback(node, address, false);
+            return Admin { address };
+        }
+        let Some(table) = self.table(node, &ADMIN) else { return Admin { address: default } };
+        let address =
+            table.get("address").and_then(|node| self.value(node, socket_address)).unwrap_or(default);
+        let danger = self.danger(
+            &table,
+            "danger_admin_not_loopback",
+            "whoever reaches the admin listener reads the metrics of every route",
+        );
+        self.admin_loopback(table.get("address").unwrap_or(node), address, danger);
+        Admin { address }
+    }
+
+    fn admin_loopback(&mut self, node: &Node, address: SocketAddr, danger: bool) {
+        if !danger && !address.ip().is_loopback() {
+            self.advise(
+                node.at,
+                format!("the admin listener has no authentication, and {} is not loopback", node.shown()),
+                "use 127.0.0.1, or set admin.danger_admin_not_loopback: true",
+            );
+        }
+    }
 }

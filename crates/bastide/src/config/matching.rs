@@ -1,6 +1,13 @@
 //! `match:`: which requests a route takes.
 
+use std::fmt;
+
 use http::Method;
+
+use super::decoder::Decoder;
+use super::node::{Node, Value};
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
 
 /// Which requests a route takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,4 +32,277 @@ pub enum HostMatch {
     Exact(String),
     /// `*.` and this: exactly one more label in front. Lower case.
     Wildcard(String),
+}
+
+impl Match {
+    /// The names of the path parameters, in their order.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+/// `GET,POST shop.example.org/orders/{owner}/**`: the short form, without headers.
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, method) in self.methods.iter().enumerate() {
+            f.write_str(if number == 0 { "" } else { "," })?;
+            f.write_str(method.as_str())?;
+        }
+        if !self.methods.is_empty() {
+            f.write_str(" ")?;
+        }
+        match &self.host {
+            HostMatch::Any => {}
+            HostMatch::Exact(host) => f.write_str(host)?,
+            HostMatch::Wildcard(host) => write!(f, "*.{host}")?,
+        }
+        f.write_str(&self.path)
+    }
+}
+
+pub(super) const MATCH: Section = Section {
+    path: "routes[].match",
+    about: "Which requests a route takes. The most specific route wins: exact host before wildcard before any, literal segment before `{parameter}` before `**`, then more methods and headers. Two routes that tie are a fault.",
+    short: "methods, host and path as a text: `GET,POST shop.example.org/orders/{owner}/**`; without host: `/orders/**`",
+    keys: &[
+        key(
+            "host",
+            "host name, or `*.` and a host name",
+            "any",
+            "The host that was asked for, without port. `*.example.org` is exactly one more label.",
+        ),
+        key(
+            "path",
+            "path pattern",
+            "/**",
+            "Literal segments, `{name}` for one segment, `**` at the end for any rest. Compared with the normalised path.",
+        ),
+        key("methods", "method or list of methods", "any", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."),
+        key(
+            "headers",
+            "map of header name to value",
+            "none",
+            "Headers that must be there with exactly this value.",
+        ),
+    ],
+};
+
+/// Methods that a route can name. CONNECT and TRACE are never admitted.
+pub(super) const METHODS: [(&str, Method); 7] = [
+    ("GET", Method::GET),
+    ("HEAD", Method::HEAD),
+    ("POST", Method::POST),
+    ("PUT", Method::PUT),
+    ("PATCH", Method::PATCH),
+    ("DELETE", Method::DELETE),
+    ("OPTIONS", Method::OPTIONS),
+];
+
+/// Most segments of a path pattern.
+const SEGMENTS_MAX: usize = 64;
+
+pub(super) fn method(text: &str) -> Result<Method, Unfit> {
+    if let Some((_, method)) = METHODS.iter().find(|(name, _)| *name == text) {
+        return Ok(method.clone());
+    }
+    let near = super::schema::nearest(text, METHODS.iter().map(|(name, _)| *name));
+    Err(Unfit {
+        expected: "a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        instead: near.map(str::to_owned),
+    })
+}
+
+fn methods(text: &str) -> Result<Vec<Method>, Unfit> {
+    text.split(',').map(|name| method(name.trim())).collect()
+}
+
+fn host_match(text: &str) -> Result<HostMatch, Unfit> {
+    if text == "*" {
+        return Ok(HostMatch::Any);
+    }
+    match text.strip_prefix("*.") {
+        Some(rest) => values::host(rest).map(HostMatch::Wildcard),
+        None => values::host(text).map(HostMatch::Exact),
+    }
+}
+
+/// A path pattern, checked: what admission normalises away can never match.
+pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
+    let unfit = |expected: &'static str, instead: Option<String>| Err(Unfit { expected, instead });
+    let Some(rest) = text.strip_prefix('/') else {
+        return unfit("a path that begins with /", Some(format!("/{text}")));
+    };
+    if text.contains(['?', '#']) {
+        return unfit("a path without query and fragment", None);
+    }
+    if text.contains(['%', '\\', ';']) {
+        return unfit("a path without %, \\ and ; (write it decoded, as it is after normalisation)", None);
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return unfit("a path of visible ASCII characters", None);
+    }
+    let mut names: Vec<&str> = Vec::new();
+    let count = rest.split('/').count();
+    if count > SEGMENTS_MAX {
+        return unfit("a path of at most 64 segments", None);
+    }
+    for (number, segment) in rest.split('/').enumerate() {
+        let last = number + 1 == count;
+        match segment {
+            "" if last => {}
+            "" => return unfit("a path without empty segments (//)", Some(text.replace("//", "/"))),
+            "." | ".." => return unfit("a path without dot segments", None),
+            "**" if last => {}
+            "**" => return unfit("** as the last segment only", None),
+            "*" => {
+                return unfit(
+                    "{name} for one segment and ** for any rest",
+                    Some(text.replacen("/*", "/{name}", 1)),
+                );
+            }
+            _ if segment.contains(['{', '}', '*']) => {
+                let name = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
+                let Some(name) = name.filter(|name| is_identifier(name)) else {
+                    return unfit(
+                        "{name} as a whole segment, the name of letters, digits and underscores",
+                        None,
+                    );
+                };
+                if names.contains(&name) {
+                    return unfit("path parameters with different names", None);
+                }
+                names.push(name);
+            }
+            _ => {}
+        }
+    }
+    Ok(text.to_owned())
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// The short form.
+fn short(text: &str) -> Result<Match, Unfit> {
+    let (before, target) = match text.trim().split_once(char::is_whitespace) {
+        Some((methods, target)) => (Some(methods), target.trim_start()),
+        None => (None, text.trim()),
+    };
+    if target.contains(char::is_whitespace) {
+        return Err(Unfit { expected: "a match such as GET,POST shop.example.org/orders/**", instead: None });
+    }
+    if let Some((_, rest)) = target.split_once("://") {
+        let instead = before.map_or(rest.to_owned(), |methods| format!("{methods} {rest}"));
+        return Err(Unfit { expected: "a host and a path without scheme", instead: Some(instead) });
+    }
+    let methods = before.map_or(Ok(Vec::new()), methods)?;
+    let Some(slash) = target.find('/') else {
+        let instead = before.map_or(format!("{target}/**"), |methods| format!("{methods} {target}/**"));
+        return Err(Unfit { expected: "a path after the host", instead: Some(instead) });
+    };
+    let (host, path) = target.split_at_checked(slash).unwrap_or((target, ""));
+    let host = if host.is_empty() { HostMatch::Any } else { host_match(host)? };
+    Ok(Match { host, path: path_pattern(path)?, methods, headers: Vec::new() })
+}
+
+impl Decoder<'_> {
+    /// `match:` of a route.
+    pub(super) fn matches(&mut self, node: &Node) -> Option<Match> {
+        if !matches!(node.value, Value::Map(_)) {
+            return self.value(node, short).map(sorted);
+        }
+        let table = self.table(node, &MATCH)?;
+        let host = table.get("host").map(|node| self.value(node, host_match));
+        let path = table.get("path").map(|node| self.value(node, path_pattern));
+        let mut chosen = Vec::new();
+        for item in table.get("methods").map_or(&[][..], Node::items) {
+            chosen.extend(self.value(item, methods).unwrap_or_default());
+        }
+        let headers = table.get("headers").map_or(Vec::new(), |node| self.header_values(node));
+        Some(sorted(Match {
+            host: host.unwrap_or(Some(HostMatch::Any))?,
+            path: path.unwrap_or_else(|| Some("/**".to_owned()))?,
+            methods: chosen,
+            headers,
+        }))
+    }
+}
+
+/// The order in which methods and headers are written means nothing.
+fn sorted(mut matches: Match) -> Match {
+    let place = |method: &Method| METHODS.iter().position(|(_, known)| known == method);
+    matches.methods.sort_by_key(place);
+    matches.methods.dedup();
+    matches.headers.sort();
+    matches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_short_form() {
+        for (text, host, path, methods) in [
+            ("/**", HostMatch::Any, "/**", vec![]),
+            ("shop.example.org/orders/**", HostMatch::Exact("shop.example.org".into()), "/orders/**", vec![]),
+            ("Shop.Example.org/", HostMatch::Exact("shop.example.org".into()), "/", vec![]),
+            (
+                "GET *.example.org/a/{id}",
+                HostMatch::Wildcard("example.org".into()),
+                "/a/{id}",
+                vec![Method::GET],
+            ),
+            ("GET,POST  /x", HostMatch::Any, "/x", vec![Method::GET, Method::POST]),
+        ] {
+            let expected = Match { host, path: path.into(), methods, headers: vec![] };
+            assert_eq!(short(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_can_never_match() {
+        for text in [
+            "",
+            "shop.example.org",
+            "GET",
+            "https://shop.example.org/",
+            "shop.example.org:443/x",
+            "GTE /x",
+            "get /x",
+            "GET POST /x",
+            "/a/../b",
+            "/a/./b",
+            "/a//b",
+            "/a%2Fb",
+            "/a?b",
+            "/a#b",
+            "/a;b",
+            "/a\\b",
+            "/**/a",
+            "/a*",
+            "/{a}{b}",
+            "/{}",
+            "/{1a}",
+            "/{a}/{a}",
+            "/a{b}",
+            "*/x/*",
+            "a.*.b/x",
+            "/é",
+        ] {
+            assert!(short(text).is_err(), "{text}");
+        }
+        assert_eq!(short("shop.example.org").unwrap_err().instead.as_deref(), Some("shop.example.org/**"));
+        assert_eq!(short("/a/*").unwrap_err().instead.as_deref(), Some("/a/{name}"));
+    }
+
+    #[test]
+    fn says_its_own_short_form() {
+        for text in ["/**", "GET,POST shop.example.org/orders/{owner}/**", "DELETE *.example.org/x"] {
+            assert_eq!(short(text).unwrap().to_string(), text);
+        }
+    }
 }

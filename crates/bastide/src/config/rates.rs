@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use super::decoder::Decoder;
+use super::node::{Node, Value};
+use super::schema::{Section, key, nearest};
+use super::values::Unfit;
+
 /// How many requests, for whom: `100/minute per user burst 20`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimit {
@@ -9,7 +14,7 @@ pub struct RateLimit {
     pub requests: u32,
     /// The period: a second, a minute, an hour or a day.
     pub period: Duration,
-    /// Requests beyond the rate that may come at once.
+    /// Requests beyond `requests` that one period may hold.
     pub burst: u32,
     /// What is counted apart.
     pub by: LimitBy,
@@ -26,4 +31,148 @@ pub enum LimitBy {
     Key,
     /// Nothing: all requests of the route together.
     Route,
+}
+
+pub(super) const LIMIT: Section = Section {
+    path: "routes[].limit",
+    about: "A rate limit, exact across cores; or a list of them, all of which must grant.",
+    short: "`100/minute per user burst 20`",
+    keys: &[
+        key("rate", "1 to 1000000000", "", "Requests per period."),
+        key("per", "second, minute, hour or day", "", "The period."),
+        key(
+            "by",
+            "address, user, key or route",
+            "",
+            "What is counted apart: the client's address (before authentication), the principal (`user`, `principal`), the API key, or all requests of the route together.",
+        ),
+        key("burst", "0 to 1000000000", "0", "Requests beyond the rate that one period may hold."),
+    ],
+};
+
+const PERIODS: &[(&str, Duration)] = &[
+    ("second", Duration::from_secs(1)),
+    ("minute", Duration::from_secs(60)),
+    ("hour", Duration::from_secs(3_600)),
+    ("day", Duration::from_secs(86_400)),
+];
+
+const BY: &[(&str, LimitBy)] = &[
+    ("address", LimitBy::Address),
+    ("user", LimitBy::Principal),
+    ("key", LimitBy::Key),
+    ("route", LimitBy::Route),
+    ("principal", LimitBy::Principal),
+];
+
+const REQUESTS_MAX: u32 = 1_000_000_000;
+
+fn short(text: &str) -> Result<RateLimit, Unfit> {
+    const EXPECTED: &str = "a limit such as 100/minute per user or 5/second per address burst 20 (per address, user, key or route)";
+    let unfit = |instead: Option<String>| Unfit { expected: EXPECTED, instead };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (rate, by, burst) = match words.as_slice() {
+        [rate, "per", by] => (*rate, *by, "0"),
+        [rate, "per", by, "burst", burst] => (*rate, *by, *burst),
+        [rate] if rate.contains('/') => return Err(unfit(Some(format!("{rate} per user")))),
+        _ => return Err(unfit(None)),
+    };
+    let (requests, period) = rate.split_once('/').ok_or(unfit(None))?;
+    let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= REQUESTS_MAX);
+    let requests = number(requests).filter(|requests| *requests > 0).ok_or(unfit(None))?;
+    let burst = number(burst).ok_or(unfit(None))?;
+    let Some((_, length)) = PERIODS.iter().find(|(name, _)| *name == period) else {
+        let near = match period {
+            "s" | "sec" => Some("second"),
+            "m" | "min" => Some("minute"),
+            "h" => Some("hour"),
+            "d" => Some("day"),
+            _ => nearest(period, PERIODS.iter().map(|(name, _)| *name)),
+        };
+        return Err(unfit(near.map(|near| text.replacen(&format!("/{period}"), &format!("/{near}"), 1))));
+    };
+    let Some((_, by)) = BY.iter().find(|(name, _)| *name == by) else {
+        let near = match by {
+            "ip" | "client" => Some("address"),
+            _ => nearest(by, BY.iter().map(|(name, _)| *name)),
+        };
+        return Err(unfit(near.map(|near| text.replacen(&format!(" {by}"), &format!(" {near}"), 1))));
+    };
+    Ok(RateLimit { requests, period: *length, burst, by: *by })
+}
+
+impl Decoder<'_> {
+    /// `limit:` of a route.
+    pub(super) fn rate_limits(&mut self, node: &Node) -> Vec<RateLimit> {
+        let mut limits = Vec::new();
+        for item in node.items() {
+            limits.extend(self.rate_limit(item));
+        }
+        limits
+    }
+
+    fn rate_limit(&mut self, node: &Node) -> Option<RateLimit> {
+        if !matches!(node.value, Value::Map(_)) {
+            return self.value(node, short);
+        }
+        let table = self.table(node, &LIMIT)?;
+        let requests = self.required(&table, "rate").and_then(|node| self.number(node, 1, REQUESTS_MAX));
+        let period = self.required(&table, "per").and_then(|node| self.word(node, "period", PERIODS));
+        let by = self.required(&table, "by").and_then(|node| self.word(node, "subject of a limit", BY));
+        let burst = table.get("burst").map_or(Some(0), |node| self.number(node, 0, REQUESTS_MAX));
+        Some(RateLimit { requests: requests?, period: period?, burst: burst?, by: by? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_short_form() {
+        let minute = Duration::from_secs(60);
+        for (text, limit) in [
+            (
+                "100/minute per user",
+                RateLimit { requests: 100, period: minute, burst: 0, by: LimitBy::Principal },
+            ),
+            (
+                "100/minute per principal",
+                RateLimit { requests: 100, period: minute, burst: 0, by: LimitBy::Principal },
+            ),
+            (
+                "5/second per address burst 20",
+                RateLimit { requests: 5, period: Duration::from_secs(1), burst: 20, by: LimitBy::Address },
+            ),
+            (
+                "1/day per route",
+                RateLimit { requests: 1, period: Duration::from_secs(86_400), burst: 0, by: LimitBy::Route },
+            ),
+            (
+                "9/hour per key",
+                RateLimit { requests: 9, period: Duration::from_secs(3_600), burst: 0, by: LimitBy::Key },
+            ),
+        ] {
+            assert_eq!(short(text), Ok(limit), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_the_rest_and_says_what_was_meant() {
+        for (text, instead) in [
+            ("100/minute", Some("100/minute per user")),
+            ("100/min per user", Some("100/minute per user")),
+            ("100/minute per usr", Some("100/minute per user")),
+            ("100/minute per ip", Some("100/minute per address")),
+            ("0/minute per user", None),
+            ("-1/minute per user", None),
+            ("100 per user", None),
+            ("100/minute per user burst", None),
+            ("100/minute per user burst many", None),
+            ("4294967295/minute per user", None),
+            ("", None),
+        ] {
+            assert_eq!(short(text).unwrap_err().instead.as_deref(), instead, "{text}");
+        }
+    }
 }

@@ -1,9 +1,17 @@
 //! `routes:`: what may be reached and under which conditions.
 
-use std::fmt;
-use std::time::Duration;
+use std::collections::HashMap;
 
-use super::{Addresses, Match, RateLimit, Timeouts};
+use proxy::limits::TABLE;
+
+use super::decoder::{Decoder, Table};
+use super::node::{At, Node};
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
+use super::{
+    Addresses, Authentication, Cors, HeaderRules, HostMatch, LimitBy, Listener, Match, Policies, RateLimit,
+    Service, Timeouts,
+};
 
 /// One route.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +49,8 @@ pub struct Route {
     pub body_max: Option<u64>,
     /// The service's timeouts with the route's own put over them.
     pub timeouts: Timeouts,
+    /// Where it is declared: `file:line:column`.
+    pub position: String,
 }
 
 /// A proof of identity that a route looks for.
@@ -54,7 +64,7 @@ pub enum Proof {
     Certificate,
 }
 
-/// Who decides about a route's requests.
+/// Who decides about a route's requests. A `forbid` policy wins over each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allow {
     /// The policies.
@@ -65,56 +75,304 @@ pub enum Allow {
     Anyone,
 }
 
-/// Cross-origin rules (Fetch §3.2).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cors {
-    /// Origins that may read answers.
-    pub origins: Origins,
-    /// Methods beyond the simple ones, upper case.
-    pub methods: Vec<String>,
-    /// Request headers beyond the simple ones, lower case.
-    pub headers: Vec<String>,
-    /// Response headers that pages may read, lower case.
-    pub expose: Vec<String>,
-    /// Whether cookies and client certificates count.
-    pub credentials: bool,
-    /// How long a browser may remember a preflight.
-    pub max_age: Duration,
+pub(super) const ROUTE: Section = Section {
+    path: "routes[]",
+    about: "One route: which requests, to which service, under which conditions.",
+    short: "",
+    keys: &[
+        key(
+            "name",
+            "text",
+            "the text of `match`",
+            "What policies, audit and metrics call it: `Route::\"NAME\"`. Unique.",
+        ),
+        key("match", "text or map", "", "Which requests it takes."),
+        key("to", "service name", "", "Where they go."),
+        key(
+            "authenticate",
+            "jwt, api_key, mtls, a list of these, or none",
+            "all kinds that are configured; with `allow: anyone` none",
+            "Proofs of identity that are looked for; any of them will do. `none`: everybody is anonymous here.",
+        ),
+        key(
+            "allow",
+            "policy, authenticated or anyone",
+            "policy",
+            "Who decides: the policies, the mere proof of an identity, or nobody (a public route). A `forbid` policy wins over each.",
+        ),
+        key("limit", "text, map, or list of these", "none", "Rate limits, all of which must grant."),
+        key("concurrency", "1 to 1000000", "no bound", "Requests at the same time, over all cores."),
+        key("addresses", "map", "everybody", "Which client addresses may come in here."),
+        key(
+            "cors",
+            "map or list of origins",
+            "no cross-origin headers",
+            "Which pages of other origins may read answers.",
+        ),
+        key(
+            "encoded_slashes",
+            "true or false",
+            "false",
+            "Keeps `%2F` inside a path segment, for package registries. The upstream must not take it for `/`.",
+        ),
+        key("upgrades", "list of protocols", "none", "Protocols that `Upgrade` may ask for: `websocket`."),
+        key("strip_prefix", "path", "nothing", "Taken off the path before it goes upstream."),
+        key("headers", "map", "no changes", "Changes to headers on the way."),
+        key(
+            "body_max",
+            "size",
+            "the global `body_bytes_max`",
+            "Largest request body of this route, smaller or larger than the global limit.",
+        ),
+        key("timeouts", "map", "the service's", "Timeouts that override the service's."),
+    ],
+};
+
+const PROOFS: &[(&str, Option<Proof>)] = &[
+    ("jwt", Some(Proof::Jwt)),
+    ("api_key", Some(Proof::ApiKey)),
+    ("mtls", Some(Proof::Certificate)),
+    ("none", None),
+];
+
+const ALLOW: &[(&str, Allow)] =
+    &[("policy", Allow::Policy), ("authenticated", Allow::Authenticated), ("anyone", Allow::Anyone)];
+
+/// What routes are checked against.
+pub(super) struct Around<'c> {
+    pub(super) services: &'c [Service],
+    pub(super) listeners: &'c [Listener],
+    pub(super) authentication: &'c Authentication,
+    /// Whether `authentication.api_keys` was written.
+    pub(super) api_keys: bool,
+    pub(super) policies: &'c Policies,
 }
 
-/// Which origins.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Origins {
-    /// `*`; never together with credentials.
-    Any,
-    /// These, as browsers write them: `https://app.example.org`.
-    List(Vec<String>),
-}
+impl Around<'_> {
+    fn certificates(&self) -> bool {
+        self.listeners.iter().any(|l| l.tls.as_ref().is_some_and(|tls| tls.client.is_some()))
+    }
 
-/// Changes to headers. `Debug` shows names only: values can hold secrets.
-#[derive(Clone, Default, PartialEq)]
-pub struct HeaderRules {
-    /// Set, replacing what was there: lower-case name, value.
-    pub set: Vec<(String, String)>,
-    /// Taken away: lower-case names.
-    pub remove: Vec<String>,
-}
-
-impl fmt::Debug for HeaderRules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.set.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("HeaderRules").field("set", &names).field("remove", &self.remove).finish()
+    /// All kinds of proof that are configured.
+    fn proofs(&self) -> Vec<Proof> {
+        let kinds = [
+            (Proof::Jwt, !self.authentication.issuers.is_empty()),
+            (Proof::ApiKey, self.api_keys),
+            (Proof::Certificate, self.certificates()),
+        ];
+        kinds.into_iter().filter(|(_, configured)| *configured).map(|(proof, _)| proof).collect()
     }
 }
 
-/// Response headers that every answer gets unless the upstream set them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SecurityHeaders {
-    /// `Strict-Transport-Security` max-age on TLS listeners (RFC 6797 §6.1.1); zero:
-    /// not sent.
-    pub hsts: Duration,
-    /// `X-Frame-Options`.
-    pub frame_options: String,
-    /// `Referrer-Policy`.
-    pub referrer_policy: String,
+fn protocol(text: &str) -> Result<String, Unfit> {
+    const EXPECTED: &str = "a protocol such as websocket (h2c and connect are never upgraded to)";
+    let lower = text.to_ascii_lowercase();
+    let fits = !lower.is_empty()
+        && lower.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/".contains(&b))
+        && !matches!(lower.as_str(), "h2c" | "h2" | "connect" | "connect-udp" | "connect-ip")
+        && !lower.starts_with("http");
+    if fits { Ok(lower) } else { Err(Unfit { expected: EXPECTED, instead: None }) }
+}
+
+impl Decoder<'_> {
+    /// `routes:`
+    pub(super) fn routes(&mut self, node: Option<&Node>, around: &Around<'_>) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        let mut names: HashMap<String, At> = HashMap::new();
+        for item in node.map_or(&[][..], Node::items) {
+            let Some(route) = self.route(item, around) else { continue };
+            if let Some(first) = names.get(&route.name) {
+                let message = format!("two routes are called {:?}", route.name);
+                let suggestion = format!("first at {}; give one of them a name", self.place(*first));
+                self.advise(item.at, message, suggestion);
+            }
+            names.insert(route.name.clone(), item.at);
+            routes.push(route);
+        }
+        routes
+    }
+
+    fn route(&mut self, node: &Node, around: &Around<'_>) -> Option<Route> {
+        let table = self.table(node, &ROUTE)?;
+        let matches = self.required(&table, "match").and_then(|node| self.matches(node));
+        let service =
+            self.required(&table, "to").and_then(|node| self.service_reference(node, around.services));
+        let name = table.get("name").map(|node| self.value(node, values::name));
+        let allow = table.get("allow").and_then(|node| self.word(node, "answer to allow", ALLOW));
+        let allow = allow.unwrap_or(Allow::Policy);
+        let authenticate = self.authenticate(&table, allow, around);
+        let limits = table.get("limit").map_or(Vec::new(), |node| self.rate_limits(node));
+        if let (true, Some(node)) = (authenticate.is_empty(), table.get("limit"))
+            && limits.iter().any(|limit| matches!(limit.by, LimitBy::Principal | LimitBy::Key))
+        {
+            let message = "everybody is anonymous on this route, so this limit counts all clients together";
+            self.warn(node.at, message, "per address");
+        }
+        let methods = matches.as_ref().map_or(&[][..], |matches| &matches.methods);
+        let cors = table.get("cors").and_then(|node| self.cors(node, methods));
+        let (request_headers, response_headers) = self.header_rules(table.get("headers"));
+        let timeouts = service.and_then(|number| around.services.get(number));
+        let base = timeouts.map_or(super::services::TIMEOUTS_DEFAULT, |service| service.timeouts);
+        let pattern = matches.as_ref().map_or("", |matches| matches.path.as_str());
+        let mut route = Route {
+            name: String::new(),
+            service: service.unwrap_or(usize::MAX),
+            authenticate,
+            allow,
+            limits,
+            concurrency: table.get("concurrency").and_then(|node| self.number(node, 1, 1_000_000)),
+            addresses: self.addresses(table.get("addresses")),
+            cors,
+            encoded_slashes: table
+                .get("encoded_slashes")
+                .and_then(|node| self.boolean(node))
+                .unwrap_or(false),
+            upgrades: table.get("upgrades").map_or(Vec::new(), |node| self.values(node, protocol)),
+            strip_prefix: table.get("strip_prefix").and_then(|node| self.strip_prefix(node, pattern)),
+            request_headers,
+            response_headers,
+            body_max: table.get("body_max").and_then(|node| self.body_max(node)),
+            timeouts: self.timeouts(table.get("timeouts"), base),
+            position: self.position(node.at),
+            matches: matches?,
+        };
+        route.name = match name {
+            Some(name) => name?,
+            None => route.matches.to_string(),
+        };
+        Some(route)
+    }
+
+    fn service_reference(&mut self, node: &Node, services: &[Service]) -> Option<usize> {
+        let name = self.text(node)?;
+        let number = services.iter().position(|service| service.name == name);
+        if number.is_none() {
+            self.unknown(node.at, "service", name, services.iter().map(|service| service.name.as_str()));
+        }
+        number
+    }
+
+    /// Which proofs are looked for, and whether that can work out.
+    fn authenticate(&mut self, table: &Table<'_>, allow: Allow, around: &Around<'_>) -> Vec<Proof> {
+        let Some(node) = table.get("authenticate") else {
+            let proofs = if allow == Allow::Anyone { Vec::new() } else { around.proofs() };
+            self.allowed_somehow(table, allow, &proofs, around);
+            return proofs;
+        };
+        let mut proofs = Vec::new();
+        let mut none = false;
+        let before = self.count();
+        for item in node.items() {
+            match self.word(item, "proof of identity", PROOFS) {
+                Some(Some(proof)) => {
+                    self.proof_configured(item, proof, around);
+                    if !proofs.contains(&proof) {
+                        proofs.push(proof);
+                    }
+                }
+                Some(None) => none = true,
+                None => {}
+            }
+        }
+        if self.count() > before {
+            return proofs;
+        }
+        if none && !proofs.is_empty() {
+            self.fault(node.at, "authenticate is either none or a list of proofs");
+        } else if proofs.is_empty() && !none {
+            self.advise(node.at, "authenticate names no proof", "write authenticate: none if that is meant");
+        } else if allow == Allow::Anyone && !proofs.is_empty() {
+            let message = "allow: anyone lets everybody in, whatever authenticate says";
+            self.advise(table.key_at("allow"), message, "remove one of the two");
+        } else {
+            self.allowed_somehow(table, allow, &proofs, around);
+        }
+        proofs
+    }
+
+    fn proof_configured(&mut self, node: &Node, proof: Proof, around: &Around<'_>) {
+        match proof {
+            Proof::Jwt if around.authentication.issuers.is_empty() => {
+                self.advise(
+                    node.at,
+                    "authenticate: jwt, but no issuer is configured",
+                    "add authentication.issuers: [ https://… ]",
+                );
+            }
+            Proof::Certificate if !around.certificates() => {
+                self.advise(
+                    node.at,
+                    "authenticate: mtls, but no listener asks for client certificates",
+                    "add tls.client: {ca: ca.pem} to a listener",
+                );
+            }
+            Proof::Jwt | Proof::Certificate | Proof::ApiKey => {}
+        }
+    }
+
+    /// A route that nobody can ever use is a mistake.
+    fn allowed_somehow(&mut self, table: &Table<'_>, allow: Allow, proofs: &[Proof], around: &Around<'_>) {
+        match allow {
+            Allow::Authenticated if proofs.is_empty() => {
+                self.advise(
+                    table.key_at("allow"),
+                    "allow: authenticated, but no proof of identity is looked for",
+                    "configure authentication, or say allow: anyone",
+                );
+            }
+            Allow::Policy if around.policies.sources.is_empty() && !around.policies.faulty => {
+                self.advise(
+                    table.key_at("allow"),
+                    "no policy is configured, so nobody could use this route",
+                    "add policies: policies/*.cedar, or allow: authenticated",
+                );
+            }
+            Allow::Policy if proofs.is_empty() && table.get("authenticate").is_none() => {
+                self.warn(
+                    table.at,
+                    "no proof of identity is configured: everybody is Anonymous to the policies",
+                    "add authentication.issuers, or say authenticate: none",
+                );
+            }
+            Allow::Policy | Allow::Authenticated | Allow::Anyone => {}
+        }
+    }
+
+    /// What is stripped must be there: the literal beginning of the pattern.
+    fn strip_prefix(&mut self, node: &Node, pattern: &str) -> Option<String> {
+        let prefix = self.value(node, super::matching::path_pattern)?;
+        let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
+        if prefix.is_empty() || prefix.contains(['{', '*']) {
+            self.expected(node, "a literal path such as /orders");
+            return None;
+        }
+        let rest = pattern.strip_prefix(prefix);
+        if !pattern.is_empty() && !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            self.fault(node.at, format!("strip_prefix {prefix:?} is not the beginning of {pattern:?}"));
+        }
+        Some(prefix.to_owned())
+    }
+
+    /// A route may go past the global limit, not past what that limit can be.
+    fn body_max(&mut self, node: &Node) -> Option<u64> {
+        let bytes = self.value(node, values::size)?;
+        let row = TABLE.iter().find(|row| row.name == "body_bytes_max")?;
+        if bytes > row.largest {
+            self.expected(node, &format!("a size of at most {}", super::limits::written(row, row.largest)));
+        }
+        Some(bytes)
+    }
+}
+
+/// The exact hosts that routes name, in their order: the default audience.
+pub(super) fn exact_hosts(routes: &[Route]) -> Vec<String> {
+    let mut hosts: Vec<String> = Vec::new();
+    for route in routes {
+        if let HostMatch::Exact(host) = &route.matches.host
+            && !hosts.contains(host)
+        {
+            hosts.push(host.clone());
+        }
+    }
+    hosts
 }

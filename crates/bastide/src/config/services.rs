@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::CertificateFiles;
+use super::decoder::{Decoder, Table};
+use super::node::{Name, Node, Value};
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
 
 /// One upstream service.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,4 +86,247 @@ pub struct Ejection {
     pub failures: u32,
     /// For how long.
     pub duration: Duration,
+}
+
+pub(super) const SERVICE: Section = Section {
+    path: "services.NAME",
+    about: "One upstream service.",
+    short: "its endpoints as a list: `orders: [ http://10.0.0.5:7001 ]`",
+    keys: &[
+        key(
+            "endpoints",
+            "list of http:// or https:// URLs without path",
+            "",
+            "Where it runs. Requests are spread over them.",
+        ),
+        key(
+            "protocol",
+            "http1 or http2",
+            "http1; what the endpoint picks with TLS",
+            "What is spoken with it. gRPC needs http2.",
+        ),
+        key(
+            "tls",
+            "map",
+            "the public web's authorities",
+            "How https endpoints prove themselves, and Bastide to them.",
+        ),
+        key("timeouts", "map", "see there", "How long things may take."),
+        key(
+            "retries",
+            "0 to 5",
+            "1",
+            "How often an idempotent request whose body was not consumed is tried again, at another endpoint when there is one.",
+        ),
+        key("eject", "map or false", "5 failures, 10s", "When a failing endpoint is left out for a while."),
+        key(
+            "connections_per_core_max",
+            "1 to 65536",
+            "256",
+            "Open connections to each endpoint from each core.",
+        ),
+        key("audience", "text", "the service's name", "`aud` of the identity token that it gets."),
+    ],
+};
+
+pub(super) const TLS: Section = Section {
+    path: "services.NAME.tls",
+    about: "How a TLS service proves itself. Its certificate is always verified.",
+    short: "",
+    keys: &[
+        key(
+            "ca",
+            "path",
+            "the public web's authorities",
+            "PEM file of the authorities that may have issued its certificate.",
+        ),
+        key("server_name", "host name", "the endpoint's host", "The name that its certificate must carry."),
+        key("client", "map with cert and key", "none", "The certificate that Bastide shows."),
+    ],
+};
+
+pub(super) const TIMEOUTS: Section = Section {
+    path: "services.NAME.timeouts",
+    about: "How long an exchange may take; also in a route, where each key overrides the service's.",
+    short: "",
+    keys: &[
+        key("connect", "duration", "2s", "Until the connection stands, TLS included."),
+        key("first_byte", "duration", "30s", "From the end of the request to the head of the response."),
+        key("idle", "duration", "60s", "Between two pieces of a body."),
+        key(
+            "total",
+            "duration; 0s: no bound",
+            "300s",
+            "For the whole exchange. Upgraded connections are bound by `idle` alone.",
+        ),
+    ],
+};
+
+pub(super) const EJECT: Section = Section {
+    path: "services.NAME.eject",
+    about: "Passive ejection. At least one endpoint always stays.",
+    short: "`false`: never",
+    keys: &[
+        key("failures", "1 to 1000", "5", "Failures in a row that eject an endpoint."),
+        key("for", "duration", "10s", "For how long."),
+    ],
+};
+
+/// What counts when nothing is written.
+pub(super) const TIMEOUTS_DEFAULT: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    first_byte: Duration::from_secs(30),
+    idle: Duration::from_secs(60),
+    total: Duration::from_secs(300),
+};
+
+fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
+    const EXPECTED: &str = "an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443";
+    let unfit = |instead: Option<String>| Unfit { expected: EXPECTED, instead };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(unfit(Some(format!("http://{text}")).filter(|text| endpoint(text).is_ok())));
+    };
+    let tls = match scheme {
+        "http" => false,
+        "https" => true,
+        _ => return Err(unfit(None)),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '@', '?', '#', '\\']) {
+        let host = rest.rsplit('@').next().unwrap_or_default();
+        let bare = host.split(['/', '@', '?', '#', '\\']).next().unwrap_or_default();
+        return Err(Unfit {
+            expected: "an endpoint without user, path and query",
+            instead: Some(format!("{scheme}://{bare}")).filter(|text| endpoint(text).is_ok()),
+        });
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            (host, port.parse().ok().filter(|port| *port > 0).ok_or(unfit(None))?)
+        }
+        _ => (rest, if tls { 443 } else { 80 }),
+    };
+    let host = values::host(host).map_err(|_| unfit(None))?;
+    Ok(Endpoint { tls, host, port })
+}
+
+impl Decoder<'_> {
+    /// `services:`
+    pub(super) fn services(&mut self, node: Option<&Node>) -> Vec<Service> {
+        let Some(node) = node else { return Vec::new() };
+        let mut services = Vec::new();
+        for (name, node) in self.named(node, "a map of service names") {
+            if let Err(unfit) = values::name(&name.text) {
+                self.fault(name.at, format!("expected {}, found {:?}", unfit.expected, name.text));
+            }
+            services.push(self.service(name, node));
+        }
+        services
+    }
+
+    fn service(&mut self, name: &Name, node: &Node) -> Service {
+        let mut service = Service {
+            name: name.text.clone(),
+            endpoints: Vec::new(),
+            protocol: Protocol::Http1,
+            tls: UpstreamTls::default(),
+            timeouts: TIMEOUTS_DEFAULT,
+            retries: 1,
+            eject: Some(Ejection { failures: 5, duration: Duration::from_secs(10) }),
+            connections_per_core_max: 256,
+            audience: name.text.clone(),
+        };
+        let endpoints = match &node.value {
+            Value::Map(_) => match self.table(node, &SERVICE) {
+                Some(table) => {
+                    self.service_settings(&table, &mut service);
+                    self.required(&table, "endpoints")
+                }
+                None => None,
+            },
+            _ => Some(node),
+        };
+        let Some(endpoints) = endpoints else { return service };
+        for item in endpoints.items() {
+            let Some(endpoint) = self.value(item, endpoint) else { continue };
+            if service.endpoints.contains(&endpoint) {
+                self.fault(item.at, format!("endpoint {} is there twice", item.shown()));
+            } else if service.endpoints.first().is_some_and(|first| first.tls != endpoint.tls) {
+                self.fault(item.at, "the endpoints of a service are all http or all https");
+            }
+            service.endpoints.push(endpoint);
+        }
+        if endpoints.items().is_empty() {
+            self.fault(endpoints.at, format!("service {:?} has no endpoint", service.name));
+        }
+        self.service_protocol(node, &mut service);
+        service
+    }
+
+    /// What follows from the endpoints' scheme.
+    fn service_protocol(&mut self, node: &Node, service: &mut Service) {
+        let tls = service.endpoints.first().is_some_and(|endpoint| endpoint.tls);
+        let Value::Map(entries) = &node.value else {
+            service.protocol = if tls { Protocol::Negotiated } else { Protocol::Http1 };
+            return;
+        };
+        if tls && !entries.iter().any(|(name, _)| name.text == "protocol") {
+            service.protocol = Protocol::Negotiated;
+        }
+        if let Some((name, _)) = entries.iter().find(|(name, _)| name.text == "tls")
+            && !tls
+            && !service.endpoints.is_empty()
+        {
+            self.advise(name.at, "tls is set, but the endpoints are http", "write https:// endpoints");
+        }
+    }
+
+    fn service_settings(&mut self, table: &Table<'_>, service: &mut Service) {
+        let protocols = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
+        let protocol = table.get("protocol").and_then(|node| self.word(node, "protocol", &protocols));
+        service.protocol = protocol.unwrap_or(service.protocol);
+        if let Some(tls) = table.get("tls").and_then(|node| self.table(node, &TLS)) {
+            service.tls.authorities = tls.get("ca").and_then(|node| self.authorities(node));
+            service.tls.server_name = tls.get("server_name").and_then(|node| self.value(node, values::host));
+            service.tls.client = tls.get("client").and_then(|node| self.certificate(node));
+        }
+        service.timeouts = self.timeouts(table.get("timeouts"), service.timeouts);
+        let retries = table.get("retries").and_then(|node| self.number(node, 0, 5));
+        service.retries = retries.unwrap_or(service.retries);
+        if let Some(node) = table.get("eject") {
+            service.eject = self.eject(node);
+        }
+        let connections = table.get("connections_per_core_max").and_then(|node| self.number(node, 1, 65_536));
+        service.connections_per_core_max = connections.unwrap_or(service.connections_per_core_max);
+        let audience = table.get("audience").and_then(|node| self.value(node, values::name));
+        service.audience = audience.unwrap_or_else(|| service.audience.clone());
+    }
+
+    fn eject(&mut self, node: &Node) -> Option<Ejection> {
+        if node.text() == Some("false") {
+            return None;
+        }
+        let table = self.table(node, &EJECT)?;
+        let failures = table.get("failures").and_then(|node| self.number(node, 1, 1_000));
+        let duration = table.get("for").and_then(|node| self.duration(node, Duration::from_millis(1)));
+        Some(Ejection {
+            failures: failures.unwrap_or(5),
+            duration: duration.unwrap_or(Duration::from_secs(10)),
+        })
+    }
+
+    /// `timeouts:` put over `base`.
+    pub(super) fn timeouts(&mut self, node: Option<&Node>, base: Timeouts) -> Timeouts {
+        let Some(table) = node.and_then(|node| self.table(node, &TIMEOUTS)) else { return base };
+        let least = Duration::from_millis(1);
+        let mut read = |key: &str, least: Duration, base: Duration| {
+            table.get(key).and_then(|node| self.duration(node, least)).unwrap_or(base)
+        };
+        Timeouts {
+            connect: read("connect", least, base.connect),
+            first_byte: read("first_byte", least, base.first_byte),
+            idle: read("idle", least, base.idle),
+            total: read("total", Duration::ZERO, base.total),
+        }
+    }
 }

@@ -1,0 +1,108 @@
+//! How keys are described: one table per section, from which unknown keys are found,
+//! suggestions made and the reference page written.
+
+/// One key of a section.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// The key as it is written.
+    pub(super) name: &'static str,
+    /// What may stand there, in words.
+    pub(super) kind: &'static str,
+    /// What counts when it is absent, in words; empty: the key is required.
+    pub(super) default: &'static str,
+    /// What it means.
+    pub(super) about: &'static str,
+}
+
+/// One map of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section {
+    /// Where it stands: `routes[].cors`.
+    pub(super) path: &'static str,
+    /// What it is for.
+    pub(super) about: &'static str,
+    /// Its short form, when it has one.
+    pub(super) short: &'static str,
+    /// Its keys; empty: the keys are the user's own names.
+    pub(super) keys: &'static [Key],
+}
+
+/// A row of a section's table.
+pub(super) const fn key(
+    name: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { name, kind, default, about }
+}
+
+/// Every section, in the order of the reference page.
+pub(super) const SECTIONS: &[&Section] = &[
+    &super::TOP,
+    &super::listen::LISTEN,
+    &super::listen::TLS,
+    &super::listen::CERTIFICATE,
+    &super::listen::CLIENT,
+    &super::listen::ADMIN,
+    &super::authentication::AUTHENTICATION,
+    &super::authentication::ISSUER,
+    &super::authentication::CERTIFICATES,
+    &super::roles::ROLE,
+    &super::services::SERVICE,
+    &super::services::TLS,
+    &super::services::TIMEOUTS,
+    &super::services::EJECT,
+    &super::routes::ROUTE,
+    &super::matching::MATCH,
+    &super::rates::LIMIT,
+    &super::cors::CORS,
+    &super::headers::HEADERS,
+    &super::headers::RULES,
+    &super::addresses::ADDRESSES,
+    &super::policies::POLICIES,
+    &super::policies::POLICY,
+    &super::identity::IDENTITY,
+    &super::headers::SECURITY,
+    &super::audit::AUDIT,
+];
+
+/// The name among `known` that `written` was probably meant to be.
+pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = written.to_ascii_lowercase().replace('-', "_");
+    known
+        .into_iter()
+        .map(|name| {
+            (strsim::damerau_levenshtein(&folded, &name.to_ascii_lowercase().replace('-', "_")), name)
+        })
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_what_is_near_and_nothing_else() {
+        let known = ["orders", "payments", "head_bytes_max"];
+        assert_eq!(nearest("oders", known), Some("orders"));
+        assert_eq!(nearest("Orders", known), Some("orders"));
+        assert_eq!(nearest("head-bytes-max", known), Some("head_bytes_max"));
+        assert_eq!(nearest("catalogue", known), None);
+    }
+
+    #[test]
+    fn every_key_is_described_once() {
+        for section in SECTIONS {
+            let mut names: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), section.keys.len(), "{}", section.path);
+            for key in section.keys {
+                assert!(!key.about.is_empty() && !key.kind.is_empty(), "{}.{}", section.path, key.name);
+            }
+        }
+    }
+}

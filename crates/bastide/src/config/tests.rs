@@ -1,0 +1,105 @@
+//! Tests of the whole language: what is written, what comes out, what is said.
+
+use std::path::{Path, PathBuf};
+
+use super::{Configuration, Fault, Memory, Severity, load};
+
+mod expansion;
+mod faults;
+mod forms;
+mod includes;
+mod pages;
+mod properties;
+
+const POLICY: &str = "@id(\"all\") permit(principal, action, resource);\n";
+
+/// A certificate and its key, made once per test run.
+pub(super) fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["shop.example.org".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// Files beside `bastide.yaml` that tests name.
+pub(super) fn disk(main: &str, more: &[(&str, &str)]) -> Memory {
+    let mut files: Vec<(PathBuf, Vec<u8>)> =
+        vec![("bastide.yaml".into(), main.into()), ("policies/all.cedar".into(), POLICY.into())];
+    for (name, text) in more {
+        files.push((PathBuf::from(name), text.as_bytes().to_vec()));
+    }
+    Memory::new(files)
+}
+
+pub(super) fn environment(name: &str) -> Option<String> {
+    match name {
+        "PORT" => Some("8443".to_owned()),
+        "LISTEN" => Some("127.0.0.1:0".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "TOKEN" => Some("s3cret".to_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn read_with(main: &str, more: &[(&str, &str)]) -> Result<Configuration, Vec<Fault>> {
+    load(Path::new("bastide.yaml"), &environment, &disk(main, more))
+}
+
+/// What is said: faults and warnings, or the warnings of a good configuration.
+pub(super) fn said_with(main: &str, more: &[(&str, &str)]) -> Vec<String> {
+    let findings = match read_with(main, more) {
+        Ok(configuration) => configuration.warnings,
+        Err(findings) => {
+            assert!(findings.iter().any(|f| f.severity == Severity::Fault), "refused without a fault");
+            findings
+        }
+    };
+    findings.iter().map(ToString::to_string).collect()
+}
+
+/// The example of the design, with what stands for `TLS`.
+pub(super) fn design(tls: &str) -> String {
+    format!(
+        "listen:
+  - address: 0.0.0.0:8443
+    tls: {{ {tls} }}          # or cert/key files, or local: true
+authentication:
+  issuers:
+    - https://id.example.org                 # keys are discovered, cached and refreshed
+services:
+  orders: [ http://10.0.0.5:7001, http://10.0.0.6:7001 ]
+routes:
+  - match: shop.example.org/orders/**
+    to: orders
+    authenticate: jwt
+    limit: 100/minute per user
+policies: policies/*.cedar
+"
+    )
+}
+
+#[test]
+fn the_example_of_the_design_loads() {
+    let configuration = read_with(&design("local: true"), &[]).unwrap();
+    assert_eq!(configuration.warnings, []);
+    let issuer = &configuration.authentication.issuers[0];
+    assert_eq!(issuer.audience, ["shop.example.org"]);
+    assert_eq!(issuer.keys, super::KeySource::Discovery);
+    let route = &configuration.routes[0];
+    assert_eq!(route.name, "shop.example.org/orders/**");
+    assert_eq!(configuration.services[route.service].name, "orders");
+    assert_eq!(configuration.services[0].endpoints.len(), 2);
+    assert_eq!(route.authenticate, [super::Proof::Jwt]);
+    assert_eq!(route.allow, super::Allow::Policy);
+    assert_eq!(configuration.state, Path::new("bastide-state"));
+    assert_eq!(configuration.files, [Path::new("bastide.yaml"), Path::new("policies/all.cedar")]);
+    assert_eq!(configuration.globs, [Path::new("policies/*.cedar")]);
+    assert!(design("local: true").lines().count() <= 15);
+}
+
+#[test]
+fn the_example_of_the_design_with_acme_has_exactly_that_fault() {
+    assert_eq!(
+        said_with(&design("acme: ops@example.org"), &[]),
+        ["bastide.yaml:3:12: tls.acme is not available yet: this version cannot obtain certificates by \
+          itself (use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)"]
+    );
+}

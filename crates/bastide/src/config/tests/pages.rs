@@ -1,0 +1,60 @@
+//! The reference page and the examples.
+
+use std::path::Path;
+
+use super::super::schema::SECTIONS;
+use super::super::{Disk, load, reference};
+
+fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+#[test]
+fn the_reference_page_is_what_the_tables_say() {
+    let page = std::fs::read_to_string(repository().join("docs/configuration.md")).unwrap_or_default();
+    assert!(
+        page == reference(),
+        "docs/configuration.md is not what the tables say: run \
+         `cargo test -p bastide --lib config::tests::pages::write_the_reference_page -- --ignored`"
+    );
+}
+
+#[test]
+#[ignore = "writes docs/configuration.md"]
+fn write_the_reference_page() {
+    std::fs::write(repository().join("docs/configuration.md"), reference()).unwrap();
+}
+
+/// Every example of `docs/examples` loads, and together they show every key but those
+/// that are dangerous, refused, or need what an example cannot carry.
+#[test]
+fn the_examples_load_and_show_the_keys() {
+    let environment = |name: &str| (name == "TENANT_TOKEN").then(|| "token".to_owned());
+    let mut all = String::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(repository().join("docs/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let loaded = load(&path, &environment, &Disk);
+        let findings = loaded.map_or_else(|findings| findings, |configuration| configuration.warnings);
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(said, [""; 0], "{}", path.display());
+        all.push_str(&std::fs::read_to_string(&path).unwrap());
+        count += 1;
+    }
+    assert!(count >= 3);
+    for section in SECTIONS {
+        for key in section.keys {
+            let spared = key.name.starts_with("danger_")
+                || ["acme", "certificates", "cert", "key", "jwks_file", "include", "ca"].contains(&key.name);
+            assert!(
+                spared || all.contains(&format!("{}:", key.name)),
+                "no example shows {}.{}",
+                section.path,
+                key.name
+            );
+        }
+    }
+}

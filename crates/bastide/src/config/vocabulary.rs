@@ -1,0 +1,95 @@
+//! From configured names to what policies may name, and policy's own verdict.
+
+use policy::{Access, ClaimType, Vocabulary};
+
+use super::fault::{Fault, Severity};
+use super::{Allow, ClaimKind, Configuration, HostMatch};
+
+impl Configuration {
+    /// Everything that policies may name, for [`policy::load()`].
+    pub fn vocabulary(&self) -> Vocabulary {
+        Vocabulary {
+            roles: self.roles.iter().map(role).collect(),
+            routes: self.routes.iter().map(|route| self.vocabulary_route(route)).collect(),
+            upstreams: self.services.iter().map(|service| service.name.clone()).collect(),
+            services: None,
+            clients: None,
+            api_keys: None,
+            claims: self
+                .authentication
+                .claims
+                .iter()
+                .map(|(name, kind)| (name.clone(), claim(*kind)))
+                .collect(),
+            headers: self.policies.headers.clone(),
+        }
+    }
+
+    fn vocabulary_route(&self, route: &super::Route) -> policy::Route {
+        let service = self.services.get(route.service);
+        policy::Route {
+            name: route.name.clone(),
+            service: service.map(|service| service.name.clone()).unwrap_or_default(),
+            host: match &route.matches.host {
+                HostMatch::Any => None,
+                HostMatch::Exact(host) => Some(host.clone()),
+                HostMatch::Wildcard(host) => Some(format!("*.{host}")),
+            },
+            parameters: route.matches.parameters().map(str::to_owned).collect(),
+            methods: route.matches.methods.iter().map(ToString::to_string).collect(),
+            access: match route.allow {
+                Allow::Policy => Access::Policy,
+                Allow::Authenticated => Access::Authenticated,
+                Allow::Anyone => Access::Public,
+            },
+            position: route.position.clone(),
+        }
+    }
+}
+
+fn role(role: &super::Role) -> policy::Role {
+    let members = role.members.iter();
+    policy::Role {
+        name: role.name.clone(),
+        includes: role.includes.clone(),
+        members: members.map(|m| policy::Member { kind: m.kind, id: m.id.clone() }).collect(),
+        position: role.position.clone(),
+    }
+}
+
+const fn claim(kind: ClaimKind) -> ClaimType {
+    match kind {
+        ClaimKind::Text => ClaimType::Text,
+        ClaimKind::Long => ClaimType::Long,
+        ClaimKind::Boolean => ClaimType::Boolean,
+        ClaimKind::Texts => ClaimType::Texts,
+    }
+}
+
+/// What policy finds when it checks the texts against the names.
+pub(super) fn judge(configuration: &Configuration) -> Vec<Fault> {
+    match policy::load(configuration.vocabulary(), &configuration.policies.sources, 0) {
+        Ok(policies) => policies.warnings().iter().map(fault).collect(),
+        Err(faults) => {
+            let mut faults: Vec<Fault> = faults.iter().map(fault).collect();
+            if !faults.iter().any(|fault| fault.severity == Severity::Fault) {
+                faults.push(Fault::whole_file(&configuration.file, "the policies were refused".to_owned()));
+            }
+            faults
+        }
+    }
+}
+
+fn fault(fault: &policy::Fault) -> Fault {
+    Fault {
+        severity: match fault.severity {
+            policy::Severity::Error => Severity::Fault,
+            policy::Severity::Warning => Severity::Warning,
+        },
+        file: fault.source_name.clone().into(),
+        line: fault.line,
+        column: fault.column,
+        message: fault.message.clone(),
+        suggestion: None,
+    }
+}
