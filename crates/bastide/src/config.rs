@@ -13,6 +13,7 @@
 //! What it must never do: return a [`Configuration`] that has a fault, show what
 //! `${…}` stood for, read a file that the configuration does not name.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use proxy::limits::Limits;
@@ -172,8 +173,8 @@ const TOP: Section = Section {
 /// Reads `path` and everything it names.
 ///
 /// # Errors
-/// Everything that was found, faults and warnings, in the order of files and lines; at
-/// least one fault.
+/// Everything that was found, faults and warnings, in the order of files and lines,
+/// what policy found last; at least one fault.
 pub fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -182,10 +183,14 @@ pub fn load(
     let mut decoder = Decoder::new(Sources::new(environment, files));
     let configuration = decoder.configuration(path);
     let (mut findings, names_known, sources) = decoder.into_findings();
-    if let Some(configuration) = configuration.as_ref().filter(|_| names_known) {
+    let is_fault = |finding: &Fault| finding.severity == Severity::Fault;
+    let faulty = findings.iter().any(is_fault);
+    if let Some(configuration) = configuration.as_ref().filter(|_| names_known)
+        && (!faulty || !configuration.policies.sources.is_empty())
+    {
         findings.extend(vocabulary::judge(configuration));
     }
-    let faulty = findings.iter().any(|finding| finding.severity == Severity::Fault);
+    let faulty = findings.iter().any(is_fault);
     match configuration {
         Some(mut configuration) if !faulty => {
             configuration.warnings = findings;
@@ -219,8 +224,9 @@ impl Decoder<'_> {
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies);
-        let routes_written = top.get("routes").map_or(0, |node| node.items().len());
-        self.names_known = roles_known && routes_written == routes.len() && !policies.faulty;
+        let routes_written = top.get("routes").map(|node| node.items().len());
+        let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
+        self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
         self.default_audiences(&top, &routes, &mut authentication);
         Some(Configuration {
             file: path.to_owned(),

@@ -93,6 +93,19 @@ impl<'a> Decoder<'a> {
         self.find(at, Severity::Fault, format!("unknown {what} {written:?}"), near.or(listed));
     }
 
+    /// The same for a value, which is shown as it was written.
+    pub(super) fn unknown_value<'k>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        known: impl IntoIterator<Item = &'k str> + Clone,
+    ) {
+        match node.text() {
+            Some(text) if !node.expanded() => self.unknown(node.at, what, text, known),
+            _ => self.fault(node.at, format!("unknown {what} {}", node.shown())),
+        }
+    }
+
     /// Everything that was found, by file and line; whether all names are known.
     pub(super) fn into_findings(self) -> (Vec<Fault>, bool, Sources<'a>) {
         let mut findings = self.findings;
@@ -180,7 +193,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn required<'n>(&mut self, table: &Table<'n>, key: &str) -> Option<&'n Node> {
         let node = table.get(key).filter(|node| !matches!(node.value, Value::Nothing));
         if node.is_none() {
-            let place = table.section.path;
+            let place = if table.section.path.is_empty() { "the file" } else { table.section.path };
             let kind = table.section.keys.iter().find(|k| k.name == key).map_or("", |k| k.kind);
             self.advise(table.key_at(key), format!("{place} needs {key:?}"), format!("{key}: {kind}"));
         }
@@ -210,7 +223,8 @@ impl<'a> Decoder<'a> {
             Ok(value) => Some(value),
             Err(unfit) => {
                 let message = format!("expected {}, found {}", unfit.expected, node.shown());
-                match unfit.instead {
+                // A suggestion is made from the text, so it could show what was expanded.
+                match unfit.instead.filter(|_| !node.expanded()) {
                     Some(instead) => self.advise(node.at, message, format!("write {instead:?}")),
                     None => self.fault(node.at, message),
                 }
@@ -304,11 +318,7 @@ impl<'a> Decoder<'a> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
-        if matches!(&node.value, Value::Scalar(scalar) if scalar.written.is_some()) {
-            self.expected(node, what);
-        } else {
-            self.unknown(node.at, what, text, words.iter().map(|(word, _)| *word));
-        }
+        self.unknown_value(node, what, words.iter().map(|(word, _)| *word));
         None
     }
 

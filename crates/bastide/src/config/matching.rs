@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::Method;
+use proxy::route::{InvalidMatch, PathMatch, RouteMatch};
 
 use super::decoder::Decoder;
 use super::node::{Node, Value};
@@ -30,7 +31,7 @@ pub enum HostMatch {
     Any,
     /// Exactly this one, lower case, without port.
     Exact(String),
-    /// `*.` and this: exactly one more label in front. Lower case.
+    /// `*.` and this: one or more labels in front, never this alone. Lower case.
     Wildcard(String),
 }
 
@@ -38,6 +39,30 @@ impl Match {
     /// The names of the path parameters, in their order.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// What the router takes.
+    ///
+    /// # Errors
+    /// Never for a match of a checked configuration.
+    pub fn to_route_match(&self, name: &str, encoded_slashes: bool) -> Result<RouteMatch, InvalidMatch> {
+        let host = match &self.host {
+            HostMatch::Any => String::new(),
+            HostMatch::Exact(host) => host.clone(),
+            HostMatch::Wildcard(host) => format!("*.{host}"),
+        };
+        let mut made = RouteMatch {
+            name: name.to_owned(),
+            host: host.parse()?,
+            path: self.path.parse()?,
+            methods: self.methods.clone(),
+            headers: Vec::new(),
+            encoded_slashes,
+        };
+        for (name, value) in &self.headers {
+            made.header(name, value)?;
+        }
+        Ok(made)
     }
 }
 
@@ -62,20 +87,20 @@ impl fmt::Display for Match {
 
 pub(super) const MATCH: Section = Section {
     path: "routes[].match",
-    about: "Which requests a route takes. The most specific route wins: exact host before wildcard before any, literal segment before `{parameter}` before `**`, then more methods and headers. Two routes that tie are a fault.",
+    about: "Which requests a route takes. The most specific route wins: exact host before the longest wildcard before any; from the left, literal segment before `{parameter}` before `**`; named methods before any; more headers. Two routes that tie are a fault.",
     short: "methods, host and path as a text: `GET,POST shop.example.org/orders/{owner}/**`; without host: `/orders/**`",
     keys: &[
         key(
             "host",
             "host name, or `*.` and a host name",
             "any",
-            "The host that was asked for, without port. `*.example.org` is exactly one more label.",
+            "The host that was asked for, without port. `*.example.org` is one or more labels in front, not `example.org` itself.",
         ),
         key(
             "path",
             "path pattern",
             "/**",
-            "Literal segments, `{name}` for one segment, `**` at the end for any rest. Compared with the normalised path.",
+            "Literal segments, `{name}` for one segment, `**` at the end for any rest: `/x/**` matches `/x`, `/x/` and everything below. Compared with the normalised path.",
         ),
         key("methods", "method or list of methods", "any", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."),
         key(
@@ -122,11 +147,16 @@ fn host_match(text: &str) -> Result<HostMatch, Unfit> {
     }
     match text.strip_prefix("*.") {
         Some(rest) => values::host(rest).map(HostMatch::Wildcard),
-        None => values::host(text).map(HostMatch::Exact),
+        // Admission writes IPv6 addresses in brackets.
+        None => values::host(text).map(|host| match host.contains(':') {
+            true => HostMatch::Exact(format!("[{host}]")),
+            false => HostMatch::Exact(host),
+        }),
     }
 }
 
-/// A path pattern, checked: what admission normalises away can never match.
+/// A path pattern. What no request can have after admission is found by
+/// [`PathMatch`].
 pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
     let unfit = |expected: &'static str, instead: Option<String>| Err(Unfit { expected, instead });
     let Some(rest) = text.strip_prefix('/') else {
@@ -134,9 +164,6 @@ pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
     };
     if text.contains(['?', '#']) {
         return unfit("a path without query and fragment", None);
-    }
-    if text.contains(['%', '\\', ';']) {
-        return unfit("a path without %, \\ and ; (write it decoded, as it is after normalisation)", None);
     }
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
         return unfit("a path of visible ASCII characters", None);
@@ -211,6 +238,17 @@ fn short(text: &str) -> Result<Match, Unfit> {
 impl Decoder<'_> {
     /// `match:` of a route.
     pub(super) fn matches(&mut self, node: &Node) -> Option<Match> {
+        let matches = self.any_match(node)?;
+        match matches.path.parse::<PathMatch>() {
+            Ok(_) => Some(matches),
+            Err(invalid) => {
+                self.fault(node.at, invalid.to_string());
+                None
+            }
+        }
+    }
+
+    fn any_match(&mut self, node: &Node) -> Option<Match> {
         if !matches!(node.value, Value::Map(_)) {
             return self.value(node, short).map(sorted);
         }
@@ -277,11 +315,8 @@ mod tests {
             "/a/../b",
             "/a/./b",
             "/a//b",
-            "/a%2Fb",
             "/a?b",
             "/a#b",
-            "/a;b",
-            "/a\\b",
             "/**/a",
             "/a*",
             "/{a}{b}",

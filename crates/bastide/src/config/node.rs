@@ -259,6 +259,11 @@ impl Node {
         }
     }
 
+    /// Whether it is a text in which something was expanded.
+    pub(super) fn expanded(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.written.is_some())
+    }
+
     /// Whether it is a map with this key.
     pub(super) fn has(&self, key: &str) -> bool {
         matches!(&self.value, Value::Map(entries) if entries.iter().any(|(name, _)| name.text == key))

@@ -14,7 +14,8 @@ pub struct RateLimit {
     pub requests: u32,
     /// The period: a second, a minute, an hour or a day.
     pub period: Duration,
-    /// Requests beyond `requests` that one period may hold.
+    /// Requests at one instant after rest, at least 1. Any period holds at most
+    /// `requests + burst`. Default: `requests`.
     pub burst: u32,
     /// What is counted apart.
     pub by: LimitBy,
@@ -46,7 +47,12 @@ pub(super) const LIMIT: Section = Section {
             "",
             "What is counted apart: the client's address (before authentication), the principal (`user`, `principal`), the API key, or all requests of the route together.",
         ),
-        key("burst", "0 to 1000000000", "0", "Requests beyond the rate that one period may hold."),
+        key(
+            "burst",
+            "1 to 1000000000",
+            "the rate",
+            "Requests at one instant after rest. Any period holds at most rate and burst together.",
+        ),
     ],
 };
 
@@ -72,15 +78,18 @@ fn short(text: &str) -> Result<RateLimit, Unfit> {
     let unfit = |instead: Option<String>| Unfit { expected: EXPECTED, instead };
     let words: Vec<&str> = text.split_whitespace().collect();
     let (rate, by, burst) = match words.as_slice() {
-        [rate, "per", by] => (*rate, *by, "0"),
-        [rate, "per", by, "burst", burst] => (*rate, *by, *burst),
+        [rate, "per", by] => (*rate, *by, None),
+        [rate, "per", by, "burst", burst] => (*rate, *by, Some(*burst)),
         [rate] if rate.contains('/') => return Err(unfit(Some(format!("{rate} per user")))),
         _ => return Err(unfit(None)),
     };
     let (requests, period) = rate.split_once('/').ok_or(unfit(None))?;
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= REQUESTS_MAX);
     let requests = number(requests).filter(|requests| *requests > 0).ok_or(unfit(None))?;
-    let burst = number(burst).ok_or(unfit(None))?;
+    let burst = match burst {
+        Some(burst) => number(burst).filter(|burst| *burst > 0).ok_or(unfit(None))?,
+        None => requests,
+    };
     let Some((_, length)) = PERIODS.iter().find(|(name, _)| *name == period) else {
         let near = match period {
             "s" | "sec" => Some("second"),
@@ -113,14 +122,29 @@ impl Decoder<'_> {
 
     fn rate_limit(&mut self, node: &Node) -> Option<RateLimit> {
         if !matches!(node.value, Value::Map(_)) {
-            return self.value(node, short);
+            let limit = self.value(node, short)?;
+            return self.comes_back(node, limit);
         }
         let table = self.table(node, &LIMIT)?;
         let requests = self.required(&table, "rate").and_then(|node| self.number(node, 1, REQUESTS_MAX));
         let period = self.required(&table, "per").and_then(|node| self.word(node, "period", PERIODS));
         let by = self.required(&table, "by").and_then(|node| self.word(node, "subject of a limit", BY));
-        let burst = table.get("burst").map_or(Some(0), |node| self.number(node, 0, REQUESTS_MAX));
-        Some(RateLimit { requests: requests?, period: period?, burst: burst?, by: by? })
+        let burst =
+            table.get("burst").map_or(Some(None), |node| self.number(node, 1, REQUESTS_MAX).map(Some));
+        let requests = requests?;
+        let limit = RateLimit { requests, period: period?, burst: burst?.unwrap_or(requests), by: by? };
+        self.comes_back(node, limit)
+    }
+
+    /// A spent burst must come back within a year.
+    fn comes_back(&mut self, node: &Node, limit: RateLimit) -> Option<RateLimit> {
+        let seconds =
+            u64::from(limit.burst).saturating_mul(limit.period.as_secs()) / u64::from(limit.requests);
+        if seconds > 365 * 86_400 {
+            self.fault(node.at, format!("a burst of {} takes more than a year to come back", limit.burst));
+            return None;
+        }
+        Some(limit)
     }
 }
 
@@ -134,11 +158,11 @@ mod tests {
         for (text, limit) in [
             (
                 "100/minute per user",
-                RateLimit { requests: 100, period: minute, burst: 0, by: LimitBy::Principal },
+                RateLimit { requests: 100, period: minute, burst: 100, by: LimitBy::Principal },
             ),
             (
                 "100/minute per principal",
-                RateLimit { requests: 100, period: minute, burst: 0, by: LimitBy::Principal },
+                RateLimit { requests: 100, period: minute, burst: 100, by: LimitBy::Principal },
             ),
             (
                 "5/second per address burst 20",
@@ -146,11 +170,11 @@ mod tests {
             ),
             (
                 "1/day per route",
-                RateLimit { requests: 1, period: Duration::from_secs(86_400), burst: 0, by: LimitBy::Route },
+                RateLimit { requests: 1, period: Duration::from_secs(86_400), burst: 1, by: LimitBy::Route },
             ),
             (
                 "9/hour per key",
-                RateLimit { requests: 9, period: Duration::from_secs(3_600), burst: 0, by: LimitBy::Key },
+                RateLimit { requests: 9, period: Duration::from_secs(3_600), burst: 9, by: LimitBy::Key },
             ),
         ] {
             assert_eq!(short(text), Ok(limit), "{text}");
@@ -169,6 +193,7 @@ mod tests {
             ("100 per user", None),
             ("100/minute per user burst", None),
             ("100/minute per user burst many", None),
+            ("100/minute per user burst 0", None),
             ("4294967295/minute per user", None),
             ("", None),
         ] {

@@ -81,12 +81,8 @@ impl Decoder<'_> {
                     if entries.iter().any(|(known, _)| known.text == text) {
                         role.includes.push(text.to_owned());
                     } else {
-                        self.unknown(
-                            item.at,
-                            "role",
-                            text,
-                            entries.iter().map(|(known, _)| known.text.as_str()),
-                        );
+                        let known = entries.iter().map(|(known, _)| known.text.as_str());
+                        self.unknown_value(item, "role", known);
                     }
                 }
                 role.members = table.get("members").map_or(Vec::new(), |node| self.values(node, member));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use proxy::limits::TABLE;
+use proxy::route::{RouteId, Router};
 
 use super::decoder::{Decoder, Table};
 use super::node::{At, Node};
@@ -179,15 +180,31 @@ impl Decoder<'_> {
     pub(super) fn routes(&mut self, node: Option<&Node>, around: &Around<'_>) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         let mut names: HashMap<String, At> = HashMap::new();
+        let mut matches = Vec::new();
+        let mut places = Vec::new();
         for item in node.map_or(&[][..], Node::items) {
             let Some(route) = self.route(item, around) else { continue };
-            if let Some(first) = names.get(&route.name) {
+            // Two routes of one match tie; one fault is enough for that.
+            let twin = routes.iter().find(|other| other.name == route.name && other.matches != route.matches);
+            if let (Some(first), Some(_)) = (names.get(&route.name), twin) {
                 let message = format!("two routes are called {:?}", route.name);
                 let suggestion = format!("first at {}; give one of them a name", self.place(*first));
                 self.advise(item.at, message, suggestion);
             }
             names.insert(route.name.clone(), item.at);
+            match route.matches.to_route_match(&route.name, route.encoded_slashes) {
+                Ok(one) => {
+                    matches.push(one);
+                    places.push(item.at);
+                }
+                Err(invalid) => self.fault(item.at, invalid.to_string()),
+            }
             routes.push(route);
+        }
+        for conflict in Router::build(matches).err().unwrap_or_default() {
+            let place = |route: RouteId| places.get(route.0 as usize).copied().unwrap_or_default();
+            let first = self.place(place(conflict.first));
+            self.advise(place(conflict.second), conflict.to_string(), format!("the first is at {first}"));
         }
         routes
     }
@@ -198,8 +215,10 @@ impl Decoder<'_> {
         let service =
             self.required(&table, "to").and_then(|node| self.service_reference(node, around.services));
         let name = table.get("name").map(|node| self.value(node, values::name));
-        let allow = table.get("allow").and_then(|node| self.word(node, "answer to allow", ALLOW));
-        let allow = allow.unwrap_or(Allow::Policy);
+        let allow = match table.get("allow") {
+            Some(node) => self.word(node, "answer to allow", ALLOW),
+            None => Some(Allow::Policy),
+        };
         let authenticate = self.authenticate(&table, allow, around);
         let limits = table.get("limit").map_or(Vec::new(), |node| self.rate_limits(node));
         if let (true, Some(node)) = (authenticate.is_empty(), table.get("limit"))
@@ -218,7 +237,7 @@ impl Decoder<'_> {
             name: String::new(),
             service: service.unwrap_or(usize::MAX),
             authenticate,
-            allow,
+            allow: allow.unwrap_or(Allow::Policy),
             limits,
             concurrency: table.get("concurrency").and_then(|node| self.number(node, 1, 1_000_000)),
             addresses: self.addresses(table.get("addresses")),
@@ -247,15 +266,15 @@ impl Decoder<'_> {
         let name = self.text(node)?;
         let number = services.iter().position(|service| service.name == name);
         if number.is_none() {
-            self.unknown(node.at, "service", name, services.iter().map(|service| service.name.as_str()));
+            self.unknown_value(node, "service", services.iter().map(|service| service.name.as_str()));
         }
         number
     }
 
     /// Which proofs are looked for, and whether that can work out.
-    fn authenticate(&mut self, table: &Table<'_>, allow: Allow, around: &Around<'_>) -> Vec<Proof> {
+    fn authenticate(&mut self, table: &Table<'_>, allow: Option<Allow>, around: &Around<'_>) -> Vec<Proof> {
         let Some(node) = table.get("authenticate") else {
-            let proofs = if allow == Allow::Anyone { Vec::new() } else { around.proofs() };
+            let proofs = if allow == Some(Allow::Anyone) { Vec::new() } else { around.proofs() };
             self.allowed_somehow(table, allow, &proofs, around);
             return proofs;
         };
@@ -281,7 +300,7 @@ impl Decoder<'_> {
             self.fault(node.at, "authenticate is either none or a list of proofs");
         } else if proofs.is_empty() && !none {
             self.advise(node.at, "authenticate names no proof", "write authenticate: none if that is meant");
-        } else if allow == Allow::Anyone && !proofs.is_empty() {
+        } else if allow == Some(Allow::Anyone) && !proofs.is_empty() {
             let message = "allow: anyone lets everybody in, whatever authenticate says";
             self.advise(table.key_at("allow"), message, "remove one of the two");
         } else {
@@ -311,7 +330,15 @@ impl Decoder<'_> {
     }
 
     /// A route that nobody can ever use is a mistake.
-    fn allowed_somehow(&mut self, table: &Table<'_>, allow: Allow, proofs: &[Proof], around: &Around<'_>) {
+    fn allowed_somehow(
+        &mut self,
+        table: &Table<'_>,
+        allow: Option<Allow>,
+        proofs: &[Proof],
+        around: &Around<'_>,
+    ) {
+        // What stands under `allow` could not be read: that is a fault already.
+        let Some(allow) = allow else { return };
         match allow {
             Allow::Authenticated if proofs.is_empty() => {
                 self.advise(

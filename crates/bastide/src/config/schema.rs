@@ -75,7 +75,10 @@ pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .map(|name| {
             (strsim::damerau_levenshtein(&folded, &name.to_ascii_lowercase().replace('-', "_")), name)
         })
-        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
+        .filter(|(distance, name)| {
+            let length = name.chars().count();
+            *distance <= 1 + length / 4 && *distance < length
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -91,6 +94,7 @@ mod tests {
         assert_eq!(nearest("Orders", known), Some("orders"));
         assert_eq!(nearest("head-bytes-max", known), Some("head_bytes_max"));
         assert_eq!(nearest("catalogue", known), None);
+        assert_eq!(nearest("b", ["a"]), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From configured names to what policies may name, and policy's own verdict.
 
+use std::path::Path;
+
 use policy::{Access, ClaimType, Vocabulary};
 
 use super::fault::{Fault, Severity};
@@ -69,9 +71,10 @@ const fn claim(kind: ClaimKind) -> ClaimType {
 /// What policy finds when it checks the texts against the names.
 pub(super) fn judge(configuration: &Configuration) -> Vec<Fault> {
     match policy::load(configuration.vocabulary(), &configuration.policies.sources, 0) {
-        Ok(policies) => policies.warnings().iter().map(fault).collect(),
+        Ok(policies) => policies.warnings().iter().map(|found| fault(found, &configuration.file)).collect(),
         Err(faults) => {
-            let mut faults: Vec<Fault> = faults.iter().map(fault).collect();
+            let mut faults: Vec<Fault> =
+                faults.iter().map(|found| fault(found, &configuration.file)).collect();
             if !faults.iter().any(|fault| fault.severity == Severity::Fault) {
                 faults.push(Fault::whole_file(&configuration.file, "the policies were refused".to_owned()));
             }
@@ -80,16 +83,27 @@ pub(super) fn judge(configuration: &Configuration) -> Vec<Fault> {
     }
 }
 
-fn fault(fault: &policy::Fault) -> Fault {
+fn fault(fault: &policy::Fault, main: &Path) -> Fault {
+    // A declaration's position comes back as the text that it was given as.
+    let declared = position(&fault.source_name).filter(|_| fault.line == 0);
+    let (file, line, column) = declared.unwrap_or((&fault.source_name, fault.line, fault.column));
+    let file = if file.is_empty() { main } else { Path::new(file) };
     Fault {
         severity: match fault.severity {
             policy::Severity::Error => Severity::Fault,
             policy::Severity::Warning => Severity::Warning,
         },
-        file: fault.source_name.clone().into(),
-        line: fault.line,
-        column: fault.column,
+        file: file.into(),
+        line: line.max(1),
+        column: column.max(1),
         message: fault.message.clone(),
         suggestion: None,
     }
+}
+
+/// File, line and column of `file:line:column`.
+fn position(text: &str) -> Option<(&str, u32, u32)> {
+    let (rest, column) = text.rsplit_once(':')?;
+    let (file, line) = rest.rsplit_once(':')?;
+    Some((file, line.parse().ok()?, column.parse().ok()?))
 }

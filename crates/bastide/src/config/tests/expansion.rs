@@ -20,7 +20,7 @@ fn expands_in_values() {
     for (written, expanded) in [
         ("\"${TOKEN}\"", "s3cret"),
         ("\"Bearer ${TOKEN}.${PORT}\"", "Bearer s3cret.8443"),
-        ("${file:secrets/token}", "from a file"),
+        ("\"${file:secrets/token}\"", "from a file"),
         ("\"${file:two-lines}\"", "one-newline-is-taken-off"),
         ("\"$${TOKEN}\"", "${TOKEN}"),
         ("\"$TOKEN $\"", "$TOKEN $"),
@@ -61,7 +61,7 @@ fn says_what_cannot_be_expanded_and_nothing_else() {
     ] {
         assert_eq!(
             said_with(&with_header(written), &[]),
-            [format!("bastide.yaml:7:48: {said}")],
+            [format!("bastide.yaml:7:43: {said}")],
             "{written}"
         );
     }

@@ -1,1 +1,642 @@
-//! One row per class of fault.
+//! One row per class of fault: what is written, and what is said about it.
+
+use super::{certificate, said_with};
+
+/// A whole configuration around one section. `«»` stands at the place of the fault.
+const BASE: &str = "listen: [ 127.0.0.1:0 ]
+services: { a: [ http://10.0.0.1 ] }
+routes: [ { match: /**, to: a, allow: anyone } ]
+";
+
+/// Takes the mark out of `text` and says where it stood.
+fn marked(text: &str) -> (String, String) {
+    let before = text.split('«').next().unwrap();
+    assert!(before.len() < text.len(), "no mark in {text}");
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+    (text.replacen('«', "", 1), format!("bastide.yaml:{line}:{column}: "))
+}
+
+fn each(rows: &[(&str, &str)], around: impl Fn(&str) -> String) {
+    for (written, said) in rows {
+        let (text, position) = marked(&around(written));
+        assert_eq!(said_with(&text, &[]), [format!("{position}{said}")], "{text}");
+    }
+}
+
+#[test]
+fn the_file_itself() {
+    for (text, said) in [
+        ("", "bastide.yaml:1:1: the file holds no configuration"),
+        ("# only a comment\n", "bastide.yaml:1:1: the file holds no configuration"),
+        ("[]", "bastide.yaml:1:1: expected a map of settings, found a list"),
+        ("listen", "bastide.yaml:1:1: expected a map of settings, found a text"),
+    ] {
+        assert_eq!(said_with(text, &[]), [said], "{text}");
+    }
+    for text in ["a: [", "a: b: c", "a: \"", "a: *b", "a: !!int x", "? [a]\n: b", "--- {}\n--- {}"] {
+        let said = said_with(text, &[]);
+        assert_eq!(said.len(), 1, "{text}: {said:?}");
+        let place: Vec<&str> = said[0].split(':').take(3).collect();
+        assert!(
+            place[0] == "bastide.yaml" && place[1].parse::<u32>().is_ok() && place[2].parse::<u32>().is_ok(),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn several_faults_at_once() {
+    let text = "lisen: 1
+listen: [ 127.0.0.1 ]
+services: { orders: [ http://10.0.0.1 ], orders: [ ftp://x ] }
+routes:
+  - match: /a/*
+    to: oders
+    allow: anyone
+    limit: 5/minute per usr
+    timeouts: { idel: 3s, total: 3 }
+identity: { token: yes }
+policies: none/*.cedar
+";
+    assert_eq!(
+        said_with(text, &[]),
+        [
+            "bastide.yaml:1:1: unknown key \"lisen\" (did you mean \"listen\"?)",
+            "bastide.yaml:2:11: expected an IP address with port such as 0.0.0.0:8443 or [::]:8443, found \"127.0.0.1\" (write \"127.0.0.1:8443\")",
+            "bastide.yaml:3:42: duplicate key \"orders\" (first at bastide.yaml:3)",
+            "bastide.yaml:3:52: expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"ftp://x\"",
+            "bastide.yaml:5:12: expected {name} for one segment and ** for any rest, found \"/a/*\" (write \"/a/{name}\")",
+            "bastide.yaml:6:9: unknown service \"oders\" (did you mean \"orders\"?)",
+            "bastide.yaml:8:12: expected a limit such as 100/minute per user or 5/second per address burst 20 (per address, user, key or route), found \"5/minute per usr\" (write \"5/minute per user\")",
+            "bastide.yaml:9:17: unknown key of services.NAME.timeouts \"idel\" (did you mean \"idle\"?)",
+            "bastide.yaml:9:34: expected a duration such as 250ms, 2s, 5m, 1h or 7d, found \"3\" (write \"3s\")",
+            "bastide.yaml:10:20: expected true or false, found \"yes\" (write true)",
+            "bastide.yaml:11:11: \"none/*.cedar\" matches no file",
+        ]
+    );
+}
+
+#[test]
+fn at_the_top() {
+    each(
+        &[
+            ("«lisen: x", "unknown key \"lisen\" (did you mean \"listen\"?)"),
+            ("workers: «0", "expected a whole number from 1 to 1024, found \"0\""),
+            ("workers: «1025", "expected a whole number from 1 to 1024, found \"1025\""),
+            ("workers: «two", "expected a whole number from 1 to 1024, found \"two\""),
+            ("workers: «[ 1 ]", "expected a whole number from 1 to 1024, found a list"),
+            ("«services: {}", "duplicate key \"services\" (first at bastide.yaml:2)"),
+            (
+                "admin: «0.0.0.0:9901",
+                "the admin listener has no authentication, and \"0.0.0.0:9901\" is not loopback (use 127.0.0.1, or set admin.danger_admin_not_loopback: true)",
+            ),
+            (
+                "admin: { address: «\"[::]:1\" }",
+                "the admin listener has no authentication, and \"[::]:1\" is not loopback (use 127.0.0.1, or set admin.danger_admin_not_loopback: true)",
+            ),
+            (
+                "admin: { «danger_admin_not_loopback: true, address: 0.0.0.0:1 }",
+                "warning: danger_admin_not_loopback: whoever reaches the admin listener reads the metrics of every route (remove it when you can)",
+            ),
+            (
+                "«danger_no_security_headers: true",
+                "warning: danger_no_security_headers: browsers are not told to protect the users (remove it when you can)",
+            ),
+            (
+                "security_headers: «false",
+                "answers without security headers are a danger (write danger_no_security_headers: true instead, or set the values you need)",
+            ),
+            (
+                "security_headers: { frame_options: «ALLOW }",
+                "unknown X-Frame-Options \"ALLOW\" (known: DENY, SAMEORIGIN)",
+            ),
+            ("identity: { lifetime: «4s }", "expected a duration from 5s to 1h, found \"4s\""),
+            ("identity: { lifetime: «2h }", "expected a duration from 5s to 1h, found \"2h\""),
+            ("identity: «on", "expected a map (identity), found \"on\""),
+            (
+                "limits: { «head_byte_max: 1KiB }",
+                "unknown limit \"head_byte_max\" (did you mean \"head_bytes_max\"?)",
+            ),
+            ("limits: { head_bytes_max: «1023 }", "head_bytes_max is from 1KiB to 1MiB, found \"1023\""),
+            (
+                "limits: { head_bytes_max: «64KB }",
+                "expected a size such as 512, 64KiB, 1MiB or 2GiB, found \"64KB\" (write \"64KiB\")",
+            ),
+            ("limits: { header_count_max: «257 }", "header_count_max is from 1 to 256, found \"257\""),
+            (
+                "addresses: { deny: [ «10.0.0.1/8 ] }",
+                "expected a network whose host bits are zero, found \"10.0.0.1/8\" (write \"10.0.0.0/8\")",
+            ),
+            (
+                "addresses: { allow: «[] }",
+                "an empty allow list would let everybody in (remove the key, or name networks)",
+            ),
+            ("addresses: { deny: [ «file:gone ] }", "cannot read gone: no such file"),
+            ("audit: { rotate_bytes: «1KiB }", "expected a size from 64KiB to 16GiB, found \"1KiB\""),
+            (
+                "audit: { when_full: «ignore }",
+                "unknown answer to a full log \"ignore\" (known: refuse, drop)",
+            ),
+            ("audit: { keep: «1 }", "expected a whole number from 2 to 100000, found \"1\""),
+            ("policies: «gone.cedar", "cannot read gone.cedar: no such file"),
+            (
+                "policies: { «inlin: x, inline: \"\" }",
+                "unknown key of policies \"inlin\" (did you mean \"inline\"?)",
+            ),
+            (
+                "policy: { headers: [ «x_tenant ] }",
+                "expected a header name without underscores, found \"x_tenant\" (write \"x-tenant\")",
+            ),
+            ("roles: { a: { includes: [ «b ] } }", "unknown role \"b\" (known: a)"),
+            ("roles: { «a: { includes: [ a ] } }", "role \"a\" includes itself"),
+            (
+                "roles: { a: { members: [ «bob ] } }",
+                "expected a member such as User:alice, Service:spiffe://…, Client:… or ApiKey:…, found \"bob\"",
+            ),
+            (
+                "roles: { a: { members: [ «user:bob ] } }",
+                "expected a member such as User:alice, Service:spiffe://…, Client:… or ApiKey:…, found \"user:bob\" (write \"User:bob\")",
+            ),
+        ],
+        |row| format!("{BASE}{row}\n"),
+    );
+}
+
+#[test]
+fn role_circles() {
+    let said = said_with(
+        &format!(
+            "{BASE}roles:\n  a: {{ includes: [ b ] }}\n  b: {{ includes: [ c ] }}\n  c: {{ includes: [ a ] }}\n  d: {{ includes: [ a ] }}\n"
+        ),
+        &[],
+    );
+    assert_eq!(
+        said,
+        [
+            "bastide.yaml:5:3: role \"a\" includes itself",
+            "bastide.yaml:6:3: role \"b\" includes itself",
+            "bastide.yaml:7:3: role \"c\" includes itself"
+        ]
+    );
+}
+
+#[test]
+fn listeners() {
+    each(
+        &[
+            ("listen: «[]", "no listener (write listen: [ 127.0.0.1:8080 ])"),
+            (
+                "listen: [ «localhost:80 ]",
+                "expected an IP address with port such as 0.0.0.0:8443 or [::]:8443, found \"localhost:80\" (write \"127.0.0.1:80\")",
+            ),
+            ("listen: [ «{ tls: { local: true } } ]", "listen[] needs \"address\" (address: address:port)"),
+            ("listen: [ 127.0.0.1:80, «127.0.0.1:80 ]", "two listeners on 127.0.0.1:80"),
+            (
+                "listen: [ { address: 127.0.0.1:0, «tsl: {} } ]",
+                "unknown key of listen[] \"tsl\" (did you mean \"tls\"?)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: «{} } ]",
+                "tls takes one of local, certificates and acme, found none of them (use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: { «acme: a@b.c } } ]",
+                "tls.acme is not available yet: this version cannot obtain certificates by itself (use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: { local: true, min_version: «1.1 } } ]",
+                "unknown TLS version \"1.1\" (did you mean \"1.2\"?)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: { local: true, client: «{ mode: required } } } ]",
+                "listen[].tls.client needs \"ca\" (ca: path or `local`)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: { local: true, client: { ca: «gone.pem } } } ]",
+                "cannot read gone.pem: no such file",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: { local: true, client: { ca: «policies/all.cedar } } } ]",
+                "policies/all.cedar: expected a PEM file with certificates, found none in it",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: { certificates: [ «{ cert: policies/all.cedar } ] } } ]",
+                "listen[].tls.certificates[] needs \"key\" (key: path)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, trusted_proxies: [ «0.0.0.0/0 ] } ]",
+                "trusting \"0.0.0.0/0\" lets every client choose its own address (name the networks of your proxies)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, trusted_proxies: «proxy } ]",
+                "expected an address or network such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32, found \"proxy\"",
+            ),
+        ],
+        |row| {
+            format!(
+                "services: {{ a: [ http://10.0.0.1 ] }}\nroutes: [ {{ match: /**, to: a, allow: anyone }} ]\n{row}\n"
+            )
+        },
+    );
+}
+
+#[test]
+fn certificates_must_fit_their_keys() {
+    let (cert, key) = certificate();
+    let (_, other) = certificate();
+    let files = [("a.pem", cert.as_str()), ("a.key", &key), ("b.key", &other)];
+    let text = |key: &str| {
+        format!(
+            "{}listen: [ {{ address: 127.0.0.1:0, tls: {{ certificates: [ {{ cert: a.pem, key: {key} }} ] }} }} ]\n",
+            &BASE[BASE.find("services").unwrap()..]
+        )
+    };
+    assert_eq!(said_with(&text("a.key"), &files), [""; 0]);
+    assert_eq!(
+        said_with(&text("b.key"), &files),
+        ["bastide.yaml:3:78: the key is not the certificate's key"]
+    );
+    let said = said_with(&text("a.pem"), &files);
+    assert!(
+        said.len() == 1 && said[0].starts_with("bastide.yaml:3:78: expected a PEM file with a private key"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn authentication() {
+    each(
+        &[
+            (
+                "{ issuers: [ «id.example.org ] }",
+                "expected a URL such as https://id.example.org, found \"id.example.org\" (write \"https://id.example.org\")",
+            ),
+            ("{ issuers: [ «http://id.example.org ] }", "keys must be fetched with https (https://)"),
+            (
+                "{ issuers: [ «http://127.0.0.1:1 ] }",
+                "keys must be fetched with https (allow_private_addresses: true, for an issuer on this machine)",
+            ),
+            (
+                "{ issuers: [ «\"https://a.b/?x\" ] }",
+                "expected a URL such as https://id.example.org, found \"https://a.b/?x\"",
+            ),
+            (
+                "{ issuers: [ { issuer: x, jwks: «http://a.b } ] }",
+                "keys must be fetched with https (https://)",
+            ),
+            (
+                "{ issuers: [ { issuer: https://a.b, «danger_plain_http: true } ] }",
+                "warning: danger_plain_http: keys are fetched without TLS (remove it when you can)",
+            ),
+            (
+                "{ issuers: [ «{ jwks: https://a.b } ] }",
+                "authentication.issuers[] needs \"issuer\" (issuer: URL)",
+            ),
+            (
+                "{ issuers: [ { issuer: x, jwks: https://a.b, «jwks_file: y } ] }",
+                "an issuer's keys come from one place, found jwks and jwks_file",
+            ),
+            (
+                "{ issuers: [ { issuer: x, jwks_file: «policies/all.cedar } ] }",
+                "policies/all.cedar is not a JSON object: expected value at line 1 column 1",
+            ),
+            (
+                "{ issuers: [ { issuer: x, key: «\"{\\\"d\\\": 1}\" } ] }",
+                "this is a private key (an issuer is known by its public key)",
+            ),
+            (
+                "{ issuers: [ { issuer: https://a.b, algorithms: [ «HS256 ] } ] }",
+                "unknown signature algorithm \"HS256\" (did you mean \"RS256\"?)",
+            ),
+            (
+                "{ issuers: [ { issuer: https://a.b, algorithms: [ «none ] } ] }",
+                "unknown signature algorithm \"none\" (known: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA)",
+            ),
+            (
+                "{ issuers: [ { issuer: https://a.b, leeway: «6m } ] }",
+                "expected a leeway of at most 5m, found \"6m\"",
+            ),
+            (
+                "{ issuers: [ https://a.b, «https://c.d ] }",
+                "issuers \"https://a.b\" and \"https://c.d\" have the same prefix \"\": each could speak for the other's users (give all but one a prefix)",
+            ),
+            ("{ issuers: [ https://a.b, «https://a.b ] }", "issuer \"https://a.b\" is configured twice"),
+            (
+                "{ claims: { level: «integer } }",
+                "unknown claim type \"integer\" (known: text, long, boolean, texts)",
+            ),
+            (
+                "{ certificates: { trust_domain: «Shop } }",
+                "expected a trust domain such as shop.example (lower-case letters, digits, dots, dashes), found \"Shop\"",
+            ),
+        ],
+        |row| {
+            format!(
+                "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nroutes: [ {{ match: a.b/**, to: a, allow: anyone }} ]\nauthentication: {row}\n"
+            )
+        },
+    );
+    let (text, position) = marked(&format!("{BASE}«authentication: {{ issuers: [ https://a.b ] }}\n"));
+    assert_eq!(
+        said_with(&text, &[]),
+        [format!(
+            "{position}no audience for tokens of https://a.b: no route names an exact host (add authentication.audience)"
+        )]
+    );
+}
+
+#[test]
+fn services() {
+    each(
+        &[
+            ("«[]", "service \"a\" has no endpoint"),
+            (
+                "[ «10.0.0.1:80 ]",
+                "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"10.0.0.1:80\" (write \"http://10.0.0.1:80\")",
+            ),
+            (
+                "[ «http://10.0.0.1/x ]",
+                "expected an endpoint without user, path and query, found \"http://10.0.0.1/x\" (write \"http://10.0.0.1\")",
+            ),
+            (
+                "[ «http://u@10.0.0.1 ]",
+                "expected an endpoint without user, path and query, found \"http://u@10.0.0.1\" (write \"http://10.0.0.1\")",
+            ),
+            (
+                "[ «http://10.0.0.1:0 ]",
+                "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"http://10.0.0.1:0\"",
+            ),
+            ("[ http://10.0.0.1, «http://10.0.0.1 ]", "endpoint \"http://10.0.0.1\" is there twice"),
+            (
+                "[ http://10.0.0.1, «https://10.0.0.1 ]",
+                "the endpoints of a service are all http or all https",
+            ),
+            (
+                "«{}",
+                "services.NAME needs \"endpoints\" (endpoints: list of http:// or https:// URLs without path)",
+            ),
+            (
+                "{ endpoints: http://b, protocol: «http3 }",
+                "unknown protocol \"http3\" (did you mean \"http1\"?)",
+            ),
+            (
+                "{ endpoints: http://b, «tls: {} }",
+                "tls is set, but the endpoints are http (write https:// endpoints)",
+            ),
+            ("{ endpoints: https://b, tls: { ca: «gone.pem } }", "cannot read gone.pem: no such file"),
+            (
+                "{ endpoints: https://b, tls: { server_name: «\"b:1\" } }",
+                "expected a host name without port, found \"b:1\" (write \"b\")",
+            ),
+            ("{ endpoints: http://b, retries: «6 }", "expected a whole number from 0 to 5, found \"6\""),
+            (
+                "{ endpoints: http://b, timeouts: { connect: «0s } }",
+                "expected a duration of at least 1ms, found \"0s\"",
+            ),
+            (
+                "{ endpoints: http://b, eject: { failures: «0 } }",
+                "expected a whole number from 1 to 1000, found \"0\"",
+            ),
+            (
+                "{ endpoints: http://b, connections_per_core_max: «0 }",
+                "expected a whole number from 1 to 65536, found \"0\"",
+            ),
+        ],
+        |row| {
+            format!(
+                "listen: [ 127.0.0.1:0 ]\nservices:\n  a: {row}\nroutes: [ {{ match: /**, to: a, allow: anyone }} ]\n"
+            )
+        },
+    );
+}
+
+#[test]
+fn routes() {
+    each(
+        &[
+            ("«{ to: a, allow: anyone }", "routes[] needs \"match\" (match: text or map)"),
+            ("«{ match: /**, allow: anyone }", "routes[] needs \"to\" (to: service name)"),
+            ("{ match: /**, to: «b, allow: anyone }", "unknown service \"b\" (known: a)"),
+            (
+                "{ match: «shop.example.org, to: a, allow: anyone }",
+                "expected a path after the host, found \"shop.example.org\" (write \"shop.example.org/**\")",
+            ),
+            (
+                "{ match: «\"shop.example.org:443/\", to: a, allow: anyone }",
+                "expected a host name without port, found \"shop.example.org:443/\" (write \"shop.example.org\")",
+            ),
+            (
+                "{ match: «\"GTE /x\", to: a, allow: anyone }",
+                "expected a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, found \"GTE /x\" (write \"GET\")",
+            ),
+            (
+                "{ match: { methods: «TRACE }, to: a, allow: anyone }",
+                "expected a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, found \"TRACE\"",
+            ),
+            (
+                "{ match: { headers: { «x_a: b } }, to: a, allow: anyone }",
+                "expected a header name without underscores, found \"x_a\" (write \"x-a\")",
+            ),
+            (
+                "{ match: «/a/../b, to: a, allow: anyone }",
+                "expected a path without dot segments, found \"/a/../b\"",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: «jwt }",
+                "authenticate: jwt, but no issuer is configured (add authentication.issuers: [ https://… ])",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: «mtls }",
+                "authenticate: mtls, but no listener asks for client certificates (add tls.client: {ca: ca.pem} to a listener)",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: «jtw }",
+                "unknown proof of identity \"jtw\" (did you mean \"jwt\"?)",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: «[ none, api_key ] }",
+                "authenticate is either none or a list of proofs",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: «[] }",
+                "authenticate names no proof (write authenticate: none if that is meant)",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: api_key, «allow: anyone }",
+                "allow: anyone lets everybody in, whatever authenticate says (remove one of the two)",
+            ),
+            (
+                "{ match: /**, to: a, authenticate: none, «allow: authenticated }",
+                "allow: authenticated, but no proof of identity is looked for (configure authentication, or say allow: anyone)",
+            ),
+            (
+                "{ match: /**, to: a, «allow: authenticated }",
+                "allow: authenticated, but no proof of identity is looked for (configure authentication, or say allow: anyone)",
+            ),
+            (
+                "«{ match: /**, to: a }",
+                "no policy is configured, so nobody could use this route (add policies: policies/*.cedar, or allow: authenticated)",
+            ),
+            (
+                "{ match: /**, to: a, allow: «everyone }",
+                "unknown answer to allow \"everyone\" (known: policy, authenticated, anyone)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, limit: «100/minute }",
+                "expected a limit such as 100/minute per user or 5/second per address burst 20 (per address, user, key or route), found \"100/minute\" (write \"100/minute per user\")",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, limit: «{ rate: 1, per: day } }",
+                "routes[].limit needs \"by\" (by: address, user, key or route)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, limit: «1/day per route burst 400 }",
+                "a burst of 400 takes more than a year to come back",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, limit: «1/day per user }",
+                "warning: everybody is anonymous on this route, so this limit counts all clients together (per address)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, concurrency: «0 }",
+                "expected a whole number from 1 to 1000000, found \"0\"",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, upgrades: [ «h2c ] }",
+                "expected a protocol such as websocket (h2c and connect are never upgraded to), found \"h2c\"",
+            ),
+            (
+                "{ match: /a/**, to: a, allow: anyone, strip_prefix: «/b }",
+                "strip_prefix \"/b\" is not the beginning of \"/a/**\"",
+            ),
+            (
+                "{ match: /ab/**, to: a, allow: anyone, strip_prefix: «/a }",
+                "strip_prefix \"/a\" is not the beginning of \"/ab/**\"",
+            ),
+            (
+                "{ match: \"/{a}/**\", to: a, allow: anyone, strip_prefix: «\"/{a}\" }",
+                "expected a literal path such as /orders, found \"/{a}\"",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, body_max: «9999TiB }",
+                "expected a size of at most 1024TiB, found \"9999TiB\"",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: «\"null\" }",
+                "expected an origin such as https://app.example.org, found \"null\" (write \"https://null\")",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: «https://a.b/ }",
+                "expected an origin such as https://app.example.org, found \"https://a.b/\" (write \"https://a.b\")",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: { origins: \"*\", «credentials: true } }",
+                "credentials with origins \"*\" would let every page act as its visitor (name the origins)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, headers: { request: «{ set: { Host: x } } } }",
+                "header \"host\" belongs to Bastide and cannot be changed",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, headers: { request: «{ remove: [ x-bastide-principal ] } } }",
+                "header \"x-bastide-principal\" belongs to Bastide and cannot be changed",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, headers: { request: { set: { x-a: «\"a\\r\\nb\" } } } }",
+                "expected a header value: printable ASCII without spaces around it, found \"a\\r\\nb\"",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, «nam: x }",
+                "unknown key of routes[] \"nam\" (did you mean \"name\"?)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, name: «\"\" }",
+                "expected a name of 1 to 200 bytes without quotes, backslashes and control characters, found \"\"",
+            ),
+        ],
+        |row| {
+            format!("listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nroutes:\n  - {row}\n")
+        },
+    );
+}
+
+#[test]
+fn routes_beside_each_other() {
+    each(
+        &[
+            (
+                "{ match: /a, to: a, allow: anyone }\n  - «{ match: /a, to: a, allow: anyone, name: b }",
+                "routes \"/a\" and \"b\" both match any host /a: make one of them more specific by host, path, method or header (the first is at bastide.yaml:4)",
+            ),
+            (
+                "{ match: /a, to: a, allow: anyone, name: x }\n  - «{ match: /b, to: a, allow: anyone, name: x }",
+                "two routes are called \"x\" (first at bastide.yaml:4; give one of them a name)",
+            ),
+            (
+                "{ match: \"/a/{x}\", to: a, allow: anyone }\n  - «{ match: \"/a/{y}\", to: a, allow: anyone }",
+                "routes \"/a/{x}\" and \"/a/{y}\" both match any host /a/{x}: make one of them more specific by host, path, method or header (the first is at bastide.yaml:4)",
+            ),
+        ],
+        |row| {
+            format!("listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nroutes:\n  - {row}\n")
+        },
+    );
+    let honest = "{ match: GET /a, to: a, allow: anyone }\n  - { match: /a, to: a, allow: anyone }\n  - { match: /a/**, to: a, allow: anyone }";
+    let text =
+        format!("listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nroutes:\n  - {honest}\n");
+    assert_eq!(said_with(&text, &[]), [""; 0]);
+}
+
+#[test]
+fn what_policy_finds_is_said_too() {
+    let text = "listen: [ 127.0.0.1:0 ]\nservices: { a: [ http://10.0.0.1 ] }\nauthentication: { api_keys: state }\nroles: { admin: }\nroutes: [ { match: /**, name: all, to: a } ]\npolicies: p.cedar\n";
+    let good = "@id(\"p\")\npermit (principal in Role::\"admin\", action, resource == Route::\"all\");\n";
+    assert_eq!(said_with(text, &[("p.cedar", good)]), [""; 0]);
+    for (wrong, place) in [
+        (good.replace("admin", "admni"), "p.cedar:2:"),
+        (good.replace("\"all\"", "\"al\""), "p.cedar:2:"),
+        (good.replace("permit", "permti"), "p.cedar:"),
+    ] {
+        let said = said_with(text, &[("p.cedar", &wrong)]);
+        assert!(said.iter().any(|line| line.starts_with(place)), "{wrong}: {said:?}");
+    }
+}
+
+#[test]
+fn secrets_that_everybody_can_read_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (main, token) = (folder.path().join("bastide.yaml"), folder.path().join("token"));
+    std::fs::write(&token, "s3cret").unwrap();
+    std::fs::write(&main, format!("{BASE}identity: {{ issuer: \"${{file:token}}\" }}\n")).unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+        let report = super::super::check(&main, &super::environment);
+        assert_eq!((report.exit_code(), report.warnings.len()), (0, warnings), "{mode:o}");
+    }
+}
+
+#[test]
+fn reports_say_what_came_of_it() {
+    let report = |text: &str| {
+        let files = super::disk(text, &[]);
+        super::super::check_with(std::path::Path::new("bastide.yaml"), &super::environment, &files)
+    };
+    let good = report(BASE);
+    assert_eq!(
+        good.to_string(),
+        "bastide.yaml: ok: 1 listener, 1 route, 1 service, 0 policy files, 0 warnings"
+    );
+    assert_eq!((good.exit_code(), good.to_json()["ok"].as_bool()), (0, Some(true)));
+    let bad = report("listen: [ 127.0.0.1:0 ]\nlisen: 1\nroutes: []\n");
+    assert_eq!(
+        bad.to_string(),
+        "bastide.yaml:2:1: unknown key \"lisen\" (did you mean \"listen\"?)\nbastide.yaml: refused: 1 fault, 0 warnings"
+    );
+    assert_eq!(bad.exit_code(), 1);
+    let json = bad.to_json();
+    assert_eq!(json["faults"][0]["line"], 2);
+    assert_eq!(json["faults"][0]["column"], 1);
+    assert_eq!(json["faults"][0]["suggestion"], "did you mean \"listen\"?");
+}

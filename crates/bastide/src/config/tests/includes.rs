@@ -29,7 +29,7 @@ fn joins_lists_and_maps_and_keeps_each_files_folder() {
     assert_eq!(configuration.services.len(), 2);
     assert_eq!(configuration.policy_sources()[0].name, "more/c/c.cedar");
     let files: Vec<String> = configuration.files.iter().map(|path| path.display().to_string()).collect();
-    assert_eq!(files, ["bastide.yaml", "more/b.yaml", "more/c.yaml", "more/c/c.cedar"]);
+    assert_eq!(files, ["bastide.yaml", "more/b.yaml", "more/c/c.cedar", "more/c.yaml"]);
     let globs: Vec<String> = configuration.globs.iter().map(|path| path.display().to_string()).collect();
     assert_eq!(globs, ["more/*.yaml", "more/c/*.cedar"]);
 }
@@ -48,7 +48,7 @@ fn faults_name_the_file_that_they_are_in() {
         (
             vec![("more/b.yaml", "routes: [ { match: /a, to: a, allow: anyone } ]")],
             vec![
-                "more/b.yaml:1:11: two routes are called \"/a\" (first at bastide.yaml:4; give one of them a name)",
+                "more/b.yaml:1:11: routes \"/a\" and \"/a\" both match any host /a: make one of them more specific by host, path, method or header (the first is at bastide.yaml:4)",
             ],
         ),
         (
