@@ -93,6 +93,9 @@ pub(super) fn normalise(buffer: &Bytes, origin: &[u8], segments_max: usize) -> R
         check_query(query)?;
     }
     let query = query.map(|query| buffer.slice_ref(query));
+    if path.first() == Some(&b'#') {
+        return Err(Class::Fragment);
+    }
     if path.is_empty() {
         return Ok(Target { path: Bytes::from_static(b"/"), query, encoded_slash: false });
     }

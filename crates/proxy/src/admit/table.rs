@@ -115,7 +115,7 @@ classes! {
     HopByHopField "hop_by_hop_field" Http1 Normalise, "fields of this hop, and those that connection names, are not sent on", ["RFC 9110 §7.6.1"];
     ProtectedConnectionOption "protected_connection_option" Http1 Refuse(400), "connection names a field that an upstream relies on: content-length, host, authorization, cookie, forwarded, identity ...", ["RFC 9110 §7.6.1", "CVE-2026-6338", "CVE-2024-45410", "CVE-2026-29054"];
     ConnectionFieldInHttp2 "connection_field_in_http2" Http2 Refuse(400), "connection, keep-alive, proxy-connection, transfer-encoding and upgrade have no place in HTTP/2", ["RFC 9113 §8.2.2"];
-    BadTe "bad_te_in_http2" Http2 Refuse(400), "te in HTTP/2 is anything but trailers", ["RFC 9113 §8.2.2"];
+    BadTe "bad_te" Http2 Refuse(400), "te in HTTP/2 is anything but trailers", ["RFC 9113 §8.2.2"];
     UpgradeIgnored "upgrade_ignored" Http1 Normalise, "upgrade to h2c, without connection: upgrade, or in HTTP/1.0 is not sent on", ["RFC 9110 §7.8", "RFC 9113 §3.1"];
     UpgradeAmbiguous "upgrade_ambiguous" Http1 Refuse(400), "upgrade names more than one protocol, or none", ["RFC 9110 §7.8", "CVE-2026-2833"];
     UpgradeWithBody "upgrade_with_body" Http1 Refuse(400), "a request to switch protocols has a body: readers disagree when the new protocol begins", ["RFC 9110 §7.8", "CVE-2026-2833", "CVE-2026-73548", "CVE-2026-71324"];
@@ -137,7 +137,8 @@ classes! {
 
     // Target
     BadTargetForm "bad_target_form" Both Refuse(400), "the target is neither a path nor an absolute http(s) URI", ["RFC 9112 §3.2"];
-    Fragment "fragment" Both Refuse(400), "the target holds #: a fragment is never sent, and readers cut there", ["RFC 9112 §3.2", "CVE-2025-66490"];
+    Fragment "fragment" Http1 Refuse(400), "the target holds #: a fragment is never sent, and readers cut there", ["RFC 9112 §3.2", "CVE-2025-66490"];
+    FragmentCut "fragment_cut" Http2 Normalise, "the HTTP/2 library cuts :path at #; what is left is routed, judged and sent upstream", ["RFC 9113 §8.3.1", "CVE-2025-66490"];
     TargetCharacter "target_character" Both Refuse(400), "the target holds a control character or a byte past ASCII", ["RFC 3986 §2"];
     BadPercentEncoding "bad_percent_encoding" Both Refuse(400), "a % in the path is not followed by two hexadecimal digits", ["RFC 3986 §2.1"];
     InvalidUtf8Path "invalid_utf8_path" Both Refuse(400), "the decoded path is not UTF-8: overlong forms hide dots and slashes", ["RFC 3629 §10"];

@@ -38,12 +38,11 @@ impl Search {
             // The line's bytes without CR LF.
             if end - 1 == self.line && self.lines > 0 {
                 let head = end + 1;
+                if head > limits.head_bytes_max {
+                    return Err(Class::HeadTooLarge);
+                }
                 *self = Self::default();
-                return if head > limits.head_bytes_max {
-                    Err(Class::HeadTooLarge)
-                } else {
-                    Ok(Found::Head(head))
-                };
+                return Ok(Found::Head(head));
             }
             self.line = end + 1;
             self.lines += 1;
@@ -107,11 +106,17 @@ pub(super) fn note(head: &[u8], parsed: &[httparse::Header<'_>], list: &mut Vec<
     Ok(())
 }
 
+/// Whether the third word of the request line means to be a version.
+fn names_a_version(head: &[u8]) -> bool {
+    let third = head.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
+    third.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+}
+
 /// Says what is wrong with a head that `httparse` does not take: walks its lines once
 /// more, for the name of the class only.
 pub(super) fn diagnose(head: &[u8], error: httparse::Error) -> Class {
     match error {
-        httparse::Error::Version => return Class::BadVersion,
+        httparse::Error::Version if names_a_version(head) => return Class::BadVersion,
         httparse::Error::TooManyHeaders => return Class::TooManyHeaders,
         _ => {}
     }

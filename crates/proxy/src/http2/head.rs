@@ -36,9 +36,13 @@ pub fn from_h2(
     match parts.uri.scheme_str() {
         Some("http" | "https") => {}
         Some(_) => return refuse(Class::BadScheme),
-        // Only CONNECT has none (RFC 9113 §8.3.1); admission refuses that by its method.
-        None if parts.method == Method::CONNECT => {}
+        // `h2` requires one, but drops it beside a missing `:authority`. CONNECT has none
+        // (RFC 9113 §8.3.1); admission refuses that by its method.
+        None if parts.method == Method::CONNECT || parts.uri.authority().is_none() => {}
         None => return refuse(Class::BadPseudoHeader),
+    }
+    if parts.uri.path().is_empty() && parts.method != Method::CONNECT {
+        return refuse(Class::BadPseudoHeader);
     }
     let mut built = FieldsBuilder::with_spare(spare, bytes + target.len() + 64);
     let method = built.append(method);
