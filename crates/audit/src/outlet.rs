@@ -66,7 +66,7 @@ impl Outlet {
         self.written == 0
     }
 
-    /// Adds a line, newline included. Only before the batch is being written.
+    /// Adds a line, newline included, behind what is still to be written.
     pub(crate) fn add(&mut self, line: &[u8]) {
         self.batch.extend_from_slice(line);
         self.events += 1;

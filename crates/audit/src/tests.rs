@@ -296,7 +296,11 @@ fn an_id_in_the_text_of_another_event_is_not_found() {
     let (log, queue) = open_one(settings(folder.path()));
     let wanted = event(1).id;
     let bait = format!("\"uid\":\"{wanted}\"");
-    let liar = model::event::AccessEvent { user_agent: bait.clone().into(), path: bait.into(), ..event(2) };
+    let mut liar =
+        model::event::AccessEvent { user_agent: bait.clone().into(), path: bait.into(), ..event(2) };
+    // A claim may be called `uid`, and then stands in the line as an id does.
+    let decision = liar.decision.as_mut().unwrap().to_mut();
+    decision.read.insert("uid".to_owned(), wanted.to_string().into());
     queue.reserve(liar.id, liar.time).unwrap().commit(&liar);
     log.close(LONG).unwrap();
     assert_eq!(read::find(folder.path(), wanted).unwrap(), None);

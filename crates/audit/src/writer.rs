@@ -204,9 +204,6 @@ impl Writer {
     /// Takes lines from the queues, round by round, so that no core waits for another.
     /// Says whether a full batch left some behind.
     fn fill(&mut self) -> bool {
-        if !self.outlet.at_start() {
-            return false;
-        }
         loop {
             let mut found = false;
             for source in &mut self.sources {

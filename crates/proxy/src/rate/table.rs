@@ -323,3 +323,36 @@ impl Set {
         self.lock.store(watermark << 1, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_that_is_another_keys_or_changing_hands_is_not_charged() {
+        let rule = Rule::new(1, "test", 1, Duration::from_secs(1), 5).unwrap();
+        for (tag, tat) in [(2, START_NANOS), (1, CLAIMED), (0, 0)] {
+            let cell = Cell { tag: AtomicU64::new(tag), tat: AtomicU64::new(tat) };
+            assert!(matches!(charge_cell(&rule, &cell, 1, START_NANOS), Try::Gone), "tag {tag} tat {tat}");
+            assert_eq!(cell.tat.into_inner(), tat);
+        }
+        let own = Cell { tag: AtomicU64::new(1), tat: AtomicU64::new(0) };
+        assert!(matches!(charge_cell(&rule, &own, 1, START_NANOS), Try::Allowed(_)));
+    }
+
+    #[test]
+    fn a_charge_is_taken_back_only_while_it_is_the_last() {
+        let rule = Rule::new(1, "test", 1, Duration::from_secs(1), 5).unwrap();
+        let cell = AtomicU64::new(0);
+        let charged = || match charge_shared(&rule, &cell, START_NANOS) {
+            Try::Allowed(charged) => charged,
+            _ => panic!("five fit"),
+        };
+        charged().take_back();
+        assert_eq!(cell.load(Ordering::Relaxed), START_NANOS);
+        let first = charged();
+        let _second = charged();
+        first.take_back();
+        assert_eq!(cell.load(Ordering::Relaxed), START_NANOS + 2 * rule.interval_nanos);
+    }
+}

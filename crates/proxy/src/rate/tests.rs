@@ -274,6 +274,27 @@ fn a_refused_request_costs_nothing_of_the_other_limits() {
 }
 
 #[test]
+fn what_was_charged_before_a_late_refusal_is_taken_back() {
+    // One set: `wide` has one of its cells, six neighbours have the rest, and a
+    // seventh has used up what they share. An eighth is therefore known to be refused
+    // only when it is charged.
+    let limiter = Limiter::new(1, SEED);
+    let wide = Rule::new(1, "wide", 1, Duration::from_secs(60), 10).unwrap();
+    let narrow = Rule::new(2, "narrow", 1, Duration::from_secs(60), 1).unwrap();
+    assert_eq!(limiter.check(&wide, Subject::Route("orders"), Duration::ZERO).remaining, 9);
+    for n in 0..7 {
+        assert!(limiter.check(&narrow, v4(n), Duration::ZERO).allowed);
+    }
+    let charges =
+        [Charge { rule: &wide, subject: Subject::Route("orders") }, Charge { rule: &narrow, subject: v4(7) }];
+    for _ in 0..20 {
+        let refused = limiter.grant(&charges, Duration::ZERO).unwrap_err();
+        assert!(matches!(refused, Refused::Rate { charge: 1, decision } if decision.shared), "{refused:?}");
+    }
+    assert_eq!(limiter.check(&wide, Subject::Route("orders"), Duration::ZERO).remaining, 8);
+}
+
+#[test]
 fn threads_racing_for_the_last_token_give_the_rest_back() {
     let wide = Rule::new(1, "wide", 1000, Duration::from_secs(1), 100_000).unwrap();
     let narrow = Rule::new(2, "narrow", 1000, Duration::from_secs(1), 500).unwrap();
