@@ -16,6 +16,7 @@ pub mod admit;
 pub mod concurrency;
 pub mod deadline;
 pub mod exchange;
+pub mod fetch;
 pub mod forward;
 pub mod forwarded;
 pub mod head;

@@ -1,0 +1,362 @@
+//! The one guarded way out that is no forwarded request: signing keys and discovery
+//! documents. Whoever can make us fetch an address of their choice must not reach
+//! what only we can reach (server-side request forgery), so every target is checked
+//! on the address that is connected to, after its name was resolved, and again at
+//! every redirect.
+//!
+//! What it must never do: follow from https to http, send credentials, connect to an
+//! address that was not checked, read more than its limits.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::uri::Scheme;
+use http::{Method, StatusCode, Uri};
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use crate::exchange::{BodyError, Frame};
+use crate::head::ResponseHead;
+use crate::http1::body::Decoder;
+use crate::http1::response::{Asked, Reader};
+use crate::limits::Limits;
+use crate::link::{Link, Wire};
+use crate::tls::{ClientTls, Offer};
+
+/// What a fetch may do.
+#[derive(Clone, Debug)]
+pub struct FetchRules {
+    /// Whether loopback, link-local, private and other special addresses may be
+    /// connected to, and cleartext http may be used.
+    pub allow_private_addresses: bool,
+    /// Most bytes of body.
+    pub body_bytes_max: u64,
+    /// For everything, redirects included.
+    pub timeout: Duration,
+    /// Most redirects that are followed.
+    pub redirects_max: u32,
+    /// Whom we trust.
+    pub tls: ClientTls,
+}
+
+impl FetchRules {
+    /// 1 MiB, ten seconds, three redirects, public addresses and https only.
+    pub fn new(tls: ClientTls) -> Self {
+        Self {
+            allow_private_addresses: false,
+            body_bytes_max: 1024 * 1024,
+            timeout: Duration::from_secs(10),
+            redirects_max: 3,
+            tls,
+        }
+    }
+}
+
+/// What was fetched: always with status 200.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The body.
+    pub body: Bytes,
+    /// The value of `Cache-Control`, when there is one.
+    pub cache_control: Option<String>,
+}
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Not an address that can be fetched.
+    #[error("{url}: expected an https address like https://id.example.org/keys, {found}")]
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        found: &'static str,
+    },
+    /// It resolves only to addresses that must not be reached.
+    #[error(
+        "{host} is at {address}, which is not a public address; set allow_private_addresses for this issuer if that is intended"
+    )]
+    Private {
+        /// The name.
+        host: String,
+        /// Where it is.
+        address: IpAddr,
+    },
+    /// No connection.
+    #[error("cannot connect to {host}: {source}")]
+    Connect {
+        /// The name.
+        host: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server's answer breaks the rules or is incomplete.
+    #[error("{host} answered something that is not HTTP as it should be: {found}")]
+    Response {
+        /// The name.
+        host: String,
+        /// What was wrong.
+        found: String,
+    },
+    /// The server's answer is no success.
+    #[error("{host} answered with status {status}, expected 200")]
+    Status {
+        /// The name.
+        host: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// Larger than allowed.
+    #[error("{host} sent more than {limit} bytes")]
+    TooLarge {
+        /// The name.
+        host: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Too many redirects.
+    #[error("more than {limit} redirects")]
+    Redirects {
+        /// The limit.
+        limit: u32,
+    },
+    /// Its time was over.
+    #[error("{url} took longer than {seconds} seconds")]
+    Timeout {
+        /// The address.
+        url: String,
+        /// The limit.
+        seconds: u64,
+    },
+}
+
+/// Fetches a document with GET.
+///
+/// # Errors
+/// See [`FetchError`]; nothing of an answer that breaks a rule is given out.
+pub async fn fetch(url: &str, rules: &FetchRules) -> Result<Fetched, FetchError> {
+    let all = async {
+        let mut target = Target::parse(url, rules)?;
+        for _ in 0..=rules.redirects_max {
+            match once(&target, rules).await? {
+                Answer::Document(fetched) => return Ok(fetched),
+                Answer::Elsewhere(location) => target = target.follow(&location, rules)?,
+            }
+        }
+        Err(FetchError::Redirects { limit: rules.redirects_max })
+    };
+    tokio::time::timeout(rules.timeout, all).await.unwrap_or_else(|_| {
+        Err(FetchError::Timeout { url: url.to_owned(), seconds: rules.timeout.as_secs() })
+    })
+}
+
+/// Where to fetch from.
+#[derive(Debug, PartialEq)]
+struct Target {
+    https: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Target {
+    fn parse(url: &str, rules: &FetchRules) -> Result<Self, FetchError> {
+        let bad = |found| FetchError::Url { url: url.to_owned(), found };
+        let uri: Uri = url.parse().map_err(|_| bad("found something that is no address"))?;
+        let https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err(bad("found another scheme")),
+        };
+        if !https && !rules.allow_private_addresses {
+            return Err(bad("found http, which anybody on the way can change"));
+        }
+        let authority = uri.authority().ok_or_else(|| bad("found no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("found user information in it"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if host.is_empty() {
+            return Err(bad("found no host"));
+        }
+        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { https, host, port, path })
+    }
+
+    /// Where a redirect leads. The new target is checked like the first.
+    fn follow(&self, location: &str, rules: &FetchRules) -> Result<Self, FetchError> {
+        if location.starts_with('/') && !location.starts_with("//") {
+            let path = location.split('#').next().unwrap_or_default().to_owned();
+            if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+                return Err(FetchError::Url { url: location.to_owned(), found: "found a blank in it" });
+            }
+            return Ok(Self { https: self.https, host: self.host.clone(), port: self.port, path });
+        }
+        let next = Self::parse(location, rules)?;
+        if self.https && !next.https {
+            let found = "found a redirect from https to http";
+            return Err(FetchError::Url { url: location.to_owned(), found });
+        }
+        Ok(next)
+    }
+
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match (self.https, self.port) {
+            (true, 443) | (false, 80) => host,
+            _ => format!("{host}:{}", self.port),
+        }
+    }
+}
+
+enum Answer {
+    Document(Fetched),
+    Elsewhere(String),
+}
+
+async fn once(target: &Target, rules: &FetchRules) -> Result<Answer, FetchError> {
+    let mut wire = Wire::new(connect(target, rules).await?);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: {}\r\naccept: application/json\r\nuser-agent: bastide\r\nconnection: close\r\n\r\n",
+        target.path,
+        target.authority()
+    );
+    wire.output().extend_from_slice(request.as_bytes());
+    let lost = |source| FetchError::Connect { host: target.host.clone(), source };
+    std::future::poll_fn(|cx| wire.poll_flush(cx)).await.map_err(lost)?;
+    let bad = |found: String| FetchError::Response { host: target.host.clone(), found };
+    let head = read_head(&mut wire).await.map_err(bad)?;
+    match head.status.as_u16() {
+        200 => {}
+        301 | 302 | 303 | 307 | 308 => {
+            let location = head.fields.named(b"location").next().and_then(|value| str::from_utf8(value).ok());
+            return location
+                .map(|location| Answer::Elsewhere(location.to_owned()))
+                .ok_or_else(|| bad("a redirect without a location".to_owned()));
+        }
+        _ => return Err(FetchError::Status { host: target.host.clone(), status: head.status }),
+    }
+    let body = read_body(&mut wire, &head, rules).await.map_err(|error| match error {
+        BodyError::TooLarge { limit } => FetchError::TooLarge { host: target.host.clone(), limit },
+        other => bad(other.to_string()),
+    })?;
+    let cache_control =
+        head.fields.named(b"cache-control").next().and_then(|value| str::from_utf8(value).ok());
+    Ok(Answer::Document(Fetched { body, cache_control: cache_control.map(str::to_owned) }))
+}
+
+async fn connect(target: &Target, rules: &FetchRules) -> Result<Link, FetchError> {
+    let failed = |source| FetchError::Connect { host: target.host.clone(), source };
+    let found: Vec<SocketAddr> =
+        tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(failed)?.collect();
+    let allowed: Vec<SocketAddr> =
+        found.iter().filter(|a| rules.allow_private_addresses || is_public(a.ip())).copied().collect();
+    if let (true, Some(refused)) = (allowed.is_empty(), found.first()) {
+        return Err(FetchError::Private { host: target.host.clone(), address: refused.ip() });
+    }
+    // Connects to the very addresses that were checked: a name that resolves to
+    // something else a moment later gains nothing.
+    let socket = crate::upstream::dial::connect(&allowed).await.map_err(failed)?;
+    if !target.https {
+        return Ok(Link::Plain(socket));
+    }
+    let name =
+        ServerName::try_from(target.host.clone()).map_err(|error| failed(std::io::Error::other(error)))?;
+    let connector = TlsConnector::from(rules.tls.config(Offer::Http1));
+    Ok(Link::TlsClient(Box::new(connector.connect(name, socket).await.map_err(failed)?)))
+}
+
+async fn fill(wire: &mut Wire) -> std::io::Result<usize> {
+    std::future::poll_fn(|cx| wire.poll_fill(cx)).await
+}
+
+async fn read_head(wire: &mut Wire) -> Result<ResponseHead, String> {
+    let limits = Limits::default();
+    let asked = Asked { method: &Method::GET, upgrade: None };
+    let mut reader = Reader::new();
+    let mut interim = 0;
+    loop {
+        match reader.read(&mut wire.input, &limits, asked).map_err(|refusal| refusal.to_string())? {
+            Some(answer) if answer.head.status.is_informational() => {
+                interim += 1;
+                if interim > limits.interim_responses_max {
+                    return Err("too many interim responses".to_owned());
+                }
+            }
+            Some(answer) => return Ok(answer.head),
+            None => {
+                if fill(wire).await.map_err(|error| error.to_string())? == 0 {
+                    return Err("the connection ended within the head".to_owned());
+                }
+            }
+        }
+    }
+}
+
+async fn read_body(wire: &mut Wire, head: &ResponseHead, rules: &FetchRules) -> Result<Bytes, BodyError> {
+    let mut decoder = Decoder::new(head.framing, &Limits::default());
+    decoder.set_limit(rules.body_bytes_max);
+    let mut body = BytesMut::new();
+    loop {
+        match decoder.decode(&mut wire.input)? {
+            Some(Frame::Data(data)) => body.extend_from_slice(&data),
+            Some(Frame::End | Frame::Trailers(_)) => return Ok(body.freeze()),
+            None => {
+                if fill(wire).await? == 0 {
+                    decoder.end_of_input()?;
+                    return Ok(body.freeze());
+                }
+            }
+        }
+    }
+}
+
+/// Whether an address belongs to the public internet: not to this host, its networks,
+/// documentation, multicast or anything reserved (RFC 6890). IPv4 inside IPv6 counts
+/// as what it is.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    !matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 224..=255, _, _)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (192, 168, _)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    )
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match (a, b) {
+        // IPv4-mapped, and translated by NAT64 (RFC 6052) or 6to4 (RFC 3056).
+        (0, 0) if (c, d, e, f) == (0, 0, 0, 0xffff) => embedded(g, h),
+        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => embedded(g, h),
+        (0x2002, _) => embedded(b, c),
+        // Teredo, ORCHID and the like; documentation.
+        (0x2001, 0..=0x1ff | 0xdb8) => false,
+        // Global unicast is all that is left of the address space (RFC 4291 §2.4).
+        _ => (0x2000..=0x3fff).contains(&a) && (a, b & 0xf000) != (0x3fff, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! A small world over the real types: every route public, no limits, any number of
+//! services. Used by the tests and by the example.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each user needs a part of it")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use model::{Credential, Principal, PrincipalKind, Timestamp};
+use policy::{Access, Circumstances, Policies, Vocabulary};
+use proxy::admit::Admission;
+use proxy::rate::Limiter;
+use proxy::route::{RouteMatch, Router};
+use proxy::upstream::{EndpointSettings, ForwardSettings, ServiceSettings, Timeouts};
+use proxy::{
+    Additions, Arrival, ConnectionInfo, CoreContext, CoreUpstreams, Exchange, Handler, Limits,
+    ListenerSettings, Outcome, ResponseEdit, Upstreams, World, clear, forward,
+};
+
+/// What is reported about each forwarded request.
+pub type Report = Arc<dyn Fn(&Outcome) + Send + Sync>;
+
+/// A snapshot for tests.
+pub struct TestWorld {
+    pub listeners: Vec<ListenerSettings>,
+    pub limits: Arc<Limits>,
+    pub admission: Admission,
+    pub upstreams: Arc<Upstreams>,
+    pub report: Option<Report>,
+    pub generation: u64,
+    router: Router,
+    policies: Policies,
+    limiter: Limiter,
+}
+
+/// A route of a test: path pattern and how it goes on.
+pub struct TestRoute {
+    pub path: &'static str,
+    pub settings: ForwardSettings,
+}
+
+pub fn settings(service: usize) -> ForwardSettings {
+    ForwardSettings {
+        service,
+        timeouts: Timeouts::default(),
+        retries: 1,
+        upgrades: vec![Bytes::from_static(b"websocket")],
+        strip_prefix: None,
+        body_bytes_max: 16 * 1024 * 1024,
+        keep_host: true,
+    }
+}
+
+pub fn service(name: &str, endpoints: &[SocketAddr]) -> ServiceSettings {
+    let endpoint = |address: &SocketAddr| EndpointSettings {
+        tls: false,
+        host: address.ip().to_string(),
+        port: address.port(),
+    };
+    ServiceSettings {
+        name: name.to_owned(),
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        protocol: proxy::upstream::Protocol::Auto,
+        tls: None,
+        eject: proxy::upstream::Eject::default(),
+        connections_per_core_max: 256,
+    }
+}
+
+pub fn cleartext(address: SocketAddr) -> ListenerSettings {
+    ListenerSettings { address, tls: None, http2_cleartext: true }
+}
+
+impl TestWorld {
+    pub fn new(
+        listeners: Vec<ListenerSettings>,
+        services: Vec<ServiceSettings>,
+        routes: Vec<TestRoute>,
+        limits: Limits,
+        before: Option<&Upstreams>,
+    ) -> Self {
+        let limits = Arc::new(limits);
+        let vocabulary = Vocabulary {
+            routes: routes
+                .iter()
+                .map(|route| policy::Route {
+                    name: route.path.to_owned(),
+                    access: Access::Public,
+                    ..policy::Route::default()
+                })
+                .collect(),
+            ..Vocabulary::default()
+        };
+        let matches = routes.iter().map(|route| RouteMatch::parse(route.path).unwrap()).collect();
+        let settings = routes.into_iter().map(|route| Some(route.settings)).collect();
+        let upstreams = Upstreams::build(services, settings, Arc::clone(&limits), before).unwrap();
+        Self {
+            listeners,
+            limits,
+            admission: Admission::default(),
+            upstreams: Arc::new(upstreams),
+            report: None,
+            generation: 1,
+            router: Router::build(matches).unwrap(),
+            policies: policy::load(vocabulary, &[], 1).unwrap(),
+            limiter: Limiter::new(64, [1, 2]),
+        }
+    }
+}
+
+impl World for TestWorld {
+    type Handler = TestHandler;
+
+    fn listeners(&self) -> &[ListenerSettings] {
+        &self.listeners
+    }
+
+    fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    fn is_trusted_proxy(&self, _connection: &ConnectionInfo) -> bool {
+        false
+    }
+
+    fn on_core(self: &Arc<Self>, core: &CoreContext, _before: Option<&TestHandler>) -> TestHandler {
+        TestHandler {
+            world: Arc::clone(self),
+            upstreams: CoreUpstreams::new(&self.upstreams, core),
+            anonymous: Arc::new(anonymous()),
+            none: Additions::default(),
+            generation: {
+                let mut additions = Additions::default();
+                additions.push("x-generation", self.generation.to_string().as_bytes()).unwrap();
+                additions
+            },
+        }
+    }
+}
+
+pub struct TestHandler {
+    world: Arc<TestWorld>,
+    upstreams: CoreUpstreams,
+    anonymous: Arc<Principal>,
+    none: Additions,
+    generation: Additions,
+}
+
+fn anonymous() -> Principal {
+    Principal {
+        kind: PrincipalKind::Anonymous,
+        id: "anonymous".to_owned(),
+        credential: Credential::None,
+        issuer: None,
+        roles: Vec::new(),
+        scopes: Vec::new(),
+        acr: None,
+        amr: Vec::new(),
+        claims: BTreeMap::new(),
+        spiffe_id: None,
+        expires: None,
+    }
+}
+
+impl Handler for TestHandler {
+    async fn serve<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) {
+        let answer = match self.steps(arrival, exchange).await {
+            Ok(()) => return,
+            Err(answer) => answer,
+        };
+        let body = Bytes::from(answer.1);
+        let status = StatusCode::from_u16(answer.0).unwrap();
+        let _ = exchange.respond(status, &self.none, body);
+    }
+}
+
+impl TestHandler {
+    async fn steps<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) -> Result<(), (u16, String)> {
+        let admitted = arrival.admitted.map_err(|refusal| (refusal.status(), refusal.to_string()))?;
+        if let Some(tls) = &arrival.connection.tls
+            && tls.is_misdirected(&admitted.head().host)
+        {
+            return Err((421, "misdirected".to_owned()));
+        }
+        let routed =
+            self.world.router.route(admitted).map_err(|unrouted| (unrouted.why.status(), String::new()))?;
+        let circumstances = Circumstances {
+            now: Timestamp::default(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            tls_version: None,
+            certificate: None,
+        };
+        let permit = policy::decide(&self.world.policies, &self.anonymous, &circumstances, routed)
+            .map_err(|_| (403, String::new()))?;
+        let grant = self.world.limiter.grant(&[], Duration::ZERO).map_err(|_| (429, String::new()))?;
+        let cleared = clear(permit, grant, Timestamp::default()).map_err(|_| (403, String::new()))?;
+        let edit = ResponseEdit { set: &self.generation, remove: &[] };
+        let outcome = forward(cleared, exchange, &self.upstreams, &self.none, edit).await;
+        if let Some(report) = &self.world.report {
+            report(&outcome);
+        }
+        match (outcome.status, outcome.error) {
+            (None, Some(error)) => match error.status() {
+                Some(status) => Err((status.as_u16(), error.to_string())),
+                None => {
+                    exchange.abort();
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+}
