@@ -124,8 +124,12 @@ pub struct UnknownAlgorithm;
 impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
-    /// Exact, case-sensitive (RFC 7515 §4.1.1).
+    /// Exact, case-sensitive (RFC 7515 §4.1.1). `Ed25519` is RFC 9864's name for what
+    /// `EdDSA` means here.
     fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        if text == "Ed25519" {
+            return Ok(Self::EdDsa);
+        }
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or(UnknownAlgorithm)
     }
 }
@@ -139,9 +143,11 @@ mod tests {
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.name().parse(), Ok(algorithm));
         }
-        for wrong in
-            ["none", "None", "nOnE", "HS256", "HS384", "HS512", "rs256", "ES256K", "ES521", "", " RS256"]
-        {
+        assert_eq!("Ed25519".parse(), Ok(Algorithm::EdDsa));
+        for wrong in [
+            "Ed448", "none", "None", "nOnE", "HS256", "HS384", "HS512", "rs256", "ES256K", "ES521", "",
+            " RS256",
+        ] {
             assert_eq!(wrong.parse::<Algorithm>(), Err(UnknownAlgorithm), "{wrong}");
         }
     }

@@ -109,7 +109,7 @@ pub struct KeySet {
 enum Lookup<'a> {
     /// These keys could have signed: one by `kid`, or all of the algorithm.
     Keys(Vec<&'a VerifyingKey>),
-    /// The `kid` is a key's of another algorithm.
+    /// The one pinned key is for another algorithm.
     OtherAlgorithm(Algorithm),
     /// No key has this `kid`, or without a `kid` no key has the algorithm.
     Unknown,
@@ -244,11 +244,9 @@ impl KeySet {
     /// Which keys a header with this `kid` and `alg` means.
     fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Lookup<'_> {
         if let Some(key_id) = key_id {
+            // Of whatever algorithm: verifying refuses a header that does not agree.
             if let Some(key) = self.keys.iter().find(|key| key.key_id() == Some(key_id)) {
-                return match key.algorithm == algorithm {
-                    true => Lookup::Keys(vec![key]),
-                    false => Lookup::OtherAlgorithm(key.algorithm),
-                };
+                return Lookup::Keys(vec![key]);
             }
             if !self.pinned {
                 return Lookup::Unknown;

@@ -248,14 +248,13 @@ impl Issuer {
         if matches!(self.settings.source, KeySource::Pinned(_)) {
             return None;
         }
-        // Subscribed first: an attempt that ends from here on wakes this waiter.
-        let wait = KeyWait { attempts: self.attempts.subscribe() };
-        if self.asked.load(Ordering::Acquire) {
+        if let Some(wait) = self.join() {
             return Some(wait);
         }
         if !take_token(&self.budget, now) {
             return None;
         }
+        let wait = KeyWait { attempts: self.attempts.subscribe() };
         self.asked.store(true, Ordering::Release);
         self.wake.notify_one();
         Some(wait)
@@ -263,6 +262,12 @@ impl Issuer {
 
     /// Waits with those who asked already; `None` when nobody did.
     pub(crate) fn join(&self) -> Option<KeyWait> {
+        // A flood of invented `kid`s ends here, without writing to anything shared.
+        if !self.asked.load(Ordering::Acquire) {
+            return None;
+        }
+        // Asked once more behind the subscription: if it is still under way now, its
+        // end wakes this waiter.
         let wait = KeyWait { attempts: self.attempts.subscribe() };
         self.asked.load(Ordering::Acquire).then_some(wait)
     }

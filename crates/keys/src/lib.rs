@@ -31,6 +31,7 @@ mod encoding;
 mod error;
 mod fetch;
 mod file;
+mod identity;
 mod issuer;
 mod jwk;
 mod jwks;
@@ -51,6 +52,7 @@ pub use ca::{ClientName, Leaf, LocalCa};
 pub use certificate::{CertificateIdentity, CertificateRules, identify};
 pub use error::Error;
 pub use fetch::{Fetch, FetchFailure, FetchFuture, FetchRequest, Fetched};
+pub use identity::{CoreIdentities, IDENTITIES_ENTRIES_MAX, IdentitySettings};
 pub use issuer::{
     ClaimType, ClientRule, IssuerSettings, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, KeySource, LEEWAY_DEFAULT,
     LEEWAY_MAX, check_issuers,

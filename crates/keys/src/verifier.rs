@@ -112,6 +112,7 @@ impl CoreVerifier {
     /// Takes over a new configuration and forgets what was judged under the old one.
     pub fn adopt(&mut self, issuers: Arc<Issuers>) {
         self.issuers = issuers;
+        self.sets.clear();
         self.asked.clear();
         self.cache.clear();
         self.cache_bytes = 0;
@@ -245,12 +246,14 @@ impl CoreVerifier {
     fn copy_keys(&mut self) {
         self.keys_generation = self.issuers.keys_generation();
         self.by_name.clear();
-        self.sets.clear();
+        let mut old = std::mem::take(&mut self.sets).into_iter();
         for (place, entry) in self.issuers.entries.iter().enumerate() {
             let state = entry.state().clone();
             self.by_name.insert(entry.settings.issuer.clone(), place);
+            // Keys that were only confirmed are not parsed again.
+            let same = old.next().filter(|old| old.generation == state.generation);
             self.sets.push(CoreKeys {
-                keys: state.keys.own_copy(),
+                keys: same.map_or_else(|| state.keys.own_copy(), |old| old.keys),
                 generation: state.generation,
                 usable_until: state.usable_until,
                 fault: state.fault,

@@ -356,6 +356,9 @@ fn a_token_has_a_greatest_length() {
     assert!(keys::TOKEN_BYTES_MAX - bytes(&town, at) <= 1);
     assert!(town.judge(&token_of(at)).is_ok());
     assert!(matches!(town.judge(&token_of(at + 1)), Err(Refusal::TooLong { .. })));
+    let long = "A".repeat(keys::TOKEN_BYTES_MAX + 1);
+    let parsed = keys::jws::Unverified::parse(long.as_bytes());
+    assert_eq!(parsed.map(drop), Err(Refusal::TooLong { bytes: long.len() }));
 }
 
 #[test]

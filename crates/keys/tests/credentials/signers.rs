@@ -122,3 +122,39 @@ fn the_key_id_is_the_thumbprint() {
     let signer = LocalSigner::from_pkcs8(&document).unwrap();
     assert_eq!(signer.key_id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
+
+#[test]
+fn a_kept_identity_token_is_its_principals_and_its_services_alone() {
+    use std::sync::Arc;
+    let settings = keys::IdentitySettings {
+        issuer: "https://gateway.example".to_owned(),
+        lifetime: Duration::from_secs(60),
+    };
+    let signer = Arc::new(signer(Algorithm::EdDsa));
+    let mut core = keys::CoreIdentities::new(signer, settings, Arc::new(SystemRandom::new()));
+    let alice = Arc::new(Principal { expires: Some(later(40)), ..principal() });
+    let bob = Arc::new(Principal { id: "bob".to_owned(), ..principal() });
+    let payload = |token: &str| {
+        let payload = Unverified::parse(token.as_bytes()).unwrap().unverified_payload().to_vec();
+        serde_json::from_slice::<Value>(&payload).unwrap()
+    };
+    let mut get = |who: &Arc<Principal>, service, audience: &str, time| {
+        core.token(who, service, audience, time).unwrap()
+    };
+    let first = get(&alice, 0, "orders", now());
+    assert_eq!(payload(&first)["exp"], json!(NOW_SECONDS + 40));
+    assert_eq!(get(&alice, 0, "orders", later(19)), first);
+    let other = get(&alice, 1, "payments", now());
+    assert_eq!(payload(&other)["aud"], json!("payments"));
+    assert_eq!(payload(&get(&bob, 0, "orders", now()))["sub"], json!("bob"));
+    assert_ne!(get(&alice, 0, "orders", later(20)), first, "half of its time is over");
+    assert_eq!(get(&bob, 0, "orders", later(29)), get(&bob, 0, "orders", later(29)));
+    let back = get(&alice, 0, "orders", now().minus(Duration::from_secs(100)));
+    assert_ne!(back, first, "a clock that was set back makes a new one");
+    // An address is not a name: principals that come and go never share a token.
+    for place in 0..200 {
+        let id = format!("user-{place}");
+        let passing = Arc::new(Principal { id: id.clone(), ..principal() });
+        assert_eq!(payload(&get(&passing, 0, "orders", now()))["sub"], json!(id));
+    }
+}
