@@ -12,10 +12,9 @@ pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow:
     let keys = visitor.town.keys.clone();
     let ask =
         |key: &str| Ask::new("PUT", "/products/2").field("x-api-key", key).json(&json!({ "cents": 900 }));
-    // The same key with its last digit changed: right form, never made.
     let (start, last) = keys.importer.split_at(keys.importer.len().saturating_sub(1));
     let unknown = format!("{start}{}", if last == "a" { "b" } else { "a" });
-    visitor.attack("a key that was never made", &ask(&unknown), REFUSED).await;
+    visitor.attack("a key with its last letter changed", &ask(&unknown), REFUSED).await;
     visitor.attack("a key that was revoked", &ask(&keys.revoked), REFUSED).await;
     let elsewhere = Ask::get("/orders/alice").field("x-api-key", &keys.importer);
     visitor.attack("the importer's key where only tokens count", &elsewhere, REFUSED).await;

@@ -73,7 +73,8 @@ pub(in crate::demo::tour) async fn obscure_bytes(visitor: &mut Visitor<'_>) -> a
         ("NUL in a value", get(&format!("{host}x-a: b\0c\r\n"))),
         ("an underscore alias: X_Bastide_Principal", get(&format!("{host}X_Bastide_Principal: bob\r\n"))),
         ("a header name with a bracket", get(&format!("{host}x[a]: b\r\n"))),
-        ("HTTP/2.0 on an HTTP/1.1 connection", b"GET / HTTP/2.0\r\nhost: shop.localhost\r\n\r\n".to_vec()),
+        ("a method in small letters", b"get /products HTTP/1.1\r\nhost: shop.localhost\r\n\r\n".to_vec()),
+        ("X-HTTP-Method-Override: PUT", get(&format!("{host}x-http-method-override: PUT\r\n"))),
     ];
     for (what, bytes) in &attacks {
         visitor.attack_raw(what, bytes, REFUSED).await;

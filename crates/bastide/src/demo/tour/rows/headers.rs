@@ -10,7 +10,7 @@ use crate::demo::tour::visitor::{Ask, Expected, Kind, Trial, Visitor, refusal};
 /// The header that tells a service who asks.
 const PRINCIPAL: &str = "x-bastide-principal";
 /// The header that proves it.
-const TOKEN: &str = "x-bastide-token";
+const TOKEN: &str = "x-bastide-identity";
 
 fn told<'a>(answer: &'a Value, name: &str) -> &'a str {
     answer.pointer(&format!("/told/headers/{name}")).and_then(Value::as_str).unwrap_or_default()
@@ -19,7 +19,7 @@ fn told<'a>(answer: &'a Value, name: &str) -> &'a str {
 pub(in crate::demo::tour) async fn identity(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let alice = visitor.town.token("alice");
     let own = Ask::get("/orders/alice").bearer(alice);
-    for name in [PRINCIPAL, "X-Bastide-Principal", "x-bastide-roles", "x-bastide-anything"] {
+    for name in [PRINCIPAL, "X-Bastide-Principal", "x-bastide-roles", "x-request-id"] {
         let ask = own.clone().field(name, "User:bob");
         lie(visitor, &format!("alice says {name}: User:bob"), &ask).await;
     }
@@ -27,7 +27,7 @@ pub(in crate::demo::tour) async fn identity(visitor: &mut Visitor<'_>) -> anyhow
     lie(visitor, "the same over HTTP/2", &http2).await;
     // A hop-by-hop list must not take away what the gateway sets.
     let named = own.clone().field("connection", PRINCIPAL);
-    lie(visitor, "alice says Connection: x-bastide-principal", &named).await;
+    visitor.attack("alice says Connection: x-bastide-principal", &named, refusal(400, Step::Admit)).await;
     let alias = own.clone().field("x_bastide_principal", "User:bob");
     visitor.attack("an alias: x_bastide_principal", &alias, refusal(400, Step::Admit)).await;
     let alias = alias.http2();

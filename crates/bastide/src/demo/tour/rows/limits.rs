@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::demo::client::{Answer, http1, http2};
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor, refusal};
 
-/// `100/hour per user burst 20`: what fits at once. A further one fits only after 36 s.
+/// `100/hour per user burst 120`: what fits at once. One more fits only after 36 s.
 const QUOTA: usize = 120;
 /// `5/hour per address`.
 const SIGN_UPS: usize = 5;
