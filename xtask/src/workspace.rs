@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// The workspace's root folder.
 pub(crate) fn root() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    // Cargo says where it found xtask now; the folder that it was compiled in is the
+    // answer for those who start the program by hand.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here)
         .parent()
         .map(Path::to_path_buf)
         .context("xtask lies in a folder of the workspace, expected a parent folder")

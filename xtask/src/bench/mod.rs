@@ -41,7 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Gateway(options) => gateway::run(options),
         Bench::Footprint(options) => footprint::run(options),
         Bench::Example(Example::Policy) => example("policy", "decide_bench"),
-        Bench::Example(Example::Audit) => example("audit", "record_bench"),
+        Bench::Example(Example::Audit) => example("audit", "cost"),
     }
 }
 
