@@ -1,4 +1,4 @@
-//! Prints `docs/configuration.md`; `cargo xtask docs` puts it there.
+//! Prints `docs/configuration.md`.
 
 use std::io::Write;
 

@@ -28,6 +28,7 @@ mod fault;
 mod files;
 mod headers;
 mod identity;
+mod json_schema;
 mod limits;
 mod listen;
 mod matching;
@@ -55,6 +56,7 @@ pub use fault::{Fault, Severity};
 pub use files::{Disk, Files, Memory};
 pub use headers::{HeaderRules, SecurityHeaders};
 pub use identity::Identity;
+pub use json_schema::json_schema;
 pub use listen::{
     Admin, CertificateFiles, Certificates, ClientAuthorities, ClientCertificates, Listener, ListenerTls,
     TlsVersion,

@@ -51,6 +51,23 @@ pub enum Algorithm {
     EdDSA,
 }
 
+impl From<Algorithm> for keys::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::RS256 => Self::Rs256,
+            Algorithm::RS384 => Self::Rs384,
+            Algorithm::RS512 => Self::Rs512,
+            Algorithm::PS256 => Self::Ps256,
+            Algorithm::PS384 => Self::Ps384,
+            Algorithm::PS512 => Self::Ps512,
+            Algorithm::ES256 => Self::Es256,
+            Algorithm::ES384 => Self::Es384,
+            Algorithm::ES512 => Self::Es512,
+            Algorithm::EdDSA => Self::EdDsa,
+        }
+    }
+}
+
 /// One token issuer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
@@ -191,7 +208,7 @@ pub(super) const ISSUER: Section = Section {
             "danger_plain_http",
             "true or false",
             "false",
-            "Lets keys be fetched without TLS from anywhere. Who can change them on the way can make tokens.",
+            "Beside `allow_private_addresses`: lets keys be fetched without TLS from other machines too. Who can change them on the way can make tokens.",
         ),
         key("leeway", "duration up to 5m", "30s", "Clock skew that is forgiven."),
         key(
@@ -332,7 +349,7 @@ impl Decoder<'_> {
             table.get("allow_private_addresses").and_then(|node| self.boolean(node)).unwrap_or(false);
         issuer.plain_http = self.danger(&table, "danger_plain_http", "keys are fetched without TLS");
         self.issuer_tokens(&table, &mut issuer);
-        let keys = self.key_source(&table);
+        let keys = self.key_source(&table, &issuer.algorithms);
         let text = name.and_then(|node| self.text(node));
         if let (Some(name), Some(text), Some(keys)) = (name, text, &keys) {
             issuer.issuer = match keys {
@@ -394,7 +411,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn key_source(&mut self, table: &Table<'_>) -> Option<KeySource> {
+    fn key_source(&mut self, table: &Table<'_>, algorithms: &[Algorithm]) -> Option<KeySource> {
         let given: Vec<&str> =
             ["jwks", "jwks_file", "key"].into_iter().filter(|key| table.get(key).is_some()).collect();
         let (Some(one), None) = (given.first(), given.get(1)) else {
@@ -410,19 +427,36 @@ impl Decoder<'_> {
             "jwks" => self.value(node, url).map(KeySource::Url),
             "jwks_file" => {
                 let (path, bytes) = self.file(node, KEYS_BYTES_MAX)?;
-                self.json(node, &path, &bytes)?;
+                let allowed: Vec<keys::Algorithm> = algorithms.iter().map(|a| (*a).into()).collect();
+                match keys::KeySet::parse(&bytes, &allowed) {
+                    Ok((_, skipped)) => {
+                        for reason in skipped {
+                            self.warn(
+                                node.at,
+                                format!("{}: {reason}", path.display()),
+                                "this key is not used",
+                            );
+                        }
+                    }
+                    Err(error) => {
+                        self.fault(node.at, format!("{}: {error}", path.display()));
+                        return None;
+                    }
+                }
                 Some(KeySource::File(path))
             }
-            _ => self.static_key(node),
-        }
-    }
-
-    fn json(&mut self, node: &Node, path: &Path, bytes: &[u8]) -> Option<()> {
-        match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes) {
-            Ok(_) => Some(()),
-            Err(error) => {
-                self.fault(node.at, format!("{} is not a JSON object: {error}", path.display()));
-                None
+            _ => {
+                let key = self.static_key(node)?;
+                let text = match &key {
+                    KeySource::Json(text) | KeySource::Pem(text) => text.as_bytes(),
+                    KeySource::Discovery | KeySource::Url(_) | KeySource::File(_) => b"",
+                };
+                let allowed: Vec<keys::Algorithm> = algorithms.iter().map(|a| (*a).into()).collect();
+                if let Err(error) = keys::KeySet::parse_pinned(text, &allowed) {
+                    self.fault(node.at, error.to_string());
+                    return None;
+                }
+                Some(key)
             }
         }
     }
@@ -472,7 +506,7 @@ impl Decoder<'_> {
             host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name);
         let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
         let loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        if issuer.plain_http || (loopback && issuer.allow_private_addresses) {
+        if issuer.allow_private_addresses && (issuer.plain_http || loopback) {
             return;
         }
         let suggestion = if loopback {

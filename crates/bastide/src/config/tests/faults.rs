@@ -299,7 +299,7 @@ fn authentication() {
             ),
             (
                 "{ issuers: [ { issuer: x, jwks_file: «policies/all.cedar } ] }",
-                "policies/all.cedar is not a JSON object: expected value at line 1 column 1",
+                "policies/all.cedar: key set: expected a JWK Set as strict JSON: expected value at line 1 column 1",
             ),
             (
                 "{ issuers: [ { issuer: x, key: «\"{\\\"d\\\": 1}\" } ] }",

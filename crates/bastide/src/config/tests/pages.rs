@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::schema::SECTIONS;
-use super::super::{Disk, load, reference};
+use super::super::{Disk, json_schema, load, reference};
 
 fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -15,14 +15,26 @@ fn the_reference_page_is_what_the_tables_say() {
     assert!(
         page == reference(),
         "docs/configuration.md is not what the tables say: run \
-         `cargo test -p bastide --lib config::tests::pages::write_the_reference_page -- --ignored`"
+         `cargo xtask docs`"
     );
 }
 
 #[test]
-#[ignore = "writes docs/configuration.md"]
-fn write_the_reference_page() {
-    std::fs::write(repository().join("docs/configuration.md"), reference()).unwrap();
+fn the_schema_is_what_the_tables_say() {
+    let page = std::fs::read_to_string(repository().join("docs/bastide.schema.json")).unwrap_or_default();
+    assert!(
+        page == json_schema(),
+        "docs/bastide.schema.json is not what the tables say: run `cargo xtask docs`"
+    );
+    let schema: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let at = |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+    assert_eq!(at("/additionalProperties"), false);
+    assert!(at("/properties/routes/description").is_string());
+    let route = at("/$defs/routes[]/anyOf/0");
+    assert_eq!(route["additionalProperties"], false);
+    assert!(route["properties"]["match"]["description"].is_string());
+    assert_eq!(at("/properties/listen/anyOf/0/items/$ref"), "#/$defs/listen%5B%5D");
+    assert_eq!(at("/$defs/services.NAME/anyOf/0/properties/timeouts/$ref"), "#/$defs/services.NAME.timeouts");
 }
 
 /// Every example of `docs/examples` loads, and together they show every key but those
@@ -57,4 +69,30 @@ fn the_examples_load_and_show_the_keys() {
             );
         }
     }
+}
+
+/// The demo's file, with addresses where it has places for them.
+#[test]
+fn the_demos_configuration_loads() {
+    let town = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/town"));
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(town.join("bastide.yaml")).unwrap();
+    let mut filled = String::new();
+    for (number, piece) in text.split("{{").enumerate() {
+        match piece.split_once("}}") {
+            Some((_, rest)) => filled.push_str(&format!("http://127.0.0.1:{}{rest}", 7000 + number)),
+            None => filled.push_str(piece),
+        }
+    }
+    std::fs::write(folder.path().join("bastide.yaml"), filled).unwrap();
+    std::fs::write(folder.path().join("partners-ca.pem"), super::certificate().0).unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    for entry in std::fs::read_dir(town.join("policies")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join("policies").join(entry.file_name())).unwrap();
+    }
+    let loaded = load(&folder.path().join("bastide.yaml"), &|_| None, &Disk);
+    let findings = loaded.map_or_else(|findings| findings, |configuration| configuration.warnings);
+    let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(said, [""; 0]);
 }

@@ -12,17 +12,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn never_panics_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn fuzz_smoke_configuration_of_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         fuzz(&bytes);
     }
 
     #[test]
-    fn never_panics_on_something_like_yaml(text in "([a-z_]{0,9}[:\\-\\[\\]{}&*!|>'\"%@`#, \n$]{1,3}){0,40}") {
+    fn fuzz_smoke_configuration_like_yaml(text in "([a-z_]{0,9}[:\\-\\[\\]{}&*!|>'\"%@`#, \n$]{1,3}){0,40}") {
         fuzz(text.as_bytes());
     }
 
     #[test]
-    fn every_cut_and_flip_of_a_good_file_is_answered(at in 0usize..500, byte in any::<u8>()) {
+    fn fuzz_smoke_configuration_cut_and_flipped(at in 0usize..500, byte in any::<u8>()) {
         let mut bytes = design("local: true").into_bytes();
         let at = at % bytes.len();
         fuzz(&bytes[..at]);
