@@ -15,9 +15,11 @@ pub mod principal;
 pub mod request_id;
 pub mod secret;
 pub mod spiffe_id;
+pub mod switch;
 
 pub use clock::{Clock, Timestamp};
 pub use principal::{Credential, Principal, PrincipalKind};
 pub use request_id::RequestId;
 pub use secret::Secret;
 pub use spiffe_id::SpiffeId;
+pub use switch::Switch;

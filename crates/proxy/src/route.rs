@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use http::Method;
+use model::Switch;
 
 pub use build::Conflict;
 pub use pattern::{HostMatch, InvalidMatch, PathMatch, RouteMatch, Segment};
@@ -155,7 +156,8 @@ impl Router {
     pub fn route(&self, admitted: Admitted) -> Result<Routed, Box<Unrouted>> {
         let path = admitted.head.path.clone();
         let segments = segments(&path);
-        let Some(id) = self.find(&admitted.head, &segments) else {
+        let found = self.find(&admitted.head, &segments);
+        let Some(id) = found.or_else(|| Switch::Route.is_off().then_some(RouteId(0))) else {
             let why = self.why_not(&admitted.head, &segments);
             return Err(Box::new(Unrouted { admitted, why }));
         };

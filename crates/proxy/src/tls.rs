@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use model::Switch;
 use model::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -188,7 +189,9 @@ impl ServerTls {
         };
         let failed =
             |error: rustls::server::VerifierBuilderError| TlsError::ClientAuthorities(error.to_string());
-        let (builder, asks_clients) = match &settings.client {
+        let nobody = ClientCertificates::None;
+        let client = if Switch::ClientCertificate.is_off() { &nobody } else { &settings.client };
+        let (builder, asks_clients) = match client {
             ClientCertificates::None => (builder.with_no_client_auth(), false),
             ClientCertificates::Optional(roots) => {
                 let verifier = verifier(roots)?.allow_unauthenticated().build().map_err(failed)?;

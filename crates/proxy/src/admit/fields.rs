@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use model::Switch;
 
 use super::connection::{names_field, other_names};
 use super::table::Class;
@@ -100,11 +101,11 @@ pub(super) fn read(raw: &mut RawRequest, admission: &Admission, trusted: bool) -
 fn other(name: &[u8], admission: &Admission, keep_identity: bool) -> Result<bool, Class> {
     let identity = &admission.identity_headers;
     if identity.contains(name) {
-        return Ok(keep_identity);
+        return Ok(keep_identity || Switch::IdentityHeaders.is_off());
     }
     // One look for everything but letters, digits and dashes; names without are the rule.
     if !name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        if name.contains(&b'_') {
+        if name.contains(&b'_') && !Switch::Admit.is_off() {
             return Err(Class::UnderscoreName);
         }
         if identity.is_alias(name) {
@@ -124,7 +125,7 @@ fn known(field: &mut Field, value: &[u8], version: Version, met: &mut Met) -> Re
     match field.known {
         Known::ContentLength => {
             let length = content_length(value).ok_or(Class::BadContentLength)?;
-            if met.content_length.replace(length).is_some() {
+            if met.content_length.replace(length).is_some() && !Switch::Admit.is_off() {
                 return Err(Class::DuplicateContentLength);
             }
             field.kept = false;
@@ -209,8 +210,8 @@ fn http2(ended: bool, met: &Met) -> Result<Read, Class> {
 
 fn http1(raw: &mut RawRequest, met: &Met, identity: &IdentityHeaders) -> Result<Read, Class> {
     let framing = match (met.chunked, met.content_length) {
-        (true, Some(_)) => return Err(Class::ContentLengthWithTransferEncoding),
-        (true, None) => Framing::Chunked,
+        (true, Some(_)) if !Switch::Admit.is_off() => return Err(Class::ContentLengthWithTransferEncoding),
+        (true, _) => Framing::Chunked,
         (false, Some(0) | None) => Framing::None,
         (false, Some(length)) => Framing::Length(length),
     };

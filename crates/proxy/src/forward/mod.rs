@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use model::Switch;
 
 pub use error::{ForwardError, Phase};
 
@@ -133,8 +134,9 @@ impl Job<'_> {
         let mut body = RequestBody::new(self.head.framing);
         body.read_ahead(exchange).await.map_err(ForwardError::of_body)?;
         let mut tried = 0;
-        let mut retries_left = self.settings.retries;
-        let mut fresh_left = 1;
+        let once = Switch::Forward.is_off();
+        let mut retries_left = if once { 0 } else { self.settings.retries };
+        let mut fresh_left = u32::from(!once);
         let mut last = None;
         loop {
             let Some(chosen) = self.upstreams.choose(self.settings.service, tried) else {

@@ -13,6 +13,7 @@ mod visitor;
 use std::pin::Pin;
 
 use anyhow::bail;
+use model::Switch;
 use tokio::time::Instant;
 
 use super::town::Town;
@@ -26,48 +27,48 @@ pub struct Row {
     /// Its stable name.
     pub name: &'static str,
     /// The switches (see the `switch-off` feature) that turn this row red.
-    pub switches: &'static [&'static str],
+    pub switches: &'static [Switch],
     visit: for<'v> fn(&'v mut Visitor<'_>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'v>>,
 }
 
 /// Names rows, their functions and the switches that they notice.
 macro_rules! rows {
-    ($($name:literal => $visit:path, [$($switch:literal),*];)*) => {
+    ($($name:literal => $visit:path, [$($switch:ident),*];)*) => {
         /// All rows, in the order in which they run: those that break something last.
         pub const ROWS: &[Row] = &[$(
-            Row { name: $name, switches: &[$($switch),*], visit: |visitor| Box::pin($visit(visitor)) },
+            Row { name: $name, switches: &[$(Switch::$switch),*], visit: |visitor| Box::pin($visit(visitor)) },
         )*];
     };
 }
 
 rows! {
     "honest" => rows::honest::visit, [];
-    "no-token" => rows::tokens::none, ["authenticate"];
-    "forged-token" => rows::tokens::forged, ["authenticate", "jwt_signature"];
-    "stale-token" => rows::tokens::stale, ["jwt_time"];
-    "foreign-token" => rows::tokens::foreign, ["jwt_audience"];
-    "other-owner" => rows::policy::other_owner, ["authorize"];
-    "refund" => rows::policy::refund, ["authorize"];
-    "api-key" => rows::credentials::api_key, ["authenticate"];
-    "client-certificate" => rows::credentials::client_certificate, ["authenticate"];
-    "quota" => rows::limits::quota, ["limit_principal"];
-    "address-quota" => rows::limits::address_quota, ["limit_address"];
-    "denied-address" => rows::limits::denied_address, ["address_lists"];
-    "forwarded-for" => rows::limits::forwarded_for, ["forwarded"];
-    "smuggling" => rows::framing::smuggling, ["admit"];
-    "obscure-bytes" => rows::framing::obscure_bytes, ["admit"];
-    "paths" => rows::paths::visit, ["admit"];
-    "unknown-route" => rows::paths::unknown_route, ["route"];
-    "identity-header" => rows::headers::identity, ["identity_headers"];
-    "identity-token" => rows::headers::token, ["identity_token"];
-    "head-bomb" => rows::headers::bomb, ["limit_head"];
-    "cross-origin" => rows::headers::cross_origin, ["cors"];
-    "body-limit" => rows::bodies::limit, ["inspect"];
-    "what-clients-learn" => rows::headers::what_clients_learn, ["security_headers"];
-    "explain" => rows::operator::explain, ["audit"];
-    "reload-under-load" => rows::operator::reload_under_load, ["reload"];
-    "broken-configuration" => rows::operator::broken_configuration, [];
-    "killed-upstream" => rows::upstream::killed, ["forward"];
+    "no-token" => rows::tokens::none, [Authenticate];
+    "forged-token" => rows::tokens::forged, [Authenticate, TokenSignature];
+    "stale-token" => rows::tokens::stale, [Authenticate, TokenTime];
+    "foreign-token" => rows::tokens::foreign, [Authenticate, TokenAudience];
+    "other-owner" => rows::policy::other_owner, [Authorize];
+    "refund" => rows::policy::refund, [Authorize];
+    "api-key" => rows::credentials::api_key, [Authenticate];
+    "client-certificate" => rows::credentials::client_certificate, [Authenticate, ClientCertificate];
+    "quota" => rows::limits::quota, [LimitPrincipal];
+    "address-quota" => rows::limits::address_quota, [LimitAddress];
+    "denied-address" => rows::limits::denied_address, [AddressLists];
+    "forwarded-for" => rows::limits::forwarded_for, [Forwarded, AddressLists, LimitAddress];
+    "smuggling" => rows::framing::smuggling, [Admit];
+    "obscure-bytes" => rows::framing::obscure_bytes, [Admit];
+    "paths" => rows::paths::visit, [Admit];
+    "unknown-route" => rows::paths::unknown_route, [Route];
+    "identity-header" => rows::headers::identity, [Admit, IdentityHeaders];
+    "identity-token" => rows::headers::token, [IdentityToken, IdentityHeaders];
+    "head-bomb" => rows::headers::bomb, [LimitHead];
+    "cross-origin" => rows::headers::cross_origin, [CrossOrigin];
+    "body-limit" => rows::bodies::limit, [Inspect];
+    "what-clients-learn" => rows::headers::what_clients_learn, [SecurityHeaders];
+    "explain" => rows::operator::explain, [Audit, Authorize];
+    "reload-under-load" => rows::operator::reload_under_load, [Reload];
+    "broken-configuration" => rows::operator::broken_configuration, [Reload];
+    "killed-upstream" => rows::upstream::killed, [Forward];
 }
 
 /// The rows with these names; all of them for no name.
@@ -114,6 +115,15 @@ pub async fn run(town: &mut Town, rows: &[&'static Row]) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documentation_lists_the_rows_in_their_order() {
+        let text = include_str!("../../../../../docs/tour.md");
+        let documented: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let rows: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(documented, rows);
+    }
 
     #[test]
     fn row_names_are_unique_and_unknown_ones_are_told() {

@@ -1,0 +1,61 @@
+//! Switching off any one protection turns a named row of the tour red.
+//!
+//! Needs a binary with the feature `switch-off`, in which `BASTIDE_SWITCH_OFF` names a
+//! step that the gateway then skips. `cargo xtask test` runs it; alone:
+//! `cargo test -p bastide --features switch-off --test mutation`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use bastide::demo::tour::ROWS;
+use model::Switch;
+use serde_json::Value;
+
+/// The rows that came out wrong with `switch` off; of the rows `only`, or of all.
+fn red_rows(switch: Option<Switch>, only: &[&str]) -> BTreeSet<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bastide"));
+    command.args(["demo", "--tour", "--output", "json"]).env_remove("BASTIDE_SWITCH_OFF");
+    command.args(only.iter().flat_map(|row| ["--only", row]));
+    if let Some(switch) = switch {
+        command.env("BASTIDE_SWITCH_OFF", switch.name());
+    }
+    let output = command.output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("{switch:?}: no report: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    let rows = report["rows"].as_array().unwrap();
+    let red: BTreeSet<String> = rows
+        .iter()
+        .filter(|row| row["passed"] != true)
+        .map(|row| row["row"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(output.status.success(), red.is_empty(), "the exit code does not follow the rows");
+    red
+}
+
+/// Every switch that the rows name.
+fn switches() -> BTreeSet<Switch> {
+    ROWS.iter().flat_map(|row| row.switches).copied().collect()
+}
+
+#[test]
+fn with_nothing_switched_off_no_row_is_red() {
+    assert_eq!(red_rows(None, &[]), BTreeSet::new());
+}
+
+#[test]
+fn each_switch_turns_the_rows_red_that_name_it() {
+    for switch in switches() {
+        let rows: Vec<&str> =
+            ROWS.iter().filter(|row| row.switches.contains(&switch)).map(|row| row.name).collect();
+        let red = red_rows(Some(switch), &rows);
+        let expected: BTreeSet<String> = rows.iter().map(|&row| row.to_owned()).collect();
+        assert_eq!(red, expected, "without {switch:?}");
+    }
+}
+
+#[test]
+fn every_switch_of_the_gateway_is_named_by_a_row() {
+    let known = BTreeSet::from(Switch::ALL);
+    assert_eq!(switches(), known);
+}
