@@ -10,8 +10,8 @@
 //! [`std::time::Duration`], every size a number of bytes, every host lower case, every
 //! reference points at something that is there, every default is filled in.
 //!
-//! What it must never do: return a [`Configuration`] that has a fault, show what
-//! `${…}` stood for, read a file that the configuration does not name.
+//! What it must never do: return a [`Configuration`] that has a fault, show a value that
+//! `${…}` stood for in a fault about it, read a file that nobody named.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
