@@ -111,14 +111,14 @@ pub(super) fn normalise(buffer: &Bytes, origin: &[u8], segments_max: usize) -> R
 }
 
 /// The canonical form of a literal path from a configuration, and whether it holds an
-/// encoded slash. Bytes past ASCII are percent-encoded.
+/// encoded slash. Spaces and bytes past ASCII are percent-encoded.
 ///
 /// # Errors
 /// What admission would refuse.
 pub fn canonical(path: &str) -> Result<(Vec<u8>, bool), Class> {
     let mut encoded = Vec::with_capacity(path.len());
     for &byte in path.as_bytes() {
-        if byte < 0x80 { encoded.push(byte) } else { push_encoded(&mut encoded, byte) }
+        if byte < 0x80 && byte != b' ' { encoded.push(byte) } else { push_encoded(&mut encoded, byte) }
     }
     rewrite(&encoded, usize::MAX)
 }

@@ -29,3 +29,58 @@ fn an_honest_request_is_admitted() {
     let kept: Vec<_> = head.fields.kept().collect();
     assert_eq!(kept, [(&b"accept"[..], &b"*/*"[..])]);
 }
+
+#[test]
+fn boundary_path_segments_max() {
+    let mut limits = Limits::default();
+    limits.set("path_segments_max", 3).unwrap();
+    let read = |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let raw = Reader::new().read(&mut BytesMut::from(head.as_bytes()), &limits).unwrap().unwrap();
+        admit(raw, &Admission::default(), &limits, false).map_err(|refusal| refusal.class)
+    };
+    // As it stands, and written anew.
+    for (at, past) in [("/a/b/c", "/a/b/c/d"), ("/a//b/%41", "/a//b/c/%41"), ("/a/b/x/../c", "/a/b/c/x/..")] {
+        assert!(read(at).is_ok(), "{at}");
+        assert_eq!(read(past).unwrap_err(), Class::TooManySegments, "{past}");
+    }
+}
+
+#[test]
+fn forwarding_headers_are_kept_from_a_trusted_proxy_and_identity_is_not() {
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\nX-User: eve\r\n\r\n";
+    let kept = |trusted: bool, trusted_proxies_set_identity: bool| -> Vec<Vec<u8>> {
+        let identity_headers = IdentityHeaders::new(["X-User"]);
+        let admission = Admission { identity_headers, trusted_proxies_set_identity };
+        let limits = Limits::default();
+        let raw = Reader::new().read(&mut BytesMut::from(&head[..]), &limits).unwrap().unwrap();
+        let admitted = admit(raw, &admission, &limits, trusted).unwrap();
+        admitted.head().fields.kept().map(|(name, _)| name.to_vec()).collect()
+    };
+    assert!(kept(false, false).is_empty());
+    assert!(kept(false, true).is_empty(), "an untrusted peer sets no identity, whatever is configured");
+    assert_eq!(kept(true, false), [&b"x-forwarded-for"[..], b"forwarded"]);
+    assert_eq!(kept(true, true), [&b"x-forwarded-for"[..], b"forwarded", b"x-user"]);
+}
+
+#[test]
+fn a_path_that_is_normal_already_is_shared() {
+    let admitted = http1(b"GET /a/b.c/d?e HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let head = admitted.head();
+    assert_eq!(head.path.as_ptr(), head.raw_target.as_ptr());
+    assert!(std::ptr::eq(head.host.as_ptr(), head.fields.get(Known::Host).unwrap().as_ptr()));
+}
+
+#[test]
+fn expectations_and_connections_are_told() {
+    let head = |version: &str, rest: &str| {
+        let head = format!("POST / HTTP/{version}\r\nHost: a\r\n{rest}\r\n");
+        let admitted = http1(head.as_bytes()).unwrap();
+        (admitted.head().expects_continue, admitted.head().keep_alive)
+    };
+    assert_eq!(head("1.1", "Expect: 100-continue\r\nContent-Length: 5\r\n"), (true, true));
+    assert_eq!(head("1.1", "Expect: 100-continue\r\nConnection: close\r\n"), (false, false));
+    assert_eq!(head("1.0", "Expect: 100-continue\r\nContent-Length: 5\r\n"), (false, false));
+    assert_eq!(head("1.0", "Connection: keep-alive\r\n"), (false, true));
+    assert_eq!(head("1.0", "Connection: keep-alive, close\r\n"), (false, false));
+}

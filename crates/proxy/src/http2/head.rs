@@ -250,3 +250,6 @@ pub fn trailers_to_h2(trailers: &Fields) -> Result<HeaderMap, Unwritable> {
     fill(&mut headers, trailers, None)?;
     Ok(headers)
 }
+
+#[cfg(test)]
+mod tests;
