@@ -10,7 +10,6 @@ use proxy::tls::{Identity, ServerTls, ServerTlsSettings};
 use proxy::{Cores, Limits};
 
 #[path = "../tests/support/mod.rs"]
-#[expect(clippy::unwrap_used, reason = "an example over the tests' world")]
 mod support;
 
 use support::{TestRoute, TestWorld, cleartext, service, settings};

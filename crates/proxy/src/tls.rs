@@ -424,6 +424,3 @@ impl ClientTls {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

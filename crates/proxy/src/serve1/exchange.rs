@@ -52,6 +52,7 @@ pub(super) struct Exchange1<'c> {
     expects_continue: bool,
     keep_alive: bool,
     tunnel: bool,
+    ends_by_close: bool,
     answer: Answer,
     bytes_out: u64,
     idle: Duration,
@@ -77,6 +78,7 @@ impl<'c> Exchange1<'c> {
             expects_continue: head.is_some_and(|head| head.expects_continue),
             keep_alive: more && head.is_some_and(|head| head.keep_alive),
             tunnel: false,
+            ends_by_close: false,
             answer: Answer::None,
             bytes_out: 0,
             idle: limits.body_idle_ms_max,
@@ -112,12 +114,13 @@ impl<'c> Exchange1<'c> {
 
     /// Writes what is left and decides what becomes of the connection.
     pub(super) async fn finish(mut self) -> io::Result<Closing> {
-        match self.answer {
-            Answer::Ended => {}
-            Answer::None | Answer::Body(_) | Answer::Aborted => {
+        if self.answer != Answer::Ended {
+            if self.answer != Answer::None {
+                // What came before the break is the client's; then it must see the break.
+                let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
                 self.cut();
-                return Ok(Closing::Cut);
             }
+            return Ok(Closing::Cut);
         }
         if !self.connection.wire.is_flushed() {
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
@@ -143,9 +146,10 @@ impl<'c> Exchange1<'c> {
     }
 
     /// A client that reads until the connection closes would take an orderly end for
-    /// the end of the body; a reset says that it is not.
+    /// the end of the body; a reset says that it is not. With a length or chunks the
+    /// end alone says so.
     fn cut(&mut self) {
-        if matches!(self.answer, Answer::Aborted | Answer::Body(_)) {
+        if self.ends_by_close {
             let socket = socket2::SockRef::from(self.connection.wire.link().socket());
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
@@ -255,7 +259,8 @@ impl Exchange for Exchange1<'_> {
             Framing::None | Framing::Length(0) => Answer::Ended,
             other => Answer::Body(other),
         };
-        self.keep_alive &= framing != Framing::Close;
+        self.ends_by_close = framing == Framing::Close;
+        self.keep_alive &= !self.ends_by_close;
         if self.tunnel {
             self.body = Decoder::new(Framing::Close, &Limits::default());
             self.body.set_limit(u64::MAX);

@@ -1,6 +1,12 @@
 //! A small world over the real types: every route public, no limits, any number of
 //! services. Used by the tests and by the example.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each user needs a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "for tests; each user needs a part of it"
+)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

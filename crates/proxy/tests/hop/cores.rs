@@ -1,0 +1,190 @@
+//! Cores, listeners, reloads and drains.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use proxy::{Cores, Limits, ListenError, ListenerSettings, Upstreams};
+
+use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::town::{Client, Town, Upstream, anywhere, runtime};
+
+fn world(
+    listeners: Vec<ListenerSettings>,
+    upstream: SocketAddr,
+    generation: u64,
+    before: Option<&Upstreams>,
+) -> Arc<TestWorld> {
+    let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+    let services = vec![service("test", &[upstream])];
+    let mut world = TestWorld::new(listeners, services, routes, Limits::default(), before);
+    world.generation = generation;
+    Arc::new(world)
+}
+
+fn refused(address: SocketAddr) -> bool {
+    std::net::TcpStream::connect(address).is_err()
+}
+
+#[test]
+fn a_second_process_on_the_same_address_is_refused_at_start() {
+    let upstream = Upstream::honest("ok");
+    let first = Cores::start(2, world(vec![cleartext(anywhere())], upstream.address, 1, None)).unwrap();
+    let address = first.addresses()[0].1;
+    let second = Cores::start(2, world(vec![cleartext(address)], upstream.address, 1, None));
+    assert!(matches!(second, Err(ListenError::InUse { address: found }) if found == address));
+    // The same port on every address overlaps as well.
+    let everywhere = SocketAddr::new([0, 0, 0, 0].into(), address.port());
+    let third = Cores::start(2, world(vec![cleartext(everywhere)], upstream.address, 1, None));
+    assert!(matches!(third, Err(ListenError::InUse { .. })));
+    assert_eq!(Client::connect(address).get("/").status, 200);
+    // When the first has gone, the address is free at once.
+    assert!(runtime().block_on(first.drain(Duration::from_secs(5))).complete);
+    let fourth = Cores::start(1, world(vec![cleartext(address)], upstream.address, 1, None)).unwrap();
+    assert_eq!(Client::connect(address).get("/").status, 200);
+    runtime().block_on(fourth.drain(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_reload_keeps_listeners_connections_and_pools() {
+    let upstream = Upstream::honest("ok");
+    let [kept, removed] = [cleartext(anywhere()), cleartext("127.0.0.2:0".parse().unwrap())];
+    let first = world(vec![kept.clone(), removed], upstream.address, 1, None);
+    let shared = Arc::clone(&first.upstreams);
+    let mut cores = Cores::start(1, first).unwrap();
+    let addresses: Vec<SocketAddr> = cores.addresses().into_iter().map(|(_, address)| address).collect();
+    let mut on_kept = Client::connect(addresses[0]);
+    let mut on_removed = Client::connect(addresses[1]);
+    assert_eq!(on_kept.get("/").field("x-generation"), Some("1"));
+    assert_eq!(on_removed.get("/").field("x-generation"), Some("1"));
+
+    let added = cleartext("127.0.0.3:0".parse().unwrap());
+    let second = world(vec![kept, added], upstream.address, 2, Some(&shared));
+    runtime().block_on(cores.publish(second)).unwrap();
+    let after: Vec<SocketAddr> = cores.addresses().into_iter().map(|(_, address)| address).collect();
+    assert_eq!(after[0], addresses[0], "the listener that did not change has its port");
+    assert_eq!(on_kept.get("/").field("x-generation"), Some("2"), "an open connection sees the new world");
+    assert_eq!(Client::connect(after[1]).get("/").field("x-generation"), Some("2"), "the new listener");
+    assert!(on_removed.is_closed() && refused(addresses[1]), "the removed one has drained");
+    assert_eq!(upstream.connections(), 1, "the pool outlived the reload");
+    runtime().block_on(cores.drain(Duration::from_secs(5)));
+}
+
+#[test]
+fn nothing_is_lost_over_many_reloads_under_load() {
+    let upstream = Upstream::honest("ok");
+    let listener = cleartext(anywhere());
+    let mut cores = Cores::start(2, world(vec![listener.clone()], upstream.address, 0, None)).unwrap();
+    let address = cores.addresses()[0].1;
+    let (stop, stopped) = (Arc::new(std::sync::atomic::AtomicBool::new(false)), 4);
+    let clients: Vec<_> = (0..stopped)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut requests = 0;
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    let mut client = Client::connect(address);
+                    (0..5).for_each(|_| assert_eq!(client.get("/").status, 200));
+                    requests += 5;
+                }
+                requests
+            })
+        })
+        .collect();
+    for generation in 1..50 {
+        runtime()
+            .block_on(cores.publish(world(vec![listener.clone()], upstream.address, generation, None)))
+            .unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let requests: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert_eq!(cores.totals().requests, requests);
+    runtime().block_on(cores.drain(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_reload_that_cannot_bind_changes_nothing() {
+    let upstream = Upstream::honest("ok");
+    let taken = std::net::TcpListener::bind(anywhere()).unwrap();
+    let listener = cleartext(anywhere());
+    let mut cores = Cores::start(1, world(vec![listener.clone()], upstream.address, 1, None)).unwrap();
+    let address = cores.addresses()[0].1;
+    let bad = world(vec![listener, cleartext(taken.local_addr().unwrap())], upstream.address, 2, None);
+    assert!(matches!(runtime().block_on(cores.publish(bad)), Err(ListenError::InUse { .. })));
+    assert_eq!(Client::connect(address).get("/").field("x-generation"), Some("1"));
+    runtime().block_on(cores.drain(Duration::from_secs(5)));
+}
+
+/// An upstream that answers when told to.
+fn patient() -> (Upstream, mpsc::Sender<()>) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::new(move |_, peer| {
+        while peer.request().is_some() {
+            let _ = wait.lock().unwrap().recv();
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    (upstream, go)
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_drain_lets_open_requests_end_and_takes_no_new_ones() {
+    let (upstream, go) = patient();
+    let mut town = Town::new(&[upstream.address]);
+    let mut idle = town.client();
+    go.send(()).unwrap();
+    assert_eq!(idle.get("/").status, 200);
+    let mut open = town.client();
+    open.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    wait_for(|| upstream.requests() == 2);
+    let (cores, address) = (town.cores.take().unwrap(), town.address);
+    let drain = std::thread::spawn(move || runtime().block_on(cores.drain(crate::town::PATIENCE)));
+    assert!(idle.is_closed(), "an idle connection ends at once");
+    wait_for(|| refused(address));
+    go.send(()).unwrap();
+    let reply = open.reply();
+    assert_eq!((reply.status, reply.field("connection")), (200, Some("close")));
+    assert!(drain.join().unwrap().complete);
+}
+
+#[test]
+fn a_drain_is_bounded() {
+    let (upstream, _go) = patient();
+    let mut town = Town::new(&[upstream.address]);
+    let mut open = town.client();
+    open.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    wait_for(|| upstream.requests() == 1);
+    let cores = town.cores.take().unwrap();
+    assert!(!runtime().block_on(cores.drain(Duration::from_millis(100))).complete);
+    assert!(open.is_closed());
+}
+
+#[test]
+fn connections_pass_at_their_limits_and_not_one_past() {
+    let upstream = Upstream::honest("ok");
+    for limits in [
+        Limits { connections_max: 3, ..Limits::default() },
+        Limits { connections_per_address_max: 3, ..Limits::default() },
+    ] {
+        let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+        let mut clients: Vec<_> = (0..3).map(|_| town.client()).collect();
+        for client in &mut clients {
+            assert_eq!(client.get("/").status, 200);
+        }
+        let mut fourth = town.client();
+        fourth.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+        assert!(fourth.is_closed());
+        drop(clients.pop());
+        let cores = town.cores.as_ref().unwrap();
+        wait_for(|| cores.totals().connections_open == 2);
+        assert_eq!(town.client().get("/").status, 200, "room again");
+        assert_eq!(cores.totals().connections_refused, 1);
+    }
+}

@@ -1,0 +1,19 @@
+//! The hop over real sockets: raw bytes on both sides, honest and evil.
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cores;
+mod http1;
+mod http2;
+mod tls;
+mod town;
+mod tunnel;
+mod upstream;

@@ -1,0 +1,279 @@
+//! TLS on both sides, with rustls as the client.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use proxy::tls::{
+    ClientCertificates, ClientTls, ClientTlsSettings, Identity, ServerTls, ServerTlsSettings, TlsVersion,
+};
+use proxy::upstream::{EndpointSettings, ServiceSettings};
+use proxy::{Limits, ListenerSettings};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::support::{TestRoute, TestWorld, service, settings};
+use crate::town::{PATIENCE, Town, Upstream, anywhere};
+
+/// A certificate authority.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn issue(&self, names: &[&str]) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Identity { chain: vec![certificate.der().clone()], key }
+    }
+
+    pub fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+}
+
+fn listener(tls: &ServerTlsSettings) -> ListenerSettings {
+    let tls = Some(ServerTls::build(tls).unwrap());
+    ListenerSettings { address: anywhere(), tls, http2_cleartext: false }
+}
+
+fn town(tls: &ServerTlsSettings) -> (Town, Upstream) {
+    let upstream = Upstream::honest("ok");
+    let town =
+        Town::behind(listener(tls), service("test", &[upstream.address]), settings(0), Limits::default());
+    (town, upstream)
+}
+
+type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+
+fn connect(
+    address: SocketAddr,
+    authority: &Authority,
+    name: &str,
+    identity: Option<&Identity>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsClient {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some(identity) => {
+            builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key()).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
+}
+
+/// The status of a request, or why there was none.
+fn get(client: &mut TlsClient, host: &str) -> Result<u16, String> {
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    client.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+    let mut seen = Vec::new();
+    let mut chunk = [0; 4096];
+    // A small answer comes in one piece.
+    while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
+        match client.read(&mut chunk) {
+            Ok(0) => return Err("closed".to_owned()),
+            Ok(count) => seen.extend_from_slice(&chunk[..count]),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(str::from_utf8(&seen[9..12]).unwrap().parse().unwrap())
+}
+
+const BOTH: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+#[test]
+fn the_certificate_follows_the_name() {
+    let authority = Authority::new();
+    let identities = vec![
+        authority.issue(&["default.test"]),
+        authority.issue(&["shop.test", "*.wild.test"]),
+        authority.issue(&["a.wild.test"]),
+    ];
+    let leaves: Vec<_> = identities.iter().map(|identity| identity.chain[0].clone()).collect();
+    let (town, _upstream) = town(&ServerTlsSettings { identities, ..Default::default() });
+    let table = [
+        ("default.test", 0, true),
+        ("shop.test", 1, true),
+        ("SHOP.test", 1, true),
+        ("b.wild.test", 1, true),
+        ("a.wild.test", 2, true),
+        // No certificate fits: the first is shown, and the client refuses it.
+        ("other.test", 0, false),
+        ("a.b.wild.test", 0, false),
+        ("wild.test", 0, false),
+    ];
+    for (name, shown, accepted) in table {
+        let mut client = connect(town.address, &authority, name, None, BOTH);
+        let result = get(&mut client, "test");
+        assert_eq!(result.is_ok(), accepted, "{name}: {result:?}");
+        if accepted {
+            assert_eq!(client.conn.peer_certificates().unwrap()[0], leaves[shown], "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_handshake_is_hybrid_post_quantum_and_old_versions_can_be_refused() {
+    let authority = Authority::new();
+    let identities = vec![authority.issue(&["test"])];
+    let (town, _upstream) = town(&ServerTlsSettings { identities: identities.clone(), ..Default::default() });
+    let mut client = connect(town.address, &authority, "test", None, BOTH);
+    assert_eq!(get(&mut client, "test"), Ok(200));
+    let group = client.conn.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    let mut old = connect(town.address, &authority, "test", None, &[&rustls::version::TLS12]);
+    assert_eq!(get(&mut old, "test"), Ok(200));
+
+    let version_min = TlsVersion::Tls13;
+    let (strict, _upstream) =
+        self::town(&ServerTlsSettings { identities, version_min, ..Default::default() });
+    let mut old = connect(strict.address, &authority, "test", None, &[&rustls::version::TLS12]);
+    assert!(get(&mut old, "test").is_err());
+}
+
+#[test]
+fn client_certificates_are_asked_for_and_verified() {
+    let (authority, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let (member, stranger) = (clients.issue(&["client"]), strangers.issue(&["client"]));
+    let roots = vec![clients.der()];
+    let table = [
+        ("required", ClientCertificates::Required(roots.clone()), [true, false, false]),
+        ("optional", ClientCertificates::Optional(roots), [true, true, false]),
+        ("none", ClientCertificates::None, [true, true, true]),
+    ];
+    for (name, client, expected) in table {
+        let identities = vec![authority.issue(&["test"])];
+        let (town, _upstream) = town(&ServerTlsSettings { identities, client, ..Default::default() });
+        for (identity, expected) in [Some(&member), None, Some(&stranger)].into_iter().zip(expected) {
+            for versions in [BOTH, &[&rustls::version::TLS12]] {
+                let mut connection = connect(town.address, &authority, "test", identity, versions);
+                let result = get(&mut connection, "test");
+                assert_eq!(result.is_ok(), expected, "{name}: {result:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_shown_to_one_name_is_not_used_for_another() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let identities = vec![authority.issue(&["a.test", "b.test"])];
+    let member = clients.issue(&["client"]);
+    let asking = ServerTlsSettings {
+        identities: identities.clone(),
+        client: ClientCertificates::Optional(vec![clients.der()]),
+        ..Default::default()
+    };
+    let plain = ServerTlsSettings { identities, ..Default::default() };
+    for (settings, other) in [(asking, 421), (plain, 200)] {
+        let (town, _upstream) = town(&settings);
+        let mut client = connect(town.address, &authority, "a.test", Some(&member), BOTH);
+        assert_eq!(get(&mut client, "A.test"), Ok(200));
+        assert_eq!(get(&mut client, "b.test"), Ok(other));
+    }
+}
+
+#[test]
+fn a_new_certificate_is_used_without_closing_anything() {
+    let authority = Authority::new();
+    let upstream = Upstream::honest("ok");
+    let address = anywhere();
+    let world = |identity: Identity| {
+        let identities = vec![identity];
+        let tls = ServerTls::build(&ServerTlsSettings { identities, ..Default::default() }).unwrap();
+        let listener = ListenerSettings { address, tls: Some(tls), http2_cleartext: false };
+        let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+        let services = vec![service("test", &[upstream.address])];
+        TestWorld::new(vec![listener], services, routes, Limits::default(), None)
+    };
+    let (old, new) = (authority.issue(&["test"]), authority.issue(&["test"]));
+    let mut town = Town::start(world(old.clone()), Arc::default());
+    let mut before = connect(town.address, &authority, "test", None, BOTH);
+    assert_eq!(get(&mut before, "test"), Ok(200));
+    let cores = town.cores.as_mut().unwrap();
+    town.runtime.block_on(cores.publish(Arc::new(world(new.clone())))).unwrap();
+    let mut after = connect(town.address, &authority, "test", None, BOTH);
+    assert_eq!(get(&mut after, "test"), Ok(200));
+    assert_eq!(after.conn.peer_certificates().unwrap()[0], new.chain[0]);
+    assert_eq!(get(&mut before, "test"), Ok(200), "the old connection goes on");
+    assert_eq!(before.conn.peer_certificates().unwrap()[0], old.chain[0]);
+}
+
+/// A hop that serves TLS itself stands for a TLS upstream.
+fn tls_service(upstream: &Town, tls: ClientTlsSettings) -> ServiceSettings {
+    let endpoint =
+        EndpointSettings { tls: true, host: "127.0.0.1".to_owned(), port: upstream.address.port() };
+    ServiceSettings {
+        endpoints: vec![endpoint],
+        tls: Some(ClientTls::build(&tls).unwrap()),
+        ..service("test", &[])
+    }
+}
+
+#[test]
+fn an_upstream_must_prove_its_name() {
+    let (authority, other, clients) = (Authority::new(), Authority::new(), Authority::new());
+    let member = clients.issue(&["gateway"]);
+    let (upstream, _origin) = town(&ServerTlsSettings {
+        identities: vec![authority.issue(&["upstream.test"])],
+        client: ClientCertificates::Required(vec![clients.der()]),
+        http2: true,
+        ..Default::default()
+    });
+    let settings_for = |roots: &Authority, name: &str, identity: Option<&Identity>| ClientTlsSettings {
+        roots: vec![roots.der()],
+        identity: identity.cloned(),
+        server_name: Some(name.to_owned()),
+    };
+    let table = [
+        ("honest", settings_for(&authority, "upstream.test", Some(&member)), 200),
+        ("another authority", settings_for(&other, "upstream.test", Some(&member)), 502),
+        ("another name", settings_for(&authority, "other.test", Some(&member)), 502),
+        ("no certificate of ours", settings_for(&authority, "upstream.test", None), 502),
+        ("public authorities", ClientTlsSettings::default(), 502),
+    ];
+    for (name, tls, status) in table {
+        for protocol in [proxy::upstream::Protocol::Auto, proxy::upstream::Protocol::Http1] {
+            let mut service = tls_service(&upstream, tls.clone());
+            service.protocol = protocol;
+            let town = Town::with(service, settings(0), Limits::default());
+            let mut client = town.client();
+            // The upstream asks for certificates, so host and server name must agree.
+            client.send("GET / HTTP/1.1\r\nhost: upstream.test\r\n\r\n");
+            assert_eq!(client.reply().status, status, "{name}");
+        }
+    }
+}
+
+#[test]
+fn curl_speaks_both_protocols_over_tls() {
+    let authority = Authority::new();
+    let identities = vec![authority.issue(&["localhost"])];
+    let (town, _upstream) = town(&ServerTlsSettings { identities, http2: true, ..Default::default() });
+    for (flag, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let url = format!("https://127.0.0.1:{}/", town.address.port());
+        let run = std::process::Command::new("curl")
+            .args(["-sk", flag, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", &url])
+            .output();
+        // Without curl on this machine there is nothing to compare with.
+        let Ok(output) = run else { return };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("200 {version}"));
+    }
+}

@@ -1,0 +1,294 @@
+//! Upstreams, honest and evil.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use proxy::Limits;
+use proxy::upstream::{Eject, ForwardSettings, ServiceSettings, Timeouts};
+
+use crate::support::{service, settings};
+use crate::town::{PATIENCE, Town, Upstream, nobody};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn ambiguous_answers_become_502_and_nothing_of_them_passes() {
+    let table = [
+        (
+            "length and chunked",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
+        ("chunked twice", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        ("sign", "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\nhello"),
+        (
+            "unasked switch",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        ),
+        ("bare LF", "HTTP/1.1 200 OK\ncontent-length: 5\n\nhello"),
+        ("no HTTP", "hello\r\n\r\n"),
+        ("cut head", "HTTP/1.1 200 OK\r\ncontent-le"),
+    ];
+    for (name, answer) in table {
+        let evil = format!("{answer}SECRET");
+        let upstream = Upstream::new(move |_, peer| {
+            peer.request();
+            peer.send(&evil);
+            peer.close();
+        });
+        let town = Town::new(&[upstream.address]);
+        let mut client = town.client();
+        let reply = client.get("/");
+        assert_eq!(reply.status, 502, "{name}: {}", reply.head);
+        assert!(!reply.text().contains("SECRET") && !reply.text().contains("hello"), "{name}");
+        // The client's connection is not at fault.
+        assert_eq!(client.get("/").status, 502, "{name}");
+    }
+}
+
+#[test]
+fn interim_answers_are_dropped_up_to_their_number() {
+    for (count, status) in [(0, 200), (8, 200), (9, 502)] {
+        let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(count);
+        let upstream = Upstream::answering(format!("{interim}{OK}"));
+        let town = Town::new(&[upstream.address]);
+        let reply = town.get("/");
+        assert_eq!(reply.status, status, "{count}");
+        assert!(reply.field("link").is_none());
+    }
+}
+
+#[test]
+fn bytes_after_an_answer_are_never_the_next_clients() {
+    let stray = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nPOISON";
+    // With the answer, and a moment after it on the idle connection.
+    for pause in [0, 50] {
+        let upstream = Upstream::new(move |_, peer| {
+            while peer.request().is_some() {
+                if pause == 0 {
+                    peer.send(&format!("{OK}{stray}"));
+                } else {
+                    peer.send(OK);
+                    std::thread::sleep(Duration::from_millis(pause));
+                    peer.send(stray);
+                }
+            }
+        });
+        let town = Town::new(&[upstream.address]);
+        let mut client = town.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "ok");
+            std::thread::sleep(Duration::from_millis(2 * pause));
+        }
+        assert_eq!(upstream.connections(), 3, "each connection was discarded");
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_seen_to_be_incomplete() {
+    let table = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\nZZ\r\n",
+    ];
+    for answer in table {
+        let upstream = Upstream::new(move |_, peer| {
+            peer.request();
+            peer.send(answer);
+            peer.close();
+        });
+        let town = Town::new(&[upstream.address]);
+        let reply = town.get("/");
+        assert_eq!((reply.status, reply.whole), (200, false), "{answer}");
+    }
+}
+
+#[test]
+fn connections_are_used_again() {
+    let upstream = Upstream::honest("ok");
+    let town = Town::new(&[upstream.address]);
+    for _ in 0..20 {
+        assert_eq!(town.get("/").status, 200);
+    }
+    assert_eq!((upstream.connections(), upstream.requests()), (1, 20));
+}
+
+/// Answers the first request of each connection and closes when the second comes.
+fn forgetful() -> Upstream {
+    Upstream::new(|_, peer| {
+        peer.request();
+        peer.send(OK);
+        peer.request();
+        peer.close();
+    })
+}
+
+#[test]
+fn a_pooled_connection_that_dies_costs_an_idempotent_request_nothing_and_others_a_502() {
+    for (request, second) in [
+        ("GET / HTTP/1.1\r\nhost: test\r\n\r\n", 200),
+        ("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello", 200),
+        ("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello", 502),
+    ] {
+        let upstream = forgetful();
+        let town = Town::new(&[upstream.address]);
+        let mut client = town.client();
+        assert_eq!(client.get("/").status, 200);
+        client.send(request);
+        assert_eq!(client.reply().status, second, "{request}");
+        // 1 answered; 1 lost; for an idempotent one, 1 more answered.
+        assert_eq!(upstream.requests(), if second == 200 { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn a_request_that_may_have_had_an_effect_is_not_sent_twice() {
+    let closing = || {
+        Upstream::new(|_, peer| {
+            peer.request();
+            peer.close();
+        })
+    };
+    for (method, requests) in [("GET", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)] {
+        let (one, other) = (closing(), closing());
+        let town = Town::new(&[one.address, other.address]);
+        let mut client = town.client();
+        client.send(format!("{method} / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n"));
+        assert_eq!(client.reply().status, 502, "{method}");
+        assert_eq!(one.requests() + other.requests(), requests, "{method}");
+    }
+}
+
+fn ejecting(endpoints: &[SocketAddr], failures: u32, duration: Duration) -> ServiceSettings {
+    ServiceSettings { eject: Eject { failures, duration }, ..service("test", endpoints) }
+}
+
+#[test]
+fn a_dead_endpoint_is_passed_over_and_then_left_alone() {
+    let alive = Upstream::honest("ok");
+    let service = ejecting(&[alive.address, nobody()], 3, Duration::from_secs(600));
+    let town = Town::with(service, settings(0), Limits::default());
+    for n in 0..40 {
+        // Nothing was sent to the dead one, so that even POST goes elsewhere.
+        let mut client = town.client();
+        client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi");
+        assert_eq!(client.reply().status, 200, "{n}");
+    }
+    let outcomes = town.outcomes.lock().unwrap();
+    let retried = outcomes.iter().filter(|outcome| outcome.starts_with('2')).count();
+    assert_eq!(retried, 3, "after three failures it gets no requests: {outcomes:?}");
+}
+
+#[test]
+fn the_last_endpoint_is_tried_even_when_ejected_and_recovers() {
+    let upstream = Upstream::new(|number, peer| {
+        peer.request();
+        peer.send(if number < 3 {
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+        } else {
+            OK
+        });
+        peer.close();
+    });
+    let service = ejecting(&[upstream.address], 2, Duration::from_secs(600));
+    let town = Town::with(service, settings(0), Limits::default());
+    let statuses: Vec<u16> = (0..5).map(|_| town.get("/").status).collect();
+    assert_eq!(statuses, [503, 503, 503, 200, 200]);
+}
+
+#[test]
+fn nobody_there_is_502() {
+    let town = Town::new(&[nobody(), nobody()]);
+    assert_eq!(town.get("/").status, 502);
+    assert_eq!(town.outcomes.lock().unwrap()[0].chars().next(), Some('2'), "both were tried");
+}
+
+#[test]
+fn silence_before_the_head_is_504_and_in_the_body_an_incomplete_answer() {
+    let short = Duration::from_millis(100);
+    let silent = |answer: &'static str| {
+        Upstream::new(move |_, peer| {
+            peer.request();
+            peer.send(answer);
+            peer.client.is_closed();
+        })
+    };
+    for timeouts in [
+        Timeouts { first_byte: short, ..Timeouts::default() },
+        Timeouts { total: short, ..Timeouts::default() },
+    ] {
+        let upstream = silent("");
+        let settings = ForwardSettings { timeouts, ..settings(0) };
+        let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
+        let mut client = town.client();
+        client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(client.reply().status, 504);
+        assert_eq!(upstream.requests(), 1, "a POST is not tried again");
+    }
+    let upstream = silent("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+    let timeouts = Timeouts { idle: short, ..Timeouts::default() };
+    let settings = ForwardSettings { timeouts, ..settings(0) };
+    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
+    let reply = town.get("/");
+    assert_eq!((reply.status, reply.whole), (200, false));
+}
+
+#[test]
+fn connections_to_an_endpoint_are_bounded_and_others_wait() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::new(move |_, peer| {
+        while peer.request().is_some() {
+            wait.lock().unwrap().recv().unwrap();
+            peer.send(OK);
+        }
+    });
+    let service = ServiceSettings { connections_per_core_max: 2, ..service("test", &[upstream.address]) };
+    let timeouts = Timeouts { connect: PATIENCE, ..Timeouts::default() };
+    let settings = ForwardSettings { timeouts, ..settings(0) };
+    let town = Town::with(service, settings, Limits::default());
+    let mut clients: Vec<_> = (0..6).map(|_| town.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    (0..6).for_each(|_| go.send(()).unwrap());
+    for client in &mut clients {
+        assert_eq!(client.reply().status, 200);
+    }
+    assert_eq!((upstream.connections(), upstream.requests()), (2, 6));
+}
+
+#[test]
+fn a_prefix_is_stripped_by_whole_segments_and_the_host_can_be_the_upstreams() {
+    let upstream = Upstream::honest("ok");
+    let settings = ForwardSettings { strip_prefix: Some("/shop".into()), keep_host: false, ..settings(0) };
+    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
+    let table = [("/shop/a?q=1", "/a?q=1"), ("/shop", "/"), ("/shop/", "/"), ("/shopping/a", "/shopping/a")];
+    for (asked, seen) in table {
+        assert_eq!(town.get(asked).status, 200);
+        assert!(
+            upstream.last().starts_with(&format!("GET {seen} HTTP/1.1\r\n")),
+            "{asked}: {}",
+            upstream.last()
+        );
+        assert!(upstream.last().contains(&format!("host: {}\r\n", upstream.address)));
+    }
+}
+
+#[test]
+fn what_belongs_to_one_connection_stays_on_it() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nx-end: 1\r\n\r\nok",
+    );
+    let town = Town::new(&[upstream.address]);
+    let mut client = town.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: x-mine\r\nx-mine: 1\r\nx-through: 1\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!(
+        (reply.field("x-hop"), reply.field("keep-alive"), reply.field("x-end")),
+        (None, None, Some("1"))
+    );
+    let seen = upstream.last();
+    assert!(!seen.contains("x-mine") && seen.contains("x-through: 1"), "{seen}");
+}
