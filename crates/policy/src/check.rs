@@ -97,7 +97,9 @@ fn parse<'a>(source: &Source, place: &'a Place<'a>, placed: &mut Vec<Placed<'a>>
 /// on a line).
 fn identify(placed: &mut [Placed<'_>], faults: &mut Vec<Fault>) {
     let mut taken: HashMap<String, String> = HashMap::new();
-    for one in placed.iter_mut() {
+    for (number, one) in placed.iter_mut().enumerate() {
+        // The validator's messages hold this name between backticks: it must hold none.
+        one.policy = one.policy.new_id(PolicyID::from_string(internal_id(number)));
         let given = one.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(name) == "id");
         let given = given.map(|(_, annotation)| annotation.val.to_string());
         let position = format!("{}:{}", one.place.name, one.line);
@@ -115,7 +117,6 @@ fn identify(placed: &mut [Placed<'_>], faults: &mut Vec<Fault>) {
             id = format!("{position}:{}", one.place.line_column(one.start).1);
         }
         taken.insert(id.clone(), position);
-        one.policy = one.policy.new_id(PolicyID::from_string(&id));
         one.id = id;
     }
 }
@@ -178,20 +179,19 @@ fn validate(schema: &Schema, placed: &[Placed<'_>], misnamed: &HashSet<String>, 
             faults.push(Fault::at(Kind::Duplicate, one.place, one.start, error.to_string()));
         }
     }
-    let by_id: HashMap<&str, &Placed<'_>> = placed.iter().map(|one| (one.id.as_str(), one)).collect();
     let mut said: HashSet<Fault> = HashSet::new();
     let result = validator.validate(&set, ValidationMode::Strict);
     let mut say = |diagnostic: &dyn Diagnostic, kind: Kind, naming: bool, warning: bool| {
         let whole = text_of(diagnostic);
-        let (id, message) = strip_policy(&whole);
-        let Some(one) = id.and_then(|id| by_id.get(id)) else {
-            return faults.push(Fault::declared(kind, "", whole));
+        let (number, message) = without_policy(&whole);
+        let Some(one) = number.and_then(|number| placed.get(number)) else {
+            let fault = Fault::declared(kind, "", whole);
+            return faults.push(if warning { fault.warning() } else { fault });
         };
         if naming && misnamed.contains(&one.id) {
             return;
         }
-        let fault =
-            Fault::at(kind, one.place, offset_of(diagnostic).unwrap_or(one.start), message.to_owned());
+        let fault = Fault::at(kind, one.place, offset_of(diagnostic).unwrap_or(one.start), message);
         let fault = if warning { fault.warning() } else { fault };
         if said.insert(fault.clone()) {
             faults.push(fault);
@@ -217,10 +217,16 @@ fn validate(schema: &Schema, placed: &[Placed<'_>], misnamed: &HashSet<String>, 
     }
 }
 
-/// ``for policy `id`, message`` in its two parts.
-fn strip_policy(message: &str) -> (Option<&str>, &str) {
-    let parts = message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, "));
-    parts.map_or((None, message), |(id, message)| (Some(id), message))
+fn internal_id(number: usize) -> String {
+    format!("policy {number}")
+}
+
+/// ``for policy `policy 3`, message``: the number, and the message without it.
+fn without_policy(message: &str) -> (Option<usize>, String) {
+    let before = "for policy `policy ";
+    let number = message.split_once(before).and_then(|(_, rest)| rest.split_once('`')?.0.parse().ok());
+    let Some(number) = number else { return (None, message.to_owned()) };
+    (Some(number), message.replace(&format!("for policy `{}`, ", internal_id(number)), ""))
 }
 
 fn offset_of(diagnostic: &dyn Diagnostic) -> Option<usize> {

@@ -78,10 +78,12 @@ impl Inspector<'_> {
 
     /// The entities and types of a principal or resource scope.
     pub(crate) fn scope(&mut self, constraint: &PrincipalOrResourceConstraint) {
-        if let Some(uid) = constraint.get_euid() {
+        let uid = constraint.get_euid();
+        if let Some(uid) = uid {
             self.entity(uid, uid.loc());
         }
-        for ty in constraint.iter_entity_type_names() {
+        let said = uid.map(|uid| uid.entity_type());
+        for ty in constraint.iter_entity_type_names().filter(|ty| Some(*ty) != said) {
             self.entity_type(ty, ty.loc());
         }
     }
