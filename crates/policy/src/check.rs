@@ -10,7 +10,9 @@ use cedar_policy_core::validator::{
 };
 use miette::Diagnostic;
 
-use crate::compile::{Compiled, Effect, action_bits, principal_test, resource_test, scope_text, split};
+use crate::compile::{
+    Compiled, Effect, action_bits, can_fail, principal_test, resource_test, scope_text, split,
+};
 use crate::fault::{Fault, Kind, Place};
 use crate::inspect::{Inspector, Reads};
 use crate::limits;
@@ -144,6 +146,10 @@ fn inspect(
         Some(written) => split(written, names),
         None => (Vec::new(), None),
     };
+    // Its names were found wanting above already, if they are.
+    let mut unsaid = Vec::new();
+    inspector.faults = &mut unsaid;
+    let needs = condition.as_ref().map_or_else(Reads::default, |condition| inspector.condition(condition));
     Compiled {
         id: one.id.clone(),
         position: format!("{}:{}", one.place.name, one.line),
@@ -155,10 +161,12 @@ fn inspect(
         actions: action_bits(policy.action_constraint(), schema),
         resource: resource_test(resource.as_inner(), names),
         roles,
+        can_fail: condition.as_ref().is_some_and(can_fail),
         condition,
         written,
         scope: scope_text(policy),
         reads,
+        needs,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy_core::ast::{
     ActionConstraint, BinaryOp, EntityReference, EntityUID, Expr, ExprBuilder, ExprKind, Literal, Policy,
-    PrincipalOrResourceConstraint, Var,
+    PrincipalOrResourceConstraint, UnaryOp, Var,
 };
 use cedar_policy_core::expr_builder::ExprBuilder as _;
 use model::PrincipalKind;
@@ -65,7 +65,7 @@ pub(crate) struct Compiled {
     /// Actions by number.
     pub(crate) actions: u64,
     pub(crate) resource: ResourceTest,
-    /// Roles that the conditions ask for before anything else.
+    /// Roles that the conditions ask for in any case.
     pub(crate) roles: Vec<usize>,
     /// What remains of the conditions, without source positions: the evaluator copies
     /// the position of each node, and with it a counter that all cores share.
@@ -74,12 +74,16 @@ pub(crate) struct Compiled {
     pub(crate) written: Option<Arc<Expr>>,
     /// The scope as written.
     pub(crate) scope: String,
-    /// What `condition` reads.
+    /// What the conditions as written read.
     pub(crate) reads: Reads,
+    /// What `condition` reads.
+    pub(crate) needs: Reads,
+    /// Whether evaluating `condition` can fail.
+    pub(crate) can_fail: bool,
 }
 
 impl Compiled {
-    /// Whether scope and leading roles match somebody. Route and action were matched
+    /// Whether scope and asked roles match somebody. Route and action were matched
     /// when the slice was made.
     pub(crate) fn concerns(&self, kind: PrincipalKind, id: &str, roles: &Bits) -> bool {
         self.principal.holds(kind, id, roles) && self.roles.iter().all(|role| roles.contains(*role))
@@ -179,23 +183,46 @@ pub(crate) fn conjuncts(expr: &Expr) -> Vec<&Expr> {
     parts
 }
 
-/// Splits conditions into the roles that they ask for first and the rest. Sound
-/// because `&&` evaluates from the left and a test for a role cannot fail.
-pub(crate) fn split(written: &Expr, names: &Names) -> (Vec<usize>, Option<Expr>) {
-    let parts = conjuncts(written);
-    let leading = |part: &&Expr| match part.expr_kind() {
-        ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } => match (arg1.expr_kind(), arg2.expr_kind()) {
-            (ExprKind::Var(Var::Principal), ExprKind::Lit(Literal::EntityUID(uid))) => {
-                role_number(uid, names)
-            }
-            _ => None,
-        },
+/// The role that a condition asks the principal for, when that is all it does.
+pub(crate) fn role_asked(part: &Expr, names: &Names) -> Option<usize> {
+    let ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } = part.expr_kind() else { return None };
+    match (arg1.expr_kind(), arg2.expr_kind()) {
+        (ExprKind::Var(Var::Principal), ExprKind::Lit(Literal::EntityUID(uid))) => role_number(uid, names),
         _ => None,
-    };
-    let roles: Vec<usize> = parts.iter().map_while(leading).collect();
-    let rest = parts.into_iter().skip(roles.len()).map(without_positions).rev();
-    let rest = rest.reduce(|later, earlier| Expr::and(earlier, later));
+    }
+}
+
+/// Splits conditions into the roles that can be asked for first and the rest.
+///
+/// Sound because a test for a role cannot fail, and only what cannot fail is passed
+/// over: `a && role` is `role && a` unless `a` is an error.
+pub(crate) fn split(written: &Expr, names: &Names) -> (Vec<usize>, Option<Expr>) {
+    let (mut roles, mut rest) = (Vec::new(), Vec::new());
+    let mut certain = true;
+    for part in conjuncts(written) {
+        match role_asked(part, names).filter(|_| certain) {
+            Some(role) => roles.push(role),
+            None => {
+                certain &= !can_fail(part);
+                rest.push(without_positions(part));
+            }
+        }
+    }
+    let rest = rest.into_iter().rev().reduce(|later, earlier| Expr::and(earlier, later));
     (roles, rest)
+}
+
+/// Whether evaluation can fail although the types are right: arithmetic can overflow,
+/// extension functions can refuse their argument.
+pub(crate) fn can_fail(expr: &Expr) -> bool {
+    expr.subexpressions().any(|part| {
+        matches!(
+            part.expr_kind(),
+            ExprKind::UnaryApp { op: UnaryOp::Neg, .. }
+                | ExprKind::BinaryApp { op: BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul, .. }
+                | ExprKind::ExtensionFunctionApp { .. }
+        )
+    })
 }
 
 /// The same expression without source positions.

@@ -65,7 +65,7 @@ pub(crate) fn ask<R: Reader>(policies: &Policies, slice: &Slice, question: &Ques
     let mut asked: SmallVec<[(u32, &Compiled); 16]> = SmallVec::new();
     for (number, policy) in concerning(policies, slice, question) {
         asked.push((number, policy));
-        reads.extend(&policy.reads);
+        reads.extend(&policy.needs);
     }
     if asked.iter().all(|(_, policy)| policy.condition.is_none()) {
         return answer(&asked, |_| Ok(true));
@@ -86,7 +86,7 @@ fn answer(asked: &[(u32, &Compiled)], mut applies: impl FnMut(&Compiled) -> Resu
     let (mut permits, mut forbids) = (Determining::new(), Determining::new());
     let mut failed = None;
     for (number, policy) in asked {
-        if policy.effect == Effect::Permit && !permits.is_empty() && !policy.reads.may_fail {
+        if policy.effect == Effect::Permit && !permits.is_empty() && !policy.can_fail {
             continue;
         }
         match applies(policy) {

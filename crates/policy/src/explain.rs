@@ -9,7 +9,7 @@ use model::{Principal, PrincipalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::compile::{Compiled, Effect, conjuncts};
+use crate::compile::{Compiled, Effect, conjuncts, role_asked};
 use crate::decide::{Circumstances, conclude};
 use crate::evaluate::{Question, ask, truth, with_evaluator};
 use crate::fault::Place;
@@ -252,7 +252,7 @@ fn consider<R: Reader>(policies: &Policies, question: &Question<'_, R>, policy: 
     let finding = match &policy.written {
         None => Finding::Applies { conditions: Vec::new() },
         Some(written) => with_evaluator(policies, &policy.reads, question, |evaluator| {
-            find(policies, question, evaluator, written)
+            find(policies, question, evaluator, policy, written)
         })
         .unwrap_or_else(|error| Finding::Failed { condition: None, message: error.to_string() }),
     };
@@ -264,14 +264,23 @@ fn consider<R: Reader>(policies: &Policies, question: &Question<'_, R>, policy: 
     }
 }
 
-/// Condition by condition, until one is not true.
+/// The role that decided before anything else was read, or else condition by condition
+/// until one is not true.
 fn find<R: Reader>(
     policies: &Policies,
     question: &Question<'_, R>,
     evaluator: &Evaluator<'_>,
+    policy: &Compiled,
     written: &Expr,
 ) -> Finding {
     let mut conditions = Vec::new();
+    let lacking = |part: &&Expr| {
+        role_asked(part, policies.names())
+            .is_some_and(|role| policy.roles.contains(&role) && !question.roles.contains(role))
+    };
+    if let Some(part) = conjuncts(written).into_iter().find(lacking) {
+        return Finding::DoesNotApply { condition: describe(policies, question, evaluator, part) };
+    }
     for part in conjuncts(written) {
         let condition = describe(policies, question, evaluator, part);
         match truth(policies, evaluator, part) {

@@ -3,7 +3,7 @@
 //! Both are typing errors here.
 
 use cedar_policy_core::ast::{
-    BinaryOp, EntityType, EntityUID, Expr, ExprKind, Literal, PrincipalOrResourceConstraint, UnaryOp, Var,
+    BinaryOp, EntityType, EntityUID, Expr, ExprKind, Literal, PrincipalOrResourceConstraint, Var,
 };
 use cedar_policy_core::parser::Loc;
 use model::{PrincipalKind, SpiffeId};
@@ -23,9 +23,6 @@ pub(crate) struct Reads {
     pub(crate) roles: Bits,
     /// Whether the action's groups are asked for.
     pub(crate) action_groups: bool,
-    /// Whether evaluation can fail although the types are right: arithmetic can
-    /// overflow, extension functions can refuse their argument.
-    pub(crate) may_fail: bool,
 }
 
 impl Reads {
@@ -33,7 +30,6 @@ impl Reads {
         self.leaves.extend(&other.leaves);
         self.roles.extend(&other.roles);
         self.action_groups |= other.action_groups;
-        self.may_fail |= other.may_fail;
     }
 }
 
@@ -174,15 +170,9 @@ impl Inspector<'_> {
                 self.walk(left, reads);
                 self.walk(right, reads);
             }
-            ExprKind::UnaryApp { op, arg } => {
-                reads.may_fail |= *op == UnaryOp::Neg;
-                self.walk(arg, reads);
-            }
+            ExprKind::UnaryApp { arg, .. } => self.walk(arg, reads),
             ExprKind::BinaryApp { op, arg1, arg2 } => self.binary(*op, arg1, arg2, loc, reads),
-            ExprKind::ExtensionFunctionApp { args, .. } => {
-                reads.may_fail = true;
-                args.iter().for_each(|arg| self.walk(arg, reads));
-            }
+            ExprKind::ExtensionFunctionApp { args, .. } => args.iter().for_each(|arg| self.walk(arg, reads)),
             ExprKind::Like { expr, .. } => self.walk(expr, reads),
             ExprKind::Is { expr, entity_type } => {
                 self.entity_type(entity_type, loc);
@@ -196,7 +186,6 @@ impl Inspector<'_> {
     fn binary(&mut self, op: BinaryOp, left: &Expr, right: &Expr, loc: Option<&Loc>, reads: &mut Reads) {
         match op {
             BinaryOp::In => self.membership(left, right, loc, reads),
-            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul => reads.may_fail = true,
             BinaryOp::GetTag | BinaryOp::HasTag => {
                 self.fault(
                     Kind::Unsupported,
@@ -209,7 +198,13 @@ impl Inspector<'_> {
                 self.closed_values(right, left);
             }
             BinaryOp::Contains => self.closed_values(right, left),
-            BinaryOp::ContainsAll | BinaryOp::ContainsAny | BinaryOp::Less | BinaryOp::LessEq => {}
+            BinaryOp::ContainsAll
+            | BinaryOp::ContainsAny
+            | BinaryOp::Less
+            | BinaryOp::LessEq
+            | BinaryOp::Add
+            | BinaryOp::Sub
+            | BinaryOp::Mul => {}
         }
         self.walk(left, reads);
         self.walk(right, reads);

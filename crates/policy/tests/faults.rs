@@ -105,7 +105,7 @@ fn a_typing_error_in_each_kind_of_entity_is_found_with_position_and_suggestion()
         ),
         (
             "permit(principal, action, resource)\nwhen { principal is Usr };",
-            (2, 8),
+            (2, 21),
             "unknown entity type Usr",
         ),
     ];
