@@ -13,6 +13,36 @@ use crate::route::{Parameters, RouteId};
 
 /// A request whose framing, target and fields every reader reads alike. Made by
 /// [`crate::admit::admit`] alone.
+///
+/// ```
+/// fn read(admitted: &proxy::Admitted) -> &[u8] {
+///     &admitted.head().path
+/// }
+/// ```
+/// None is made by hand, from however true a head:
+/// ```compile_fail,E0451
+/// fn forge(head: proxy::RequestHead) -> proxy::Admitted {
+///     proxy::Admitted { head }
+/// }
+/// ```
+/// What was admitted is not changed afterwards:
+/// ```compile_fail,E0616
+/// fn change(mut admitted: proxy::Admitted) {
+///     admitted.head.path = bytes::Bytes::from_static(b"/admin");
+/// }
+/// ```
+/// ```compile_fail,E0594
+/// fn change(mut admitted: proxy::Admitted) {
+///     admitted.head().path = bytes::Bytes::from_static(b"/admin");
+/// }
+/// ```
+/// It is not copied:
+/// ```compile_fail,E0277
+/// fn copy(admitted: proxy::Admitted) {
+///     fn twice<T: Clone>(_: T) {}
+///     twice(admitted);
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Admitted {
     pub(crate) head: RequestHead,
@@ -27,6 +57,43 @@ impl Admitted {
 
 /// An admitted request for which exactly one route stands. Made by
 /// [`crate::route::Router::route`] alone.
+///
+/// ```
+/// fn route(router: &proxy::Router, admitted: proxy::Admitted) -> Option<proxy::Routed> {
+///     router.route(admitted).ok()
+/// }
+/// ```
+/// A request is routed once:
+/// ```compile_fail,E0382
+/// fn route(router: &proxy::Router, admitted: proxy::Admitted) -> Option<proxy::Routed> {
+///     router.route(admitted).ok();
+///     router.route(admitted).ok()
+/// }
+/// ```
+/// Admission is not skipped:
+/// ```compile_fail,E0308
+/// fn route(router: &proxy::Router, raw: proxy::RawRequest) -> Option<proxy::Routed> {
+///     router.route(raw).ok()
+/// }
+/// ```
+/// None is made by hand, and the route is not exchanged:
+/// ```compile_fail,E0451
+/// fn forge(head: proxy::RequestHead) -> proxy::Routed {
+///     proxy::Routed { head, route: proxy::RouteId(0), parameters: Default::default() }
+/// }
+/// ```
+/// ```compile_fail,E0616
+/// fn exchange(mut routed: proxy::Routed) {
+///     routed.route = proxy::RouteId(0);
+/// }
+/// ```
+/// It is not copied:
+/// ```compile_fail,E0277
+/// fn copy(routed: proxy::Routed) {
+///     fn twice<T: Clone>(_: T) {}
+///     twice(routed);
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Routed {
     pub(crate) head: RequestHead,
@@ -53,6 +120,44 @@ impl Routed {
 
 /// A request that may be forwarded: policy permitted it and the limiter granted it.
 /// Made by [`clear`] alone.
+///
+/// ```
+/// fn look(cleared: &proxy::Cleared) -> proxy::RouteId {
+///     cleared.routed().route()
+/// }
+/// ```
+/// None is made by hand, from however true parts:
+/// ```compile_fail,E0451
+/// fn forge(permit: policy::Permit<proxy::Routed>, grant: proxy::rate::Grant) -> proxy::Cleared {
+///     proxy::Cleared { permit, grant }
+/// }
+/// ```
+/// It is not copied: one decision forwards one request.
+/// ```compile_fail,E0277
+/// fn copy(cleared: proxy::Cleared) {
+///     fn twice<T: Clone>(_: T) {}
+///     twice(cleared);
+/// }
+/// ```
+/// Only a cleared request is forwarded:
+/// ```
+/// use proxy::forward::{ResponseEdit, forward};
+/// use proxy::{Additions, Cleared, Exchange, upstream::CoreUpstreams};
+/// async fn send<E: Exchange>(
+///     cleared: Cleared, exchange: &mut E, to: &CoreUpstreams, add: &Additions, edit: ResponseEdit<'_>,
+/// ) {
+///     forward(cleared, exchange, to, add, edit).await;
+/// }
+/// ```
+/// ```compile_fail,E0308
+/// use proxy::forward::{ResponseEdit, forward};
+/// use proxy::{Additions, Exchange, Routed, upstream::CoreUpstreams};
+/// async fn send<E: Exchange>(
+///     permit: policy::Permit<Routed>, exchange: &mut E, to: &CoreUpstreams, add: &Additions, edit: ResponseEdit<'_>,
+/// ) {
+///     forward(permit, exchange, to, add, edit).await;
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Cleared {
     pub(crate) permit: Permit<Routed>,
@@ -80,6 +185,34 @@ impl Cleared {
 ///
 /// # Errors
 /// The permit has expired since it was made; it is handed back.
+///
+/// ```
+/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn both(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, now).ok()
+/// }
+/// ```
+/// Policy is not skipped:
+/// ```compile_fail,E0308
+/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn one(routed: Routed, grant: Grant, now: Timestamp) -> Option<Cleared> {
+///     clear(routed, grant, now).ok()
+/// }
+/// ```
+/// The limiter is not skipped:
+/// ```compile_fail,E0308
+/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn other(permit: Permit<Routed>, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, (), now).ok()
+/// }
+/// ```
+/// A permit for something else does not serve:
+/// ```compile_fail,E0308
+/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Admitted, Cleared, clear}};
+/// fn another(permit: Permit<Admitted>, grant: Grant, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, now).ok()
+/// }
+/// ```
 #[expect(clippy::result_large_err, reason = "the permit is handed back by value, as it came")]
 pub fn clear(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Result<Cleared, Permit<Routed>> {
     if permit.expires().is_some_and(|end| end <= now) {
