@@ -2,10 +2,15 @@
 //! crates that do the work.
 //!
 //! The way through it: [`config::load`] turns one YAML file into a checked
-//! [`config::Configuration`]; everything that runs is built from that value.
+//! [`config::Configuration`]; [`wire`] builds from it the snapshot that the cores serve;
+//! [`process`] is the life of `bastide serve`; [`cli`] is what an operator types;
+//! [`demo`] is a town to play with.
 //!
 //! What it must never do: run with a configuration that has a fault, or decide about
 //! a request here.
 
+pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod process;
+pub mod wire;

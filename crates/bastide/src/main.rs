@@ -1,3 +1,7 @@
 //! Bastide on the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bastide::cli::main()
+}

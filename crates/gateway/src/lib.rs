@@ -1,3 +1,18 @@
-//! North-south: everything that enters the town
+//! North-south: everything that enters the town.
+//!
+//! The way through it: [`snapshot`] is what is configured, built whole by the binary;
+//! [`serve`] is the way of a request, one step after the other; [`step`] holds the
+//! steps; [`respond`] is the one place where a reason becomes an answer; [`journey`]
+//! keeps what the audit event will say; [`metric`] counts.
+//!
+//! What it must never do: let the configuration choose the order of the steps, send a
+//! request on that is not [`proxy::Cleared`], end one without an audit event, or tell
+//! a client why.
 
+mod core;
+pub mod journey;
 pub mod metric;
+pub mod respond;
+pub mod serve;
+pub mod snapshot;
+pub mod step;

@@ -29,7 +29,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal without fields.
-    pub fn new(step: Step, class: &'static str, status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(
+        step: Step,
+        class: &'static str,
+        status: StatusCode,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { step, class, status, reason: reason.into(), fields: Vec::new(), close: false }
     }
 

@@ -34,6 +34,10 @@ pub struct CertificateIdentity {
     pub principal: Arc<Principal>,
     /// The subject as one line (RFC 4514-like).
     pub subject: String,
+    /// The issuer as one line.
+    pub issuer: String,
+    /// DNS names of the subject alternative name, lower case.
+    pub dns_names: Vec<String>,
     /// Serial number, lower-case hexadecimal.
     pub serial: String,
     /// SHA-256 of the DER, lower-case hexadecimal.
@@ -91,6 +95,8 @@ pub fn identify(
     Ok(CertificateIdentity {
         principal: Arc::new(principal),
         subject: quote(&certificate.subject().to_string()),
+        issuer: quote(&certificate.issuer().to_string()),
+        dns_names: names.dns.iter().map(|name| name.to_ascii_lowercase()).collect(),
         serial: hex(certificate.raw_serial()),
         fingerprint: hex(digest(&SHA256, leaf).as_ref()),
         not_before,

@@ -376,6 +376,8 @@ pub enum Manner {
     Default,
     /// Beside them.
     Beside,
+    /// Nothing is added; they are taken away.
+    Remove,
 }
 
 impl Additions {
@@ -397,7 +399,7 @@ impl Additions {
         if !is_field_value(value) {
             return Err(UnfitValue);
         }
-        if manner == Manner::Replace {
+        if matches!(manner, Manner::Replace | Manner::Remove) {
             self.lengths |= 1 << name.len().min(63);
         }
         let name = self.append(name.as_bytes());
@@ -412,21 +414,34 @@ impl Additions {
         Span { start, length: u32::try_from(bytes.len()).unwrap_or(u32::MAX) }
     }
 
-    /// Name and value of each.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.list.iter().map(|addition| (addition.name.of(&self.buffer), addition.value.of(&self.buffer)))
+    /// Takes the message's own fields of this lower-case name away.
+    pub fn remove(&mut self, name: &str) {
+        // An empty value is always fit.
+        let _ = self.push_as(Manner::Remove, name, b"");
     }
 
-    /// Whether a field of this lower-case name is among them that replaces others.
+    /// Name and value of each that is added.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list
+            .iter()
+            .filter(|addition| addition.manner != Manner::Remove)
+            .map(|addition| (addition.name.of(&self.buffer), addition.value.of(&self.buffer)))
+    }
+
+    /// Whether a field of this lower-case name is among them that replaces others or
+    /// takes them away.
     pub fn has(&self, name: &[u8]) -> bool {
         self.lengths & (1 << name.len().min(63)) != 0
-            && self.list.iter().any(|a| a.manner == Manner::Replace && a.name.of(&self.buffer) == name)
+            && self.list.iter().any(|a| {
+                matches!(a.manner, Manner::Replace | Manner::Remove) && a.name.of(&self.buffer) == name
+            })
     }
 
     /// A message's kept fields together with these, as they are written.
     pub fn with<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let wanted = |addition: &&Addition| match addition.manner {
             Manner::Replace | Manner::Beside => true,
+            Manner::Remove => false,
             Manner::Default => {
                 let name = addition.name.of(&self.buffer);
                 !self.has(name) && fields.kept_named(name).next().is_none()
@@ -457,12 +472,15 @@ mod tests {
     #[test]
     fn additions_replace_default_or_stand_beside() {
         let mut builder = FieldsBuilder::with_spare(Vec::new(), 64);
-        for (name, value) in [("vary", "accept"), ("x-frame-options", "SAMEORIGIN"), ("server", "old")] {
+        for (name, value) in
+            [("vary", "accept"), ("x-frame-options", "SAMEORIGIN"), ("server", "old"), ("x-powered-by", "y")]
+        {
             builder.push(name.as_bytes(), value.as_bytes()).unwrap();
         }
         let fields = builder.finish();
         let mut additions = Additions::default();
         additions.push("server", b"new").unwrap();
+        additions.remove("x-powered-by");
         additions.push_as(Manner::Beside, "vary", b"origin").unwrap();
         additions.push_as(Manner::Default, "x-frame-options", b"DENY").unwrap();
         additions.push_as(Manner::Default, "referrer-policy", b"no-referrer").unwrap();

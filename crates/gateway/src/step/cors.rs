@@ -2,24 +2,41 @@
 //! here and never reach an upstream.
 
 use http::StatusCode;
+use model::Switch;
 use model::event::Step;
+use proxy::head::Manner;
 use proxy::{Additions, Known, RequestHead};
 
 use crate::respond::{Answer, Refusal, Stop};
 
+/// Response fields that only this step writes on routes with rules.
+const OWNED: [&str; 3] =
+    ["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"];
+
 /// A route's rules for other origins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Cors {
-    /// Origins that may call, exactly as browsers write them: `https://app.example`.
-    pub origins: Vec<String>,
+    /// Origins that may call.
+    pub origins: Origins,
     /// Methods, comma-separated, as the preflight answer carries them.
     pub methods: String,
     /// Request header names, comma-separated, lower case.
     pub headers: String,
+    /// Response header names that pages may read, comma-separated, lower case.
+    pub expose: String,
     /// Whether cookies and authorization may come along.
     pub credentials: bool,
     /// How long a browser may remember the preflight, seconds.
     pub max_age_seconds: u64,
+}
+
+/// Which origins.
+#[derive(Clone, Debug)]
+pub enum Origins {
+    /// Every one, without credentials.
+    Any,
+    /// These, exactly as browsers write them: `https://app.example`.
+    List(Vec<String>),
 }
 
 /// Whether a head is a preflight: `OPTIONS` with `Origin` and
@@ -33,7 +50,11 @@ pub fn preflight(head: &RequestHead) -> Option<&[u8]> {
 
 impl Cors {
     fn allows(&self, origin: &[u8]) -> bool {
-        self.origins.iter().any(|allowed| allowed.as_bytes() == origin)
+        match &self.origins {
+            _ if Switch::CrossOrigin.is_off() => true,
+            Origins::Any => true,
+            Origins::List(list) => list.iter().any(|allowed| allowed.as_bytes() == origin),
+        }
     }
 
     /// Answers a preflight.
@@ -69,13 +90,20 @@ impl Cors {
 
     /// Adds what a browser needs to see in the answer of an actual request.
     pub fn mark(&self, head: &RequestHead, response: &mut Additions) {
+        let _ = response.push_as(Manner::Beside, "vary", b"origin");
+        // What the upstream says about other origins does not count.
+        for name in OWNED {
+            response.remove(name);
+        }
         let mut push = |name: &str, value: &[u8]| response.push(name, value).is_ok();
-        push("vary", b"origin");
         let Some(origin) = head.fields.get(Known::Origin) else { return };
         if self.allows(origin) {
             push("access-control-allow-origin", origin);
             if self.credentials {
                 push("access-control-allow-credentials", b"true");
+            }
+            if !self.expose.is_empty() {
+                push("access-control-expose-headers", self.expose.as_bytes());
             }
         }
     }

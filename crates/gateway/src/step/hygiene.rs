@@ -1,49 +1,91 @@
 //! Fields that keep browsers and upstreams safe: what every answer carries, what no
-//! answer carries.
+//! answer carries, and what a route changes.
 
-use proxy::Additions;
+use model::Switch;
+use proxy::head::Manner;
+use proxy::rate::Grant;
+use proxy::{Additions, RequestHead};
 
-/// Fields of every answer over TLS and cleartext alike, with conservative values. An
-/// upstream's own value of the same name is replaced only where ours is stricter by
-/// definition.
-#[derive(Clone, Debug)]
+use crate::journey::Journey;
+use crate::serve::Gateway;
+use crate::snapshot::Route;
+use crate::step::identity::HEADER_REQUEST_ID;
+use crate::step::limit;
+
+/// Fields of every answer, unless the upstream set them itself.
+#[derive(Clone, Debug, Default)]
 pub struct SecurityHeaders {
-    list: Vec<(String, String)>,
-    secure_only: Vec<(String, String)>,
-}
-
-impl Default for SecurityHeaders {
-    fn default() -> Self {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        Self {
-            list: vec![
-                pair("x-content-type-options", "nosniff"),
-                pair("x-frame-options", "DENY"),
-                pair("referrer-policy", "strict-origin-when-cross-origin"),
-                pair("cross-origin-opener-policy", "same-origin"),
-            ],
-            secure_only: vec![pair("strict-transport-security", "max-age=31536000")],
-        }
-    }
+    always: Vec<(&'static str, String)>,
+    over_tls: Vec<(&'static str, String)>,
 }
 
 impl SecurityHeaders {
-    /// No fields at all, for `security_headers: false`.
-    pub fn none() -> Self {
-        Self { list: Vec::new(), secure_only: Vec::new() }
+    /// `X-Content-Type-Options`, `X-Frame-Options`, `Referrer-Policy`, and over TLS
+    /// `Strict-Transport-Security` with this max-age in seconds (0: not sent; over
+    /// cleartext it has no meaning, RFC 6797 §7.2).
+    pub fn new(hsts_seconds: u64, frame_options: &str, referrer_policy: &str) -> Self {
+        let always = vec![
+            ("x-content-type-options", "nosniff".to_owned()),
+            ("x-frame-options", frame_options.to_owned()),
+            ("referrer-policy", referrer_policy.to_owned()),
+        ];
+        let hsts = ("strict-transport-security", format!("max-age={hsts_seconds}"));
+        Self { always, over_tls: if hsts_seconds == 0 { Vec::new() } else { vec![hsts] } }
     }
 
-    /// Adds the fields to an answer. `Strict-Transport-Security` is meaningless over
-    /// cleartext (RFC 6797 §7.2) and left out there.
+    /// The fields of an answer.
+    pub fn list(&self, secure: bool) -> impl Iterator<Item = (&'static str, &str)> {
+        let over_tls = if secure { self.over_tls.as_slice() } else { &[] };
+        self.always.iter().chain(over_tls).map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Adds the fields to an answer that has none of its own.
     pub fn mark(&self, secure: bool, response: &mut Additions) {
-        let secure_only = if secure { self.secure_only.as_slice() } else { &[] };
-        for (name, value) in self.list.iter().chain(secure_only) {
-            if !response.has(name.as_bytes()) {
-                let _ = response.push(name, value.as_bytes());
-            }
+        if Switch::SecurityHeaders.is_off() {
+            return;
+        }
+        for (name, value) in self.list(secure) {
+            let _ = response.push_as(Manner::Default, name, value.as_bytes());
         }
     }
 }
 
 /// Response fields of upstreams that only tell an attacker what runs there.
-pub const DROPPED_FROM_RESPONSES: [&str; 4] = ["server", "x-powered-by", "x-aspnet-version", "x-aspnetmvc-version"];
+pub const DROPPED_FROM_RESPONSES: [&str; 4] =
+    ["server", "x-powered-by", "x-aspnet-version", "x-aspnetmvc-version"];
+
+/// A route's changes to fields.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderRules {
+    /// Set, replacing what was there: lower-case name, value.
+    pub set: Vec<(String, String)>,
+    /// Taken away: lower-case names.
+    pub remove: Vec<String>,
+}
+
+/// Everything that is added to the upstream's answer.
+pub fn additions(
+    gateway: &Gateway,
+    journey: &Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+    grant: &Grant,
+) -> Additions {
+    let mut response = Additions::default();
+    for name in DROPPED_FROM_RESPONSES {
+        response.remove(name);
+    }
+    for name in &route.response_headers.remove {
+        response.remove(name);
+    }
+    for (name, value) in &route.response_headers.set {
+        let _ = response.push(name, value.as_bytes());
+    }
+    if let Some(cors) = &route.cors {
+        cors.mark(head, &mut response);
+    }
+    limit::mark(route, grant, &mut response);
+    let _ = response.push(HEADER_REQUEST_ID, &journey.id.to_ascii());
+    gateway.snapshot().security.mark(journey.is_secure(), &mut response);
+    response
+}

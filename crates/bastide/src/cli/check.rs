@@ -1,0 +1,53 @@
+//! `bastide check`: what a reload would say, without reloading.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{Output, say};
+use crate::config::{self, Configuration};
+
+/// Arguments of `bastide check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide check\n  bastide check /etc/bastide/bastide.yaml --output json\n\nExit codes: 0 good, 1 faults were found."
+)]
+pub struct CheckArguments {
+    /// The configuration file.
+    #[arg(default_value = "bastide.yaml")]
+    config: PathBuf,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Never; faults are its result.
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    let report = config::check(&arguments.config, &environment);
+    match arguments.output {
+        Output::Text => say(&report),
+        Output::Json => say(report.to_json()),
+    }
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+/// The configuration, or its report printed and nothing.
+pub(super) fn load_or_report(path: &Path, output: Output) -> anyhow::Result<Option<Configuration>> {
+    match config::load(path, &environment, &config::Disk) {
+        Ok(configuration) => Ok(Some(configuration)),
+        Err(_) => {
+            run(&CheckArguments { config: path.to_owned(), output })?;
+            Ok(None)
+        }
+    }
+}
+
+/// The process' environment, for `${NAME}`.
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

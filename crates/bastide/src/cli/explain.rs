@@ -1,0 +1,197 @@
+//! `bastide explain`: which step decided a request, which policy, on which values.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use model::RequestId;
+use model::event::{AccessEvent, Outcome};
+use policy::explain::{Explanation, explain_record, explain_request};
+use policy::testing::{Identity, OneOrMany, What, Who};
+use serde_json::json;
+
+use super::{Output, say};
+use crate::config::Configuration;
+use crate::process::generations::Generations;
+use crate::wire;
+
+/// Arguments of `bastide explain`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ExplainArguments {
+    /// The request's id, from the problem document, the `x-request-id` of the answer or
+    /// the audit log.
+    #[arg(conflicts_with_all = ["as_who", "method", "url"])]
+    id: Option<String>,
+    /// Who would ask: `User:alice`, `ApiKey:importer`, `anonymous`.
+    #[arg(long = "as", value_name = "WHO")]
+    as_who: Option<String>,
+    /// A role of theirs; may be given several times.
+    #[arg(long = "role", requires = "as_who")]
+    roles: Vec<String>,
+    /// An authentication method of theirs (`amr`), for example `otp`.
+    #[arg(long = "amr", requires = "as_who")]
+    amr: Vec<String>,
+    /// A scope of theirs.
+    #[arg(long = "scope", requires = "as_who")]
+    scopes: Vec<String>,
+    /// What they would ask with.
+    #[arg(long, requires = "as_who", default_value = "GET")]
+    method: String,
+    /// What they would ask for: `shop.example.org/orders/alice/17`.
+    #[arg(long, requires = "as_who")]
+    url: Option<String>,
+    /// A header of the request, `name: value`; may be given several times.
+    #[arg(long = "header", requires = "as_who")]
+    headers: Vec<String>,
+    /// Where they would ask from.
+    #[arg(long, requires = "as_who")]
+    address: Option<IpAddr>,
+    /// When, RFC 3339: `2026-11-23T09:30:00Z`.
+    #[arg(long, requires = "as_who")]
+    time: Option<String>,
+    /// The configuration.
+    #[arg(long, short, default_value = "bastide.yaml")]
+    config: PathBuf,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7
+  bastide explain --as User:alice --role customer --url shop.example.org/orders/bob/17
+  bastide explain --as User:bob --role merchant --method POST --url shop.example.org/payments/refunds --amr otp
+
+Exit codes: 0 the request was (would be) allowed, 1 it was not.";
+
+/// Runs the command.
+///
+/// # Errors
+/// No event has this id, or its policies are not kept any more.
+pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
+    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    match (&arguments.id, &arguments.as_who) {
+        (Some(id), _) => explain_event(arguments, &configuration, id),
+        (None, Some(who)) => explain_hypothetical(arguments, &configuration, who),
+        (None, None) => {
+            anyhow::bail!("name a request id, or --as WHO with --url; see `bastide explain --help`")
+        }
+    }
+}
+
+fn explain_event(
+    arguments: &ExplainArguments,
+    configuration: &Configuration,
+    id: &str,
+) -> anyhow::Result<ExitCode> {
+    let id: RequestId = id.parse()?;
+    let folder = &configuration.audit.folder;
+    let stored = audit::read::find(folder, id)?
+        .with_context(|| format!("no event of request {id} in {}", folder.display()))?;
+    let event = stored.event;
+    let explanation = match &event.decision {
+        None => None,
+        Some(record) => {
+            let policies = Generations::of(&configuration.state).get(record.generation)?;
+            Some(explain_record(&policies, record)?)
+        }
+    };
+    match arguments.output {
+        Output::Text => {
+            say(describe(&event));
+            if let Some(explanation) = &explanation {
+                say(format_args!("\n{explanation}"));
+            }
+        }
+        Output::Json => {
+            say(serde_json::to_string_pretty(&json!({ "event": event, "decision": explanation }))?)
+        }
+    }
+    Ok(if event.outcome == Outcome::Denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One request in three lines.
+fn describe(event: &AccessEvent<'_>) -> String {
+    let who = match event.principal.as_ref() {
+        "" => "nobody who proved anything".to_owned(),
+        id => format!("{}::{id:?}", event.principal_kind.name()),
+    };
+    let what = match event.outcome {
+        Outcome::Allowed => "allowed",
+        Outcome::Denied => "refused",
+        Outcome::Failed => "failed",
+    };
+    let why = if event.reason.is_empty() { String::new() } else { format!(": {}", event.reason) };
+    let upstream = match event.upstream.as_ref() {
+        "" => String::new(),
+        upstream => format!(", upstream {upstream} after {} attempt(s)", event.attempts),
+    };
+    format!(
+        "{} {} {} from {} by {who}\n{what} by step {} with {}{why}\nroute {:?}{upstream}, {:.3} ms",
+        event.method,
+        event.host,
+        event.path,
+        event.client_address,
+        event.step.name(),
+        event.status,
+        event.route,
+        event.duration_nanos as f64 / 1e6,
+    )
+}
+
+fn explain_hypothetical(
+    arguments: &ExplainArguments,
+    configuration: &Configuration,
+    who: &str,
+) -> anyhow::Result<ExitCode> {
+    let policies = wire::load_policies(configuration, 0)?;
+    let wrong = |fault: String| anyhow::anyhow!(fault);
+    let mut who = Who::Short(who.to_owned());
+    if let Ok(principal) = who.principal(&policies)
+        && principal.kind != model::PrincipalKind::Anonymous
+    {
+        who = Who::Long(Box::new(Identity {
+            kind: principal.kind,
+            id: principal.id,
+            roles: arguments.roles.clone(),
+            claims: std::collections::BTreeMap::new(),
+            scopes: arguments.scopes.clone(),
+            acr: None,
+            amr: arguments.amr.clone(),
+            issuer: None,
+            credential: None,
+        }));
+    }
+    let principal = who.principal(&policies).map_err(wrong)?;
+    let url = arguments.url.as_deref().context("--as wants --url: what would be asked for")?;
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (host, path) = url.find('/').map_or((url, "/"), |slash| url.split_at(slash));
+    let mut what = What {
+        method: Some(arguments.method.to_ascii_uppercase()),
+        host: Some(host.to_owned()),
+        path: Some(path.to_owned()),
+        address: arguments.address,
+        time: arguments.time.clone(),
+        ..What::default()
+    };
+    for header in &arguments.headers {
+        let (name, value) = header
+            .split_once(':')
+            .with_context(|| format!("--header wants name: value, found {header:?}"))?;
+        what.headers.insert(name.trim().to_ascii_lowercase(), OneOrMany::One(value.trim().to_owned()));
+    }
+    let finder = wire::Finder::new(configuration)?;
+    let (circumstances, request) = what.request(&policies, &|what| finder.find(what)).map_err(wrong)?;
+    let explanation: Explanation = explain_request(&policies, &principal, &circumstances, &request);
+    match arguments.output {
+        Output::Text => say(&explanation),
+        Output::Json => say(serde_json::to_string_pretty(&explanation)?),
+    }
+    Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

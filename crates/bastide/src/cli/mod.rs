@@ -1,0 +1,105 @@
+//! The command line: what each command takes, and which function does it.
+
+pub mod check;
+pub mod explain;
+pub mod key;
+pub mod policy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The security layer for microservices in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "bastide", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bastide demo                             a throw-away town to play with
+  bastide demo --tour                      every attack of the tour, with what refused it
+  bastide check bastide.yaml               all faults of a configuration, with their places
+  bastide serve --config bastide.yaml      the gateway
+  bastide explain 0192f3c8a1b2…            why a request was refused
+  bastide key new --owner ci --expires 90d an API key, shown once
+
+Exit codes: 0 done, 1 the answer is no (faults found, tests failed), 2 wrong usage, 3 could not run.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway.
+    Serve(ServeArguments),
+    /// Brings up a sample shop of real services behind the gateway, on loopback.
+    Demo(crate::demo::DemoArguments),
+    /// Reports all faults of a configuration with file, line and column.
+    Check(check::CheckArguments),
+    /// Says which step and policy decided a request, and on which values.
+    Explain(explain::ExplainArguments),
+    /// Makes, lists and revokes API keys.
+    Key(key::KeyArguments),
+    /// Tests policies and prints their schema.
+    Policy(policy::PolicyArguments),
+    /// One service of the demo's shop.
+    #[command(hide = true)]
+    DemoService(crate::demo::ServiceArguments),
+}
+
+/// Arguments of `bastide serve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end"
+)]
+pub struct ServeArguments {
+    /// The configuration file.
+    #[arg(long, short, default_value = "bastide.yaml")]
+    pub config: PathBuf,
+    /// How the log is written to standard error.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub log_format: Output,
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// The exit code for "could not run": a missing file, a port in use.
+const COULD_NOT_RUN: u8 = 3;
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(arguments) => crate::process::serve::run(&arguments),
+        Command::Demo(arguments) => crate::demo::run(arguments),
+        Command::DemoService(arguments) => crate::demo::run_service(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Key(arguments) => key::run(arguments),
+        Command::Policy(arguments) => policy::run(&arguments),
+    };
+    done.unwrap_or_else(|fault| {
+        say_error(&fault);
+        ExitCode::from(COULD_NOT_RUN)
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's one place for errors")]
+fn say_error(fault: &anyhow::Error) {
+    eprintln!("bastide: {fault:#}");
+}
+
+/// Prints one line, or the whole of a text, to standard output. A closed pipe is no
+/// fault of ours.
+pub fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

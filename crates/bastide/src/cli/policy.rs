@@ -1,0 +1,98 @@
+//! `bastide policy`: tests of policies, and the schema that they are written against.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use policy::testing::{Case, Report, run_with};
+use serde::Deserialize;
+
+use super::{Output, say};
+use crate::config::Configuration;
+use crate::wire;
+
+/// Arguments of `bastide policy`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PolicyArguments {
+    #[command(subcommand)]
+    command: PolicyCommand,
+    /// The configuration whose policies are meant.
+    #[arg(long, short, default_value = "bastide.yaml", global = true)]
+    config: PathBuf,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    output: Output,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bastide policy test policies/tests.yaml
+  bastide policy schema > bastide.cedarschema
+
+A test file is a list of cases:
+  - name: a customer reads their own order
+    principal: { kind: User, id: alice, roles: [customer] }
+    request: { method: GET, host: shop.example.org, path: /orders/alice/17 }
+    expect: allow
+    why: own-orders
+
+Exit codes: 0 all passed, 1 a case failed or the configuration has faults.";
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Runs the cases of a file against the configured policies.
+    Test {
+        /// The file, YAML or JSON.
+        file: PathBuf,
+    },
+    /// Prints the Cedar schema that is generated from the configuration.
+    Schema,
+}
+
+/// The cases, as a list or under `cases:`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TestFile {
+    List(Vec<Case>),
+    Named { cases: Vec<Case> },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The configuration or the file cannot be read.
+pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
+    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    match &arguments.command {
+        PolicyCommand::Test { file } => {
+            let report = test(&configuration, file)?;
+            match arguments.output {
+                Output::Text => say(&report),
+                Output::Json => say(serde_json::to_string_pretty(&report)?),
+            }
+            Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        PolicyCommand::Schema => {
+            let policies = wire::load_policies(&configuration, 0)?;
+            say(policy::schema_text(policies.vocabulary()));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn test(configuration: &Configuration, file: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let cases = match serde_saphyr::from_str::<TestFile>(&text) {
+        Ok(TestFile::List(cases) | TestFile::Named { cases }) => cases,
+        // The list alone gives the better position.
+        Err(_) => serde_saphyr::from_str::<Vec<Case>>(&text)
+            .map_err(|fault| anyhow::anyhow!("{}: {fault}", file.display()))?,
+    };
+    let policies = wire::load_policies(configuration, 0)?;
+    let finder = wire::Finder::new(configuration)?;
+    Ok(run_with(&policies, &cases, &|what| finder.find(what)))
+}

@@ -1,0 +1,9 @@
+//! The process: its state folder, its clock, its life from start to drain.
+
+pub mod admin;
+pub mod clock;
+pub mod fetch;
+pub mod generations;
+pub mod serve;
+pub mod state;
+pub mod watch;

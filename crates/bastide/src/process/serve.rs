@@ -1,0 +1,463 @@
+//! `bastide serve`: from the configuration file to serving cores, through reloads, to
+//! the end of a drain.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use gateway::metric::{Exposition, Kind, Registry};
+use gateway::snapshot::{Process, Snapshot};
+use keys::{LocalSigner, SecureRandom as _, SystemRandom, publish};
+use model::{Clock, Switch};
+use proxy::Cores;
+use proxy::listen::TotalsReader;
+use proxy::rate::Limiter;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::admin::{self, Admin};
+use super::clock::SystemClock;
+use super::fetch::GuardedFetch;
+use super::generations::Generations;
+use super::state::{StateFolder, write_atomically};
+use super::watch::Watched;
+use crate::cli::check::environment;
+use crate::cli::{Output, ServeArguments};
+use crate::config::{self, Configuration, Disk, Fault};
+use crate::wire::{self, Parts};
+
+/// Subjects × rules that the limiter has cells for: 18 MiB.
+const LIMITER_CELLS: usize = 1 << 20;
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the start waits for the issuers' keys; requests wait for them afterwards.
+const FIRST_KEYS_WITHIN: Duration = Duration::from_secs(3);
+/// How long the audit log may take to write what is left at the end.
+const AUDIT_CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// How often the snapshot is built anew although nothing changed: local certificates
+/// are renewed then.
+const REBUILD_EVERY: Duration = Duration::from_secs(12 * 3600);
+
+/// Runs the gateway until it is told to end.
+///
+/// # Errors
+/// It cannot start: the state folder is held, an address is in use.
+pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
+    start_log(arguments.log_format);
+    let configuration = match config::load(&arguments.config, &environment, &Disk) {
+        Ok(configuration) => configuration,
+        Err(faults) => {
+            say_faults(&faults);
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let signals = Signals::new()?;
+        let server = Server::start(&arguments.config, configuration).await?;
+        server.run(signals).await
+    })
+}
+
+/// The log goes to standard error; what it shows is chosen by `BASTIDE_LOG`, for
+/// example `debug` or `proxy=debug,warn`.
+fn start_log(format: Output) {
+    use tracing_subscriber::EnvFilter;
+    let filter = environment("BASTIDE_LOG").and_then(|text| text.parse::<EnvFilter>().ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start in one process (tests) keeps the first log.
+    let _ = match format {
+        Output::Text => builder.with_ansi(false).try_init(),
+        Output::Json => builder.json().try_init(),
+    };
+}
+
+#[expect(clippy::print_stderr, reason = "faults are the result of this command")]
+fn say_faults(faults: &[Fault]) {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// A running gateway.
+struct Server {
+    path: PathBuf,
+    parts: Parts,
+    cores: Cores<Snapshot>,
+    current: Arc<Snapshot>,
+    shared: Arc<Shared>,
+    settled: Settled,
+    watched: Watched,
+    fetch: Arc<GuardedFetch>,
+    keeper: JoinHandle<()>,
+    admin: JoinHandle<()>,
+    log: audit::Log,
+}
+
+/// What the admin listener looks at.
+struct Shared {
+    current: Mutex<Arc<Snapshot>>,
+    clock: Arc<dyn Clock>,
+    draining: AtomicBool,
+    reloads: Mutex<Reloads>,
+    audit: Arc<audit::Health>,
+}
+
+#[derive(Default)]
+struct Reloads {
+    good: u64,
+    refused: u64,
+    /// Why the last one was refused; empty when it was not.
+    fault: String,
+}
+
+/// Settings that only a restart changes.
+#[derive(Clone, PartialEq)]
+struct Settled {
+    state: PathBuf,
+    workers: Option<usize>,
+    audit: config::Audit,
+    admin: SocketAddr,
+}
+
+impl Settled {
+    fn of(configuration: &Configuration) -> Self {
+        Self {
+            state: configuration.state.clone(),
+            workers: configuration.workers,
+            audit: configuration.audit.clone(),
+            admin: configuration.admin.address,
+        }
+    }
+}
+
+impl Server {
+    async fn start(path: &Path, configuration: Configuration) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let random = Arc::new(SystemRandom::new());
+        let state = StateFolder::hold(&configuration.state)?;
+        let _ = std::fs::remove_file(state.join("ready.json"));
+        let count = configuration.workers.map_or_else(all_cores, Ok)?;
+        let (log, queues) = audit::open(audit_settings(&configuration.audit), count, Arc::clone(&clock))?;
+        let (registry, counters) = Registry::new(count);
+        let limiter = Arc::new(Limiter::new(LIMITER_CELLS, [number(&random)?, number(&random)?]));
+        registry.add_audit(Arc::clone(log.health()));
+        registry.add_limiter(Arc::clone(&limiter));
+        let process = Arc::new(Process {
+            clock: Arc::clone(&clock),
+            limiter,
+            core_parts: Mutex::new(queues.into_iter().zip(counters).map(Some).collect()),
+            metrics: Arc::new(registry),
+            request_id_seed: [number(&random)?, number(&random)?],
+        });
+        let signer = LocalSigner::load_or_create(
+            &state.join("identity.key"),
+            keys::Algorithm::EdDsa,
+            random.as_ref(),
+        )?;
+        let parts = Parts { state, process, signer: Arc::new(signer), random };
+        let current = Arc::new(build(&parts, &configuration, 1, None)?);
+        let fetch = Arc::new(GuardedFetch::new()?);
+        let first = current.issuers.refresh_all(fetch.as_ref(), clock.as_ref());
+        if let Ok(Err(faults)) = tokio::time::timeout(FIRST_KEYS_WITHIN, first).await {
+            for fault in faults {
+                tracing::warn!(%fault, "keys could not be fetched; tokens of this issuer are refused until they are");
+            }
+        }
+        let cores = Cores::start(count, Arc::clone(&current))?;
+        let shared = Arc::new(Shared {
+            current: Mutex::new(Arc::clone(&current)),
+            clock: Arc::clone(&clock),
+            draining: AtomicBool::new(false),
+            reloads: Mutex::default(),
+            audit: Arc::clone(log.health()),
+        });
+        add_sources(&parts.process.metrics, &shared, cores.totals_reader());
+        let (admin, admin_address) = start_admin(&configuration, &parts, &shared).await?;
+        let server = Self {
+            path: path.to_owned(),
+            keeper: tokio::spawn(Arc::clone(&current.issuers).keep(fetch.clone(), clock)),
+            watched: watch(&configuration),
+            settled: Settled::of(&configuration),
+            parts,
+            cores,
+            current,
+            shared,
+            fetch,
+            admin,
+            log,
+        };
+        server.announce(&configuration, admin_address)?;
+        Ok(server)
+    }
+
+    /// Says where it listens: in the log, and in `ready.json` for scripts.
+    fn announce(&self, configuration: &Configuration, admin: SocketAddr) -> anyhow::Result<()> {
+        let bound = self.cores.addresses();
+        let keys = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key);
+        let listen: Vec<SocketAddr> = keys
+            .filter_map(|key| bound.iter().find(|(k, _)| *k == key).map(|(_, address)| *address))
+            .collect();
+        for (listener, address) in configuration.listeners.iter().zip(&listen) {
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            tracing::info!("listening on {scheme}://{address}");
+        }
+        tracing::info!("admin on http://{admin} (/metrics, /healthz, /readyz)");
+        for warning in &configuration.warnings {
+            tracing::warn!("{warning}");
+        }
+        let ready = serde_json::json!({ "listen": listen, "admin": admin, "process": std::process::id() });
+        write_atomically(&self.parts.state.join("ready.json"), ready.to_string().as_bytes())?;
+        Ok(())
+    }
+
+    async fn run(mut self, mut signals: Signals) -> anyhow::Result<ExitCode> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rebuild = tokio::time::interval(REBUILD_EVERY);
+        rebuild.reset();
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
+                _ = rebuild.tick() => self.reload("time to renew").await,
+                _ = look.tick() => {
+                    if let Some(now) = self.watched.changed() {
+                        self.watched = now;
+                        self.reload("files changed").await;
+                    }
+                }
+            }
+        }
+        self.end().await
+    }
+
+    /// Takes a new configuration, or says why not and goes on with the old one.
+    async fn reload(&mut self, why: &str) {
+        match self.try_reload().await {
+            Ok(()) => {
+                tracing::info!(generation = self.current.generation, "reloaded ({why})");
+                let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                reloads.good += 1;
+                reloads.fault.clear();
+            }
+            Err(fault) => {
+                let fault = format!("{fault:#}");
+                tracing::error!("reload refused ({why}); the old configuration stays:\n{fault}");
+                let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                reloads.refused += 1;
+                reloads.fault = fault;
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<()> {
+        if Switch::Reload.is_off() {
+            return Ok(());
+        }
+        let configuration = config::load(&self.path, &environment, &Disk).map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", lines.join("\n"))
+        })?;
+        anyhow::ensure!(
+            Settled::of(&configuration) == self.settled,
+            "`state`, `workers`, `audit` and `admin` take a restart"
+        );
+        let next = build(&self.parts, &configuration, self.current.generation + 1, Some(&self.current))?;
+        let next = Arc::new(next);
+        self.cores.publish(Arc::clone(&next)).await?;
+        self.keeper.abort();
+        let clock = Arc::clone(&self.parts.process.clock);
+        self.keeper = tokio::spawn(Arc::clone(&next.issuers).keep(self.fetch.clone(), clock));
+        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        self.current = next;
+        self.watched = watch(&configuration);
+        for warning in &configuration.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// Drains, bounded, and writes what is left of the audit log.
+    async fn end(self) -> anyhow::Result<ExitCode> {
+        self.shared.draining.store(true, Ordering::Release);
+        let _ = std::fs::remove_file(self.parts.state.join("ready.json"));
+        let grace = self.current.limits.drain_ms_max;
+        tracing::info!("draining, at most {} s", grace.as_secs());
+        let drained = self.cores.drain(grace).await;
+        if !drained.complete {
+            tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
+        }
+        self.keeper.abort();
+        self.admin.abort();
+        let closed = tokio::task::spawn_blocking(move || self.log.close(AUDIT_CLOSE_WITHIN)).await?;
+        closed.context("at the end")?;
+        tracing::info!("ended");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn all_cores() -> anyhow::Result<usize> {
+    Ok(std::thread::available_parallelism().context("how many cores there are; set `workers:`")?.get())
+}
+
+fn number(random: &SystemRandom) -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn audit_settings(audit: &config::Audit) -> audit::Settings {
+    audit::Settings {
+        rotate_bytes: audit.rotate_bytes,
+        keep: usize::try_from(audit.keep).unwrap_or(usize::MAX),
+        when_full: match audit.when_full {
+            config::WhenFull::Refuse => audit::WhenFull::Refuse,
+            config::WhenFull::Drop => audit::WhenFull::Drop,
+        },
+        ..audit::Settings::new(&audit.folder)
+    }
+}
+
+/// Builds the snapshot and keeps its policies for `bastide explain`.
+fn build(
+    parts: &Parts,
+    configuration: &Configuration,
+    generation: u64,
+    before: Option<&Snapshot>,
+) -> anyhow::Result<Snapshot> {
+    let generations = Generations::of(parts.state.path());
+    let policies = wire::load_policies(configuration, generations.next())?;
+    // Policies that are the same keep their number: nothing is to be told apart.
+    let policies = match before {
+        Some(before) if before.policies.snapshot() == policies.snapshot() => Arc::clone(&before.policies),
+        _ => {
+            generations.keep(&policies).context("cannot keep the policies for `bastide explain`")?;
+            Arc::new(policies)
+        }
+    };
+    wire::build(parts, configuration, generation, policies, before)
+}
+
+fn watch(configuration: &Configuration) -> Watched {
+    Watched::look(configuration.files.iter().cloned().chain([configuration.authentication.api_keys.clone()]))
+        .with_globs(configuration.globs.clone())
+}
+
+async fn start_admin(
+    configuration: &Configuration,
+    parts: &Parts,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<(JoinHandle<()>, SocketAddr)> {
+    let wanted = configuration.admin.address;
+    let listener = tokio::net::TcpListener::bind(wanted)
+        .await
+        .with_context(|| format!("the admin listener cannot have {wanted}; set `admin: {{ address: … }}`"))?;
+    let address = listener.local_addr()?;
+    let metrics = Arc::clone(&parts.process.metrics);
+    let signer = Arc::clone(&parts.signer);
+    let (well, ready) = (Arc::clone(shared), Arc::clone(shared));
+    let admin = Arc::new(Admin {
+        metrics: Box::new(move || metrics.render()),
+        unwell: Box::new(move || well.unwell()),
+        unready: Box::new(move || ready.unready()),
+        jwks: Box::new(move || publish(&[signer.as_ref()])),
+    });
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, admin::router(admin)).await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    });
+    Ok((task, address))
+}
+
+impl Shared {
+    fn unwell(&self) -> Vec<String> {
+        match self.audit.status() {
+            audit::Status::Good => Vec::new(),
+            audit::Status::Bad { reason, .. } => vec![format!("the audit log is not written: {reason}")],
+        }
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let mut reasons = self.unwell();
+        if self.draining.load(Ordering::Acquire) {
+            reasons.push("draining".to_owned());
+        }
+        let issuers = self.issuers();
+        // Out of rotation only when nobody's token can be verified.
+        if !issuers.is_empty() && issuers.iter().all(|(_, health)| health.is_err()) {
+            let reason = |(name, health): (String, Result<(), String>)| {
+                format!("no usable keys of {name}: {}", health.err().unwrap_or_default())
+            };
+            reasons.extend(issuers.into_iter().map(reason));
+        }
+        reasons
+    }
+
+    fn issuers(&self) -> Vec<(String, Result<(), String>)> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.issuers.health(self.clock.now())
+    }
+}
+
+/// Metrics that are read, not counted.
+fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
+    let shared = Arc::clone(shared);
+    registry.add_source(move |out: &mut Exposition| {
+        let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        out.family("bastide_reloads_total", Kind::Counter, "Reloads of the configuration.");
+        out.sample("bastide_reloads_total", &[("result", "good")], reloads.good);
+        out.sample("bastide_reloads_total", &[("result", "refused")], reloads.refused);
+        out.family("bastide_reload_refused", Kind::Gauge, "1 while the file on disk is not what runs.");
+        out.sample("bastide_reload_refused", &[], u64::from(!reloads.fault.is_empty()));
+        drop(reloads);
+        out.family("bastide_issuer_keys_usable", Kind::Gauge, "1 while an issuer's keys can verify tokens.");
+        for (issuer, health) in shared.issuers() {
+            out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
+        }
+        let totals = totals.totals();
+        out.family("bastide_client_connections_open", Kind::Gauge, "Open client connections.");
+        out.sample("bastide_client_connections_open", &[], totals.connections_open);
+        out.family(
+            "bastide_client_connections_total",
+            Kind::Counter,
+            "Client connections, by what became of them.",
+        );
+        let by = [
+            ("accepted", totals.connections_accepted),
+            ("refused", totals.connections_refused),
+            ("handshake_failed", totals.handshakes_failed),
+        ];
+        for (result, value) in by {
+            out.sample("bastide_client_connections_total", &[("result", result)], value);
+        }
+    });
+}

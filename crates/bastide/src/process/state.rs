@@ -1,0 +1,156 @@
+//! The state folder: made on first use, readable by its owner alone, held by one
+//! process at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A state folder that this process holds. Dropped, it is free again.
+#[derive(Debug)]
+pub struct StateFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Somebody else holds it.
+    #[error(
+        "{path}: another bastide (process {holder}) already runs on this state folder; stop it or set another `state:`"
+    )]
+    Held {
+        /// The folder.
+        path: PathBuf,
+        /// The other process' id, as it wrote it.
+        holder: String,
+    },
+    /// Others can read what lies there.
+    #[error("{path}: mode {mode:o} lets others in; it holds private keys: chmod 700 {path}")]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// The permission bits found.
+        mode: u32,
+    },
+    /// The folder cannot be made or locked.
+    #[error("{path}: {source}")]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StateFolder {
+    /// Makes the folder (mode 0700) when it is not there and takes its lock.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn hold(path: &Path) -> Result<Self, StateError> {
+        let fault = |source| StateError::Io { path: path.to_owned(), source };
+        make_private_folder(path).map_err(fault)?;
+        let mode = fs::metadata(path).map_err(fault)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StateError::Open { path: path.to_owned(), mode });
+        }
+        let lock_path = path.join("lock");
+        let fault = |source| StateError::Io { path: lock_path.clone(), source };
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(fault)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&lock_path).unwrap_or_default();
+                return Err(StateError::Held { path: path.to_owned(), holder: holder.trim().to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(fault(source)),
+        }
+        lock.set_len(0).map_err(fault)?;
+        writeln!(lock, "{}", std::process::id()).map_err(fault)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path inside.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Makes a folder (mode 0700) and its parents when they are not there.
+///
+/// # Errors
+/// What the system said.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file whole or not at all, readable by its owner alone: into a neighbour,
+/// synced, then renamed over the old one.
+///
+/// # Errors
+/// What the system said; the old file is untouched then.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let neighbour = folder.join(format!(".{name}.{}.new", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&neighbour)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let renamed = written.and_then(|()| fs::rename(&neighbour, path));
+    if renamed.is_err() {
+        let _ = fs::remove_file(&neighbour);
+        return renamed;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_held_once_and_free_after() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("state");
+        let held = StateFolder::hold(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        let refused = StateFolder::hold(&path).unwrap_err().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        drop(held);
+        assert!(StateFolder::hold(&path).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_read_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("state");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(matches!(StateFolder::hold(&path), Err(StateError::Open { mode: 0o750, .. })));
+    }
+
+    #[test]
+    fn an_atomic_write_replaces_whole_files() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("key");
+        write_atomically(&path, b"one").unwrap();
+        write_atomically(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
+    }
+}

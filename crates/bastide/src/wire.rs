@@ -1,0 +1,172 @@
+//! From a configuration to the snapshot that the cores serve: the one place that knows
+//! every part. Built whole or not at all.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use gateway::snapshot::{Process, Snapshot};
+use gateway::step::hygiene::SecurityHeaders;
+use gateway::step::identity::{self, IdentitySettings};
+use keys::{
+    ApiKeyFile, ApiKeyStore, ApiKeys, CertificateRules, Issuers, IssuersSettings, LocalCa, LocalSigner,
+};
+use policy::Policies;
+use proxy::admit::{Admission, IdentityHeaders};
+use proxy::route::Router;
+use proxy::upstream::Upstreams;
+
+use crate::config::{self, Configuration};
+use crate::process::state::StateFolder;
+
+mod finder;
+mod issuers;
+mod routes;
+mod services;
+mod tls;
+
+pub use finder::Finder;
+
+/// What stays from one snapshot to the next.
+pub struct Parts {
+    /// The state folder.
+    pub state: StateFolder,
+    /// What the cores share.
+    pub process: Arc<Process>,
+    /// Signs identity tokens.
+    pub signer: Arc<LocalSigner>,
+    /// The local certificate authority, opened when a listener needs it.
+    pub random: Arc<keys::SystemRandom>,
+}
+
+/// Builds the snapshot of a configuration. `before` is the one that it will replace:
+/// keys that were fetched, health that was learned and limits that were used up live on.
+///
+/// # Errors
+/// Something that a configuration names cannot be used: a certificate, a key file, an
+/// authority. Nothing has changed then.
+pub fn build(
+    parts: &Parts,
+    configuration: &Configuration,
+    generation: u64,
+    policies: Arc<Policies>,
+    before: Option<&Snapshot>,
+) -> anyhow::Result<Snapshot> {
+    let now = parts.process.clock.now();
+    let limits = Arc::new(configuration.limits.clone());
+    let roles: BTreeSet<String> = configuration.roles.iter().map(|role| role.name.clone()).collect();
+    let settings = IssuersSettings {
+        generation,
+        issuers: issuers::settings(&configuration.authentication)?,
+        roles: roles.clone(),
+    };
+    let issuers = Issuers::new(settings, before.map(|before| before.issuers.as_ref()))?;
+    let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
+    let router = router(configuration)?;
+    let services = configuration.services.iter().map(services::settings).collect::<anyhow::Result<_>>()?;
+    let forward =
+        configuration.routes.iter().map(|route| Some(routes::forward(route, configuration, &limits)));
+    let upstreams = Upstreams::build(
+        services,
+        forward.collect(),
+        Arc::clone(&limits),
+        before.map(|before| before.upstreams.as_ref()),
+    )?;
+    let ca = needs_ca(configuration)
+        .then(|| LocalCa::open_or_create(parts.state.path(), now, parts.random.as_ref()))
+        .transpose()
+        .context("the local certificate authority")?;
+    let listeners = configuration
+        .listeners
+        .iter()
+        .map(|listener| tls::listener(listener, configuration, ca.as_ref(), parts, now))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
+    let rules = configuration
+        .routes
+        .iter()
+        .map(|route| routes::settings(route, configuration, parts, &limits, before))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Snapshot {
+        generation,
+        process: Arc::clone(&parts.process),
+        listeners,
+        trusted_proxies,
+        limits,
+        admission: admission(),
+        router,
+        routes: rules,
+        upstreams: Arc::new(upstreams),
+        policies,
+        addresses: routes::addresses(&configuration.addresses),
+        security: security(configuration),
+        identity: IdentitySettings {
+            headers: configuration.identity.headers,
+            token: configuration.identity.token,
+            issuer: configuration.identity.issuer.clone(),
+            lifetime: configuration.identity.lifetime,
+            signer: parts.signer.clone(),
+            random: parts.random.clone(),
+        },
+        issuers,
+        api_keys: Arc::new(api_keys),
+        certificates: CertificateRules {
+            trust_domain: configuration.authentication.certificates.trust_domain.clone(),
+        },
+    })
+}
+
+/// The policies of a configuration.
+///
+/// # Errors
+/// They have faults, which [`config::load`] has found before.
+pub fn load_policies(configuration: &Configuration, generation: u64) -> anyhow::Result<Policies> {
+    policy::load(configuration.vocabulary(), &configuration.policies.sources, generation).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("policies refused:\n{}", lines.join("\n"))
+    })
+}
+
+/// The router of a configuration.
+fn router(configuration: &Configuration) -> anyhow::Result<Router> {
+    let matches = configuration.routes.iter().map(routes::matches).collect::<anyhow::Result<_>>()?;
+    Router::build(matches).map_err(|conflicts| anyhow::anyhow!("routes cannot be told apart: {conflicts:?}"))
+}
+
+fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow::Result<ApiKeys> {
+    let contents = ApiKeyFile::new(path, parts.random.clone()).load()?;
+    Ok(ApiKeys::new(&contents, roles)?)
+}
+
+/// What admission takes from every client.
+fn admission() -> Admission {
+    Admission {
+        identity_headers: IdentityHeaders::new(identity::HEADERS),
+        trusted_proxies_set_identity: false,
+    }
+}
+
+fn security(configuration: &Configuration) -> SecurityHeaders {
+    configuration.security_headers.as_ref().map_or_else(SecurityHeaders::default, |headers| {
+        SecurityHeaders::new(headers.hsts.as_secs(), &headers.frame_options, &headers.referrer_policy)
+    })
+}
+
+fn needs_ca(configuration: &Configuration) -> bool {
+    let local = |listener: &config::Listener| {
+        listener.tls.as_ref().is_some_and(|tls| {
+            matches!(tls.certificates, config::Certificates::Local)
+                || tls
+                    .client
+                    .as_ref()
+                    .is_some_and(|client| matches!(client.authorities, config::ClientAuthorities::Local))
+        })
+    };
+    configuration.listeners.iter().any(local)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

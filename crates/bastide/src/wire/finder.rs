@@ -1,0 +1,96 @@
+//! Which route a request would take that nobody has sent: for policy tests and for
+//! hypothetical explanations. It goes through the same parser, admission and router as
+//! a real one.
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use policy::testing::{OneOrMany, What};
+use proxy::admit::admit;
+use proxy::http1::request::Reader;
+use proxy::{Admission, Limits, Router};
+
+use crate::config::Configuration;
+
+/// Finds routes.
+pub struct Finder {
+    router: Router,
+    names: Vec<String>,
+    limits: Limits,
+}
+
+impl Finder {
+    /// For the routes of a configuration.
+    ///
+    /// # Errors
+    /// The routes cannot be told apart, which [`crate::config::load`] has found before.
+    pub fn new(configuration: &Configuration) -> anyhow::Result<Self> {
+        Ok(Self {
+            router: super::router(configuration)?,
+            names: configuration.routes.iter().map(|route| route.name.clone()).collect(),
+            limits: Limits::default(),
+        })
+    }
+
+    /// The name of the route and the path parameters.
+    ///
+    /// # Errors
+    /// Admission would refuse the request, or no route takes it: why, in one line.
+    pub fn find(&self, what: &What) -> Result<(String, BTreeMap<String, String>), String> {
+        let method = what.method.as_deref().unwrap_or("GET");
+        let path = what.path.as_deref().ok_or("the case names neither a route nor a path")?;
+        let host = what.host.as_deref().unwrap_or("localhost");
+        let mut head = BytesMut::new();
+        head.extend_from_slice(format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").as_bytes());
+        for (name, values) in &what.headers {
+            let values = match values {
+                OneOrMany::One(value) => std::slice::from_ref(value),
+                OneOrMany::Many(values) => values.as_slice(),
+            };
+            for value in values {
+                head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            }
+        }
+        head.extend_from_slice(b"\r\n");
+        let refused = |refusal: proxy::Refusal| format!("admission would refuse it: {refusal}");
+        let raw = Reader::new().read(&mut head, &self.limits).map_err(refused)?;
+        let raw = raw.ok_or("the request is not one head")?;
+        let admitted = admit(raw, &Admission::default(), &self.limits, false).map_err(refused)?;
+        let routed =
+            self.router.route(admitted).map_err(|unrouted| format!("no route: {:?}", unrouted.why))?;
+        let name = self.names.get(routed.route().0 as usize).cloned().unwrap_or_default();
+        let parameters = routed.parameters().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok((name, parameters.collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Disk, load};
+
+    const CONFIGURATION: &str = "\
+listen: [ { address: 127.0.0.1:0 } ]
+services: { orders: [ http://127.0.0.1:1 ] }
+routes:
+  - { name: orders, match: \"GET shop.example/orders/{owner}/**\", to: orders, authenticate: none, allow: anyone }
+";
+
+    #[test]
+    fn finds_what_a_real_request_would_find() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bastide.yaml");
+        std::fs::write(&path, CONFIGURATION).unwrap();
+        let configuration = load(&path, &|_| None, &Disk).unwrap();
+        let finder = Finder::new(&configuration).unwrap();
+        let what = |path: &str| What {
+            host: Some("shop.example".to_owned()),
+            path: Some(path.to_owned()),
+            ..What::default()
+        };
+        let (name, parameters) = finder.find(&what("/x/../orders/al%69ce/1")).unwrap();
+        assert_eq!((name.as_str(), parameters["owner"].as_str()), ("orders", "alice"));
+        assert!(finder.find(&what("/orders/..;/1")).unwrap_err().contains("admission"));
+        assert!(finder.find(&what("/elsewhere")).unwrap_err().contains("no route"));
+    }
+}

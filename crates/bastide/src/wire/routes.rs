@@ -1,0 +1,159 @@
+//! Routes: what they match, what they ask, how they go on.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway::metric::Registry;
+use gateway::snapshot::{LimitBy, RateLimit, Route, Snapshot};
+use gateway::step::authenticate::Proof;
+use gateway::step::cors::{Cors, Origins};
+use gateway::step::hygiene::HeaderRules;
+use proxy::address::{AddressList, AddressRules};
+use proxy::concurrency::Concurrency;
+use proxy::limits::Limits;
+use proxy::rate::Rule;
+use proxy::route::{HostMatch, RouteMatch};
+use proxy::upstream::ForwardSettings;
+
+use super::Parts;
+use super::services::timeouts;
+use crate::config::{self, Configuration};
+
+/// What a route matches.
+pub(super) fn matches(route: &config::Route) -> anyhow::Result<RouteMatch> {
+    let host = match &route.matches.host {
+        config::HostMatch::Any => HostMatch::Any,
+        config::HostMatch::Exact(host) => HostMatch::Exact(host.as_bytes().into()),
+        config::HostMatch::Wildcard(host) => HostMatch::Wildcard(host.as_bytes().into()),
+    };
+    Ok(RouteMatch {
+        name: route.name.clone(),
+        host,
+        path: route.matches.path.parse()?,
+        methods: route.matches.methods.clone(),
+        headers: route.matches.headers.clone(),
+        encoded_slashes: route.encoded_slashes,
+    })
+}
+
+/// How a route's requests go upstream.
+pub(super) fn forward(
+    route: &config::Route,
+    configuration: &Configuration,
+    limits: &Limits,
+) -> ForwardSettings {
+    let retries = configuration.services.get(route.service).map_or(0, |service| service.retries);
+    ForwardSettings {
+        service: route.service,
+        timeouts: timeouts(&route.timeouts),
+        retries,
+        upgrades: route.upgrades.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(),
+        strip_prefix: route.strip_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
+        body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
+        keep_host: true,
+    }
+}
+
+/// What a route asks of its requests.
+pub(super) fn settings(
+    route: &config::Route,
+    configuration: &Configuration,
+    parts: &Parts,
+    limits: &Limits,
+    before: Option<&Snapshot>,
+) -> anyhow::Result<Route> {
+    let metrics = &parts.process.metrics;
+    let service = configuration.services.get(route.service);
+    let mut by_address = Vec::new();
+    let mut by_principal = Vec::new();
+    for (place, limit) in route.limits.iter().enumerate() {
+        let limit = rate_limit(route, place, limit, metrics)?;
+        match limit.by {
+            LimitBy::Address | LimitBy::Route => by_address.push(limit),
+            LimitBy::Principal | LimitBy::Key => by_principal.push(limit),
+        }
+    }
+    Ok(Route {
+        name: route.name.as_str().into(),
+        service: service.map_or("", |service| service.name.as_str()).into(),
+        label: metrics.route(&route.name),
+        service_label: metrics.service(service.map_or("", |service| service.name.as_str())),
+        audience: service.map_or("", |service| service.audience.as_str()).into(),
+        authenticate: route.authenticate.iter().map(proof).collect(),
+        anonymous: route.allow == config::Allow::Anyone || route.authenticate.is_empty(),
+        limits_by_address: by_address,
+        limits_by_principal: by_principal,
+        concurrency: route.concurrency.map(|most| concurrency(&route.name, most, before)),
+        addresses: addresses(&route.addresses),
+        cors: route.cors.as_ref().map(cors),
+        body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
+        request_headers: headers(&route.request_headers),
+        response_headers: headers(&route.response_headers),
+    })
+}
+
+/// The counter of a route that stays the same over a reload: requests that are under
+/// way still count.
+fn concurrency(name: &str, most: u32, before: Option<&Snapshot>) -> Concurrency {
+    before
+        .and_then(|before| before.routes.iter().find(|route| *route.name == *name))
+        .and_then(|route| route.concurrency.clone())
+        .filter(|kept| kept.inside_max() == most)
+        .unwrap_or_else(|| Concurrency::new(most))
+}
+
+fn rate_limit(
+    route: &config::Route,
+    place: usize,
+    limit: &config::RateLimit,
+    metrics: &Registry,
+) -> anyhow::Result<RateLimit> {
+    let by = match limit.by {
+        config::LimitBy::Address => LimitBy::Address,
+        config::LimitBy::Principal => LimitBy::Principal,
+        config::LimitBy::Key => LimitBy::Key,
+        config::LimitBy::Route => LimitBy::Route,
+    };
+    // By name and place, so that a limit that stays keeps its cells over a reload.
+    let mut hasher = DefaultHasher::new();
+    (&route.name, place).hash(&mut hasher);
+    let rule = Rule::new(hasher.finish(), route.name.clone(), limit.requests, limit.period, limit.burst)?;
+    Ok(RateLimit { rule, by, label: metrics.limit(&route.name) })
+}
+
+fn proof(proof: &config::Proof) -> Proof {
+    match proof {
+        config::Proof::Jwt => Proof::Jwt,
+        config::Proof::ApiKey => Proof::ApiKey,
+        config::Proof::Certificate => Proof::Certificate,
+    }
+}
+
+/// Address lists; an empty allow list is none.
+pub(super) fn addresses(addresses: &config::Addresses) -> AddressRules {
+    let list = |networks: &[ipnet::IpNet]| AddressList::new(networks.iter().copied());
+    AddressRules {
+        allow: (!addresses.allow.is_empty()).then(|| list(&addresses.allow)),
+        deny: list(&addresses.deny),
+    }
+}
+
+fn cors(cors: &config::Cors) -> Cors {
+    Cors {
+        origins: match &cors.origins {
+            config::Origins::Any => Origins::Any,
+            config::Origins::List(list) => Origins::List(list.clone()),
+        },
+        methods: cors.methods.join(", "),
+        headers: cors.headers.join(", "),
+        expose: cors.expose.join(", "),
+        credentials: cors.credentials,
+        max_age_seconds: Duration::as_secs(&cors.max_age),
+    }
+}
+
+fn headers(rules: &config::HeaderRules) -> HeaderRules {
+    HeaderRules { set: rules.set.clone(), remove: rules.remove.clone() }
+}

@@ -1,0 +1,110 @@
+//! Listeners and their certificates.
+
+use anyhow::Context;
+use gateway::serve::TrustedProxies;
+use keys::LocalCa;
+use model::Timestamp;
+use proxy::address::AddressList;
+use proxy::tls::{
+    ClientCertificates, Identity, ServerTls, ServerTlsSettings, TlsVersion, certificates_from_pem,
+};
+use proxy::world::{ListenerSettings, keyed};
+
+use super::{Parts, read};
+use crate::config::{self, Configuration, HostMatch, Listener, ListenerTls};
+
+/// A listener, with its certificates read or issued.
+pub(super) fn listener(
+    listener: &Listener,
+    configuration: &Configuration,
+    ca: Option<&LocalCa>,
+    parts: &Parts,
+    now: Timestamp,
+) -> anyhow::Result<ListenerSettings> {
+    let tls = match &listener.tls {
+        Some(tls) => Some(
+            server(tls, configuration, ca, parts, now)
+                .with_context(|| format!("TLS of listener {}", listener.address))?,
+        ),
+        None => None,
+    };
+    Ok(ListenerSettings { address: listener.address, tls, http2_cleartext: true })
+}
+
+/// The trusted proxies of the listeners that have some.
+pub(super) fn trusted_proxies(
+    configuration: &Configuration,
+    listeners: &[ListenerSettings],
+) -> TrustedProxies {
+    let by_listener = configuration
+        .listeners
+        .iter()
+        .zip(keyed(listeners))
+        .filter(|(listener, _)| !listener.trusted_proxies.is_empty())
+        .map(|(listener, (key, _))| (key, AddressList::new(listener.trusted_proxies.iter().copied())));
+    TrustedProxies { by_listener: by_listener.collect() }
+}
+
+fn server(
+    tls: &ListenerTls,
+    configuration: &Configuration,
+    ca: Option<&LocalCa>,
+    parts: &Parts,
+    now: Timestamp,
+) -> anyhow::Result<ServerTls> {
+    let local = || ca.context("the local certificate authority was not opened");
+    let identities = match &tls.certificates {
+        config::Certificates::Local => {
+            let leaf =
+                local()?.server_certificate(&local_names(configuration), now, parts.random.as_ref())?;
+            let key = leaf.key_pem.expose();
+            vec![Identity::from_pem("the local certificate", leaf.chain_pem.as_bytes(), key.as_bytes())?]
+        }
+        config::Certificates::Files(files) => files
+            .iter()
+            .map(|files| {
+                let name = files.certificate.display().to_string();
+                Ok(Identity::from_pem(&name, &read(&files.certificate)?, &read(&files.key)?)?)
+            })
+            .collect::<anyhow::Result<_>>()?,
+    };
+    let client = match &tls.client {
+        None => ClientCertificates::None,
+        Some(client) => {
+            let roots = match &client.authorities {
+                config::ClientAuthorities::Local => {
+                    certificates_from_pem("the local authority", local()?.certificate_pem().as_bytes())?
+                }
+                config::ClientAuthorities::File(path) => {
+                    certificates_from_pem(&path.display().to_string(), &read(path)?)?
+                }
+            };
+            if client.required {
+                ClientCertificates::Required(roots)
+            } else {
+                ClientCertificates::Optional(roots)
+            }
+        }
+    };
+    let version_min = match tls.version_min {
+        config::TlsVersion::Tls12 => TlsVersion::Tls12,
+        config::TlsVersion::Tls13 => TlsVersion::Tls13,
+    };
+    Ok(ServerTls::build(&ServerTlsSettings { identities, client, version_min, http2: true })?)
+}
+
+/// Whom the local certificate is for: the hosts of the routes and this machine.
+fn local_names(configuration: &Configuration) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    for route in &configuration.routes {
+        let name = match &route.matches.host {
+            HostMatch::Any => continue,
+            HostMatch::Exact(host) => host.clone(),
+            HostMatch::Wildcard(host) => format!("*.{host}"),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}

@@ -1,0 +1,97 @@
+//! What one core keeps over reloads: its tokens, its queue, its counters.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+
+use foldhash::fast::RandomState;
+use keys::{CertificateIdentity, CertificateRules, CoreVerifier, Refusal as Unproven};
+use lru::LruCache;
+use model::Timestamp;
+
+use crate::journey::RequestIds;
+use crate::metric::CoreMetrics;
+use crate::snapshot::Snapshot;
+use crate::step::identity::IdentityTokens;
+
+/// Client certificates that a core remembers to have read.
+const CERTIFICATES_MAX: usize = 1024;
+
+/// A client certificate, as principal and as what policies can read.
+pub(crate) struct KnownCertificate {
+    /// Who it is.
+    pub(crate) identity: CertificateIdentity,
+    /// What policies can read.
+    pub(crate) facts: Arc<policy::Certificate>,
+}
+
+/// What came of reading a certificate.
+type Read = Rc<Result<KnownCertificate, Unproven>>;
+
+/// What a core keeps over reloads.
+pub(crate) struct Core {
+    /// Its tokens and its copy of the keys.
+    pub(crate) verifier: RefCell<CoreVerifier>,
+    /// Its way to the audit log; `None` only if more cores run than queues were made,
+    /// and then everything is refused.
+    pub(crate) audit: Option<Rc<audit::Queue>>,
+    /// Its counters.
+    pub(crate) metrics: Option<CoreMetrics>,
+    /// Identity tokens that are still fresh.
+    pub(crate) identity_tokens: RefCell<IdentityTokens>,
+    /// Makes request ids.
+    pub(crate) ids: RequestIds,
+    certificates: RefCell<LruCache<Box<[u8]>, Read, RandomState>>,
+}
+
+impl Core {
+    /// Takes the core's own part of what outlives snapshots.
+    pub(crate) fn new(snapshot: &Snapshot, index: usize) -> Self {
+        let process = &snapshot.process;
+        let mut parts = process.core_parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = parts.get_mut(index).and_then(Option::take);
+        let (audit, metrics) =
+            parts.map_or((None, None), |(queue, metrics)| (Some(Rc::new(queue)), Some(metrics)));
+        let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            verifier: RefCell::new(CoreVerifier::new(Arc::clone(&snapshot.issuers))),
+            audit,
+            metrics,
+            identity_tokens: RefCell::default(),
+            ids: RequestIds::new(process.request_id_seed, index),
+            certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),
+        }
+    }
+
+    /// Takes over a new snapshot: what was judged under the old one is forgotten.
+    pub(crate) fn adopt(&self, snapshot: &Snapshot) {
+        self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
+        self.identity_tokens.borrow_mut().clear();
+        self.certificates.borrow_mut().clear();
+    }
+
+    /// Who a client certificate names; read once, remembered by its whole bytes.
+    pub(crate) fn certificate(&self, leaf: &[u8], rules: &CertificateRules, now: Timestamp) -> Read {
+        let mut known = self.certificates.borrow_mut();
+        if let Some(found) = known.get(leaf) {
+            return Rc::clone(found);
+        }
+        let read = keys::identify(leaf, rules, now).map(|identity| KnownCertificate {
+            facts: Arc::new(policy::Certificate {
+                subject: identity.subject.clone(),
+                issuer: identity.issuer.clone(),
+                fingerprint: identity.fingerprint.clone(),
+                spiffe_id: identity.principal.spiffe_id.as_ref().map(ToString::to_string),
+                dns_names: identity.dns_names.clone(),
+            }),
+            identity,
+        });
+        let read = Rc::new(read);
+        // A certificate that is not valid yet may be later.
+        if !matches!(&*read, Err(Unproven::CertificateValidity { .. })) {
+            known.put(leaf.into(), Rc::clone(&read));
+        }
+        read
+    }
+}

@@ -1,0 +1,289 @@
+//! What is known about a request on its way, kept for the one audit event that it
+//! leaves, whichever way it ends.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit::Slot;
+use bytes::Bytes;
+use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use model::{Principal, RequestId, Switch, Timestamp};
+use proxy::admit::Refusal as RefusedHead;
+use proxy::world::ConnectionInfo;
+use proxy::{Known, RequestHead};
+
+use crate::serve::{End, Gateway};
+use crate::snapshot::Route;
+
+/// Longest text of a client that an event keeps, bytes.
+const TEXT_BYTES_MAX: usize = 256;
+/// Longest path that an event keeps, bytes.
+const PATH_BYTES_MAX: usize = 2048;
+
+/// Makes request ids on one core. Not a secret: unique, and not guessable enough that
+/// a client could make another's.
+pub struct RequestIds {
+    state: Cell<[u64; 2]>,
+}
+
+impl RequestIds {
+    /// From random numbers; `core` keeps two cores apart.
+    pub fn new(seed: [u64; 2], core: usize) -> Self {
+        let [first, second] = seed;
+        Self { state: Cell::new([first ^ (core as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), second | 1]) }
+    }
+
+    /// The next id.
+    pub fn next(&self, now: Timestamp) -> RequestId {
+        let [counter, key] = self.state.get();
+        let counter = counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state.set([counter, key]);
+        let (high, low) = (mix(counter ^ key), mix(counter.rotate_left(32).wrapping_add(key)));
+        RequestId::new(now.unix_millis(), (u128::from(high) << 64) | u128::from(low))
+    }
+}
+
+/// The finaliser of SplitMix64: a bijection, so distinct counters give distinct ids.
+const fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// A request on its way.
+///
+/// INVARIANT: exactly one audit event comes of it. When it is dropped before
+/// [`Journey::end`], because the client's connection ended, the event says so.
+pub struct Journey<'g> {
+    gateway: &'g Gateway,
+    slot: Option<Slot>,
+    begun: Duration,
+    ended: bool,
+    /// Its name.
+    pub id: RequestId,
+    /// When its head had arrived.
+    pub time: Timestamp,
+    connection: &'g ConnectionInfo,
+    /// The client's address: the socket's, or what a trusted proxy vouched for.
+    pub address: std::net::IpAddr,
+    method: Cow<'static, str>,
+    host: Bytes,
+    path: Bytes,
+    version: &'static str,
+    user_agent: Bytes,
+    /// The route's number, when there is one.
+    pub route: Option<usize>,
+    /// Who asks.
+    pub principal: Option<Arc<Principal>>,
+    /// What policy said.
+    pub decision: Option<DecisionRecord>,
+    /// The trace id of `traceparent`.
+    pub trace_id: Option<[u8; 32]>,
+    /// Where it went.
+    pub upstream: Option<Arc<str>>,
+    /// How many endpoints were tried.
+    pub attempts: u32,
+    /// Bytes of body from and to the client.
+    pub bytes: (u64, u64),
+    /// Where it is.
+    pub step: Step,
+}
+
+impl<'g> Journey<'g> {
+    /// Begins with nothing known but the connection.
+    pub fn begin(gateway: &'g Gateway, connection: &'g ConnectionInfo) -> Self {
+        let clock = &gateway.snapshot().process.clock;
+        let time = clock.now();
+        Self {
+            id: gateway.core().ids.next(time),
+            time,
+            begun: clock.monotonic(),
+            gateway,
+            slot: None,
+            ended: false,
+            connection,
+            address: connection.peer.ip(),
+            method: Cow::Borrowed(""),
+            host: Bytes::new(),
+            path: Bytes::new(),
+            version: "",
+            user_agent: Bytes::new(),
+            route: None,
+            principal: None,
+            decision: None,
+            trace_id: None,
+            upstream: None,
+            attempts: 0,
+            bytes: (0, 0),
+            step: Step::Accept,
+        }
+    }
+
+    /// The connection that it came on.
+    pub fn connection(&self) -> &'g ConnectionInfo {
+        self.connection
+    }
+
+    /// Whether it came over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.connection.tls.is_some()
+    }
+
+    /// Monotonic time when its head had arrived.
+    pub fn begun(&self) -> Duration {
+        self.begun
+    }
+
+    /// Takes a place in the audit queue.
+    ///
+    /// # Errors
+    /// The queue is full and the configuration says to refuse.
+    pub fn reserve(&mut self) -> Result<(), audit::Full> {
+        let queue: &Rc<audit::Queue> = self.gateway.core().audit.as_ref().ok_or(audit::Full)?;
+        self.slot = Some(queue.reserve(self.id, self.time)?);
+        Ok(())
+    }
+
+    /// Notes what an admitted head says. Shares its buffer.
+    pub fn note_head(&mut self, head: &RequestHead) {
+        self.method = match head.method.as_str() {
+            "GET" => Cow::Borrowed("GET"),
+            "POST" => Cow::Borrowed("POST"),
+            "PUT" => Cow::Borrowed("PUT"),
+            "DELETE" => Cow::Borrowed("DELETE"),
+            other => Cow::Owned(other.to_owned()),
+        };
+        self.host = head.host.clone();
+        self.path = without_query(&head.raw_target);
+        self.version = head.version.name();
+        if let Some(agent) = head.fields.get(Known::UserAgent) {
+            let agent = agent.get(..TEXT_BYTES_MAX).unwrap_or(agent);
+            self.user_agent = head.fields.buffer.slice_ref(agent);
+        }
+    }
+
+    /// Notes what could be read of a refused head.
+    pub fn note_refused_head(&mut self, refused: &RefusedHead) {
+        self.method = Cow::Owned(String::from_utf8_lossy(&refused.seen.method).into_owned());
+        self.host = refused.seen.host.clone();
+        self.path = without_query(&refused.seen.target);
+        self.user_agent = refused.seen.user_agent.clone();
+    }
+
+    /// Leaves the audit event and the metrics.
+    pub fn end(mut self, end: End) {
+        self.leave(&end);
+    }
+
+    fn leave(&mut self, end: &End) {
+        self.ended = true;
+        let status = end.status.map_or(0, |status| status.as_u16());
+        let snapshot = self.gateway.snapshot();
+        let took = snapshot.process.clock.monotonic().saturating_sub(self.begun);
+        let route = self.route.and_then(|route| snapshot.routes.get(route));
+        self.count(end, status, route, took);
+        let Some(slot) = self.slot.take() else { return };
+        if Switch::Audit.is_off() {
+            return;
+        }
+        let principal = self.principal.as_deref();
+        let address = self.address.to_string();
+        slot.commit(&AccessEvent {
+            id: self.id,
+            time: self.time,
+            duration_nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            outcome: end.outcome,
+            step: end.step,
+            reason: Cow::Borrowed(&end.reason),
+            status,
+            client_address: Cow::Borrowed(&address),
+            client_port: self.connection.peer.port(),
+            tls: Cow::Borrowed(self.connection.tls.as_ref().map_or("", |tls| tls.version.name())),
+            method: Cow::Borrowed(&self.method),
+            host: String::from_utf8_lossy(&self.host),
+            path: String::from_utf8_lossy(self.path.get(..PATH_BYTES_MAX).unwrap_or(&self.path)),
+            version: Cow::Borrowed(self.version),
+            user_agent: String::from_utf8_lossy(&self.user_agent),
+            route: Cow::Borrowed(route.map_or("", |route| &route.name)),
+            upstream: Cow::Borrowed(self.upstream.as_deref().unwrap_or_default()),
+            attempts: self.attempts,
+            bytes_in: self.bytes.0,
+            bytes_out: self.bytes.1,
+            principal_kind: principal.map_or(model::PrincipalKind::Anonymous, |principal| principal.kind),
+            principal: Cow::Borrowed(principal.map_or("", |principal| &principal.id)),
+            credential: principal.map_or(model::Credential::None, |principal| principal.credential),
+            issuer: Cow::Borrowed(principal.and_then(|p| p.issuer.as_deref()).unwrap_or_default()),
+            trace_id: Cow::Borrowed(
+                self.trace_id.as_ref().and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default(),
+            ),
+            decision: self.decision.as_ref().map(Cow::Borrowed),
+        });
+    }
+}
+
+impl Journey<'_> {
+    fn count(&self, end: &End, status: u16, route: Option<&Route>, took: Duration) {
+        let Some(metrics) = &self.gateway.core().metrics else { return };
+        metrics.request(route.map(|route| route.label), status, end.step, took);
+        metrics.bytes(self.bytes.0, self.bytes.1);
+        if end.class.is_empty() {
+            return;
+        }
+        if end.step == Step::Admit {
+            metrics.admission_refused(end.class);
+        }
+        metrics.refused(end.step, end.class);
+    }
+}
+
+impl Drop for Journey<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.leave(&End {
+                outcome: Outcome::Failed,
+                step: self.step,
+                status: None,
+                class: "client_gone",
+                reason: Cow::Borrowed("the client's connection ended first"),
+            });
+        }
+    }
+}
+
+/// A query can hold credentials; the log does not.
+fn without_query(target: &Bytes) -> Bytes {
+    let end = target.iter().position(|&byte| byte == b'?' || byte == b'#').unwrap_or(target.len());
+    target.slice(..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_within_a_core_and_between_cores() {
+        let now = Timestamp::from_unix_seconds(1_795_384_267);
+        let (one, two) = (RequestIds::new([7, 9], 0), RequestIds::new([7, 9], 1));
+        let mut seen: Vec<RequestId> = (0..1000).flat_map(|_| [one.next(now), two.next(now)]).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 2000);
+        assert!(seen.iter().all(|id| id.unix_millis() == now.unix_millis()));
+    }
+
+    #[test]
+    fn a_query_never_reaches_the_log() {
+        for (target, kept) in [
+            ("/a?token=x", "/a"),
+            ("/a", "/a"),
+            ("?x", ""),
+            ("/a#b?c", "/a"),
+            ("http://h/p?q=1", "http://h/p"),
+        ] {
+            assert_eq!(without_query(&Bytes::from_static(target.as_bytes())), kept, "{target}");
+        }
+    }
+}

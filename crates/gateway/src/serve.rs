@@ -1,0 +1,176 @@
+//! The way of a request, one step after the other.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::StatusCode;
+use model::event::{Outcome, Step};
+use model::{Principal, Switch};
+use proxy::address::AddressList;
+use proxy::world::{Arrival, ConnectionInfo, Handler};
+use proxy::{Additions, Admitted, CoreUpstreams, Exchange, Routed};
+
+use crate::core::Core;
+use crate::journey::Journey;
+use crate::respond::{Answer, Refusal, Stop, problem};
+use crate::snapshot::{Route, Snapshot};
+use crate::step;
+
+/// The gateway on one core, under one snapshot.
+pub struct Gateway {
+    snapshot: Arc<Snapshot>,
+    core: Rc<Core>,
+    upstreams: CoreUpstreams,
+    anonymous: Arc<Principal>,
+}
+
+impl Handler for Gateway {
+    async fn serve<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) {
+        let mut journey = Journey::begin(self, arrival.connection);
+        match self.walk(&mut journey, arrival.admitted, exchange).await {
+            Ok(end) => journey.end(end),
+            Err(Stop::Refuse(refusal)) => self.refuse(journey, &refusal, exchange),
+            Err(Stop::Answer(answer)) => self.answer(journey, *answer, exchange),
+        }
+    }
+}
+
+impl Gateway {
+    /// The way. Each step gives what the next one needs; the first that does not ends
+    /// it. The configuration chooses settings, never the order.
+    async fn walk<E: Exchange>(
+        &self,
+        journey: &mut Journey<'_>,
+        arrived: Result<Admitted, proxy::Refusal>,
+        exchange: &mut E,
+    ) -> Result<End, Stop> {
+        reserve_event(journey)?;
+        let admitted = step::admit::admit(journey, arrived)?;
+        step::limit::know_address(self, journey, admitted.head())?;
+        let routed = step::route::route(self, journey, admitted)?;
+        let route = self.route(&routed)?;
+        let mut grant = step::limit::by_address(self, journey, route)?;
+        let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;
+        let permit = step::authorize::authorize(self, journey, route, &principal, routed)?;
+        step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
+        step::inspect::body_limit(journey, route, permit.subject().head(), exchange)?;
+        let request = step::identity::additions(self, journey, route, permit.subject().head(), &principal)?;
+        let response = step::hygiene::additions(self, journey, route, permit.subject().head(), &grant);
+        let cleared = proxy::clear(permit, grant, journey.time).map_err(|_| expired())?;
+        step::forward::forward(self, journey, route, cleared, &request, &response, exchange).await
+    }
+
+    /// For one core, under one snapshot.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, core: Rc<Core>, upstreams: CoreUpstreams) -> Self {
+        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()) }
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub(crate) fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn upstreams(&self) -> &CoreUpstreams {
+        &self.upstreams
+    }
+
+    pub(crate) fn anonymous(&self) -> &Arc<Principal> {
+        &self.anonymous
+    }
+
+    fn route(&self, routed: &Routed) -> Result<&Route, Stop> {
+        self.snapshot.routes.get(routed.route().0 as usize).ok_or_else(|| {
+            let why = "the router knows a route that the snapshot does not";
+            Refusal::new(Step::Route, "no_route", StatusCode::INTERNAL_SERVER_ERROR, why).into()
+        })
+    }
+
+    /// Tells the client no, and the log why.
+    fn refuse<E: Exchange>(&self, journey: Journey<'_>, refusal: &Refusal, exchange: &mut E) {
+        let mut fields = Additions::default();
+        let _ = fields.push("content-type", b"application/problem+json");
+        let _ = fields.push("cache-control", b"no-store");
+        for (name, value) in &refusal.fields {
+            let _ = fields.push(name, value.as_bytes());
+        }
+        self.finish_fields(&journey, &mut fields);
+        let sent = exchange.respond(refusal.status, &fields, problem(refusal.status, journey.id));
+        journey.end(End {
+            outcome: Outcome::Denied,
+            step: refusal.step,
+            status: sent.is_ok().then_some(refusal.status),
+            class: refusal.class,
+            reason: refusal.reason.clone(),
+        });
+    }
+
+    /// Answers for the upstream.
+    fn answer<E: Exchange>(&self, journey: Journey<'_>, mut answer: Answer, exchange: &mut E) {
+        self.finish_fields(&journey, &mut answer.fields);
+        let sent = exchange.respond(answer.status, &answer.fields, answer.body);
+        journey.end(End {
+            outcome: Outcome::Allowed,
+            step: answer.step,
+            status: sent.is_ok().then_some(answer.status),
+            class: "",
+            reason: "".into(),
+        });
+    }
+
+    fn finish_fields(&self, journey: &Journey<'_>, fields: &mut Additions) {
+        let _ = fields.push(step::identity::HEADER_REQUEST_ID, &journey.id.to_ascii());
+        self.snapshot.security.mark(journey.is_secure(), fields);
+    }
+}
+
+/// How a request ended, for the event and the metrics.
+#[derive(Debug)]
+pub struct End {
+    /// Allowed, denied or failed.
+    pub outcome: Outcome,
+    /// The step that answered.
+    pub step: Step,
+    /// The status that was sent.
+    pub status: Option<StatusCode>,
+    /// A short stable name of the reason; empty when all went well.
+    pub class: &'static str,
+    /// The reason in one line; empty when all went well.
+    pub reason: std::borrow::Cow<'static, str>,
+}
+
+fn reserve_event(journey: &mut Journey<'_>) -> Result<(), Stop> {
+    journey.reserve().map_err(|full| {
+        Refusal::new(Step::Audit, "audit_full", StatusCode::SERVICE_UNAVAILABLE, full.to_string())
+            .with("retry-after", "1")
+            .into()
+    })
+}
+
+fn expired() -> Stop {
+    let why = "the credential ended on the way";
+    Refusal::new(Step::Authorize, "expired", StatusCode::UNAUTHORIZED, why).into()
+}
+
+/// The trusted proxies of each listener that has some.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies {
+    /// By the listener's configured address and its place among those with the same.
+    pub by_listener: Vec<(proxy::ListenerKey, AddressList)>,
+}
+
+impl TrustedProxies {
+    /// Those of the listener that a connection came to.
+    pub fn of(&self, connection: &ConnectionInfo) -> Option<&AddressList> {
+        self.by_listener.iter().find(|(key, _)| *key == connection.listener).map(|(_, list)| list)
+    }
+
+    /// Whether the peer of a connection is one.
+    pub fn contains(&self, connection: &ConnectionInfo) -> bool {
+        let peer: SocketAddr = connection.peer;
+        Switch::Forwarded.is_off() || self.of(connection).is_some_and(|list| list.contains(peer.ip()))
+    }
+}

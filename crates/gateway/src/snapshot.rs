@@ -1,0 +1,166 @@
+//! What is configured, as one immutable value: built whole, checked whole, published to
+//! every core. A request holds one and sees one consistent world.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use keys::{ApiKeys, CertificateRules, Issuers};
+use model::Clock;
+use policy::Policies;
+use proxy::address::AddressRules;
+use proxy::concurrency::Concurrency;
+use proxy::rate::{Limiter, Rule};
+use proxy::{
+    Admission, ConnectionInfo, CoreContext, CoreUpstreams, Limits, ListenerSettings, Router, Upstreams, World,
+};
+
+use crate::core::Core;
+use crate::metric::{CoreMetrics, Label, Registry};
+use crate::serve::{Gateway, TrustedProxies};
+use crate::step::authenticate::Proof;
+use crate::step::cors::Cors;
+use crate::step::hygiene::{HeaderRules, SecurityHeaders};
+use crate::step::identity::IdentitySettings;
+
+/// A core's own way to the audit log, and its counters.
+pub type CoreParts = (audit::Queue, CoreMetrics);
+
+/// What outlives snapshots: shared by all cores for the life of the process.
+pub struct Process {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// All rate limits.
+    pub limiter: Arc<Limiter>,
+    /// One for each core, taken by the core when it starts.
+    pub core_parts: Mutex<Vec<Option<CoreParts>>>,
+    /// What all cores count.
+    pub metrics: Arc<Registry>,
+    /// Key for request ids: random, so that nobody can guess the next one.
+    pub request_id_seed: [u64; 2],
+}
+
+/// One consistent world.
+pub struct Snapshot {
+    /// Counts reloads; the policies carry the same number.
+    pub generation: u64,
+    /// What outlives it.
+    pub process: Arc<Process>,
+    /// Where to listen.
+    pub listeners: Vec<ListenerSettings>,
+    /// Whose `Forwarded` and `X-Forwarded-*` are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The limits of the hop.
+    pub limits: Arc<Limits>,
+    /// What admission drops and believes.
+    pub admission: Admission,
+    /// Which request takes which route.
+    pub router: Router,
+    /// The routes, by the router's number.
+    pub routes: Vec<Route>,
+    /// The upstream services.
+    pub upstreams: Arc<Upstreams>,
+    /// May they.
+    pub policies: Arc<Policies>,
+    /// Who may come near at all.
+    pub addresses: AddressRules,
+    /// Fields of every answer.
+    pub security: SecurityHeaders,
+    /// What upstreams are told about the principal.
+    pub identity: IdentitySettings,
+    /// Keys of the issuers.
+    pub issuers: Arc<Issuers>,
+    /// API keys.
+    pub api_keys: Arc<ApiKeys>,
+    /// How client certificates become principals.
+    pub certificates: CertificateRules,
+}
+
+/// What a route asks of its requests and does with them.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The service's name.
+    pub service: Arc<str>,
+    /// The route in metrics.
+    pub label: Label,
+    /// The service in metrics.
+    pub service_label: Label,
+    /// The identity token's audience.
+    pub audience: Arc<str>,
+    /// Proofs that are looked for, in this order; empty: everybody is anonymous.
+    pub authenticate: Vec<Proof>,
+    /// Whether somebody without a proof goes on to policy as `Anonymous`.
+    pub anonymous: bool,
+    /// Limits asked before anybody is known.
+    pub limits_by_address: Vec<RateLimit>,
+    /// Limits asked when the principal is known.
+    pub limits_by_principal: Vec<RateLimit>,
+    /// Requests at the same time.
+    pub concurrency: Option<Concurrency>,
+    /// Who may come near this route.
+    pub addresses: AddressRules,
+    /// Cross-origin rules.
+    pub cors: Option<Cors>,
+    /// Largest request body, bytes.
+    pub body_bytes_max: u64,
+    /// Changes to the request's fields.
+    pub request_headers: HeaderRules,
+    /// Changes to the response's fields.
+    pub response_headers: HeaderRules,
+}
+
+/// A rate limit of a route.
+pub struct RateLimit {
+    /// How much.
+    pub rule: Rule,
+    /// Whose.
+    pub by: LimitBy,
+    /// The limit in metrics.
+    pub label: Label,
+}
+
+/// What a limit counts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitBy {
+    /// The client's address.
+    Address,
+    /// The principal.
+    Principal,
+    /// The API key; for other credentials the principal.
+    Key,
+    /// Nothing: all requests of the route together.
+    Route,
+}
+
+impl World for Snapshot {
+    type Handler = Gateway;
+
+    fn listeners(&self) -> &[ListenerSettings] {
+        &self.listeners
+    }
+
+    fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    fn is_trusted_proxy(&self, connection: &ConnectionInfo) -> bool {
+        self.trusted_proxies.contains(connection)
+    }
+
+    fn on_core(self: &Arc<Self>, context: &CoreContext, before: Option<&Gateway>) -> Gateway {
+        let upstreams = CoreUpstreams::new(&self.upstreams, context);
+        let core = match before {
+            Some(before) => {
+                let core = Rc::clone(before.core());
+                core.adopt(self);
+                core
+            }
+            None => Rc::new(Core::new(self, context.index)),
+        };
+        Gateway::new(Arc::clone(self), core, upstreams)
+    }
+}

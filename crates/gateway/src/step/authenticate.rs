@@ -1,0 +1,216 @@
+//! Who is it: the proofs that the route looks for, in its order. The first that is
+//! there decides; a wrong one is never passed over for another.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use keys::{Refusal as Unproven, Verdict};
+use model::event::Step;
+use model::{Principal, Switch, Timestamp};
+use proxy::{Known, RequestHead};
+
+use crate::journey::Journey;
+use crate::respond::{Refusal, Stop};
+use crate::serve::Gateway;
+use crate::snapshot::Route;
+
+/// A proof of identity that a route looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// `Authorization: Bearer` with a JSON Web Token (RFC 6750 §2.1).
+    Jwt,
+    /// `X-API-Key`, or `Authorization: ApiKey` or `Bearer` with an API key.
+    ApiKey,
+    /// A TLS client certificate.
+    Certificate,
+}
+
+/// Who asks.
+///
+/// # Errors
+/// A proof is wrong, or there is none and the route wants one (401); the issuer's keys
+/// cannot be had (503).
+pub async fn authenticate(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+) -> Result<Arc<Principal>, Stop> {
+    journey.step = Step::Authenticate;
+    let now = journey.time;
+    for proof in &route.authenticate {
+        let found = match proof {
+            Proof::Jwt => match bearer(head)? {
+                Some(token) if !keys::api_key::is_api_key(token) => {
+                    Some(verify_token(gateway, token, now).await)
+                }
+                _ => None,
+            },
+            Proof::ApiKey => api_key(head)?.map(|key| gateway.snapshot().api_keys.verify(key, now)),
+            Proof::Certificate => certificate(gateway, journey, now),
+        };
+        match found {
+            Some(Ok(principal)) => {
+                journey.principal = Some(Arc::clone(&principal));
+                return Ok(principal);
+            }
+            Some(Err(_)) if Switch::Authenticate.is_off() => {}
+            Some(Err(unproven)) => return Err(refuse(route, &unproven).into()),
+            None => {}
+        }
+    }
+    if route.anonymous || Switch::Authenticate.is_off() {
+        let anonymous = Arc::clone(gateway.anonymous());
+        journey.principal = Some(Arc::clone(&anonymous));
+        return Ok(anonymous);
+    }
+    let looked_for: Vec<&str> = route.authenticate.iter().map(|proof| proof.name()).collect();
+    let why = format!("no proof of identity; the route looks for {}", looked_for.join(", "));
+    Err(challenge(route, Refusal::new(Step::Authenticate, "no_credential", StatusCode::UNAUTHORIZED, why))
+        .into())
+}
+
+impl Proof {
+    /// The configuration's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::ApiKey => "api_key",
+            Self::Certificate => "mtls",
+        }
+    }
+}
+
+/// `Authorization`, split.
+struct Authorization<'h> {
+    scheme: &'h [u8],
+    credential: &'h [u8],
+}
+
+impl Authorization<'_> {
+    fn is(&self, scheme: &str) -> bool {
+        self.scheme.eq_ignore_ascii_case(scheme.as_bytes())
+    }
+}
+
+/// The one `Authorization` field.
+fn authorization(head: &RequestHead) -> Result<Option<Authorization<'_>>, Stop> {
+    let mut values = head.fields.values(Known::Authorization);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        // Two readers could each believe another one.
+        return Err(Refusal::new(
+            Step::Authenticate,
+            "two_credentials",
+            StatusCode::BAD_REQUEST,
+            "more than one Authorization field",
+        )
+        .into());
+    }
+    let space = value.iter().position(|&byte| byte == b' ').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(space);
+    Ok(Some(Authorization { scheme, credential: rest.trim_ascii() }))
+}
+
+fn bearer(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
+    let found = authorization(head)?;
+    Ok(found.filter(|found| found.is("bearer")).map(|found| found.credential))
+}
+
+/// An API key from where clients put them. One in a `Bearer` is told from a token by
+/// its prefix.
+fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
+    let mut fields = head.fields.named(b"x-api-key");
+    let (field, second) = (fields.next(), fields.next());
+    let written = authorization(head)?
+        .filter(|found| {
+            found.is("apikey") || (found.is("bearer") && keys::api_key::is_api_key(found.credential))
+        })
+        .map(|found| found.credential);
+    if second.is_some() || (field.is_some() && written.is_some()) {
+        return Err(Refusal::new(
+            Step::Authenticate,
+            "two_credentials",
+            StatusCode::BAD_REQUEST,
+            "more than one API key",
+        )
+        .into());
+    }
+    Ok(field.or(written))
+}
+
+async fn verify_token(gateway: &Gateway, token: &[u8], now: Timestamp) -> Result<Arc<Principal>, Unproven> {
+    let ask = || gateway.core().verifier.borrow_mut().verify(token, now);
+    let mut verdict = ask();
+    // One wait for the one refresh that is under way; after it the answer is final
+    // unless yet another key is unknown by then.
+    for _ in 0..2 {
+        match verdict {
+            Verdict::Accepted(principal) => return Ok(principal),
+            Verdict::Refused(unproven) => return Err(unproven),
+            Verdict::NeedsKey(wait) => {
+                wait.ended().await;
+                verdict = ask();
+            }
+        }
+    }
+    match verdict {
+        Verdict::Accepted(principal) => Ok(principal),
+        Verdict::Refused(unproven) => Err(unproven),
+        Verdict::NeedsKey(_) => Err(Unproven::KeysUnavailable {
+            issuer: "the token's issuer".to_owned(),
+            why: "its keys keep changing".to_owned(),
+        }),
+    }
+}
+
+fn certificate(
+    gateway: &Gateway,
+    journey: &Journey<'_>,
+    now: Timestamp,
+) -> Option<Result<Arc<Principal>, Unproven>> {
+    let leaf = journey.connection().tls.as_ref()?.chain.first()?;
+    let known = gateway.core().certificate(leaf, &gateway.snapshot().certificates, now);
+    Some(match &*known {
+        Err(unproven) => Err(unproven.clone()),
+        // Read once, valid at each request or not.
+        Ok(known) if now < known.identity.not_before || known.identity.not_after < now => {
+            Err(Unproven::CertificateValidity {
+                not_before: known.identity.not_before,
+                not_after: known.identity.not_after,
+                now,
+            })
+        }
+        Ok(known) => Ok(Arc::clone(&known.identity.principal)),
+    })
+}
+
+fn refuse(route: &Route, unproven: &Unproven) -> Refusal {
+    if unproven.is_temporary() {
+        return Refusal::new(
+            Step::Authenticate,
+            unproven.code(),
+            StatusCode::SERVICE_UNAVAILABLE,
+            unproven.to_string(),
+        )
+        .with("retry-after", "5");
+    }
+    let refusal =
+        Refusal::new(Step::Authenticate, unproven.code(), StatusCode::UNAUTHORIZED, unproven.to_string());
+    match unproven.challenge() {
+        Some(text) => refusal.with("www-authenticate", text),
+        None => challenge(route, refusal),
+    }
+}
+
+/// Names the schemes that would be accepted (RFC 9110 §11.6.1). A certificate has none.
+pub(super) fn challenge(route: &Route, mut refusal: Refusal) -> Refusal {
+    for proof in &route.authenticate {
+        match proof {
+            Proof::Jwt => refusal = refusal.with("www-authenticate", "Bearer"),
+            Proof::ApiKey => refusal = refusal.with("www-authenticate", "ApiKey"),
+            Proof::Certificate => {}
+        }
+    }
+    refusal
+}

@@ -1,0 +1,61 @@
+//! May they: one question to policy, answered by a permit that carries the request.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use model::Principal;
+use model::event::Step;
+use policy::{Circumstances, Permit, Reason};
+use proxy::Routed;
+
+use crate::journey::Journey;
+use crate::respond::{Refusal, Stop};
+use crate::serve::Gateway;
+use crate::snapshot::Route;
+use crate::step::authenticate::challenge;
+
+/// Asks policy.
+///
+/// # Errors
+/// It does not permit (403, or 401 where a credential could change that).
+pub fn authorize(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    principal: &Arc<Principal>,
+    routed: Routed,
+) -> Result<Permit<Routed>, Stop> {
+    journey.step = Step::Authorize;
+    let tls = journey.connection().tls.as_ref();
+    let circumstances = Circumstances {
+        now: journey.time,
+        address: journey.address,
+        tls_version: tls.map(|tls| tls.version.name()),
+        certificate: tls.and_then(|tls| tls.chain.first()).and_then(|leaf| {
+            let known = gateway.core().certificate(leaf, &gateway.snapshot().certificates, journey.time);
+            known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))
+        }),
+    };
+    let policies = &gateway.snapshot().policies;
+    match policy::decide(policies, principal, &circumstances, routed) {
+        Ok(permit) => {
+            journey.decision = Some(permit.record(policies));
+            Ok(permit)
+        }
+        Err(denied) => {
+            journey.decision = Some(denied.record(policies));
+            let class = match denied.reason() {
+                Reason::Default => "default_deny",
+                Reason::Forbidden(_) => "forbidden",
+                Reason::Error { .. } => "policy_error",
+                Reason::Unauthenticated => "unauthenticated",
+                Reason::Expired => "expired",
+                Reason::UnknownRoute => "unknown_route",
+            };
+            let asks = denied.asks_for_credentials() && !route.authenticate.is_empty();
+            let status = if asks { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+            let refusal = Refusal::new(Step::Authorize, class, status, denied.reason().to_string());
+            Err(if asks { challenge(route, refusal) } else { refusal }.into())
+        }
+    }
+}

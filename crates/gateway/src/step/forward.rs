@@ -1,0 +1,81 @@
+//! To the upstream and back.
+
+use http::StatusCode;
+use model::event::{Outcome, Step};
+use proxy::forward::ForwardError;
+use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
+
+use crate::journey::Journey;
+use crate::respond::{Refusal, Stop};
+use crate::serve::{End, Gateway};
+use crate::snapshot::Route;
+use crate::step::inspect;
+
+/// Forwards, and says how it ended.
+///
+/// # Errors
+/// It failed before a head was sent: the client gets an answer of ours.
+pub async fn forward<E: Exchange>(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    cleared: Cleared,
+    request: &Additions,
+    response: &Additions,
+    exchange: &mut E,
+) -> Result<End, Stop> {
+    journey.step = Step::Forward;
+    let edit = ResponseEdit { set: response, remove: &[] };
+    let outcome = proxy::forward(cleared, exchange, gateway.upstreams(), request, edit).await;
+    journey.upstream = outcome.endpoint;
+    journey.attempts = outcome.attempts;
+    journey.bytes = (outcome.bytes_in, outcome.bytes_out);
+    let failures = u64::from(outcome.attempts).saturating_sub(u64::from(outcome.error.is_none()));
+    if let Some(metrics) = &gateway.core().metrics {
+        metrics.upstream(route.service_label, u64::from(outcome.attempts), failures);
+    }
+    match (outcome.error, outcome.status) {
+        (None, status) => {
+            Ok(End { outcome: Outcome::Allowed, step: Step::Forward, status, class: "", reason: "".into() })
+        }
+        (Some(error), Some(status)) => Ok(End {
+            outcome: Outcome::Failed,
+            step: Step::Forward,
+            status: Some(status),
+            class: class(&error),
+            reason: format!("after the answer had begun: {error}").into(),
+        }),
+        (Some(error), None) => Err(refuse(&error, route, journey)),
+    }
+}
+
+fn refuse(error: &ForwardError, route: &Route, journey: &mut Journey<'_>) -> Stop {
+    if let ForwardError::Request(BodyError::TooLarge { limit }) = error {
+        journey.step = Step::Inspect;
+        return inspect::too_large(None, *limit).into();
+    }
+    // Somebody who went away gets no answer; the event says 499, as its readers expect.
+    let status = error.status().or(StatusCode::from_u16(499).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let refusal = Refusal::new(
+        Step::Forward,
+        class(error),
+        status,
+        format!(
+            "service {:?} at {}: {error}",
+            &*route.service,
+            journey.upstream.as_deref().unwrap_or("no endpoint")
+        ),
+    );
+    refusal.into()
+}
+
+const fn class(error: &ForwardError) -> &'static str {
+    match error {
+        ForwardError::NoService => "no_endpoint",
+        ForwardError::Connect(_) => "connect",
+        ForwardError::Timeout(_) => "upstream_timeout",
+        ForwardError::Upstream(_) => "upstream",
+        ForwardError::ClientGone(_) => "client_gone",
+        ForwardError::Request(_) => "request_body",
+    }
+}

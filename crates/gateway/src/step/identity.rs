@@ -1,0 +1,265 @@
+//! What the upstream is told about who asks: headers that admission took from every
+//! client, and a short-lived signed token.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use keys::{IdentityToken, SecureRandom, Signer, sign_identity};
+use lru::LruCache;
+use model::event::Step;
+use model::{Principal, PrincipalKind, Switch, Timestamp};
+use proxy::{Additions, Known, RequestHead};
+
+use crate::journey::Journey;
+use crate::respond::{Refusal, Stop};
+use crate::serve::Gateway;
+use crate::snapshot::Route;
+
+/// The principal's id.
+pub const HEADER_PRINCIPAL: &str = "x-bastide-principal";
+/// The principal's kind: `User`, `Service`, `Client`, `ApiKey`, `Anonymous`.
+pub const HEADER_KIND: &str = "x-bastide-principal-type";
+/// The principal's roles, comma-separated.
+pub const HEADER_ROLES: &str = "x-bastide-roles";
+/// The signed identity token.
+pub const HEADER_TOKEN: &str = "x-bastide-identity";
+/// The request's id, for upstream logs.
+pub const HEADER_REQUEST_ID: &str = "x-request-id";
+
+/// All of them: what a client sends under these names is dropped at admission.
+pub const HEADERS: [&str; 5] = [HEADER_PRINCIPAL, HEADER_KIND, HEADER_ROLES, HEADER_TOKEN, HEADER_REQUEST_ID];
+
+/// Identity tokens that one core keeps.
+const TOKENS_MAX: usize = 4096;
+
+/// What upstreams are told.
+#[derive(Clone)]
+pub struct IdentitySettings {
+    /// Whether the headers are sent.
+    pub headers: bool,
+    /// Whether the token is sent.
+    pub token: bool,
+    /// The token's `iss`.
+    pub issuer: String,
+    /// How long a token is valid.
+    pub lifetime: Duration,
+    /// Signs it.
+    pub signer: Arc<dyn Signer>,
+    /// Makes its `jti`.
+    pub random: Arc<dyn SecureRandom + Send + Sync>,
+}
+
+/// Tokens that are still good for at least half of their life.
+pub struct IdentityTokens {
+    cache: LruCache<(usize, Arc<str>), Fresh, foldhash::fast::RandomState>,
+}
+
+struct Fresh {
+    /// Held, so that its address in the key stays its own.
+    _principal: Arc<Principal>,
+    token: String,
+    renew: Timestamp,
+}
+
+impl Default for IdentityTokens {
+    fn default() -> Self {
+        let most = NonZeroUsize::new(TOKENS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Self { cache: LruCache::with_hasher(most, foldhash::fast::RandomState::default()) }
+    }
+}
+
+impl IdentityTokens {
+    /// Forgets all: keys or settings changed.
+    pub fn clear(&mut self) {
+        self.cache.clear();
+    }
+
+    fn token(
+        &mut self,
+        settings: &IdentitySettings,
+        principal: &Arc<Principal>,
+        audience: &Arc<str>,
+        now: Timestamp,
+    ) -> Result<&str, keys::Error> {
+        let key = (Arc::as_ptr(principal) as usize, Arc::clone(audience));
+        let stale = self.cache.peek(&key).is_none_or(|fresh| fresh.renew <= now);
+        if stale {
+            let wanted =
+                IdentityToken { issuer: &settings.issuer, audience, now, lifetime: settings.lifetime };
+            let token = sign_identity(settings.signer.as_ref(), principal, wanted, settings.random.as_ref())?;
+            let mut renew = now.plus(settings.lifetime / 2);
+            if let Some(end) = principal.expires {
+                // Near its end a token is as short as the credential; sign each time.
+                renew = if end <= renew { now } else { renew };
+            }
+            self.cache.put(key.clone(), Fresh { _principal: Arc::clone(principal), token, renew });
+        }
+        Ok(self.cache.get(&key).map_or("", |fresh| &fresh.token))
+    }
+}
+
+/// Adds what the upstream is told. A value that no header can hold is left out of the
+/// headers; the token carries it.
+///
+/// # Errors
+/// The token cannot be signed.
+pub fn tell(
+    settings: &IdentitySettings,
+    tokens: &mut IdentityTokens,
+    principal: &Arc<Principal>,
+    audience: &Arc<str>,
+    now: Timestamp,
+    request: &mut Additions,
+) -> Result<(), keys::Error> {
+    if settings.headers {
+        let _ = request.push(HEADER_KIND, principal.kind.name().as_bytes());
+        if principal.kind != PrincipalKind::Anonymous {
+            let _ = request.push(HEADER_PRINCIPAL, principal.id.as_bytes());
+            if !principal.roles.is_empty() {
+                let _ = request.push(HEADER_ROLES, principal.roles.join(",").as_bytes());
+            }
+        }
+    }
+    let wanted = settings.token && !Switch::IdentityToken.is_off();
+    if wanted && principal.kind != PrincipalKind::Anonymous {
+        let token = tokens.token(settings, principal, audience, now)?;
+        let _ = request.push(HEADER_TOKEN, token.as_bytes());
+    }
+    Ok(())
+}
+
+/// Everything that is added to the request: who asks, where it came from, its id and
+/// trace, and the route's own changes.
+///
+/// # Errors
+/// The identity token cannot be signed (500).
+pub fn additions(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+    principal: &Arc<Principal>,
+) -> Result<Additions, Stop> {
+    let mut request = Additions::default();
+    for name in &route.request_headers.remove {
+        request.remove(name);
+    }
+    for (name, value) in &route.request_headers.set {
+        let _ = request.push(name, value.as_bytes());
+    }
+    // An API key opens doors; the upstream has no use for it.
+    request.remove("x-api-key");
+    if principal.kind == PrincipalKind::ApiKey {
+        request.remove("authorization");
+    }
+    let _ = request.push(HEADER_REQUEST_ID, &journey.id.to_ascii());
+    forwarded(gateway, journey, head, &mut request);
+    trace(journey, head, &mut request);
+    let settings = &gateway.snapshot().identity;
+    let mut tokens = gateway.core().identity_tokens.borrow_mut();
+    tell(settings, &mut tokens, principal, &route.audience, journey.time, &mut request).map_err(|fault| {
+        let why = format!("the identity token cannot be signed: {fault}");
+        Refusal::new(Step::Forward, "identity_token", StatusCode::INTERNAL_SERVER_ERROR, why)
+    })?;
+    Ok(request)
+}
+
+/// `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): what this hop saw,
+/// behind what a trusted proxy said.
+fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, request: &mut Additions) {
+    use std::io::Write as _;
+    let connection = journey.connection();
+    let peer = connection.peer.ip();
+    let trusted = gateway.snapshot().trusted_proxies.contains(connection);
+    let scheme = if journey.is_secure() { "https" } else { "http" };
+    let mut addresses = Vec::with_capacity(64);
+    let mut standard = Vec::with_capacity(96);
+    if trusted {
+        let said = |known, before: &mut Vec<u8>| {
+            for value in head.fields.values(known) {
+                before.extend_from_slice(value);
+                before.extend_from_slice(b", ");
+            }
+        };
+        said(Known::XForwardedFor, &mut addresses);
+        said(Known::Forwarded, &mut standard);
+    }
+    let _ = write!(addresses, "{peer}");
+    let _ = request.push("x-forwarded-for", &addresses);
+    standard.extend_from_slice(b"for=");
+    proxy::forwarded::append_node(&mut standard, peer);
+    standard.extend_from_slice(b";proto=");
+    standard.extend_from_slice(scheme.as_bytes());
+    standard.extend_from_slice(b";host=\"");
+    let mut host = Vec::with_capacity(head.host.len() + 6);
+    proxy::http1::encode::authority(&mut host, head);
+    standard.extend_from_slice(&host);
+    standard.push(b'"');
+    let _ = request.push("forwarded", &standard);
+    let manner = if trusted { proxy::head::Manner::Default } else { proxy::head::Manner::Replace };
+    let _ = request.push_as(manner, "x-forwarded-proto", scheme.as_bytes());
+    let _ = request.push_as(manner, "x-forwarded-host", &host);
+}
+
+/// Continues a W3C trace (Trace Context §3.2), or begins one whose trace id is the
+/// request's.
+fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions) {
+    let mut given = head.fields.values(Known::Traceparent);
+    if let (Some(value), None) = (given.next(), given.next())
+        && let Some(trace_id) = trace_id(value)
+    {
+        journey.trace_id = Some(trace_id);
+        return;
+    }
+    let id = journey.id.to_ascii();
+    journey.trace_id = Some(id);
+    let mut value = Vec::with_capacity(55);
+    value.extend_from_slice(b"00-");
+    value.extend_from_slice(&id);
+    value.push(b'-');
+    value.extend_from_slice(id.get(16..).unwrap_or_default());
+    value.extend_from_slice(b"-01");
+    let _ = request.push("traceparent", &value);
+    request.remove("tracestate");
+}
+
+/// The trace id of a valid `traceparent` of version 00.
+fn trace_id(value: &[u8]) -> Option<[u8; 32]> {
+    let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let nonzero = |part: &[u8]| part.iter().any(|&byte| byte != b'0');
+    let mut parts = value.split(|&byte| byte == b'-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let good = parts.next().is_none()
+        && version == b"00"
+        && (trace.len(), parent.len(), flags.len()) == (32, 16, 2)
+        && hex(trace)
+        && hex(parent)
+        && hex(flags)
+        && nonzero(trace)
+        && nonzero(parent);
+    if good { trace.try_into().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_valid_traceparent_is_continued() {
+        let good = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace_id(good).unwrap(), *b"4bf92f3577b34da6a3ce929d0e0e4736");
+        for wrong in [
+            &b""[..],
+            b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            b"00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            b"00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(trace_id(wrong), None, "{}", String::from_utf8_lossy(wrong));
+        }
+    }
+}

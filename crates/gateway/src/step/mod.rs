@@ -1,0 +1,12 @@
+//! The steps of the way, in its order. Each gives what the next one needs, or stops.
+
+pub mod admit;
+pub mod authenticate;
+pub mod authorize;
+pub mod cors;
+pub mod forward;
+pub mod hygiene;
+pub mod identity;
+pub mod inspect;
+pub mod limit;
+pub mod route;

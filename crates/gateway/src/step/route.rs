@@ -1,0 +1,72 @@
+//! Which route, and whether the request came over a connection that was opened for
+//! this host.
+
+use http::{Method, StatusCode};
+use model::event::Step;
+use proxy::route::WhyUnrouted;
+use proxy::{Admitted, Routed};
+
+use crate::journey::Journey;
+use crate::respond::{Refusal, Stop};
+use crate::serve::Gateway;
+use crate::step::cors;
+
+/// Finds the route.
+///
+/// # Errors
+/// None stands (404, 405), the path is not allowed there (400), the connection was
+/// opened for another host (421); or the request is a CORS preflight, which is answered
+/// here.
+pub fn route(gateway: &Gateway, journey: &mut Journey<'_>, admitted: Admitted) -> Result<Routed, Stop> {
+    journey.step = Step::Route;
+    let head = admitted.head();
+    if let Some(tls) = &journey.connection().tls
+        && tls.is_misdirected(&head.host)
+    {
+        return Err(Refusal::new(
+            Step::Route,
+            "misdirected",
+            StatusCode::MISDIRECTED_REQUEST,
+            format!(
+                "the connection was opened for another host than {:?}",
+                String::from_utf8_lossy(&head.host)
+            ),
+        )
+        .into());
+    }
+    let snapshot = gateway.snapshot();
+    if let Some(method) = cors::preflight(head)
+        && let Ok(method) = Method::from_bytes(method)
+        && let Some(id) = snapshot.router.route_for(head, &method)
+        && let Some(cors) = snapshot.routes.get(id.0 as usize).and_then(|route| route.cors.as_ref())
+    {
+        journey.route = Some(id.0 as usize);
+        return Err(Stop::Answer(Box::new(cors.answer_preflight(head)?)));
+    }
+    match snapshot.router.route(admitted) {
+        Ok(routed) => {
+            journey.route = Some(routed.route().0 as usize);
+            Ok(routed)
+        }
+        Err(unrouted) => Err(refuse(&unrouted.why).into()),
+    }
+}
+
+fn refuse(why: &WhyUnrouted) -> Refusal {
+    let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::NOT_FOUND);
+    match why {
+        WhyUnrouted::NotFound => {
+            Refusal::new(Step::Route, "no_route", status, "no route matches host and path")
+        }
+        WhyUnrouted::MethodNotAllowed { allow } => {
+            Refusal::new(Step::Route, "method", status, format!("routes match, but only for {allow}"))
+                .with("allow", allow.clone())
+        }
+        WhyUnrouted::EncodedSlash { .. } => Refusal::new(
+            Step::Route,
+            "encoded_slash",
+            status,
+            "the path holds an encoded slash and the route does not set encoded_slashes",
+        ),
+    }
+}
