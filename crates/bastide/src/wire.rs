@@ -13,13 +13,14 @@ use gateway::step::identity::{self, IdentitySettings};
 use keys::{
     ApiKeyFile, ApiKeyStore, ApiKeys, CertificateRules, Issuers, IssuersSettings, LocalCa, LocalSigner,
 };
+use model::Timestamp;
 use policy::Policies;
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::route::Router;
 use proxy::upstream::Upstreams;
 
 use crate::config::{self, Configuration};
-use crate::process::state::StateFolder;
+use crate::process::state::{StateFolder, make_private_folder};
 
 mod finder;
 mod issuers;
@@ -74,10 +75,7 @@ pub fn build(
         Arc::clone(&limits),
         before.map(|before| before.upstreams.as_ref()),
     )?;
-    let ca = needs_ca(configuration)
-        .then(|| LocalCa::open_or_create(parts.state.path(), now, parts.random.as_ref()))
-        .transpose()
-        .context("the local certificate authority")?;
+    let ca = if needs_ca(configuration) { Some(local_ca(parts, now)?) } else { None };
     let listeners = configuration
         .listeners
         .iter()
@@ -165,6 +163,13 @@ fn needs_ca(configuration: &Configuration) -> bool {
         })
     };
     configuration.listeners.iter().any(local)
+}
+
+/// The authority in the state folder, made on first use.
+fn local_ca(parts: &Parts, now: Timestamp) -> anyhow::Result<LocalCa> {
+    let folder = parts.state.join("ca");
+    make_private_folder(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    LocalCa::open_or_create(&folder, now, parts.random.as_ref()).context("the local certificate authority")
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -94,7 +94,9 @@ mod tests {
         let text = problem(StatusCode::FORBIDDEN, id);
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let object = value.as_object().unwrap();
-        assert_eq!(object.keys().collect::<Vec<_>>(), ["id", "status", "title", "type"]);
+        let mut names: Vec<&str> = object.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["id", "status", "title", "type"]);
         assert_eq!(object["status"], 403);
         assert_eq!(object["id"], id.to_string());
     }
