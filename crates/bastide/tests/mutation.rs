@@ -4,6 +4,15 @@
 //! step that the gateway then skips. `cargo xtask test` runs it; alone:
 //! `cargo test -p bastide --features switch-off --test mutation`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say what they skip"
+)]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 

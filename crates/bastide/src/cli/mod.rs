@@ -60,6 +60,9 @@ pub struct ServeArguments {
     /// How the log is written to standard error.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
+    /// End when standard input closes: for whoever starts a gateway as a child.
+    #[arg(long, hide = true)]
+    pub leash: bool,
 }
 
 /// How a command prints its result.

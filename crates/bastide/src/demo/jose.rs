@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, KeyPair,
+    UnparsedPublicKey,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -85,29 +86,34 @@ pub(crate) fn claims(token: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?)
 }
 
-/// Verifies an ES256 token with the key of that `kid` in a JWK set and gives its
-/// claims back. Only the signature is checked.
+/// Verifies a token with the key of its `kid` in a JWK set, by ES256 or EdDSA
+/// (RFC 8037), and gives its claims back. Only the signature is checked.
 ///
 /// # Errors
-/// It is no ES256 token, the set has no such key, or the signature is not by it.
-pub(crate) fn verify_es256(jwks: &Value, token: &str) -> anyhow::Result<Value> {
+/// It is signed by another algorithm, the set has no such key, or the signature is not
+/// by it.
+pub(crate) fn verify(jwks: &Value, token: &str) -> anyhow::Result<Value> {
     let [header, payload, signature] = parts(token)?;
     let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;
-    if header.get("alg").and_then(Value::as_str) != Some("ES256") {
-        bail!("expected alg ES256, found {}", header.get("alg").unwrap_or(&Value::Null));
-    }
     let kid = header.get("kid").context("the token names no key")?;
     let keys = jwks.get("keys").and_then(Value::as_array).context("not a JWK set")?;
     let key = keys.iter().find(|key| key.get("kid") == Some(kid)).context("no published key has its kid")?;
-    let mut point = vec![4];
-    for coordinate in ["x", "y"] {
-        let text = key.get(coordinate).and_then(Value::as_str).context("the key has no coordinates")?;
-        point.extend(URL_SAFE_NO_PAD.decode(text)?);
-    }
-    let input = token.rsplit_once('.').map(|(input, _)| input).unwrap_or_default();
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-        .verify(input.as_bytes(), &URL_SAFE_NO_PAD.decode(signature)?)
-        .context("the signature is not by the published key")?;
+    let coordinate = |name: &str| -> anyhow::Result<Vec<u8>> {
+        let text = key.get(name).and_then(Value::as_str).context("the key is not whole")?;
+        Ok(URL_SAFE_NO_PAD.decode(text)?)
+    };
+    let signature = URL_SAFE_NO_PAD.decode(signature)?;
+    let input = token.rsplit_once('.').map(|(input, _)| input).unwrap_or_default().as_bytes();
+    let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or_default();
+    let verified = match algorithm {
+        "ES256" => {
+            let point = [vec![4], coordinate("x")?, coordinate("y")?].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(input, &signature)
+        }
+        "EdDSA" | "Ed25519" => UnparsedPublicKey::new(&ED25519, coordinate("x")?).verify(input, &signature),
+        other => bail!("expected a signature by ES256 or EdDSA, found alg {other:?}"),
+    };
+    verified.context("the signature is not by the published key")?;
     Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?)
 }
 
@@ -135,15 +141,15 @@ mod tests {
         let key = SigningKey::generate("k1").unwrap();
         let jwks = json!({ "keys": [key.public_jwk()] });
         let token = key.sign(&json!({ "sub": "alice" })).unwrap();
-        assert_eq!(verify_es256(&jwks, &token).unwrap(), json!({ "sub": "alice" }));
+        assert_eq!(verify(&jwks, &token).unwrap(), json!({ "sub": "alice" }));
 
         let forged = tampered(&token, |claims| claims["sub"] = json!("bob")).unwrap();
         assert_eq!(claims(&forged).unwrap(), json!({ "sub": "bob" }));
-        assert!(verify_es256(&jwks, &forged).is_err());
+        assert!(verify(&jwks, &forged).is_err());
 
         let other = SigningKey::generate("k1").unwrap().sign(&json!({ "sub": "alice" })).unwrap();
-        assert!(verify_es256(&jwks, &other).is_err());
-        assert!(verify_es256(&jwks, &unsigned(&json!({ "sub": "alice" }))).is_err());
-        assert!(verify_es256(&jwks, &hs256("k1", b"secret", &json!({ "sub": "alice" }))).is_err());
+        assert!(verify(&jwks, &other).is_err());
+        assert!(verify(&jwks, &unsigned(&json!({ "sub": "alice" }))).is_err());
+        assert!(verify(&jwks, &hs256("k1", b"secret", &json!({ "sub": "alice" }))).is_err());
     }
 }

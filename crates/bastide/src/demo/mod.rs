@@ -10,7 +10,6 @@
 //! says.
 
 pub mod client;
-mod console;
 mod jose;
 mod partners;
 mod process;
@@ -24,7 +23,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo::console::Output;
+use crate::cli::Output;
 pub use service::ServiceArguments;
 use town::Town;
 
@@ -78,7 +77,7 @@ pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         };
         if let Some(folder) = town.end(arguments.keep).await {
-            crate::demo::console::say(format!("kept: {}", folder.display()));
+            crate::cli::say(format!("kept: {}", folder.display()));
         }
         Ok(code)
     })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,7 +74,10 @@ impl Town {
     /// # Errors
     /// A process does not start; the error says what it said.
     pub async fn start(executable: &Path) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bastide-town-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("bastide-town-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir()?;
         let at = folder.path();
         let mut nonce = [0; 24];
         rand::fill(&mut nonce)?;
@@ -129,7 +133,7 @@ impl Town {
     /// Starts the gateway on the town's configuration and waits until it serves.
     async fn start_gateway(&mut self) -> anyhow::Result<()> {
         let ready_file = self.path("state/ready.json");
-        let arguments = ["serve", "--config", "bastide.yaml"].map(str::to_owned);
+        let arguments = ["serve", "--config", "bastide.yaml", "--leash"].map(str::to_owned);
         let mut gateway = Process::start("gateway", &self.executable, &arguments, false, self.folder())?;
         let waited = tokio::time::timeout(START_TIME_MAX, async {
             loop {
@@ -330,7 +334,7 @@ impl Town {
 
     /// The certificate of the authority that the gateway made for itself.
     pub fn authority_file(&self) -> PathBuf {
-        self.path("state/ca/ca.pem")
+        self.path("state/ca.pem")
     }
 
     /// The customers' address and the admin address.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::tour::Paint;
 use super::town::{HOST, Town, USERS};
-use crate::demo::console::say;
+use crate::cli::say;
 
 /// Prints it.
 ///

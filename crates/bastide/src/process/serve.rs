@@ -17,6 +17,7 @@ use proxy::Cores;
 use proxy::listen::TotalsReader;
 use proxy::rate::Limiter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
@@ -61,7 +62,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let signals = Signals::new()?;
+        let signals = Signals::new(arguments.leash)?;
         let server = Server::start(&arguments.config, configuration).await?;
         server.run(signals).await
     })
@@ -93,11 +94,28 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Says that standard input closed.
+    leash: oneshot::Receiver<()>,
+    /// Holds the leash where nobody else does.
+    _unleashed: Option<oneshot::Sender<()>>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(leashed: bool) -> std::io::Result<Self> {
+        let (closed, leash) = oneshot::channel();
+        let unleashed = if leashed {
+            // A thread, because a read of standard input cannot be called off.
+            std::thread::Builder::new().name("leash".to_owned()).spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                let _ = closed.send(());
+            })?;
+            None
+        } else {
+            Some(closed)
+        };
         Ok(Self {
+            leash,
+            _unleashed: unleashed,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
@@ -246,6 +264,7 @@ impl Server {
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
+                _ = &mut signals.leash => break,
                 _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 _ = look.tick() => {

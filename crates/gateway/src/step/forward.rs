@@ -54,6 +54,10 @@ fn refuse(error: &ForwardError, route: &Route, journey: &mut Journey<'_>) -> Sto
         journey.step = Step::Inspect;
         return inspect::too_large(None, *limit).into();
     }
+    if let ForwardError::Request(BodyError::Malformed(why)) = error {
+        journey.step = Step::Inspect;
+        return inspect::malformed(why).into();
+    }
     // Somebody who went away gets no answer; the event says 499, as its readers expect.
     let status = error.status().or(StatusCode::from_u16(499).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
     let refusal = Refusal::new(

@@ -41,3 +41,15 @@ pub fn too_large(length: Option<u64>, limit: u64) -> Refusal {
     refusal.close = true;
     refusal
 }
+
+/// The refusal of a body whose framing is broken.
+pub fn malformed(why: &str) -> Refusal {
+    let mut refusal = Refusal::new(
+        Step::Inspect,
+        "body_malformed",
+        StatusCode::BAD_REQUEST,
+        format!("malformed body: {why}"),
+    );
+    refusal.close = true;
+    refusal
+}

@@ -8,11 +8,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use model::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::demo::console::now_unix_seconds;
 use crate::demo::jose::SigningKey;
+use crate::process::clock::SystemClock;
 
 /// The demo's users and the roles that their tokens carry.
 const USERS: [(&str, &[&str]); 3] = [("alice", &["customer"]), ("bob", &["merchant"]), ("eve", &[])];
@@ -70,7 +71,7 @@ async fn token(
     if aws_lc_rs::constant_time::verify_slices_are_equal(given, expected.as_bytes()).is_err() {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    let now = now_unix_seconds();
+    let now = SystemClock::start().now().unix_seconds();
     let roles = USERS.iter().find(|(user, _)| *user == order.sub).map_or(&[][..], |(_, roles)| roles);
     let end = now.saturating_add_signed(order.lifetime_seconds.unwrap_or(12 * 3600));
     let mut claims = json!({

@@ -22,13 +22,16 @@ pub use report::{Report, RowReport};
 pub(crate) use visitor::Trial;
 use visitor::Visitor;
 
+/// A row under way.
+type Visit<'v> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'v>>;
+
 /// One row of the tour.
 pub struct Row {
     /// Its stable name.
     pub name: &'static str,
     /// The switches (see the `switch-off` feature) that turn this row red.
     pub switches: &'static [Switch],
-    visit: for<'v> fn(&'v mut Visitor<'_>) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'v>>,
+    visit: for<'v> fn(&'v mut Visitor<'_>) -> Visit<'v>,
 }
 
 /// Names rows, their functions and the switches that they notice.
@@ -60,7 +63,7 @@ rows! {
     "paths" => rows::paths::visit, [Admit];
     "unknown-route" => rows::paths::unknown_route, [Route];
     "identity-header" => rows::headers::identity, [Admit, IdentityHeaders];
-    "identity-token" => rows::headers::token, [IdentityToken, IdentityHeaders];
+    "identity-token" => rows::headers::token, [IdentityToken];
     "head-bomb" => rows::headers::bomb, [LimitHead];
     "cross-origin" => rows::headers::cross_origin, [CrossOrigin];
     "body-limit" => rows::bodies::limit, [Inspect];

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::visitor::{Kind, Trial};
-use crate::demo::console::{Output, say};
+use crate::cli::{Output, say};
 
 /// One row's result.
 #[derive(Debug)]
@@ -73,27 +73,32 @@ impl Report {
         let widest = |of: fn(&Trial) -> &str| all().map(|trial| of(trial).chars().count()).max().unwrap_or(0);
         let name = self.rows.iter().map(|row| row.row.len()).max().unwrap_or(0).max(4);
         let tried = widest(|trial| &trial.tried).clamp(5, 58);
-        let back = widest(|trial| &trial.came_back).clamp(9, 28);
+        let back = widest(|trial| &trial.came_back).clamp(9, 44);
         let step = widest(|trial| &trial.step).max(4);
         let head =
             format!("  {:name$}  {:tried$}  {:back$}  {:step$}  why", "row", "tried", "came back", "step");
         writeln!(to, "{}", paint.dim(&head))?;
         for row in &self.rows {
             let mut title = row.row;
-            for trial in &row.trials {
-                let mark = match (trial.passed(), trial.kind) {
-                    (false, _) => paint.red("✗"),
-                    (true, Kind::Attack) => paint.green("✓"),
-                    (true, Kind::Innocent) => paint.dim("✓"),
-                };
-                let tried = fit(&trial.tried, tried);
-                let tried = if trial.kind == Kind::Attack { tried } else { paint.dim(&tried) };
-                let line = format!("{}  {:step$}  {}", fit(&trial.came_back, back), trial.step, trial.reason);
-                writeln!(to, "{mark} {}  {tried}  {}", paint.bold(&fit(title, name)), line.trim_end())?;
+            // What went well beside an attack is worth one line; everything else its own.
+            let has_attacks = row.trials.iter().any(|trial| trial.kind == Kind::Attack);
+            let is_beside = |trial: &&Trial| has_attacks && trial.kind == Kind::Innocent && trial.passed();
+            for trial in row.trials.iter().filter(|trial| !is_beside(trial)) {
+                let mark = if trial.passed() { paint.green("✓") } else { paint.red("✗") };
+                let answer =
+                    format!("{}  {:step$}  {}", fit(&trial.came_back, back), trial.step, clip(&trial.reason));
+                let (bold, tried) = (paint.bold(&fit(title, name)), fit(&trial.tried, tried));
+                writeln!(to, "{mark} {bold}  {tried}  {}", answer.trim_end())?;
+                title = "";
                 for fault in &trial.faults {
                     writeln!(to, "  {:name$}  {}", "", paint.red(&format!("↳ {fault}")))?;
                 }
-                title = "";
+            }
+            let beside: Vec<&str> =
+                row.trials.iter().filter(is_beside).map(|trial| trial.tried.as_str()).collect();
+            if !beside.is_empty() {
+                let line = clip(&format!("served: {}", beside.join(" · ")));
+                writeln!(to, "  {:name$}  {}", "", paint.dim(&line))?;
             }
         }
         let wrong: Vec<&str> = self.rows.iter().filter(|row| !row.passed()).map(|row| row.row).collect();
@@ -108,6 +113,12 @@ impl Report {
             write!(to, "{} {}", paint.red("Came out wrong:"), wrong.join(", "))
         }
     }
+}
+
+/// The log's reasons can be long; the whole of one is in `--output json`.
+fn clip(text: &str) -> String {
+    const WIDTH: usize = 110;
+    if text.chars().count() > WIDTH { fit(text, WIDTH) } else { text.to_owned() }
 }
 
 fn fit(text: &str, width: usize) -> String {

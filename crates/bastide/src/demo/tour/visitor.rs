@@ -167,7 +167,7 @@ impl Ask {
 
     /// From 127.0.0.`last`: all of 127/8 is ours.
     #[must_use]
-    pub(super) fn from_loopback(mut self, last: u8) -> Self {
+    pub(super) fn coming_from(mut self, last: u8) -> Self {
         self.from = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
         self
     }

@@ -45,12 +45,18 @@ pub(in crate::demo::tour) async fn smuggling(visitor: &mut Visitor<'_>) -> anyho
         ("Connection: Content-Length", with_hidden(&format!("{cl}connection: content-length\r\n"))),
         ("lines that end in a bare LF", b"GET /products HTTP/1.1\nhost: shop.localhost\n\n".to_vec()),
         ("a bare CR inside a value", get("host: shop.localhost\r\nx-a: b\rcontent-length: 4\r\n")),
+    ];
+    for (what, bytes) in &attacks {
+        visitor.attack_raw(what, bytes, REFUSED).await;
+    }
+    // The first chunk is read before an upstream hears of the request.
+    let attacks = [
         ("a chunk size that overflows", post(te, &format!("ffffffffffffffff1\r\n{HIDDEN}"))),
         ("a chunk size with a sign", post(te, &format!("+0\r\n\r\n{HIDDEN}"))),
         ("a chunk line that ends in a bare LF", post(te, &format!("0\n\n{HIDDEN}"))),
     ];
     for (what, bytes) in &attacks {
-        visitor.attack_raw(what, bytes, REFUSED).await;
+        visitor.attack_raw(what, bytes, refusal(400, Step::Inspect)).await;
     }
 
     let body = r#"{"name":"Dave","town":"Domme"}"#;

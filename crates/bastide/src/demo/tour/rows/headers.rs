@@ -4,7 +4,7 @@ use model::event::{Outcome, Step};
 use serde_json::{Value, json};
 
 use crate::demo::client::Answer;
-use crate::demo::jose::{claims, tampered, verify_es256};
+use crate::demo::jose::{claims, tampered, verify};
 use crate::demo::tour::visitor::{Ask, Expected, Kind, Trial, Visitor, refusal};
 
 /// The header that tells a service who asks.
@@ -21,10 +21,13 @@ pub(in crate::demo::tour) async fn identity(visitor: &mut Visitor<'_>) -> anyhow
     let own = Ask::get("/orders/alice").bearer(alice);
     for name in [PRINCIPAL, "X-Bastide-Principal", "x-bastide-roles", "x-request-id"] {
         let ask = own.clone().field(name, "User:bob");
-        lie(visitor, &format!("alice says {name}: User:bob"), &ask).await;
+        lie(visitor, &format!("alice says {name}: User:bob"), &ask, "alice").await;
     }
     let http2 = own.clone().field(PRINCIPAL, "User:bob").http2();
-    lie(visitor, "the same over HTTP/2", &http2).await;
+    lie(visitor, "the same over HTTP/2", &http2, "alice").await;
+    // Where nobody has to prove anything, nothing would overwrite the lie.
+    let products = Ask::get("/products").field(PRINCIPAL, "User:bob");
+    lie(visitor, "somebody unknown says so", &products, "").await;
     // A hop-by-hop list must not take away what the gateway sets.
     let named = own.clone().field("connection", PRINCIPAL);
     visitor.attack("alice says Connection: x-bastide-principal", &named, refusal(400, Step::Admit)).await;
@@ -40,8 +43,8 @@ pub(in crate::demo::tour) async fn identity(visitor: &mut Visitor<'_>) -> anyhow
     Ok(())
 }
 
-/// The request is served, but the lie must not have arrived.
-async fn lie(visitor: &mut Visitor<'_>, tried: &str, ask: &Ask) {
+/// The request is served as `who`, but the lie must not have arrived.
+async fn lie(visitor: &mut Visitor<'_>, tried: &str, ask: &Ask, who: &str) {
     let mut trial = Trial::new(Kind::Attack, tried);
     match visitor.ask(ask).await {
         Ok(answer) => {
@@ -52,8 +55,8 @@ async fn lie(visitor: &mut Visitor<'_>, tried: &str, ask: &Ask) {
             trial.came_back = format!("{}, told {:?}", answer.status, told(&body, PRINCIPAL));
             trial.require(!fields.contains("bob"), "the service was told the client's lie");
             trial.require(
-                told(&body, PRINCIPAL).contains("alice"),
-                "the service was not told that alice asks",
+                told(&body, PRINCIPAL).contains(who),
+                format!("the service was not told that {who} asks"),
             );
         }
         Err(error) => trial.fault(format!("no answer: {error:#}")),
@@ -70,7 +73,7 @@ pub(in crate::demo::tour) async fn token(visitor: &mut Visitor<'_>) -> anyhow::R
         return Ok(());
     };
     let honest = told(&answer.json(), TOKEN).to_owned();
-    let claims_of = |token: &str| verify_es256(&jwks, token);
+    let claims_of = |token: &str| verify(&jwks, token);
     let said = claims_of(&honest)?;
     let is = |name: &str, value: &str| match said.get(name) {
         Some(Value::String(text)) => text == value,

@@ -78,26 +78,22 @@ fn sign_up(name: &str) -> Ask {
 pub(in crate::demo::tour) async fn address_quota(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     for number in 1..=SIGN_UPS {
         visitor
-            .innocent(
-                &format!("sign-up {number} from one address"),
-                &sign_up("mallory").from_loopback(21),
-                201,
-            )
+            .innocent(&format!("sign-up {number} from one address"), &sign_up("mallory").coming_from(21), 201)
             .await;
     }
-    let over = sign_up("mallory").from_loopback(21);
+    let over = sign_up("mallory").coming_from(21);
     visitor.attack("one more from there", &over, refusal(429, Step::LimitAddress)).await;
     visitor.attack("one more over HTTP/2", &over.http2(), refusal(429, Step::LimitAddress)).await;
-    visitor.innocent("somebody else from another address", &sign_up("carol").from_loopback(22), 201).await;
+    visitor.innocent("somebody else from another address", &sign_up("carol").coming_from(22), 201).await;
     Ok(())
 }
 
 pub(in crate::demo::tour) async fn denied_address(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let products = Ask::get("/products");
     let refused = refusal(403, Step::LimitAddress);
-    visitor.attack("from an address on the deny list", &products.clone().from_loopback(66), refused).await;
-    visitor.attack("the same over HTTP/2", &products.clone().from_loopback(66).http2(), refused).await;
-    visitor.innocent("from its neighbour", &products.from_loopback(65), 200).await;
+    visitor.attack("from an address on the deny list", &products.clone().coming_from(66), refused).await;
+    visitor.attack("the same over HTTP/2", &products.clone().coming_from(66).http2(), refused).await;
+    visitor.innocent("from its neighbour", &products.coming_from(65), 200).await;
     Ok(())
 }
 
@@ -105,7 +101,7 @@ pub(in crate::demo::tour) async fn forwarded_for(visitor: &mut Visitor<'_>) -> a
     let mut trial = Trial::new(Kind::Attack, "12 sign-ups, each under another X-Forwarded-For");
     let mut served = 0;
     for number in 0..12 {
-        let ask = sign_up("mallory").from_loopback(31).field("x-forwarded-for", &format!("10.0.0.{number}"));
+        let ask = sign_up("mallory").coming_from(31).field("x-forwarded-for", &format!("10.0.0.{number}"));
         served += usize::from(visitor.ask(&ask).await?.status == 201);
     }
     trial.came_back = format!("{served} × 201, {} × 429", 12 - served);
@@ -115,8 +111,7 @@ pub(in crate::demo::tour) async fn forwarded_for(visitor: &mut Visitor<'_>) -> a
     );
     visitor.write_down(trial);
 
-    let products =
-        |said: &str, from| Ask::get("/products").field("x-forwarded-for", said).from_loopback(from);
+    let products = |said: &str, from| Ask::get("/products").field("x-forwarded-for", said).coming_from(from);
     let refused = refusal(403, Step::LimitAddress);
     visitor.attack("a denied address claims to be another", &products("127.0.0.1", 66), refused).await;
     visitor.attack("a trusted proxy brings a denied address", &products("127.0.0.66", 10), refused).await;
