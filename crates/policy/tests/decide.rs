@@ -515,3 +515,17 @@ fn the_snapshot_hash_covers_policies_and_vocabulary_but_not_the_number() {
     promoted.roles[2].members.clear();
     assert_ne!(first, hash(promoted, OWNER, 1));
 }
+
+#[test]
+fn an_error_before_a_role_is_asked_for_is_still_an_error() {
+    let ordered = |condition: &str| {
+        let text = format!(
+            "permit(principal, action, resource); forbid(principal, action, resource) when {{ {condition} }};"
+        );
+        decide(&load(&text), &user("x", &[]), &circumstances(), request(ORDERS, "GET", &[])).is_ok()
+    };
+    const OVERFLOW: &str = "context.hour + 9223372036854775807 > 0";
+    assert!(!ordered(&format!("{OVERFLOW} && principal in Role::\"admin\"")));
+    assert!(ordered(&format!("principal in Role::\"admin\" && {OVERFLOW}")));
+    assert!(ordered(&format!("context.tls && principal in Role::\"admin\" && {OVERFLOW}")));
+}
