@@ -191,7 +191,8 @@ impl Registry {
         self.durations(&mut out);
         self.refusals(&mut out);
         self.upstreams(&mut out);
-        self.connections(&mut out);
+        self.tokens(&mut out);
+        self.bodies(&mut out);
         for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
             source(&mut out);
         }
@@ -271,20 +272,18 @@ impl Registry {
         let name = "bastide_upstream_failures_total";
         out.family(name, Kind::Counter, "Attempts that brought no answer, by service.");
         self.by_label(out, name, "service", services, |core| &core.failures);
-        let name = "bastide_upstream_ejections_total";
-        out.family(name, Kind::Counter, "Endpoints taken out of balancing after failures, by service.");
-        self.by_label(out, name, "service", services, |core| &core.ejections);
     }
 
-    fn connections(&self, out: &mut Exposition) {
-        let opened = self.sum(|core| core.connections_opened.load(Ordering::Relaxed));
-        let closed = self.sum(|core| core.connections_closed.load(Ordering::Relaxed));
-        let name = "bastide_connections_total";
-        out.family(name, Kind::Counter, "Client connections accepted.");
-        out.sample(name, &[], opened);
-        let name = "bastide_connections_open";
-        out.family(name, Kind::Gauge, "Client connections open now.");
-        out.sample(name, &[], opened.saturating_sub(closed));
+    fn tokens(&self, out: &mut Exposition) {
+        let name = "bastide_token_cache_total";
+        out.family(name, Kind::Counter, "Tokens found verified in the cache, and verified anew.");
+        let hits = self.sum(|core| core.token_hits.load(Ordering::Relaxed));
+        let misses = self.sum(|core| core.token_misses.load(Ordering::Relaxed));
+        out.sample(name, &[("result", "hit")], hits);
+        out.sample(name, &[("result", "miss")], misses);
+    }
+
+    fn bodies(&self, out: &mut Exposition) {
         let name = "bastide_body_bytes_total";
         out.family(name, Kind::Counter, "Bytes of bodies, from and to clients.");
         let bytes_in = self.sum(|core| core.bytes_in.load(Ordering::Relaxed));
@@ -349,9 +348,8 @@ struct Counters {
     limits: Box<Counts>,
     attempts: Box<Counts>,
     failures: Box<Counts>,
-    ejections: Box<Counts>,
-    connections_opened: AtomicU64,
-    connections_closed: AtomicU64,
+    token_hits: AtomicU64,
+    token_misses: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -368,9 +366,8 @@ impl Default for Counters {
             limits: zeros(LIMITS_MAX + 1),
             attempts: zeros(SERVICES_MAX + 1),
             failures: zeros(SERVICES_MAX + 1),
-            ejections: zeros(SERVICES_MAX + 1),
-            connections_opened: AtomicU64::new(0),
-            connections_closed: AtomicU64::new(0),
+            token_hits: AtomicU64::new(0),
+            token_misses: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
@@ -449,19 +446,10 @@ impl CoreMetrics {
         add(self.counters.failures.get(service.0 as usize), failures);
     }
 
-    /// An endpoint of this service was ejected.
-    pub fn ejected(&self, service: Label) {
-        add(self.counters.ejections.get(service.0 as usize), 1);
-    }
-
-    /// A client has connected.
-    pub fn connection_opened(&self) {
-        add(Some(&self.counters.connections_opened), 1);
-    }
-
-    /// A client connection has ended.
-    pub fn connection_closed(&self) {
-        add(Some(&self.counters.connections_closed), 1);
+    /// How often this core's token cache had a token, and had not, since the start.
+    pub fn token_cache(&self, hits: u64, misses: u64) {
+        self.counters.token_hits.store(hits, Ordering::Relaxed);
+        self.counters.token_misses.store(misses, Ordering::Relaxed);
     }
 
     /// Bytes of bodies of one request.

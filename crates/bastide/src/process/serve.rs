@@ -447,6 +447,21 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The health of every endpoint of the current snapshot.
+    fn endpoints(&self, out: &mut Exposition) {
+        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        let name = "bastide_upstream_ejections_total";
+        out.family(name, Kind::Counter, "Times that an endpoint was left alone after failures.");
+        for service in current.upstreams.services() {
+            for endpoint in &service.endpoints {
+                let labels = [("service", &*service.name), ("endpoint", &*endpoint.label)];
+                out.sample(name, &labels, endpoint.health.ejections());
+            }
+        }
+    }
+}
+
 /// Metrics that are read, not counted.
 fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
     let shared = Arc::clone(shared);
@@ -462,6 +477,7 @@ fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) 
         for (issuer, health) in shared.issuers() {
             out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
         }
+        shared.endpoints(out);
         let totals = totals.totals();
         out.family("bastide_client_connections_open", Kind::Gauge, "Open client connections.");
         out.sample("bastide_client_connections_open", &[], totals.connections_open);

@@ -51,11 +51,9 @@ fn cores_are_summed_and_every_family_is_there() {
         core.admission_refused("duplicate_host");
         core.limit_hit(limit);
         core.upstream(service, 3, 2);
-        core.ejected(service);
-        core.connection_opened();
+        core.token_cache(9, 1);
         core.bytes(5, 7);
     }
-    cores[0].connection_closed();
     let samples = parse(&registry.render());
     for (series, value) in [
         ("bastide_requests_total{route=\"orders\",status=\"2xx\",step=\"forward\"}", 3.0),
@@ -66,9 +64,8 @@ fn cores_are_summed_and_every_family_is_there() {
         ("bastide_limit_hits_total{limit=\"orders: 100/minute per user\"}", 3.0),
         ("bastide_upstream_attempts_total{service=\"orders\"}", 9.0),
         ("bastide_upstream_failures_total{service=\"orders\"}", 6.0),
-        ("bastide_upstream_ejections_total{service=\"orders\"}", 3.0),
-        ("bastide_connections_total", 3.0),
-        ("bastide_connections_open", 2.0),
+        ("bastide_token_cache_total{result=\"hit\"}", 27.0),
+        ("bastide_token_cache_total{result=\"miss\"}", 3.0),
         ("bastide_body_bytes_total{direction=\"in\"}", 15.0),
         ("bastide_body_bytes_total{direction=\"out\"}", 21.0),
         ("bastide_request_duration_seconds_bucket{le=\"0.0000625\"}", 3.0),
@@ -89,7 +86,7 @@ fn an_idle_registry_is_a_valid_page() {
     registry.service("orders");
     let samples = parse(&registry.render());
     assert_eq!(samples.get("bastide_upstream_attempts_total{service=\"orders\"}"), Some(&0.0));
-    assert_eq!(samples.get("bastide_connections_open"), Some(&0.0));
+    assert_eq!(samples.get("bastide_token_cache_total{result=\"hit\"}"), Some(&0.0));
 }
 
 #[test]

@@ -140,7 +140,15 @@ fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
 }
 
 async fn verify_token(gateway: &Gateway, token: &[u8], now: Timestamp) -> Result<Arc<Principal>, Unproven> {
-    let ask = || gateway.core().verifier.borrow_mut().verify(token, now);
+    let ask = || {
+        let mut verifier = gateway.core().verifier.borrow_mut();
+        let verdict = verifier.verify(token, now);
+        if let Some(metrics) = &gateway.core().metrics {
+            let counts = verifier.counts();
+            metrics.token_cache(counts.hits, counts.misses);
+        }
+        verdict
+    };
     let mut verdict = ask();
     // One wait for the one refresh that is under way; after it the answer is final
     // unless yet another key is unknown by then.
