@@ -334,7 +334,7 @@ impl Town {
 
     /// The certificate of the authority that the gateway made for itself.
     pub fn authority_file(&self) -> PathBuf {
-        self.path("state/ca.pem")
+        self.path("state/ca/ca.pem")
     }
 
     /// The customers' address and the admin address.
