@@ -140,16 +140,7 @@ fn known(field: &mut Field, value: &[u8], version: Version, met: &mut Met) -> Re
             return Err(Class::ConnectionFieldInHttp2);
         }
         Known::TransferEncoding => {
-            if met.chunked {
-                return Err(Class::DuplicateTransferEncoding);
-            }
-            if version == Version::Http10 {
-                return Err(Class::TransferEncodingInHttp10);
-            }
-            if !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Class::BadTransferEncoding);
-            }
-            met.chunked = true;
+            transfer_encoding(value, version, met)?;
             field.kept = false;
         }
         Known::Connection => {
@@ -189,6 +180,21 @@ fn known(field: &mut Field, value: &[u8], version: Version, met: &mut Met) -> Re
         Known::ProxyAuthorization | Known::ProxyAuthenticate => field.kept = false,
         _ => {}
     }
+    Ok(())
+}
+
+/// The one coding that every reader knows, once, in a version that has it (RFC 9112 §6.1).
+fn transfer_encoding(value: &[u8], version: Version, met: &mut Met) -> Result<(), Class> {
+    if met.chunked {
+        return Err(Class::DuplicateTransferEncoding);
+    }
+    if version == Version::Http10 {
+        return Err(Class::TransferEncodingInHttp10);
+    }
+    if !value.eq_ignore_ascii_case(b"chunked") {
+        return Err(Class::BadTransferEncoding);
+    }
+    met.chunked = true;
     Ok(())
 }
 
