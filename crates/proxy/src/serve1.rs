@@ -84,7 +84,9 @@ pub(crate) async fn serve<W: World>(
         let world = &current.world;
         let admitted =
             raw.and_then(|raw| admit(raw, world.admission(), &limits, world.is_trusted_proxy(info)));
-        let mut exchange = Exchange1::new(&mut connection, admitted.as_ref().ok().map(|a| &a.head), &limits);
+        let head = admitted.as_ref().ok().map(|a| &a.head);
+        let identity = &world.admission().identity_headers;
+        let mut exchange = Exchange1::new(&mut connection, head, &limits, identity);
         current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
         let closing = exchange.finish().await;
         drop(current);

@@ -96,7 +96,8 @@ async fn serve_stream<W: World>(
     drop(parts);
     let ticker = &core.context().ticker;
     let head = admitted.as_ref().ok().map(|admitted| &admitted.head);
-    let mut exchange = Exchange2::new(head, body, respond, limits, ticker);
+    let mut exchange =
+        Exchange2::new(head, body, respond, limits, &world.admission().identity_headers, ticker);
     current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
     exchange.finish().await;
 }

@@ -49,6 +49,14 @@ impl IdentityHeaders {
     }
 }
 
+impl IdentityHeaders {
+    /// Drops from trailers what a client must not set: upstreams that merge trailers
+    /// into their header fields would believe it.
+    pub(crate) fn strip(&self, trailers: &mut Fields) {
+        trailers.drop_where(|_, name| self.contains(name) || self.is_alias(name));
+    }
+}
+
 fn bare(name: &[u8]) -> Box<[u8]> {
     name.iter().copied().filter(u8::is_ascii_alphanumeric).collect()
 }

@@ -84,3 +84,15 @@ fn expectations_and_connections_are_told() {
     assert_eq!(head("1.0", "Connection: keep-alive\r\n"), (false, true));
     assert_eq!(head("1.0", "Connection: keep-alive, close\r\n"), (false, false));
 }
+
+#[test]
+fn trailers_set_no_identity() {
+    let identity = IdentityHeaders::new(["X-User"]);
+    let mut trailers = crate::head::FieldsBuilder::default();
+    for name in ["x-user", "x.user", "x-usher"] {
+        trailers.push(name.as_bytes(), b"eve").unwrap();
+    }
+    let mut trailers = trailers.finish();
+    identity.strip(&mut trailers);
+    assert_eq!(trailers.kept().collect::<Vec<_>>(), [(&b"x-usher"[..], &b"eve"[..])]);
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::Connection;
+use crate::admit::IdentityHeaders;
 use crate::deadline::earlier;
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Additions, Framing, RequestHead, ResponseHead, Version};
@@ -44,6 +45,7 @@ enum Answer {
 
 pub(super) struct Exchange1<'c> {
     connection: &'c mut Connection,
+    identity: &'c IdentityHeaders,
     body: Decoder,
     framing: Framing,
     method: Method,
@@ -64,7 +66,12 @@ pub(super) struct Exchange1<'c> {
 
 impl<'c> Exchange1<'c> {
     /// `head` is `None` for a refused one; the connection ends after its answer.
-    pub(super) fn new(connection: &'c mut Connection, head: Option<&RequestHead>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        connection: &'c mut Connection,
+        head: Option<&RequestHead>,
+        limits: &Limits,
+        identity: &'c IdentityHeaders,
+    ) -> Self {
         let framing = head.map_or(Framing::None, |head| head.framing);
         let total = connection.watch.ticker().moment(limits.request_ms_max);
         connection.watch.set(total);
@@ -87,6 +94,7 @@ impl<'c> Exchange1<'c> {
             total,
             written_before: 0,
             connection,
+            identity,
         }
     }
 
@@ -185,6 +193,10 @@ impl Exchange for Exchange1<'_> {
         }
         loop {
             match self.body.decode(&mut self.connection.wire.input) {
+                Ok(Some(Frame::Trailers(mut fields))) => {
+                    self.identity.strip(&mut fields);
+                    return Poll::Ready(Ok(Frame::Trailers(fields)));
+                }
                 Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
                 Ok(None) => {}
                 Err(error) => {

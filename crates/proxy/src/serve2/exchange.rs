@@ -10,6 +10,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, StatusCode};
 
+use crate::admit::IdentityHeaders;
 use crate::deadline::{Ticker, Watch, earlier};
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Additions, Framing, RequestHead, ResponseHead};
@@ -24,6 +25,7 @@ pub(super) struct Exchange2<'l> {
     method: Method,
     expects_continue: bool,
     limits: &'l Limits,
+    identity: &'l IdentityHeaders,
     body_bytes_max: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -43,6 +45,7 @@ impl<'l> Exchange2<'l> {
         body: RecvStream,
         respond: SendResponse<Bytes>,
         limits: &'l Limits,
+        identity: &'l IdentityHeaders,
         ticker: &Rc<Ticker>,
     ) -> Self {
         Self {
@@ -52,6 +55,7 @@ impl<'l> Exchange2<'l> {
             method: head.map_or(Method::GET, |head| head.method.clone()),
             expects_continue: head.is_some_and(|head| head.expects_continue),
             limits,
+            identity,
             body_bytes_max: limits.body_bytes_max,
             bytes_in: 0,
             bytes_out: 0,
@@ -129,8 +133,9 @@ impl Exchange for Exchange2<'_> {
             }
             Poll::Ready(Ok(Received::End)) => Poll::Ready(Ok(Frame::End)),
             Poll::Ready(Ok(Received::Trailers(trailers))) => {
-                let fields = trailers_from_h2(&trailers, self.limits)
+                let mut fields = trailers_from_h2(&trailers, self.limits)
                     .map_err(|class| BodyError::Malformed(class.name()))?;
+                self.identity.strip(&mut fields);
                 Poll::Ready(Ok(if fields.is_empty() { Frame::End } else { Frame::Trailers(fields) }))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(BodyError::Io(error))),

@@ -109,7 +109,8 @@ fn chunks_and_trailers_pass_both_ways() {
     let mut client = town.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\nte: trailers\r\nconnection: te\r\ntransfer-encoding: chunked\r\n\r\n");
     client.send("3\r\nabc\r\n");
-    client.send("2\r\nde\r\n0\r\nx-digest: 42\r\n\r\n");
+    // A trailer tells an upstream who asks as little as a header does.
+    client.send("2\r\nde\r\n0\r\nx-user: eve\r\nx-digest: 42\r\n\r\n");
     let reply = client.reply();
     assert_eq!(reply.text(), "abcde|x-digest: 42");
     assert_eq!(reply.trailers, "x-sum: 7\r\n");

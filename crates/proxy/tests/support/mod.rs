@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use model::{Credential, Principal, PrincipalKind, Timestamp};
 use policy::{Access, Circumstances, Policies, Vocabulary};
-use proxy::admit::Admission;
+use proxy::admit::{Admission, IdentityHeaders};
 use proxy::rate::Limiter;
 use proxy::route::{RouteMatch, Router};
 use proxy::upstream::{EndpointSettings, ForwardSettings, ServiceSettings, Timeouts};
@@ -106,7 +106,10 @@ impl TestWorld {
         Self {
             listeners,
             limits,
-            admission: Admission::default(),
+            admission: Admission {
+                identity_headers: IdentityHeaders::new(["x-user"]),
+                ..Admission::default()
+            },
             upstreams: Arc::new(upstreams),
             report: None,
             generation: 1,
