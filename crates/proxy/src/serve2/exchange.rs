@@ -18,6 +18,10 @@ use crate::http2::head::{to_h2_response, trailers_from_h2, trailers_to_h2};
 use crate::limits::Limits;
 use crate::stream2::{Received, Receiver, Sender};
 
+/// How long a client may go on with a body that nobody reads, and how far.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 512 * 1024;
+
 pub(super) struct Exchange2<'l> {
     receiver: Receiver,
     respond: SendResponse<Bytes>,
@@ -90,9 +94,29 @@ impl<'l> Exchange2<'l> {
         }
         if std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
             self.reset();
+            return;
         }
-        // A request whose body nobody read ends here: `h2` resets it with NO_ERROR
-        // (RFC 9113 §8.1).
+        self.linger().await;
+        // A request whose body is still not over ends here: `h2` resets it with
+        // NO_ERROR (RFC 9113 §8.1).
+    }
+
+    /// Lets the client send the rest of a body that nobody reads, within bounds: some
+    /// (curl 7.88) take a reset that meets them sending for a failure, with the whole
+    /// answer in hand.
+    async fn linger(&mut self) {
+        self.watch.set_after(LINGER);
+        let mut left = LINGER_BYTES_MAX;
+        std::future::poll_fn(|cx| {
+            loop {
+                match self.receiver.poll(cx) {
+                    Poll::Ready(Ok(Received::Data(data))) if data.len() <= left => left -= data.len(),
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.watch.poll(cx),
+                }
+            }
+        })
+        .await;
     }
 
     fn reset(&mut self) {

@@ -1,0 +1,17 @@
+//! The real binary on loopback ports that the system picks: started, asked, reloaded,
+//! signalled, killed. Each test has a folder of its own and leaves nothing behind.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say what they skip"
+)]
+
+mod audit;
+mod curl;
+mod serving;
+mod support;
+mod tour;

@@ -1,0 +1,225 @@
+//! `bastide serve`: drain, reload, and what it refuses to start on.
+
+use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{Answer, http2};
+use rustix::process::Signal;
+
+use crate::support::{Process, Town, Upstream, get_request, until};
+
+fn one_route(upstream: &Upstream, path: &str) -> String {
+    format!(
+        "services:\n  here: [ http://{} ]\nroutes:\n  - name: here\n    match: {path}\n    to: here\n    \
+         authenticate: none\n    allow: anyone\n",
+        upstream.address
+    )
+}
+
+async fn body(answer: std::io::Result<Answer>) -> (u16, String) {
+    let answer = answer.unwrap();
+    (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+#[tokio::test]
+async fn sigterm_lets_open_requests_end_and_takes_no_new_ones() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&one_route(&upstream, "/**")).await;
+    let over1 = {
+        let mut connection = Connection::open(&town.door()).await.unwrap();
+        tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
+    };
+    let over2 = {
+        let connection = http2::Connection::open(&town.door()).await.unwrap();
+        tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
+    };
+    until("both requests to arrive", async || (upstream.seen() == 2).then_some(())).await;
+
+    town.gateway().signal(Signal::TERM);
+    let door = town.clear_door();
+    until("new connections to be refused", async || {
+        tokio::net::TcpStream::connect(door.address).await.err().map(drop)
+    })
+    .await;
+    upstream.release();
+    upstream.release();
+    for request in [over1, over2] {
+        assert_eq!(body(request.await.unwrap()).await, (200, "at last".to_owned()));
+    }
+    let status = town.gateway().ended().await;
+    assert!(status.success(), "{status}: {}", town.log());
+}
+
+#[tokio::test]
+async fn a_drain_is_bounded() {
+    let upstream = Upstream::start().await;
+    let rest = one_route(&upstream, "/**") + "limits: { drain_ms_max: 200 }\n";
+    let mut town = Town::start(&rest).await;
+    let mut connection = Connection::open(&town.door()).await.unwrap();
+    let stuck = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
+    until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
+    // Nobody releases it: the process must end all the same.
+    town.gateway().signal(Signal::TERM);
+    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    assert!(stuck.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn changed_files_and_sighup_reload_without_closing_connections() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&one_route(&upstream, "/old")).await;
+    let mut kept = Connection::open(&town.door()).await.unwrap();
+    assert_eq!(kept.ask(&get_request("/old")).await.unwrap().status, 200);
+    assert_eq!(kept.ask(&get_request("/new")).await.unwrap().status, 404);
+
+    // Noticed by itself.
+    town.configure(&one_route(&upstream, "/new"));
+    until("the changed file to be noticed", async || {
+        (kept.ask(&get_request("/new")).await.unwrap().status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(kept.ask(&get_request("/old")).await.unwrap().status, 404);
+
+    // On SIGHUP.
+    town.configure(&one_route(&upstream, "/newer"));
+    town.gateway().signal(Signal::HUP);
+    until("SIGHUP to be obeyed", async || {
+        (kept.ask(&get_request("/newer")).await.unwrap().status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broken_reload_keeps_the_old_configuration_and_says_why() {
+    let upstream = Upstream::start().await;
+    let good = one_route(&upstream, "/here");
+    let mut town = Town::start(&good).await;
+    town.configure(&good.replace("to: here", "to: heer"));
+    town.gateway().signal(Signal::HUP);
+    until("the fault to be logged", async || town.log().contains("heer").then_some(())).await;
+    assert!(town.log().contains("did you mean \"here\"?"), "{}", town.log());
+    assert_eq!(town.get("/here").await.status, 200);
+
+    let (code, stdout, stderr) = town.bastide(&["check", "bastide.yaml"]);
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    assert!((stdout + &stderr).contains("heer"));
+
+    // And a good one after it is taken again.
+    town.configure(&one_route(&upstream, "/there"));
+    until("the good configuration to be taken", async || {
+        (town.get("/there").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_does_not_start() {
+    let town = Town::prepare("services: { a: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: b } ]\n");
+    let mut process = Process::spawn(&mut town.serve("log"));
+    let status = process.ended().await;
+    assert!(!status.success());
+    assert!(town.log().contains("unknown service"), "{}", town.log());
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_state_is_refused() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&one_route(&upstream, "/here")).await;
+    let mut second = Process::spawn(&mut town.serve("log-2"));
+    assert!(!second.ended().await.success());
+    let log = crate::support::read(&town.path("log-2"));
+    assert!(log.contains("already runs on this state folder"), "{log}");
+    assert_eq!(town.get("/here").await.status, 200);
+
+    // Once the first has ended, the state is free again.
+    town.stop_gateway().await;
+    town.start_gateway().await;
+    assert_eq!(town.get("/here").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_port_is_refused() {
+    let upstream = Upstream::start().await;
+    let town = Town::start(&one_route(&upstream, "/here")).await;
+    let other = Town::prepare("");
+    let text = format!(
+        "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten: [ {{ address: {} }} ]\n{}",
+        town.clear_address(),
+        one_route(&upstream, "/here")
+    );
+    std::fs::write(other.path("bastide.yaml"), text).unwrap();
+    let mut second = Process::spawn(&mut other.serve("log"));
+    assert!(!second.ended().await.success());
+    assert!(other.log().contains(&town.clear_address().to_string()), "{}", other.log());
+    assert_eq!(town.get("/here").await.status, 200);
+}
+
+#[tokio::test]
+async fn explain_knows_a_request_after_restart_and_reload() {
+    let upstream = Upstream::start().await;
+    let with_policy = |condition: &str| {
+        format!(
+            "services:\n  here: [ http://{} ]\nroutes:\n  - name: here\n    match: /here/{{what}}\n    to: here\n    \
+             authenticate: none\n    allow: policy\npolicies:\n  inline: |\n    @id(\"only-bread\")\n    \
+             permit (principal, action, resource == Route::\"here\")\n    when {{ {condition} }};\n",
+            upstream.address
+        )
+    };
+    let bread = "resource.params has what && resource.params.what == \"bread\"";
+    let mut town = Town::start(&with_policy(bread)).await;
+    let refused = town.get("/here/wine").await;
+    assert_ne!(refused.status, 200);
+    let id = refused.request_id().unwrap().to_string();
+    assert_eq!(town.get("/here/bread").await.status, 200);
+
+    let explained = async |town: &Town| {
+        until("the event to be written", async || {
+            let (code, text, _) = town.bastide(&["explain", "--config", "bastide.yaml", &id]);
+            (code == 1 && text.contains("only-bread") && text.contains("wine")).then_some(())
+        })
+        .await;
+    };
+    explained(&town).await;
+
+    // The policies change: the old decision is still explained by the old ones.
+    town.configure(&with_policy("resource.params has what && resource.params.what == \"wine\""));
+    until("the new policy", async || (town.get("/here/wine").await.status == 200).then_some(())).await;
+    explained(&town).await;
+
+    town.stop_gateway().await;
+    town.start_gateway().await;
+    explained(&town).await;
+}
+
+#[tokio::test]
+async fn health_metrics_and_keys_are_served_on_the_admin_listener_alone() {
+    let upstream = Upstream::start().await;
+    let town = Town::start(&one_route(&upstream, "/here")).await;
+    assert_eq!(town.get("/here").await.status, 200);
+    for page in ["/healthz", "/readyz", "/metrics", "/.well-known/bastide/jwks.json"] {
+        assert_eq!(town.admin(page).await.status, 200, "{page}");
+        assert_eq!(town.get(page).await.status, 404, "{page}");
+    }
+    let metrics = town.admin("/metrics").await;
+    let text = String::from_utf8(metrics.body).unwrap();
+    assert!(text.contains("route=\"here\""), "{text}");
+    let keys = town.admin("/.well-known/bastide/jwks.json").await.json();
+    assert!(keys["keys"][0]["kid"].is_string(), "{keys}");
+    assert!(keys["keys"][0]["d"].is_null(), "a private key is published");
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_a_state_that_the_next_one_takes() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&one_route(&upstream, "/here")).await;
+    let id = town.get("/here").await.request_id().unwrap().to_string();
+    // Written within some milliseconds; then nothing can take it away any more.
+    until("the event to be written", async || {
+        let (code, ..) = town.bastide(&["explain", "--config", "bastide.yaml", &id]);
+        (code == 0).then_some(())
+    })
+    .await;
+    town.gateway().signal(Signal::KILL);
+    town.gateway().ended().await;
+    town.start_gateway().await;
+    assert_eq!(town.get("/here").await.status, 200);
+    assert_eq!(town.bastide(&["explain", "--config", "bastide.yaml", &id]).0, 0);
+}

@@ -1,0 +1,258 @@
+//! What every test needs: a gateway in a folder of its own, an upstream to stand behind
+//! it, and a way to ask.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use bastide::demo::client::{Answer, Door, Request, Trust, http1};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+/// How long anything may take before a test gives up. Not a bound that is tested.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The real binary.
+pub(crate) const BASTIDE: &str = env!("CARGO_BIN_EXE_bastide");
+
+/// A process that is killed when the test ends, however it ends.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self { child: command.stdin(Stdio::piped()).spawn().unwrap() }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let waited = timeout(PATIENCE, async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                sleep(POLL).await;
+            }
+        });
+        waited.await.expect("the process does not end")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `condition` gives something.
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            sleep(POLL).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// A folder with a configuration, and the gateway that runs on it.
+pub(crate) struct Town {
+    pub(crate) folder: TempDir,
+    gateway: Option<Process>,
+    listen: Vec<SocketAddr>,
+    admin: SocketAddr,
+}
+
+impl Town {
+    /// Writes the configuration and starts the gateway on it. `state`, `admin` and the
+    /// listener are added.
+    pub(crate) async fn start(rest: &str) -> Self {
+        let mut town = Self::prepare(rest);
+        town.start_gateway().await;
+        town
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn prepare(rest: &str) -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let folder = tempfile::tempdir().unwrap();
+        let town = Self { folder, gateway: None, listen: Vec::new(), admin: nowhere };
+        town.configure(rest);
+        town
+    }
+
+    /// Replaces the configuration, whole or not at all.
+    pub(crate) fn configure(&self, rest: &str) {
+        let text = format!(
+            "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\n\
+             listen:\n  - address: 127.0.0.1:0\n    tls: {{ local: true }}\n  - address: 127.0.0.1:0\n{rest}"
+        );
+        std::fs::write(self.path("new"), text).unwrap();
+        std::fs::rename(self.path("new"), self.path("bastide.yaml")).unwrap();
+    }
+
+    /// `bastide serve` in this folder, its log in `log`.
+    pub(crate) fn serve(&self, log: &str) -> Command {
+        let mut command = Command::new(BASTIDE);
+        command
+            .args(["serve", "--config", "bastide.yaml"])
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.path(log)).unwrap());
+        command
+    }
+
+    /// Starts the gateway and waits until it serves.
+    pub(crate) async fn start_gateway(&mut self) {
+        let command = self.serve("log");
+        self.start_gateway_by(command).await;
+    }
+
+    /// The same with a command of the test's own.
+    pub(crate) async fn start_gateway_by(&mut self, mut command: Command) {
+        let ready_file = self.path("state/ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let mut gateway = Process::spawn(&mut command);
+        let log = self.path("log");
+        let ready: Value = until("the gateway to be ready", async || {
+            if let Some(status) = gateway.child.try_wait().unwrap() {
+                panic!("the gateway ended ({status}): {}", read(&log));
+            }
+            serde_json::from_str(&read(&ready_file)).ok()
+        })
+        .await;
+        let address = |value: &Value| value.as_str().unwrap().parse::<SocketAddr>().unwrap();
+        self.listen = ready["listen"].as_array().unwrap().iter().map(address).collect();
+        self.admin = address(&ready["admin"]);
+        self.gateway = Some(gateway);
+    }
+
+    /// The gateway's process.
+    pub(crate) fn gateway(&mut self) -> &mut Process {
+        self.gateway.as_mut().unwrap()
+    }
+
+    /// Ends the gateway with SIGTERM and waits for it.
+    pub(crate) async fn stop_gateway(&mut self) {
+        self.gateway().signal(Signal::TERM);
+        let status = self.gateway().ended().await;
+        assert!(status.success(), "{status}: {}", self.log());
+        self.gateway = None;
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        read(&self.path("log"))
+    }
+
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.listen[0]
+    }
+
+    pub(crate) fn clear_address(&self) -> SocketAddr {
+        self.listen[1]
+    }
+
+    /// The TLS door.
+    pub(crate) fn door(&self) -> Door {
+        let authority = std::fs::read(self.path("state/ca/ca.pem")).unwrap();
+        let trust = Trust::new("localhost", &authority, None).unwrap();
+        Door { address: self.tls_address(), tls: Some(trust), from: None }
+    }
+
+    /// The cleartext door.
+    pub(crate) fn clear_door(&self) -> Door {
+        Door::clear(self.clear_address())
+    }
+
+    /// Asks over TLS on a connection of its own.
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        http1::ask(&self.door(), &get_request(target)).await.unwrap()
+    }
+
+    /// Asks the admin listener.
+    pub(crate) async fn admin(&self, target: &str) -> Answer {
+        http1::ask(&Door::clear(self.admin), &get_request(target)).await.unwrap()
+    }
+
+    /// Runs a `bastide` command in the folder: exit code, standard output, standard error.
+    pub(crate) fn bastide(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(BASTIDE).args(arguments).current_dir(self.folder.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+}
+
+pub(crate) fn get_request(target: &str) -> Request {
+    Request::new("GET", "localhost", target)
+}
+
+/// A file's text; empty when it is not there.
+pub(crate) fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// An upstream in the test's own process: `/` answers at once, `/slow` when `release`
+/// is called.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    desk: Arc<Desk>,
+}
+
+struct Desk {
+    seen: AtomicU64,
+    release: tokio::sync::Semaphore,
+}
+
+impl Upstream {
+    pub(crate) async fn start() -> Self {
+        let desk = Arc::new(Desk { seen: AtomicU64::new(0), release: tokio::sync::Semaphore::new(0) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new()
+            .route("/slow", get(slow))
+            .fallback(async |State(desk): State<Arc<Desk>>| {
+                desk.seen.fetch_add(1, Ordering::SeqCst);
+                "here"
+            })
+            .with_state(Arc::clone(&desk));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, desk }
+    }
+
+    /// Requests that arrived so far.
+    pub(crate) fn seen(&self) -> u64 {
+        self.desk.seen.load(Ordering::SeqCst)
+    }
+
+    /// Lets one request to `/slow` be answered.
+    pub(crate) fn release(&self) {
+        self.desk.release.add_permits(1);
+    }
+}
+
+async fn slow(State(desk): State<Arc<Desk>>) -> &'static str {
+    desk.seen.fetch_add(1, Ordering::SeqCst);
+    desk.release.acquire().await.unwrap().forget();
+    "at last"
+}
