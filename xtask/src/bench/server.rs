@@ -140,7 +140,7 @@ impl Server {
     /// `bastide serve` with that configuration; `ready` is a port on which it will listen.
     pub(super) fn bastide(folder: &Path, binary: &Path, configuration: &Path, ready: u16) -> Result<Self> {
         let (binary, configuration) = (binary.display().to_string(), configuration.display().to_string());
-        Self::start("bastide", PROXY_CORE, folder, &[&binary, "serve", &configuration], ready)
+        Self::start("bastide", PROXY_CORE, folder, &[&binary, "serve", "--config", &configuration], ready)
     }
 }
 
