@@ -190,7 +190,11 @@ impl<'g> Journey<'g> {
             return;
         }
         let principal = self.principal.as_deref();
-        let address = self.address.to_string();
+        let address = if self.address == self.connection.peer.ip() {
+            Cow::Borrowed(&*self.connection.peer_text)
+        } else {
+            Cow::Owned(self.address.to_string())
+        };
         slot.commit(&AccessEvent {
             id: self.id,
             time: self.time,
@@ -199,7 +203,7 @@ impl<'g> Journey<'g> {
             step: end.step,
             reason: Cow::Borrowed(&end.reason),
             status,
-            client_address: Cow::Borrowed(&address),
+            client_address: address,
             client_port: self.connection.peer.port(),
             tls: Cow::Borrowed(self.connection.tls.as_ref().map_or("", |tls| tls.version.name())),
             method: Cow::Borrowed(&self.method),

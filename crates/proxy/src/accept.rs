@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
+use crate::forwarded::append_node;
 use crate::limits::Limits;
 use crate::link::{Link, Wire};
 use crate::listen::Core;
@@ -217,7 +218,16 @@ async fn serve_connection<W: World>(
         return Ok(());
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut info = ConnectionInfo { peer, local, listener: key, tls: None };
+    let mut peer_node = Vec::new();
+    append_node(&mut peer_node, peer.ip());
+    let mut info = ConnectionInfo {
+        peer,
+        peer_text: peer.ip().to_string().into(),
+        peer_node: peer_node.into(),
+        local,
+        listener: key,
+        tls: None,
+    };
     let Some(tls) = settings.tls.clone() else {
         let http2 = settings.http2_cleartext;
         drop(current);

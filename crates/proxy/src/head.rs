@@ -381,6 +381,11 @@ pub enum Manner {
 }
 
 impl Additions {
+    /// Nothing yet, with room for so many fields and bytes.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self { buffer: Vec::with_capacity(bytes), list: Vec::with_capacity(fields), lengths: 0 }
+    }
+
     /// Adds one field that replaces the message's own of the same name. `name` is lower
     /// case. A value that holds a byte which a field value cannot hold (RFC 9110 §5.5)
     /// is refused: nothing that came from a client can split a head.

@@ -101,6 +101,10 @@ pub fn keyed(listeners: &[ListenerSettings]) -> impl Iterator<Item = (ListenerKe
 pub struct ConnectionInfo {
     /// The client's end.
     pub peer: SocketAddr,
+    /// The client's address as text, written once for all its requests.
+    pub peer_text: Box<str>,
+    /// The same as a node of `Forwarded` (RFC 7239 §6).
+    pub peer_node: Box<[u8]>,
     /// Our end.
     pub local: SocketAddr,
     /// The listener that accepted it.

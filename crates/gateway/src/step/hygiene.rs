@@ -71,7 +71,7 @@ pub fn additions(
     head: &RequestHead,
     grant: &Grant,
 ) -> Additions {
-    let mut response = Additions::default();
+    let mut response = Additions::with_capacity(16, 512);
     for name in DROPPED_FROM_RESPONSES {
         response.remove(name);
     }

@@ -10,7 +10,9 @@ use keys::{IdentityToken, SecureRandom, Signer, sign_identity};
 use lru::LruCache;
 use model::event::Step;
 use model::{Principal, PrincipalKind, Switch, Timestamp};
+use proxy::head::Manner;
 use proxy::{Additions, Known, RequestHead};
+use smallvec::SmallVec;
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
@@ -142,7 +144,7 @@ pub fn additions(
     head: &RequestHead,
     principal: &Arc<Principal>,
 ) -> Result<Additions, Stop> {
-    let mut request = Additions::default();
+    let mut request = Additions::with_capacity(16, 1536);
     for name in &route.request_headers.remove {
         request.remove(name);
     }
@@ -169,37 +171,34 @@ pub fn additions(
 /// `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): what this hop saw,
 /// behind what a trusted proxy said.
 fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, request: &mut Additions) {
-    use std::io::Write as _;
     let connection = journey.connection();
-    let peer = connection.peer.ip();
     let trusted = gateway.snapshot().trusted_proxies.contains(connection);
-    let scheme = if journey.is_secure() { "https" } else { "http" };
-    let mut addresses = Vec::with_capacity(64);
-    let mut standard = Vec::with_capacity(96);
-    if trusted {
-        let said = |known, before: &mut Vec<u8>| {
-            for value in head.fields.values(known) {
-                before.extend_from_slice(value);
-                before.extend_from_slice(b", ");
-            }
-        };
-        said(Known::XForwardedFor, &mut addresses);
-        said(Known::Forwarded, &mut standard);
+    let scheme: &[u8] = if journey.is_secure() { b"https" } else { b"http" };
+    let mut host = SmallVec::<[u8; 64]>::new();
+    host.extend_from_slice(&head.host);
+    if let Some(port) = head.port {
+        host.push(b':');
+        host.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
     }
-    let _ = write!(addresses, "{peer}");
-    let _ = request.push("x-forwarded-for", &addresses);
-    standard.extend_from_slice(b"for=");
-    proxy::forwarded::append_node(&mut standard, peer);
-    standard.extend_from_slice(b";proto=");
-    standard.extend_from_slice(scheme.as_bytes());
-    standard.extend_from_slice(b";host=\"");
-    let mut host = Vec::with_capacity(head.host.len() + 6);
-    proxy::http1::encode::authority(&mut host, head);
-    standard.extend_from_slice(&host);
-    standard.push(b'"');
-    let _ = request.push("forwarded", &standard);
-    let manner = if trusted { proxy::head::Manner::Default } else { proxy::head::Manner::Replace };
-    let _ = request.push_as(manner, "x-forwarded-proto", scheme.as_bytes());
+    let mut value = SmallVec::<[u8; 192]>::new();
+    let before = |known, value: &mut SmallVec<[u8; 192]>| {
+        value.clear();
+        for said in head.fields.values(known).filter(|_| trusted) {
+            value.extend_from_slice(said);
+            value.extend_from_slice(b", ");
+        }
+    };
+    before(Known::XForwardedFor, &mut value);
+    value.extend_from_slice(connection.peer_text.as_bytes());
+    let _ = request.push("x-forwarded-for", &value);
+    before(Known::Forwarded, &mut value);
+    let parts: [&[u8]; 7] = [b"for=", &connection.peer_node, b";proto=", scheme, b";host=\"", &host, b"\""];
+    for part in parts {
+        value.extend_from_slice(part);
+    }
+    let _ = request.push("forwarded", &value);
+    let manner = if trusted { Manner::Default } else { Manner::Replace };
+    let _ = request.push_as(manner, "x-forwarded-proto", scheme);
     let _ = request.push_as(manner, "x-forwarded-host", &host);
 }
 
@@ -215,7 +214,7 @@ fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions)
     }
     let id = journey.id.to_ascii();
     journey.trace_id = Some(id);
-    let mut value = Vec::with_capacity(55);
+    let mut value = SmallVec::<[u8; 64]>::new();
     value.extend_from_slice(b"00-");
     value.extend_from_slice(&id);
     value.push(b'-');
