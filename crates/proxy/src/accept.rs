@@ -36,19 +36,24 @@ pub(crate) struct Connections {
     pub(crate) refused: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub(crate) handshakes_failed: AtomicU64,
-    /// Requests whose head was read.
-    pub(crate) requests: AtomicU64,
+    /// Requests whose head was read, by core.
+    requests: Vec<Padded>,
 }
 
-impl Default for Connections {
-    fn default() -> Self {
+/// A counter that one core writes. Its cache line is its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Padded(AtomicU64);
+
+impl Connections {
+    pub(crate) fn new(cores: usize) -> Self {
         Self {
             total: AtomicU64::new(0),
             by_address: std::array::from_fn(|_| Mutex::default()),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
+            requests: (0..cores).map(|_| Padded::default()).collect(),
         }
     }
 }
@@ -80,6 +85,16 @@ impl Connections {
         };
         let [first, ..] = &self.by_address;
         self.by_address.get(usize::from(last & 15)).unwrap_or(first)
+    }
+
+    pub(crate) fn count_request(&self, core: usize) {
+        if let Some(counter) = self.requests.get(core) {
+            counter.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn open(&self) -> u64 {
@@ -269,7 +284,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_exactly_at_the_limit_and_one_past() {
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new(1));
         let limits = Limits { connections_max: 3, connections_per_address_max: 2, ..Limits::default() };
         let [a, b] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
         let first = connections.enter(a, &limits).unwrap();

@@ -90,7 +90,9 @@ pub(crate) struct Core<W: World> {
 pub(crate) struct Current<W: World> {
     pub(crate) world: Arc<W>,
     pub(crate) handler: W::Handler,
-    pub(crate) limits: Arc<Limits>,
+    /// A copy of the core's own: counting uses of a shared one would pass a cache line
+    /// between cores at every request.
+    pub(crate) limits: Rc<Limits>,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +127,10 @@ impl<W: World> Core<W> {
         &self.connections
     }
 
+    pub(crate) fn count_request(&self) {
+        self.connections.count_request(self.context.index);
+    }
+
     pub(crate) fn count_open(&self) -> Open {
         self.open.count.set(self.open.count.get() + 1);
         Open(Rc::clone(&self.open))
@@ -133,7 +139,7 @@ impl<W: World> Core<W> {
     fn take(&self, world: Arc<W>) {
         let before = self.current();
         let handler = world.on_core(&self.context, Some(&before.handler));
-        let limits = Arc::clone(world.limits());
+        let limits = Rc::new(Limits::clone(world.limits()));
         *self.current.borrow_mut() = Rc::new(Current { world, handler, limits });
     }
 }
@@ -182,7 +188,7 @@ impl<W: World> Cores<W> {
     pub fn start(count: usize, world: Arc<W>) -> Result<Self, ListenError> {
         let count = count.max(1);
         let (listeners, mut sockets) = bind_new(&world, &HashMap::new(), count)?;
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new(count));
         let start = Instant::now();
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
@@ -298,7 +304,7 @@ fn totals_of(connections: &Connections) -> Totals {
         connections_accepted: connections.accepted.load(Ordering::Relaxed),
         connections_refused: connections.refused.load(Ordering::Relaxed),
         handshakes_failed: connections.handshakes_failed.load(Ordering::Relaxed),
-        requests: connections.requests.load(Ordering::Relaxed),
+        requests: connections.requests(),
     }
 }
 
@@ -312,7 +318,7 @@ fn new_core<W: World>(
     let pools = Pools::new(&ticker);
     let context = CoreContext { index, ticker, pools };
     let handler = world.on_core(&context, None);
-    let limits = Arc::clone(world.limits());
+    let limits = Rc::new(Limits::clone(world.limits()));
     let current = RefCell::new(Rc::new(Current { world: Arc::clone(world), handler, limits }));
     Rc::new(Core { context, current, connections, draining: Rc::default(), open: Rc::default() })
 }

@@ -5,7 +5,6 @@ mod exchange;
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -67,7 +66,7 @@ pub(crate) async fn serve<W: World>(
     let (reader, door) = (Reader::new(), Rc::clone(door));
     let mut connection = Connection { wire, reader, watch, door, served: 0, may_be_http2 };
     loop {
-        let limits = std::sync::Arc::clone(&core.current().limits);
+        let limits = Rc::clone(&core.current().limits);
         let raw = match connection.next(&limits).await? {
             Next::Request(raw) => raw,
             Next::Http2 => return Ok(Ended::Http2(connection.wire)),
@@ -79,7 +78,7 @@ pub(crate) async fn serve<W: World>(
         };
         // Taken only now: a connection may have waited long for this request.
         let current = core.current();
-        core.connections().requests.fetch_add(1, Ordering::Relaxed);
+        core.count_request();
         connection.served += 1;
         let world = &current.world;
         let admitted =

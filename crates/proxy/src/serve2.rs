@@ -7,8 +7,6 @@ mod meter;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -44,7 +42,7 @@ pub(crate) async fn serve<W: World>(
     read: Bytes,
     info: ConnectionInfo,
 ) -> io::Result<()> {
-    let limits = Arc::clone(&core.current().limits);
+    let limits = Rc::clone(&core.current().limits);
     let ticker = &core.context().ticker;
     let metered = Metered::new(link, read, &limits, ticker);
     let handshake = server::Builder::new()
@@ -71,7 +69,7 @@ pub(crate) async fn serve<W: World>(
     connection.watch.set_after(limits.idle_ms_max);
     let info = Rc::new(info);
     while let Some((request, respond)) = connection.next(&limits).await? {
-        core.connections().requests.fetch_add(1, Ordering::Relaxed);
+        core.count_request();
         let open = OpenStream::enter(&connection.streams);
         let (core, info) = (Rc::clone(core), Rc::clone(&info));
         tokio::task::spawn_local(async move {

@@ -193,8 +193,10 @@ impl Job<'_> {
         }
         let gone = |error| Failed { error: ForwardError::ClientGone(error), again: Again::No };
         exchange.send_head(&head, self.edit.set).map_err(gone)?;
-        outcome.status = Some(head.status);
-        let result = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let status = head.status;
+        outcome.status = Some(status);
+        connection.recycle(head.fields);
+        let result = if status == StatusCode::SWITCHING_PROTOCOLS {
             tunnel::run(self, exchange, connection).await
         } else {
             pump::bodies(self, exchange, connection, body, chosen).await
@@ -289,8 +291,12 @@ impl Job<'_> {
             }
             _ => Again::No,
         };
-        if matches!(stop, Stop::Timeout) {
-            connection.timed_out();
+        let is_reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        match &stop {
+            Stop::Timeout | Stop::Upstream(UpstreamFault::Refused) => connection.abandon(),
+            // One stream was reset; the others may be well.
+            Stop::Upstream(UpstreamFault::Io(error)) if !is_reset(error) => connection.abandon(),
+            _ => {}
         }
         let is_about_endpoint = matches!(stop, Stop::Upstream(_) | Stop::Timeout);
         if is_about_endpoint && again != Again::Fresh {

@@ -9,7 +9,7 @@ use super::connection2::Stream2;
 use super::pool::Pool;
 use crate::admit::Refusal;
 use crate::exchange::{BodyError, Frame};
-use crate::head::ResponseHead;
+use crate::head::{Fields, ResponseHead};
 use crate::http1::encode::UpstreamRequest;
 use crate::http1::response::Asked;
 use crate::limits::Limits;
@@ -135,8 +135,15 @@ impl Connection {
         }
     }
 
-    /// It did not answer in time.
-    pub(crate) fn timed_out(self) {
+    /// The response's head has gone on: its list's memory is used for the next one.
+    pub(crate) fn recycle(&mut self, fields: Fields) {
+        if let Self::One(connection) = self {
+            connection.recycle(fields);
+        }
+    }
+
+    /// It does not answer, or is about to close: no new requests for it.
+    pub(crate) fn abandon(self) {
         if let Self::Two(stream) = &self {
             stream.abandon_session();
         }

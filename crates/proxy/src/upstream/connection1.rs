@@ -8,7 +8,7 @@ use super::connection::UpstreamFault;
 use super::pool::Slot;
 use crate::admit::{Class, Refusal};
 use crate::exchange::Frame;
-use crate::head::{Framing, ResponseHead};
+use crate::head::{Fields, Framing, ResponseHead};
 use crate::http1::body::Decoder;
 use crate::http1::encode::{self, UpstreamRequest};
 use crate::http1::response::{Asked, Reader};
@@ -77,6 +77,11 @@ impl Connection1 {
         self.idle_until_ms = idle_until_ms;
         self.body = None;
         self.wire.shrink();
+    }
+
+    /// Uses a head's memory for the next one.
+    pub(crate) fn recycle(&mut self, fields: Fields) {
+        self.reader.recycle(fields);
     }
 
     /// Queues a request head.
