@@ -13,7 +13,7 @@ use gateway::step::identity::{self, IdentitySettings};
 use keys::{
     ApiKeyFile, ApiKeyStore, ApiKeys, CertificateRules, Issuers, IssuersSettings, LocalCa, LocalSigner,
 };
-use model::Timestamp;
+use model::{Switch, Timestamp};
 use policy::Policies;
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::route::Router;
@@ -56,7 +56,11 @@ pub fn build(
     before: Option<&Snapshot>,
 ) -> anyhow::Result<Snapshot> {
     let now = parts.process.clock.now();
-    let limits = Arc::new(configuration.limits.clone());
+    let mut limits = configuration.limits.clone();
+    if Switch::LimitHead.is_off() {
+        limits.uri_bytes_max = 64 * 1024;
+    }
+    let limits = Arc::new(limits);
     let roles: BTreeSet<String> = configuration.roles.iter().map(|role| role.name.clone()).collect();
     let settings = IssuersSettings {
         generation,

@@ -116,7 +116,7 @@ fn other(name: &[u8], admission: &Admission, keep_identity: bool) -> Result<bool
         if name.contains(&b'_') && !Switch::Admit.is_off() {
             return Err(Class::UnderscoreName);
         }
-        if identity.is_alias(name) {
+        if identity.is_alias(name) && !Switch::Admit.is_off() {
             return Err(Class::IdentityAlias);
         }
     }

@@ -14,7 +14,6 @@ pub mod table;
 
 use bytes::Bytes;
 use http::Method;
-use model::Switch;
 
 pub use fields::IdentityHeaders;
 pub use host::{InvalidHost, host_name};
@@ -104,7 +103,7 @@ fn judge(raw: &RawRequest, limits: &Limits) -> Result<Parts, Class> {
     if raw.fields.len() > limits.header_count_max {
         return Err(Class::TooManyHeaders);
     }
-    if raw.target.length as usize > limits.uri_bytes_max && !Switch::LimitHead.is_off() {
+    if raw.target.length as usize > limits.uri_bytes_max {
         return Err(Class::TargetTooLong);
     }
     let method = method(raw.method.of(buffer))?;
