@@ -204,3 +204,56 @@ fn length_of(fields: &[(String, String)]) -> io::Result<Length> {
         _ => Err(io::Error::other("the answer's own framing is ambiguous")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What the client makes of these bytes.
+    async fn read(bytes: &'static str, method: &'static str) -> io::Result<Answer> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let door = Door::clear(listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+        });
+        let mut connection = Connection::open(&door).await.unwrap();
+        let answer = connection.answer(method == "HEAD").await;
+        server.await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn answers_end_where_their_framing_says() {
+        for (bytes, method, status, body) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "GET", 200, "hi"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\nh\r\n1\r\ni\r\n0\r\nt: 1\r\n\r\n",
+                "GET",
+                200,
+                "hi",
+            ),
+            ("HTTP/1.0 200 OK\r\n\r\nhi", "GET", 200, "hi"),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "GET", 204, ""),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "HEAD", 200, ""),
+        ] {
+            let answer = read(bytes, method).await.unwrap();
+            assert_eq!((answer.status, answer.body.as_slice()), (status, body.as_bytes()), "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn half_an_answer_is_none() {
+        for bytes in [
+            "",
+            "HTTP/1.1 200 OK\r\nContent-Le",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\nhi",
+        ] {
+            assert!(read(bytes, "GET").await.is_err(), "{bytes:?}");
+        }
+    }
+}

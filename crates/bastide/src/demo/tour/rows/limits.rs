@@ -1,9 +1,11 @@
 //! Too many, from the wrong place, or under a false address.
 
+use model::RequestId;
 use model::event::Step;
 use serde_json::{Value, json};
 
 use crate::demo::client::{Answer, http1, http2};
+use crate::demo::tour::trail;
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor, refusal};
 
 /// `100/hour per user burst 120`: what fits at once. One more fits only after 36 s.
@@ -28,6 +30,9 @@ pub(in crate::demo::tour) async fn quota(visitor: &mut Visitor<'_>) -> anyhow::R
     let polite =
         answers.iter().filter(|answer| answer.status == 429).all(|a| a.field("retry-after").is_some());
     trial.require(polite, "a 429 does not say when to come back (Retry-After)");
+    let ids: Vec<RequestId> = answers.iter().filter_map(Answer::request_id).collect();
+    let events = trail::events(town, &ids).await;
+    trial.require(ids.len() == 200 && events.len() == 200, format!("only {} are audited", events.len()));
     visitor.write_down(trial);
 
     visitor.attack("one more", &ask, refusal(429, Step::LimitPrincipal)).await;
