@@ -177,10 +177,9 @@ fn poll_bodies<E: Exchange>(
     body: &mut RequestBody,
     cx: &mut Context<'_>,
 ) -> Result<Response, Stop> {
-    let mut response = Response { some: false, over: false, blocked: false };
-    if !body.is_over() {
-        response.some = poll_request(exchange, connection, body, cx)?;
-    }
+    // Also when all of the body was taken: its last piece may still wait to leave.
+    let some = poll_request(exchange, connection, body, cx)?;
+    let mut response = Response { some, over: false, blocked: false };
     while !response.over {
         match exchange.poll_ready(cx).map_err(Stop::Client)? {
             Poll::Ready(()) => {}

@@ -278,6 +278,31 @@ fn a_slow_reader_holds_the_upstream_back_and_still_gets_everything() {
 }
 
 #[test]
+fn the_last_piece_of_an_upload_leaves_although_the_answer_has_begun() {
+    let total = 30_000_000;
+    let upstream = Upstream::new(move |_, peer| {
+        peer.request_head();
+        peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        // Long enough for the whole way to fill up.
+        std::thread::sleep(Duration::from_millis(300));
+        peer.client.exactly(total).unwrap();
+        peer.send("2\r\nok\r\n0\r\n\r\n");
+    });
+    let settings = ForwardSettings { body_bytes_max: u64::MAX, ..settings(0) };
+    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
+    let mut client = town.client();
+    let mut writer = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let head = format!("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: {total}\r\n\r\n");
+        writer.write_all(head.as_bytes()).unwrap();
+        writer.write_all(&vec![b'x'; total]).unwrap();
+    });
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.whole), ("ok", true));
+    sender.join().unwrap();
+}
+
+#[test]
 fn events_pass_when_they_come() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);

@@ -242,7 +242,8 @@ fn a_large_body_goes_through_http2_on_both_sides() {
             }
             stream
         });
-        let got = read(response.await.unwrap()).await.unwrap();
+        let result = read(response.await.unwrap()).await;
+        let got = result.unwrap_or_else(|error| panic!("{error}: {:?}", town.outcomes.lock().unwrap()));
         assert_eq!((got.status, got.body.len()), (200, total));
         drop(sender.await.unwrap());
     });
