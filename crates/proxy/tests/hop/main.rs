@@ -13,6 +13,7 @@ mod support;
 mod cores;
 mod http1;
 mod http2;
+mod limits;
 mod tls;
 mod town;
 mod tunnel;
