@@ -278,7 +278,7 @@ fn a_slow_reader_holds_the_upstream_back_and_still_gets_everything() {
 }
 
 #[test]
-fn the_last_piece_of_an_upload_leaves_although_the_answer_has_begun() {
+fn an_upload_goes_on_after_its_answer_has_begun() {
     let total = 30_000_000;
     let upstream = Upstream::new(move |_, peer| {
         peer.request_head();
