@@ -121,5 +121,6 @@ fn event(decision: Option<&DecisionRecord>) -> AccessEvent<'_> {
         issuer: "https://id.example.org".into(),
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
         decision: decision.map(Cow::Borrowed),
+        decision_json: Cow::Borrowed(&[]),
     }
 }

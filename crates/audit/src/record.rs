@@ -66,6 +66,7 @@ pub(crate) fn append_abandoned(line: &mut Vec<u8>, id: RequestId, time: Timestam
         issuer: Cow::Borrowed(""),
         trace_id: Cow::Borrowed(""),
         decision: None,
+        decision_json: Cow::Borrowed(&[]),
     };
     Writer { line, cut: false }.event(&event, true);
 }
@@ -171,8 +172,18 @@ impl Writer<'_> {
         if !event.trace_id.is_empty() {
             self.text(r#","trace_id":"#, &event.trace_id, TEXT_BYTES_MAX);
         }
-        if let Some(decision) = &event.decision {
-            self.decision(decision);
+        match &event.decision {
+            Some(decision) => self.decision(decision),
+            None if event.decision_json.is_empty() => {}
+            None if event.decision_json.len() <= DECISION_BYTES_MAX => {
+                self.raw(r#","decision":"#);
+                self.line.extend_from_slice(&event.decision_json);
+            }
+            None => {
+                if let Ok(decision) = serde_json::from_slice(&event.decision_json) {
+                    self.decision(&decision);
+                }
+            }
         }
         if abandoned {
             self.raw(r#","abandoned":true"#);
@@ -294,6 +305,7 @@ pub fn parse(line: &[u8]) -> Result<StoredEvent, NotAnEvent> {
         issuer: line.actor.idp.name.into(),
         trace_id: unmapped.trace_id.into(),
         decision: unmapped.decision.map(Cow::Owned),
+        decision_json: Cow::Borrowed(&[]),
     };
     Ok(StoredEvent { event, abandoned: unmapped.abandoned, cut: unmapped.cut })
 }

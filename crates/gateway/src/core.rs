@@ -18,6 +18,10 @@ use crate::step::identity::IdentityTokens;
 /// Client certificates that a core remembers to have read.
 const CERTIFICATES_MAX: usize = 1024;
 
+/// Buffers for decisions that a core keeps, and the largest that it keeps.
+const TEXTS_KEPT_MAX: usize = 64;
+const TEXT_BYTES_KEPT_MAX: usize = 8 * 1024;
+
 /// A client certificate, as principal and as what policies can read.
 pub(crate) struct KnownCertificate {
     /// Who it is.
@@ -42,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) identity_tokens: RefCell<IdentityTokens>,
     /// Makes request ids.
     pub(crate) ids: RequestIds,
+    /// Buffers that were used, for the next requests' decisions.
+    spare_texts: RefCell<Vec<Vec<u8>>>,
     certificates: RefCell<LruCache<Box<[u8]>, Read, RandomState>>,
 }
 
@@ -60,7 +66,22 @@ impl Core {
             metrics,
             identity_tokens: RefCell::default(),
             ids: RequestIds::new(process.request_id_seed, index),
+            spare_texts: RefCell::default(),
             certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),
+        }
+    }
+
+    /// An empty buffer, used before when there is one.
+    pub(crate) fn spare_text(&self) -> Vec<u8> {
+        self.spare_texts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for the next request, unless it has grown or there are enough.
+    pub(crate) fn keep_text(&self, mut text: Vec<u8>) {
+        let mut spare = self.spare_texts.borrow_mut();
+        if text.capacity() <= TEXT_BYTES_KEPT_MAX && spare.len() < TEXTS_KEPT_MAX {
+            text.clear();
+            spare.push(text);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use audit::Slot;
 use bytes::Bytes;
-use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use model::event::{AccessEvent, Outcome, Step};
 use model::{Principal, RequestId, Switch, Timestamp};
 use proxy::admit::Refusal as RefusedHead;
 use proxy::world::ConnectionInfo;
@@ -78,8 +78,8 @@ pub struct Journey<'g> {
     pub route: Option<usize>,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
-    /// What policy said.
-    pub decision: Option<DecisionRecord>,
+    /// What policy said, as JSON; empty when it was not asked.
+    pub decision: Vec<u8>,
     /// The trace id of `traceparent`.
     pub trace_id: Option<[u8; 32]>,
     /// Where it went.
@@ -113,7 +113,7 @@ impl<'g> Journey<'g> {
             user_agent: Bytes::new(),
             route: None,
             principal: None,
-            decision: None,
+            decision: gateway.core().spare_text(),
             trace_id: None,
             upstream: None,
             attempts: 0,
@@ -223,7 +223,8 @@ impl<'g> Journey<'g> {
             trace_id: Cow::Borrowed(
                 self.trace_id.as_ref().and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default(),
             ),
-            decision: self.decision.as_ref().map(Cow::Borrowed),
+            decision: None,
+            decision_json: Cow::Borrowed(&self.decision),
         });
     }
 }
@@ -245,6 +246,14 @@ impl Journey<'_> {
 
 impl Drop for Journey<'_> {
     fn drop(&mut self) {
+        self.give_up();
+        self.gateway.core().keep_text(std::mem::take(&mut self.decision));
+    }
+}
+
+impl Journey<'_> {
+    /// Leaves the event of a request that nobody waits for any more.
+    fn give_up(&mut self) {
         if !self.ended {
             self.leave(&End {
                 outcome: Outcome::Failed,

@@ -152,4 +152,9 @@ pub struct AccessEvent<'a> {
     pub trace_id: Cow<'a, str>,
     /// What policy said, when it was asked.
     pub decision: Option<Cow<'a, DecisionRecord>>,
+    /// The same already written, as the JSON of a [`DecisionRecord`]: what the way of a
+    /// request hands over, so that nothing is built only to be written. Empty: see
+    /// `decision`.
+    #[serde(skip)]
+    pub decision_json: Cow<'a, [u8]>,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use model::{Principal, PrincipalKind};
 use smallvec::SmallVec;
 
@@ -82,21 +83,21 @@ pub(crate) fn kind_of(type_name: &str) -> Option<PrincipalKind> {
 /// Names resolved to numbers.
 #[derive(Debug)]
 pub(crate) struct Names {
-    roles: HashMap<String, usize>,
+    roles: HashMap<String, usize, RandomState>,
     /// By role: itself and everything it includes, directly or not.
     closures: Vec<Bits>,
     /// By kind, then id: the roles given by the configuration, not yet closed.
-    members: [HashMap<String, Vec<usize>>; 5],
-    routes: HashMap<String, usize>,
+    members: [HashMap<String, Vec<usize>, RandomState>; 5],
+    routes: HashMap<String, usize, RandomState>,
 }
 
 impl Names {
     pub(crate) fn new(vocabulary: &Vocabulary, faults: &mut Vec<Fault>) -> Self {
         let mut names = Self {
-            roles: HashMap::new(),
+            roles: HashMap::default(),
             closures: Vec::new(),
             members: Default::default(),
-            routes: HashMap::new(),
+            routes: HashMap::default(),
         };
         names.number(vocabulary, faults);
         names.close(vocabulary, faults);

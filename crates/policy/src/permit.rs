@@ -107,14 +107,22 @@ impl<S: Subject> Permit<S> {
     /// What the audit log keeps of the decision. `policies` are those that made it;
     /// with another generation the record holds only the numbers.
     pub fn record(&self, policies: &Policies) -> DecisionRecord {
-        crate::record::record(
+        let mut text = Vec::new();
+        self.append_record(policies, &mut text);
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Appends the same as JSON, building nothing beside it.
+    pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
+        crate::record::append(
+            out,
             policies,
             self.generation,
             &self.principal,
             &self.circumstances,
             &self.subject,
             &self.determining,
-        )
+        );
     }
 }
 
@@ -202,13 +210,21 @@ impl<S: Subject> Denied<S> {
     /// What the audit log keeps of the decision. `policies` are those that made it;
     /// with another generation the record holds only the numbers.
     pub fn record(&self, policies: &Policies) -> DecisionRecord {
-        crate::record::record(
+        let mut text = Vec::new();
+        self.append_record(policies, &mut text);
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Appends the same as JSON, building nothing beside it.
+    pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
+        crate::record::append(
+            out,
             policies,
             self.generation,
             &self.principal,
             &self.circumstances,
             &self.subject,
             &self.determining,
-        )
+        );
     }
 }

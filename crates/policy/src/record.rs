@@ -1,15 +1,16 @@
 //! What the audit log keeps of a decision: enough to make it again.
 
 use model::Principal;
+#[expect(unused_imports, reason = "the documentation names it")]
 use model::event::DecisionRecord;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::decide::Circumstances;
 use crate::evaluate::{Question, concerning};
 use crate::load::Policies;
 use crate::names::Bits;
 use crate::permit::Subject;
-use crate::values::{Live, record_of};
+use crate::values::{Live, Reader};
 
 /// Keys of a record that are no attributes.
 pub(crate) const PRINCIPAL: &str = "principal";
@@ -18,43 +19,78 @@ pub(crate) const ACTION: &str = "action";
 pub(crate) const RESOURCE: &str = "resource";
 pub(crate) const EXPIRED: &str = "expired";
 
-/// The record of a decision that `policies` made: who, what, where, and every
-/// attribute that the policies concerned can read, with its value.
-pub(crate) fn record(
+/// Appends the record of a decision that `policies` made, as the JSON of a
+/// [`DecisionRecord`]: who, what, where, and every attribute that the policies concerned
+/// can read, with its value. On the way of a request, so nothing is built beside it.
+pub(crate) fn append(
+    out: &mut Vec<u8>,
     policies: &Policies,
     generation: u64,
     principal: &Principal,
     circumstances: &Circumstances,
     subject: &impl Subject,
     determining: &[u32],
-) -> DecisionRecord {
-    let mut record = DecisionRecord { generation, ..DecisionRecord::default() };
+) {
+    out.extend_from_slice(b"{\"generation\":");
+    json(out, &generation);
     if generation != policies.generation() {
-        return record;
+        out.extend_from_slice(b",\"snapshot\":\"\",\"policies\":[],\"read\":{}}");
+        return;
     }
-    policies.snapshot().clone_into(&mut record.snapshot);
-    record.policies = determining.iter().map(|number| policies.id(*number).to_owned()).collect();
+    out.extend_from_slice(b",\"snapshot\":");
+    json(out, policies.snapshot());
+    out.extend_from_slice(b",\"policies\":[");
+    for (place, number) in determining.iter().enumerate() {
+        comma(out, place);
+        json(out, policies.id(*number));
+    }
+    out.extend_from_slice(b"],\"read\":{");
+    read(out, policies, principal, circumstances, subject);
+    out.extend_from_slice(b"}}");
+}
+
+/// The members of `read`. The first four are no attributes.
+fn read(
+    out: &mut Vec<u8>,
+    policies: &Policies,
+    principal: &Principal,
+    circumstances: &Circumstances,
+    subject: &impl Subject,
+) {
+    key(out, PRINCIPAL, true);
+    out.extend_from_slice(b"{\"type\":");
+    json(out, principal.kind.name());
+    out.extend_from_slice(b",\"id\":");
+    json(out, &principal.id);
+    out.push(b'}');
     let names = policies.names();
     let given: Bits = names.roles_given(principal).fold(Bits::default(), |mut bits, role| {
         bits.insert(role);
         bits
     });
+    key(out, ROLES, false);
+    out.push(b'[');
     let role_names = given.iter().filter_map(|role| policies.vocabulary().roles.get(role));
-    let read = &mut record.read;
-    read.insert(PRINCIPAL.to_owned(), json!({ "type": principal.kind.name(), "id": principal.id }));
-    read.insert(ROLES.to_owned(), Value::from_iter(role_names.map(|role| role.name.as_str())));
-    read.insert(ACTION.to_owned(), Value::from(subject.method()));
+    for (place, role) in role_names.enumerate() {
+        comma(out, place);
+        json(out, &role.name);
+    }
+    out.push(b']');
+    key(out, ACTION, false);
+    json(out, subject.method());
     if principal.expires.is_some_and(|end| end <= circumstances.now) {
-        read.insert(EXPIRED.to_owned(), Value::from(true));
+        key(out, EXPIRED, false);
+        json(out, &true);
     }
     let number = subject.route();
     let action = policies.schema().action(subject.method());
     let (Some(route), Some(slice)) =
         (policies.vocabulary().routes.get(number), policies.slice(number, action))
     else {
-        return record;
+        return;
     };
-    read.insert(RESOURCE.to_owned(), Value::from(route.name.as_str()));
+    key(out, RESOURCE, false);
+    json(out, &route.name);
     let question = Question {
         kind: principal.kind,
         id: &principal.id,
@@ -67,6 +103,39 @@ pub(crate) fn record(
     for (_, policy) in concerning(policies, slice, &question) {
         leaves.extend(&policy.reads.leaves);
     }
-    record_of(policies.schema(), &leaves, &question.reader, read);
-    record
+    for leaf in leaves.iter().filter_map(|number| policies.schema().leaves.get(number)) {
+        match question.reader.read(leaf) {
+            Ok(None) => {}
+            Ok(Some(datum)) => {
+                key(out, &leaf.text, false);
+                json(out, &datum);
+            }
+            // `null` is no value of the language: it marks what could not be read.
+            Err(_) => {
+                key(out, &leaf.text, false);
+                out.extend_from_slice(b"null");
+            }
+        }
+    }
+}
+
+fn key(out: &mut Vec<u8>, name: &str, first: bool) {
+    comma(out, usize::from(!first));
+    json(out, name);
+    out.push(b':');
+}
+
+fn comma(out: &mut Vec<u8>, place: usize) {
+    if place > 0 {
+        out.push(b',');
+    }
+}
+
+/// Appends a value. Writing to a vector cannot fail, and neither can these types.
+fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+    }
 }

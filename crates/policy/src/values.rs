@@ -9,6 +9,7 @@ use cedar_policy_core::ast::{Literal, Name, PartialValue, Value};
 use cedar_policy_core::extensions::Extensions;
 use model::Principal;
 use model::principal::Attribute;
+use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 use smol_str::SmolStr;
 
@@ -26,6 +27,18 @@ pub(crate) enum Datum<'a> {
     Text(Cow<'a, str>),
     Texts(Vec<Cow<'a, str>>),
     Address(IpAddr),
+}
+
+impl Serialize for Datum<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Boolean(value) => serializer.serialize_bool(*value),
+            Self::Long(value) => serializer.serialize_i64(*value),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Texts(texts) => serializer.collect_seq(texts),
+            Self::Address(address) => serializer.collect_str(address),
+        }
+    }
 }
 
 /// A value that is there but is not what the schema says: the decision is a denial.
@@ -230,21 +243,4 @@ pub(crate) fn assemble(schema: &Schema, wanted: &Bits, reader: &impl Reader) -> 
         }
     }
     Ok(records)
-}
-
-/// The named leaves that are there, as a record keeps them.
-pub(crate) fn record_of(
-    schema: &Schema,
-    wanted: &Bits,
-    reader: &impl Reader,
-    into: &mut BTreeMap<String, Json>,
-) {
-    for leaf in wanted.iter().filter_map(|number| schema.leaves.get(number)) {
-        match reader.read(leaf) {
-            Ok(Some(datum)) => drop(into.insert(leaf.text.clone(), datum.json())),
-            Ok(None) => {}
-            // `null` is no value of the language: it marks what could not be read.
-            Err(_) => drop(into.insert(leaf.text.clone(), Json::Null)),
-        }
-    }
 }

@@ -32,6 +32,7 @@ pub(crate) fn event(id: u128) -> AccessEvent<'static> {
         credential: Credential::Jwt,
         issuer: "https://id.example.org".into(),
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        decision_json: Cow::Borrowed(&[]),
         decision: Some(Cow::Owned(DecisionRecord {
             generation: 7,
             snapshot: "ab".repeat(32),
@@ -213,6 +214,7 @@ proptest! {
             credential: [Credential::None, Credential::Jwt, Credential::ApiKey, Credential::Certificate][credential],
             issuer: text(),
             trace_id: text(),
+            decision_json: Cow::Borrowed(&[]),
             decision: (!read.is_empty()).then(|| Cow::Owned(DecisionRecord {
                 generation: numbers.0,
                 snapshot: text().into_owned(),

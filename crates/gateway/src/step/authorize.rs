@@ -39,11 +39,11 @@ pub fn authorize(
     let policies = &gateway.snapshot().policies;
     match policy::decide(policies, principal, &circumstances, routed) {
         Ok(permit) => {
-            journey.decision = Some(permit.record(policies));
+            permit.append_record(policies, &mut journey.decision);
             Ok(permit)
         }
         Err(denied) => {
-            journey.decision = Some(denied.record(policies));
+            denied.append_record(policies, &mut journey.decision);
             let class = match denied.reason() {
                 Reason::Default => "default_deny",
                 Reason::Forbidden(_) => "forbidden",
