@@ -9,6 +9,8 @@ use foldhash::fast::RandomState;
 use keys::{CertificateIdentity, CertificateRules, CoreVerifier, Refusal as Unproven};
 use lru::LruCache;
 use model::Timestamp;
+use proxy::CoreContext;
+use proxy::limits::Hits;
 
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
@@ -44,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Option<CoreMetrics>,
     /// Identity tokens that are still fresh.
     pub(crate) identity_tokens: RefCell<IdentityTokens>,
+    /// How often each limit of the hop was met.
+    pub(crate) limit_hits: Arc<Hits>,
     /// Makes request ids.
     pub(crate) ids: RequestIds,
     /// Buffers that were used, for the next requests' decisions.
@@ -53,7 +57,8 @@ pub(crate) struct Core {
 
 impl Core {
     /// Takes the core's own part of what outlives snapshots.
-    pub(crate) fn new(snapshot: &Snapshot, index: usize) -> Self {
+    pub(crate) fn new(snapshot: &Snapshot, context: &CoreContext) -> Self {
+        let index = context.index;
         let process = &snapshot.process;
         let mut parts = process.core_parts.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = parts.get_mut(index).and_then(Option::take);
@@ -65,6 +70,7 @@ impl Core {
             audit,
             metrics,
             identity_tokens: RefCell::default(),
+            limit_hits: Arc::clone(&context.limit_hits),
             ids: RequestIds::new(process.request_id_seed, index),
             spare_texts: RefCell::default(),
             certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),

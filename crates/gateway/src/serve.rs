@@ -54,7 +54,7 @@ impl Gateway {
         let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;
         let permit = step::authorize::authorize(self, journey, route, &principal, routed)?;
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
-        step::inspect::body_limit(journey, route, permit.subject().head(), exchange)?;
+        step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
         let request = step::identity::additions(self, journey, route, permit.subject().head(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject().head(), &grant);
         let cleared = proxy::clear(permit, grant, journey.time).map_err(|_| expired())?;
@@ -76,6 +76,11 @@ impl Gateway {
 
     pub(crate) fn upstreams(&self) -> &CoreUpstreams {
         &self.upstreams
+    }
+
+    /// Counts a limit of the hop that a step has met.
+    pub(crate) fn count_limit(&self, name: &str) {
+        self.core.limit_hits.count(name);
     }
 
     pub(crate) fn anonymous(&self) -> &Arc<Principal> {

@@ -159,7 +159,7 @@ impl World for Snapshot {
                 core.adopt(self);
                 core
             }
-            None => Rc::new(Core::new(self, context.index)),
+            None => Rc::new(Core::new(self, context)),
         };
         Gateway::new(Arc::clone(self), core, upstreams)
     }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::forwarded::append_node;
-use crate::limits::Limits;
+use crate::limits::{Hits, Limits};
 use crate::link::{Link, Wire};
 use crate::listen::Core;
 use crate::tls::TlsPeer;
@@ -34,6 +34,8 @@ pub(crate) struct Connections {
     pub(crate) accepted: AtomicU64,
     /// Closed at once because of a limit.
     pub(crate) refused: AtomicU64,
+    /// How often each limit was met.
+    pub(crate) hits: Arc<Hits>,
     /// TLS handshakes that failed or took too long.
     pub(crate) handshakes_failed: AtomicU64,
     /// Requests whose head was read, by core.
@@ -52,6 +54,7 @@ impl Connections {
             by_address: std::array::from_fn(|_| Mutex::default()),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            hits: Arc::default(),
             handshakes_failed: AtomicU64::new(0),
             requests: (0..cores).map(|_| Padded::default()).collect(),
         }
@@ -59,23 +62,25 @@ impl Connections {
 }
 
 impl Connections {
-    /// Counts one more connection, unless it would be one too many.
-    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Entered> {
+    /// Counts one more connection, unless it would be one too many for the limit that is
+    /// named then.
+    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Entered, &'static str> {
         let address = counted_as(address);
         let fits = |open: u64| (open < limits.connections_max).then_some(open + 1);
-        self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        let entered = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        entered.map_err(|_| "connections_max")?;
         // From here on the guard takes the count back.
         let mut entered = Entered { connections: Arc::clone(self), address: None };
         {
             let mut map = self.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
             let count = map.entry(address).or_insert(0);
             if *count >= limits.connections_per_address_max {
-                return None;
+                return Err("connections_per_address_max");
             }
             *count += 1;
         }
         entered.address = Some(address);
-        Some(entered)
+        Ok(entered)
     }
 
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u64>> {
@@ -203,9 +208,13 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpStream, peer: SocketAddr) {
     let current = core.current();
     let connections = core.connections();
-    let Some(entered) = connections.enter(peer.ip(), &current.limits) else {
-        connections.refused.fetch_add(1, Ordering::Relaxed);
-        return;
+    let entered = match connections.enter(peer.ip(), &current.limits) {
+        Ok(entered) => entered,
+        Err(limit) => {
+            connections.refused.fetch_add(1, Ordering::Relaxed);
+            connections.hits.count(limit);
+            return;
+        }
     };
     connections.accepted.fetch_add(1, Ordering::Relaxed);
     let (core, door) = (Rc::clone(core), Rc::clone(door));
@@ -264,7 +273,10 @@ async fn serve_connection<W: World>(
             core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
             return match failed {
                 Ok(Err(error)) => Err(error),
-                _ => Err(io::ErrorKind::TimedOut.into()),
+                _ => {
+                    core.connections().hits.count("handshake_ms_max");
+                    Err(io::ErrorKind::TimedOut.into())
+                }
             };
         }
     };
@@ -289,14 +301,14 @@ mod tests {
         let [a, b] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
         let first = connections.enter(a, &limits).unwrap();
         let _second = connections.enter(a, &limits).unwrap();
-        assert!(connections.enter(a, &limits).is_none(), "third from one address");
+        assert_eq!(connections.enter(a, &limits).err(), Some("connections_per_address_max"));
         let third = connections.enter(b, &limits).unwrap();
-        assert!(connections.enter(b, &limits).is_none(), "fourth of all");
+        assert_eq!(connections.enter(b, &limits).err(), Some("connections_max"));
         assert_eq!(connections.open(), 3);
         drop(first);
         drop(third);
         assert_eq!(connections.open(), 1);
-        assert!(connections.enter(a, &limits).is_some());
+        assert!(connections.enter(a, &limits).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every limit of the hop in one table: configuration, documentation, the metric's
 //! label and the boundary tests come from it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a limit counts.
@@ -206,6 +207,33 @@ limits! {
     http2_idle_frames_max: u64 = 1_000, Count 10 => 1_000_000, "http2_idle_frames";
     /// How long open requests may take to end once a drain has begun.
     drain_ms_max: Duration = 30 * SECOND, Milliseconds 0 => HOUR, "drain_time";
+}
+
+/// How often each limit was met. Shared by all cores; touched only when a limit is.
+#[derive(Debug)]
+pub struct Hits {
+    counts: [AtomicU64; TABLE.len()],
+}
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl Hits {
+    /// Counts one more for the limit with this name in [`TABLE`].
+    pub fn count(&self, name: &str) {
+        let place = TABLE.iter().position(|row| row.name == name);
+        if let Some(count) = place.and_then(|place| self.counts.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each row with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Row, u64)> {
+        TABLE.iter().zip(&self.counts).map(|(row, count)| (row, count.load(Ordering::Relaxed)))
+    }
 }
 
 impl Limits {

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::accept::{Connections, Door, accept};
 use crate::deadline::Ticker;
-use crate::limits::Limits;
+use crate::limits::{Hits, Limits};
 use crate::upstream::Pools;
 use crate::world::{CoreContext, ListenerKey, World, keyed};
 
@@ -292,6 +292,11 @@ impl<W: World> Cores<W> {
 pub struct TotalsReader(Arc<Connections>);
 
 impl TotalsReader {
+    /// How often each limit was met.
+    pub fn limit_hits(&self) -> &Hits {
+        &self.0.hits
+    }
+
     /// Sums over all cores.
     pub fn totals(&self) -> Totals {
         totals_of(&self.0)
@@ -316,7 +321,8 @@ fn new_core<W: World>(
 ) -> Rc<Core<W>> {
     let ticker = Ticker::start(start);
     let pools = Pools::new(&ticker);
-    let context = CoreContext { index, ticker, pools };
+    let limit_hits = Arc::clone(&connections.hits);
+    let context = CoreContext { index, ticker, pools, limit_hits };
     let handler = world.on_core(&context, None);
     let limits = Rc::new(Limits::clone(world.limits()));
     let current = RefCell::new(Rc::new(Current { world: Arc::clone(world), handler, limits }));

@@ -5,6 +5,7 @@ mod exchange;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::accept::Door;
 use crate::admit::{RawRequest, Refusal, admit};
 use crate::deadline::Watch;
 use crate::http1::request::Reader;
-use crate::limits::Limits;
+use crate::limits::{Hits, Limits};
 use crate::link::Wire;
 use crate::listen::Core;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
@@ -45,6 +46,7 @@ struct Connection {
     served: u64,
     /// Whether this may still turn out to be HTTP/2.
     may_be_http2: bool,
+    hits: Arc<Hits>,
 }
 
 /// What came instead of nothing.
@@ -64,7 +66,8 @@ pub(crate) async fn serve<W: World>(
 ) -> io::Result<Ended> {
     let watch = Watch::new(&core.context().ticker);
     let (reader, door) = (Reader::new(), Rc::clone(door));
-    let mut connection = Connection { wire, reader, watch, door, served: 0, may_be_http2 };
+    let hits = Arc::clone(&core.context().limit_hits);
+    let mut connection = Connection { wire, reader, watch, door, served: 0, may_be_http2, hits };
     loop {
         let limits = Rc::clone(&core.current().limits);
         let raw = match connection.next(&limits).await? {
@@ -83,6 +86,11 @@ pub(crate) async fn serve<W: World>(
         let world = &current.world;
         let admitted =
             raw.and_then(|raw| admit(raw, world.admission(), &limits, world.is_trusted_proxy(info)));
+        if let Err(refusal) = &admitted
+            && let Some(limit) = refusal.class.limit()
+        {
+            connection.hits.count(limit);
+        }
         let head = admitted.as_ref().ok().map(|a| &a.head);
         let identity = &world.admission().identity_headers;
         let mut exchange = Exchange1::new(&mut connection, head, &limits, identity);
@@ -148,6 +156,7 @@ impl Connection {
             self.watch.set_after(LAST_CHANCE);
         }
         ready!(self.watch.poll(cx));
+        self.hits.count(if *begun { "header_read_ms_max" } else { "idle_ms_max" });
         // A head that does not come to its end is no request: nothing to answer.
         Poll::Ready(Ok(Next::Over))
     }

@@ -44,7 +44,8 @@ pub(crate) async fn serve<W: World>(
 ) -> io::Result<()> {
     let limits = Rc::clone(&core.current().limits);
     let ticker = &core.context().ticker;
-    let metered = Metered::new(link, read, &limits, ticker);
+    let hits = &core.context().limit_hits;
+    let metered = Metered::new(link, read, &limits, ticker, hits);
     let handshake = server::Builder::new()
         .max_concurrent_streams(limits.http2_streams_max)
         .max_header_list_size(limits.http2_header_list_bytes_max)
@@ -55,7 +56,10 @@ pub(crate) async fn serve<W: World>(
         .handshake::<_, Bytes>(metered);
     let h2 = tokio::time::timeout(limits.header_read_ms_max, handshake)
         .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
+        .map_err(|_| {
+            hits.count("header_read_ms_max");
+            io::ErrorKind::TimedOut
+        })?
         .map_err(crate::stream2::broken)?;
     let mut connection = Connection {
         h2,
@@ -92,10 +96,16 @@ async fn serve_stream<W: World>(
     let admitted = from_h2(&parts, body.is_end_stream(), Vec::new(), limits)
         .and_then(|raw| admit(raw, world.admission(), limits, world.is_trusted_proxy(info)));
     drop(parts);
+    let hits = &core.context().limit_hits;
+    if let Err(refusal) = &admitted
+        && let Some(limit) = refusal.class.limit()
+    {
+        hits.count(limit);
+    }
     let ticker = &core.context().ticker;
     let head = admitted.as_ref().ok().map(|admitted| &admitted.head);
     let mut exchange =
-        Exchange2::new(head, body, respond, limits, &world.admission().identity_headers, ticker);
+        Exchange2::new(head, body, respond, limits, &world.admission().identity_headers, ticker, hits);
     current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
     exchange.finish().await;
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::admit::{Admission, Refusal};
 use crate::deadline::Ticker;
 use crate::exchange::Exchange;
-use crate::limits::Limits;
+use crate::limits::{Hits, Limits};
 use crate::tls::{ServerTls, TlsPeer};
 use crate::upstream::Pools;
 use crate::way::Admitted;
@@ -57,6 +57,8 @@ pub struct CoreContext {
     pub ticker: Rc<Ticker>,
     /// Its connections to upstreams, which outlive snapshots.
     pub pools: Rc<Pools>,
+    /// How often each limit was met, over all cores.
+    pub limit_hits: Arc<Hits>,
 }
 
 /// Where to listen, and how.

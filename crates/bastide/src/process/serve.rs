@@ -478,6 +478,11 @@ fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) 
             out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
         }
         shared.endpoints(out);
+        let name = "bastide_limit_refused_total";
+        out.family(name, Kind::Counter, "Times that a limit of the hop was met; see docs/configuration.md.");
+        for (row, count) in totals.limit_hits().iter() {
+            out.sample(name, &[("limit", row.metric)], count);
+        }
         let totals = totals.totals();
         out.family("bastide_client_connections_open", Kind::Gauge, "Open client connections.");
         out.sample("bastide_client_connections_open", &[], totals.connections_open);

@@ -45,17 +45,21 @@ pub async fn forward<E: Exchange>(
             class: class(&error),
             reason: format!("after the answer had begun: {error}").into(),
         }),
-        (Some(error), None) => Err(refuse(&error, route, journey)),
+        (Some(error), None) => Err(refuse(gateway, &error, route, journey)),
     }
 }
 
-fn refuse(error: &ForwardError, route: &Route, journey: &mut Journey<'_>) -> Stop {
+fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut Journey<'_>) -> Stop {
     if let ForwardError::Request(BodyError::TooLarge { limit }) = error {
         journey.step = Step::Inspect;
+        gateway.count_limit("body_bytes_max");
         return inspect::too_large(None, *limit).into();
     }
     if let ForwardError::Request(BodyError::Malformed(why)) = error {
         journey.step = Step::Inspect;
+        if *why == "trailer_too_large" {
+            gateway.count_limit("trailer_bytes_max");
+        }
         return inspect::malformed(why).into();
     }
     // Somebody who went away gets no answer; the event says 499, as its readers expect.

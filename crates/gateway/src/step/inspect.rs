@@ -8,6 +8,7 @@ use proxy::{Exchange, RequestHead};
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
+use crate::serve::Gateway;
 use crate::snapshot::Route;
 
 /// Refuses a body that says it is too long, and bounds one that does not say.
@@ -15,6 +16,7 @@ use crate::snapshot::Route;
 /// # Errors
 /// The body is over the route's limit (413).
 pub fn body_limit<E: Exchange>(
+    gateway: &Gateway,
     journey: &mut Journey<'_>,
     route: &Route,
     head: &RequestHead,
@@ -27,6 +29,7 @@ pub fn body_limit<E: Exchange>(
     if let Framing::Length(length) = head.framing
         && length > route.body_bytes_max
     {
+        gateway.count_limit("body_bytes_max");
         return Err(too_large(Some(length), route.body_bytes_max).into());
     }
     exchange.limit_request(route.body_bytes_max);

@@ -64,6 +64,20 @@ macro_rules! classes {
         ];
 
         impl Class {
+    /// The limit that inputs of this class went past, by its name in
+    /// [`crate::limits::TABLE`].
+    pub const fn limit(self) -> Option<&'static str> {
+        Some(match self {
+            Self::HeadTooLarge => "head_bytes_max",
+            Self::TooManyHeaders => "header_count_max",
+            Self::TargetTooLong => "uri_bytes_max",
+            Self::TooManySegments => "path_segments_max",
+            Self::TrailerTooLarge => "trailer_bytes_max",
+            Self::BodyTooLarge => "body_bytes_max",
+            _ => return None,
+        })
+    }
+
             /// The row of this class.
             pub const fn row(self) -> Row {
                 match self {

@@ -87,3 +87,18 @@ fn every_limit_has_a_boundary_test() {
     let known = |name: &str| TABLE.iter().any(|row| row.name == name);
     assert!(TESTED_BY.iter().all(|(name, ..)| known(name)) && UNTESTED.iter().all(|name| known(name)));
 }
+
+#[test]
+fn hits_are_counted_by_name_and_classes_name_limits_that_exist() {
+    let hits = Hits::default();
+    hits.count("uri_bytes_max");
+    hits.count("uri_bytes_max");
+    hits.count("no_such_limit");
+    let counted: Vec<(&str, u64)> =
+        hits.iter().filter(|(_, count)| *count > 0).map(|(row, count)| (row.metric, count)).collect();
+    assert_eq!(counted, [("uri_bytes", 2)]);
+    for row in crate::admit::CLASSES {
+        let known = row.class.limit().is_none_or(|name| TABLE.iter().any(|limit| limit.name == name));
+        assert!(known, "{}", row.name);
+    }
+}

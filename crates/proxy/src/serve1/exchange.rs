@@ -105,6 +105,12 @@ impl<'c> Exchange1<'c> {
         self.connection.watch.poll(cx)
     }
 
+    /// Says which time was over.
+    fn count_late(&self) {
+        let all = self.connection.watch.ticker().now_ms() >= self.total;
+        self.connection.hits.count(if all { "request_ms_max" } else { "body_idle_ms_max" });
+    }
+
     /// Whether what is left of the request's body can be read away.
     fn is_rest_small(&self) -> bool {
         match self.framing {
@@ -225,6 +231,7 @@ impl Exchange for Exchange1<'_> {
         }
         ready!(self.poll_late(cx));
         self.keep_alive = false;
+        self.count_late();
         Poll::Ready(Err(BodyError::Timeout))
     }
 
@@ -340,6 +347,7 @@ impl Exchange for Exchange1<'_> {
             return Poll::Pending;
         }
         ready!(self.poll_late(cx));
+        self.count_late();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -15,7 +15,7 @@ use crate::deadline::{Ticker, Watch, earlier};
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Additions, Framing, RequestHead, ResponseHead};
 use crate::http2::head::{to_h2_response, trailers_from_h2, trailers_to_h2};
-use crate::limits::Limits;
+use crate::limits::{Hits, Limits};
 use crate::stream2::{Received, Receiver, Sender};
 
 /// How long a client may go on with a body that nobody reads, and how far.
@@ -38,6 +38,7 @@ pub(super) struct Exchange2<'l> {
     ended: bool,
     aborted: bool,
     watch: Watch,
+    hits: &'l Hits,
     read_until: u64,
     write_until: u64,
     total: u64,
@@ -51,6 +52,7 @@ impl<'l> Exchange2<'l> {
         limits: &'l Limits,
         identity: &'l IdentityHeaders,
         ticker: &Rc<Ticker>,
+        hits: &'l Hits,
     ) -> Self {
         Self {
             receiver: Receiver::new(body),
@@ -67,6 +69,7 @@ impl<'l> Exchange2<'l> {
             ended: false,
             aborted: false,
             watch: Watch::new(ticker),
+            hits,
             read_until: 0,
             write_until: 0,
             total: ticker.moment(limits.request_ms_max),
@@ -75,6 +78,12 @@ impl<'l> Exchange2<'l> {
 
     fn moment(&self, after: Duration) -> u64 {
         self.watch.ticker().moment(after)
+    }
+
+    /// Says which time was over.
+    fn count_late(&self) {
+        let all = self.watch.ticker().now_ms() >= self.total;
+        self.hits.count(if all { "request_ms_max" } else { "body_idle_ms_max" });
     }
 
     fn poll_late(&mut self, cx: &Context<'_>) -> Poll<()> {
@@ -168,6 +177,7 @@ impl Exchange for Exchange2<'_> {
                     self.read_until = self.moment(self.limits.body_idle_ms_max);
                 }
                 ready!(self.poll_late(cx));
+                self.count_late();
                 Poll::Ready(Err(BodyError::Timeout))
             }
         }
@@ -265,6 +275,7 @@ impl Exchange for Exchange2<'_> {
             self.write_until = self.moment(self.limits.body_idle_ms_max);
         }
         ready!(self.poll_late(cx));
+        self.count_late();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -5,13 +5,14 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::deadline::Ticker;
-use crate::limits::Limits;
+use crate::limits::{Hits, Limits};
 use crate::link::Link;
 
 /// Over which time frames are counted, in milliseconds.
@@ -27,6 +28,7 @@ pub(super) struct Metered {
     /// Read before, and not yet given out.
     read: Bytes,
     ticker: Rc<Ticker>,
+    hits: Arc<Hits>,
     count: Count,
 }
 
@@ -45,11 +47,17 @@ struct Count {
 
 /// A client sent more useless frames than allowed.
 #[derive(Debug, thiserror::Error)]
-#[error("too many {0} frames")]
+#[error("too many frames for {0}")]
 struct Flood(&'static str);
 
 impl Metered {
-    pub(super) fn new(link: Link, read: Bytes, limits: &Limits, ticker: &Rc<Ticker>) -> Self {
+    pub(super) fn new(
+        link: Link,
+        read: Bytes,
+        limits: &Limits,
+        ticker: &Rc<Ticker>,
+        hits: &Arc<Hits>,
+    ) -> Self {
         let count = Count {
             skip: PREFACE_BYTES,
             head: [0; FRAME_HEAD_BYTES],
@@ -60,7 +68,7 @@ impl Metered {
             resets_max: limits.http2_resets_max,
             idle_max: limits.http2_idle_frames_max,
         };
-        Self { link, read, ticker: Rc::clone(ticker), count }
+        Self { link, read, ticker: Rc::clone(ticker), hits: Arc::clone(hits), count }
     }
 }
 
@@ -100,7 +108,7 @@ impl Count {
             3 => {
                 self.resets += 1;
                 if self.resets > self.resets_max {
-                    return Err(Flood("RST_STREAM"));
+                    return Err(Flood("http2_resets_max"));
                 }
             }
             // PRIORITY, SETTINGS, PING; DATA without data that does not end its stream.
@@ -108,7 +116,7 @@ impl Count {
             0 if length == 0 && !ends_stream => self.idle += 1,
             _ => {}
         }
-        if self.idle > self.idle_max { Err(Flood("useless")) } else { Ok(()) }
+        if self.idle > self.idle_max { Err(Flood("http2_idle_frames_max")) } else { Ok(()) }
     }
 }
 
@@ -125,6 +133,7 @@ impl AsyncRead for Metered {
         let fresh = buf.filled().get(before..).unwrap_or_default();
         Poll::Ready(this.count.look(fresh, this.ticker.now_ms()).map_err(|flood| {
             tracing::debug!(%flood, "HTTP/2 connection cut");
+            this.hits.count(flood.0);
             io::Error::new(io::ErrorKind::InvalidData, flood)
         }))
     }
