@@ -145,7 +145,7 @@ fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow
 /// What admission takes from every client.
 fn admission() -> Admission {
     Admission {
-        identity_headers: IdentityHeaders::new(identity::HEADERS),
+        identity_headers: IdentityHeaders::new(identity::HEADERS).with_prefix(identity::PREFIX),
         trusted_proxies_set_identity: false,
     }
 }

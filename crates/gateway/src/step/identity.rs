@@ -30,6 +30,9 @@ pub const HEADER_TOKEN: &str = "x-bastide-identity";
 /// The request's id, for upstream logs.
 pub const HEADER_REQUEST_ID: &str = "x-request-id";
 
+/// Everything of this name is ours alone.
+pub const PREFIX: &str = "x-bastide-";
+
 /// All of them: what a client sends under these names is dropped at admission.
 pub const HEADERS: [&str; 5] = [HEADER_PRINCIPAL, HEADER_KIND, HEADER_ROLES, HEADER_TOKEN, HEADER_REQUEST_ID];
 

@@ -47,8 +47,7 @@ pub fn know_address(gateway: &Gateway, journey: &mut Journey<'_>, head: &Request
 pub fn by_address(gateway: &Gateway, journey: &mut Journey<'_>, route: &Route) -> Result<Grant, Stop> {
     journey.step = Step::LimitAddress;
     let snapshot = gateway.snapshot();
-    welcome(&snapshot.addresses, journey, "addresses")?;
-    welcome(&route.addresses, journey, "the route's addresses")?;
+    address_lists(gateway, journey, route)?;
     let limits = if Switch::LimitAddress.is_off() { &[] } else { route.limits_by_address.as_slice() };
     let charges = charges(limits, |by| match by {
         LimitBy::Route => Subject::Route(&route.name),
@@ -60,6 +59,15 @@ pub fn by_address(gateway: &Gateway, journey: &mut Journey<'_>, route: &Route) -
         .limiter
         .grant_with(&charges, &concurrency, journey.begun())
         .map_err(|refused| refuse(gateway, Step::LimitAddress, &refused, &route.limits_by_address))
+}
+
+/// Whether the address may come near this route.
+///
+/// # Errors
+/// It may not (403).
+pub fn address_lists(gateway: &Gateway, journey: &Journey<'_>, route: &Route) -> Result<(), Stop> {
+    welcome(&gateway.snapshot().addresses, journey, "addresses")?;
+    welcome(&route.addresses, journey, "the route's addresses")
 }
 
 /// The limits that need the principal.

@@ -9,7 +9,7 @@ use proxy::{Admitted, Routed};
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
-use crate::step::cors;
+use crate::step::{cors, limit};
 
 /// Finds the route.
 ///
@@ -38,9 +38,11 @@ pub fn route(gateway: &Gateway, journey: &mut Journey<'_>, admitted: Admitted) -
     if let Some(method) = cors::preflight(head)
         && let Ok(method) = Method::from_bytes(method)
         && let Some(id) = snapshot.router.route_for(head, &method)
-        && let Some(cors) = snapshot.routes.get(id.0 as usize).and_then(|route| route.cors.as_ref())
+        && let Some(route) = snapshot.routes.get(id.0 as usize)
+        && let Some(cors) = &route.cors
     {
         journey.route = Some(id.0 as usize);
+        limit::address_lists(gateway, journey, route)?;
         return Err(Stop::Answer(Box::new(cors.answer_preflight(head)?)));
     }
     match snapshot.router.route(admitted) {

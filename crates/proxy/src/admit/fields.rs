@@ -21,6 +21,8 @@ pub struct IdentityHeaders {
     names: HashSet<Box<[u8]>, RandomState>,
     /// The names with all punctuation taken out.
     bare: HashSet<Box<[u8]>, RandomState>,
+    /// Whatever begins with this is one of them too; empty: nothing.
+    prefix: Box<[u8]>,
 }
 
 impl IdentityHeaders {
@@ -36,8 +38,18 @@ impl IdentityHeaders {
         made
     }
 
+    /// Reserves every name that begins with this lower-case prefix (`x-bastide-`).
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.as_bytes().into();
+        self
+    }
+
     /// Whether the lower-case name is one of them.
     pub fn contains(&self, name: &[u8]) -> bool {
+        if !self.prefix.is_empty() && name.starts_with(&self.prefix) {
+            return true;
+        }
         self.lengths & (1 << name.len().min(63)) != 0 && self.names.contains(name)
     }
 
@@ -45,7 +57,9 @@ impl IdentityHeaders {
     /// punctuation: upstreams that fold names (CGI and its heirs) cannot tell them apart.
     pub fn is_alias(&self, name: &[u8]) -> bool {
         let bare = bare(name);
-        bare.starts_with(b"xforwarded") || *bare == *b"xrealip" || self.bare.contains(&bare)
+        let prefix = self::bare(&self.prefix);
+        let reserved = !prefix.is_empty() && bare.starts_with(&prefix);
+        bare.starts_with(b"xforwarded") || *bare == *b"xrealip" || reserved || self.bare.contains(&bare)
     }
 }
 

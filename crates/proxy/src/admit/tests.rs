@@ -96,3 +96,21 @@ fn trailers_set_no_identity() {
     identity.strip(&mut trailers);
     assert_eq!(trailers.kept().collect::<Vec<_>>(), [(&b"x-usher"[..], &b"eve"[..])]);
 }
+
+#[test]
+fn a_reserved_prefix_holds_for_names_that_nobody_has_listed() {
+    let identity = IdentityHeaders::new(["X-Request-Id"]).with_prefix("x-bastide-");
+    for (name, ours, alias) in [
+        ("x-bastide-anything", true, true),
+        ("x-bastide-", true, true),
+        ("x-request-id", true, true),
+        ("x.bastide.anything", false, true),
+        ("x-bastion", false, false),
+        ("bastide-anything", false, false),
+    ] {
+        assert_eq!(identity.contains(name.as_bytes()), ours, "{name}");
+        assert_eq!(identity.is_alias(name.as_bytes()), alias, "{name}");
+    }
+    let none = IdentityHeaders::new([]);
+    assert!(!none.contains(b"x-bastide-anything") && !none.is_alias(b"x-bastide-anything"));
+}

@@ -165,11 +165,18 @@ fn bodiless(status: StatusCode, method: &Method) -> bool {
     *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304)
 }
 
+/// Fields whose value is another one in each message.
+const UNREPEATED: [&str; 3] = ["x-request-id", "traceparent", "ratelimit"];
+
 fn fill(headers: &mut HeaderMap, fields: &Fields, additions: Option<&Additions>) -> Result<(), Unwritable> {
     headers.reserve(fields.len() + 4);
     let mut append = |name: &[u8], value: &[u8]| {
         let name = HeaderName::from_bytes(name).map_err(|_| Unwritable)?;
-        headers.append(name, HeaderValue::from_bytes(value).map_err(|_| Unwritable)?);
+        let mut value = HeaderValue::from_bytes(value).map_err(|_| Unwritable)?;
+        // A value that never comes again would only push others out of HPACK's table
+        // (RFC 7541 §7.1.3: such a field is sent as a literal that is never indexed).
+        value.set_sensitive(UNREPEATED.contains(&name.as_str()));
+        headers.append(name, value);
         Ok(())
     };
     match additions {
