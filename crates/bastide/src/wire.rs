@@ -107,8 +107,10 @@ pub fn build(
         identity: IdentitySettings {
             headers: configuration.identity.headers,
             token: configuration.identity.token,
-            issuer: configuration.identity.issuer.clone(),
-            lifetime: configuration.identity.lifetime,
+            token_settings: keys::IdentitySettings {
+                issuer: configuration.identity.issuer.clone(),
+                lifetime: configuration.identity.lifetime,
+            },
             signer: parts.signer.clone(),
             random: parts.random.clone(),
         },

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
 use foldhash::fast::RandomState;
-use keys::{CertificateIdentity, CertificateRules, CoreVerifier, Refusal as Unproven};
+use keys::{CertificateIdentity, CertificateRules, CoreIdentities, CoreVerifier, Refusal as Unproven};
 use lru::LruCache;
 use model::Timestamp;
 use proxy::CoreContext;
@@ -15,7 +15,6 @@ use proxy::limits::Hits;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
 use crate::snapshot::Snapshot;
-use crate::step::identity::IdentityTokens;
 
 /// Client certificates that a core remembers to have read.
 const CERTIFICATES_MAX: usize = 1024;
@@ -45,7 +44,7 @@ pub(crate) struct Core {
     /// Its counters.
     pub(crate) metrics: Option<CoreMetrics>,
     /// Identity tokens that are still fresh.
-    pub(crate) identity_tokens: RefCell<IdentityTokens>,
+    pub(crate) identity_tokens: RefCell<CoreIdentities>,
     /// How often each limit of the hop was met.
     pub(crate) limit_hits: Arc<Hits>,
     /// Makes request ids.
@@ -69,7 +68,7 @@ impl Core {
             verifier: RefCell::new(CoreVerifier::new(Arc::clone(&snapshot.issuers))),
             audit,
             metrics,
-            identity_tokens: RefCell::default(),
+            identity_tokens: RefCell::new(snapshot.identity.on_core()),
             limit_hits: Arc::clone(&context.limit_hits),
             ids: RequestIds::new(process.request_id_seed, index),
             spare_texts: RefCell::default(),
@@ -94,7 +93,7 @@ impl Core {
     /// Takes over a new snapshot: what was judged under the old one is forgotten.
     pub(crate) fn adopt(&self, snapshot: &Snapshot) {
         self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
-        self.identity_tokens.borrow_mut().clear();
+        *self.identity_tokens.borrow_mut() = snapshot.identity.on_core();
         self.certificates.borrow_mut().clear();
     }
 

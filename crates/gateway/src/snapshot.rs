@@ -81,6 +81,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// The service's name.
     pub service: Arc<str>,
+    /// The service's place in the configuration.
+    pub service_number: usize,
     /// The route in metrics.
     pub label: Label,
     /// The service in metrics.

@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::Switch;
-use model::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -321,16 +320,6 @@ impl TlsPeer {
     /// must not show its certificate to one name and then ask for another.
     pub fn is_misdirected(&self, host: &[u8]) -> bool {
         self.asks_clients && self.server_name.as_deref().is_some_and(|name| name.as_bytes() != host)
-    }
-
-    /// Whether the client's certificate, if it showed one, is valid at this time. The
-    /// handshake has checked it against the system's time; this checks it again on a
-    /// connection that lives on.
-    pub fn is_certificate_valid(&self, now: Timestamp) -> bool {
-        let Some(leaf) = self.chain.first() else { return true };
-        let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
-        let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
-        parsed.validity().not_before.timestamp() <= now && now <= parsed.validity().not_after.timestamp()
     }
 }
 

@@ -78,6 +78,7 @@ pub(super) fn settings(
     Ok(Route {
         name: route.name.as_str().into(),
         service: service.map_or("", |service| service.name.as_str()).into(),
+        service_number: route.service,
         label: metrics.route(&route.name),
         service_label: metrics.service(service.map_or("", |service| service.name.as_str())),
         audience: service.map_or("", |service| service.audience.as_str()).into(),

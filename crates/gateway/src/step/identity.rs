@@ -1,13 +1,10 @@
 //! What the upstream is told about who asks: headers that admission took from every
 //! client, and a short-lived signed token.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
-use keys::{IdentityToken, SecureRandom, Signer, sign_identity};
-use lru::LruCache;
+use keys::{CoreIdentities, SecureRandom, Signer};
 use model::event::Step;
 use model::{Principal, PrincipalKind, Switch, Timestamp};
 use proxy::head::Manner;
@@ -36,9 +33,6 @@ pub const PREFIX: &str = "x-bastide-";
 /// All of them: what a client sends under these names is dropped at admission.
 pub const HEADERS: [&str; 5] = [HEADER_PRINCIPAL, HEADER_KIND, HEADER_ROLES, HEADER_TOKEN, HEADER_REQUEST_ID];
 
-/// Identity tokens that one core keeps.
-const TOKENS_MAX: usize = 4096;
-
 /// What upstreams are told.
 #[derive(Clone)]
 pub struct IdentitySettings {
@@ -46,62 +40,18 @@ pub struct IdentitySettings {
     pub headers: bool,
     /// Whether the token is sent.
     pub token: bool,
-    /// The token's `iss`.
-    pub issuer: String,
-    /// How long a token is valid.
-    pub lifetime: Duration,
+    /// The token's issuer and lifetime.
+    pub token_settings: keys::IdentitySettings,
     /// Signs it.
     pub signer: Arc<dyn Signer>,
     /// Makes its `jti`.
     pub random: Arc<dyn SecureRandom + Send + Sync>,
 }
 
-/// Tokens that are still good for at least half of their life.
-pub struct IdentityTokens {
-    cache: LruCache<(usize, Arc<str>), Fresh, foldhash::fast::RandomState>,
-}
-
-struct Fresh {
-    /// Held, so that its address in the key stays its own.
-    _principal: Arc<Principal>,
-    token: String,
-    renew: Timestamp,
-}
-
-impl Default for IdentityTokens {
-    fn default() -> Self {
-        let most = NonZeroUsize::new(TOKENS_MAX).unwrap_or(NonZeroUsize::MIN);
-        Self { cache: LruCache::with_hasher(most, foldhash::fast::RandomState::default()) }
-    }
-}
-
-impl IdentityTokens {
-    /// Forgets all: keys or settings changed.
-    pub fn clear(&mut self) {
-        self.cache.clear();
-    }
-
-    fn token(
-        &mut self,
-        settings: &IdentitySettings,
-        principal: &Arc<Principal>,
-        audience: &Arc<str>,
-        now: Timestamp,
-    ) -> Result<&str, keys::Error> {
-        let key = (Arc::as_ptr(principal) as usize, Arc::clone(audience));
-        let stale = self.cache.peek(&key).is_none_or(|fresh| fresh.renew <= now);
-        if stale {
-            let wanted =
-                IdentityToken { issuer: &settings.issuer, audience, now, lifetime: settings.lifetime };
-            let token = sign_identity(settings.signer.as_ref(), principal, wanted, settings.random.as_ref())?;
-            let mut renew = now.plus(settings.lifetime / 2);
-            if let Some(end) = principal.expires {
-                // Near its end a token is as short as the credential; sign each time.
-                renew = if end <= renew { now } else { renew };
-            }
-            self.cache.put(key.clone(), Fresh { _principal: Arc::clone(principal), token, renew });
-        }
-        Ok(self.cache.get(&key).map_or("", |fresh| &fresh.token))
+impl IdentitySettings {
+    /// What one core signs with, and nothing signed yet.
+    pub(crate) fn on_core(&self) -> CoreIdentities {
+        CoreIdentities::new(Arc::clone(&self.signer), self.token_settings.clone(), Arc::clone(&self.random))
     }
 }
 
@@ -112,9 +62,9 @@ impl IdentityTokens {
 /// The token cannot be signed.
 pub fn tell(
     settings: &IdentitySettings,
-    tokens: &mut IdentityTokens,
+    tokens: &mut CoreIdentities,
     principal: &Arc<Principal>,
-    audience: &Arc<str>,
+    route: &Route,
     now: Timestamp,
     request: &mut Additions,
 ) -> Result<(), keys::Error> {
@@ -129,7 +79,7 @@ pub fn tell(
     }
     let wanted = settings.token && !Switch::IdentityToken.is_off();
     if wanted && principal.kind != PrincipalKind::Anonymous {
-        let token = tokens.token(settings, principal, audience, now)?;
+        let token = tokens.token(principal, route.service_number, &route.audience, now)?;
         let _ = request.push(HEADER_TOKEN, token.as_bytes());
     }
     Ok(())
@@ -164,7 +114,7 @@ pub fn additions(
     trace(journey, head, &mut request);
     let settings = &gateway.snapshot().identity;
     let mut tokens = gateway.core().identity_tokens.borrow_mut();
-    tell(settings, &mut tokens, principal, &route.audience, journey.time, &mut request).map_err(|fault| {
+    tell(settings, &mut tokens, principal, route, journey.time, &mut request).map_err(|fault| {
         let why = format!("the identity token cannot be signed: {fault}");
         Refusal::new(Step::Forward, "identity_token", StatusCode::INTERNAL_SERVER_ERROR, why)
     })?;
