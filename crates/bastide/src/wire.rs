@@ -135,7 +135,8 @@ pub fn load_policies(configuration: &Configuration, generation: u64) -> anyhow::
 
 /// The router of a configuration.
 fn router(configuration: &Configuration) -> anyhow::Result<Router> {
-    let matches = configuration.routes.iter().map(routes::matches).collect::<anyhow::Result<_>>()?;
+    let one = |route: &config::Route| route.matches.to_route_match(&route.name, route.encoded_slashes);
+    let matches = configuration.routes.iter().map(one).collect::<Result<_, _>>()?;
     Router::build(matches).map_err(|conflicts| anyhow::anyhow!("routes cannot be told apart: {conflicts:?}"))
 }
 

@@ -14,29 +14,11 @@ use proxy::address::{AddressList, AddressRules};
 use proxy::concurrency::Concurrency;
 use proxy::limits::Limits;
 use proxy::rate::Rule;
-use proxy::route::{HostMatch, RouteMatch};
 use proxy::upstream::ForwardSettings;
 
 use super::Parts;
 use super::services::timeouts;
 use crate::config::{self, Configuration};
-
-/// What a route matches.
-pub(super) fn matches(route: &config::Route) -> anyhow::Result<RouteMatch> {
-    let host = match &route.matches.host {
-        config::HostMatch::Any => HostMatch::Any,
-        config::HostMatch::Exact(host) => HostMatch::Exact(host.as_bytes().into()),
-        config::HostMatch::Wildcard(host) => HostMatch::Wildcard(host.as_bytes().into()),
-    };
-    Ok(RouteMatch {
-        name: route.name.clone(),
-        host,
-        path: route.matches.path.parse()?,
-        methods: route.matches.methods.clone(),
-        headers: route.matches.headers.clone(),
-        encoded_slashes: route.encoded_slashes,
-    })
-}
 
 /// How a route's requests go upstream.
 pub(super) fn forward(
