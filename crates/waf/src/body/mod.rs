@@ -1,0 +1,1 @@
+//! Body processors: bytes of a body in, arguments, files and flags out.

@@ -1,0 +1,1 @@
+//! The one seam over the detection of SQL injection and cross-site scripting.

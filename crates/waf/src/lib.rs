@@ -1,0 +1,40 @@
+//! Is this request an attack? ModSecurity's rule language (SecLang), run natively: the
+//! OWASP Core Rule Set is loaded unmodified, compiled once into a plan per phase, and
+//! judges HTTP transactions.
+//!
+//! The way through it: [`RuleSet::load`] reads rule files through the caller's
+//! [`Sources`] ([`seclang`] parses them, [`operator`] and [`transform`] compile them,
+//! [`plan`] lays them out). A [`Transaction`] over a shared rule set is fed the head, the
+//! body and the answer, runs the five phases and gives a [`Verdict`] with the
+//! [`Match`]es that led to it.
+//!
+//! What it must never do: read the clock, a file or a socket; load a part of a rule set;
+//! skip a word of the language that it does not know; let an error of its own pass for
+//! an honest request; give another result than running every rule in order would.
+#![forbid(unsafe_code)]
+
+mod action;
+mod body;
+mod collection;
+mod injection;
+mod operator;
+mod plan;
+mod rule;
+mod ruleset;
+mod seclang;
+mod settings;
+mod sources;
+mod target;
+mod template;
+mod transaction;
+mod transform;
+mod variable;
+
+pub use collection::{Memory, MemoryLimits};
+pub use ruleset::{Note, Options, RuleSet, Statistics};
+pub use seclang::fault::{Fault, LoadFaults, Place};
+pub use settings::{EngineMode, LimitAction, Settings};
+pub use sources::{SourceFault, Sources, resolve};
+pub use transaction::{
+    Budget, Connection, Intake, Match, RequestHead, ResponseHead, Step, Transaction, Verdict,
+};

@@ -1,0 +1,1 @@
+//! Operators (`@rx`, `@pm`, …): one small file each.

@@ -1,0 +1,1 @@
+//! Rules laid out per phase, with what they share computed once.

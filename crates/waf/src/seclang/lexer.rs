@@ -1,0 +1,1 @@
+//! Text to directives and their words, each byte with its place.

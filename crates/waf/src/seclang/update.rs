@@ -1,0 +1,1 @@
+//! Directives that change or remove rules.

@@ -1,0 +1,1 @@
+//! Transformations (`t:lowercase`, …): one small file each.
