@@ -1,0 +1,136 @@
+//! The boundary between parts: what the content type says of it, and which lines are it.
+
+use super::{Fault, MultipartFlags};
+
+/// Longest content type of a multipart body, bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = 1024;
+
+/// The boundary, without the dashes before it.
+#[derive(Debug, Default)]
+pub(super) struct Boundary {
+    text: Vec<u8>,
+    quoted: bool,
+}
+
+/// What a line is.
+pub(super) enum Look {
+    /// The boundary; the last one has two dashes behind it.
+    Boundary { is_final: bool },
+    /// Something that another reader could take for one.
+    Unmatched,
+    /// Content.
+    Other,
+}
+
+impl Boundary {
+    /// Reads it from a content type.
+    pub(super) fn read(content_type: &[u8], flags: &mut MultipartFlags) -> Result<Self, &'static str> {
+        const TYPE: &[u8] = b"multipart/form-data";
+        if content_type.len() > CONTENT_TYPE_BYTES_MAX {
+            return Err("Multipart: Invalid Content-Type header (length).");
+        }
+        let (kind, parameters) =
+            content_type.split_at_checked(TYPE.len()).ok_or("Multipart: Invalid MIME type.")?;
+        if !kind.eq_ignore_ascii_case(TYPE) {
+            return Err("Multipart: Invalid MIME type.");
+        }
+        if occurrences(content_type) > 1 {
+            return Err("Multipart: Multiple boundary parameters in Content-Type.");
+        }
+        let Some(start) = memchr::memmem::find(parameters, b"boundary") else {
+            return Err(if occurrences(content_type) > 0 {
+                "Multipart: Invalid boundary in C-T (case sensitivity)."
+            } else {
+                "Multipart: Boundary not found in C-T."
+            });
+        };
+        let (before, rest) = parameters.split_at(start);
+        let between: Vec<u8> = before.iter().copied().filter(|byte| !is_space(Some(byte))).collect();
+        match between.as_slice() {
+            b";" => {}
+            b"" => flags.missing_semicolon = true,
+            _ => return Err("Multipart: Invalid boundary in C-T (malformed)."),
+        }
+        let rest = rest.get(b"boundary".len()..).unwrap_or_default();
+        let equals = memchr::memchr(b'=', rest).ok_or("Multipart: Invalid boundary in C-T (malformed).")?;
+        let (space, value) = rest.split_at(equals);
+        if !space.iter().all(|byte| is_space(Some(byte))) {
+            return Err("Multipart: Invalid boundary in C-T (parameter name).");
+        }
+        let value = value.get(1..).unwrap_or_default();
+        flags.boundary_whitespace |= !space.is_empty() || is_space(value.first());
+        Self::of_value(value, flags)
+    }
+
+    fn of_value(value: &[u8], flags: &mut MultipartFlags) -> Result<Self, &'static str> {
+        let quoted = match value {
+            [b'"', .., b'"'] => true,
+            [b'"', ..] | [.., b'"'] => return Err("Multipart: Invalid boundary in C-T (quote)."),
+            _ => false,
+        };
+        flags.boundary_quoted = quoted;
+        let text = if quoted { value.get(1..value.len() - 1).unwrap_or_default() } else { value };
+        if occurrences(text) > 0 {
+            return Err("Multipart: Invalid boundary in C-T (content).");
+        }
+        // RFC 2046 §5.1.1.
+        let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b" '()+_,-./:=?".contains(byte);
+        if !text.iter().all(is_fit) || text.last() == Some(&b' ') {
+            return Err("Multipart: Invalid boundary in C-T (characters).");
+        }
+        if text.is_empty() {
+            return Err("Multipart: Invalid boundary in C-T (empty).");
+        }
+        Ok(Self { text: text.to_vec(), quoted })
+    }
+
+    /// What a line is. It begins where a line begins and has its end, unless it is long.
+    pub(super) fn look(&self, line: &[u8], flags: &mut MultipartFlags) -> Result<Look, Fault> {
+        let Some(after) = line.strip_prefix(b"--").filter(|_| line.len() > 3) else {
+            return Ok(if self.is_within(line) { Look::Unmatched } else { Look::Other });
+        };
+        if let Some(rest) = after.strip_prefix(self.text.as_slice()) {
+            let (is_final, end) = rest.strip_prefix(b"--").map_or((false, rest), |end| (true, end));
+            match end {
+                b"\r\n" => flags.crlf = true,
+                b"\n" => flags.lf = true,
+                _ => {
+                    let shown = line.get(..80).unwrap_or(line).trim_ascii_end();
+                    return Err(format!("Multipart: Invalid boundary: {}", String::from_utf8_lossy(shown)));
+                }
+            }
+            return Ok(Look::Boundary { is_final });
+        }
+        if self.quoted && after.strip_prefix(b"\"").is_some_and(|after| after.starts_with(&self.text)) {
+            return Err("Multipart: Invalid boundary (quotes).".to_owned());
+        }
+        let space = after.iter().take_while(|byte| is_space(Some(byte))).count();
+        if space > 0 && after.get(space..).is_some_and(|after| after.starts_with(&self.text)) {
+            return Err("Multipart: Invalid boundary (whitespace).".to_owned());
+        }
+        Ok(Look::Unmatched)
+    }
+
+    /// Whether a line holds the boundary somewhere behind its beginning.
+    fn is_within(&self, line: &[u8]) -> bool {
+        memchr::memmem::find_iter(line, self.text.as_slice())
+            .any(|at| at.checked_sub(2).and_then(|at| line.get(at..at + 2)) == Some(b"--"))
+    }
+
+    /// Whether the body's last bytes are the last boundary without a line end.
+    pub(super) fn is_final_without_line_end(&self, line: &[u8]) -> bool {
+        line.strip_prefix(b"--")
+            .and_then(|line| line.strip_prefix(self.text.as_slice()))
+            .is_some_and(|end| end == b"--")
+    }
+}
+
+/// White space as C's `isspace` has it.
+pub(super) fn is_space(byte: Option<&u8>) -> bool {
+    matches!(byte, Some(b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r'))
+}
+
+/// How often the word stands in a text, in any case.
+fn occurrences(text: &[u8]) -> usize {
+    text.windows(b"boundary".len()).filter(|window| window.eq_ignore_ascii_case(b"boundary")).count()
+}

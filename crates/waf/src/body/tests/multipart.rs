@@ -1,0 +1,276 @@
+use super::{BodyKind, BodyLimits, BodyReader, Parsed, args, read_with};
+
+const TYPE: &str = "multipart/form-data; boundary=B";
+
+fn read(body: &str) -> Parsed {
+    super::read(BodyKind::Multipart, TYPE, body)
+}
+
+fn of_type(content_type: &str, body: &str) -> Parsed {
+    super::read(BodyKind::Multipart, content_type, body)
+}
+
+/// A body of parts; each is its header lines and its content.
+fn body(parts: &[(&str, &str)]) -> String {
+    let parts: String =
+        parts.iter().map(|(head, content)| format!("--B\r\n{head}\r\n\r\n{content}\r\n")).collect();
+    format!("{parts}--B--\r\n")
+}
+
+const FIELD: &str = "Content-Disposition: form-data; name=\"a\"";
+const FILE: &str =
+    "Content-Disposition: form-data; name=\"f\"; filename=\"x.txt\"\r\nContent-Type: text/plain";
+
+#[test]
+fn fields_and_files_are_told_apart() {
+    let parsed = read(&body(&[(FIELD, "1"), (FILE, "content\r\n"), (FIELD, "")]));
+    assert_eq!(parsed.error, None);
+    assert!(!parsed.multipart.strict_error() && !parsed.multipart.unmatched_boundary);
+    assert_eq!(args(&parsed), ["a=1", "a="]);
+    let file = &parsed.files[0];
+    assert_eq!((file.name.as_slice(), file.filename.as_slice(), file.size), (&b"f"[..], &b"x.txt"[..], 9));
+    assert!(file.content.is_empty());
+    assert_eq!(
+        (parsed.multipart.name.as_slice(), parsed.multipart.filename.as_slice()),
+        (&b"a"[..], &b"x.txt"[..])
+    );
+    assert!(parsed.multipart.crlf && !parsed.multipart.crlf_lf_lines());
+}
+
+#[test]
+fn every_header_line_of_every_part_is_seen() {
+    // CVE-2026-21876: a charset that stands in the first part only.
+    let utf7 = format!("{FIELD}\r\nContent-Type: text/plain; charset=utf-7");
+    let utf8 = format!("{FIELD}\r\nContent-Type: text/plain; charset=utf-8");
+    let parsed = read(&body(&[(&utf7, "+ADw-"), (&utf8, "x")]));
+    let lines: Vec<_> =
+        parsed.part_headers.iter().map(|(name, line)| (name.as_slice(), line.as_slice())).collect();
+    assert_eq!(
+        lines,
+        [
+            (&b"a"[..], FIELD.as_bytes()),
+            (b"a", b"Content-Type: text/plain; charset=utf-7"),
+            (b"a", FIELD.as_bytes()),
+            (b"a", b"Content-Type: text/plain; charset=utf-8"),
+        ]
+    );
+}
+
+#[test]
+fn content_keeps_its_line_ends_but_the_one_before_the_boundary() {
+    for (content, value) in
+        [("a\r\nb", "a\r\nb"), ("\r\n", "\r\n"), ("--", "--"), ("-", "-"), ("a\r", "a\r"), ("a\n", "a\n")]
+    {
+        assert_eq!(read(&body(&[(FIELD, content)])).args[0].1, value.as_bytes(), "{content:?}");
+    }
+}
+
+#[test]
+fn a_content_longer_than_a_line_is_read_whole() {
+    for length in [4094, 4095, 4096, 4097, 8191, 8192, 8193, 20_000] {
+        for filler in ["x", "\r", "\n"] {
+            let content = filler.repeat(length);
+            let parsed = read(&body(&[(FIELD, &content)]));
+            assert_eq!(parsed.error, None, "{length} {filler:?}");
+            assert!(parsed.args[0].1 == content.as_bytes(), "{length} {filler:?}");
+        }
+    }
+}
+
+/// What a flag is called, whether it is up.
+fn flags(parsed: &Parsed) -> Vec<&'static str> {
+    let m = &parsed.multipart;
+    [
+        ("ERROR", m.error),
+        ("BOUNDARY_QUOTED", m.boundary_quoted),
+        ("BOUNDARY_WHITESPACE", m.boundary_whitespace),
+        ("DATA_BEFORE", m.data_before),
+        ("DATA_AFTER", m.data_after),
+        ("HEADER_FOLDING", m.header_folding),
+        ("INVALID_HEADER_FOLDING", m.invalid_header_folding),
+        ("LF_LINE", m.lf),
+        ("CRLF_LF_LINES", m.crlf_lf_lines()),
+        ("MISSING_SEMICOLON", m.missing_semicolon),
+        ("INVALID_QUOTING", m.invalid_quoting),
+        ("INVALID_PART", m.invalid_part),
+        ("UNMATCHED_BOUNDARY", m.unmatched_boundary),
+        ("FILE_LIMIT_EXCEEDED", m.file_limit_exceeded),
+    ]
+    .into_iter()
+    .filter_map(|(name, up)| up.then_some(name))
+    .collect()
+}
+
+#[test]
+fn each_flag_is_raised_by_its_fault_alone() {
+    let good = body(&[(FIELD, "1")]);
+    for (content_type, body, raised) in [
+        (TYPE, good.clone(), &[][..]),
+        ("multipart/form-data; boundary=\"B\"", good.clone(), &["BOUNDARY_QUOTED"]),
+        ("multipart/form-data; boundary =B", good.clone(), &["BOUNDARY_WHITESPACE"]),
+        ("multipart/form-data boundary=B", good.clone(), &["MISSING_SEMICOLON"]),
+        (TYPE, format!("x\r\n{good}"), &["DATA_BEFORE"]),
+        (TYPE, format!("{good}x"), &["DATA_AFTER"]),
+        (TYPE, good.replace("form-data; ", "form-data;\r\n "), &["HEADER_FOLDING"]),
+        (
+            TYPE,
+            good.replace("form-data; ", "form-data;\r\n\u{b}"),
+            &["HEADER_FOLDING", "INVALID_HEADER_FOLDING"],
+        ),
+        (TYPE, good.replace("\r\n", "\n"), &["LF_LINE"]),
+        (TYPE, good.replacen("\r\n", "\n", 1), &["LF_LINE", "CRLF_LF_LINES"]),
+        (TYPE, good.replace("\"a\"", "'a'"), &["INVALID_QUOTING"]),
+        (TYPE, good.replace("\"a\"", "a'b"), &["INVALID_QUOTING"]),
+        (TYPE, format!("--B\r\n{FIELD}\r\n\r\n--B--\r\n"), &["INVALID_PART"]),
+        (TYPE, format!("--B\r\n{FIELD}\r\n--B--\r\n"), &["INVALID_PART"]),
+        (TYPE, good.replace("\r\n1\r\n", "\r\n--C\r\n"), &["UNMATCHED_BOUNDARY"]),
+        (TYPE, good.replace("\r\n1\r\n", "\r\n1--B\r\n"), &["UNMATCHED_BOUNDARY"]),
+    ] {
+        let parsed = of_type(content_type, &body);
+        assert_eq!(parsed.error, None, "{content_type} {body:?}");
+        assert_eq!(flags(&parsed), raised, "{content_type} {body:?}");
+        let strict = !matches!(raised, [] | ["UNMATCHED_BOUNDARY"]);
+        assert_eq!(parsed.multipart.strict_error(), strict, "{raised:?}");
+    }
+}
+
+#[test]
+fn a_quote_within_double_quotes_is_a_letter() {
+    let parsed =
+        read(&body(&[("Content-Disposition: form-data; name=\"f\"; filename=\"O'Brien.txt\"", "x")]));
+    assert_eq!(flags(&parsed), &[] as &[&str]);
+    assert_eq!(parsed.files[0].filename, b"O'Brien.txt");
+}
+
+#[test]
+fn a_boundary_that_readers_read_differently_is_an_error() {
+    let good = body(&[(FIELD, "1")]);
+    for content_type in [
+        "multipart/form-data",
+        "multipart/form-data; Boundary=B",
+        "multipart/form-data; boundary=B; boundary=C",
+        "multipart/form-data; boundary",
+        "multipart/form-data; boundaryx=B",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=\"B",
+        "multipart/form-data; boundary=B\"",
+        "multipart/form-data; boundary=B;charset=utf-8",
+        "multipart/form-data; charset=utf-8; boundary=B",
+        "multipart/form-data; boundary=aboundaryb",
+        "multipart/form-data; boundary=a\u{e4}",
+        "multipart/mixed; boundary=B",
+    ] {
+        let parsed = of_type(content_type, &good);
+        assert!(parsed.error.is_some() && parsed.multipart.strict_error(), "{content_type}");
+        assert!(parsed.args.is_empty());
+    }
+    let long = format!("{TYPE}{}", "x".repeat(1025 - TYPE.len()));
+    assert!(of_type(&long, "").error.unwrap().contains("length"));
+    assert_eq!(of_type(&long[..1024], "").error, None);
+    for boundary in
+        ["'()+_,-./:=?", "a b", "----WebKitFormBoundary7MA4YWxkTrZu0gW".trim_start_matches("----WebKitFormB")]
+    {
+        assert_eq!(
+            of_type(&format!("multipart/form-data; boundary={boundary}"), "").error,
+            None,
+            "{boundary}"
+        );
+    }
+}
+
+#[test]
+fn a_body_that_readers_read_differently_is_an_error() {
+    let good = body(&[(FIELD, "1")]);
+    for (bad, why) in [
+        ("x\r\n".to_owned(), "No boundaries"),
+        (good.replace("--B--\r\n", ""), "Final boundary missing"),
+        (good.replace("--B--", "--B-- "), "Invalid boundary"),
+        (good.replacen("--B\r\n", "--Bx\r\n", 1), "Invalid boundary"),
+        (good.replace("--B--", "-- B--"), "whitespace"),
+        (good.replace("name=\"a\"", "name=\"a\"; name=\"b\""), "-14"),
+        (good.replace("name=\"a\"", "name=\"a\"; filename=\"b\"; filename=\"c\""), "-15"),
+        (good.replace("name=\"a\"", "name=\"a\"; filename*=UTF-8''b"), "-11"),
+        (good.replace("form-data", "attachment"), "-1"),
+        (good.replace("name=\"a\"", "name=\"a"), "-10"),
+        (good.replace("name=\"a\"", "name"), "-4"),
+        (good.replace("name=\"a\"", "name=\"a\"x"), "-12"),
+        (good.replace("name=\"a\"", "name=\"a\"; filename =\"x\""), "filename"),
+        (good.replace("; name=\"a\"", ""), "missing name"),
+        (good.replace("Content-Disposition", "Content-Type"), "missing Content-Disposition"),
+        (good.replace("Content-Disposition: ", "Content-Disposition "), "colon missing"),
+        (good.replace("Content-Disposition", ""), "name missing"),
+        (good.replace("name=", "\0name="), "Nul byte"),
+        (good.replace(FIELD, &format!("{FIELD}\r\n{FIELD}")), "Duplicate part header"),
+        (good.replace("Content-D", " Content-D"), "folding"),
+        (good.replace(FIELD, &format!("{FIELD}\r\nx: {}", "y".repeat(4096))), "over 4096"),
+    ] {
+        let parsed = read(&bad);
+        let error = parsed.error.as_deref().unwrap_or_else(|| panic!("{bad:?} was taken"));
+        assert!(error.contains(why), "{bad:?}: {error}, not {why}");
+        assert!(parsed.multipart.strict_error());
+    }
+    let quoted = of_type("multipart/form-data; boundary=\"B\"", &good.replacen("--B\r\n", "--\"B\"\r\n", 1));
+    assert!(quoted.error.unwrap().contains("quotes"));
+}
+
+#[test]
+fn the_last_boundary_needs_no_line_end() {
+    let parsed = read(body(&[(FIELD, "1")]).trim_end());
+    assert_eq!((parsed.error.as_deref(), args(&parsed)), (None, vec!["a=1".to_owned()]));
+    assert_eq!(read("").error, None);
+}
+
+#[test]
+fn what_was_sent_is_seen_even_when_it_was_not_sent_whole() {
+    let parsed = read(&format!("--B\r\n{FIELD}\r\n\r\n<script>"));
+    assert!(parsed.error.is_some());
+    assert_eq!(args(&parsed), ["a=<script>"]);
+}
+
+#[test]
+fn a_body_that_was_cut_by_us_has_no_error() {
+    let mut reader = BodyReader::new(BodyKind::Multipart, TYPE.as_bytes(), &BodyLimits::default());
+    reader.feed(format!("--B\r\n{FIELD}\r\n\r\n<script>").as_bytes());
+    let parsed = reader.finish_cut();
+    assert_eq!((parsed.error.as_deref(), args(&parsed)), (None, vec!["a=<script>".to_owned()]));
+}
+
+#[test]
+fn files_parts_and_bytes_are_held_at_their_limits() {
+    let with = |limits: BodyLimits, body: &str| read_with(BodyKind::Multipart, TYPE, body, &limits);
+    let limits = BodyLimits { files_max: 1, parts_max: 2, ..BodyLimits::default() };
+    assert!(!with(limits.clone(), &body(&[(FILE, "x")])).multipart.file_limit_exceeded);
+    let over = with(limits.clone(), &body(&[(FILE, "x"), (FILE, "y")]));
+    assert!(over.multipart.file_limit_exceeded && over.multipart.strict_error());
+    assert!(
+        with(limits, &body(&[(FIELD, "x"), (FIELD, "y"), (FIELD, "z")])).error.unwrap().contains("2 parts")
+    );
+    let limits = BodyLimits { arguments_max: 1, ..BodyLimits::default() };
+    assert_eq!(with(limits.clone(), &body(&[(FIELD, "x")])).error, None);
+    assert!(with(limits, &body(&[(FIELD, "x"), (FIELD, "y")])).error.unwrap().contains("SecArgumentsLimit"));
+    // Files do not count, header lines and fields do.
+    let counted = (FILE.len() + 4 + FIELD.len() + 4 + 10) as u64;
+    let both = body(&[(FILE, &"f".repeat(100_000)), (FIELD, &"v".repeat(10))]);
+    let limits = BodyLimits { no_files_bytes_max: counted, ..BodyLimits::default() };
+    assert_eq!(with(limits.clone(), &both).error, None);
+    let over = with(BodyLimits { no_files_bytes_max: counted - 1, ..limits }, &both);
+    assert!(over.over_no_files_limit && over.error.is_some());
+}
+
+#[test]
+fn the_content_of_files_is_kept_up_to_its_limit() {
+    let limits = BodyLimits { files_content_bytes_max: 5, ..BodyLimits::default() };
+    let parsed = read_with(BodyKind::Multipart, TYPE, body(&[(FILE, "abcd"), (FILE, "efgh")]), &limits);
+    let kept: Vec<_> = parsed.files.iter().map(|file| (file.content.as_slice(), file.size)).collect();
+    assert_eq!(kept, [(&b"abcd"[..], 4), (b"e", 4)]);
+}
+
+#[test]
+fn many_header_lines_are_an_error() {
+    let lines = |count: usize| {
+        let more: String = (1..count).map(|number| format!("\r\nx{number}: y")).collect();
+        read(&body(&[(&format!("{FIELD}{more}"), "1")])).error
+    };
+    assert_eq!(lines(64), None);
+    assert!(lines(65).unwrap().contains("64 headers"));
+}
