@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use keys::{CertificateIdentity, CertificateRules, CoreIdentities, CoreVerifier, Refusal as Unproven};
 use lru::LruCache;
 use model::Timestamp;
+use policy::DecisionCache;
 use proxy::CoreContext;
 use proxy::limits::Hits;
 
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Option<CoreMetrics>,
     /// Identity tokens that are still fresh.
     pub(crate) identity_tokens: RefCell<CoreIdentities>,
+    /// Decisions that were made before, under this snapshot.
+    pub(crate) decisions: RefCell<DecisionCache>,
     /// How often each limit of the hop was met.
     pub(crate) limit_hits: Arc<Hits>,
     /// Makes request ids.
@@ -69,6 +72,7 @@ impl Core {
             audit,
             metrics,
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
+            decisions: RefCell::default(),
             limit_hits: Arc::clone(&context.limit_hits),
             ids: RequestIds::new(process.request_id_seed, index),
             spare_texts: RefCell::default(),
@@ -95,6 +99,7 @@ impl Core {
         self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
         *self.identity_tokens.borrow_mut() = snapshot.identity.on_core();
         self.certificates.borrow_mut().clear();
+        self.decisions.borrow_mut().clear();
     }
 
     /// Who a client certificate names; read once, remembered by its whole bytes.

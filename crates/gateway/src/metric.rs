@@ -192,6 +192,7 @@ impl Registry {
         self.refusals(&mut out);
         self.upstreams(&mut out);
         self.tokens(&mut out);
+        self.decisions(&mut out);
         self.bodies(&mut out);
         for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
             source(&mut out);
@@ -283,6 +284,19 @@ impl Registry {
         out.sample(name, &[("result", "miss")], misses);
     }
 
+    fn decisions(&self, out: &mut Exposition) {
+        let name = "bastide_decision_cache_total";
+        out.family(
+            name,
+            Kind::Counter,
+            "Decisions found in the cache, made anew, and such as are never kept.",
+        );
+        for (place, result) in ["hit", "miss", "bypassed"].into_iter().enumerate() {
+            let count = self.sum(|core| core.decisions.get(place).map_or(0, |c| c.load(Ordering::Relaxed)));
+            out.sample(name, &[("result", result)], count);
+        }
+    }
+
     fn bodies(&self, out: &mut Exposition) {
         let name = "bastide_body_bytes_total";
         out.family(name, Kind::Counter, "Bytes of bodies, from and to clients.");
@@ -350,6 +364,8 @@ struct Counters {
     failures: Box<Counts>,
     token_hits: AtomicU64,
     token_misses: AtomicU64,
+    /// Hits, misses and bypassed, in this order.
+    decisions: [AtomicU64; 3],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -368,6 +384,7 @@ impl Default for Counters {
             failures: zeros(SERVICES_MAX + 1),
             token_hits: AtomicU64::new(0),
             token_misses: AtomicU64::new(0),
+            decisions: Default::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
@@ -450,6 +467,15 @@ impl CoreMetrics {
     pub fn token_cache(&self, hits: u64, misses: u64) {
         self.counters.token_hits.store(hits, Ordering::Relaxed);
         self.counters.token_misses.store(misses, Ordering::Relaxed);
+    }
+
+    /// How often this core's decision cache was asked since the start.
+    pub fn decision_cache(&self, counts: policy::CacheCounts) {
+        for (counter, count) in
+            self.counters.decisions.iter().zip([counts.hits, counts.misses, counts.bypassed])
+        {
+            counter.store(count, Ordering::Relaxed);
+        }
     }
 
     /// Bytes of bodies of one request.

@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use model::principal::Attribute;
 use model::{Credential, Principal, PrincipalKind, Timestamp};
-use policy::{Circumstances, ClaimType, Member, Policies, Role, Route, Source, Subject, Vocabulary};
+use policy::{
+    Circumstances, ClaimType, DecisionCache, Member, Policies, Role, Route, Source, Subject, Vocabulary,
+};
 
 const ROLES: usize = 100;
 const USERS: usize = 500;
@@ -135,9 +137,19 @@ fn principals() -> Vec<Arc<Principal>> {
     (0..USERS).map(one).collect()
 }
 
-/// Median over rounds of the mean cost of one decision, in microseconds, without and
-/// with its record; and the share that was allowed.
-fn measure(policies: &Policies) -> (f64, f64, f64) {
+/// What a decision costs: medians over rounds of the mean, in microseconds.
+struct Costs {
+    decided: f64,
+    /// With its record for the audit log.
+    recorded: f64,
+    /// With its record, from the cache.
+    cached: f64,
+    /// Share of the cached decisions that the cache knew.
+    hits: f64,
+    allowed: f64,
+}
+
+fn measure(policies: &Policies) -> Costs {
     let around = Circumstances {
         now: Timestamp::from_unix_seconds(1_795_384_267),
         address: [10, 0, 0, 1].into(),
@@ -154,6 +166,8 @@ fn measure(policies: &Policies) -> (f64, f64, f64) {
         })
         .collect();
     let mut allowed = 0_usize;
+    let mut cache = DecisionCache::new();
+    let mut text = Vec::new();
     let mut round = |with_record: bool| {
         let start = Instant::now();
         for _ in 0..4 {
@@ -180,21 +194,49 @@ fn measure(policies: &Policies) -> (f64, f64, f64) {
         rounds.sort_by(f64::total_cmp);
         rounds.get(ROUNDS / 2).copied().unwrap_or_default()
     };
-    let (decision, recorded) = (median(false), median(true));
-    (decision, recorded, allowed as f64 / (2 * ROUNDS * 4 * USERS) as f64)
+    let (decided, recorded) = (median(false), median(true));
+    let mut round = || {
+        let start = Instant::now();
+        for _ in 0..4 {
+            for (principal, request) in principals.iter().zip(&requests) {
+                text.clear();
+                match policy::decide_cached(&mut cache, policies, principal, &around, request) {
+                    Ok(permit) => permit.append_record(policies, &mut text),
+                    Err(denied) => denied.append_record(policies, &mut text),
+                }
+                black_box(&text);
+            }
+        }
+        start.elapsed().as_secs_f64() * 1e6 / (4 * USERS) as f64
+    };
+    round();
+    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round()).collect();
+    rounds.sort_by(f64::total_cmp);
+    let counts = cache.counts();
+    Costs {
+        decided,
+        recorded,
+        cached: rounds.get(ROUNDS / 2).copied().unwrap_or_default(),
+        hits: counts.hits as f64 / (counts.hits + counts.misses + counts.bypassed) as f64,
+        allowed: allowed as f64 / (2 * ROUNDS * 4 * USERS) as f64,
+    }
 }
 
 fn main() {
-    println!("{:36} {:>8} {:>10} {:>8} {:>8}", "policies", "decide", "and record", "allowed", "load ms");
+    println!(
+        "{:36} {:>8} {:>10} {:>10} {:>8} {:>8} {:>8}",
+        "policies", "decide", "and record", "cached", "hits", "allowed", "load ms"
+    );
     for (name, text) in sets() {
         let start = Instant::now();
         let loaded = policy::load(vocabulary(), &[Source { name: "bench.cedar".to_owned(), text }], 1);
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         match loaded {
             Ok(policies) => {
-                let (decision, recorded, allowed) = measure(&policies);
+                let Costs { decided, recorded, cached, hits, allowed } = measure(&policies);
                 println!(
-                    "{name:36} {decision:>5.1} µs {recorded:>7.1} µs {:>6.0} % {load_ms:>8.0}",
+                    "{name:36} {decided:>5.1} µs {recorded:>7.1} µs {cached:>7.2} µs {:>6.1} % {:>6.0} % {load_ms:>8.0}",
+                    hits * 100.0,
                     allowed * 100.0
                 );
             }

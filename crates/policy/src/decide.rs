@@ -6,9 +6,11 @@ use std::sync::Arc;
 use model::{Principal, PrincipalKind, Switch, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{Asked, DecisionCache, Known, Missing, Verdict};
 use crate::evaluate::{Answer, Question, ask};
 use crate::load::Policies;
 use crate::permit::{Denied, Determining, Permit, Reason, Subject};
+use crate::record;
 use crate::values::Live;
 use crate::vocabulary::Access;
 
@@ -46,7 +48,7 @@ pub struct Certificate {
 /// others everybody, or everybody who proved who they are, is permitted unless a
 /// `forbid` applies. A `forbid` always wins, and an error denies.
 ///
-/// This is the only place where a [`Permit`] is made.
+/// A [`Permit`] is made here and in [`decide_cached`], and nowhere else.
 ///
 /// # Errors
 /// Not permitted: the subject comes back inside the denial.
@@ -56,18 +58,89 @@ pub fn decide<S: Subject>(
     circumstances: &Circumstances,
     subject: S,
 ) -> Result<Permit<S>, Box<Denied<S>>> {
+    let verdict = judge(policies, principal, circumstances, &subject);
+    answer(policies, principal, circumstances, subject, verdict, None)
+}
+
+/// Decides as [`decide`] does, and remembers: what the cache knows is not asked again.
+/// The answer, its reason and its record are the same.
+///
+/// # Errors
+/// Not permitted: the subject comes back inside the denial.
+pub fn decide_cached<S: Subject>(
+    cache: &mut DecisionCache,
+    policies: &Policies,
+    principal: &Arc<Principal>,
+    circumstances: &Circumstances,
+    subject: S,
+) -> Result<Permit<S>, Box<Denied<S>>> {
+    if Switch::Authorize.is_off() || has_expired(principal, circumstances) {
+        return decide(policies, principal, circumstances, subject);
+    }
+    let number = subject.route();
+    let action = policies.schema().action(subject.method());
+    let Some(route) = policies.vocabulary().routes.get(number) else {
+        return decide(policies, principal, circumstances, subject);
+    };
+    let reader = Live { principal, circumstances, subject: &subject, route };
+    let asked = Asked { principal, route: number, method: subject.method() };
+    match cache.find(policies, policies.slice_reads(number, action), &asked, &reader) {
+        Ok(known) => {
+            let Known { verdict, record } = known.clone();
+            answer(policies, principal, circumstances, subject, verdict, Some(record))
+        }
+        Err(Missing::Uncacheable) => decide(policies, principal, circumstances, subject),
+        Err(Missing::Unknown) => {
+            let verdict = judge(policies, principal, circumstances, &subject);
+            let (Ok(determining) | Err((_, determining))) = &verdict;
+            let mut record = Vec::with_capacity(512);
+            let generation = policies.generation();
+            record::append(
+                &mut record,
+                policies,
+                generation,
+                principal,
+                circumstances,
+                &subject,
+                determining,
+            );
+            cache.keep(&verdict, &record);
+            answer(policies, principal, circumstances, subject, verdict, Some(record.into()))
+        }
+    }
+}
+
+fn answer<S>(
+    policies: &Policies,
+    principal: &Arc<Principal>,
+    circumstances: &Circumstances,
+    subject: S,
+    verdict: Verdict,
+    recorded: Option<Arc<[u8]>>,
+) -> Result<Permit<S>, Box<Denied<S>>> {
     let principal = Arc::clone(principal);
     let generation = policies.generation();
     let circumstances = circumstances.clone();
-    match judge(policies, &principal, &circumstances, &subject) {
+    match verdict {
         Ok(determining) => {
             let expires = principal.expires;
-            Ok(Permit { subject, principal, generation, expires, circumstances, determining })
+            Ok(Permit { subject, principal, generation, expires, circumstances, determining, recorded })
         }
-        Err((reason, determining)) => {
-            Err(Box::new(Denied { subject, principal, generation, circumstances, determining, reason }))
-        }
+        Err((reason, determining)) => Err(Box::new(Denied {
+            subject,
+            principal,
+            generation,
+            circumstances,
+            determining,
+            reason,
+            recorded,
+        })),
     }
+}
+
+/// A credential that has ended permits nothing, whatever was decided before.
+fn has_expired(principal: &Principal, circumstances: &Circumstances) -> bool {
+    principal.expires.is_some_and(|end| end <= circumstances.now)
 }
 
 fn judge(
@@ -75,12 +148,12 @@ fn judge(
     principal: &Principal,
     circumstances: &Circumstances,
     subject: &impl Subject,
-) -> Result<Determining, (Reason, Determining)> {
+) -> Verdict {
     let alone = |reason| (reason, Determining::new());
     if Switch::Authorize.is_off() {
         return Ok(Determining::new());
     }
-    if principal.expires.is_some_and(|end| end <= circumstances.now) {
+    if has_expired(principal, circumstances) {
         return Err(alone(Reason::Expired));
     }
     let number = subject.route();
@@ -100,12 +173,7 @@ fn judge(
 }
 
 /// What the policies' answer means on a route.
-pub(crate) fn conclude(
-    policies: &Policies,
-    access: Access,
-    kind: PrincipalKind,
-    answer: Answer,
-) -> Result<Determining, (Reason, Determining)> {
+pub(crate) fn conclude(policies: &Policies, access: Access, kind: PrincipalKind, answer: Answer) -> Verdict {
     match answer {
         Answer::Forbidden(by) => {
             let id = by.first().map_or("", |first| policies.id(*first)).to_owned();

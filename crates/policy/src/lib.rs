@@ -8,8 +8,9 @@
 //!
 //! What it must never do: read the clock, a file or a socket; permit when a policy
 //! erred; clone the entity store for a request; make a [`Permit`] anywhere but in
-//! [`decide()`].
+//! [`decide()`] and [`decide_cached()`]; remember a decision over a change of policies.
 
+pub mod cache;
 mod check;
 mod compile;
 pub mod decide;
@@ -29,7 +30,8 @@ pub mod testing;
 mod values;
 pub mod vocabulary;
 
-pub use decide::{Certificate, Circumstances, decide};
+pub use cache::{CacheCounts, DecisionCache};
+pub use decide::{Certificate, Circumstances, decide, decide_cached};
 pub use explain::{Explanation, Unexplainable, explain_record, explain_request};
 pub use fault::{Fault, Severity};
 pub use fuzz::fuzz;

@@ -14,3 +14,9 @@ pub const NESTING_MAX: usize = 32;
 /// Operators, dots, brackets and keywords in one policy, for the same reason: a chain
 /// of them is a deep tree.
 pub const OPERATORS_MAX: usize = 400;
+/// Decisions that one core remembers.
+pub const CACHE_ENTRIES_MAX: usize = 8192;
+/// Bytes of keys and records of remembered decisions, per core.
+pub const CACHE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of key and record of one decision; a larger one is made each time.
+pub const CACHE_ENTRY_BYTES_MAX: usize = 4096;

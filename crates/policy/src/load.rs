@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::cache::{cacheable, keyed};
 use crate::check;
 use crate::compile::{Compiled, Effect, ResourceTest};
 use crate::fault::{Fault, Kind, Severity};
-use crate::names::Names;
-use crate::schema::{PRINCIPAL_TYPES, READ, Schema, WRITE};
+use crate::names::{Bits, Names};
+use crate::schema::{Leaf, PRINCIPAL_TYPES, READ, Schema, WRITE};
 use crate::vocabulary::{Access, Source, Vocabulary};
 
 /// A generation of policies: checked whole, sliced, never changed. Shared by all
@@ -28,6 +29,8 @@ pub struct Policies {
     names: Names,
     policies: Vec<Compiled>,
     slices: Vec<Slice>,
+    /// By slice: what its policies can read, when its decisions may be remembered.
+    slice_reads: Vec<Option<Bits>>,
     /// By route, then action: the slice's number.
     table: Vec<u32>,
     world: World,
@@ -92,6 +95,7 @@ pub fn load(vocabulary: Vocabulary, sources: &[Source], generation: u64) -> Resu
         no_slots: SlotEnv::new(),
         vocabulary,
         generation,
+        slice_reads: slices.iter().map(|slice| reads(slice, &policies, &schema)).collect(),
         schema,
         names,
         policies,
@@ -152,6 +156,23 @@ fn slice(policies: &[Compiled], routes: usize, actions: usize) -> (Vec<Slice>, V
     (slices, table)
 }
 
+/// Everything that a slice's policies can read; `None` when one of them is outside the
+/// fragment whose decisions may be remembered.
+fn reads(slice: &Slice, policies: &[Compiled], schema: &Schema) -> Option<Bits> {
+    let mut all = Bits::default();
+    for number in &slice.policies {
+        let policy = policies.get(*number as usize)?;
+        if !policy.written.as_deref().is_none_or(cacheable) {
+            return None;
+        }
+        all.extend(&policy.reads.leaves);
+        all.extend(&policy.needs.leaves);
+    }
+    let is_keyed = |number| schema.leaves.get(number).is_none_or(|leaf: &Leaf| keyed(&leaf.read));
+    let keyed_all = all.iter().all(is_keyed);
+    keyed_all.then_some(all)
+}
+
 impl Policies {
     /// The number of this generation.
     pub fn generation(&self) -> u64 {
@@ -203,13 +224,22 @@ impl Policies {
         &self.no_slots
     }
 
-    pub(crate) fn slice(&self, route: usize, action: usize) -> Option<&Slice> {
+    fn slice_number(&self, route: usize, action: usize) -> Option<usize> {
         let actions = self.schema.actions.len();
         if action >= actions {
             return None;
         }
         let number = self.table.get(route.checked_mul(actions)?.checked_add(action)?)?;
-        self.slices.get(*number as usize)
+        Some(*number as usize)
+    }
+
+    pub(crate) fn slice(&self, route: usize, action: usize) -> Option<&Slice> {
+        self.slices.get(self.slice_number(route, action)?)
+    }
+
+    /// What the policies of a slice can read, when its decisions may be remembered.
+    pub(crate) fn slice_reads(&self, route: usize, action: usize) -> Option<&Bits> {
+        self.slice_reads.get(self.slice_number(route, action)?)?.as_ref()
     }
 
     fn warn_of_the_idle(&self, faults: &mut Vec<Fault>) {

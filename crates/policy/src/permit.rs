@@ -73,6 +73,8 @@ pub struct Permit<S> {
     pub(crate) expires: Option<Timestamp>,
     pub(crate) circumstances: Circumstances,
     pub(crate) determining: Determining,
+    /// The record, when the decision was made before.
+    pub(crate) recorded: Option<Arc<[u8]>>,
 }
 
 impl<S> Permit<S> {
@@ -114,6 +116,10 @@ impl<S: Subject> Permit<S> {
 
     /// Appends the same as JSON, building nothing beside it.
     pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
+        if let Some(record) = self.recorded.as_deref().filter(|_| self.generation == policies.generation()) {
+            out.extend_from_slice(record);
+            return;
+        }
         crate::record::append(
             out,
             policies,
@@ -135,6 +141,8 @@ pub struct Denied<S> {
     pub(crate) circumstances: Circumstances,
     pub(crate) determining: Determining,
     pub(crate) reason: Reason,
+    /// The record, when the decision was made before.
+    pub(crate) recorded: Option<Arc<[u8]>>,
 }
 
 /// Why a request was not permitted.
@@ -217,6 +225,10 @@ impl<S: Subject> Denied<S> {
 
     /// Appends the same as JSON, building nothing beside it.
     pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
+        if let Some(record) = self.recorded.as_deref().filter(|_| self.generation == policies.generation()) {
+            out.extend_from_slice(record);
+            return;
+        }
         crate::record::append(
             out,
             policies,

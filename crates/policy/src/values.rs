@@ -57,7 +57,7 @@ pub(crate) enum Unreadable {
 /// Where values come from.
 pub(crate) trait Reader {
     /// The leaf's value; `None` when it is absent.
-    fn read(&self, leaf: &Leaf) -> Result<Option<Datum<'_>>, Unreadable>;
+    fn read<'a>(&'a self, leaf: &'a Leaf) -> Result<Option<Datum<'a>>, Unreadable>;
     /// Whether there is a client certificate.
     fn has_certificate(&self) -> bool;
 }
@@ -71,11 +71,8 @@ pub(crate) struct Live<'a, S> {
 }
 
 impl<S: Subject> Reader for Live<'_, S> {
-    fn read(&self, leaf: &Leaf) -> Result<Option<Datum<'_>>, Unreadable> {
+    fn read<'a>(&'a self, leaf: &'a Leaf) -> Result<Option<Datum<'a>>, Unreadable> {
         let now = self.circumstances.now;
-        let text = |bytes: &'_ [u8]| -> Result<String, Unreadable> {
-            std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Unreadable::NotText(leaf.text.clone()))
-        };
         let certificate = self.circumstances.certificate.as_deref();
         Ok(match &leaf.read {
             Read::Id => Some(borrowed(&self.principal.id)),
@@ -105,12 +102,12 @@ impl<S: Subject> Reader for Live<'_, S> {
             Read::CertificateDnsNames => certificate.map(|found| list(&found.dns_names)),
             Read::Credential => Some(borrowed(self.principal.credential.name())),
             Read::Header(name) => {
-                let values: Result<Vec<String>, Unreadable> = self.subject.header(name).map(text).collect();
-                let values: Vec<Cow<'_, str>> = values?.into_iter().map(Cow::Owned).collect();
+                let values = self.subject.header(name).map(|value| text(leaf, value).map(Cow::Borrowed));
+                let values = values.collect::<Result<Vec<_>, _>>()?;
                 (!values.is_empty()).then_some(Datum::Texts(values))
             }
-            Read::Host => Some(Datum::Text(Cow::Owned(text(self.subject.host())?))),
-            Read::Path => Some(Datum::Text(Cow::Owned(text(self.subject.path())?))),
+            Read::Host => Some(borrowed(text(leaf, self.subject.host())?)),
+            Read::Path => Some(borrowed(text(leaf, self.subject.path())?)),
             Read::Method => Some(borrowed(self.subject.method())),
         })
     }
@@ -118,6 +115,10 @@ impl<S: Subject> Reader for Live<'_, S> {
     fn has_certificate(&self) -> bool {
         self.circumstances.certificate.is_some()
     }
+}
+
+fn text<'a>(leaf: &Leaf, bytes: &'a [u8]) -> Result<&'a str, Unreadable> {
+    std::str::from_utf8(bytes).map_err(|_| Unreadable::NotText(leaf.text.clone()))
 }
 
 fn borrowed(text: &str) -> Datum<'_> {
@@ -142,7 +143,7 @@ fn claim<'a>(leaf: &Leaf, value: &'a Attribute) -> Result<Datum<'a>, Unreadable>
 pub(crate) struct Recorded<'a>(pub(crate) &'a BTreeMap<String, Json>);
 
 impl Reader for Recorded<'_> {
-    fn read(&self, leaf: &Leaf) -> Result<Option<Datum<'_>>, Unreadable> {
+    fn read<'a>(&'a self, leaf: &'a Leaf) -> Result<Option<Datum<'a>>, Unreadable> {
         let Some(json) = self.0.get(&leaf.text) else { return Ok(None) };
         let other = || Unreadable::OtherType(leaf.text.clone());
         let datum = match leaf.ty {

@@ -52,6 +52,7 @@ fn cores_are_summed_and_every_family_is_there() {
         core.limit_hit(limit);
         core.upstream(service, 3, 2);
         core.token_cache(9, 1);
+        core.decision_cache(policy::CacheCounts { hits: 8, misses: 2, bypassed: 1 });
         core.bytes(5, 7);
     }
     let samples = parse(&registry.render());
@@ -66,6 +67,9 @@ fn cores_are_summed_and_every_family_is_there() {
         ("bastide_upstream_failures_total{service=\"orders\"}", 6.0),
         ("bastide_token_cache_total{result=\"hit\"}", 27.0),
         ("bastide_token_cache_total{result=\"miss\"}", 3.0),
+        ("bastide_decision_cache_total{result=\"hit\"}", 24.0),
+        ("bastide_decision_cache_total{result=\"miss\"}", 6.0),
+        ("bastide_decision_cache_total{result=\"bypassed\"}", 3.0),
         ("bastide_body_bytes_total{direction=\"in\"}", 15.0),
         ("bastide_body_bytes_total{direction=\"out\"}", 21.0),
         ("bastide_request_duration_seconds_bucket{le=\"0.0000625\"}", 3.0),

@@ -37,7 +37,15 @@ pub fn authorize(
         }),
     };
     let policies = &gateway.snapshot().policies;
-    match policy::decide(policies, principal, &circumstances, routed) {
+    let decided = {
+        let mut cache = gateway.core().decisions.borrow_mut();
+        let decided = policy::decide_cached(&mut cache, policies, principal, &circumstances, routed);
+        if let Some(metrics) = &gateway.core().metrics {
+            metrics.decision_cache(cache.counts());
+        }
+        decided
+    };
+    match decided {
         Ok(permit) => {
             permit.append_record(policies, &mut journey.decision);
             Ok(permit)
