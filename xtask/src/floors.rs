@@ -37,6 +37,7 @@ const FLOORS: &[Floor] = &[
     floor(3, "audit"),
     pure(3, "detect"),
     pure(2, "policy"),
+    pure(2, "contract"),
     pure(2, "waf"),
     floor(2, "keys"),
     pure(2, "posture"),

@@ -1,0 +1,154 @@
+//! Media types (RFC 9110 §8.3).
+
+/// A media type as a message names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MediaType {
+    /// `type/subtype`, lower case.
+    pub(crate) essence: String,
+    /// Parameters: lower-case name, value.
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+/// How a body of some media type is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// `application/json` and everything that ends with `+json`.
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `multipart/form-data`.
+    Multipart,
+    /// `text/plain`.
+    Text,
+    /// Nothing that can be looked into.
+    Opaque,
+}
+
+impl MediaType {
+    /// Reads `type/subtype; name=value`. `None` when it is not exactly that.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (essence, mut rest) = text.split_at(text.find(';').unwrap_or(text.len()));
+        let essence = essence.trim_ascii().to_ascii_lowercase();
+        let (kind, subtype) = essence.split_once('/')?;
+        if !is_token(kind) || !is_token(subtype) {
+            return None;
+        }
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        while let Some(next) = rest.strip_prefix(';') {
+            let next = next.trim_start_matches([' ', '\t']);
+            if next.is_empty() || next.starts_with(';') {
+                rest = next;
+                continue;
+            }
+            let (name, value) = next.split_once('=')?;
+            let (value, after) = value_of(value)?;
+            let name = name.to_ascii_lowercase();
+            // Given twice, two readers could believe another one.
+            if !is_token(&name) || parameters.iter().any(|(known, _)| *known == name) {
+                return None;
+            }
+            parameters.push((name, value));
+            rest = after.trim_start_matches([' ', '\t']);
+        }
+        rest.is_empty().then_some(Self { essence, parameters })
+    }
+
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether text in it is UTF-8: it says so, or says nothing.
+    pub(crate) fn is_utf8(&self) -> bool {
+        let charset = self.parameter("charset");
+        charset.is_none_or(|c| c.eq_ignore_ascii_case("utf-8") || c.eq_ignore_ascii_case("us-ascii"))
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        reading(&self.essence)
+    }
+}
+
+/// How a body of this essence is read.
+pub(crate) fn reading(essence: &str) -> Reading {
+    match essence {
+        "application/json" => Reading::Json,
+        "application/x-www-form-urlencoded" => Reading::Form,
+        "multipart/form-data" => Reading::Multipart,
+        "text/plain" => Reading::Text,
+        other if other.ends_with("+json") => Reading::Json,
+        _ => Reading::Opaque,
+    }
+}
+
+/// How well a range (`application/json`, `image/*`, `*/*`) fits: 3 exactly, 2 by type,
+/// 1 anything, 0 not at all.
+pub(crate) fn fit(range: &str, essence: &str) -> u8 {
+    if range == essence {
+        return 3;
+    }
+    match range.strip_suffix("/*") {
+        Some("*") => 1,
+        Some(kind) if essence.split('/').next() == Some(kind) => 2,
+        _ => 0,
+    }
+}
+
+/// A parameter's value, token or quoted string, and what follows it.
+fn value_of(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+        let (value, rest) = text.split_at(end);
+        return is_token(value).then(|| (value.to_owned(), rest));
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, quoted.get(at + 1..)?)),
+            '\\' => value.push(characters.next()?.1),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+/// RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_media_types_one_way() {
+        let json = MediaType::parse(b"Application/JSON; Charset=\"UTF-8\"").unwrap();
+        assert_eq!((json.essence.as_str(), json.is_utf8()), ("application/json", true));
+        let form = MediaType::parse(b"multipart/form-data; boundary=\"a b\"").unwrap();
+        assert_eq!(form.parameter("boundary"), Some("a b"));
+        assert!(!MediaType::parse(b"text/plain;charset=utf-7").unwrap().is_utf8());
+        for wrong in [
+            &b""[..],
+            b"json",
+            b"application/",
+            b"application/json, text/plain",
+            b"application/json; charset",
+            b"application/json; charset=utf-8; charset=utf-7",
+            b"application/json; a=\"b",
+            b"application/json x",
+            b"application/json\xff",
+        ] {
+            assert_eq!(MediaType::parse(wrong), None, "{}", String::from_utf8_lossy(wrong));
+        }
+    }
+
+    #[test]
+    fn the_nearest_range_fits_best() {
+        for (range, fits) in [("text/plain", 3), ("text/*", 2), ("*/*", 1), ("image/*", 0), ("text/html", 0)]
+        {
+            assert_eq!(fit(range, "text/plain"), fits, "{range}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+use super::*;
+
+const JSON: &str = "application/json";
+
+#[test]
+fn json_bodies_keep_their_schema() {
+    let shop = api(SHOP);
+    for (body, expected) in [
+        (r#"{"item":"tea","quantity":1}"#, ""),
+        (r#"{"item":"tea","quantity":1,"note":null,"secret":"s"}"#, ""),
+        (r#"{"item":"tea","quantity":1,"lines":[{"sku":"a","parts":[{"sku":"b"}]}]}"#, ""),
+        (r#"{"item":"tea","quantity":0}"#, "body /quantity: minimum"),
+        (r#"{"item":"tea","quantity":2147483648}"#, "/quantity: maximum"),
+        (r#"{"item":"tea","quantity":"1"}"#, "/quantity: type"),
+        (r#"{"item":"Tea","quantity":1}"#, "/item: pattern"),
+        (r#"{"item":null,"quantity":1}"#, "/item: type"),
+        (r#"{"item":"tea"}"#, "required"),
+        (r#"{"item":"tea","quantity":1,"admin":true}"#, "additionalProperties"),
+        (r#"{"item":"tea","quantity":1,"id":7}"#, "/id: not"),
+        (r#"{"item":"tea","quantity":1,"lines":[{"sku":"a","parts":[{}]}]}"#, "/lines/0/parts/0: required"),
+        (r#"{"item":"tea","quantity":1,"quantity":2}"#, "body: duplicate key"),
+        (r#"{"item":"tea","quantity":1} {}"#, "body: JSON"),
+        ("", "body: JSON"),
+        ("[]", "body: type"),
+    ] {
+        let found = post(&shop, "/orders", JSON, body);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{body}: {found}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_without_values() {
+    let shop = api(SHOP);
+    let found = post(&shop, "/orders", JSON, r#"{"item":"SECRET","quantity":1}"#);
+    assert!(found.contains("/item: pattern") && !found.contains("SECRET"), "{found}");
+    assert!(!get(&shop, "/orders?limit=SECRET").contains("SECRET"));
+    let many: String = (0..20).map(|n| format!("\"x{n}\":1,")).collect();
+    let found = post(
+        &shop,
+        "/orders",
+        JSON,
+        &format!(r#"{{{many}"item":1,"quantity":"x","note":1,"lines":1,"secret":1}}"#),
+    );
+    assert!(found.split("; ").count() <= VIOLATIONS_MAX, "{found}");
+}
+
+#[test]
+fn media_types_and_encodings_are_those_of_the_document() {
+    let shop = api(SHOP);
+    let good = r#"{"item":"tea","quantity":1}"#;
+    for (media, expected) in [
+        ("application/json", ""),
+        ("Application/JSON; charset=utf-8", ""),
+        ("application/json; charset=utf-16", "charset"),
+        ("text/plain", "media type"),
+        ("application/xml", "media type"),
+        ("json", "media type"),
+        ("application/json, text/plain", "media type"),
+    ] {
+        let found = post(&shop, "/orders", media, good);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{media}: {found}"
+        );
+    }
+    for headers in [
+        &[("content-type", JSON), ("content-encoding", "gzip")][..],
+        &[("content-type", JSON), ("content-type", "text/plain")],
+        &[],
+    ] {
+        let ask = Ask { method: "POST", target: "/orders", headers, body: Some(good) };
+        assert!(!wrong(&shop, &ask).is_empty(), "{headers:?}");
+    }
+}
+
+#[test]
+fn a_body_is_there_when_it_has_to_and_only_then() {
+    let shop = api(SHOP);
+    let ask = |method, target, body| Ask { method, target, headers: &[], body };
+    assert!(wrong(&shop, &ask("POST", "/orders", None)).contains("body: required"));
+    assert_eq!(wrong(&shop, &ask("POST", "/form", None)), "");
+    assert_eq!(wrong(&shop, &ask("GET", "/orders/5", Some(""))), "");
+    assert!(wrong(&shop, &ask("GET", "/orders/5", Some("x"))).contains("body: undeclared"));
+    let sure = shop.open(&ask("GET", "/orders/5", None), HasBody::Yes).unwrap_err();
+    assert_eq!(sure.violations.first().class, Class::Body);
+}
+
+#[test]
+fn forms_are_read_by_their_properties() {
+    let shop = api(SHOP);
+    for (body, expected) in [
+        ("n=1", ""),
+        ("n=1&tags=a&tags=b&list=1,2", ""),
+        ("n=x", "body /n: type"),
+        ("tags=a", "required"),
+        ("n=1&n=2", "duplicate"),
+        ("n=1&list=1&list=2", "duplicate"),
+        ("n=1&other=2", "additionalProperties"),
+        ("n=%", "encoding"),
+    ] {
+        let found = post(&shop, "/form", "application/x-www-form-urlencoded", body);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{body}: {found}"
+        );
+    }
+}
+
+#[test]
+fn multipart_bodies_are_read_by_their_properties() {
+    let shop = api(SHOP);
+    let part = |head: &str, content: &str| {
+        format!("--x\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n")
+    };
+    let file = part("name=\"file\"; filename=\"a\"\r\nContent-Type: image/png", "12345");
+    for (parts, expected) in [
+        (file.clone(), ""),
+        (file.clone() + &part("name=\"meta\"", "{\"a\":1}") + &part("name=\"n\"", "5"), ""),
+        (file.clone() + &part("name=\"meta\"", "{}"), "body /meta: required"),
+        (file.clone() + &part("name=\"meta\"", "{\"a\":1,\"a\":2}"), "/meta: duplicate key"),
+        (file.clone() + &part("name=\"n\"", "x"), "/n: type"),
+        (file.clone() + &part("name=\"o\"", "x"), "additionalProperties"),
+        (file.clone() + &file, "/file: duplicate"),
+        (file.replace("image/png", "text/html"), "/file: media type"),
+        (file.replace("12345", "12345678901"), "/file: maxLength"),
+        (part("name=\"n\"", "5"), "required"),
+    ] {
+        let found = post(&shop, "/upload", "multipart/form-data; boundary=x", &format!("{parts}--x--\r\n"));
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{parts}: {found}"
+        );
+    }
+    assert!(post(&shop, "/upload", "multipart/form-data", &file).contains("multipart"));
+    assert_eq!(post(&shop, "/upload", "application/octet-stream", "\u{1}anything"), "");
+    assert_eq!(post(&shop, "/upload", "text/plain", "12345"), "");
+    assert!(post(&shop, "/upload", "text/plain", "123456").contains("maxLength"));
+}
+
+#[test]
+fn a_schema_alone_judges_json_bodies() {
+    let schema = r##"{"$schema":"https://json-schema.org/draft/2020-12/schema","$defs":{"n":{"type":"integer"}},
+        "type":"object","properties":{"a":{"$ref":"#/$defs/n"}},"required":["a"]}"##;
+    let contract = Arc::new(load_schema(schema.as_bytes(), settings()).unwrap());
+    assert_eq!(post(&contract, "/any", JSON, r#"{"a":1}"#), "");
+    assert_eq!(post(&contract, "/any", "application/merge-patch+json", r#"{"a":1}"#), "");
+    assert!(post(&contract, "/any", JSON, r#"{"a":"x"}"#).contains("body /a: type"));
+    assert!(post(&contract, "/any", "text/plain", r#"{"a":1}"#).contains("media type"));
+    assert!(
+        wrong(&contract, &Ask { method: "POST", target: "/", headers: &[], body: None }).contains("required")
+    );
+    assert_eq!(get(&contract, "/any?x=1"), "");
+}
+
+#[test]
+fn a_contract_that_reports_excuses_and_one_that_enforces_does_not() {
+    let unmet = |contract: &Arc<Contract>| {
+        contract
+            .open(&Ask { method: "GET", target: "/other", headers: &[], body: None }, HasBody::No)
+            .unwrap_err()
+    };
+    let strict = api(SHOP);
+    assert!(strict.excuse(unmet(&strict).violations, None).is_err());
+    let lax = Arc::new(load_openapi(SHOP.as_bytes(), Settings { mode: Mode::Report, ..settings() }).unwrap());
+    let pass = lax.excuse(unmet(&lax).violations, None).unwrap();
+    assert_eq!(pass.contract(), lax.digest());
+    assert_ne!(strict.digest(), lax.digest());
+    assert_eq!(Pass::without_contract().contract(), 0);
+}
+
+struct Response<'t>(&'t [(&'t str, &'t str)]);
+
+impl Fields for Response<'_> {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_bytes())
+    }
+}
+
+#[test]
+fn answers_are_those_of_the_document() {
+    let shop = api(SHOP);
+    let operation = |method, target| {
+        let body = (method == "POST").then_some(r#"{"item":"tea","quantity":1}"#);
+        let ask = Ask { method, target, headers: &[("content-type", JSON)], body };
+        let has = if body.is_some() { HasBody::Perhaps } else { HasBody::No };
+        match shop.open(&ask, has).unwrap() {
+            Opened::Done(pass) => pass.operation(),
+            Opened::Body(check) => check.operation(),
+        }
+    };
+    let wrong = |operation, status, headers: &[(&str, &str)], body: Option<&str>| {
+        let has = if body.is_some() { HasBody::Perhaps } else { HasBody::No };
+        match shop.answer(operation, status, &Response(headers), has) {
+            Err(violations) => violations.to_string(),
+            Ok(Answer::Done) => String::new(),
+            Ok(Answer::Body(check)) => check
+                .judge(body.unwrap_or_default().as_bytes())
+                .err()
+                .map(|v| v.to_string())
+                .unwrap_or_default(),
+        }
+    };
+    let list = operation("GET", "/orders");
+    let total = ("x-total", "1");
+    let json = ("content-type", JSON);
+    let order = r#"{"id":1,"item":"tea","quantity":1}"#;
+    assert_eq!(wrong(list, 200, &[total, json], Some(&format!("[{order}]"))), "");
+    assert!(wrong(list, 200, &[json], Some("[]")).contains("response header \"x-total\": required"));
+    assert!(wrong(list, 200, &[("x-total", "x"), json], Some("[]")).contains("type"));
+    assert!(wrong(list, 500, &[], None).contains("status 500: undocumented"));
+    assert!(wrong(list, 200, &[total, ("content-type", "text/html")], Some("")).contains("media type"));
+    let make = operation("POST", "/orders");
+    assert_eq!(wrong(make, 201, &[json], Some(order)), "");
+    assert!(
+        wrong(make, 201, &[json], Some(r#"{"item":"tea","quantity":1}"#)).contains("response body: required")
+    );
+    let leak = r#"{"id":1,"item":"tea","quantity":1,"secret":"s"}"#;
+    assert!(wrong(make, 201, &[json], Some(leak)).contains("/secret: not"));
+    assert_eq!(wrong(make, 404, &[("content-type", "application/problem+json")], Some("{}")), "");
+    assert!(wrong(make, 404, &[("content-type", "application/problem+json")], Some("{")).contains("JSON"));
+    assert_eq!(wrong(operation("DELETE", "/orders/5"), 204, &[], None), "");
+    assert!(wrong(operation("DELETE", "/orders/5"), 204, &[json], Some("{}")).contains("undeclared"));
+    assert_eq!(wrong(None, 500, &[], Some("x")), "");
+}

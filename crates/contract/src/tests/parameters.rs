@@ -1,0 +1,152 @@
+use super::*;
+
+/// A target that is kept beside one that is not, with what is wrong.
+fn table(rows: &[(&str, &str)]) {
+    let shop = api(SHOP);
+    for (target, expected) in rows {
+        let found = get(&shop, target);
+        if expected.is_empty() {
+            assert_eq!(found, "", "{target}");
+        } else {
+            assert!(found.contains(expected), "{target}: found {found:?}");
+        }
+    }
+}
+
+#[test]
+fn primitive_parameters_are_one_exact_value() {
+    table(&[
+        ("/orders", ""),
+        ("/orders?limit=5", ""),
+        ("/orders?limit=100", ""),
+        ("/orders?limit=101", "query parameter \"limit\": maximum"),
+        ("/orders?limit=0", "minimum"),
+        ("/orders?limit=05", "type"),
+        ("/orders?limit=5.5", "type"),
+        ("/orders?limit=", "type"),
+        ("/orders?limit=five", "type"),
+        ("/orders?limit=5&limit=6", "duplicate"),
+        ("/orders?limit=5&limit=5", "duplicate"),
+        ("/orders?limit=%35", ""),
+        ("/orders?l%69mit=101", "maximum"),
+        ("/orders?limit=%zz", "encoding"),
+        ("/orders?limit[]=5", "undeclared parameter"),
+        ("/orders?Limit=5", "undeclared parameter"),
+        ("/orders?empty", ""),
+        ("/orders?empty=", ""),
+        ("/orders?empty=x", "type"),
+    ]);
+}
+
+#[test]
+fn lists_stand_in_their_style_and_no_other() {
+    table(&[
+        ("/orders?tag=a&tag=b", ""),
+        ("/orders?tag=a,b", ""),
+        ("/orders?tag=123456789", "query parameter \"tag\" /0: maxLength"),
+        ("/orders?tag=a&tag=b&tag=c&tag=d", "maxItems"),
+        ("/orders?ids=1,2,3", ""),
+        ("/orders?ids=1,x", "query parameter \"ids\" /1: type"),
+        ("/orders?ids=1&ids=2", "duplicate"),
+        ("/orders?ids=1%2C2", "/0: type"),
+        ("/orders?bars=1%7C2", ""),
+        ("/orders?bars=1|2", ""),
+        ("/orders?bars=1,2", "/0: type"),
+        ("/orders?gaps=1%202", ""),
+        ("/orders?gaps=1+2", ""),
+        ("/orders?gaps=1,2", "/0: type"),
+        ("/items/;ids=1;ids=2", ""),
+        ("/items/;ids=1;ids=x", "/1: type"),
+        ("/items/1,2", "style"),
+        ("/labels/.1,2", ""),
+        ("/labels/1,2", "style"),
+        ("/labels/.1,x", "/1: type"),
+    ]);
+}
+
+#[test]
+fn maps_stand_in_their_style_and_no_other() {
+    table(&[
+        ("/orders?near[lat]=1.5&near[lon]=2", ""),
+        ("/orders?near%5Blat%5D=1.5", ""),
+        ("/orders?near[lon]=2", "query parameter \"near\": required"),
+        ("/orders?near[lat]=x", "/lat: type"),
+        ("/orders?near[lat]=1&near[lat]=2", "duplicate"),
+        ("/orders?near[lat]=1&near[other]=2", "additionalProperties"),
+        ("/orders?near[lat][x]=1", "undeclared parameter"),
+        ("/search?R=100&G=200", ""),
+        ("/search?R=100&R=200", "duplicate"),
+        ("/search?R=x", "/R: type"),
+        ("/search?B=1", "undeclared parameter"),
+        ("/orders?filter=%7B%22a%22:1%7D", ""),
+        ("/orders?filter=%7B%7D", "required"),
+        ("/orders?filter=%7B%22a%22:1,%22a%22:2%7D", "duplicate key"),
+    ]);
+}
+
+#[test]
+fn headers_and_cookies_are_judged_too() {
+    let shop = api(SHOP);
+    for (name, values, expected) in [
+        ("x-tags", &["1,2"][..], ""),
+        ("x-tags", &["1", "2"], ""),
+        ("x-tags", &["1", "x"], "header parameter \"x-tags\" /1: type"),
+        ("x-one", &["1"], ""),
+        ("x-one", &["1", "2"], "duplicate"),
+        ("x-one", &["é"], "type"),
+        ("cookie", &["session=0123abcd; other=1"], ""),
+        ("cookie", &["other=1", "session=0123abcd"], ""),
+        ("cookie", &["session=nope"], "cookie parameter \"session\": pattern"),
+        ("cookie", &["session=0123abcd; session=0123abcd"], "duplicate"),
+    ] {
+        let headers: Vec<(&str, &str)> = values.iter().map(|value| (name, *value)).collect();
+        let found = wrong(&shop, &Ask { method: "GET", target: "/orders", headers: &headers, body: None });
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{values:?}: {found}"
+        );
+    }
+}
+
+#[test]
+fn paths_and_methods_are_those_of_the_document() {
+    table(&[
+        ("/orders/5", ""),
+        ("/orders/2147483648", "maximum"),
+        ("/orders/x", "path parameter \"id\": type"),
+        ("/orders/", "undocumented"),
+        ("/other", "undocumented"),
+        ("/Orders", "undocumented"),
+    ]);
+    let shop = api(SHOP);
+    let unmet = shop
+        .open(&Ask { method: "PUT", target: "/orders/5", headers: &[], body: None }, HasBody::No)
+        .unwrap_err();
+    assert_eq!(
+        (unmet.violations.first().class, unmet.violations.allow.as_str()),
+        (Class::Method, "DELETE, GET")
+    );
+    assert_eq!(wrong(&shop, &Ask { method: "HEAD", target: "/orders/5", headers: &[], body: None }), "");
+    let based = Settings { base: Some("/api".into()), ..settings() };
+    let based = Arc::new(load_openapi(SHOP.as_bytes(), based).unwrap());
+    assert_eq!(get(&based, "/api/orders/5"), "");
+    assert!(get(&based, "/orders/5").contains("undocumented"));
+    assert!(get(&based, "/apiorders/5").contains("undocumented"));
+}
+
+#[test]
+fn undeclared_queries_pass_only_where_that_is_said() {
+    assert!(get(&api(SHOP), "/orders?x=1").contains("undeclared parameter"));
+    let lax = Settings { undeclared_query: true, ..settings() };
+    let lax = Arc::new(load_openapi(SHOP.as_bytes(), lax).unwrap());
+    assert_eq!(get(&lax, "/orders?x=1"), "");
+    assert!(get(&lax, "/orders?x=1&limit=0").contains("minimum"));
+}
+
+#[test]
+fn the_number_of_pairs_has_a_limit() {
+    let lax =
+        Arc::new(load_openapi(SHOP.as_bytes(), Settings { undeclared_query: true, ..settings() }).unwrap());
+    assert_eq!(get(&lax, &format!("/orders?{}", "x=1&".repeat(QUERY_PAIRS_MAX))), "");
+    assert!(get(&lax, &format!("/orders?{}", "x=1&".repeat(QUERY_PAIRS_MAX + 1))).contains("too many pairs"));
+}
