@@ -5,6 +5,7 @@ mod footprint;
 mod gateway;
 mod load;
 mod page;
+mod peer;
 mod pki;
 mod server;
 mod usage;

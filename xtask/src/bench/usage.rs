@@ -17,14 +17,23 @@ pub(super) fn cpu(process: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
 }
 
-/// Memory that the process holds for itself alone or shares, resident, in KiB.
+/// Resident memory of the process and of its children that live, in KiB. Pages that
+/// several of them share are counted in parts (the kernel's proportional set size).
+///
+/// # Errors
+/// The process is gone.
 pub(super) fn resident_kib(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).context("the process is gone")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS in /proc/PID/status")?;
-    line.trim().trim_end_matches(" kB").parse().context("VmRSS is not a number")
+    let one = |process: u32| {
+        let path = format!("/proc/{process}/smaps_rollup");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        proportional_kib(&text).with_context(|| format!("no Pss in {path}"))
+    };
+    family(process)?.into_iter().map(|stat| one(stat.process)).sum()
+}
+
+fn proportional_kib(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 struct Stat {
@@ -65,6 +74,13 @@ mod tests {
         let line = "42 (a) b (c) S 7 42 42 0 -1 4194560 100 200 0 0 31 11 900 900 20 0 1 0 12345 0 0";
         let stat = parse(line).unwrap();
         assert_eq!((stat.process, stat.parent, stat.ticks), (42, 7, 42));
+    }
+
+    #[test]
+    fn memory_is_read_from_its_line() {
+        let text = "00400000-7ffc0000 ---p 00000000 00:00 0 [rollup]\nRss:  9000 kB\nPss:  4321 kB\nPss_Dirty: 1 kB\n";
+        assert_eq!(proportional_kib(text), Some(4_321));
+        assert_eq!(proportional_kib("Rss: 1 kB\n"), None);
     }
 
     #[test]
