@@ -8,7 +8,7 @@ mod page;
 mod peer;
 mod pki;
 mod server;
-mod usage;
+pub(crate) mod usage;
 mod whole_way;
 
 use crate::workspace;

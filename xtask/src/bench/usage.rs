@@ -12,7 +12,7 @@ const TICKS_PER_SECOND: u64 = 100;
 ///
 /// # Errors
 /// The process is gone.
-pub(super) fn cpu(process: u32) -> Result<Duration> {
+pub(crate) fn cpu(process: u32) -> Result<Duration> {
     let ticks: u64 = family(process)?.into_iter().map(|stat| stat.ticks).sum();
     Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
 }
@@ -34,6 +34,17 @@ pub(super) fn resident_kib(process: u32) -> Result<u64> {
 fn proportional_kib(rollup: &str) -> Option<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// The most memory that the process itself has ever held, shared pages included, in KiB.
+///
+/// # Errors
+/// The process is gone.
+pub(crate) fn resident_kib_most(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    line.trim().trim_end_matches(" kB").parse().context("VmHWM is not a number")
 }
 
 struct Stat {
@@ -86,6 +97,7 @@ mod tests {
     #[test]
     fn this_process_uses_something() {
         assert!(resident_kib(std::process::id()).unwrap() > 0);
+        assert!(resident_kib_most(std::process::id()).unwrap() > 0);
         assert!(cpu(std::process::id()).is_ok());
         assert!(cpu(u32::MAX).is_err());
     }

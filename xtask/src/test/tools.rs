@@ -18,6 +18,22 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "nghttp", package: "nghttp2-client" },
 ];
 
+/// The peers beside which the product reads the same bytes; varnish compiles its
+/// configuration.
+pub(crate) const FOR_DIFFERENTIAL: &[Tool] = &[
+    Tool { program: "nginx", package: "nginx" },
+    Tool { program: "haproxy", package: "haproxy" },
+    Tool { program: "varnishd", package: "varnish" },
+    Tool { program: "cc", package: "gcc" },
+];
+
+/// What attacks, beside PyPI's h2 in an environment of its own.
+pub(crate) const FOR_FLOODS: &[Tool] = &[
+    Tool { program: "slowhttptest", package: "slowhttptest" },
+    Tool { program: "h2load", package: "nghttp2-client" },
+    Tool { program: "python3", package: "python3-venv" },
+];
+
 /// Installs what is missing, as root on Debian; else an error that names it all.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing = missing(tools);
