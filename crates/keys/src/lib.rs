@@ -31,7 +31,6 @@ mod encoding;
 mod error;
 mod fetch;
 mod file;
-pub mod fuzz;
 mod identity;
 mod issuer;
 mod jwk;

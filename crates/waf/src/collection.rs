@@ -1,14 +1,28 @@
 //! Collections that outlive a transaction (IP, GLOBAL, SESSION, USER, RESOURCE): bounded
 //! memory that the caller owns, with expiry by the caller's clock.
 
+use crate::{transaction::Value, variable::Variable};
+use lru::LruCache;
+use std::{
+    hash::BuildHasher,
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Parts of the memory that are locked apart.
+const SHARDS: usize = 16;
+/// Longest key that is kept as it is, bytes; longer ones are kept as their SHA-1.
+pub(crate) const KEY_BYTES_MAX: usize = 512;
+
 /// How much a [`Memory`] may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimits {
-    /// Most collections (an address, a session, …) at once.
+    /// Most collections (an address, a session, …) at once. The one that was not used for
+    /// the longest time goes first.
     pub collections_max: usize,
-    /// Most variables of one collection.
+    /// Most variables of one collection; further ones are not kept.
     pub variables_max: usize,
-    /// Longest value, bytes.
+    /// Longest value, bytes; longer ones are cut.
     pub value_bytes_max: usize,
 }
 
@@ -18,22 +32,139 @@ impl Default for MemoryLimits {
     }
 }
 
+/// A variable of a collection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    pub(crate) name: Vec<u8>,
+    pub(crate) value: Value,
+    /// When it was last changed, milliseconds since 1970.
+    pub(crate) changed_ms: i64,
+    /// When it is forgotten.
+    pub(crate) expires_ms: Option<i64>,
+}
+
+impl Kept {
+    pub(crate) fn is_live(&self, now_ms: i64) -> bool {
+        self.value != Value::Unset && self.expires_ms.is_none_or(|at| at > now_ms)
+    }
+}
+
+/// A collection as it is kept between transactions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    pub(crate) variables: Vec<Kept>,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
+    pub(crate) updates: i64,
+}
+
+type Shard = LruCache<(Variable, Vec<u8>), Record, foldhash::quality::RandomState>;
+
 /// The persistent collections of one rule set, shared by all its transactions.
 #[derive(Debug)]
 pub struct Memory {
     limits: MemoryLimits,
+    shards: Vec<Mutex<Shard>>,
+    hasher: foldhash::quality::RandomState,
 }
 
 impl Memory {
     /// Empty, within `limits`.
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
-        Self { limits }
+        let each = NonZeroUsize::new(limits.collections_max.div_ceil(SHARDS)).unwrap_or(NonZeroUsize::MIN);
+        let shard = || {
+            let mut shard = LruCache::unbounded_with_hasher(foldhash::quality::RandomState::default());
+            shard.resize(each);
+            Mutex::new(shard)
+        };
+        let shards = std::iter::repeat_with(shard).take(SHARDS).collect();
+        Self { limits, shards, hasher: foldhash::quality::RandomState::default() }
     }
 
     /// The limits it was made with.
     #[must_use]
     pub fn limits(&self) -> MemoryLimits {
         self.limits
+    }
+
+    /// How many collections it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of a collection, when it was used within `timeout_ms`.
+    pub(crate) fn load(&self, kind: Variable, key: &[u8], now_ms: i64, timeout_ms: i64) -> Option<Record> {
+        let mut shard = self.shard(kind, key)?;
+        let found = shard.get(&(kind, key.to_vec()))?;
+        if found.updated_ms.saturating_add(timeout_ms) <= now_ms {
+            shard.pop(&(kind, key.to_vec()));
+            return None;
+        }
+        Some(found.clone())
+    }
+
+    /// Changes a collection, made where it is not there yet.
+    pub(crate) fn change(
+        &self,
+        kind: Variable,
+        key: &[u8],
+        now_ms: i64,
+        timeout_ms: i64,
+        change: impl FnOnce(&mut Record, &MemoryLimits),
+    ) {
+        let Some(mut shard) = self.shard(kind, key) else { return };
+        let fresh = || Record { created_ms: now_ms, updated_ms: now_ms, ..Record::default() };
+        let record = shard.get_or_insert_mut((kind, key.to_vec()), fresh);
+        if record.updated_ms.saturating_add(timeout_ms) <= now_ms {
+            *record = fresh();
+        }
+        record.variables.retain(|kept| kept.is_live(now_ms));
+        change(record, &self.limits);
+        record.updated_ms = now_ms;
+        record.updates += 1;
+    }
+
+    fn shard(&self, kind: Variable, key: &[u8]) -> Option<MutexGuard<'_, Shard>> {
+        let hash = self.hasher.hash_one((kind, key));
+        let at = usize::try_from(hash % SHARDS as u64).ok()?;
+        self.shards.get(at).map(lock)
+    }
+}
+
+/// A panic elsewhere leaves a shard whole: each change is one assignment at a time.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unused_longest_goes_first_at_the_limit() {
+        let limits = MemoryLimits { collections_max: SHARDS * 2, ..MemoryLimits::default() };
+        let memory = Memory::new(limits);
+        for number in 0..1_000 {
+            memory.change(Variable::Ip, format!("a{number}").as_bytes(), 0, 1_000, |_, _| {});
+        }
+        assert_eq!(memory.len(), SHARDS * 2);
+    }
+
+    #[test]
+    fn a_collection_is_forgotten_after_its_timeout() {
+        let memory = Memory::new(MemoryLimits::default());
+        memory.change(Variable::Ip, b"a", 1_000, 500, |record, _| record.updates = 6);
+        assert_eq!(memory.load(Variable::Ip, b"a", 1_499, 500).unwrap().updates, 7);
+        assert!(memory.load(Variable::Session, b"a", 1_499, 500).is_none());
+        assert!(memory.load(Variable::Ip, b"a", 1_500, 500).is_none());
+        assert!(memory.is_empty());
     }
 }

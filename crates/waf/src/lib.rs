@@ -31,7 +31,7 @@ mod transform;
 mod variable;
 
 pub use collection::{Memory, MemoryLimits};
-pub use ruleset::{Note, Options, RuleSet, Statistics};
+pub use ruleset::{Note, Options, RuleDescription, RuleSet, Statistics};
 pub use seclang::fault::{Fault, LoadFaults, Place};
 pub use settings::{EngineMode, LimitAction, Settings};
 pub use sources::{SourceFault, Sources, resolve};

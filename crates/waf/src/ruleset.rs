@@ -1,9 +1,22 @@
 //! A loaded rule set: checked whole, immutable, shared by all cores.
 
 use crate::{
-    seclang::fault::Place,
+    action::{Act, Ctl},
+    plan::Plan,
+    rule::{Disruptive, Flow, Link, Metadata, Names, Phase, Rule},
+    seclang::{
+        actions::ActionSet,
+        fault::{LoadFaults, Place},
+        load,
+        rules::{Builder, Item, LinkDraft, RuleDraft},
+    },
     settings::{EngineMode, Settings},
+    sources::Sources,
 };
+use std::collections::HashMap;
+
+/// The status of `deny` without `status`.
+const STATUS_DENY: u16 = 403;
 
 /// How a rule set is loaded.
 #[derive(Debug, Clone, Default)]
@@ -23,13 +36,31 @@ pub struct Note {
     pub message: String,
 }
 
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
 /// What a rule set consists of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Rules, chained ones counted apart.
+    /// Rules with an id.
     pub rules: usize,
+    /// Conditions: a rule's own and those chained to it.
+    pub links: usize,
+    /// Conditions that need a literal and are skipped where it is absent.
+    pub filtered: usize,
     /// Rule files read.
     pub files: usize,
+}
+
+/// A rule's place in its phase.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) rule: u32,
+    /// Where evaluation goes on when the rule matches.
+    pub(crate) next: u32,
 }
 
 /// A loaded rule set.
@@ -38,9 +69,26 @@ pub struct RuleSet {
     pub(crate) settings: Settings,
     pub(crate) notes: Vec<Note>,
     pub(crate) statistics: Statistics,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) phases: [Vec<Entry>; 5],
+    pub(crate) names: Names,
+    pub(crate) plan: Plan,
+    pub(crate) plain: bool,
 }
 
 impl RuleSet {
+    /// Loads rule files: `entries` in order, each a path or a glob pattern, with everything
+    /// that they include.
+    ///
+    /// # Errors
+    /// Every fault found, with its place. Nothing is usable then: a rule set is never
+    /// loaded in part.
+    pub fn load(sources: &dyn Sources, entries: &[&str], options: &Options) -> Result<Self, LoadFaults> {
+        let mut builder = load::read(sources, entries);
+        std::mem::take(&mut builder.faults).verdict()?;
+        Ok(finish(builder, options))
+    }
+
     /// What the directives set.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -58,4 +106,210 @@ impl RuleSet {
     pub fn statistics(&self) -> Statistics {
         self.statistics
     }
+
+    /// The ids of all rules, in the order of the files.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.rules.iter().map(|rule| rule.id)
+    }
+
+    /// Where a rule is defined.
+    #[must_use]
+    pub fn place_of(&self, id: u64) -> Option<&Place> {
+        self.rules.iter().find(|rule| rule.id == id).map(|rule| &rule.place)
+    }
+}
+
+fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
+    let drafts = std::mem::take(&mut builder.drafts);
+    let items = std::mem::take(&mut builder.items);
+    // Where each draft ended up; None for removed ones.
+    let mut kept = Vec::with_capacity(drafts.len());
+    let mut ids = Vec::with_capacity(drafts.len());
+    let mut phases_of = Vec::with_capacity(drafts.len());
+    let mut rules: Vec<Rule> = Vec::new();
+    for draft in drafts {
+        ids.push(draft.id());
+        phases_of.push(draft.phase);
+        kept.push((!draft.removed).then_some(rules.len()));
+        if !draft.removed {
+            rules.extend(rule(draft));
+        }
+    }
+    resolve_selections(&mut rules);
+    let layout = Layout { items: &items, kept: &kept, ids: &ids, phases: &phases_of };
+    let phases = Phase::ALL.map(|phase| layout.phase(phase, &rules, &mut builder.notes));
+    if let Some(engine) = options.engine {
+        builder.settings.engine = engine;
+    }
+    let plan = Plan::new(&rules);
+    let statistics = Statistics {
+        rules: rules.len(),
+        links: rules.iter().map(|rule| rule.links.len()).sum(),
+        filtered: plan.filtered(),
+        files: builder.files,
+    };
+    RuleSet {
+        settings: builder.settings,
+        notes: builder.notes,
+        statistics,
+        rules,
+        phases,
+        names: builder.names,
+        plan,
+        plain: options.plain,
+    }
+}
+
+/// A draft with its defaults applied.
+fn rule(draft: RuleDraft) -> Option<Rule> {
+    let RuleDraft { place, links, defaults, phase, .. } = draft;
+    let id = links.first()?.actions.id?;
+    let mut whole = defaults.clone();
+    whole.update(head(&links));
+    let chosen = match whole.disruptive {
+        Some(Disruptive::Block) | None => defaults.disruptive.clone(),
+        chosen => chosen,
+    };
+    let disruptive = chosen.unwrap_or(Disruptive::Pass);
+    let status = whole.status.unwrap_or(match disruptive {
+        Disruptive::Redirect(_) => 302,
+        _ => STATUS_DENY,
+    });
+    let links = links.into_iter().map(|draft| link(draft, &defaults)).collect();
+    Some(Rule {
+        id,
+        phase,
+        place,
+        links,
+        disruptive,
+        status,
+        flow: whole.flow.unwrap_or(Flow::Next),
+        log: whole.log.unwrap_or(true),
+        audit: whole.audit.unwrap_or(true),
+        metadata: whole.metadata,
+    })
+}
+
+/// The first link's actions apart from what each link does on its own.
+fn head(links: &[LinkDraft]) -> ActionSet {
+    links.first().map(|link| link.actions.clone()).unwrap_or_default()
+}
+
+fn link(draft: LinkDraft, defaults: &ActionSet) -> Link {
+    let LinkDraft { targets, exclusions, test, actions } = draft;
+    let mut transformations = Vec::new();
+    if !actions.own_transformations {
+        transformations.extend_from_slice(&defaults.transformations);
+    }
+    transformations.extend(actions.transformations);
+    let mut acts = defaults.acts.clone();
+    acts.extend(actions.acts);
+    let multi_match = actions.multi_match || defaults.multi_match;
+    let capture = actions.capture || defaults.capture;
+    Link { targets, exclusions, test, transformations, multi_match, capture, acts }
+}
+
+/// Finds the rules that each `ctl` means.
+fn resolve_selections(rules: &mut [Rule]) {
+    let mut found: HashMap<(usize, usize, usize), Vec<u32>> = HashMap::new();
+    for (at, rule) in rules.iter().enumerate() {
+        for (number, link) in rule.links.iter().enumerate() {
+            for (position, act) in link.acts.iter().enumerate() {
+                if let Act::Ctl(Ctl::RemoveRules(selection) | Ctl::RemoveTarget(selection, _)) = act {
+                    let meant = rules.iter().enumerate().filter(|(_, rule)| selection.by.takes(rule));
+                    let meant = meant.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
+                    found.insert((at, number, position), meant);
+                }
+            }
+        }
+    }
+    for ((at, number, position), meant) in found {
+        let act = rules.get_mut(at).and_then(|rule| rule.links.get_mut(number));
+        let act = act.and_then(|link| link.acts.get_mut(position));
+        if let Some(Act::Ctl(Ctl::RemoveRules(selection) | Ctl::RemoveTarget(selection, _))) = act {
+            selection.rules = meant;
+        }
+    }
+}
+
+/// What is needed to lay a phase out.
+struct Layout<'a> {
+    items: &'a [Item],
+    kept: &'a [Option<usize>],
+    ids: &'a [u64],
+    phases: &'a [Phase],
+}
+
+impl Layout<'_> {
+    fn phase(&self, phase: Phase, rules: &[Rule], notes: &mut Vec<Note>) -> Vec<Entry> {
+        let mut order: Vec<u32> = Vec::new();
+        // Positions by name: a marker, or a rule's id as `skipAfter` may name it.
+        let mut names: Vec<(String, usize)> = Vec::new();
+        for item in self.items {
+            match item {
+                Item::Marker(name) => names.push((name.clone(), order.len())),
+                Item::Rule(draft) if self.phases.get(*draft) == Some(&phase) => {
+                    if let Some(Some(rule)) = self.kept.get(*draft) {
+                        order.extend(u32::try_from(*rule).ok());
+                    }
+                    names.push((self.ids.get(*draft).map(u64::to_string).unwrap_or_default(), order.len()));
+                }
+                Item::Rule(_) => {}
+            }
+        }
+        let mut entries = Vec::with_capacity(order.len());
+        for (position, index) in order.iter().enumerate() {
+            let Some(rule) = rules.get(*index as usize) else { continue };
+            let next = match &rule.flow {
+                Flow::Next => position + 1,
+                Flow::Skip(count) => position + 1 + count,
+                Flow::SkipAfter(name) => {
+                    let found = names.iter().find(|(known, at)| *at > position && known == name);
+                    if found.is_none() {
+                        let message = format!(
+                            "rule {}: no marker \"{name}\" follows: the rest of the phase is skipped",
+                            rule.id
+                        );
+                        notes.push(Note { place: rule.place.clone(), message });
+                    }
+                    found.map_or(order.len(), |(_, at)| *at)
+                }
+            };
+            let next = u32::try_from(next.min(order.len())).unwrap_or(u32::MAX);
+            entries.push(Entry { rule: *index, next });
+        }
+        entries
+    }
+}
+
+/// The metadata of a rule, for lists.
+impl RuleSet {
+    /// What a rule says about itself: message (macros not expanded), severity, tags, phase.
+    #[must_use]
+    pub fn describe(&self, id: u64) -> Option<RuleDescription<'_>> {
+        let rule = self.rules.iter().find(|rule| rule.id == id)?;
+        let Metadata { message_text, severity, tags, .. } = &rule.metadata;
+        Some(RuleDescription {
+            message: message_text,
+            severity: *severity,
+            tags: tags.iter().map(|(tag, _)| tag.as_str()).collect(),
+            phase: rule.phase as u8,
+            place: &rule.place,
+        })
+    }
+}
+
+/// What a rule says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleDescription<'a> {
+    /// `msg` as written.
+    pub message: &'a str,
+    /// `severity`, 0 (emergency) to 7 (debug).
+    pub severity: Option<u8>,
+    /// `tag`s as written.
+    pub tags: Vec<&'a str>,
+    /// 1 to 5.
+    pub phase: u8,
+    /// Where it is defined.
+    pub place: &'a Place,
 }

@@ -5,10 +5,9 @@ mod footprint;
 mod gateway;
 mod load;
 mod page;
-mod peer;
 mod pki;
 mod server;
-pub(crate) mod usage;
+mod usage;
 mod whole_way;
 
 use crate::workspace;

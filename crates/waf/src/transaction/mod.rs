@@ -1,6 +1,30 @@
 //! One HTTP transaction: fed piece by piece, judged in five phases.
 
-use std::net::IpAddr;
+mod act;
+mod body;
+mod calendar;
+mod collections;
+mod evaluate;
+mod head;
+mod record;
+mod state;
+mod store;
+mod tx;
+mod values;
+mod volatile;
+
+pub(crate) use tx::Value;
+
+use crate::{
+    collection::Memory,
+    rule::{AllowScope, Phase},
+    ruleset::RuleSet,
+    settings::EngineMode,
+    target::Selector,
+    variable::{Stability, Variable},
+};
+use state::{Ended, State};
+use std::{net::IpAddr, sync::Arc};
 
 /// The two ends of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,15 +154,211 @@ pub struct Match {
 }
 
 /// One HTTP transaction over a shared rule set.
+///
+/// Call, in this order: [`Self::request_headers`], [`Self::request_body_chunk`] for each
+/// piece, [`Self::request_body_end`] (also when there is no body), [`Self::response_headers`],
+/// [`Self::response_body_chunk`], [`Self::response_body_end`], [`Self::logging`]. A call
+/// that gives [`Step::Yield`] is taken up again by [`Self::resume`]. Once a verdict stops
+/// the transaction, later calls give it again and run nothing, but for the logging phase.
 #[derive(Debug)]
 pub struct Transaction {
-    matches: Vec<Match>,
+    set: Arc<RuleSet>,
+    state: State,
 }
 
 impl Transaction {
-    /// All matches so far.
+    /// A transaction of `connection` at `now_ms` (milliseconds since 1970).
+    #[must_use]
+    pub fn new(
+        set: Arc<RuleSet>,
+        memory: Arc<Memory>,
+        connection: Connection,
+        unique_id: &str,
+        now_ms: i64,
+    ) -> Self {
+        let mut state = State::new(&set, connection, now_ms);
+        state.collections.attach(memory, set.settings.collection_timeout_s);
+        state.take_connection(&set, unique_id);
+        Self { set, state }
+    }
+
+    /// Overrides the engine's mode for this transaction; before phase 1.
+    pub fn set_engine(&mut self, mode: EngineMode) {
+        self.state.engine = mode;
+    }
+
+    /// The engine's mode, as rules may have changed it.
+    #[must_use]
+    pub fn engine(&self) -> EngineMode {
+        self.state.engine
+    }
+
+    /// Sets a `TX` variable before phase 1, e.g. `blocking_paranoia_level`.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        let names = &self.set.names;
+        if let Some(kept) = self.state.tx.entry(names, name.as_bytes()) {
+            *kept = Value::Text(value.as_bytes().to_vec());
+        }
+    }
+
+    /// Takes rules out of this transaction, as `ctl:ruleRemoveById` does.
+    pub fn remove_rules(&mut self, ids: impl Fn(u64) -> bool) {
+        let taken = self.set.rules.iter().enumerate().filter(|(_, rule)| ids(rule.id));
+        let taken: Vec<u32> = taken.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
+        self.state.remove(&taken, self.set.rules.len());
+    }
+
+    /// The time now; rules see it as DURATION and TIME.
+    pub fn advance(&mut self, now_ms: i64) {
+        self.state.now_ms = now_ms;
+    }
+
+    /// Phase 1.
+    pub fn request_headers(&mut self, head: &RequestHead<'_>, budget: Budget) -> Step {
+        self.state.take_request(&self.set, head);
+        self.begin(Phase::RequestHeaders, budget)
+    }
+
+    /// A piece of the request's body.
+    pub fn request_body_chunk(&mut self, piece: &[u8]) -> Intake {
+        if let Ended::Verdict(verdict) = &self.state.ended {
+            return Intake::Refused(verdict.clone());
+        }
+        self.state.request_chunk(&self.set, piece)
+    }
+
+    /// Phase 2.
+    pub fn request_body_end(&mut self, budget: Budget) -> Step {
+        self.state.finish_request(&self.set);
+        self.begin(Phase::RequestBody, budget)
+    }
+
+    /// Phase 3.
+    pub fn response_headers(&mut self, head: &ResponseHead<'_>, budget: Budget) -> Step {
+        self.state.take_response(&self.set, head);
+        self.begin(Phase::ResponseHeaders, budget)
+    }
+
+    /// A piece of the response's body.
+    pub fn response_body_chunk(&mut self, piece: &[u8]) -> Intake {
+        if let Ended::Verdict(verdict) = &self.state.ended {
+            return Intake::Refused(verdict.clone());
+        }
+        self.state.response_chunk(&self.set, piece)
+    }
+
+    /// Phase 4.
+    pub fn response_body_end(&mut self, budget: Budget) -> Step {
+        self.state.finish_response();
+        self.begin(Phase::ResponseBody, budget)
+    }
+
+    /// Phase 5; writes collections back.
+    pub fn logging(&mut self, now_ms: i64, budget: Budget) -> Step {
+        self.state.now_ms = now_ms;
+        self.begin(Phase::Logging, budget)
+    }
+
+    /// Goes on after [`Step::Yield`].
+    pub fn resume(&mut self, budget: Budget) -> Step {
+        self.state.work_left = budget.work_max;
+        if !self.state.run(&self.set) {
+            return Step::Yield;
+        }
+        if self.state.phase == Some(Phase::Logging) {
+            self.state.collections.close(self.state.now_ms);
+            record::mask(&mut self.state.matches, &self.state.secrets);
+        }
+        Step::Done(self.verdict())
+    }
+
+    fn begin(&mut self, phase: Phase, budget: Budget) -> Step {
+        let state = &mut self.state;
+        state.phase = Some(phase);
+        state.allow_phase = false;
+        let past_requests = phase > Phase::RequestBody;
+        if state.ended == Ended::Allowed(AllowScope::Request) && past_requests {
+            state.ended = Ended::No;
+        }
+        let skips = state.ended != Ended::No && phase != Phase::Logging;
+        state.position = match skips || state.engine == EngineMode::Off {
+            true => usize::MAX,
+            false => 0,
+        };
+        self.resume(budget)
+    }
+
+    /// What the transaction has come to.
+    pub fn verdict(&self) -> Verdict {
+        match &self.state.ended {
+            Ended::Verdict(verdict) => verdict.clone(),
+            Ended::No | Ended::Allowed(_) => Verdict::Pass,
+        }
+    }
+
+    /// The first verdict against the transaction, also where the engine only detects.
+    #[must_use]
+    pub fn intended(&self) -> Option<&Verdict> {
+        self.state.intended.as_ref()
+    }
+
+    /// All matches so far of rules that ask to be logged.
     #[must_use]
     pub fn matches(&self) -> &[Match] {
-        &self.matches
+        &self.state.matches
+    }
+
+    /// How many matches were counted but not kept: a rule that matches many values is kept
+    /// with the first few.
+    #[must_use]
+    pub fn matches_further(&self) -> u64 {
+        self.state.matches_further
+    }
+
+    /// Work done so far, in the units of [`Budget`].
+    #[must_use]
+    pub fn work_done(&self) -> u64 {
+        self.state.work_done
+    }
+
+    /// Whether the body of the request is looked at; after phase 1.
+    #[must_use]
+    pub fn needs_request_body(&self) -> bool {
+        self.runs() && self.state.body.request_access
+    }
+
+    /// Whether the body of the response is looked at; after phase 3, which knows its type.
+    #[must_use]
+    pub fn needs_response_body(&self) -> bool {
+        self.runs() && self.state.body.response_wanted && self.set.plan.uses(Variable::ResponseBody)
+    }
+
+    fn runs(&self) -> bool {
+        let allowed = matches!(self.state.ended, Ended::Allowed(AllowScope::Transaction));
+        self.state.engine != EngineMode::Off && !allowed
+    }
+
+    /// A variable's first value, e.g. `("TX", Some("blocking_inbound_anomaly_score"))`.
+    #[must_use]
+    pub fn variable(&self, variable: &str, name: Option<&str>) -> Option<Vec<u8>> {
+        let variable = Variable::from_name(variable)?;
+        let selector =
+            name.map_or(Selector::All, |name| Selector::Name(name.to_ascii_lowercase().into_bytes()));
+        match variable.stability() {
+            Stability::Volatile => {
+                let all = self.state.volatile_members(&self.set, variable, &selector);
+                all.into_iter().next().map(|(_, _, value)| value)
+            }
+            Stability::Fixed => {
+                let found = self.state.store.select(variable, &selector).next()?;
+                Some(self.state.store.values.value(found.value).to_vec())
+            }
+        }
+    }
+
+    /// The connection it was made with.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.state.connection
     }
 }

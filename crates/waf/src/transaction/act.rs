@@ -1,0 +1,207 @@
+//! What a match does: variables, collections, changes of the engine.
+
+use super::{
+    evaluate::{Here, Origin},
+    state::{ActAt, Matched, State},
+    tx::{Value, parse_number},
+};
+use crate::{
+    action::{Act, Change, Ctl, Sanitise, SetName, SetVar},
+    ruleset::RuleSet,
+    template::Template,
+    variable::Variable,
+};
+
+/// Most values that MATCHED_VARS keeps.
+pub(crate) const MATCHED_VARS_MAX: usize = 1_000;
+/// Most environment variables, and the longest of their values.
+pub(crate) const ENV_MAX: usize = 100;
+/// Most texts that are masked in what is logged.
+pub(crate) const SECRETS_MAX: usize = 100;
+
+impl State {
+    /// Keeps the value that matched for MATCHED_VAR and its kin.
+    pub(super) fn remember_match(&mut self, here: Here<'_>, origin: Origin<'_>, value: &[u8]) {
+        let matched = &mut self.matched_var;
+        matched.variable = Some(origin.variable);
+        matched.count = origin.count;
+        matched.name.clear();
+        matched.name.extend_from_slice(origin.name);
+        matched.value.clear();
+        matched.value.extend_from_slice(value);
+        if here.set.plan.reads_matched_vars(here.index) && self.matched_vars.len() < MATCHED_VARS_MAX {
+            self.matched_vars.push(Matched::clone(&self.matched_var));
+        }
+        self.rule = here.index;
+    }
+
+    /// Executes one action of a link.
+    pub(super) fn act(&mut self, here: Here<'_>, position: usize) {
+        let Some(act) = here.link.acts.get(position) else { return };
+        let set = here.set;
+        match act {
+            Act::SetVar(change) => self.set_var(set, change),
+            Act::ExpireVar { collection, name, seconds } => {
+                let (name, seconds) = (self.text(set, name), self.text(set, seconds));
+                let at_ms = self.now_ms.saturating_add(parse_number(&seconds).saturating_mul(1_000));
+                self.collections.expire(*collection, &name, at_ms);
+            }
+            Act::DeprecateVar { collection, name, amount, period_s } => {
+                let name = self.text(set, name);
+                self.collections.deprecate(*collection, &name, *amount, *period_s, self.now_ms);
+            }
+            Act::InitCol { collection, key } => {
+                let key = self.text(set, key);
+                self.collections.open(*collection, &key, self.now_ms);
+            }
+            Act::SetSid(key) => {
+                let key = self.text(set, key);
+                self.collections.open(Variable::Session, &key, self.now_ms);
+            }
+            Act::SetUid(key) => {
+                let key = self.text(set, key);
+                self.collections.open(Variable::User, &key, self.now_ms);
+            }
+            Act::SetRsc(key) => {
+                let key = self.text(set, key);
+                self.collections.open(Variable::Resource, &key, self.now_ms);
+            }
+            Act::SetEnv { name, value } => {
+                let (name, value) = (self.text(set, name), self.text(set, value));
+                self.set_env(name, value);
+            }
+            Act::Sanitise(what) => self.sanitise(what),
+            Act::Ctl(ctl) => self.ctl(set, ctl, ActAt { rule: here.index, link: here.number, act: position }),
+        }
+    }
+
+    fn text(&mut self, set: &RuleSet, template: &Template) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.expand(set, template, &mut text);
+        text
+    }
+
+    fn set_env(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        if let Some((_, known)) = self.env.iter_mut().find(|(known, _)| *known == name) {
+            *known = value;
+        } else if self.env.len() < ENV_MAX {
+            self.env.push((name, value));
+        }
+    }
+
+    fn set_var(&mut self, set: &RuleSet, change: &SetVar) {
+        let value = match &change.change {
+            Change::SetNumber(_) | Change::AddNumber(_) | Change::Unset => Vec::new(),
+            Change::Set(template) | Change::Add(template) | Change::Subtract(template) => {
+                self.text(set, template)
+            }
+        };
+        match (&change.name, change.collection) {
+            (SetName::Slot(slot), _) => {
+                if let Some(kept) = self.tx.slot_mut(*slot) {
+                    apply(kept, &change.change, value);
+                }
+            }
+            (SetName::Text(name), Variable::Tx) => {
+                let name = self.text(set, name);
+                match self.tx.entry(&set.names, &name) {
+                    Some(kept) => apply(kept, &change.change, value),
+                    None => self.intervene_internal(),
+                }
+            }
+            (SetName::Text(name), collection) => {
+                let name = self.text(set, name);
+                let now_ms = self.now_ms;
+                self.collections.change(collection, &name, now_ms, |kept| apply(kept, &change.change, value));
+            }
+        }
+    }
+
+    fn sanitise(&mut self, what: &Sanitise) {
+        let found: Vec<Vec<u8>> = match what {
+            Sanitise::Matched => vec![self.matched_var.value.clone()],
+            Sanitise::Argument(name) => self.named(Variable::Args, name),
+            Sanitise::RequestHeader(name) => self.named(Variable::RequestHeaders, name),
+            Sanitise::ResponseHeader(name) => self.named(Variable::ResponseHeaders, name),
+        };
+        for secret in found.into_iter().filter(|secret| !secret.is_empty()) {
+            if self.secrets.len() < SECRETS_MAX && !self.secrets.contains(&secret) {
+                self.secrets.push(secret);
+            }
+        }
+    }
+
+    fn named(&self, variable: Variable, name: &[u8]) -> Vec<Vec<u8>> {
+        let selector = crate::target::Selector::Name(name.to_vec());
+        let members = self.store.select(variable, &selector);
+        members.map(|member| self.store.values.value(member.value).to_vec()).collect()
+    }
+
+    fn ctl(&mut self, set: &RuleSet, ctl: &Ctl, at: ActAt) {
+        match ctl {
+            Ctl::AuditEngine(on) => self.audit = *on,
+            Ctl::ForceRequestBodyVariable(on) => self.body.force_request_body = *on,
+            Ctl::RequestBodyAccess(on) => self.body.request_access = *on,
+            Ctl::RequestBodyLimit(bytes) => self.body.request_bytes_max = *bytes,
+            Ctl::RequestBodyProcessor(kind) => self.body.kind = Some(*kind),
+            Ctl::ResponseBodyAccess(on) => self.body.response_access = *on,
+            Ctl::ResponseBodyLimit(bytes) => self.body.response_bytes_max = *bytes,
+            Ctl::RuleEngine(mode) => self.engine = *mode,
+            Ctl::Nothing => {}
+            Ctl::RemoveRules(selection) => self.remove(&selection.rules, set.rules.len()),
+            Ctl::RemoveTarget(..) => {
+                let known = |kept: &ActAt| (kept.rule, kept.link, kept.act) == (at.rule, at.link, at.act);
+                if !self.removals.iter().any(known) {
+                    self.removals.push(at);
+                }
+            }
+        }
+    }
+}
+
+/// `text` is the expanded argument of the change. Counters never go below zero.
+fn apply(kept: &mut Value, change: &Change, text: Vec<u8>) {
+    *kept = match change {
+        Change::Unset => Value::Unset,
+        Change::SetNumber(number) => Value::Number(*number),
+        Change::Set(_) => set(text),
+        Change::AddNumber(number) => Value::Number(kept.number().saturating_add(*number).max(0)),
+        Change::Add(_) => Value::Number(kept.number().saturating_add(parse_number(&text)).max(0)),
+        Change::Subtract(_) => Value::Number(kept.number().saturating_sub(parse_number(&text)).max(0)),
+    };
+}
+
+/// A text that is how a number is written is kept as that number.
+fn set(mut text: Vec<u8>) -> Value {
+    let digits = (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    if digits && (text.len() == 1 || text.first() != Some(&b'0')) {
+        return Value::Number(parse_number(&text));
+    }
+    text.truncate(super::tx::VALUE_BYTES_MAX);
+    Value::Text(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_never_go_below_zero() {
+        let mut kept = Value::Number(3);
+        apply(&mut kept, &Change::Subtract(Template::default()), b"5".to_vec());
+        assert_eq!(kept, Value::Number(0));
+        apply(&mut kept, &Change::Add(Template::default()), b"4".to_vec());
+        assert_eq!(kept, Value::Number(4));
+        apply(&mut kept, &Change::Unset, Vec::new());
+        assert_eq!(kept, Value::Unset);
+    }
+
+    #[test]
+    fn a_text_reads_back_as_it_was_set() {
+        for text in ["0", "5", "05", "", "12x", "1234567890123456789", "-3"] {
+            let mut out = Vec::new();
+            assert!(set(text.as_bytes().to_vec()).write(&mut out));
+            assert_eq!(out, text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Bodies as they come in: buffered within their limits, read by a processor.
+
+use super::{Intake, Verdict, state::State};
+use crate::{
+    body::{BodyKind, BodyLimits, BodyReader, MultipartFlags, Parsed},
+    plan::Plan,
+    ruleset::RuleSet,
+    settings::{EngineMode, LimitAction, Settings},
+    variable::Variable,
+};
+
+/// Deepest nesting of XML elements.
+const XML_DEPTH_MAX: usize = 256;
+/// Most parts of a multipart body.
+const PARTS_MAX: usize = 1_000;
+/// Bytes of uploaded files that are kept where a rule reads FILES_TMP_CONTENT.
+const FILES_CONTENT_BYTES_MAX: usize = 1 << 20;
+/// The status of a request body over its limit (RFC 9110, 15.5.14).
+const STATUS_TOO_LARGE: u16 = 413;
+/// The status of a response body over its limit, as ModSecurity answers.
+const STATUS_RESPONSE_TOO_LARGE: u16 = 500;
+
+/// The bodies of a transaction.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) kind: Option<BodyKind>,
+    pub(super) force_request_body: bool,
+    pub(super) request_access: bool,
+    pub(super) request_bytes_max: usize,
+    pub(super) response_access: bool,
+    pub(super) response_bytes_max: usize,
+    no_files_bytes_max: usize,
+    /// Bytes of the request's body that were looked at.
+    request_length: usize,
+    request: Vec<u8>,
+    reader: Option<BodyReader>,
+    started: bool,
+    cut: bool,
+    pub(super) response_wanted: bool,
+    response: Vec<u8>,
+    response_cut: bool,
+}
+
+impl Body {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            kind: None,
+            force_request_body: false,
+            request_access: settings.request_body_access,
+            request_bytes_max: settings.request_body_bytes_max,
+            response_access: settings.response_body_access,
+            response_bytes_max: settings.response_body_bytes_max,
+            no_files_bytes_max: settings.request_body_no_files_bytes_max,
+            request_length: 0,
+            request: Vec::new(),
+            reader: None,
+            started: false,
+            cut: false,
+            response_wanted: false,
+            response: Vec::new(),
+            response_cut: false,
+        }
+    }
+
+    /// Whether the body is kept as it came: for REQUEST_BODY and FULL_REQUEST.
+    fn keeps_raw(&self, plan: &Plan) -> bool {
+        let read = plan.uses(Variable::RequestBody);
+        let wanted = self.force_request_body || self.kind == Some(BodyKind::Urlencoded);
+        (read && wanted) || plan.uses(Variable::FullRequest)
+    }
+}
+
+/// What a piece of a body may still be.
+fn room(length: usize, max: usize, piece: &[u8]) -> (&[u8], bool) {
+    match piece.get(..max.saturating_sub(length)) {
+        Some(part) => (part, part.len() < piece.len()),
+        None => (piece, false),
+    }
+}
+
+impl State {
+    pub(super) fn request_chunk(&mut self, set: &RuleSet, piece: &[u8]) -> Intake {
+        if !self.body.request_access || self.body.cut {
+            return Intake::Enough;
+        }
+        self.start_reader(set);
+        let body = &mut self.body;
+        // Without files, the smaller limit holds; a multipart reader counts for itself.
+        let max = match body.kind {
+            Some(BodyKind::Multipart) => body.request_bytes_max,
+            _ => body.request_bytes_max.min(body.no_files_bytes_max),
+        };
+        let (taken, over) = room(body.request_length, max, piece);
+        body.request_length += taken.len();
+        if body.keeps_raw(&set.plan) {
+            let (raw, _) =
+                room(body.request.len(), body.request_bytes_max.min(body.no_files_bytes_max), taken);
+            body.request.extend_from_slice(raw);
+        }
+        if let Some(reader) = &mut body.reader {
+            reader.feed(taken);
+        }
+        if !over {
+            return Intake::More;
+        }
+        body.cut = true;
+        let reject = set.settings.request_body_limit_action == LimitAction::Reject;
+        self.over_limit(reject, STATUS_TOO_LARGE)
+    }
+
+    /// A body went over its limit.
+    fn over_limit(&mut self, reject: bool, status: u16) -> Intake {
+        if !reject {
+            return Intake::Enough;
+        }
+        let verdict = Verdict::Deny { status, rule: 0 };
+        self.intended.get_or_insert(verdict.clone());
+        if self.engine != EngineMode::On {
+            return Intake::Enough;
+        }
+        self.ended = super::state::Ended::Verdict(verdict.clone());
+        Intake::Refused(verdict)
+    }
+
+    fn start_reader(&mut self, set: &RuleSet) {
+        if self.body.started {
+            return;
+        }
+        self.body.started = true;
+        let Some(kind) = self.body.kind else { return };
+        let name = crate::target::Selector::Name(b"content-type".to_vec());
+        let found = self.store.select(Variable::RequestHeaders, &name).next();
+        let content_type =
+            found.map(|member| self.store.values.value(member.value).to_vec()).unwrap_or_default();
+        self.body.reader =
+            Some(BodyReader::new(kind, &content_type, &limits(set, self.body.no_files_bytes_max)));
+    }
+
+    /// The request's body is complete: what it held becomes variables.
+    pub(super) fn finish_request(&mut self, set: &RuleSet) {
+        if self.body.request_access && self.body.request_length > 0 {
+            self.start_reader(set);
+        }
+        let cut = self.body.cut;
+        let parsed =
+            self.body.reader.take().map(|reader| if cut { reader.finish_cut() } else { reader.finish() });
+        if let Some(parsed) = &parsed {
+            for (name, value) in &parsed.args {
+                self.store.add_named(Variable::ArgsPost, Variable::ArgsPostNames, name, value);
+            }
+            self.files(parsed);
+        }
+        let over = cut || parsed.as_ref().is_some_and(|parsed| parsed.over_no_files_limit);
+        let error = parsed.as_ref().and_then(|parsed| parsed.error.clone());
+        if over && let Some(true) = parsed.as_ref().map(|parsed| parsed.over_no_files_limit) {
+            let reject = set.settings.request_body_limit_action == LimitAction::Reject;
+            let _ = self.over_limit(reject, STATUS_TOO_LARGE);
+        }
+        let flag = |set: bool| if set { b"1".as_slice() } else { b"0" };
+        let store = &mut self.store;
+        store.set(Variable::ReqbodyError, flag(error.is_some()));
+        store.set(Variable::ReqbodyProcessorError, flag(error.is_some()));
+        if let Some(error) = &error {
+            store.set(Variable::ReqbodyErrorMsg, error.as_bytes());
+            store.set(Variable::ReqbodyProcessorErrorMsg, error.as_bytes());
+        }
+        store.set(Variable::InboundDataError, flag(over));
+        if parsed.as_ref().is_some_and(|parsed| parsed.urlencoded_error) {
+            store.set(Variable::UrlencodedError, b"1");
+        }
+        let empty = MultipartFlags::default();
+        self.multipart(parsed.as_ref().map_or(&empty, |parsed| &parsed.multipart));
+        self.raw(set);
+        self.decode_path();
+        self.combined_size();
+        self.store.changed();
+    }
+
+    fn raw(&mut self, set: &RuleSet) {
+        let body = std::mem::take(&mut self.body.request);
+        let length = self.body.request_length.to_string();
+        self.store.set(Variable::RequestBodyLength, length.as_bytes());
+        if self.body.keeps_raw(&set.plan) {
+            if set.plan.uses(Variable::FullRequest) || set.plan.uses(Variable::FullRequestLength) {
+                self.full_request(&body);
+            }
+            let wanted = self.body.force_request_body || self.body.kind == Some(BodyKind::Urlencoded);
+            if wanted && (self.body.request_length > 0 || self.body.kind.is_some()) {
+                self.store.set(Variable::RequestBody, &body);
+            }
+        }
+    }
+
+    /// The size of all arguments, names and values.
+    pub(super) fn combined_size(&mut self) {
+        let mut size = 0;
+        for part in [Variable::ArgsGet, Variable::ArgsPost] {
+            for member in self.store.members(part) {
+                size +=
+                    self.store.values.get(member.name).len() + self.store.values.value(member.value).len();
+            }
+        }
+        self.store.set(Variable::ArgsCombinedSize, size.to_string().as_bytes());
+    }
+
+    fn files(&mut self, parsed: &Parsed) {
+        let store = &mut self.store;
+        let mut combined = 0;
+        for file in &parsed.files {
+            combined += file.size;
+            store.add(Variable::Files, &file.name, &file.filename);
+            store.add(Variable::FilesNames, &file.name, &file.name);
+            store.add(Variable::FilesSizes, &file.name, file.size.to_string().as_bytes());
+            if !file.content.is_empty() {
+                store.add(Variable::FilesTmpContent, &file.name, &file.content);
+            }
+        }
+        store.set(Variable::FilesCombinedSize, combined.to_string().as_bytes());
+        for (name, line) in &parsed.part_headers {
+            store.add(Variable::MultipartPartHeaders, name, line);
+        }
+        if self.body.kind == Some(BodyKind::Xml) {
+            store.add(Variable::Xml, b"/*", &parsed.xml_text);
+            for value in &parsed.xml_attributes {
+                store.add(Variable::Xml, b"//@*", value);
+            }
+        }
+    }
+
+    fn multipart(&mut self, flags: &MultipartFlags) {
+        use Variable as V;
+        let named = [
+            (V::MultipartBoundaryQuoted, flags.boundary_quoted),
+            (V::MultipartBoundaryWhitespace, flags.boundary_whitespace),
+            (V::MultipartDataBefore, flags.data_before),
+            (V::MultipartDataAfter, flags.data_after),
+            (V::MultipartHeaderFolding, flags.header_folding),
+            (V::MultipartInvalidHeaderFolding, flags.invalid_header_folding),
+            (V::MultipartLfLine, flags.lf),
+            (V::MultipartCrlfLfLines, flags.crlf_lf_lines()),
+            (V::MultipartMissingSemicolon, flags.missing_semicolon),
+            (V::MultipartInvalidQuoting, flags.invalid_quoting),
+            (V::MultipartInvalidPart, flags.invalid_part),
+            (V::MultipartUnmatchedBoundary, flags.unmatched_boundary),
+            (V::MultipartFileLimitExceeded, flags.file_limit_exceeded),
+            (V::MultipartStrictError, flags.strict_error()),
+        ];
+        for (variable, set) in named {
+            self.store.set(variable, if set { b"1" } else { b"0" });
+        }
+        if flags.seen {
+            self.store.set(V::MultipartName, &flags.name);
+            self.store.set(V::MultipartFilename, &flags.filename);
+        }
+    }
+
+    pub(super) fn response_chunk(&mut self, set: &RuleSet, piece: &[u8]) -> Intake {
+        if !self.body.response_wanted || self.body.response_cut {
+            return Intake::Enough;
+        }
+        let (taken, over) = room(self.body.response.len(), self.body.response_bytes_max, piece);
+        self.body.response.extend_from_slice(taken);
+        if !over {
+            return Intake::More;
+        }
+        self.body.response_cut = true;
+        self.over_limit(
+            set.settings.response_body_limit_action == LimitAction::Reject,
+            STATUS_RESPONSE_TOO_LARGE,
+        )
+    }
+
+    /// The response's body is complete.
+    pub(super) fn finish_response(&mut self) {
+        self.store.set(Variable::OutboundDataError, if self.body.response_cut { b"1" } else { b"0" });
+        if self.body.response_wanted {
+            let body = std::mem::take(&mut self.body.response);
+            self.store.set(Variable::ResponseBody, &body);
+        }
+        self.store.changed();
+    }
+}
+
+fn limits(set: &RuleSet, no_files_bytes_max: usize) -> BodyLimits {
+    let settings = &set.settings;
+    let keeps_files = set.plan.uses(Variable::FilesTmpContent);
+    BodyLimits {
+        no_files_bytes_max: no_files_bytes_max as u64,
+        arguments_max: settings.arguments_max,
+        json_depth_max: settings.json_depth_max,
+        xml_depth_max: XML_DEPTH_MAX,
+        files_max: settings.files_max,
+        parts_max: PARTS_MAX,
+        files_content_bytes_max: if keeps_files { FILES_CONTENT_BYTES_MAX } else { 0 },
+        separator: settings.argument_separator,
+    }
+}
+
+/// Arguments of a query, read as a form is.
+pub(super) fn query(set: &RuleSet, query: &[u8]) -> Parsed {
+    let mut reader = BodyReader::new(BodyKind::Urlencoded, b"", &limits(set, query.len()));
+    reader.feed(query);
+    reader.finish()
+}

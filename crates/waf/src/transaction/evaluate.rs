@@ -1,0 +1,387 @@
+//! Rules against a transaction: a phase, a rule, a link, a value.
+
+use super::{
+    record,
+    state::{Ended, State},
+    store::Seen,
+    tx::Value,
+};
+use crate::{
+    operator::Found,
+    plan::{LinkPlan, Side},
+    rule::{AllowScope, Disruptive, Link, Phase, Rule, Test},
+    ruleset::RuleSet,
+    settings::EngineMode,
+    target::{Exclusion, Selector, Target},
+    variable::{Stability, Variable},
+};
+use std::borrow::Cow;
+
+/// A rule's link, where it stands, and the targets that a `ctl` took from it.
+#[derive(Clone, Copy)]
+pub(super) struct Here<'a> {
+    pub(super) set: &'a RuleSet,
+    pub(super) rule: &'a Rule,
+    pub(super) index: usize,
+    pub(super) link: &'a Link,
+    pub(super) number: usize,
+    removed: &'a [&'a Exclusion],
+}
+
+impl Here<'_> {
+    fn is_last(&self) -> bool {
+        self.number + 1 == self.rule.links.len()
+    }
+
+    fn excludes(&self, variable: Variable, name: &[u8], slot: Option<u16>) -> bool {
+        let link = self.link.exclusions.iter();
+        link.chain(self.removed.iter().copied()).any(|exclusion| exclusion.takes(variable, name, slot))
+    }
+
+    fn has_exclusions(&self) -> bool {
+        !self.link.exclusions.is_empty() || !self.removed.is_empty()
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) variable: Variable,
+    pub(super) name: &'a [u8],
+    pub(super) count: bool,
+}
+
+impl State {
+    /// Runs the phase at hand from where it stands; whether it came to its end.
+    pub(super) fn run(&mut self, set: &RuleSet) -> bool {
+        let Some(phase) = self.phase else { return true };
+        let Some(entries) = set.phases.get(phase.index()) else { return true };
+        while let Some(entry) = entries.get(self.position) {
+            if self.work_left == 0 {
+                return false;
+            }
+            self.spend(1);
+            let index = entry.rule as usize;
+            self.position += 1;
+            if self.is_removed(index) {
+                continue;
+            }
+            let Some(rule) = set.rules.get(index) else { continue };
+            if self.rule(set, index, rule) {
+                self.position = entry.next as usize;
+            }
+            if self.ended_phase(phase) {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Whether what a rule did ends the phase.
+    fn ended_phase(&mut self, phase: Phase) -> bool {
+        if self.store.values.overflow {
+            self.intervene_internal();
+            return true;
+        }
+        if self.allow_phase {
+            return true;
+        }
+        match &self.ended {
+            Ended::No => false,
+            Ended::Allowed(_) | Ended::Verdict(_) => phase != Phase::Logging,
+        }
+    }
+
+    /// Evaluates a rule with its chain; whether all of it matched.
+    fn rule(&mut self, set: &RuleSet, index: usize, rule: &Rule) -> bool {
+        self.matched_vars.clear();
+        for (number, link) in rule.links.iter().enumerate() {
+            let removed = match self.removals.is_empty() {
+                true => Vec::new(),
+                false => self.removed_targets(set, index),
+            };
+            let here = Here { set, rule, index, link, number, removed: &removed };
+            if !self.link(here) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn removed_targets<'a>(&self, set: &'a RuleSet, index: usize) -> Vec<&'a Exclusion> {
+        let wanted = u32::try_from(index).unwrap_or(u32::MAX);
+        self.removals
+            .iter()
+            .filter_map(|at| at.find(set))
+            .filter(|(selection, _)| selection.rules.binary_search(&wanted).is_ok())
+            .map(|(_, exclusion)| exclusion)
+            .collect()
+    }
+
+    fn link(&mut self, here: Here<'_>) -> bool {
+        let Some(test) = &here.link.test else {
+            let before = std::mem::take(&mut self.scratch);
+            self.matched(here, None, b"", None);
+            self.scratch = before;
+            return true;
+        };
+        let plan = here.set.plan.link_plan(here.index, here.number);
+        match plan {
+            Some(LinkPlan { group: Some(group), needle, .. }) if !here.set.plain => {
+                self.grouped(here, test, group, needle)
+            }
+            Some(plan) => self.direct(here, test, plan),
+            None => false,
+        }
+    }
+
+    /// All targets are fixed: what they hold is collected once and shared.
+    fn grouped(&mut self, here: Here<'_>, test: &Test, group: u32, needle: Option<u32>) -> bool {
+        let plan = &here.set.plan;
+        let range = self.store.group(plan, group);
+        if range.is_empty() {
+            return false;
+        }
+        if let Some(needle) = needle
+            && !self.store.group_has(plan, group, needle)
+        {
+            return false;
+        }
+        let side = Side::of(here.rule.phase);
+        let mut any = false;
+        for at in range {
+            let Some(seen) = self.store.seen(at) else { continue };
+            if here.has_exclusions() && here.excludes(seen.variable, self.store.values.get(seen.name), None) {
+                continue;
+            }
+            if let Some(needle) = needle
+                && !self.store.value_has(plan, side, seen.value, needle)
+            {
+                continue;
+            }
+            any |= self.seen_value(here, test, seen);
+            if self.is_stopped() {
+                break;
+            }
+        }
+        any
+    }
+
+    fn seen_value(&mut self, here: Here<'_>, test: &Test, seen: Seen) -> bool {
+        let expanded = self.expanded(here, test);
+        let mut found = Found::default();
+        let value = self.store.values.value(seen.value);
+        let work = value.len();
+        let matches = test.operator.evaluate(value, expanded.as_deref(), &mut found) != test.negated;
+        self.spend_bytes(work);
+        self.take_found(&found);
+        if matches {
+            let name = self.store.values.get(seen.name).to_vec();
+            let value = self.store.values.value(seen.value).to_vec();
+            let origin = Origin { variable: seen.variable, name: &name, count: false };
+            self.matched(here, Some(origin), &value, Some((test, &found)));
+        }
+        matches
+    }
+
+    fn expanded(&mut self, here: Here<'_>, test: &Test) -> Option<Vec<u8>> {
+        let template = test.argument.as_ref()?;
+        let mut text = Vec::new();
+        self.expand(here.set, template, &mut text);
+        Some(text)
+    }
+
+    /// Value by value, with nothing shared but (outside of plain mode) transformations.
+    fn direct(&mut self, here: Here<'_>, test: &Test, plan: LinkPlan) -> bool {
+        let mut any = false;
+        for target in &here.link.targets {
+            any |= match (target.count, target.variable.stability(), &target.selector) {
+                (true, ..) => self.counted(here, test, target),
+                (false, Stability::Fixed, _) => self.fixed(here, test, target, plan),
+                (false, Stability::Volatile, Selector::Slot(slot)) => self.slot_value(here, test, *slot),
+                (false, Stability::Volatile, _) => self.volatile(here, test, target),
+            };
+            if self.is_stopped() {
+                break;
+            }
+        }
+        any
+    }
+
+    fn counted(&mut self, here: Here<'_>, test: &Test, target: &Target) -> bool {
+        let count = match (target.variable.stability(), &target.selector) {
+            (Stability::Fixed, selector) => self.store.select(target.variable, selector).count(),
+            (Stability::Volatile, Selector::Slot(slot)) => usize::from(*self.tx.slot(*slot) != Value::Unset),
+            (Stability::Volatile, selector) => {
+                self.volatile_members(here.set, target.variable, selector).len()
+            }
+        };
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        super::tx::write_number(i64::try_from(count).unwrap_or(i64::MAX), &mut text);
+        let name = target.selector.describe();
+        let origin =
+            Origin { variable: target.variable, name: name.trim_start_matches(':').as_bytes(), count: true };
+        let matches = self.transformed_value(here, test, origin, &text);
+        self.scratch = text;
+        matches
+    }
+
+    fn slot_value(&mut self, here: Here<'_>, test: &Test, slot: u16) -> bool {
+        let name = here.set.names.name(slot).as_bytes();
+        if here.has_exclusions() && here.excludes(Variable::Tx, name, Some(slot)) {
+            return false;
+        }
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        let is_set = self.tx.slot(slot).write(&mut text);
+        let origin = Origin { variable: Variable::Tx, name, count: false };
+        let matches = is_set && self.transformed_value(here, test, origin, &text);
+        self.scratch = text;
+        matches
+    }
+
+    fn volatile(&mut self, here: Here<'_>, test: &Test, target: &Target) -> bool {
+        let mut any = false;
+        for (slot, name, value) in self.volatile_members(here.set, target.variable, &target.selector) {
+            if here.has_exclusions() && here.excludes(target.variable, &name, slot) {
+                continue;
+            }
+            let origin = Origin { variable: target.variable, name: &name, count: false };
+            any |= self.transformed_value(here, test, origin, &value);
+            if self.is_stopped() {
+                break;
+            }
+        }
+        any
+    }
+
+    fn fixed(&mut self, here: Here<'_>, test: &Test, target: &Target, plan: LinkPlan) -> bool {
+        let members: Vec<_> = self.store.select(target.variable, &target.selector).collect();
+        let mut any = false;
+        for member in members {
+            let name = self.store.values.get(member.name).to_vec();
+            if here.has_exclusions() && here.excludes(target.variable, &name, None) {
+                continue;
+            }
+            let origin = Origin { variable: target.variable, name: &name, count: false };
+            if here.set.plain || here.link.multi_match {
+                let value = self.store.values.value(member.value).to_vec();
+                any |= self.transformed_value(here, test, origin, &value);
+            } else {
+                let value = self.store.values.transformed(&here.set.plan.chains, member.value, plan.chain);
+                let value = self.store.values.value(value).to_vec();
+                any |= self.value(here, test, origin, &value);
+            }
+            if self.is_stopped() {
+                break;
+            }
+        }
+        any
+    }
+
+    /// Applies the link's transformations here and now.
+    fn transformed_value(&mut self, here: Here<'_>, test: &Test, origin: Origin<'_>, raw: &[u8]) -> bool {
+        let mut any = false;
+        let mut value = Cow::Borrowed(raw);
+        if here.link.multi_match {
+            any |= self.value(here, test, origin, &value);
+        }
+        for transformation in &here.link.transformations {
+            if here.link.multi_match {
+                let after = transformation.apply(Cow::Borrowed(&value)).into_owned();
+                let changed = after != *value;
+                value = Cow::Owned(after);
+                if changed && !self.is_stopped() {
+                    any |= self.value(here, test, origin, &value);
+                }
+            } else {
+                value = transformation.apply(value);
+            }
+        }
+        if !here.link.multi_match {
+            any |= self.value(here, test, origin, &value);
+        }
+        any
+    }
+
+    fn value(&mut self, here: Here<'_>, test: &Test, origin: Origin<'_>, value: &[u8]) -> bool {
+        let expanded = self.expanded(here, test);
+        let mut found = Found::default();
+        let matches = test.operator.evaluate(value, expanded.as_deref(), &mut found) != test.negated;
+        self.spend_bytes(value.len());
+        self.take_found(&found);
+        if matches {
+            self.matched(here, Some(origin), value, Some((test, &found)));
+        }
+        matches
+    }
+
+    /// A value matched: captures, what the link does, and at the end of the chain the record
+    /// and the verdict.
+    fn matched(
+        &mut self,
+        here: Here<'_>,
+        origin: Option<Origin<'_>>,
+        value: &[u8],
+        found: Option<(&Test, &Found)>,
+    ) {
+        if here.link.capture
+            && let Some((_, found)) = found.filter(|(test, _)| !test.negated)
+        {
+            self.capture(found, value);
+        }
+        if let Some(origin) = origin {
+            self.remember_match(here, origin, value);
+        }
+        if let Some(severity) = here.rule.metadata.severity.filter(|_| here.number == 0) {
+            self.highest_severity = self.highest_severity.min(severity);
+        }
+        for position in 0..here.link.acts.len() {
+            self.act(here, position);
+        }
+        if here.is_last() {
+            record::record(self, here.set, here.rule);
+            self.disrupt(here.set, here.rule);
+        }
+    }
+
+    /// All ten captures are set anew: those of an earlier rule do not shine through.
+    fn capture(&mut self, found: &Found, value: &[u8]) {
+        for number in 0..crate::rule::CAPTURES {
+            self.tx.capture(number, found.get(value, usize::from(number)));
+        }
+    }
+
+    /// What an operator left besides its answer. One that could not answer is a denial.
+    fn take_found(&mut self, found: &Found) {
+        if found.fault().is_some() {
+            self.intervene_internal();
+        }
+        if !found.place().is_empty() {
+            self.geo = found.place().to_vec();
+        }
+    }
+
+    fn disrupt(&mut self, set: &RuleSet, rule: &Rule) {
+        let acts = self.engine == EngineMode::On;
+        match &rule.disruptive {
+            Disruptive::Pass | Disruptive::Block => {}
+            Disruptive::Allow(AllowScope::Phase) => self.allow_phase = true,
+            Disruptive::Allow(scope) => {
+                if self.ended == Ended::No {
+                    self.ended = Ended::Allowed(*scope);
+                }
+            }
+            disruptive => {
+                let verdict = self.verdict(set, rule, disruptive);
+                if self.intended.is_none() {
+                    self.intended = Some(verdict.clone());
+                }
+                if acts && self.phase != Some(Phase::Logging) && self.ended == Ended::No {
+                    self.ended = Ended::Verdict(verdict);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What is kept of a match for the log.
+
+use super::{Match, state::State};
+use crate::{
+    rule::{Disruptive, Rule},
+    ruleset::RuleSet,
+    template::Template,
+};
+
+/// Most matches that are kept of one rule in one transaction; further ones are counted.
+pub(crate) const MATCHES_PER_RULE_MAX: u32 = 8;
+/// Longest message, logdata or variable name that is kept, bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
+
+/// Keeps a match of a rule that asks to be logged.
+pub(super) fn record(state: &mut State, set: &RuleSet, rule: &Rule) {
+    if !rule.log && !rule.audit {
+        return;
+    }
+    let index = state.rule;
+    let count = state.matches_of.entry(index).or_default();
+    *count += 1;
+    if *count > MATCHES_PER_RULE_MAX {
+        state.matches_further += 1;
+        return;
+    }
+    let metadata = &rule.metadata;
+    let text = |template: &Template| {
+        let mut text = Vec::new();
+        state.expand(set, template, &mut text);
+        readable(&text)
+    };
+    let mut variable = Vec::new();
+    state.matched_var.write_name(&mut variable);
+    let kept = Match {
+        rule: rule.id,
+        phase: rule.phase as u8,
+        message: metadata.message.as_ref().map(text).unwrap_or_default(),
+        log_data: metadata.log_data.as_ref().map(text).unwrap_or_default(),
+        severity: metadata.severity,
+        tags: metadata.tags.iter().map(|(_, tag)| text(tag)).collect(),
+        variable: readable(&variable),
+        log: rule.log,
+        audit: rule.audit && state.audit,
+        disruptive: !matches!(rule.disruptive, Disruptive::Pass | Disruptive::Allow(_)),
+    };
+    state.matches.push(kept);
+}
+
+fn readable(bytes: &[u8]) -> String {
+    let bytes = bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes);
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Masks in a kept match what the rules asked to mask.
+pub(super) fn mask(matches: &mut [Match], secrets: &[Vec<u8>]) {
+    for secret in secrets {
+        let secret = String::from_utf8_lossy(secret);
+        for kept in matches.iter_mut() {
+            for text in [&mut kept.message, &mut kept.log_data] {
+                if text.contains(secret.as_ref()) {
+                    *text = text.replace(secret.as_ref(), "********");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Everything that a transaction holds besides its rule set.
+
+use super::{Connection, Match, Verdict, body::Body, collections::Collections, store::Store, tx::Tx};
+use crate::{
+    action::{Act, Ctl, Selection},
+    rule::{AllowScope, Disruptive, Phase, Rule},
+    ruleset::RuleSet,
+    settings::EngineMode,
+    target::Exclusion,
+    variable::Variable,
+};
+use std::collections::HashMap;
+
+/// Bytes that one unit of work pays for.
+const BYTES_PER_WORK: u64 = 16;
+/// The status of a transaction that the engine itself could not judge.
+const STATUS_INTERNAL: u16 = 500;
+/// Longest address that `redirect` sends, bytes.
+const LOCATION_BYTES_MAX: usize = 4_096;
+
+/// Whether and how rules have settled the transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    No,
+    Allowed(AllowScope),
+    Verdict(Verdict),
+}
+
+/// A value that matched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Matched {
+    pub(super) variable: Option<Variable>,
+    pub(super) name: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    pub(super) count: bool,
+}
+
+impl Matched {
+    /// `ARGS:q`, `&TX:x`, `REQUEST_LINE`.
+    pub(super) fn write_name(&self, out: &mut Vec<u8>) {
+        let Some(variable) = self.variable else { return };
+        if self.count {
+            out.push(b'&');
+        }
+        out.extend_from_slice(variable.name().as_bytes());
+        if !self.name.is_empty() {
+            out.push(b':');
+            out.extend_from_slice(&self.name);
+        }
+    }
+}
+
+/// Where a `ctl:ruleRemoveTarget…` stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ActAt {
+    pub(super) rule: usize,
+    pub(super) link: usize,
+    pub(super) act: usize,
+}
+
+impl ActAt {
+    pub(super) fn find(self, set: &RuleSet) -> Option<(&Selection, &Exclusion)> {
+        match set.rules.get(self.rule)?.links.get(self.link)?.acts.get(self.act)? {
+            Act::Ctl(Ctl::RemoveTarget(selection, exclusion)) => Some((selection, exclusion)),
+            _ => None,
+        }
+    }
+}
+
+/// The state of a transaction.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) store: Store,
+    pub(super) tx: Tx,
+    /// The phase that runs or was run last.
+    pub(super) phase: Option<Phase>,
+    pub(super) position: usize,
+    pub(super) work_left: u64,
+    pub(super) work_done: u64,
+    pub(super) engine: EngineMode,
+    pub(super) ended: Ended,
+    pub(super) allow_phase: bool,
+    pub(super) intended: Option<Verdict>,
+    pub(super) matched_var: Matched,
+    pub(super) matched_vars: Vec<Matched>,
+    /// 255: nothing matched yet.
+    pub(super) highest_severity: u8,
+    /// A bit for each rule; empty when none is removed.
+    pub(super) removed: Vec<u64>,
+    pub(super) removals: Vec<ActAt>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) geo: Vec<(&'static str, Vec<u8>)>,
+    pub(super) collections: Collections,
+    pub(super) rule: usize,
+    pub(super) matches: Vec<Match>,
+    /// Matches of a rule past the limit per rule.
+    pub(super) matches_further: u64,
+    pub(super) matches_of: HashMap<usize, u32, foldhash::fast::RandomState>,
+    pub(super) connection: Connection,
+    pub(super) start_ms: i64,
+    pub(super) now_ms: i64,
+    pub(super) body: Body,
+    pub(super) audit: bool,
+    /// Texts that are masked in what is logged.
+    pub(super) secrets: Vec<Vec<u8>>,
+}
+
+impl State {
+    pub(super) fn new(set: &RuleSet, connection: Connection, now_ms: i64) -> Self {
+        Self {
+            store: Store::new(&set.plan),
+            tx: Tx::new(&set.names),
+            phase: None,
+            position: 0,
+            work_left: u64::MAX,
+            work_done: 0,
+            engine: set.settings.engine,
+            ended: Ended::No,
+            allow_phase: false,
+            intended: None,
+            matched_var: Matched::default(),
+            matched_vars: Vec::new(),
+            highest_severity: u8::MAX,
+            removed: Vec::new(),
+            removals: Vec::new(),
+            scratch: Vec::new(),
+            env: Vec::new(),
+            geo: Vec::new(),
+            collections: Collections::default(),
+            rule: 0,
+            matches: Vec::new(),
+            matches_further: 0,
+            matches_of: HashMap::default(),
+            connection,
+            start_ms: now_ms,
+            now_ms,
+            body: Body::new(&set.settings),
+            audit: true,
+            secrets: Vec::new(),
+        }
+    }
+
+    pub(super) fn spend(&mut self, work: u64) {
+        self.work_left = self.work_left.saturating_sub(work);
+        self.work_done = self.work_done.saturating_add(work);
+    }
+
+    pub(super) fn spend_bytes(&mut self, bytes: usize) {
+        self.spend(bytes as u64 / BYTES_PER_WORK);
+    }
+
+    pub(super) fn is_removed(&self, rule: usize) -> bool {
+        self.removed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+    }
+
+    pub(super) fn remove(&mut self, rules: &[u32], all: usize) {
+        self.removed.resize(all.div_ceil(64), 0);
+        for rule in rules {
+            if let Some(word) = self.removed.get_mut(*rule as usize / 64) {
+                *word |= 1 << (rule % 64);
+            }
+        }
+    }
+
+    /// Whether a verdict stops the evaluation of further values.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.ended, Ended::Verdict(_)) && self.phase != Some(Phase::Logging)
+    }
+
+    /// What a disruptive action comes to.
+    pub(super) fn verdict(&mut self, set: &RuleSet, rule: &Rule, disruptive: &Disruptive) -> Verdict {
+        match disruptive {
+            Disruptive::Drop => Verdict::Drop { rule: rule.id },
+            Disruptive::Redirect(template) => {
+                let mut location = Vec::new();
+                self.expand(set, template, &mut location);
+                // A header's value: nothing of it may begin another line.
+                location.retain(|byte| !byte.is_ascii_control());
+                location.truncate(LOCATION_BYTES_MAX);
+                Verdict::Redirect { status: rule.status, location, rule: rule.id }
+            }
+            _ => Verdict::Deny { status: rule.status, rule: rule.id },
+        }
+    }
+
+    /// The engine could not judge: the transaction is denied, whatever the rules say,
+    /// unless the rules may not interfere at all.
+    pub(super) fn intervene_internal(&mut self) {
+        let verdict = Verdict::Deny { status: STATUS_INTERNAL, rule: 0 };
+        self.intended.get_or_insert(verdict.clone());
+        if self.engine == EngineMode::On && !matches!(self.ended, Ended::Verdict(_)) {
+            self.ended = Ended::Verdict(verdict);
+        }
+    }
+}
