@@ -3,7 +3,7 @@
 //!
 //! The way through it: [`test`] runs named steps, most of them programs, some of them
 //! checks of ours ([`deps`], [`floors`], [`house`]); [`bench`] measures the product
-//! beside nginx; [`fuzz`] and [`docs`] drive the fuzzers and the generated pages.
+//! beside nginx; [`suite`] tries it beside its peers and under attack; [`fuzz`] and [`docs`] drive the fuzzers and the generated pages.
 //!
 //! What it must never do: pass because something was missing. What cannot run is said
 //! to be skipped, by name and with the reason.
@@ -19,6 +19,7 @@ mod floors;
 mod fuzz;
 mod house;
 mod metadata;
+mod suite;
 mod test;
 mod workspace;
 
@@ -34,6 +35,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask fuzz http1_head --seconds 60
   cargo xtask bench gateway              CPU per request beside nginx, five rounds
   cargo xtask bench gateway --only whole --rounds 3 --profile
+  cargo xtask suite differential        the same bytes through Bastide, nginx, haproxy, varnish
+  cargo xtask suite floods              attacks beside honest clients: memory, p99
   cargo xtask docs --check               are the generated documents current?";
 
 #[derive(Parser)]
@@ -58,6 +61,9 @@ enum Task {
     /// Measure beside peers and write docs/benchmarks.md; exits 1 naming each row past its bound
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Try the product beside its peers and under attack
+    #[command(subcommand)]
+    Suite(suite::Suite),
     /// Regenerate the generated documents, or check that they are current
     Docs(docs::Options),
 }
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Task::House => house::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(bench) => bench::run(&bench),
+        Task::Suite(suite) => suite::run(&suite),
         Task::Docs(options) => docs::run(&options),
     };
     match outcome {

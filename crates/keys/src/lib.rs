@@ -31,6 +31,7 @@ mod encoding;
 mod error;
 mod fetch;
 mod file;
+pub mod fuzz;
 mod identity;
 mod issuer;
 mod jwk;

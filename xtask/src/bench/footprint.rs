@@ -1,11 +1,6 @@
 //! What it costs to build and to keep: a clean release build, the binary, memory at rest.
 
-use super::{
-    page,
-    pki::Pki,
-    server::{Server, free_port},
-    shipped_binary, whole_way,
-};
+use super::{page, peer::Ground, shipped_binary};
 use crate::{clock::Stopwatch, command, workspace};
 use anyhow::{Result, bail};
 
@@ -53,11 +48,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace::target()?.join("bench-footprint");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
-    let configured = whole_way::plain(&folder, &Pki::make(&folder)?, free_port()?)?;
-    let server = Server::bastide(&folder, &binary, &configured.path, configured.tls)?;
+    let ground = Ground::set(&folder)?;
+    let (server, _) = ground.bastide(&binary, false)?;
     std::thread::sleep(std::time::Duration::from_secs(2));
     text.push_str(&format!(
-        "| memory at rest, resident, one route, one worker | {:.1} MiB | – | reported |\n",
+        "| memory at rest, resident, two routes, one worker | {:.1} MiB | – | reported |\n",
         mebibytes(server.resident_kib()? * 1_024)
     ));
     println!("{text}");

@@ -1,13 +1,17 @@
-//! The load: wrk for HTTP/1.1, h2load for HTTP/2; what they report is read strictly, so
+//! The load: wrk for HTTP/1.1, h2load for HTTP/2, a program of ours for handshakes; what they report is read strictly, so
 //! that a row of errors cannot pass for a fast one.
 
 use super::server::{PEER_CORE, pinned};
-use crate::command;
-use anyhow::{Context, Result, bail};
-use std::path::Path;
+use crate::{command, workspace};
+use anyhow::{Context, Result, anyhow, bail};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Connections of every load, all kept alive.
 pub(super) const CONNECTIONS: u32 = 64;
+/// The same where one answer has megabytes.
+pub(super) const CONNECTIONS_LARGE: u32 = 8;
 /// Connections, and requests in flight on each, with HTTP/2.
 pub(super) const CONNECTIONS_HTTP2: u32 = 16;
 pub(super) const STREAMS_HTTP2: u32 = 8;
@@ -17,10 +21,61 @@ pub(super) const STREAMS_HTTP2: u32 = 8;
 pub(super) enum Load<'a> {
     /// HTTP/1.1, the same request again and again.
     Http1,
+    /// The same, answers of megabytes.
+    Http1Large,
     /// HTTP/1.1, requests that a Lua script of wrk makes.
     Http1Script(&'a Path),
     /// HTTP/2.
     Http2,
+    /// A new TLS connection for each request, no session resumed.
+    Handshakes(&'a TlsClient),
+}
+
+/// The example program that makes TLS connections; see `examples/tls_client.rs`.
+pub(super) struct TlsClient {
+    program: PathBuf,
+    authority: PathBuf,
+}
+
+impl TlsClient {
+    /// Builds it. It trusts the certificates of `authority`.
+    pub(super) fn build(authority: &Path) -> Result<Self> {
+        let root = workspace::root()?;
+        let mut build = command::cargo(&root);
+        build.args(["build", "--quiet", "--locked", "--release", "-p", "xtask", "--example", "tls_client"]);
+        command::run(&mut build)?;
+        let program = workspace::target()?.join("release/examples/tls_client");
+        Ok(Self { program, authority: authority.to_owned() })
+    }
+
+    fn command(&self, mode: &str, count: u32, port: u16) -> Command {
+        let mut command = pinned(PEER_CORE);
+        command.arg(&self.program).args([mode, &count.to_string(), &port.to_string()]).arg(&self.authority);
+        command
+    }
+
+    /// Opens so many connections, each with one answered request, and calls `look` while
+    /// they stand open.
+    pub(super) fn hold<T>(&self, count: u32, port: u16, look: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut child = self
+            .command("hold", count, port)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the TLS client")?;
+        let mut line = String::new();
+        let out = child.stdout.take().context("its standard output was just piped")?;
+        BufReader::new(out).read_line(&mut line)?;
+        let seen =
+            if line.trim() == format!("open {count}") { look() } else { Err(anyhow!("it said {line:?}")) };
+        // The end of its standard input lets it go.
+        drop(child.stdin.take());
+        let ended = child.wait()?;
+        if !ended.success() {
+            bail!("holding {count} connections on port {port}: the client ended with {ended}");
+        }
+        seen
+    }
 }
 
 impl Load<'_> {
@@ -31,11 +86,13 @@ impl Load<'_> {
     pub(super) fn run(self, url: &str, seconds: u32) -> Result<u64> {
         let mut command = pinned(PEER_CORE);
         match self {
-            Self::Http1 | Self::Http1Script(_) => {
+            Self::Http1 | Self::Http1Large | Self::Http1Script(_) => {
+                let connections =
+                    if matches!(self, Self::Http1Large) { CONNECTIONS_LARGE } else { CONNECTIONS };
                 command.args([
                     "wrk",
                     "-t1",
-                    &format!("-c{CONNECTIONS}"),
+                    &format!("-c{connections}"),
                     &format!("-d{seconds}s"),
                     "--timeout=10s",
                 ]);
@@ -54,9 +111,20 @@ impl Load<'_> {
                 command.args([&format!("-D{seconds}"), url]);
                 h2load_completed(&command::read(&mut command)?)
             }
+            Self::Handshakes(client) => {
+                let port = port_of(url).with_context(|| format!("no port in {url}"))?;
+                let report = command::read(&mut client.command("handshakes", seconds, port))?;
+                report.trim().strip_prefix("completed ").and_then(|count| count.parse().ok()).with_context(
+                    || format!("the TLS client said {report:?}, expected `completed` and a number"),
+                )
+            }
         }
         .with_context(|| format!("loading {url}"))
     }
+}
+
+fn port_of(url: &str) -> Option<u16> {
+    url.rsplit_once(':')?.1.split('/').next()?.parse().ok()
 }
 
 /// Reads `  123456 requests in 5.00s, …`; refuses reports of errors.
@@ -112,6 +180,12 @@ mod tests {
         assert_eq!(wrk_completed(wrk).unwrap(), 123_456);
         let h2load = "requests: 900 total, 908 started, 900 done, 900 succeeded, 0 failed, 0 errored, 0 timeout\nstatus codes: 900 2xx, 0 3xx, 0 4xx, 0 5xx\n";
         assert_eq!(h2load_completed(h2load).unwrap(), 900);
+    }
+
+    #[test]
+    fn ports_are_found_in_addresses() {
+        assert_eq!(port_of("https://localhost:8443/"), Some(8443));
+        assert_eq!(port_of("https://localhost/"), None);
     }
 
     #[test]

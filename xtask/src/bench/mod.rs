@@ -5,9 +5,10 @@ mod footprint;
 mod gateway;
 mod load;
 mod page;
+mod peer;
 mod pki;
 mod server;
-mod usage;
+pub(crate) mod usage;
 mod whole_way;
 
 use crate::workspace;

@@ -12,19 +12,39 @@ const TICKS_PER_SECOND: u64 = 100;
 ///
 /// # Errors
 /// The process is gone.
-pub(super) fn cpu(process: u32) -> Result<Duration> {
+pub(crate) fn cpu(process: u32) -> Result<Duration> {
     let ticks: u64 = family(process)?.into_iter().map(|stat| stat.ticks).sum();
     Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
 }
 
-/// Memory that the process holds for itself alone or shares, resident, in KiB.
+/// Resident memory of the process and of its children that live, in KiB. Pages that
+/// several of them share are counted in parts (the kernel's proportional set size).
+///
+/// # Errors
+/// The process is gone.
 pub(super) fn resident_kib(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).context("the process is gone")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS in /proc/PID/status")?;
-    line.trim().trim_end_matches(" kB").parse().context("VmRSS is not a number")
+    let one = |process: u32| {
+        let path = format!("/proc/{process}/smaps_rollup");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        proportional_kib(&text).with_context(|| format!("no Pss in {path}"))
+    };
+    family(process)?.into_iter().map(|stat| one(stat.process)).sum()
+}
+
+fn proportional_kib(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// The most memory that the process itself has ever held, shared pages included, in KiB.
+///
+/// # Errors
+/// The process is gone.
+pub(crate) fn resident_kib_most(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    line.trim().trim_end_matches(" kB").parse().context("VmHWM is not a number")
 }
 
 struct Stat {
@@ -68,8 +88,16 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_read_from_its_line() {
+        let text = "00400000-7ffc0000 ---p 00000000 00:00 0 [rollup]\nRss:  9000 kB\nPss:  4321 kB\nPss_Dirty: 1 kB\n";
+        assert_eq!(proportional_kib(text), Some(4_321));
+        assert_eq!(proportional_kib("Rss: 1 kB\n"), None);
+    }
+
+    #[test]
     fn this_process_uses_something() {
         assert!(resident_kib(std::process::id()).unwrap() > 0);
+        assert!(resident_kib_most(std::process::id()).unwrap() > 0);
         assert!(cpu(std::process::id()).is_ok());
         assert!(cpu(u32::MAX).is_err());
     }

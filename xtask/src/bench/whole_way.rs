@@ -1,6 +1,7 @@
 //! Configurations, policies and requests of the gateway benchmark.
 
-use super::{pki::Pki, server::free_port};
+use super::peer::{BOTH, Ground};
+use super::server::free_port;
 use crate::{command, workspace};
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -9,11 +10,11 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 /// Routes, and as many policies, of the whole way.
-const ROUTES: u32 = 100;
+pub(super) const ROUTES: u32 = 100;
 /// Tokens that rotate in the bounded row.
 pub(super) const TOKENS: u32 = 1_000;
-const ISSUER: &str = "https://id.bench.example";
-const AUDIENCE: &str = "bench";
+pub(super) const ISSUER: &str = "https://id.bench.example";
+pub(super) const AUDIENCE: &str = "bench";
 
 /// A configuration on disk and where it listens.
 pub(super) struct Configured {
@@ -23,20 +24,34 @@ pub(super) struct Configured {
     pub(super) admin: u16,
 }
 
-/// One public route, with and without TLS: plain proxying.
-pub(super) fn plain(folder: &Path, pki: &Pki, upstream: u16) -> Result<Configured> {
-    let rest = "routes:
+/// The name of a route.
+pub(super) fn route_name(number: u32) -> String {
+    format!("service-{number:02}")
+}
+
+/// Two public routes, with and without TLS on either side: plain proxying.
+pub(super) fn plain(ground: &Ground) -> Result<Configured> {
+    let rest = format!(
+        "limits: {{ connections_per_address_max: 10000 }}
+routes:
+  - name: both
+    match: localhost{BOTH}**
+    to: secure
+    authenticate: none
+    allow: anyone
   - name: plain
     match: localhost/**
     to: files
     authenticate: none
     allow: anyone
-";
-    write_configuration(folder, "plain", pki, upstream, rest)
+"
+    );
+    write_configuration(ground, "plain", &rest)
 }
 
 /// 100 routes with a policy each, tokens, limits per user and address.
-pub(super) fn whole(folder: &Path, pki: &Pki, upstream: u16) -> Result<Configured> {
+pub(super) fn whole(ground: &Ground) -> Result<Configured> {
+    let folder = ground.folder.as_path();
     let mut policies = String::new();
     let mut rest = format!(
         "authentication:
@@ -54,7 +69,7 @@ routes:
         folder.join("whole.cedar").display()
     );
     for route in 0..ROUTES {
-        let name = format!("service-{route:02}");
+        let name = route_name(route);
         write!(
             rest,
             "  - name: {name}
@@ -71,16 +86,11 @@ when {{ resource.params has owner && resource.params.owner == principal.id }};"
         )?;
     }
     std::fs::write(folder.join("whole.cedar"), policies)?;
-    write_configuration(folder, "whole", pki, upstream, &rest)
+    write_configuration(ground, "whole", &rest)
 }
 
-fn write_configuration(
-    folder: &Path,
-    name: &str,
-    pki: &Pki,
-    upstream: u16,
-    rest: &str,
-) -> Result<Configured> {
+fn write_configuration(ground: &Ground, name: &str, rest: &str) -> Result<Configured> {
+    let (folder, pki) = (ground.folder.as_path(), &ground.pki);
     let ports = Configured {
         path: folder.join(format!("{name}.yaml")),
         tls: free_port()?,
@@ -97,6 +107,10 @@ listen:
 admin: {{ address: 127.0.0.1:{admin} }}
 services:
   files: [ http://127.0.0.1:{upstream} ]
+  secure:
+    endpoints: [ https://127.0.0.1:{upstream_tls} ]
+    protocol: http1
+    tls: {{ ca: {authority}, server_name: localhost }}
 {rest}",
         state = folder.join(format!("{name}-state")).display(),
         tls = ports.tls,
@@ -104,6 +118,9 @@ services:
         admin = ports.admin,
         certificate = pki.certificate.display(),
         key = pki.key.display(),
+        upstream = ground.upstream.cleartext,
+        upstream_tls = ground.upstream.tls,
+        authority = pki.authority.display(),
     );
     std::fs::write(&ports.path, text).with_context(|| format!("writing {}", ports.path.display()))?;
     Ok(ports)

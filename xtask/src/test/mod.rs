@@ -81,6 +81,16 @@ const STEPS: &[Step] = &[
     Step { name: "fuzz", holds: "the fuzzers' stable smoke tests (fuzz_smoke…)", run: steps::fuzz },
     Step { name: "system", holds: "whole-system tests with the real binary", run: steps::system },
     Step {
+        name: "differential",
+        holds: "no two readers disagree about what passes, beside nginx, haproxy, varnish (bounded)",
+        run: steps::differential,
+    },
+    Step {
+        name: "floods",
+        holds: "floods are cut and refused in bounded memory while honest requests are answered (bounded)",
+        run: steps::floods,
+    },
+    Step {
         name: "switch-off",
         holds: "switching off any one step of the way turns a test red",
         run: steps::switch_off,

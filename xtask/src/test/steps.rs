@@ -2,7 +2,7 @@
 //! of packages (`--workspace`), so that nothing is compiled twice.
 
 use super::{Context, Tally, tools};
-use crate::{command, deps, docs, floors, house, workspace};
+use crate::{command, deps, docs, floors, house, suite, workspace};
 use anyhow::{Result, bail};
 use std::process::Command;
 
@@ -72,6 +72,19 @@ pub(super) fn system(context: &Context) -> Result<Tally> {
         bail!("no whole-system test: expected files in crates/{WHOLE_SYSTEM}/tests");
     }
     cargo_test(context, &arguments_for(&names))
+}
+
+pub(super) fn differential(_: &Context) -> Result<Tally> {
+    suite::bounded_differential().map(tally)
+}
+
+pub(super) fn floods(_: &Context) -> Result<Tally> {
+    suite::bounded_floods().map(tally)
+}
+
+fn tally(counts: suite::Counts) -> Tally {
+    let suite::Counts { passed, failed, skipped } = counts;
+    Tally { passed, failed, skipped: (!skipped.is_empty()).then(|| skipped.join("; ")) }
 }
 
 pub(super) fn switch_off(context: &Context) -> Result<Tally> {

@@ -4,7 +4,8 @@ use crate::command;
 use anyhow::{Result, bail};
 use std::process::Command;
 
-/// A program and the Debian package that brings it.
+/// A program, or a shared library by its name with `.so.`, and the Debian package that
+/// brings it.
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,
@@ -16,6 +17,24 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "nginx", package: "nginx" },
     Tool { program: "nghttp", package: "nghttp2-client" },
+    Tool { program: "python3", package: "python3" },
+    Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },
+];
+
+/// The peers beside which the product reads the same bytes; varnish compiles its
+/// configuration.
+pub(crate) const FOR_DIFFERENTIAL: &[Tool] = &[
+    Tool { program: "nginx", package: "nginx" },
+    Tool { program: "haproxy", package: "haproxy" },
+    Tool { program: "varnishd", package: "varnish" },
+    Tool { program: "cc", package: "gcc" },
+];
+
+/// What attacks, beside PyPI's h2 in an environment of its own.
+pub(crate) const FOR_FLOODS: &[Tool] = &[
+    Tool { program: "slowhttptest", package: "slowhttptest" },
+    Tool { program: "h2load", package: "nghttp2-client" },
+    Tool { program: "python3", package: "python3-venv" },
 ];
 
 /// Installs what is missing, as root on Debian; else an error that names it all.
@@ -57,5 +76,15 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
 }
 
 fn missing(tools: &[Tool]) -> Vec<&Tool> {
-    tools.iter().filter(|tool| command::find(tool.program).is_none()).collect()
+    tools.iter().filter(|tool| !is_there(tool.program)).collect()
+}
+
+fn is_there(name: &str) -> bool {
+    if !name.contains(".so.") {
+        return command::find(name).is_some();
+    }
+    // `ldconfig` stands where only root's path leads.
+    ["ldconfig", "/sbin/ldconfig"].iter().any(|program| {
+        command::read(Command::new(program).arg("-p")).is_ok_and(|libraries| libraries.contains(name))
+    })
 }

@@ -75,6 +75,14 @@ fn bare(name: &[u8]) -> Box<[u8]> {
     name.iter().copied().filter(u8::is_ascii_alphanumeric).collect()
 }
 
+/// Whether upstreams that fold punctuation to dashes would take the lower-case name for
+/// a field that the hop reads: `content.length`, `transfer~encoding`.
+pub(crate) fn is_known_alias(name: &[u8]) -> bool {
+    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    let folded: Vec<u8> = name.iter().map(fold).collect();
+    !folded.eq_ignore_ascii_case(name) && !matches!(Known::of(&folded), Known::Other)
+}
+
 /// What the fields said.
 pub(super) struct Read {
     pub(super) framing: Framing,
@@ -132,6 +140,9 @@ fn other(name: &[u8], admission: &Admission, keep_identity: bool) -> Result<bool
         }
         if identity.is_alias(name) && !Switch::Admit.is_off() {
             return Err(Class::IdentityAlias);
+        }
+        if is_known_alias(name) && !Switch::Admit.is_off() {
+            return Err(Class::KnownAlias);
         }
     }
     match name {

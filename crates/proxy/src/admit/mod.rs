@@ -21,7 +21,7 @@ pub use refusal::{METHOD_BYTES_MAX, Refusal, Seen, TARGET_BYTES_MAX, TEXT_BYTES_
 pub use table::{CLASSES, Class, Effect};
 
 pub(crate) use connection::{Options, is_protected, other_names as connection_names};
-pub(crate) use fields::content_length;
+pub(crate) use fields::{content_length, is_known_alias};
 pub(crate) use refusal::part;
 
 use crate::head::{Fields, Framing, Known, RequestHead, Span, Version};
@@ -155,7 +155,7 @@ fn method(name: &[u8]) -> Result<Method, Class> {
     match name {
         b"GET" => return Ok(Method::GET),
         b"POST" => return Ok(Method::POST),
-        b"CONNECT" | b"TRACE" | b"TRACK" => return Err(Class::ForbiddenMethod),
+        b"CONNECT" | b"TRACE" | b"TRACK" | b"PRI" => return Err(Class::ForbiddenMethod),
         _ => {}
     }
     let exact = KNOWN_METHODS.contains(&name);

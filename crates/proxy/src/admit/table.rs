@@ -113,6 +113,7 @@ classes! {
     ControlInHeader "control_in_header" Both Refuse(400), "a field value holds NUL or another control character", ["RFC 9110 §5.5"];
     PaddedValue "padded_value" Http2 Refuse(400), "a field value begins or ends with white space", ["RFC 9113 §8.2.1"];
     UnderscoreName "underscore_name" Both Refuse(400), "a field name holds an underscore: upstreams that fold it to a dash would take it for another field", ["CVE-2025-64484", "CVE-2026-52845"];
+    KnownAlias "known_alias" Both Refuse(400), "a field name is content-length, transfer-encoding or another field of this hop with other punctuation: upstreams that fold names would take it for that field", ["RFC 9112 §6.3", "CVE-2025-64484"];
     DuplicateSingleton "duplicate_singleton" Both Refuse(400), "authorization, content-type or origin comes more than once: readers disagree which one counts", ["RFC 9110 §5.3", "CVE-2026-26308"];
 
     // Framing
@@ -137,7 +138,7 @@ classes! {
     // Method
     BadMethod "bad_method" Http2 Refuse(400), "the method is not a token", ["RFC 9110 §9.1"];
     MethodCase "method_case" Both Refuse(400), "the method is a known one in other case: methods are case-sensitive, but not every upstream thinks so", ["RFC 9110 §9.1"];
-    ForbiddenMethod "forbidden_method" Both Refuse(501), "CONNECT, TRACE and TRACK are not served", ["RFC 9110 §9.3.6", "RFC 9110 §9.3.8", "CVE-2026-2833"];
+    ForbiddenMethod "forbidden_method" Both Refuse(501), "CONNECT, TRACE, TRACK and PRI are not served", ["RFC 9110 §9.3.6", "RFC 9110 §9.3.8", "RFC 9113 §11.6", "CVE-2026-2833"];
     MethodOverride "method_override" Both Refuse(400), "x-http-method-override and its like would change the method that policy judged", ["CVE-2026-30851"];
 
     // Host

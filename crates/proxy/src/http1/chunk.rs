@@ -5,7 +5,7 @@
 use bytes::{Buf, BytesMut};
 
 use crate::admit::path::hexadecimal;
-use crate::admit::{Class, is_protected};
+use crate::admit::{Class, is_known_alias, is_protected};
 use crate::exchange::Frame;
 use crate::head::{Fields, FieldsBuilder, Known, is_field_value, is_token};
 use crate::limits::Limits;
@@ -188,6 +188,7 @@ fn is_forbidden_trailer(name: &[u8]) -> bool {
     // `etag` and `content-digest` may well be known only at the end.
     let honest = is_digest || name.eq_ignore_ascii_case(b"etag");
     name.contains(&b'_')
+        || is_known_alias(name)
         || HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name))
         || name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-"))
         || (!honest && is_protected(name, None) && !is_informative(name))

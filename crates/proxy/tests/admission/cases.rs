@@ -364,7 +364,9 @@ fn methods() -> Vec<Case> {
         http1(ForbiddenMethod, true, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Refused),
         http1(ForbiddenMethod, true, b"CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n", Refused),
         http2(ForbiddenMethod, true, &[(":method", "CONNECT"), (":authority", "a:443")], Refused),
+        method(ForbiddenMethod, true, "PRI", Refused),
         method(ForbiddenMethod, false, "PATCH", Admitted),
+        method(ForbiddenMethod, false, "PRINT", Admitted),
         fields(MethodOverride, false, &[("x-method", "DELETE")], Keeps("x-method")),
     ];
     for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"] {
@@ -507,6 +509,19 @@ fn identity() -> Vec<Case> {
         fields(ProxyHeader, true, &[("Proxy", "http://evil")], Drops("proxy")),
         fields(ProxyHeader, false, &[("x-proxy", "1")], Keeps("x-proxy")),
     ];
+    for name in [
+        "Content.Length",
+        "Transfer~Encoding",
+        "transfer'encoding",
+        "Content|Type",
+        "Keep.Alive",
+        "Proxy+Authorization",
+    ] {
+        cases.push(fields(KnownAlias, true, &[(name, "33")], Refused));
+    }
+    for name in ["content.lengths", "x.content-length", "h.o.s.t", "contentlength"] {
+        cases.push(fields(KnownAlias, false, &[(name, "33")], Keeps(name)));
+    }
     for name in [
         "forwarded",
         "x-forwarded-for",

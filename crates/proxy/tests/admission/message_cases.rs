@@ -93,6 +93,8 @@ fn chunks() -> Vec<Case> {
         "X_User",
         "WWW-Authenticate",
         "Location",
+        "Content.Length",
+        "Transfer~Encoding",
     ] {
         cases.push(chunked(ForbiddenTrailer, true, format!("0\r\n{name}: 1\r\n\r\n").as_bytes()));
     }

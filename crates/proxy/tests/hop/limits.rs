@@ -43,3 +43,51 @@ fn a_client_is_told_how_many_streams_it_may_open() {
         });
     }
 }
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[test]
+fn one_stream_more_than_allowed_is_refused_and_the_others_are_served() {
+    // Answers when all streams have arrived.
+    let most = 3_u32;
+    let arrived = std::sync::Arc::new(std::sync::Barrier::new(3));
+    let upstream = Upstream::new(move |_, peer| {
+        while peer.request().is_some() {
+            arrived.wait();
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let limits = Limits { http2_streams_max: most, ..Limits::default() };
+    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+    let mut client = town.client();
+    // A client that does not ask how many it may open. :method GET, :scheme http, :path /
+    // and :authority (RFC 7541 §A).
+    let head = [&[0x82, 0x86, 0x84, 0x41, 4][..], b"test"].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    for stream in 0..=most {
+        bytes.extend(frame(1, 0b101, 2 * stream + 1, &head));
+    }
+    client.send(bytes);
+    let (mut answered, mut refused) = (Vec::new(), Vec::new());
+    while answered.len() + refused.len() <= most as usize {
+        let head = client.exactly(9).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let payload = client.exactly(length).unwrap();
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match head[3] {
+            1 => answered.push(stream),
+            // REFUSED_STREAM (RFC 9113 §7).
+            3 => refused.push((stream, payload[3])),
+            _ => {}
+        }
+    }
+    answered.sort_unstable();
+    assert_eq!((answered, refused), (vec![1, 3, 5], vec![(7, 7)]));
+}

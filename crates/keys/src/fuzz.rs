@@ -1,0 +1,47 @@
+//! The bodies of the fuzz targets: any bytes at all are read or refused, and nothing
+//! that the key did not sign is ever verified.
+
+use crate::algorithm::Algorithm;
+use crate::encoding::encode_base64url;
+use crate::jwk::KeySet;
+use crate::jws::Unverified;
+use crate::jwt::unverified_issuer;
+
+/// The public key of RFC 8037 §A.2 and what it signed in §A.4.
+const KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const SIGNED: &[u8] = b"Example of Ed25519 signing";
+
+/// Reads bytes as a token. Behind an odd first byte the lines are header, claims and
+/// signature before they are encoded, so that mutations reach what is inside.
+///
+/// # Panics
+/// When a token is verified whose payload the key has not signed: that is the finding.
+pub fn token(bytes: &[u8]) {
+    let Some((form, rest)) = bytes.split_first() else { return };
+    let text = if form & 1 == 0 { rest.to_vec() } else { encoded(rest) };
+    let Ok(unverified) = Unverified::parse(&text) else { return };
+    let _ = unverified_issuer(unverified.unverified_payload());
+    let Ok(keys) = KeySet::parse_pinned(KEY.as_bytes(), &Algorithm::ALL) else { return };
+    if let Ok(verified) = keys.verify(unverified, "fuzz") {
+        assert_eq!(verified.payload(), SIGNED, "verified what the key has not signed");
+    }
+}
+
+fn encoded(lines: &[u8]) -> Vec<u8> {
+    let parts: Vec<String> = lines.splitn(3, |&byte| byte == b'\n').map(encode_base64url).collect();
+    parts.join(".").into_bytes()
+}
+
+/// Reads bytes as what an issuer publishes and as what an operator pins.
+///
+/// # Panics
+/// When a set is taken that has no key, or a key for an algorithm that was not allowed:
+/// that is the finding.
+pub fn key_set(bytes: &[u8]) {
+    const ALLOWED: [Algorithm; 2] = [Algorithm::EdDsa, Algorithm::Es256];
+    let published = KeySet::parse(bytes, &ALLOWED).map(|(set, _)| set);
+    for set in [published, KeySet::parse_pinned(bytes, &ALLOWED)].into_iter().flatten() {
+        assert!(!set.is_empty(), "a key set without a key");
+        assert!(set.keys().iter().all(|key| ALLOWED.contains(&key.algorithm())), "an algorithm too many");
+    }
+}

