@@ -16,6 +16,8 @@
 mod action;
 mod body;
 mod collection;
+#[doc(hidden)]
+pub mod fuzz;
 mod injection;
 mod operator;
 mod plan;

@@ -62,3 +62,124 @@ impl Places {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Files, compile};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A value of MaxMind's format, of fewer than 29 bytes or entries.
+    fn text(value: &str) -> Vec<u8> {
+        [&[0x40 | u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+    }
+
+    fn map(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let mut bytes = vec![0xe0 | u8::try_from(entries.len()).unwrap()];
+        for (key, value) in entries {
+            bytes.extend(text(key));
+            bytes.extend(value);
+        }
+        bytes
+    }
+
+    fn short(value: u16) -> Vec<u8> {
+        [&[0xa2], &value.to_be_bytes()[..]].concat()
+    }
+
+    fn double(value: f64) -> Vec<u8> {
+        [&[0x68], &value.to_be_bytes()[..]].concat()
+    }
+
+    /// A database of one node: addresses from 128.0.0.0 on are known.
+    fn database() -> Vec<u8> {
+        let record = map(&[
+            ("city", map(&[("names", map(&[("en", text("Sampletown"))]))])),
+            ("continent", map(&[("code", text("EU"))])),
+            ("country", map(&[("iso_code", text("XA")), ("names", map(&[("en", text("Sampleland"))]))])),
+            (
+                "location",
+                map(&[("latitude", double(51.5)), ("longitude", double(-0.25)), ("metro_code", short(77))]),
+            ),
+            ("postal", map(&[("code", text("12345"))])),
+            ("subdivisions", [vec![0x01, 0x04], map(&[("iso_code", text("R1"))])].concat()),
+        ]);
+        let metadata = map(&[
+            ("binary_format_major_version", short(2)),
+            ("binary_format_minor_version", short(0)),
+            ("build_epoch", vec![0x01, 0x02, 0x01]),
+            ("database_type", text("Test-City")),
+            ("description", map(&[])),
+            ("ip_version", short(4)),
+            ("languages", vec![0x00, 0x04]),
+            ("node_count", vec![0xc1, 1]),
+            ("record_size", short(24)),
+        ]);
+        [&[0, 0, 1, 0, 0, 17][..], &[0; 16], &record, b"\xab\xcd\xefMaxMind.com", &metadata].concat()
+    }
+
+    #[test]
+    fn an_address_has_a_place() {
+        let bytes = database();
+        let files = Files(&[("rules/city.mmdb", &bytes)]);
+        let operator = compile("geoLookup", "city.mmdb", &files).unwrap();
+        let mut found = Found::default();
+        for address in [&b"203.0.113.9"[..], b"::ffff:203.0.113.9"] {
+            assert!(
+                operator.evaluate(address, None, &mut found),
+                "{}: {:?}",
+                address.escape_ascii(),
+                found.fault()
+            );
+            let place: Vec<(&str, &str)> = found
+                .place()
+                .iter()
+                .map(|(name, value)| (*name, std::str::from_utf8(value).unwrap()))
+                .collect();
+            assert_eq!(
+                place,
+                [
+                    ("COUNTRY_CODE", "XA"),
+                    ("COUNTRY_NAME", "Sampleland"),
+                    ("COUNTRY_CONTINENT", "EU"),
+                    ("REGION", "R1"),
+                    ("CITY", "Sampletown"),
+                    ("POSTAL_CODE", "12345"),
+                    ("LATITUDE", "51.500000"),
+                    ("LONGITUDE", "-0.250000"),
+                    ("DMA_CODE", "77"),
+                ]
+            );
+        }
+        for address in [&b"10.0.0.1"[..], b"", b"x", b"2001:db8::1"] {
+            assert!(!operator.evaluate(address, None, &mut found), "{}", address.escape_ascii());
+            assert!(found.place().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_database_is_needed_and_must_be_one() {
+        let files = Files(&[("rules/text.mmdb", b"no database")]);
+        assert!(matches!(compile("geoLookup", "", &files), Err(OperatorFault::Argument { .. })));
+        for path in ["gone.mmdb", "text.mmdb"] {
+            assert!(matches!(compile("geoLookup", path, &files), Err(OperatorFault::File { .. })), "{path}");
+        }
+    }
+
+    proptest! {
+        /// A damaged database makes nothing panic.
+        #[test]
+        fn fuzz_smoke_databases(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), cut in any::<prop::sample::Index>()) {
+            let mut bytes = database();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let cut = cut.index(bytes.len() * 4).min(bytes.len());
+            let files = Files(&[("rules/city.mmdb", bytes.get(..cut).unwrap())]);
+            if let Ok(operator) = compile("geoLookup", "city.mmdb", &files) {
+                operator.evaluate(b"203.0.113.9", None, &mut Found::default());
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Every transformation of ModSecurity's manual.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| waf::fuzz::transformations(data));
