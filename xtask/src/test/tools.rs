@@ -19,6 +19,7 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "nghttp", package: "nghttp2-client" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },
+    Tool { program: "libpcre2-8.so.0", package: "libpcre2-8-0" },
 ];
 
 /// The peers beside which the product reads the same bytes; varnish compiles its

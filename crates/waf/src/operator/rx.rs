@@ -174,4 +174,6 @@ impl Expanding {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
