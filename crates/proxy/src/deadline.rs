@@ -75,6 +75,18 @@ impl Ticker {
         self.now_ms.get()
     }
 
+    /// The same, read from the clock: also right on a core that sleeps.
+    pub(crate) fn read_now_ms(&self) -> u64 {
+        self.read_clock();
+        self.now_ms.get()
+    }
+
+    /// Microseconds since the shared start, read from the clock: what latencies are
+    /// measured with.
+    pub(crate) fn read_now_us(&self) -> f64 {
+        Instant::now().saturating_duration_since(self.start).as_secs_f64() * 1e6
+    }
+
     /// The moment `after` from now.
     pub fn moment(&self, after: Duration) -> u64 {
         // The clock may be a tick behind; so a deadline is never early.

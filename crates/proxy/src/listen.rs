@@ -149,6 +149,8 @@ pub struct Cores<W: World> {
     threads: Vec<(mpsc::Sender<Message<W>>, JoinHandle<bool>)>,
     listeners: HashMap<ListenerKey, Bound>,
     connections: Arc<Connections>,
+    /// When their clocks began.
+    start: Instant,
 }
 
 /// A listener's real address, and the claim that keeps other processes away from it.
@@ -218,7 +220,7 @@ impl<W: World> Cores<W> {
             started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(failed)?;
             threads.push((sender, thread));
         }
-        Ok(Self { threads, listeners, connections })
+        Ok(Self { threads, listeners, connections, start })
     }
 
     /// The address of each listener, with the port that the system picked.
@@ -263,7 +265,7 @@ impl<W: World> Cores<W> {
 
     /// A handle that reads [`Totals`] from anywhere.
     pub fn totals_reader(&self) -> TotalsReader {
-        TotalsReader(Arc::clone(&self.connections))
+        TotalsReader { connections: Arc::clone(&self.connections), start: self.start }
     }
 
     /// Stops accepting and lets open requests end: HTTP/1 answers carry
@@ -289,17 +291,26 @@ impl<W: World> Cores<W> {
 
 /// Reads [`Totals`].
 #[derive(Clone, Debug)]
-pub struct TotalsReader(Arc<Connections>);
+pub struct TotalsReader {
+    connections: Arc<Connections>,
+    start: Instant,
+}
 
 impl TotalsReader {
     /// How often each limit was met.
     pub fn limit_hits(&self) -> &Hits {
-        &self.0.hits
+        &self.connections.hits
     }
 
     /// Sums over all cores.
     pub fn totals(&self) -> Totals {
-        totals_of(&self.0)
+        totals_of(&self.connections)
+    }
+
+    /// The cores' clock: milliseconds since they started ([`Ticker::now_ms`]).
+    pub fn now_ms(&self) -> u64 {
+        let elapsed = Instant::now().saturating_duration_since(self.start);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

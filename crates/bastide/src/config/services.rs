@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::CertificateFiles;
 use super::decoder::{Decoder, Table};
 use super::node::{Name, Node, Value};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
+use super::{CertificateFiles, Resilience};
 
 /// One upstream service.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +24,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How often an idempotent request whose body was not consumed is tried again.
     pub retries: u32,
-    /// When an endpoint is left out for a while; `None`: never.
-    pub eject: Option<Ejection>,
+    /// How it bears that its endpoints fail.
+    pub resilience: Resilience,
     /// Open connections to each endpoint from each core.
     pub connections_per_core_max: u32,
     /// `aud` of the identity token that it gets. Default: its name.
@@ -41,6 +41,14 @@ pub struct Endpoint {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// Its share of the requests.
+    pub weight: u32,
+}
+
+impl Endpoint {
+    fn is_at(&self, other: &Self) -> bool {
+        (self.tls, &self.host, self.port) == (other.tls, &other.host, other.port)
+    }
 }
 
 /// What is spoken with a service.
@@ -79,15 +87,6 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-/// Passive ejection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ejection {
-    /// Failures in a row that eject an endpoint.
-    pub failures: u32,
-    /// For how long.
-    pub duration: Duration,
-}
-
 pub(super) const SERVICE: Section = Section {
     path: "services.NAME",
     about: "One upstream service.",
@@ -95,7 +94,7 @@ pub(super) const SERVICE: Section = Section {
     keys: &[
         key(
             "endpoints",
-            "list of http:// or https:// URLs without path",
+            "list of http:// or https:// URLs without path, or of maps",
             "",
             "Where it runs. Requests are spread over them.",
         ),
@@ -118,14 +117,50 @@ pub(super) const SERVICE: Section = Section {
             "1",
             "How often an idempotent request whose body was not consumed is tried again, at another endpoint when there is one.",
         ),
+        key(
+            "balance",
+            "ewma, least_requests or random",
+            "ewma",
+            "Which of two endpoints, drawn by weight, gets a request: the one with the lower latency times open requests, the one with fewer open requests, or the first.",
+        ),
+        key("health", "path, map or false", "no checks", "Active health checks of its endpoints."),
         key("eject", "map or false", "5 failures, 10s", "When a failing endpoint is left out for a while."),
+        key("breaker", "true, false or map", "false", "When the whole service is left alone for a while."),
+        key("retry_budget", "share or map", "20%, at least 10 per second", "How many retries there may be."),
         key(
             "connections_per_core_max",
             "1 to 65536",
             "256",
             "Open connections to each endpoint from each core.",
         ),
+        key(
+            "connections_max",
+            "1 to 1000000",
+            "no bound",
+            "Open connections to each endpoint over all cores, exact. Who comes later waits for `timeouts.connect`.",
+        ),
+        key(
+            "waiting_max",
+            "0 to 1000000",
+            "1024",
+            "Requests that may wait for a connection to an endpoint, over all cores; one more goes to another endpoint or gets 503.",
+        ),
         key("audience", "text", "the service's name", "`aud` of the identity token that it gets."),
+    ],
+};
+
+pub(super) const ENDPOINT: Section = Section {
+    path: "services.NAME.endpoints[]",
+    about: "One endpoint.",
+    short: "its URL as a text: `http://10.0.0.5:7001`",
+    keys: &[
+        key("url", "http:// or https:// URL without path", "", "Where it is."),
+        key(
+            "weight",
+            "1 to 1000",
+            "1",
+            "Its share of the requests, compared with the other endpoints' weights.",
+        ),
     ],
 };
 
@@ -159,16 +194,6 @@ pub(super) const TIMEOUTS: Section = Section {
             "300s",
             "For the whole exchange. Upgraded connections are bound by `idle` alone.",
         ),
-    ],
-};
-
-pub(super) const EJECT: Section = Section {
-    path: "services.NAME.eject",
-    about: "Passive ejection. At least one endpoint always stays.",
-    short: "`false`: never",
-    keys: &[
-        key("failures", "1 to 1000", "5", "Failures in a row that eject an endpoint."),
-        key("for", "duration", "10s", "For how long."),
     ],
 };
 
@@ -207,7 +232,7 @@ fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
         _ => (rest, if tls { 443 } else { 80 }),
     };
     let host = values::host(host).map_err(|_| unfit(None))?;
-    Ok(Endpoint { tls, host, port })
+    Ok(Endpoint { tls, host, port, weight: 1 })
 }
 
 impl Decoder<'_> {
@@ -232,7 +257,7 @@ impl Decoder<'_> {
             tls: UpstreamTls::default(),
             timeouts: TIMEOUTS_DEFAULT,
             retries: 1,
-            eject: Some(Ejection { failures: 5, duration: Duration::from_secs(10) }),
+            resilience: Resilience::default(),
             connections_per_core_max: 256,
             audience: name.text.clone(),
         };
@@ -248,9 +273,13 @@ impl Decoder<'_> {
         };
         let Some(endpoints) = endpoints else { return service };
         for item in endpoints.items() {
-            let Some(endpoint) = self.value(item, endpoint) else { continue };
-            if service.endpoints.contains(&endpoint) {
-                self.fault(item.at, format!("endpoint {} is there twice", item.shown()));
+            let Some((endpoint, written)) = self.endpoint(item) else { continue };
+            if service.endpoints.iter().any(|other| other.is_at(&endpoint)) {
+                self.advise(
+                    item.at,
+                    format!("endpoint {} is there twice", written.shown()),
+                    "give it a weight instead",
+                );
             } else if service.endpoints.first().is_some_and(|first| first.tls != endpoint.tls) {
                 self.fault(item.at, "the endpoints of a service are all http or all https");
             }
@@ -261,6 +290,17 @@ impl Decoder<'_> {
         }
         self.service_protocol(node, &mut service);
         service
+    }
+
+    /// An endpoint, and the node of its URL.
+    fn endpoint<'n>(&mut self, node: &'n Node) -> Option<(Endpoint, &'n Node)> {
+        if !matches!(node.value, Value::Map(_)) {
+            return Some((self.value(node, endpoint)?, node));
+        }
+        let table = self.table(node, &ENDPOINT)?;
+        let url = self.required(&table, "url")?;
+        let weight = table.get("weight").and_then(|node| self.number(node, 1, 1_000)).unwrap_or(1);
+        Some((Endpoint { weight, ..self.value(url, endpoint)? }, url))
     }
 
     /// What follows from the endpoints' scheme.
@@ -293,26 +333,11 @@ impl Decoder<'_> {
         service.timeouts = self.timeouts(table.get("timeouts"), service.timeouts);
         let retries = table.get("retries").and_then(|node| self.number(node, 0, 5));
         service.retries = retries.unwrap_or(service.retries);
-        if let Some(node) = table.get("eject") {
-            service.eject = self.eject(node);
-        }
+        service.resilience = self.resilience(table);
         let connections = table.get("connections_per_core_max").and_then(|node| self.number(node, 1, 65_536));
         service.connections_per_core_max = connections.unwrap_or(service.connections_per_core_max);
         let audience = table.get("audience").and_then(|node| self.value(node, values::name));
         service.audience = audience.unwrap_or_else(|| service.audience.clone());
-    }
-
-    fn eject(&mut self, node: &Node) -> Option<Ejection> {
-        if node.text() == Some("false") {
-            return None;
-        }
-        let table = self.table(node, &EJECT)?;
-        let failures = table.get("failures").and_then(|node| self.number(node, 1, 1_000));
-        let duration = table.get("for").and_then(|node| self.duration(node, Duration::from_millis(1)));
-        Some(Ejection {
-            failures: failures.unwrap_or(5),
-            duration: duration.unwrap_or(Duration::from_secs(10)),
-        })
     }
 
     /// `timeouts:` put over `base`.

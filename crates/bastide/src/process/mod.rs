@@ -6,4 +6,5 @@ pub mod fetch;
 pub mod generations;
 pub mod serve;
 pub mod state;
+mod upstreams;
 pub mod watch;

@@ -16,6 +16,7 @@ use model::{Clock, Switch};
 use proxy::Cores;
 use proxy::listen::TotalsReader;
 use proxy::rate::Limiter;
+use proxy::upstream::probe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
 use super::state::{StateFolder, write_atomically};
+use super::upstreams;
 use super::watch::Watched;
 use crate::cli::check::environment;
 use crate::cli::{Output, ServeArguments};
@@ -134,6 +136,7 @@ struct Server {
     watched: Watched,
     fetch: Arc<GuardedFetch>,
     keeper: JoinHandle<()>,
+    prober: JoinHandle<()>,
     admin: JoinHandle<()>,
     log: audit::Log,
 }
@@ -221,6 +224,7 @@ impl Server {
         let server = Self {
             path: path.to_owned(),
             keeper: tokio::spawn(Arc::clone(&current.issuers).keep(fetch.clone(), clock)),
+            prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
             watched: watch(&configuration),
             settled: Settled::of(&configuration),
             parts,
@@ -315,6 +319,8 @@ impl Server {
         self.keeper.abort();
         let clock = Arc::clone(&self.parts.process.clock);
         self.keeper = tokio::spawn(Arc::clone(&next.issuers).keep(self.fetch.clone(), clock));
+        self.prober.abort();
+        self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
         self.watched = watch(&configuration);
@@ -335,6 +341,7 @@ impl Server {
             tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
         }
         self.keeper.abort();
+        self.prober.abort();
         self.admin.abort();
         let closed = tokio::task::spawn_blocking(move || self.log.close(AUDIT_CLOSE_WITHIN)).await?;
         closed.context("at the end")?;
@@ -447,21 +454,6 @@ impl Shared {
     }
 }
 
-impl Shared {
-    /// The health of every endpoint of the current snapshot.
-    fn endpoints(&self, out: &mut Exposition) {
-        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
-        let name = "bastide_upstream_ejections_total";
-        out.family(name, Kind::Counter, "Times that an endpoint was left alone after failures.");
-        for service in current.upstreams.services() {
-            for endpoint in &service.endpoints {
-                let labels = [("service", &*service.name), ("endpoint", &*endpoint.label)];
-                out.sample(name, &labels, endpoint.health.ejections());
-            }
-        }
-    }
-}
-
 /// Metrics that are read, not counted.
 fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
     let shared = Arc::clone(shared);
@@ -477,7 +469,8 @@ fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) 
         for (issuer, health) in shared.issuers() {
             out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
         }
-        shared.endpoints(out);
+        let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
+        upstreams::write(&current.upstreams, totals.now_ms(), out);
         let name = "bastide_limit_refused_total";
         out.family(name, Kind::Counter, "Times that a limit of the hop was met; see docs/configuration.md.");
         for (row, count) in totals.limit_hits().iter() {

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use proxy::tls::{ClientTls, ClientTlsSettings, Identity, certificates_from_pem};
-use proxy::upstream::{Eject, EndpointSettings, Protocol, ServiceSettings, Timeouts};
+use proxy::upstream::{
+    Balance, BreakerRule, Budget, Eject, EndpointSettings, GateRule, ProbeKind, ProbeRule, Protocol,
+    ServiceSettings, Timeouts,
+};
 
 use super::read;
 use crate::config::{self, Service};
 
 /// No failures are enough.
-const NEVER: Eject = Eject { failures: 0, duration: Duration::ZERO };
+const NEVER: Eject =
+    Eject { failures: 0, duration: Duration::ZERO, success_percent_min: 0, requests_min: u32::MAX };
 
 /// A service, with its certificates read.
 pub(super) fn settings(service: &Service) -> anyhow::Result<ServiceSettings> {
@@ -19,20 +23,62 @@ pub(super) fn settings(service: &Service) -> anyhow::Result<ServiceSettings> {
         port: endpoint.port,
     });
     let secure = service.endpoints.iter().any(|endpoint| endpoint.tls);
+    let bears = &service.resilience;
     Ok(ServiceSettings {
-        name: service.name.clone(),
-        endpoints: endpoints.collect(),
+        weights: service.endpoints.iter().map(|endpoint| endpoint.weight).collect(),
+        balance: match bears.balance {
+            config::Balance::Ewma => Balance::Ewma,
+            config::Balance::LeastRequests => Balance::LeastRequests,
+            config::Balance::Random => Balance::Random,
+        },
         protocol: match service.protocol {
             config::Protocol::Http1 => Protocol::Http1,
             config::Protocol::Http2 => Protocol::Http2,
             config::Protocol::Negotiated => Protocol::Auto,
         },
         tls: if secure { Some(tls(service)?) } else { None },
-        eject: service
-            .eject
-            .map_or(NEVER, |eject| Eject { failures: eject.failures, duration: eject.duration }),
+        eject: bears.eject.map_or(NEVER, |eject| Eject {
+            failures: eject.failures,
+            duration: eject.duration,
+            success_percent_min: eject.success_percent_min,
+            requests_min: eject.requests_min,
+        }),
+        breaker: bears.breaker.map(|breaker| BreakerRule {
+            failures_percent: breaker.failures_percent,
+            requests_min: breaker.requests_min,
+            open: breaker.duration,
+            trials: breaker.trials,
+        }),
+        budget: Budget {
+            percent: bears.retry_budget.percent,
+            per_second_min: bears.retry_budget.per_second_min,
+        },
+        probe: bears.health.as_ref().map(probe),
         connections_per_core_max: service.connections_per_core_max,
+        gate: GateRule {
+            connections_max: bears.connections_max.unwrap_or(0),
+            waiting_max: bears.waiting_max,
+        },
+        idle: service.timeouts.idle,
+        ..ServiceSettings::new(&service.name, endpoints.collect())
     })
+}
+
+fn probe(check: &config::HealthCheck) -> ProbeRule {
+    ProbeRule {
+        kind: match &check.kind {
+            config::HealthKind::Http { path, host, statuses: (first, last) } => {
+                ProbeKind::Http { path: path.clone(), host: host.clone(), statuses: *first..=*last }
+            }
+            config::HealthKind::Grpc(service) => ProbeKind::Grpc { service: service.clone() },
+            config::HealthKind::Tcp => ProbeKind::Tcp,
+        },
+        interval: check.interval,
+        jitter_percent: check.jitter_percent,
+        timeout: check.timeout,
+        up_after: check.healthy,
+        down_after: check.unhealthy,
+    }
 }
 
 fn tls(service: &Service) -> anyhow::Result<ClientTls> {

@@ -12,6 +12,8 @@
 
 mod audit;
 mod curl;
+mod peers;
 mod serving;
 mod support;
 mod tour;
+mod upstreams;

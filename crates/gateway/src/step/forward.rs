@@ -3,6 +3,7 @@
 use http::StatusCode;
 use model::event::{Outcome, Step};
 use proxy::forward::ForwardError;
+use proxy::upstream::dial::DialError;
 use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
 
 use crate::journey::Journey;
@@ -74,12 +75,18 @@ fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut 
             journey.upstream.as_deref().unwrap_or("no endpoint")
         ),
     );
+    if let ForwardError::BreakerOpen { retry_after } = error {
+        let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+        return refusal.with("retry-after", seconds.to_string()).into();
+    }
     refusal.into()
 }
 
 const fn class(error: &ForwardError) -> &'static str {
     match error {
         ForwardError::NoService => "no_endpoint",
+        ForwardError::BreakerOpen { .. } => "breaker_open",
+        ForwardError::Connect(DialError::Full) => "upstream_full",
         ForwardError::Connect(_) => "connect",
         ForwardError::Timeout(_) => "upstream_timeout",
         ForwardError::Upstream(_) => "upstream",

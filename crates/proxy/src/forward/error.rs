@@ -1,6 +1,7 @@
 //! Why a request could not be forwarded, as the decisions that a caller can take.
 
 use std::io;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -32,6 +33,12 @@ pub enum ForwardError {
     /// The route has no service, or no endpoint of it could be chosen.
     #[error("the route has no upstream")]
     NoService,
+    /// The service's circuit breaker is open.
+    #[error("the circuit breaker is open, because most requests failed; ask again in {} ms", .retry_after.as_millis())]
+    BreakerOpen {
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// No connection.
     #[error("{0}")]
     Connect(DialError),
@@ -53,7 +60,9 @@ impl ForwardError {
     /// What to answer when no head was sent; `None` when nobody is there to read it.
     pub fn status(&self) -> Option<StatusCode> {
         Some(match self {
-            Self::NoService => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoService | Self::BreakerOpen { .. } | Self::Connect(DialError::Full) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect(DialError::Timeout) | Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::ClientGone(_) | Self::Request(BodyError::Io(_)) => return None,

@@ -28,7 +28,9 @@ use crate::exchange::{BodyError, Exchange};
 use crate::head::{Additions, Framing, RequestHead};
 use crate::http1::encode::{UpstreamRequest, request_framing};
 use crate::http1::response::Asked;
-use crate::upstream::{Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, UpstreamFault, bit};
+use crate::upstream::{
+    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, UpstreamFault, bit,
+};
 use crate::way::Cleared;
 use body::RequestBody;
 use pump::Stop;
@@ -133,18 +135,22 @@ impl Job<'_> {
         exchange.limit_request(limit);
         let mut body = RequestBody::new(self.head.framing);
         body.read_ahead(exchange).await.map_err(ForwardError::of_body)?;
+        let service = self.settings.service;
+        let mut admission =
+            self.upstreams.admit(service).map_err(|retry_after| ForwardError::BreakerOpen { retry_after })?;
         let mut tried = 0;
         let once = Switch::Forward.is_off();
         let mut retries_left = if once { 0 } else { self.settings.retries };
         let mut fresh_left = u32::from(!once);
         let mut last = None;
         loop {
-            let Some(chosen) = self.upstreams.choose(self.settings.service, tried) else {
+            let Some(chosen) = self.upstreams.choose(service, tried) else {
                 return Err(last.unwrap_or(ForwardError::NoService));
             };
             outcome.attempts += 1;
             outcome.endpoint = Some(Arc::clone(&chosen.endpoint.label));
-            let failed = match self.attempt(&chosen, exchange, &mut body, outcome).await {
+            let attempt = self.attempt(&chosen, exchange, &mut body, outcome, &mut admission);
+            let failed = match attempt.await {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
@@ -153,7 +159,9 @@ impl Job<'_> {
                     fresh_left -= 1;
                     chosen.pool.clear();
                 }
-                Again::Fresh | Again::Elsewhere if retries_left > 0 => {
+                Again::Fresh | Again::Elsewhere
+                    if retries_left > 0 && !admission.is_trial() && self.upstreams.may_retry(service) =>
+                {
                     retries_left -= 1;
                     tried |= bit(chosen.index);
                 }
@@ -169,9 +177,10 @@ impl Job<'_> {
         exchange: &mut E,
         body: &mut RequestBody,
         outcome: &mut Outcome,
+        admission: &mut Admission<'_>,
     ) -> Result<(), Failed> {
         let _in_flight = InFlight::enter(&chosen.pool.in_flight);
-        let mut connection = self.connect(chosen).await?;
+        let mut connection = self.connect(chosen, admission).await?;
         let was_used = connection.was_used();
         body.rewind();
         let sent = self.send_head(chosen, &mut connection);
@@ -181,11 +190,11 @@ impl Job<'_> {
         };
         let mut head = match answer {
             Ok(head) => head,
-            Err(stop) => return Err(self.no_head(stop, chosen, connection, was_used, body)),
+            Err(stop) => return Err(self.no_head(stop, chosen, connection, was_used, body, admission)),
         };
         match head.status.as_u16() {
-            502..=504 => chosen.failed(),
-            _ => chosen.succeeded(),
+            502..=504 => chosen.failed(admission),
+            _ => chosen.succeeded(admission),
         }
         let remove = self.edit.remove;
         if !remove.is_empty() {
@@ -204,7 +213,11 @@ impl Job<'_> {
         result.map_err(|stop| Failed { error: stop.into_error(Phase::Body), again: Again::No })
     }
 
-    async fn connect(&self, chosen: &Chosen<'_>) -> Result<Connection, Failed> {
+    async fn connect(
+        &self,
+        chosen: &Chosen<'_>,
+        admission: &mut Admission<'_>,
+    ) -> Result<Connection, Failed> {
         if let Some(connection) = chosen.pool.take() {
             return Ok(connection);
         }
@@ -214,7 +227,12 @@ impl Job<'_> {
         let opened = tokio::time::timeout(limit, chosen.pool.connect(self.upstreams.limits())).await;
         // Nothing was sent: another endpoint may always be tried.
         opened.unwrap_or(Err(DialError::Timeout)).map_err(|error| {
-            chosen.failed();
+            // An endpoint that is full is not broken.
+            let full = matches!(error, DialError::Full)
+                || (matches!(error, DialError::Timeout) && chosen.pool.is_full());
+            if !full {
+                chosen.failed(admission);
+            }
             Failed { error: ForwardError::Connect(error), again: Again::Elsewhere }
         })
     }
@@ -277,6 +295,7 @@ impl Job<'_> {
         connection: Connection,
         was_used: bool,
         body: &RequestBody,
+        admission: &mut Admission<'_>,
     ) -> Failed {
         let can_repeat = is_idempotent(&self.head.method) && body.can_rewind();
         let again = match &stop {
@@ -300,7 +319,7 @@ impl Job<'_> {
         }
         let is_about_endpoint = matches!(stop, Stop::Upstream(_) | Stop::Timeout);
         if is_about_endpoint && again != Again::Fresh {
-            chosen.failed();
+            chosen.failed(admission);
         }
         // When the time for everything is over there is none for another attempt.
         let over = self.total <= self.watch.ticker().now_ms();

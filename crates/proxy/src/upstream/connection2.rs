@@ -12,7 +12,6 @@ use http::Method;
 use super::connection::UpstreamFault;
 use super::dial::DialError;
 use super::pool::{Pool, Slot};
-use crate::deadline::Ticker;
 use crate::exchange::{BodyError, Frame};
 use crate::head::{Framing, ResponseHead};
 use crate::http1::encode::UpstreamRequest;
@@ -47,7 +46,7 @@ impl Session2 {
         link: Link,
         slot: Slot,
         limits: &Limits,
-        ticker: &Rc<Ticker>,
+        idle_until_ms: u64,
     ) -> Result<Self, DialError> {
         let (send, connection) = client::Builder::new()
             .enable_push(false)
@@ -57,7 +56,7 @@ impl Session2 {
             .handshake(link)
             .await
             .map_err(|error| DialError::Http2(error.to_string()))?;
-        let idle_until_ms = Cell::new(ticker.moment(std::time::Duration::from_secs(60)));
+        let idle_until_ms = Cell::new(idle_until_ms);
         let state = Rc::new(State { streams: Cell::new(0), over: Cell::new(false), idle_until_ms });
         let watched = Rc::clone(&state);
         // Per connection, not per request: it moves the frames of all streams.
@@ -75,8 +74,12 @@ impl Session2 {
         self.state.over.get()
     }
 
+    pub(crate) fn is_unused(&self) -> bool {
+        self.state.streams.get() == 0
+    }
+
     pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
-        self.state.streams.get() == 0 && self.state.idle_until_ms.get() < now_ms
+        self.is_unused() && self.state.idle_until_ms.get() < now_ms
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -196,7 +199,7 @@ impl Drop for Stream2 {
         }
         let state = &self.session.state;
         state.streams.set(state.streams.get() - 1);
-        state.idle_until_ms.set(self.pool.ticker.moment(std::time::Duration::from_secs(60)));
+        state.idle_until_ms.set(self.pool.session_idle_until_ms());
         self.pool.stream_ended();
     }
 }

@@ -44,6 +44,9 @@ pub enum DialError {
     /// Its time was over, or all connections stayed busy.
     #[error("no connection within the time limit")]
     Timeout,
+    /// Too many wait for a connection already.
+    #[error("all connections are busy and too many requests wait for one")]
+    Full,
 }
 
 pub(crate) enum Dialed {
@@ -81,7 +84,7 @@ pub(crate) async fn dial(pool: &Pool, slot: Slot, limits: &Limits) -> Result<Dia
         }
     };
     if http2 {
-        return Ok(Dialed::Two(Session2::start(link, slot, limits, &pool.ticker).await?));
+        return Ok(Dialed::Two(Session2::start(link, slot, limits, pool.session_idle_until_ms()).await?));
     }
     Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot))))
 }

@@ -6,12 +6,17 @@
 //! connection whose endpoint and TLS identity did not change.
 
 mod balance;
+pub mod breaker;
+pub mod budget;
 mod connection;
 mod connection1;
 mod connection2;
 pub mod dial;
+pub mod gate;
 pub mod health;
 mod pool;
+pub mod probe;
+mod tally;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,17 +25,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use health::{Eject, Health};
+pub use balance::Balance;
+pub use breaker::{Breaker, BreakerRule, BreakerState};
+pub use budget::{Budget, Retries};
+pub use gate::{Gate, GateRule};
+pub use health::{Eject, Health, Probed};
 pub use pool::Pools;
+pub use probe::{Probe, ProbeKind, ProbeRule};
 
 use crate::limits::Limits;
 use crate::route::RouteId;
 use crate::tls::ClientTls;
 use crate::world::CoreContext;
 use balance::{Candidate, Dice};
+use breaker::Pass;
 pub(crate) use connection::Connection;
 pub use connection::UpstreamFault;
 use pool::{Pool, PoolKey};
+use tally::Counted;
 
 /// Which protocol an upstream speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,14 +95,50 @@ pub struct ServiceSettings {
     pub name: String,
     /// Its endpoints.
     pub endpoints: Vec<EndpointSettings>,
+    /// The weight of each endpoint, by its place; 1 where none is given. An endpoint
+    /// of weight 3 gets three times the requests of one of weight 1.
+    pub weights: Vec<u32>,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
     /// What it speaks.
     pub protocol: Protocol,
     /// How its TLS is verified. Needed when an endpoint has TLS.
     pub tls: Option<ClientTls>,
     /// When an endpoint is left alone.
     pub eject: Eject,
+    /// When all requests are refused for a while; `None`: never.
+    pub breaker: Option<BreakerRule>,
+    /// How many retries it may cost.
+    pub budget: Budget,
+    /// How its endpoints are probed; `None`: not at all.
+    pub probe: Option<ProbeRule>,
     /// Open connections to one endpoint, per core; whoever comes later waits.
     pub connections_per_core_max: u32,
+    /// The same over all cores, and how many may wait.
+    pub gate: GateRule,
+    /// How long an HTTP/2 connection without streams is kept.
+    pub idle: Duration,
+}
+
+impl ServiceSettings {
+    /// A service with everything else as it is by default.
+    pub fn new(name: &str, endpoints: Vec<EndpointSettings>) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoints,
+            weights: Vec::new(),
+            balance: Balance::default(),
+            protocol: Protocol::Auto,
+            tls: None,
+            eject: Eject::default(),
+            breaker: None,
+            budget: Budget::default(),
+            probe: None,
+            connections_per_core_max: 256,
+            gate: GateRule::default(),
+            idle: Timeouts::default().idle,
+        }
+    }
 }
 
 /// How requests of one route go upstream.
@@ -155,8 +203,25 @@ pub struct Service {
     pub name: Arc<str>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Shared by all cores and kept over reloads.
+    pub guard: Arc<Guard>,
+    balance: Balance,
     eject: Eject,
+    breaker: Option<BreakerRule>,
+    budget: Budget,
+    probe: Option<ProbeRule>,
     connections_max: u32,
+    gate: GateRule,
+    idle: Duration,
+}
+
+/// What is known of a service as a whole.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Its circuit breaker.
+    pub breaker: Breaker,
+    /// Its retries.
+    pub retries: Retries,
 }
 
 /// One endpoint.
@@ -166,6 +231,9 @@ pub struct Endpoint {
     pub label: Arc<str>,
     /// Shared by all cores and kept over reloads.
     pub health: Arc<Health>,
+    /// Its connections over all cores, likewise.
+    pub gate: Arc<Gate>,
+    weight: u32,
     key: Arc<PoolKey>,
     tls: Option<ClientTls>,
 }
@@ -199,11 +267,6 @@ impl Upstreams {
     pub fn services(&self) -> &[Service] {
         &self.services
     }
-
-    fn health_of(&self, key: &PoolKey) -> Option<Arc<Health>> {
-        let mut endpoints = self.services.iter().flat_map(|service| &service.endpoints);
-        endpoints.find(|endpoint| *endpoint.key == *key).map(|endpoint| Arc::clone(&endpoint.health))
-    }
 }
 
 impl Service {
@@ -212,8 +275,11 @@ impl Service {
         if settings.endpoints.is_empty() {
             return Err(UpstreamError::NoEndpoint { service: service() });
         }
+        let name: Arc<str> = settings.name.as_str().into();
+        let before = before.and_then(|before| before.services.iter().find(|other| other.name == name));
         let mut endpoints = Vec::with_capacity(settings.endpoints.len());
-        for endpoint in &settings.endpoints {
+        let weights = settings.weights.iter().copied().chain(std::iter::repeat(1));
+        for (endpoint, weight) in settings.endpoints.iter().zip(weights) {
             let tls = match (endpoint.tls, &settings.tls) {
                 (true, None) => return Err(UpstreamError::NoTls { service: service() }),
                 (true, Some(tls)) => Some(tls.clone()),
@@ -224,19 +290,41 @@ impl Service {
             let (open, close) = if bracket { ("[", "]") } else { ("", "") };
             let label = format!("{scheme}://{open}{}{close}:{}", endpoint.host, endpoint.port).into();
             let key = Arc::new(PoolKey {
+                service: Arc::clone(&name),
                 endpoint: endpoint.clone(),
                 protocol: settings.protocol,
                 tls: tls.as_ref().map(|tls| Arc::clone(&tls.fingerprint)),
             });
-            let health = before.and_then(|before| before.health_of(&key)).unwrap_or_default();
-            endpoints.push(Endpoint { label, health, key, tls });
+            let kept = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.key == key));
+            let (health, gate) =
+                kept.map(|kept| (Arc::clone(&kept.health), Arc::clone(&kept.gate))).unwrap_or_default();
+            endpoints.push(Endpoint { label, health, gate, weight: weight.max(1), key, tls });
         }
         Ok(Self {
-            name: settings.name.as_str().into(),
+            guard: before.map(|before| Arc::clone(&before.guard)).unwrap_or_default(),
+            name,
             endpoints,
+            balance: settings.balance,
             eject: settings.eject,
+            breaker: settings.breaker,
+            budget: settings.budget,
+            probe: settings.probe,
             connections_max: settings.connections_per_core_max.max(1),
+            gate: settings.gate,
+            idle: settings.idle,
         })
+    }
+
+    /// Whether it has a breaker.
+    pub fn has_breaker(&self) -> bool {
+        self.breaker.is_some()
+    }
+
+    /// How the attempts of all its endpoints ended since a moment, at most ten seconds
+    /// back.
+    fn counted(&self, now_ms: u64, since_ms: u64) -> Counted {
+        let each = self.endpoints.iter().map(|endpoint| endpoint.health.counted(now_ms, since_ms));
+        each.fold(Counted::default(), Counted::plus)
     }
 }
 
@@ -260,9 +348,7 @@ pub struct CoreUpstreams {
 impl CoreUpstreams {
     /// Takes the core's pools for these services, old ones where their key is the same.
     pub fn new(shared: &Arc<Upstreams>, context: &CoreContext) -> Self {
-        let pool = |service: &Service, endpoint: &Endpoint| {
-            context.pools.get(&endpoint.key, endpoint.tls.as_ref(), service.connections_max)
-        };
+        let pool = |service: &Service, endpoint: &Endpoint| context.pools.get(service, endpoint);
         let pools = shared
             .services
             .iter()
@@ -289,18 +375,63 @@ impl CoreUpstreams {
         self.shared.routes.get(route.0 as usize)?.as_ref()
     }
 
+    fn service(&self, number: usize) -> Option<&Service> {
+        self.shared.services.get(number)
+    }
+
+    /// Asks the breaker of a service whether a request may go there now.
+    ///
+    /// # Errors
+    /// It may not, and when to ask again.
+    pub(crate) fn admit(&self, service: usize) -> Result<Admission<'_>, Duration> {
+        let Some(service) = self.service(service) else { return Ok(Admission(None)) };
+        let Some(rule) = &service.breaker else { return Ok(Admission(None)) };
+        let now = self.context.ticker.now_ms();
+        Ok(Admission(Some((service.guard.breaker.admit(now, rule)?, rule))))
+    }
+
+    /// Takes one retry out of the budget of a service.
+    pub(crate) fn may_retry(&self, service: usize) -> bool {
+        let Some(service) = self.service(service) else { return false };
+        let now = self.context.ticker.now_ms();
+        service.guard.retries.take(now, service.budget, service.counted(now, 0).total())
+    }
+
     /// Chooses an endpoint of a service; bit n of `tried` says that the n-th was.
     pub(crate) fn choose(&self, service: usize, tried: u64) -> Option<Chosen<'_>> {
         let (endpoints, pools) = (&self.shared.services.get(service)?.endpoints, self.pools.get(service)?);
+        let service = self.service(service)?;
         let now = self.context.ticker.now_ms();
         let candidate = |index: usize| Candidate {
-            in_flight: pools.get(index).map_or(0, |pool| pool.in_flight.get()),
-            ejected: endpoints.get(index).is_some_and(|endpoint| endpoint.health.is_ejected(now)),
+            weight: endpoints.get(index).map_or(1, |endpoint| endpoint.weight),
+            unwell: endpoints.get(index).is_some_and(|endpoint| endpoint.health.is_unwell(now)),
             tried: tried & bit(index) != 0,
         };
-        let index = balance::choose(endpoints.len(), candidate, &self.dice)?;
-        let (service, endpoint) = (self.shared.services.get(service)?, endpoints.get(index)?);
-        Some(Chosen { index, service, endpoint, pool: pools.get(index)?, ticker_now: now })
+        let cost = |index: usize| {
+            let (Some(pool), Some(endpoint)) = (pools.get(index), endpoints.get(index)) else { return 0.0 };
+            match service.balance {
+                Balance::Ewma => pool.latency.cost(pool.in_flight.get(), endpoint.weight, now),
+                Balance::LeastRequests => f64::from(pool.in_flight.get()) / f64::from(endpoint.weight),
+                Balance::Random => 0.0,
+            }
+        };
+        let index = balance::choose(endpoints.len(), candidate, cost, &self.dice)?;
+        let (endpoint, pool) = (endpoints.get(index)?, pools.get(index)?);
+        // Where there is nothing to choose, nothing is measured.
+        let measures = service.balance == Balance::Ewma && endpoints.len() > 1;
+        let started_us = measures.then(|| self.context.ticker.read_now_us());
+        Some(Chosen { index, service, endpoint, pool, context: &self.context, started_us })
+    }
+}
+
+/// A request that its service's breaker let through.
+#[derive(Debug)]
+pub(crate) struct Admission<'u>(Option<(Pass<'u>, &'u BreakerRule)>);
+
+impl Admission<'_> {
+    /// Whether the breaker watches how this very request ends.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.0.as_ref().is_some_and(|(pass, _)| pass.is_trial())
     }
 }
 
@@ -317,12 +448,23 @@ pub(crate) struct Chosen<'u> {
     pub(crate) service: &'u Service,
     pub(crate) endpoint: &'u Endpoint,
     pub(crate) pool: &'u Rc<Pool>,
-    ticker_now: u64,
+    context: &'u CoreContext,
+    /// Microseconds of the core's clock.
+    started_us: Option<f64>,
 }
 
 impl Chosen<'_> {
-    pub(crate) fn failed(&self) {
-        if self.endpoint.health.failed(self.ticker_now, &self.service.eject) {
+    fn took_us(&self) -> Option<f64> {
+        self.started_us.map(|started| (self.context.ticker.read_now_us() - started).max(1.0))
+    }
+
+    /// The attempt failed.
+    pub(crate) fn failed(&self, admission: &mut Admission<'_>) {
+        let now = self.context.ticker.now_ms();
+        if let Some(took) = self.took_us() {
+            self.pool.latency.failed(took, now);
+        }
+        if self.endpoint.health.failed(self.context.index, now, &self.service.eject) {
             tracing::warn!(
                 service = &*self.service.name,
                 endpoint = &*self.endpoint.label,
@@ -330,10 +472,29 @@ impl Chosen<'_> {
                 "endpoint ejected"
             );
         }
+        let Some((pass, rule)) = &mut admission.0 else { return };
+        let breaker = &self.service.guard.breaker;
+        let opened = if pass.is_trial() {
+            pass.failed(now, rule)
+        } else {
+            breaker.failed(now, rule, |since| self.service.counted(now, since))
+        };
+        if opened {
+            let seconds = rule.open.as_secs();
+            tracing::warn!(service = &*self.service.name, seconds, "circuit breaker opened");
+        }
     }
 
-    pub(crate) fn succeeded(&self) {
-        self.endpoint.health.succeeded();
+    /// The attempt brought an answer.
+    pub(crate) fn succeeded(&self, admission: &mut Admission<'_>) {
+        let now = self.context.ticker.now_ms();
+        if let Some(took) = self.took_us() {
+            self.pool.latency.measured(took, now);
+        }
+        self.endpoint.health.succeeded(self.context.index, now);
+        if let Some((pass, rule)) = &mut admission.0 {
+            pass.succeeded(now, rule);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A core's connections to one endpoint.
 //!
-//! The key holds everything that makes two connections interchangeable: the endpoint,
+//! The key holds everything that makes two connections interchangeable: the service,
+//! whose bounds count them, the endpoint,
 //! the protocol, and of TLS the trusted roots, our own identity and the name that is
 //! proved. Nothing that was opened as one identity is ever used as another.
 
@@ -12,11 +13,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::balance::Latency;
 use super::connection::Connection;
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Names};
-use super::{EndpointSettings, Protocol};
+use super::gate::{Entered, Gate, GateRule, Waiting};
+use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
 use crate::tls::{ClientTls, TlsFingerprint};
@@ -27,6 +30,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// What makes two connections interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
+    pub(crate) service: Arc<str>,
     pub(crate) endpoint: EndpointSettings,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<Arc<TlsFingerprint>>,
@@ -55,22 +59,30 @@ impl Pools {
     }
 
     /// The pool of this key: the one that is there, or a new one.
-    pub(crate) fn get(&self, key: &Arc<PoolKey>, tls: Option<&ClientTls>, connections_max: u32) -> Rc<Pool> {
+    pub(crate) fn get(&self, service: &Service, endpoint: &Endpoint) -> Rc<Pool> {
         let mut map = self.map.borrow_mut();
+        let key = &endpoint.key;
         if let Some(pool) = map.get(key).and_then(Weak::upgrade) {
-            pool.slots.connections_max.set(connections_max);
+            pool.set_bounds(service);
             return pool;
         }
         let pool = Rc::new(Pool {
             key: Arc::clone(key),
-            tls: tls.cloned(),
+            tls: endpoint.tls.clone(),
             ticker: Rc::clone(&self.ticker),
             in_flight: Cell::new(0),
+            latency: Latency::default(),
+            gate: Arc::clone(&endpoint.gate),
+            gate_rule: Cell::new(service.gate),
             slots: Rc::new(Slots {
                 open: Cell::new(0),
-                connections_max: Cell::new(connections_max),
+                waiting: Cell::new(0),
+                connections_max: Cell::new(service.connections_max),
                 freed: Notify::new(),
             }),
+            session_idle: Cell::new(service.idle),
+            gives_up: Cell::new(false),
+            turn: Cell::new(false),
             idle: RefCell::default(),
             sessions: RefCell::default(),
             dialing: Cell::new(false),
@@ -78,11 +90,13 @@ impl Pools {
             names: Names::default(),
         });
         map.insert(Arc::clone(key), Rc::downgrade(&pool));
+        pool.set_bounds(service);
         pool
     }
 
     fn sweep(&self) {
-        let now = self.ticker.now_ms();
+        // The clock of a core without work stands still.
+        let now = self.ticker.read_now_ms();
         self.map.borrow_mut().retain(|_, pool| {
             let Some(pool) = pool.upgrade() else { return false };
             pool.idle.borrow_mut().retain_mut(|connection| connection.is_usable(now));
@@ -96,18 +110,29 @@ impl Pools {
 #[derive(Debug)]
 struct Slots {
     open: Cell<u32>,
+    /// Requests of this core that wait.
+    waiting: Cell<u32>,
     connections_max: Cell<u32>,
     freed: Notify,
 }
 
 /// The right to hold one connection open.
 #[derive(Debug)]
-pub(crate) struct Slot(Rc<Slots>);
+pub(crate) struct Slot(Rc<Slots>, #[expect(dead_code, reason = "counted while it lives")] Entered);
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.freed.notify_one();
+    }
+}
+
+/// A request that waits for a connection.
+struct Waits(Rc<Slots>, #[expect(dead_code, reason = "counted while it lives")] Waiting);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 
@@ -123,7 +148,17 @@ pub(crate) struct Pool {
     pub(crate) ticker: Rc<Ticker>,
     /// Requests that are open.
     pub(crate) in_flight: Cell<u32>,
+    pub(crate) latency: Latency,
+    /// Counts over all cores.
+    gate: Arc<Gate>,
+    gate_rule: Cell<GateRule>,
     slots: Rc<Slots>,
+    /// How long an HTTP/2 connection without streams is kept.
+    session_idle: Cell<Duration>,
+    /// Whether a task closes what is unused when another core waits.
+    gives_up: Cell<bool>,
+    /// Whose turn it is when this core and another wait.
+    turn: Cell<bool>,
     /// HTTP/1 connections without a request; the last one used is used next.
     idle: RefCell<Idle>,
     sessions: RefCell<Vec<Rc<Session2>>>,
@@ -153,38 +188,95 @@ impl Pool {
         if !self.speaks_http2.get() {
             return None;
         }
+        let now = self.ticker.now_ms();
         let mut sessions = self.sessions.borrow_mut();
-        sessions.retain(|session| !session.is_over());
+        sessions.retain(|session| !session.is_over() && !session.is_expired(now));
         sessions.iter().find(|session| session.has_room()).map(|session| Stream2::open(self, session))
+    }
+
+    /// When an HTTP/2 connection that is unused from now on is closed.
+    pub(crate) fn session_idle_until_ms(&self) -> u64 {
+        self.ticker.moment(self.session_idle.get())
+    }
+
+    /// Takes the bounds of a new snapshot.
+    fn set_bounds(self: &Rc<Self>, service: &Service) {
+        self.slots.connections_max.set(service.connections_max);
+        self.gate_rule.set(service.gate);
+        self.session_idle.set(service.idle);
+        if service.gate.connections_max == 0 || self.gives_up.replace(true) {
+            return;
+        }
+        let (weak, gate) = (Rc::downgrade(self), Arc::clone(&self.gate));
+        tokio::task::spawn_local(async move {
+            loop {
+                let wanted = gate.wanted.notified();
+                let Some(pool) = weak.upgrade() else { return };
+                pool.give_up_one();
+                drop(pool);
+                // A pool that nobody uses any more is found out within the time.
+                let _ = tokio::time::timeout(SWEEP, wanted).await;
+            }
+        });
+    }
+
+    /// Closes one unused connection, when another core waits for it.
+    fn give_up_one(&self) {
+        if self.gate.waiting() <= self.slots.waiting.get() {
+            return;
+        }
+        if self.idle.borrow_mut().pop().is_none() {
+            let mut sessions = self.sessions.borrow_mut();
+            if let Some(unused) = sessions.iter().position(|session| session.is_unused()) {
+                sessions.swap_remove(unused);
+            }
+        }
     }
 
     /// Opens a connection, or waits for one that becomes free. The caller bounds the
     /// time.
     pub(crate) async fn connect(self: &Rc<Self>, limits: &Limits) -> Result<Connection, DialError> {
+        let mut waits = None;
         loop {
             let free = self.slots.freed.notified();
+            let free_elsewhere = self.gate.freed.notified();
             if let Some(connection) = self.take() {
                 return Ok(connection);
             }
             let must_wait = self.speaks_http2.get() && self.dialing.get();
             let slot = if must_wait { None } else { self.enter() };
             let Some(slot) = slot else {
-                free.await;
+                if waits.is_none() {
+                    // Looks once more after it has said so: what became free before
+                    // that has told nobody.
+                    waits = Some(self.wait().ok_or(DialError::Full)?);
+                    continue;
+                }
+                self.gate.wanted.notify_waiters();
+                tokio::select! {
+                    () = free => {}
+                    () = free_elsewhere => {}
+                }
                 continue;
             };
-            let _dialing = Dialing::begin(self);
-            match dial::dial(self, slot, limits).await? {
-                Dialed::One(connection) => {
-                    self.speaks_http2.set(false);
-                    return Ok(Connection::One(connection));
-                }
-                Dialed::Two(session) => {
-                    self.speaks_http2.set(true);
-                    let session = Rc::new(session);
-                    let stream = Stream2::open(self, &session);
-                    self.sessions.borrow_mut().push(session);
-                    return Ok(Connection::Two(stream));
-                }
+            drop(waits);
+            return self.dial(slot, limits).await;
+        }
+    }
+
+    async fn dial(self: &Rc<Self>, slot: Slot, limits: &Limits) -> Result<Connection, DialError> {
+        let _dialing = Dialing::begin(self);
+        match dial::dial(self, slot, limits).await? {
+            Dialed::One(connection) => {
+                self.speaks_http2.set(false);
+                Ok(Connection::One(connection))
+            }
+            Dialed::Two(session) => {
+                self.speaks_http2.set(true);
+                let session = Rc::new(session);
+                let stream = Stream2::open(self, &session);
+                self.sessions.borrow_mut().push(session);
+                Ok(Connection::Two(stream))
             }
         }
     }
@@ -194,12 +286,32 @@ impl Pool {
         if open >= self.slots.connections_max.get() {
             return None;
         }
+        let entered = self.gate.enter(self.gate_rule.get())?;
         self.slots.open.set(open + 1);
-        Some(Slot(Rc::clone(&self.slots)))
+        Some(Slot(Rc::clone(&self.slots), entered))
+    }
+
+    /// Whether no further connection may be opened now.
+    pub(crate) fn is_full(&self) -> bool {
+        let most = self.gate_rule.get().connections_max;
+        self.slots.open.get() >= self.slots.connections_max.get() || (most != 0 && self.gate.open() >= most)
+    }
+
+    fn wait(&self) -> Option<Waits> {
+        let waiting = self.gate.wait(self.gate_rule.get())?;
+        self.slots.waiting.set(self.slots.waiting.get() + 1);
+        Some(Waits(Rc::clone(&self.slots), waiting))
     }
 
     /// Takes a connection back whose response has ended cleanly.
     pub(crate) fn put(&self, connection: Box<Connection1>) {
+        let here = self.slots.waiting.get();
+        let elsewhere = self.gate_rule.get().connections_max != 0 && self.gate.waiting() > here;
+        // When both wait they take turns; closing it makes room for the other core.
+        let turn = elsewhere && self.turn.replace(!self.turn.get());
+        if elsewhere && (here == 0 || turn) {
+            return;
+        }
         self.idle.borrow_mut().push(connection);
         self.slots.freed.notify_one();
     }

@@ -14,6 +14,7 @@ mod cores;
 mod http1;
 mod http2;
 mod limits;
+mod resilience;
 mod tls;
 mod town;
 mod tunnel;

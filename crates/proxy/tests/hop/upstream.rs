@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use proxy::Limits;
-use proxy::upstream::{Eject, ForwardSettings, ServiceSettings, Timeouts};
+use proxy::upstream::{Balance, Eject, ForwardSettings, ServiceSettings, Timeouts};
 
 use crate::support::{service, settings};
 use crate::town::{PATIENCE, Town, Upstream, nobody};
@@ -161,7 +161,9 @@ fn a_request_that_may_have_had_an_effect_is_not_sent_twice() {
 }
 
 fn ejecting(endpoints: &[SocketAddr], failures: u32, duration: Duration) -> ServiceSettings {
-    ServiceSettings { eject: Eject { failures, duration }, ..service("test", endpoints) }
+    let eject = Eject { failures, duration, ..Eject::default() };
+    // A dead endpoint is drawn as often as others until it is ejected.
+    ServiceSettings { eject, balance: Balance::LeastRequests, ..service("test", endpoints) }
 }
 
 #[test]

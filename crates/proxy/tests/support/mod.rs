@@ -66,14 +66,7 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> ServiceSettings {
         host: address.ip().to_string(),
         port: address.port(),
     };
-    ServiceSettings {
-        name: name.to_owned(),
-        endpoints: endpoints.iter().map(endpoint).collect(),
-        protocol: proxy::upstream::Protocol::Auto,
-        tls: None,
-        eject: proxy::upstream::Eject::default(),
-        connections_per_core_max: 256,
-    }
+    ServiceSettings::new(name, endpoints.iter().map(endpoint).collect())
 }
 
 pub fn cleartext(address: SocketAddr) -> ListenerSettings {

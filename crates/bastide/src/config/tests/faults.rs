@@ -367,14 +367,17 @@ fn services() {
                 "[ «http://10.0.0.1:0 ]",
                 "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"http://10.0.0.1:0\"",
             ),
-            ("[ http://10.0.0.1, «http://10.0.0.1 ]", "endpoint \"http://10.0.0.1\" is there twice"),
+            (
+                "[ http://10.0.0.1, «http://10.0.0.1 ]",
+                "endpoint \"http://10.0.0.1\" is there twice (give it a weight instead)",
+            ),
             (
                 "[ http://10.0.0.1, «https://10.0.0.1 ]",
                 "the endpoints of a service are all http or all https",
             ),
             (
                 "«{}",
-                "services.NAME needs \"endpoints\" (endpoints: list of http:// or https:// URLs without path)",
+                "services.NAME needs \"endpoints\" (endpoints: list of http:// or https:// URLs without path, or of maps)",
             ),
             (
                 "{ endpoints: http://b, protocol: «http3 }",
@@ -401,6 +404,71 @@ fn services() {
             (
                 "{ endpoints: http://b, connections_per_core_max: «0 }",
                 "expected a whole number from 1 to 65536, found \"0\"",
+            ),
+            (
+                "{ endpoints: [ { url: http://b, weight: «0 } ] }",
+                "expected a whole number from 1 to 1000, found \"0\"",
+            ),
+            (
+                "{ endpoints: [ «{ weight: 2 } ] }",
+                "services.NAME.endpoints[] needs \"url\" (url: http:// or https:// URL without path)",
+            ),
+            (
+                "{ endpoints: [ { url: http://b, «wieght: 2 } ] }",
+                "unknown key of services.NAME.endpoints[] \"wieght\" (did you mean \"weight\"?)",
+            ),
+            (
+                "{ endpoints: http://b, balance: «ewmma }",
+                "unknown balance \"ewmma\" (did you mean \"ewma\"?)",
+            ),
+            (
+                "{ endpoints: http://b, health: «healthz }",
+                "expected a path such as /healthz, found \"healthz\" (write \"/healthz\")",
+            ),
+            (
+                "{ endpoints: http://b, health: «{ interval: 1s } }",
+                "health takes one of http, grpc and tcp, found none of them (write http: /healthz)",
+            ),
+            (
+                "{ endpoints: http://b, health: «{ http: /, tcp: true } }",
+                "health takes one of http, grpc and tcp, found several (write http: /healthz)",
+            ),
+            (
+                "{ endpoints: http://b, health: { tcp: true, «host: x } }",
+                "host belongs to an http check (remove it)",
+            ),
+            (
+                "{ endpoints: http://b, health: { http: /, status: «200-99 } }",
+                "expected a status or a range of them such as 200 or 200-399, found \"200-99\"",
+            ),
+            (
+                "{ endpoints: http://b, health: { http: /, unhealthy: «101 } }",
+                "expected a whole number from 1 to 100, found \"101\"",
+            ),
+            (
+                "{ endpoints: http://b, health: { http: /, interval: «9ms } }",
+                "expected a duration of at least 10ms, found \"9ms\"",
+            ),
+            (
+                "{ endpoints: http://b, health: { grpc: «a b } }",
+                "expected a gRPC service name such as shop.Orders, or \"\", found \"a b\"",
+            ),
+            ("{ endpoints: http://b, breaker: «maybe }", "expected true or false, found \"maybe\""),
+            (
+                "{ endpoints: http://b, breaker: { failures_percent: «101 } }",
+                "expected a whole number from 1 to 100, found \"101\"",
+            ),
+            (
+                "{ endpoints: http://b, retry_budget: «20 }",
+                "expected a share such as 20%, found \"20\" (write \"20%\")",
+            ),
+            (
+                "{ endpoints: http://b, retry_budget: { percent: «1001 } }",
+                "expected a whole number from 0 to 1000, found \"1001\"",
+            ),
+            (
+                "{ endpoints: http://b, connections_max: «0 }",
+                "expected a whole number from 1 to 1000000, found \"0\"",
             ),
         ],
         |row| {

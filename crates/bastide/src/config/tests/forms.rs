@@ -43,7 +43,13 @@ fn short_and_long_forms_mean_the_same() {
         (
             "services: { a: [ http://10.0.0.1 ] }\n",
             open,
-            "services:\n  a:\n    endpoints: [ http://10.0.0.1/ ]\n    protocol: http1\n    retries: 1\n    eject: { failures: 5, for: 10s }\n    connections_per_core_max: 256\n    timeouts: { connect: 2s, first_byte: 30s, idle: 60s, total: 5m }\n    audience: a\n",
+            "services:\n  a:\n    endpoints: [ http://10.0.0.1/ ]\n    protocol: http1\n    retries: 1\n    eject: { failures: 5, for: 10s, success_percent_min: 0, requests_min: 20 }\n    breaker: false\n    health: false\n    balance: ewma\n    retry_budget: 20%\n    waiting_max: 1024\n    connections_per_core_max: 256\n    timeouts: { connect: 2s, first_byte: 30s, idle: 60s, total: 5m }\n    audience: a\n",
+            open,
+        ),
+        (
+            "services: { a: { endpoints: [ http://b, http://c ], health: /h, breaker: true, retry_budget: 30% } }\n",
+            open,
+            "services:\n  a:\n    endpoints: [ { url: http://b, weight: 1 }, { url: http://c } ]\n    health: { http: /h, status: 200-299, interval: 5s, jitter: 10, timeout: 2s, healthy: 2, unhealthy: 3 }\n    breaker: { failures_percent: 50, requests_min: 20, for: 5s, trials: 3 }\n    retry_budget: { percent: 30, per_second_min: 10 }\n",
             open,
         ),
         (

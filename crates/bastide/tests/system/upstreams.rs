@@ -1,0 +1,275 @@
+//! Upstreams that fail, come back, prove who they are: servers that we did not write.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bastide::demo::client::http1::Connection;
+use tokio::time::sleep;
+
+use crate::peers::{Nginx, authority, certificate, free_address, has};
+use crate::support::{Process, Town, get_request, until};
+
+const ROUTES: &str = "routes:\n  - { name: here, match: /**, to: here, authenticate: none, allow: anyone }\n";
+
+/// The value of a metric's sample.
+async fn metric(town: &Town, sample: &str) -> Option<u64> {
+    let text = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+    let line = text.lines().find(|line| line.starts_with(sample))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+fn of(family: &str, address: SocketAddr) -> String {
+    format!("{family}{{service=\"here\",endpoint=\"http://{address}\"")
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_its_health_check_gets_no_requests_until_it_is_well() {
+    if !has("nginx") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Answers all requests well: only the check knows.
+    let site = |name: &str| {
+        format!(
+            "server {{ listen ADDRESS; location / {{ return 200 {name}; }}\n\
+             location = /healthz {{ root html; try_files /well =503; }} }}"
+        )
+    };
+    let one = Nginx::start(folder.path(), "one", &site("one")).await;
+    let other = Nginx::start(folder.path(), "other", &site("other")).await;
+    let well = |name: &str| folder.path().join(name).join("html/well");
+    for name in ["one", "other"] {
+        std::fs::create_dir_all(folder.path().join(name).join("html")).unwrap();
+        std::fs::write(well(name), "well").unwrap();
+    }
+    let town = Town::start(&format!(
+        "services:\n  here:\n    endpoints: [ http://{}, http://{} ]\n    balance: random\n    \
+         health: {{ http: /healthz, interval: 30ms, healthy: 2, unhealthy: 2 }}\n{ROUTES}",
+        one.address, other.address
+    ))
+    .await;
+    let answers = async || {
+        let mut found = [0, 0];
+        let mut connection = Connection::open(&town.door()).await.unwrap();
+        for _ in 0..40 {
+            let answer = connection.ask(&get_request("/")).await.unwrap();
+            assert_eq!(answer.status, 200);
+            found[usize::from(answer.body != b"one")] += 1;
+        }
+        found
+    };
+    let healthy = of("bastide_upstream_endpoint_healthy", one.address);
+    let good = of("bastide_upstream_probes_total", one.address) + ",result=\"good\"";
+    until("the first checks", async || (metric(&town, &good).await? > 0).then_some(())).await;
+    let [from_one, from_other] = answers().await;
+    assert!(from_one > 5 && from_other > 5, "{from_one} {from_other}");
+
+    std::fs::remove_file(well("one")).unwrap();
+    until("one to be down", async || (metric(&town, &healthy).await == Some(0)).then_some(())).await;
+    assert_eq!(answers().await, [0, 40]);
+    assert!(town.log().contains("health check: down"), "{}", town.log());
+
+    // Both down: nobody is refused without being asked.
+    std::fs::remove_file(well("other")).unwrap();
+    let healthy_other = of("bastide_upstream_endpoint_healthy", other.address);
+    until("both to be down", async || (metric(&town, &healthy_other).await == Some(0)).then_some(())).await;
+    assert_eq!(answers().await.iter().sum::<i32>(), 40);
+
+    std::fs::write(well("one"), "well").unwrap();
+    until("one to be up", async || (metric(&town, &healthy).await == Some(1)).then_some(())).await;
+    assert_eq!(answers().await, [40, 0]);
+}
+
+/// Checks of each kind against servers of which one is well and one is not.
+#[tokio::test]
+async fn grpc_and_tcp_checks_ask_real_servers() {
+    const SERVER: &str = r#"
+import sys, grpc
+from concurrent import futures
+class Health(grpc.GenericRpcHandler):
+    def service(self, details):
+        if details.method != "/grpc.health.v1.Health/Check":
+            return None
+        def check(request, context):
+            known = {b"": b"\x08\x01", b"\x0a\x05sleep": b"\x08\x02", b"\x0a\x05awake": b"\x08\x01"}
+            if request not in known:
+                context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            return known[request]
+        return grpc.unary_unary_rpc_method_handler(check)
+server = grpc.server(futures.ThreadPoolExecutor(2), handlers=(Health(),))
+server.add_insecure_port(sys.argv[1])
+server.start()
+sys.stdin.read()
+"#;
+    let has_grpc = Command::new("python3").args(["-c", "import grpc"]).stderr(Stdio::null()).status();
+    if !has_grpc.is_ok_and(|status| status.success()) {
+        println!("skipped: python3 with grpcio is not installed");
+        return;
+    }
+    let address = free_address();
+    let _server = Process::spawn(Command::new("python3").args(["-c", SERVER, &address.to_string()]));
+    until("the server", async || tokio::net::TcpStream::connect(address).await.ok().map(drop)).await;
+    let dead = free_address();
+    let mut services = String::from("services:\n");
+    for (name, address, check) in [
+        ("server", address, "grpc: \"\""),
+        ("awake", address, "grpc: awake"),
+        ("sleep", address, "grpc: sleep"),
+        ("unknown", address, "grpc: nobody"),
+        ("socket", address, "tcp: true"),
+        ("dead", dead, "tcp: true"),
+    ] {
+        services += &format!(
+            "  {name}: {{ endpoints: \"http://{address}\", protocol: http2, health: {{ {check}, interval: 50ms }} }}\n"
+        );
+    }
+    let town = Town::start(&(services + &ROUTES.replace("to: here", "to: server"))).await;
+    for (name, address, expected) in [
+        ("server", address, "good"),
+        ("awake", address, "good"),
+        ("sleep", address, "bad"),
+        ("unknown", address, "bad"),
+        ("socket", address, "good"),
+        ("dead", dead, "bad"),
+    ] {
+        let family = |result: &str| {
+            format!(
+                "bastide_upstream_probes_total{{service=\"{name}\",endpoint=\"http://{address}\",result=\"{result}\""
+            )
+        };
+        until(name, async || (metric(&town, &family(expected)).await? > 2).then_some(())).await;
+        let other = if expected == "good" { "bad" } else { "good" };
+        assert_eq!(metric(&town, &family(other)).await, Some(0), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
+    if !has("nginx") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let site = "server { listen ADDRESS; location / { return 200 here; } }";
+    let mut fleet = Vec::new();
+    for name in ["one", "two", "three"] {
+        fleet.push(Nginx::start(folder.path(), name, site).await);
+    }
+    let urls: Vec<String> = fleet.iter().map(|nginx| format!("http://{}", nginx.address)).collect();
+    let town = Town::start(&format!(
+        "services:\n  here:\n    endpoints: [ {} ]\n    retries: 2\n    \
+         health: {{ http: /, interval: 50ms, healthy: 1, unhealthy: 1 }}\n{ROUTES}",
+        urls.join(", ")
+    ))
+    .await;
+    let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..6)
+        .map(|number| {
+            let (door, over, asked) = (town.door(), Arc::clone(&over), Arc::clone(&asked));
+            tokio::spawn(async move {
+                let methods = ["GET", "HEAD", "GET", "DELETE"];
+                let mut connection = Connection::open(&door).await.unwrap();
+                let mut lost = Vec::new();
+                for round in 0usize.. {
+                    if over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let mut request = get_request("/");
+                    request.method = methods[(round + number) % methods.len()];
+                    match connection.ask(&request).await {
+                        Ok(answer) if answer.status == 200 => {}
+                        // nginx's static answer takes no DELETE; it did answer.
+                        Ok(answer) if answer.status == 405 => {}
+                        Ok(answer) => lost.push(format!("{} {}", request.method, answer.status)),
+                        Err(error) => {
+                            lost.push(error.to_string());
+                            connection = Connection::open(&door).await.unwrap();
+                        }
+                    }
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    sleep(Duration::from_millis(1)).await;
+                }
+                lost
+            })
+        })
+        .collect();
+    let some = async |more: u64| {
+        let before = asked.load(Ordering::SeqCst);
+        until("requests", async || (asked.load(Ordering::SeqCst) >= before + more).then_some(())).await;
+    };
+    for nginx in &mut fleet {
+        some(100).await;
+        nginx.kill();
+        some(200).await;
+        nginx.run().await;
+        // Well again before the next one goes, as a rolling restart does it.
+        let up = of("bastide_upstream_endpoint_up", nginx.address);
+        until("it to be up", async || (metric(&town, &up).await == Some(1)).then_some(())).await;
+    }
+    some(100).await;
+    over.store(true, Ordering::SeqCst);
+    let mut lost = Vec::new();
+    for client in clients {
+        lost.extend(client.await.unwrap());
+    }
+    let asked = asked.load(Ordering::SeqCst);
+    assert!(lost.is_empty(), "{} of {asked} requests were lost: {lost:?}", lost.len());
+    assert!(metric(&town, "bastide_upstream_retries_total{service=\"here\"").await > Some(0));
+}
+
+#[tokio::test]
+async fn an_upstream_sees_our_certificate_and_the_new_one_when_its_file_changes() {
+    if !has("nginx") || !has("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for name in ["authority", "stranger"] {
+        authority(path, name);
+    }
+    certificate(path, "authority", "server", "IP:127.0.0.1");
+    let place = |name: &str| path.join(name).display().to_string();
+    let nginx = Nginx::start(
+        path,
+        "nginx",
+        &format!(
+            "server {{ listen ADDRESS ssl; ssl_certificate {}; ssl_certificate_key {};\n\
+             ssl_client_certificate {}; ssl_verify_client on;\nlocation / {{ return 200 $ssl_client_s_dn; }} }}",
+            place("server.pem"),
+            place("server.key"),
+            place("authority.pem")
+        ),
+    )
+    .await;
+    let service = |tls: &str| {
+        format!(
+            "services:\n  here:\n    endpoints: https://{}\n    tls: {{ ca: {}{tls} }}\n{ROUTES}",
+            nginx.address,
+            place("authority.pem")
+        )
+    };
+    certificate(path, "authority", "first", "DNS:first");
+    certificate(path, "stranger", "forged", "DNS:first");
+    let shows = |name: &str| format!(", client: {{ cert: {}.pem, key: {}.key }}", place(name), place(name));
+    let town = Town::start(&service(&shows("first"))).await;
+    let body = async || String::from_utf8(town.get("/").await.body).unwrap();
+    assert_eq!(body().await, "CN=first");
+
+    // The same file, another certificate: the key is replaced first, and a pair that
+    // does not fit is refused until the certificate follows.
+    certificate(path, "authority", "second", "DNS:second");
+    std::fs::copy(path.join("second.key"), path.join("first.key")).unwrap();
+    std::fs::rename(path.join("second.pem"), path.join("first.pem")).unwrap();
+    until("the new certificate", async || (body().await == "CN=second").then_some(())).await;
+
+    // Without one, and with one of somebody else's, nginx answers 400.
+    for tls in [String::new(), shows("forged")] {
+        town.configure(&service(&tls));
+        until("nginx to refuse", async || (town.get("/").await.status == 400).then_some(())).await;
+    }
+    // An upstream of an authority that is not trusted is refused by us.
+    town.configure(&service(&shows("first")).replace(&place("authority.pem"), &place("stranger.pem")));
+    until("us to refuse", async || (town.get("/").await.status == 502).then_some(())).await;
+}
