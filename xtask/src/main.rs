@@ -19,6 +19,7 @@ mod floors;
 mod fuzz;
 mod house;
 mod metadata;
+mod python;
 mod suite;
 mod test;
 mod workspace;

@@ -1,55 +1,38 @@
-//! A Python environment with PyPI's h2 in the target folder, made once.
+//! A Python environment with packages of PyPI in the target folder, made once: clients
+//! and attackers that we did not write.
 
 use crate::{command, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What is installed into it, by name.
-const PACKAGES: [&str; 1] = ["h2"];
-/// The program of the attacks.
-const ATTACK: &str = include_str!("attack.py");
+/// What is installed into it, by name, and what it is imported as.
+const PACKAGES: [(&str, &str); 3] =
+    [("h2", "h2.connection"), ("websockets", "websockets"), ("grpcio", "grpc")];
+/// Its folder under the target folder; the system tests look there too.
+const FOLDER: &str = "python-tests";
 
-/// An interpreter that has the packages, and the program that it runs.
-#[derive(Clone)]
-pub(super) struct Python {
-    interpreter: PathBuf,
-    program: PathBuf,
-}
-
-impl Python {
-    /// The command of one attack, at the lowest priority: its own hunger for the processor
-    /// is not what is measured.
-    pub(super) fn attack(&self, words: &[String]) -> Command {
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(&self.interpreter).arg(&self.program).args(words);
-        command
-    }
-}
-
-/// Finds or makes the environment.
+/// Finds or makes the environment, and gives its interpreter.
 ///
 /// # Errors
 /// No Python 3 with `venv`, or the packages cannot be installed.
-pub(super) fn environment() -> Result<Python> {
-    let folder = workspace::target()?.join("python-floods");
+pub(crate) fn environment() -> Result<PathBuf> {
+    let folder = workspace::target()?.join(FOLDER);
     let interpreter = folder.join("bin/python3");
-    let has_packages = || {
-        command::read(Command::new(&interpreter).args(["-c", "import h2.connection, hyperframe, hpack"]))
-            .is_ok()
-    };
-    if !has_packages() {
-        println!("installing {} into {}", PACKAGES.join(" "), folder.display());
-        command::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-            .context("expected python3 with venv")?;
-        let mut install = Command::new(&interpreter);
-        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-        command::run(&mut install)?;
-        if !has_packages() {
-            bail!("the packages were installed and cannot be imported");
-        }
+    let imports: Vec<_> = PACKAGES.iter().map(|(_, module)| format!("import {module}")).collect();
+    let has_packages = || command::read(Command::new(&interpreter).args(["-c", &imports.join(";")])).is_ok();
+    if has_packages() {
+        return Ok(interpreter);
     }
-    let program = folder.join("attack.py");
-    std::fs::write(&program, ATTACK)?;
-    Ok(Python { interpreter, program })
+    let names: Vec<_> = PACKAGES.iter().map(|(name, _)| *name).collect();
+    println!("installing {} into {}", names.join(" "), folder.display());
+    command::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+        .context("expected python3 with venv")?;
+    let mut install = Command::new(&interpreter);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(names);
+    command::run(&mut install)?;
+    if !has_packages() {
+        bail!("the packages were installed and cannot be imported");
+    }
+    Ok(interpreter)
 }

@@ -2,7 +2,7 @@
 //! of packages (`--workspace`), so that nothing is compiled twice.
 
 use super::{Context, Tally, tools};
-use crate::{command, deps, docs, floors, house, suite, workspace};
+use crate::{command, deps, docs, floors, house, python, suite, workspace};
 use anyhow::{Result, bail};
 use std::process::Command;
 
@@ -13,8 +13,10 @@ const SWITCH_OFF: &str = "switch-off";
 
 pub(super) fn tools(_: &Context) -> Result<Tally> {
     // A test that needs one that is missing says so itself; what does not need it runs.
-    Ok(tools::ensure(tools::FOR_TESTS)
-        .map_or_else(|error| Tally::skipped(error.to_string()), |()| Tally::passed()))
+    let programs = tools::ensure(tools::FOR_TESTS).err().map(|error| error.to_string());
+    let packages = python::environment().err().map(|error| format!("packages of PyPI: {error:#}"));
+    let missing: Vec<_> = programs.into_iter().chain(packages).collect();
+    Ok(if missing.is_empty() { Tally::passed() } else { Tally::skipped(missing.join("; ")) })
 }
 
 pub(super) fn format(context: &Context) -> Result<Tally> {

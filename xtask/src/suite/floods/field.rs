@@ -1,7 +1,6 @@
 //! The field of one attack: a gateway that was just started, its upstream, and an issuer
 //! whose keys are fetched over HTTP.
 
-use super::python::Python;
 use crate::bench::usage;
 use crate::suite::servers::Server;
 use anyhow::Result;
@@ -18,7 +17,8 @@ const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"one","alg":"ES25
 /// Everything that stands while one attack runs.
 pub(super) struct Field {
     server: Server,
-    pub(super) python: Option<Python>,
+    /// The interpreter that has PyPI's h2.
+    pub(super) python: Option<PathBuf>,
     pub(super) folder: PathBuf,
     pub(super) seconds: u32,
     pub(super) keys: u64,
@@ -32,7 +32,7 @@ impl Field {
     pub(super) fn start(
         binary: &Path,
         folder: &Path,
-        python: Option<Python>,
+        python: Option<PathBuf>,
         seconds: u32,
         keys: u64,
     ) -> Result<Self> {

@@ -5,10 +5,10 @@
 mod attacks;
 mod field;
 mod honest;
-mod python;
 mod table;
 
 use super::{Counts, servers};
+use crate::python;
 use crate::test::tools;
 use anyhow::{Result, bail};
 use attacks::{ATTACKS, Attack};
@@ -102,12 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
     Ok(Counts { passed: rows.len() - failed, failed, skipped })
 }
 
-fn one(
-    attack: &Attack,
-    options: &Options,
-    binary: &std::path::Path,
-    python: Option<python::Python>,
-) -> Result<Row> {
+fn one(attack: &Attack, options: &Options, binary: &std::path::Path, python: Option<PathBuf>) -> Result<Row> {
     let folder = tempfile::tempdir()?;
     let field = Field::start(binary, folder.path(), python, options.seconds, options.keys)?;
     let quiet = honest::go_on(&field, |_| Ok(()))?;
