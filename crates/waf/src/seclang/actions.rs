@@ -211,6 +211,12 @@ impl Builder<'_> {
             "capture" => set.capture = true,
             "chain" => set.chain = true,
             "multimatch" => set.multi_match = true,
+            "sanitisematched" | "sanitizematched" => set.acts.push(Act::Sanitise(Sanitise::Matched)),
+            // How many bytes to leave at the ends may follow; here all are masked.
+            "sanitisematchedbytes" | "sanitizematchedbytes" => {
+                set.acts.push(Act::Sanitise(Sanitise::Matched));
+                return Ok(true);
+            }
             _ => return Ok(false),
         }
         match &raw.value {
@@ -344,7 +350,6 @@ impl Builder<'_> {
             "sanitiseresponseheader" | "sanitizeresponseheader" => {
                 Act::Sanitise(Sanitise::ResponseHeader(lower()))
             }
-            "sanitisematchedbytes" | "sanitizematchedbytes" => Act::Sanitise(Sanitise::Matched),
             _ => return Ok(false),
         };
         set.acts.push(act);

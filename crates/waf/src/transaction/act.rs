@@ -16,7 +16,7 @@ use crate::{
 pub(crate) const MATCHED_VARS_MAX: usize = 1_000;
 /// Most environment variables, and the longest of their values.
 pub(crate) const ENV_MAX: usize = 100;
-/// Most texts that are masked in what is logged.
+/// Most texts that are masked in what is logged; past it all of it is masked.
 pub(crate) const SECRETS_MAX: usize = 100;
 
 impl State {
@@ -125,8 +125,12 @@ impl State {
             Sanitise::ResponseHeader(name) => self.named(Variable::ResponseHeaders, name),
         };
         for secret in found.into_iter().filter(|secret| !secret.is_empty()) {
-            if self.secrets.len() < SECRETS_MAX && !self.secrets.contains(&secret) {
-                self.secrets.push(secret);
+            if self.secrets.contains(&secret) {
+                continue;
+            }
+            match self.secrets.len() < SECRETS_MAX {
+                true => self.secrets.push(secret),
+                false => self.secrets_further = true,
             }
         }
     }

@@ -267,7 +267,7 @@ impl Transaction {
         }
         if self.state.phase == Some(Phase::Logging) {
             self.state.collections.close(self.state.now_ms);
-            record::mask(&mut self.state.matches, &self.state.secrets);
+            record::mask(&mut self.state.matches, &self.state.secrets, self.state.secrets_further);
         }
         Step::Done(self.verdict())
     }

@@ -52,14 +52,25 @@ fn readable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Masks in a kept match what the rules asked to mask.
-pub(super) fn mask(matches: &mut [Match], secrets: &[Vec<u8>]) {
+/// What stands in place of a masked text.
+const MASK: &str = "********";
+
+/// Masks in the kept matches what the rules asked to mask; all that was logged of values
+/// where there is more to mask than is kept.
+pub(super) fn mask(matches: &mut [Match], secrets: &[Vec<u8>], further: bool) {
+    if further {
+        for kept in matches.iter_mut() {
+            kept.message = MASK.to_owned();
+            kept.log_data = MASK.to_owned();
+        }
+        return;
+    }
     for secret in secrets {
         let secret = String::from_utf8_lossy(secret);
         for kept in matches.iter_mut() {
             for text in [&mut kept.message, &mut kept.log_data] {
                 if text.contains(secret.as_ref()) {
-                    *text = text.replace(secret.as_ref(), "********");
+                    *text = text.replace(secret.as_ref(), MASK);
                 }
             }
         }

@@ -104,6 +104,8 @@ pub(super) struct State {
     pub(super) audit: bool,
     /// Texts that are masked in what is logged.
     pub(super) secrets: Vec<Vec<u8>>,
+    /// Whether there were more of them than are kept.
+    pub(super) secrets_further: bool,
 }
 
 impl State {
@@ -138,6 +140,7 @@ impl State {
             body: Body::new(&set.settings),
             audit: true,
             secrets: Vec::new(),
+            secrets_further: false,
         }
     }
 
