@@ -12,6 +12,7 @@ use gateway::step::hygiene::SecurityHeaders;
 use gateway::step::identity::{self, IdentitySettings};
 use keys::{
     ApiKeyFile, ApiKeyStore, ApiKeys, CertificateRules, Issuers, IssuersSettings, LocalCa, LocalSigner,
+    RevocationFile, Revocations,
 };
 use model::{Switch, Timestamp};
 use policy::Policies;
@@ -20,7 +21,7 @@ use proxy::route::Router;
 use proxy::upstream::Upstreams;
 
 use crate::config::{self, Configuration};
-use crate::process::state::{StateFolder, make_private_folder};
+use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
 
 mod finder;
 mod issuers;
@@ -68,6 +69,7 @@ pub fn build(
         roles: roles.clone(),
     };
     let issuers = Issuers::new(settings, before.map(|before| before.issuers.as_ref()))?;
+    issuers.set_revocations(Arc::new(revocations(parts)?));
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
     let router = router(configuration)?;
     let services = configuration.services.iter().map(services::settings).collect::<anyhow::Result<_>>()?;
@@ -80,10 +82,15 @@ pub fn build(
         before.map(|before| before.upstreams.as_ref()),
     )?;
     let ca = if needs_ca(configuration) { Some(local_ca(parts, now)?) } else { None };
+    let kept = |listener: &config::Listener| {
+        let same = before.into_iter().flat_map(|before| &before.listeners);
+        same.filter(|settings| settings.address == listener.address)
+            .find_map(|settings| settings.tls.as_ref())
+    };
     let listeners = configuration
         .listeners
         .iter()
-        .map(|listener| tls::listener(listener, configuration, ca.as_ref(), parts, now))
+        .map(|listener| tls::listener(listener, configuration, ca.as_ref(), parts, now, kept(listener)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
     let rules = configuration
@@ -143,6 +150,15 @@ fn router(configuration: &Configuration) -> anyhow::Result<Router> {
 fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow::Result<ApiKeys> {
     let contents = ApiKeyFile::new(path, parts.random.clone()).load()?;
     Ok(ApiKeys::new(&contents, roles)?)
+}
+
+/// The revocation list of the state folder.
+///
+/// # Errors
+/// It cannot be read: a list that is not understood revokes nobody, so it is refused.
+pub fn revocations(parts: &Parts) -> anyhow::Result<Revocations> {
+    let file = RevocationFile::new(&parts.state.join(REVOCATIONS), parts.random.clone());
+    Ok(file.load(parts.process.clock.now())?)
 }
 
 /// What admission takes from every client.

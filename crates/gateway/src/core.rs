@@ -1,6 +1,6 @@
 //! What one core keeps over reloads: its tokens, its queue, its counters.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
@@ -11,6 +11,7 @@ use lru::LruCache;
 use model::Timestamp;
 use policy::DecisionCache;
 use proxy::CoreContext;
+use proxy::deadline::Ticker;
 use proxy::limits::Hits;
 
 use crate::journey::RequestIds;
@@ -53,13 +54,21 @@ pub(crate) struct Core {
     /// Makes request ids.
     pub(crate) ids: RequestIds,
     /// Buffers that were used, for the next requests' decisions.
+    /// Its coarse clock.
+    pub(crate) ticker: Rc<Ticker>,
     spare_texts: RefCell<Vec<Vec<u8>>>,
+    /// The snapshot of this moment, by which open exchanges are judged again.
+    newest: RefCell<Arc<Snapshot>>,
+    /// Counts the times at which they must be.
+    epoch: Cell<u64>,
+    /// Whether somebody waits for an issuer's keys to judge again.
+    pub(crate) waits_for_keys: Cell<bool>,
     certificates: RefCell<LruCache<Box<[u8]>, Read, RandomState>>,
 }
 
 impl Core {
     /// Takes the core's own part of what outlives snapshots.
-    pub(crate) fn new(snapshot: &Snapshot, context: &CoreContext) -> Self {
+    pub(crate) fn new(snapshot: &Arc<Snapshot>, context: &CoreContext) -> Self {
         let index = context.index;
         let process = &snapshot.process;
         let mut parts = process.core_parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +84,11 @@ impl Core {
             decisions: RefCell::default(),
             limit_hits: Arc::clone(&context.limit_hits),
             ids: RequestIds::new(process.request_id_seed, index),
+            ticker: Rc::clone(&context.ticker),
             spare_texts: RefCell::default(),
+            newest: RefCell::new(Arc::clone(snapshot)),
+            epoch: Cell::new(0),
+            waits_for_keys: Cell::new(false),
             certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),
         }
     }
@@ -94,8 +107,24 @@ impl Core {
         }
     }
 
-    /// Takes over a new snapshot: what was judged under the old one is forgotten.
-    pub(crate) fn adopt(&self, snapshot: &Snapshot) {
+    /// The snapshot of this moment.
+    pub(crate) fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.newest.borrow())
+    }
+
+    /// Moves with everything after which an open exchange must be judged again.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.get()
+    }
+
+    /// Takes over a new snapshot: what was judged under the old one is forgotten. The
+    /// same snapshot again means that a credential was revoked.
+    pub(crate) fn adopt(&self, snapshot: &Arc<Snapshot>) {
+        self.epoch.set(self.epoch.get() + 1);
+        if Arc::ptr_eq(&self.newest.borrow(), snapshot) {
+            return;
+        }
+        *self.newest.borrow_mut() = Arc::clone(snapshot);
         self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
         *self.identity_tokens.borrow_mut() = snapshot.identity.on_core();
         self.certificates.borrow_mut().clear();

@@ -193,6 +193,9 @@ impl Registry {
         self.upstreams(&mut out);
         self.tokens(&mut out);
         self.decisions(&mut out);
+        let name = "bastide_exchanges_cut_total";
+        out.family(name, Kind::Counter, "Exchanges ended because they would not be let through any more.");
+        out.sample(name, &[], self.sum(|core| core.cuts.load(Ordering::Relaxed)));
         self.bodies(&mut out);
         for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
             source(&mut out);
@@ -366,6 +369,7 @@ struct Counters {
     token_misses: AtomicU64,
     /// Hits, misses and bypassed, in this order.
     decisions: [AtomicU64; 3],
+    cuts: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -385,6 +389,7 @@ impl Default for Counters {
             token_hits: AtomicU64::new(0),
             token_misses: AtomicU64::new(0),
             decisions: Default::default(),
+            cuts: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
@@ -467,6 +472,11 @@ impl CoreMetrics {
     pub fn token_cache(&self, hits: u64, misses: u64) {
         self.counters.token_hits.store(hits, Ordering::Relaxed);
         self.counters.token_misses.store(misses, Ordering::Relaxed);
+    }
+
+    /// An open exchange was ended.
+    pub fn cut(&self) {
+        add(Some(&self.counters.cuts), 1);
     }
 
     /// How often this core's decision cache was asked since the start.

@@ -23,6 +23,8 @@ pub struct Gateway {
     core: Rc<Core>,
     upstreams: CoreUpstreams,
     anonymous: Arc<Principal>,
+    /// The core's epoch when it was made.
+    epoch: u64,
 }
 
 impl Handler for Gateway {
@@ -63,7 +65,12 @@ impl Gateway {
 
     /// For one core, under one snapshot.
     pub(crate) fn new(snapshot: Arc<Snapshot>, core: Rc<Core>, upstreams: CoreUpstreams) -> Self {
-        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()) }
+        let epoch = core.epoch();
+        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()), epoch }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::fetch::{Fetch, FetchRequest, Fetched};
 use crate::issuer::{IssuerSettings, KeySource, check_issuers};
 use crate::jwk::{JWKS_BYTES_MAX, KeySet};
+use crate::revocation::Revocations;
 
 /// Largest discovery document that is read, bytes.
 pub const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
@@ -62,8 +63,10 @@ pub struct Issuers {
     /// Moves whenever the keys of any issuer were looked at again; cores compare it
     /// with what they have seen.
     keys_generation: AtomicU64,
-    /// Moves whenever any credential was revoked; cached tokens from before it are
-    /// judged again.
+    /// Tokens that count no more.
+    revocations: Mutex<Arc<Revocations>>,
+    /// Moves whenever the list above changed; cached tokens from before it are judged
+    /// again.
     revocation_generation: AtomicU64,
 }
 
@@ -120,6 +123,7 @@ impl Issuers {
             roles: settings.roles,
             entries: settings.issuers.into_iter().map(entry).collect(),
             keys_generation: AtomicU64::new(1),
+            revocations: Mutex::new(previous.map(Self::revocations).unwrap_or_default()),
             revocation_generation: AtomicU64::new(0),
         }))
     }
@@ -150,8 +154,15 @@ impl Issuers {
         self.revocation_generation.load(Ordering::Acquire)
     }
 
-    /// Makes every core judge every cached token again at its next use.
-    pub fn forget_verified_tokens(&self) {
+    /// Tokens that count no more.
+    pub fn revocations(&self) -> Arc<Revocations> {
+        Arc::clone(&self.revocations.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another list of them; every core judges every cached token again at its
+    /// next use.
+    pub fn set_revocations(&self, list: Arc<Revocations>) {
+        *self.revocations.lock().unwrap_or_else(PoisonError::into_inner) = list;
         self.revocation_generation.fetch_add(1, Ordering::AcqRel);
     }
 

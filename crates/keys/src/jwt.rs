@@ -15,6 +15,7 @@ use crate::encoding::{parse_object, quote};
 use crate::issuer::{ClaimType, ClientRule, IssuerSettings};
 use crate::jws::Verified;
 use crate::refusal::Refusal;
+use crate::revocation::{Revocations, TokenMarks};
 
 /// Longest `sub`, bytes. OpenID Connect Core §2 allows 255 characters.
 pub const SUBJECT_BYTES_MAX: usize = 255;
@@ -31,9 +32,23 @@ pub struct Accepted {
     /// First moment at which it is not: `exp` plus the leeway.
     pub until: Timestamp,
     expires: Timestamp,
+    /// What a revocation can name.
+    pub marks: TokenMarks,
 }
 
 impl Accepted {
+    /// Checks that nobody revoked it.
+    ///
+    /// # Errors
+    /// [`Refusal::Revoked`].
+    pub fn check_revoked(&self, revocations: &Revocations) -> Result<(), Refusal> {
+        let issuer = self.principal.issuer.as_deref().unwrap_or_default();
+        match revocations.revoked(&self.marks, issuer, &self.principal.id) {
+            Some(by) => Err(Refusal::Revoked { by }),
+            None => Ok(()),
+        }
+    }
+
     /// Checks the times once more, for a token that was verified earlier.
     ///
     /// # Errors
@@ -88,14 +103,21 @@ pub fn judge(token: &Verified, context: ClaimContext<'_>, now: Timestamp) -> Res
     let expires = required_date(&claims, "exp")?;
     let leeway = settings.leeway;
     let from = optional_date(&claims, "nbf")?;
-    if let Some(issued) = optional_date(&claims, "iat")?
+    let issued = optional_date(&claims, "iat")?;
+    if let Some(issued) = issued
         && issued > now.plus(leeway)
     {
         return Err(Refusal::IssuedInFuture { at: issued, now });
     }
     let until = expires.plus(leeway);
     let principal = Arc::new(principal(&claims, context, until)?);
-    let accepted = Accepted { principal, from: from.unwrap_or_default().minus(leeway), until, expires };
+    let marks = TokenMarks {
+        token: optional_text(&claims, "jti")?.map(Into::into),
+        session: optional_text(&claims, "sid")?.map(Into::into),
+        issued,
+    };
+    let accepted =
+        Accepted { principal, from: from.unwrap_or_default().minus(leeway), until, expires, marks };
     accepted.check_time(now)?;
     Ok(accepted)
 }

@@ -39,6 +39,7 @@ mod jwks;
 pub mod jws;
 pub mod jwt;
 mod refusal;
+pub mod revocation;
 mod roca;
 mod signer;
 mod verifier;
@@ -68,6 +69,9 @@ pub use jwks::{
 };
 pub use jws::TOKEN_BYTES_MAX;
 pub use refusal::Refusal;
+pub use revocation::{
+    REVOCATION_TEXT_BYTES_MAX, REVOCATIONS_MAX, Revocation, RevocationFile, Revocations, TokenMarks,
+};
 pub use signer::{
     IDENTITY_TOKEN_LIFETIME_MAX, IDENTITY_TOKEN_TYPE, IdentityToken, LocalSigner, Signer, publish,
     sign_identity, sign_token,

@@ -135,6 +135,11 @@ pub enum Refusal {
         /// The gateway's time.
         now: Timestamp,
     },
+    /// It was revoked: by its `jti`, its session, or its subject.
+    Revoked {
+        /// `token`, `session` or `subject`.
+        by: &'static str,
+    },
     /// The subject would read as another issuer's.
     SubjectOfOtherIssuer {
         /// The subject.
@@ -226,6 +231,7 @@ impl Refusal {
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInFuture { .. } => "issued_in_future",
+            Self::Revoked { .. } => "revoked",
             Self::SubjectOfOtherIssuer { .. } => "subject_of_other_issuer",
             Self::ApiKeyMalformed => "api_key_malformed",
             Self::ApiKeyUnknown { .. } => "api_key_unknown",
@@ -308,6 +314,7 @@ impl fmt::Display for Refusal {
             Self::Expired { at, now } => write_time(f, "exp", "passed", *at, *now),
             Self::NotYetValid { at, now } => write_time(f, "nbf", "is still to come", *at, *now),
             Self::IssuedInFuture { at, now } => write_time(f, "iat", "is still to come", *at, *now),
+            Self::Revoked { by } => write!(f, "the token was revoked by its {by}"),
             Self::SubjectOfOtherIssuer { found, prefix } => {
                 write!(f, "subject \"{found}\" begins with \"{prefix}\", the prefix of another issuer")
             }

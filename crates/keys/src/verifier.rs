@@ -18,6 +18,7 @@ use crate::jwks::{Issuers, KeyWait};
 use crate::jws::{TOKEN_BYTES_MAX, Unverified};
 use crate::jwt::{Accepted, ClaimContext, judge, unverified_issuer};
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 
 /// Most verified tokens that a core remembers.
 pub const CACHE_ENTRIES_MAX: usize = 16_384;
@@ -57,6 +58,8 @@ pub struct VerifierCounts {
 pub struct CoreVerifier {
     issuers: Arc<Issuers>,
     keys_generation: u64,
+    revocation_generation: u64,
+    revocations: Arc<Revocations>,
     sets: Vec<CoreKeys>,
     by_name: HashMap<String, usize, RandomState>,
     cache: LruCache<CacheKey, CacheEntry, RandomState>,
@@ -95,6 +98,8 @@ impl CoreVerifier {
         let entries = |most: usize| NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
         let mut verifier = Self {
             keys_generation: 0,
+            revocation_generation: 0,
+            revocations: Arc::default(),
             sets: Vec::new(),
             by_name: HashMap::default(),
             cache: LruCache::with_hasher(entries(CACHE_ENTRIES_MAX), RandomState::default()),
@@ -106,6 +111,7 @@ impl CoreVerifier {
             _one_core: PhantomData,
         };
         verifier.copy_keys();
+        verifier.copy_revocations();
         verifier
     }
 
@@ -117,6 +123,7 @@ impl CoreVerifier {
         self.cache.clear();
         self.cache_bytes = 0;
         self.copy_keys();
+        self.copy_revocations();
     }
 
     /// Hits and misses since the start.
@@ -138,11 +145,21 @@ impl CoreVerifier {
         if self.issuers.keys_generation() != self.keys_generation {
             self.copy_keys();
         }
+        if self.issuers.revocation_generation() != self.revocation_generation {
+            self.copy_revocations();
+        }
         let key = self.cache_key(token);
-        if let Some(entry) = self.cache.get(&key)
-            && is_current(&self.issuers, &self.sets, entry, now)
+        if let Some(entry) = self.cache.get_mut(&key)
+            && is_current(&self.sets, entry, now)
         {
-            return match entry.accepted.check_time(now) {
+            let mut judged = entry.accepted.check_time(now);
+            if judged.is_ok() && entry.revocation_generation != self.revocation_generation {
+                judged = entry.accepted.check_revoked(&self.revocations);
+                if judged.is_ok() {
+                    entry.revocation_generation = self.revocation_generation;
+                }
+            }
+            return match judged {
                 Ok(()) => {
                     let principal = Arc::clone(&entry.accepted.principal);
                     self.counts.hits += 1;
@@ -200,7 +217,9 @@ impl CoreVerifier {
             declared_roles: &self.issuers.roles,
             other_prefixes: &entry.other_prefixes,
         };
-        judge(&verified, context, now).map(|accepted| (accepted, place)).map_err(refused)
+        let accepted = judge(&verified, context, now).map_err(refused)?;
+        accepted.check_revoked(&self.revocations).map_err(refused)?;
+        Ok((accepted, place))
     }
 
     /// Asks for a refresh, once in a while for each `kid`; else the refusal is final.
@@ -229,7 +248,7 @@ impl CoreVerifier {
             accepted,
             issuer,
             keys_generation: set.generation,
-            revocation_generation: self.issuers.revocation_generation(),
+            revocation_generation: self.revocation_generation,
             bytes,
         };
         if let Some((_, old)) = self.cache.push(key, entry) {
@@ -242,7 +261,14 @@ impl CoreVerifier {
         }
     }
 
-    /// The only place that takes the issuers' locks besides asking for a refresh.
+    fn copy_revocations(&mut self) {
+        // First the number: a list that is newer than it is copied once more.
+        self.revocation_generation = self.issuers.revocation_generation();
+        self.revocations = self.issuers.revocations();
+    }
+
+    /// With the above the only place that takes the issuers' locks besides asking for a
+    /// refresh.
     fn copy_keys(&mut self) {
         self.keys_generation = self.issuers.keys_generation();
         self.by_name.clear();
@@ -262,10 +288,9 @@ impl CoreVerifier {
     }
 }
 
-/// Whether what was judged then would be judged alike now, time of the token aside.
-fn is_current(issuers: &Issuers, sets: &[CoreKeys], entry: &CacheEntry, now: Timestamp) -> bool {
-    entry.revocation_generation == issuers.revocation_generation()
-        && sets
-            .get(entry.issuer)
-            .is_some_and(|set| set.generation == entry.keys_generation && now < set.usable_until)
+/// Whether the signature that was verified then would verify now. Time and revocation
+/// of the token are asked besides.
+fn is_current(sets: &[CoreKeys], entry: &CacheEntry, now: Timestamp) -> bool {
+    sets.get(entry.issuer)
+        .is_some_and(|set| set.generation == entry.keys_generation && now < set.usable_until)
 }

@@ -34,6 +34,8 @@ pub(crate) struct Connections {
     pub(crate) accepted: AtomicU64,
     /// Closed at once because of a limit.
     pub(crate) refused: AtomicU64,
+    /// Ended because their client certificate does not count any more.
+    pub(crate) cut: AtomicU64,
     /// How often each limit was met.
     pub(crate) hits: Arc<Hits>,
     /// TLS handshakes that failed or took too long.
@@ -54,6 +56,7 @@ impl Connections {
             by_address: std::array::from_fn(|_| Mutex::default()),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
             hits: Arc::default(),
             handshakes_failed: AtomicU64::new(0),
             requests: (0..cores).map(|_| Padded::default()).collect(),
@@ -281,7 +284,13 @@ async fn serve_connection<W: World>(
         }
     };
     let connection = stream.get_ref().1;
-    info.tls = Some(TlsPeer::of(connection, &tls));
+    match TlsPeer::of(connection, &tls, &core.context().ticker) {
+        Ok(peer) => info.tls = Some(peer),
+        Err(error) => {
+            core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
+        }
+    }
     let http2 = connection.alpn_protocol() == Some(b"h2");
     let link = Link::TlsServer(Box::new(stream));
     if http2 {

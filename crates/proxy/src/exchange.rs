@@ -94,6 +94,12 @@ pub trait Exchange {
     /// sees the connection end.
     fn abort(&mut self);
 
+    /// Gives the exchange up at once, although the client may not have read what was
+    /// sent: it has lost the right to it.
+    fn sever(&mut self) {
+        self.abort();
+    }
+
     /// Queues a whole answer of our own. It leaves when the handler returns.
     ///
     /// # Errors

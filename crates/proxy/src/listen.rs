@@ -30,7 +30,7 @@ use crate::accept::{Connections, Door, accept};
 use crate::deadline::Ticker;
 use crate::limits::{Hits, Limits};
 use crate::upstream::Pools;
-use crate::world::{CoreContext, ListenerKey, World, keyed};
+use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, keyed};
 
 /// Connections that wait to be accepted, per listener and core.
 const BACKLOG: i32 = 1024;
@@ -84,6 +84,8 @@ pub(crate) struct Core<W: World> {
     connections: Arc<Connections>,
     draining: Rc<Cell<bool>>,
     open: Rc<OpenCount>,
+    /// Counts snapshots.
+    epoch: Cell<u64>,
 }
 
 /// The snapshot that new requests on this core see.
@@ -127,6 +129,22 @@ impl<W: World> Core<W> {
         &self.connections
     }
 
+    /// Moves with every snapshot.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.get()
+    }
+
+    /// Whether a connection would still be taken by its listener as it is now. Counts it
+    /// when not.
+    pub(crate) fn trusts(&self, info: &ConnectionInfo) -> bool {
+        let now_ms = self.context.ticker.now_ms();
+        let trusted = info.is_still_trusted(self.current().world.listeners(), now_ms);
+        if !trusted {
+            self.connections.cut.fetch_add(1, Ordering::Relaxed);
+        }
+        trusted
+    }
+
     pub(crate) fn count_request(&self) {
         self.connections.count_request(self.context.index);
     }
@@ -141,6 +159,7 @@ impl<W: World> Core<W> {
         let handler = world.on_core(&self.context, Some(&before.handler));
         let limits = Rc::new(Limits::clone(world.limits()));
         *self.current.borrow_mut() = Rc::new(Current { world, handler, limits });
+        self.epoch.set(self.epoch.get() + 1);
     }
 }
 
@@ -168,6 +187,8 @@ pub struct Totals {
     pub connections_accepted: u64,
     /// Connections closed at once because of a limit.
     pub connections_refused: u64,
+    /// Connections ended because their client certificate does not count any more.
+    pub connections_cut: u64,
     /// TLS handshakes that failed.
     pub handshakes_failed: u64,
     /// Requests whose head was read, refused ones included.
@@ -319,6 +340,7 @@ fn totals_of(connections: &Connections) -> Totals {
         connections_open: connections.open(),
         connections_accepted: connections.accepted.load(Ordering::Relaxed),
         connections_refused: connections.refused.load(Ordering::Relaxed),
+        connections_cut: connections.cut.load(Ordering::Relaxed),
         handshakes_failed: connections.handshakes_failed.load(Ordering::Relaxed),
         requests: connections.requests(),
     }
@@ -337,7 +359,14 @@ fn new_core<W: World>(
     let handler = world.on_core(&context, None);
     let limits = Rc::new(Limits::clone(world.limits()));
     let current = RefCell::new(Rc::new(Current { world: Arc::clone(world), handler, limits }));
-    Rc::new(Core { context, current, connections, draining: Rc::default(), open: Rc::default() })
+    Rc::new(Core {
+        context,
+        current,
+        connections,
+        draining: Rc::default(),
+        open: Rc::default(),
+        epoch: Cell::new(0),
+    })
 }
 
 /// Runs a core until it has drained (true: completely) or its handle is gone (false).

@@ -170,6 +170,16 @@ impl Router {
         Ok(Routed { head: admitted.head, route: id, parameters })
     }
 
+    /// The route that a request would take now that took one before, under another
+    /// configuration. What is sent stays what was admitted.
+    ///
+    /// # Errors
+    /// No route stands any more.
+    pub fn reroute(&self, routed: &Routed) -> Result<Routed, WhyUnrouted> {
+        let admitted = Admitted { head: routed.head.clone() };
+        self.route(admitted).map_err(|unrouted| unrouted.why)
+    }
+
     /// The route that this request would take with another method: a CORS preflight asks
     /// for the request that it announces.
     pub fn route_for(&self, head: &RequestHead, method: &Method) -> Option<RouteId> {

@@ -47,6 +47,8 @@ struct Connection {
     /// Whether this may still turn out to be HTTP/2.
     may_be_http2: bool,
     hits: Arc<Hits>,
+    /// The epoch in which its certificate was last judged.
+    epoch: u64,
 }
 
 /// What came instead of nothing.
@@ -67,10 +69,11 @@ pub(crate) async fn serve<W: World>(
     let watch = Watch::new(&core.context().ticker);
     let (reader, door) = (Reader::new(), Rc::clone(door));
     let hits = Arc::clone(&core.context().limit_hits);
-    let mut connection = Connection { wire, reader, watch, door, served: 0, may_be_http2, hits };
+    let mut connection =
+        Connection { wire, reader, watch, door, served: 0, may_be_http2, hits, epoch: core.epoch() };
     loop {
         let limits = Rc::clone(&core.current().limits);
-        let raw = match connection.next(&limits).await? {
+        let raw = match connection.next(&limits, core, info).await? {
             Next::Request(raw) => raw,
             Next::Http2 => return Ok(Ended::Http2(connection.wire)),
             Next::Over => {
@@ -109,10 +112,32 @@ pub(crate) async fn serve<W: World>(
 }
 
 impl Connection {
-    async fn next(&mut self, limits: &Limits) -> io::Result<Next> {
+    async fn next<W: World>(
+        &mut self,
+        limits: &Limits,
+        core: &Core<W>,
+        info: &ConnectionInfo,
+    ) -> io::Result<Next> {
         self.watch.set_after(limits.idle_ms_max);
         let mut begun = false;
-        std::future::poll_fn(|cx| self.poll_next(cx, limits, &mut begun)).await
+        std::future::poll_fn(|cx| {
+            if !self.is_trusted(core, info) {
+                return Poll::Ready(Ok(Next::Over));
+            }
+            self.poll_next(cx, limits, &mut begun)
+        })
+        .await
+    }
+
+    /// Whether the client's certificate still counts; looked at when the world changed
+    /// and when the certificate has an end.
+    fn is_trusted<W: World>(&mut self, core: &Core<W>, info: &ConnectionInfo) -> bool {
+        let certified = info.tls.as_ref().is_some_and(|tls| !tls.chain.is_empty());
+        if !certified && self.epoch == core.epoch() {
+            return true;
+        }
+        self.epoch = core.epoch();
+        core.trusts(info)
     }
 
     fn poll_next(

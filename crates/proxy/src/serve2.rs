@@ -69,10 +69,11 @@ pub(crate) async fn serve<W: World>(
         quiet: false,
         leaving: false,
         served: 0,
+        epoch: core.epoch(),
     };
     connection.watch.set_after(limits.idle_ms_max);
     let info = Rc::new(info);
-    while let Some((request, respond)) = connection.next(&limits).await? {
+    while let Some((request, respond)) = connection.next(&limits, core, &info).await? {
         core.count_request();
         let open = OpenStream::enter(&connection.streams);
         let (core, info) = (Rc::clone(core), Rc::clone(&info));
@@ -136,14 +137,33 @@ struct Connection {
     /// Whether GOAWAY was sent.
     leaving: bool,
     served: u64,
+    /// The epoch in which its certificate was last judged.
+    epoch: u64,
 }
 
 type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl Connection {
     /// The next stream; `None` when the connection has ended.
-    async fn next(&mut self, limits: &Limits) -> io::Result<Option<Accepted>> {
-        std::future::poll_fn(|cx| self.poll_next(cx, limits)).await
+    async fn next<W: World>(
+        &mut self,
+        limits: &Limits,
+        core: &Core<W>,
+        info: &ConnectionInfo,
+    ) -> io::Result<Option<Accepted>> {
+        std::future::poll_fn(|cx| {
+            if self.epoch != core.epoch() {
+                self.epoch = core.epoch();
+                if !core.trusts(info) {
+                    self.h2.abrupt_shutdown(Reason::NO_ERROR);
+                    // Sends the GOAWAY; who was cut is not waited for.
+                    let _ = self.h2.poll_accept(cx);
+                    return Poll::Ready(Ok(None));
+                }
+            }
+            self.poll_next(cx, limits)
+        })
+        .await
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<io::Result<Option<Accepted>>> {

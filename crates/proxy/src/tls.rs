@@ -2,22 +2,33 @@
 //! whom we trust upstream. rustls with aws-lc-rs, TLS 1.2 and 1.3, X25519MLKEM768
 //! preferred.
 //!
+//! A session that asked for a client certificate may be resumed, and brings the client's
+//! chain back without verifying it. So the chain is verified again, whole, after every
+//! resumed handshake, and again for open connections when the listener's TLS changes.
+//! Changed certificates, authorities or revocation lists make a new configuration with
+//! a new ticket key, so that nothing issued before resumes after.
+//!
 //! INVARIANT: a [`ServerTls`] belongs to one listener. Listeners with different
 //! client-certificate settings never share one: a session of one could be resumed on
 //! the other (CVE-2025-23419 is this fault in a peer).
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Switch;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::deadline::{Ticker, earlier};
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +61,7 @@ pub enum TlsError {
 }
 
 /// A certificate chain with its private key.
+#[derive(PartialEq, Eq)]
 pub struct Identity {
     /// Leaf first.
     pub chain: Vec<CertificateDer<'static>>,
@@ -100,8 +112,26 @@ pub fn certificates_from_pem(what: &str, pem: &[u8]) -> Result<Vec<CertificateDe
     Ok(list)
 }
 
+/// Certificate revocation lists from PEM text. `what` names the source in errors.
+///
+/// # Errors
+/// No list, or text that is not PEM.
+pub fn revocations_from_pem(
+    what: &str,
+    pem: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let expected = "at least one certificate revocation list";
+    let refused = |found: String| TlsError::Pem { what: what.to_owned(), expected, found };
+    let list: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let list = list.map_err(|error| refused(error.to_string()))?;
+    if list.is_empty() {
+        return Err(refused("none".to_owned()));
+    }
+    Ok(list)
+}
+
 /// Whether clients show a certificate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificates {
     /// They are not asked.
     #[default]
@@ -133,7 +163,7 @@ impl TlsVersion {
 }
 
 /// What a listener's TLS is made from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerTlsSettings {
     /// The first is shown to clients whose name fits none.
     pub identities: Vec<Identity>,
@@ -143,6 +173,10 @@ pub struct ServerTlsSettings {
     pub version_min: TlsVersion,
     /// Whether HTTP/2 is offered (ALPN `h2`).
     pub http2: bool,
+    /// Certificate revocation lists (RFC 5280 §5) for client certificates. When there is
+    /// any, a certificate counts only if a list of its issuer, not past its
+    /// `nextUpdate`, does not name it; so for every authority of the chain.
+    pub revocations: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// A listener's TLS, ready for use. A changed file makes a new one; the listener
@@ -151,6 +185,10 @@ pub struct ServerTlsSettings {
 pub struct ServerTls {
     pub(crate) config: Arc<ServerConfig>,
     asks_clients: bool,
+    /// Whether a handshake fails without a certificate.
+    required: bool,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    settings: Arc<ServerTlsSettings>,
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -167,6 +205,18 @@ fn store(roots: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, TlsErr
 }
 
 impl ServerTls {
+    /// The same as `before` when the settings are the same, so that its tickets stay good;
+    /// else built anew, with tickets of its own.
+    ///
+    /// # Errors
+    /// As [`ServerTls::build`].
+    pub fn renew(settings: &ServerTlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
+        match before.filter(|before| *before.settings == *settings) {
+            Some(before) => Ok(before.clone()),
+            None => Self::build(settings),
+        }
+    }
+
     /// Builds the configuration: keys are parsed and matched with their certificates.
     ///
     /// # Errors
@@ -181,24 +231,25 @@ impl ServerTls {
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
         let verifier = |roots: &[CertificateDer<'static>]| {
-            Ok::<_, TlsError>(WebPkiClientVerifier::builder_with_provider(
-                store(roots)?,
-                Arc::clone(&provider),
-            ))
+            let builder = WebPkiClientVerifier::builder_with_provider(store(roots)?, Arc::clone(&provider));
+            let lists = settings.revocations.iter().cloned();
+            // A list that is past its time says nothing about today.
+            Ok::<_, TlsError>(builder.with_crls(lists).enforce_revocation_expiration())
         };
         let failed =
             |error: rustls::server::VerifierBuilderError| TlsError::ClientAuthorities(error.to_string());
         let nobody = ClientCertificates::None;
         let client = if Switch::ClientCertificate.is_off() { &nobody } else { &settings.client };
-        let (builder, asks_clients) = match client {
-            ClientCertificates::None => (builder.with_no_client_auth(), false),
+        let verifier = match client {
+            ClientCertificates::None => None,
             ClientCertificates::Optional(roots) => {
-                let verifier = verifier(roots)?.allow_unauthenticated().build().map_err(failed)?;
-                (builder.with_client_cert_verifier(verifier), true)
+                Some(verifier(roots)?.allow_unauthenticated().build().map_err(failed)?)
             }
-            ClientCertificates::Required(roots) => {
-                (builder.with_client_cert_verifier(verifier(roots)?.build().map_err(failed)?), true)
-            }
+            ClientCertificates::Required(roots) => Some(verifier(roots)?.build().map_err(failed)?),
+        };
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = if settings.http2 {
@@ -206,16 +257,44 @@ impl ServerTls {
         } else {
             vec![b"http/1.1".to_vec()]
         };
-        if asks_clients {
-            // A resumed session brings the client's chain back without verifying it
-            // again. So these sessions are never resumed.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
-        } else {
-            config.ticketer = aws_lc_rs::Ticketer::new()?;
-            config.send_tls13_tickets = 1;
+        // Sessions live in tickets alone, under a key that only this configuration has.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+        Ok(Self {
+            config: Arc::new(config),
+            asks_clients: verifier.is_some(),
+            required: matches!(client, ClientCertificates::Required(_)),
+            verifier,
+            settings: Arc::new(settings.clone()),
+        })
+    }
+
+    /// Verifies a client's chain as a full handshake would: signatures, authorities,
+    /// times and revocation lists.
+    fn verify(&self, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.verifier else { return Ok(()) };
+        let Some((leaf, rest)) = chain.split_first() else {
+            return if self.required { Err(rustls::Error::NoCertificatesPresented) } else { Ok(()) };
+        };
+        let now = self.config.time_provider.current_time().ok_or(rustls::Error::FailedToGetCurrentTime)?;
+        verifier.verify_client_cert(leaf, rest, now).map(|_| ())
+    }
+
+    /// The moment of the ticker from which on a certificate of this chain has ended; 0
+    /// without a chain.
+    fn chain_until(&self, chain: &[CertificateDer<'static>], ticker: &Ticker) -> Result<u64, rustls::Error> {
+        let now = self.config.time_provider.current_time().ok_or(rustls::Error::FailedToGetCurrentTime)?;
+        let mut until = 0;
+        for certificate in chain {
+            let refused = |_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
+            let (_, parsed) = X509Certificate::from_der(certificate).map_err(refused)?;
+            let end = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+            // `notAfter` is the last good second (RFC 5280 §4.1.2.5).
+            let left = (end + 1).saturating_sub(now.as_secs());
+            until = earlier(until, ticker.moment(Duration::from_secs(left)));
         }
-        Ok(Self { config: Arc::new(config), asks_clients })
+        Ok(until)
     }
 
     /// Whether clients are asked for a certificate.
@@ -299,20 +378,53 @@ pub struct TlsPeer {
     pub chain: Vec<CertificateDer<'static>>,
     /// Whether this listener asks clients for certificates.
     pub asks_clients: bool,
+    /// The TLS that last verified the chain.
+    verified_by: RefCell<Arc<ServerConfig>>,
+    /// When the chain ends, as a moment of the core's ticker; 0: there is none.
+    until_ms: u64,
+    fallen: Cell<bool>,
 }
 
 impl TlsPeer {
-    pub(crate) fn of(connection: &rustls::ServerConnection, tls: &ServerTls) -> Self {
+    /// What a handshake brought. The chain of a resumed session is verified here.
+    pub(crate) fn of(
+        connection: &rustls::ServerConnection,
+        tls: &ServerTls,
+        ticker: &Ticker,
+    ) -> Result<Self, rustls::Error> {
         let version = match connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
             _ => TlsVersion::Tls12,
         };
-        Self {
+        let chain = connection.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            tls.verify(&chain)?;
+        }
+        Ok(Self {
             version,
             server_name: connection.server_name().map(|name| name.to_ascii_lowercase().into()),
-            chain: connection.peer_certificates().map(<[_]>::to_vec).unwrap_or_default(),
+            until_ms: if chain.is_empty() { 0 } else { tls.chain_until(&chain, ticker)? },
+            chain,
             asks_clients: tls.asks_clients,
+            verified_by: RefCell::new(Arc::clone(&tls.config)),
+            fallen: Cell::new(false),
+        })
+    }
+
+    /// Whether the chain would still be accepted; see
+    /// [`crate::ConnectionInfo::is_still_trusted`].
+    pub(crate) fn is_still_trusted(&self, tls: Option<&ServerTls>, now_ms: u64) -> bool {
+        if self.fallen.get() || (self.until_ms != 0 && self.until_ms <= now_ms) {
+            return false;
         }
+        let Some(tls) = tls.filter(|tls| !Arc::ptr_eq(&tls.config, &self.verified_by.borrow())) else {
+            return true;
+        };
+        match tls.verify(&self.chain) {
+            Ok(()) => *self.verified_by.borrow_mut() = Arc::clone(&tls.config),
+            Err(_) => self.fallen.set(true),
+        }
+        !self.fallen.get()
     }
 
     /// Whether a request for `host` came over a connection that was opened for another

@@ -142,20 +142,22 @@ impl Routed {
 /// Only a cleared request is forwarded:
 /// ```
 /// use proxy::forward::{ResponseEdit, forward};
-/// use proxy::{Additions, Cleared, Exchange, upstream::CoreUpstreams};
+/// use proxy::{Additions, Cleared, Exchange, Judge, upstream::CoreUpstreams};
 /// async fn send<E: Exchange>(
 ///     cleared: Cleared, exchange: &mut E, to: &CoreUpstreams, add: &Additions, edit: ResponseEdit<'_>,
+///     judge: &dyn Judge,
 /// ) {
-///     forward(cleared, exchange, to, add, edit).await;
+///     forward(cleared, exchange, to, add, edit, judge).await;
 /// }
 /// ```
 /// ```compile_fail,E0308
 /// use proxy::forward::{ResponseEdit, forward};
-/// use proxy::{Additions, Exchange, Routed, upstream::CoreUpstreams};
+/// use proxy::{Additions, Exchange, Judge, Routed, upstream::CoreUpstreams};
 /// async fn send<E: Exchange>(
 ///     permit: policy::Permit<Routed>, exchange: &mut E, to: &CoreUpstreams, add: &Additions, edit: ResponseEdit<'_>,
+///     judge: &dyn Judge,
 /// ) {
-///     forward(permit, exchange, to, add, edit).await;
+///     forward(permit, exchange, to, add, edit, judge).await;
 /// }
 /// ```
 #[derive(Debug)]

@@ -115,6 +115,19 @@ pub struct ConnectionInfo {
     pub tls: Option<TlsPeer>,
 }
 
+impl ConnectionInfo {
+    /// Whether the client's certificate would still be accepted by the connection's
+    /// listener as these settings make it. Always for connections without TLS; verifies
+    /// the chain anew only when the listener's TLS is not the one that last verified it.
+    pub fn is_still_trusted(&self, listeners: &[ListenerSettings], now_ms: u64) -> bool {
+        let Some(peer) = &self.tls else { return true };
+        let listener = keyed(listeners).find(|(key, _)| *key == self.listener);
+        // A listener that closes drains its connections; it judges nobody any more.
+        let tls = listener.and_then(|(_, settings)| settings.tls.as_ref());
+        peer.is_still_trusted(tls, now_ms)
+    }
+}
+
 /// A request at the door: a head that was read, admitted or refused.
 #[derive(Debug)]
 pub struct Arrival<'c> {

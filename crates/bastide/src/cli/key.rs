@@ -133,7 +133,7 @@ fn parse_attributes(given: &[String]) -> anyhow::Result<BTreeMap<String, Attribu
 }
 
 /// `90d`, `12h`, `30m`.
-fn parse_lifetime(text: &str) -> anyhow::Result<Duration> {
+pub(super) fn parse_lifetime(text: &str) -> anyhow::Result<Duration> {
     let wrong = || format!("--expires wants a number with d, h or m, like 90d; found {text:?}");
     let unit = text.chars().last().with_context(wrong)?;
     let number: u64 = text.trim_end_matches(unit).parse().with_context(wrong)?;

@@ -4,6 +4,7 @@ pub mod check;
 pub mod explain;
 pub mod key;
 pub mod policy;
+pub mod revoke;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Makes, lists and revokes API keys.
     Key(key::KeyArguments),
+    /// Revokes tokens, sessions and subjects.
+    Revoke(revoke::RevokeArguments),
     /// Tests policies and prints their schema.
     Policy(policy::PolicyArguments),
     /// One service of the demo's shop.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Key(arguments) => key::run(arguments),
+        Command::Revoke(arguments) => revoke::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
     };
     done.unwrap_or_else(|fault| {

@@ -59,6 +59,8 @@ pub struct ClientCertificates {
     pub authorities: ClientAuthorities,
     /// Whether the handshake fails without one.
     pub required: bool,
+    /// PEM files with certificate revocation lists (RFC 5280 §5).
+    pub revocations: Vec<PathBuf>,
 }
 
 /// Whose client certificates are accepted.
@@ -145,6 +147,12 @@ pub(super) const CLIENT: Section = Section {
             "path or `local`",
             "",
             "PEM file of the authorities that may have issued them; `local`: the authority in the state folder.",
+        ),
+        key(
+            "crl",
+            "path or list of paths",
+            "nothing is revoked",
+            "PEM files with certificate revocation lists. With any, every authority of a chain needs one that is not past its `nextUpdate`. Read again when they change; open connections of revoked certificates end then.",
         ),
         key("mode", "optional or required", "optional", "Whether the handshake fails without one."),
     ],
@@ -296,9 +304,21 @@ impl Decoder<'_> {
             Some(node) => self.authorities(node).map(ClientAuthorities::File),
             None => None,
         };
+        let mut revocations = Vec::new();
+        for node in table.get("crl").map_or(&[][..], Node::items) {
+            let Some((path, bytes)) = self.file(node, pem::BYTES_MAX) else { continue };
+            match proxy::tls::revocations_from_pem(&path.display().to_string(), &bytes) {
+                Ok(_) => revocations.push(path),
+                Err(error) => self.fault(node.at, error.to_string()),
+            }
+        }
         let modes = [("optional", false), ("required", true)];
         let required = table.get("mode").and_then(|node| self.word(node, "mode", &modes));
-        Some(ClientCertificates { authorities: authorities?, required: required.unwrap_or(false) })
+        Some(ClientCertificates {
+            authorities: authorities?,
+            required: required.unwrap_or(false),
+            revocations,
+        })
     }
 
     /// A PEM file with at least one certificate.

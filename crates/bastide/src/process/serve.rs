@@ -25,7 +25,7 @@ use super::admin::{self, Admin};
 use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
-use super::state::{StateFolder, write_atomically};
+use super::state::{REVOCATIONS, StateFolder, write_atomically};
 use super::upstreams;
 use super::watch::Watched;
 use crate::cli::check::environment;
@@ -36,7 +36,7 @@ use crate::wire::{self, Parts};
 /// Subjects × rules that the limiter has cells for: 18 MiB.
 const LIMITER_CELLS: usize = 1 << 20;
 /// How often files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the start waits for the issuers' keys; requests wait for them afterwards.
 const FIRST_KEYS_WITHIN: Duration = Duration::from_secs(3);
 /// How long the audit log may take to write what is left at the end.
@@ -134,6 +134,8 @@ struct Server {
     shared: Arc<Shared>,
     settled: Settled,
     watched: Watched,
+    /// The revocation list.
+    revocations: Watched,
     fetch: Arc<GuardedFetch>,
     keeper: JoinHandle<()>,
     prober: JoinHandle<()>,
@@ -202,6 +204,7 @@ impl Server {
             keys::Algorithm::EdDsa,
             random.as_ref(),
         )?;
+        let revocations = Watched::look([state.join(REVOCATIONS)]);
         let parts = Parts { state, process, signer: Arc::new(signer), random };
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
         let fetch = Arc::new(GuardedFetch::new()?);
@@ -226,6 +229,7 @@ impl Server {
             keeper: tokio::spawn(Arc::clone(&current.issuers).keep(fetch.clone(), clock)),
             prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
             watched: watch(&configuration),
+            revocations,
             settled: Settled::of(&configuration),
             parts,
             cores,
@@ -272,6 +276,10 @@ impl Server {
                 _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 _ = look.tick() => {
+                    if let Some(now) = self.revocations.changed() {
+                        self.revocations = now;
+                        self.revoke().await;
+                    }
                     if let Some(now) = self.watched.changed() {
                         self.watched = now;
                         self.reload("files changed").await;
@@ -280,6 +288,22 @@ impl Server {
             }
         }
         self.end().await
+    }
+
+    /// Takes a changed revocation list: cached tokens and open exchanges are judged again
+    /// on every core. One that cannot be read changes nothing and is said aloud.
+    async fn revoke(&mut self) {
+        let taken = async {
+            let list = wire::revocations(&self.parts)?;
+            let entries = list.len();
+            self.current.issuers.set_revocations(Arc::new(list));
+            self.cores.publish(Arc::clone(&self.current)).await?;
+            anyhow::Ok(entries)
+        };
+        match taken.await {
+            Ok(entries) => tracing::info!(entries, "the revocation list has changed"),
+            Err(fault) => tracing::error!("the revocation list is refused, the old one stays: {fault:#}"),
+        }
     }
 
     /// Takes a new configuration, or says why not and goes on with the old one.
@@ -305,6 +329,7 @@ impl Server {
         if Switch::Reload.is_off() {
             return Ok(());
         }
+        let looked = self.watched.again();
         let configuration = config::load(&self.path, &environment, &Disk).map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", lines.join("\n"))
@@ -323,7 +348,7 @@ impl Server {
         self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
-        self.watched = watch(&configuration);
+        self.watched = watch(&configuration).since(&looked);
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
         }
@@ -487,6 +512,7 @@ fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) 
         let by = [
             ("accepted", totals.connections_accepted),
             ("refused", totals.connections_refused),
+            ("cut", totals.connections_cut),
             ("handshake_failed", totals.handshakes_failed),
         ];
         for (result, value) in by {

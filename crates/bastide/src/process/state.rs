@@ -6,6 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// The revocation list in the state folder.
+pub const REVOCATIONS: &str = "revocations.json";
+
 /// A state folder that this process holds. Dropped, it is free again.
 #[derive(Debug)]
 pub struct StateFolder {

@@ -37,9 +37,30 @@ impl Watched {
         self
     }
 
+    /// Looks again.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::look(self.looks.keys().cloned()).with_globs(self.globs.clone())
+    }
+
+    /// Takes the looks of an earlier moment for what was watched then: a file that has
+    /// changed since is still to be noticed.
+    #[must_use]
+    pub fn since(mut self, earlier: &Self) -> Self {
+        for (path, look) in &mut self.looks {
+            if let Some(then) = earlier.looks.get(path) {
+                *look = *then;
+            }
+        }
+        if self.globs == earlier.globs {
+            self.matches.clone_from(&earlier.matches);
+        }
+        self
+    }
+
     /// Looks again; gives the new looks when one differs.
     pub fn changed(&self) -> Option<Self> {
-        let now = Self::look(self.looks.keys().cloned()).with_globs(self.globs.clone());
+        let now = self.again();
         (now != *self).then_some(now)
     }
 }
@@ -84,6 +105,20 @@ mod tests {
         let third = second.changed().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(third.changed().is_some());
+    }
+
+    #[test]
+    fn a_change_while_others_are_taken_up_is_noticed_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["a", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&one, "1").unwrap();
+        let before = Watched::look([one.clone()]).again();
+        // Read here, and changed again before the next look.
+        std::fs::write(&one, "22").unwrap();
+        std::fs::write(&two, "1").unwrap();
+        let after = Watched::look([one, two]).since(&before);
+        assert!(after.changed().is_some());
+        assert_eq!(after.changed().unwrap().changed(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use model::Timestamp;
 use proxy::address::AddressList;
 use proxy::tls::{
     ClientCertificates, Identity, ServerTls, ServerTlsSettings, TlsVersion, certificates_from_pem,
+    revocations_from_pem,
 };
 use proxy::world::{ListenerSettings, keyed};
 
@@ -20,10 +21,11 @@ pub(super) fn listener(
     ca: Option<&LocalCa>,
     parts: &Parts,
     now: Timestamp,
+    before: Option<&ServerTls>,
 ) -> anyhow::Result<ListenerSettings> {
     let tls = match &listener.tls {
         Some(tls) => Some(
-            server(tls, configuration, ca, parts, now)
+            server(tls, configuration, ca, parts, now, before)
                 .with_context(|| format!("TLS of listener {}", listener.address))?,
         ),
         None => None,
@@ -51,6 +53,7 @@ fn server(
     ca: Option<&LocalCa>,
     parts: &Parts,
     now: Timestamp,
+    before: Option<&ServerTls>,
 ) -> anyhow::Result<ServerTls> {
     let local = || ca.context("the local certificate authority was not opened");
     let identities = match &tls.certificates {
@@ -90,7 +93,12 @@ fn server(
         config::TlsVersion::Tls12 => TlsVersion::Tls12,
         config::TlsVersion::Tls13 => TlsVersion::Tls13,
     };
-    Ok(ServerTls::build(&ServerTlsSettings { identities, client, version_min, http2: true })?)
+    let mut revocations = Vec::new();
+    for path in tls.client.iter().flat_map(|client| &client.revocations) {
+        revocations.extend(revocations_from_pem(&path.display().to_string(), &read(path)?)?);
+    }
+    let settings = ServerTlsSettings { identities, client, version_min, http2: true, revocations };
+    Ok(ServerTls::renew(&settings, before)?)
 }
 
 /// Whom the local certificate is for: the hosts of the routes and this machine.

@@ -13,6 +13,7 @@
 mod audit;
 mod curl;
 mod peers;
+mod revocation;
 mod serving;
 mod support;
 mod tour;

@@ -7,12 +7,12 @@ use http::StatusCode;
 use keys::{Refusal as Unproven, Verdict};
 use model::event::Step;
 use model::{Principal, Switch, Timestamp};
-use proxy::{Known, RequestHead};
+use proxy::{ConnectionInfo, Known, RequestHead};
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
-use crate::snapshot::Route;
+use crate::snapshot::{Route, Snapshot};
 
 /// A proof of identity that a route looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +40,12 @@ pub async fn authenticate(
     let now = journey.time;
     for proof in &route.authenticate {
         let found = match proof {
-            Proof::Jwt => match bearer(head)? {
-                Some(token) if !keys::api_key::is_api_key(token) => {
-                    Some(verify_token(gateway, token, now).await)
-                }
-                _ => None,
+            Proof::Jwt => match offered(*proof, head)? {
+                Some(token) => Some(verify_token(gateway, token, now).await),
+                None => None,
             },
-            Proof::ApiKey => api_key(head)?.map(|key| gateway.snapshot().api_keys.verify(key, now)),
-            Proof::Certificate => certificate(gateway, journey, now),
+            Proof::ApiKey => offered(*proof, head)?.map(|key| gateway.snapshot().api_keys.verify(key, now)),
+            Proof::Certificate => gateway.certificate(journey.connection(), gateway.snapshot(), now),
         };
         match found {
             Some(Ok(principal)) => {
@@ -68,6 +66,19 @@ pub async fn authenticate(
     let why = format!("no proof of identity; the route looks for {}", looked_for.join(", "));
     Err(challenge(route, Refusal::new(Step::Authenticate, "no_credential", StatusCode::UNAUTHORIZED, why))
         .into())
+}
+
+/// What a request's head offers as this proof; nothing for a certificate, which the
+/// connection brought.
+///
+/// # Errors
+/// More than one credential of a kind (400).
+pub(crate) fn offered(proof: Proof, head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
+    match proof {
+        Proof::Jwt => Ok(bearer(head)?.filter(|token| !keys::api_key::is_api_key(token))),
+        Proof::ApiKey => api_key(head),
+        Proof::Certificate => Ok(None),
+    }
 }
 
 impl Proof {
@@ -172,25 +183,29 @@ async fn verify_token(gateway: &Gateway, token: &[u8], now: Timestamp) -> Result
     }
 }
 
-fn certificate(
-    gateway: &Gateway,
-    journey: &Journey<'_>,
-    now: Timestamp,
-) -> Option<Result<Arc<Principal>, Unproven>> {
-    let leaf = journey.connection().tls.as_ref()?.chain.first()?;
-    let known = gateway.core().certificate(leaf, &gateway.snapshot().certificates, now);
-    Some(match &*known {
-        Err(unproven) => Err(unproven.clone()),
-        // Read once, valid at each request or not.
-        Ok(known) if now < known.identity.not_before || known.identity.not_after < now => {
-            Err(Unproven::CertificateValidity {
-                not_before: known.identity.not_before,
-                not_after: known.identity.not_after,
-                now,
-            })
-        }
-        Ok(known) => Ok(Arc::clone(&known.identity.principal)),
-    })
+impl Gateway {
+    /// Whom the connection's client certificate names.
+    pub(crate) fn certificate(
+        &self,
+        connection: &ConnectionInfo,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Principal>, Unproven>> {
+        let leaf = connection.tls.as_ref()?.chain.first()?;
+        let known = self.core().certificate(leaf, &snapshot.certificates, now);
+        Some(match &*known {
+            Err(unproven) => Err(unproven.clone()),
+            // Read once, valid at each request or not.
+            Ok(known) if now < known.identity.not_before || known.identity.not_after < now => {
+                Err(Unproven::CertificateValidity {
+                    not_before: known.identity.not_before,
+                    not_after: known.identity.not_after,
+                    now,
+                })
+            }
+            Ok(known) => Ok(Arc::clone(&known.identity.principal)),
+        })
+    }
 }
 
 fn refuse(route: &Route, unproven: &Unproven) -> Refusal {

@@ -1,18 +1,41 @@
 //! May they: one question to policy, answered by a permit that carries the request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
-use model::Principal;
 use model::event::Step;
+use model::{Principal, Timestamp};
 use policy::{Circumstances, Permit, Reason};
-use proxy::Routed;
+use proxy::{ConnectionInfo, Routed};
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
-use crate::snapshot::Route;
+use crate::snapshot::{Route, Snapshot};
 use crate::step::authenticate::challenge;
+
+impl Gateway {
+    /// What policies can read of connection and time.
+    pub(crate) fn circumstances(
+        &self,
+        connection: &ConnectionInfo,
+        snapshot: &Snapshot,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Circumstances {
+        let tls = connection.tls.as_ref();
+        Circumstances {
+            now,
+            address,
+            tls_version: tls.map(|tls| tls.version.name()),
+            certificate: tls.and_then(|tls| tls.chain.first()).and_then(|leaf| {
+                let known = self.core().certificate(leaf, &snapshot.certificates, now);
+                known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))
+            }),
+        }
+    }
+}
 
 /// Asks policy.
 ///
@@ -26,16 +49,8 @@ pub fn authorize(
     routed: Routed,
 ) -> Result<Permit<Routed>, Stop> {
     journey.step = Step::Authorize;
-    let tls = journey.connection().tls.as_ref();
-    let circumstances = Circumstances {
-        now: journey.time,
-        address: journey.address,
-        tls_version: tls.map(|tls| tls.version.name()),
-        certificate: tls.and_then(|tls| tls.chain.first()).and_then(|leaf| {
-            let known = gateway.core().certificate(leaf, &gateway.snapshot().certificates, journey.time);
-            known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))
-        }),
-    };
+    let snapshot = gateway.snapshot();
+    let circumstances = gateway.circumstances(journey.connection(), snapshot, journey.address, journey.time);
     let policies = &gateway.snapshot().policies;
     let decided = {
         let mut cache = gateway.core().decisions.borrow_mut();

@@ -7,9 +7,11 @@ use proxy::upstream::dial::DialError;
 use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
 
 use crate::journey::Journey;
+use crate::live::Overseer;
 use crate::respond::{Refusal, Stop};
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
+use crate::step::authenticate::challenge;
 use crate::step::inspect;
 
 /// Forwards, and says how it ended.
@@ -27,7 +29,14 @@ pub async fn forward<E: Exchange>(
 ) -> Result<End, Stop> {
     journey.step = Step::Forward;
     let edit = ResponseEdit { set: response, remove: &[] };
-    let outcome = proxy::forward(cleared, exchange, gateway.upstreams(), request, edit).await;
+    let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
+    let mut outcome = proxy::forward(cleared, exchange, gateway.upstreams(), request, edit, &judge).await;
+    if let Some(ForwardError::Cut(cut)) = &mut outcome.error
+        && !cut.decision.is_empty()
+    {
+        // The decision that counts is the one that ended it.
+        journey.decision = std::mem::take(&mut cut.decision);
+    }
     journey.upstream = outcome.endpoint;
     journey.attempts = outcome.attempts;
     journey.bytes = (outcome.bytes_in, outcome.bytes_out);
@@ -39,6 +48,13 @@ pub async fn forward<E: Exchange>(
         (None, status) => {
             Ok(End { outcome: Outcome::Allowed, step: Step::Forward, status, class: "", reason: "".into() })
         }
+        (Some(ForwardError::Cut(cut)), Some(status)) => Ok(End {
+            outcome: Outcome::Denied,
+            step: cut.step,
+            status: Some(status),
+            class: cut.class,
+            reason: format!("cut after the answer had begun: {}", cut.reason).into(),
+        }),
         (Some(error), Some(status)) => Ok(End {
             outcome: Outcome::Failed,
             step: Step::Forward,
@@ -62,6 +78,12 @@ fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut 
             gateway.count_limit("trailer_bytes_max");
         }
         return inspect::malformed(why).into();
+    }
+    if let ForwardError::Cut(cut) = error {
+        journey.step = cut.step;
+        let refusal = Refusal::new(cut.step, cut.class, cut.status, cut.to_string());
+        return if cut.status == StatusCode::UNAUTHORIZED { challenge(route, refusal) } else { refusal }
+            .into();
     }
     // Somebody who went away gets no answer; the event says 499, as its readers expect.
     let status = error.status().or(StatusCode::from_u16(499).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -92,5 +114,6 @@ const fn class(error: &ForwardError) -> &'static str {
         ForwardError::Upstream(_) => "upstream",
         ForwardError::ClientGone(_) => "client_gone",
         ForwardError::Request(_) => "request_body",
+        ForwardError::Cut(_) => "cut",
     }
 }

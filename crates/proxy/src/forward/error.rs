@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::exchange::BodyError;
+use crate::live::Cut;
 use crate::upstream::UpstreamFault;
 use crate::upstream::dial::DialError;
 
@@ -54,6 +55,9 @@ pub enum ForwardError {
     /// The request's body is malformed, too large or too slow.
     #[error("the request's body: {0}")]
     Request(BodyError),
+    /// It would not be let through any more, or its credential has ended.
+    #[error("{0}")]
+    Cut(Box<Cut>),
 }
 
 impl ForwardError {
@@ -68,6 +72,7 @@ impl ForwardError {
             Self::ClientGone(_) | Self::Request(BodyError::Io(_)) => return None,
             Self::Request(BodyError::Malformed(_)) => StatusCode::BAD_REQUEST,
             Self::Request(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Cut(cut) => cut.status,
             Self::Request(BodyError::Timeout) => StatusCode::REQUEST_TIMEOUT,
         })
     }

@@ -28,6 +28,7 @@ use crate::exchange::{BodyError, Exchange};
 use crate::head::{Additions, Framing, RequestHead};
 use crate::http1::encode::{UpstreamRequest, request_framing};
 use crate::http1::response::Asked;
+use crate::live::{Judge, Watched};
 use crate::upstream::{
     Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, UpstreamFault, bit,
 };
@@ -63,13 +64,15 @@ pub struct Outcome {
 }
 
 /// Forwards a request and streams the answer. When the outcome has an error and no
-/// status, nothing has been sent to the client.
+/// status, nothing has been sent to the client. `judge` is asked again while it is under
+/// way.
 pub async fn forward<E: Exchange>(
     cleared: Cleared,
     exchange: &mut E,
     upstreams: &CoreUpstreams,
     request_additions: &Additions,
     response_edit: ResponseEdit<'_>,
+    judge: &dyn Judge,
 ) -> Outcome {
     let routed = cleared.routed();
     let mut outcome =
@@ -77,14 +80,17 @@ pub async fn forward<E: Exchange>(
     let result = match upstreams.settings(routed.route()) {
         None => Err(ForwardError::NoService),
         Some(settings) => {
+            let ticker = &upstreams.context().ticker;
+            let live = Watched::new(judge, &cleared, ticker);
             let job = Job {
                 head: routed.head(),
                 settings,
                 upstreams,
                 additions: request_additions,
                 edit: response_edit,
-                watch: Watch::new(&upstreams.context().ticker),
-                total: upstreams.context().ticker.moment(settings.timeouts.total),
+                watch: Watch::new(ticker),
+                total: earlier(ticker.moment(settings.timeouts.total), live.until_ms()),
+                live,
             };
             job.run(exchange, &mut outcome).await
         }
@@ -92,8 +98,10 @@ pub async fn forward<E: Exchange>(
     outcome.error = result.err();
     outcome.bytes_in = exchange.bytes_in();
     outcome.bytes_out = exchange.bytes_out();
-    if outcome.error.is_some() && exchange.head_sent() {
-        exchange.abort();
+    match &outcome.error {
+        Some(ForwardError::Cut(_)) if exchange.head_sent() => exchange.sever(),
+        Some(_) if exchange.head_sent() => exchange.abort(),
+        _ => {}
     }
     outcome
 }
@@ -106,8 +114,9 @@ struct Job<'a> {
     additions: &'a Additions,
     edit: ResponseEdit<'a>,
     watch: Watch,
-    /// When everything must be over.
+    /// When everything must be over: the time for a request, or the end of the permit.
     total: u64,
+    live: Watched<'a>,
 }
 
 /// Whether a failed attempt may be followed by another.
@@ -144,6 +153,7 @@ impl Job<'_> {
         let mut fresh_left = u32::from(!once);
         let mut last = None;
         loop {
+            self.live.check().map_err(ForwardError::Cut)?;
             let Some(chosen) = self.upstreams.choose(service, tried) else {
                 return Err(last.unwrap_or(ForwardError::NoService));
             };
@@ -299,7 +309,7 @@ impl Job<'_> {
     ) -> Failed {
         let can_repeat = is_idempotent(&self.head.method) && body.can_rewind();
         let again = match &stop {
-            Stop::Client(_) | Stop::Request(_) => Again::No,
+            Stop::Client(_) | Stop::Request(_) | Stop::Cut(_) => Again::No,
             // Never looked at by the upstream: safe whatever the method.
             Stop::Upstream(UpstreamFault::Refused) if body.can_rewind() => Again::Fresh,
             Stop::Upstream(UpstreamFault::Closed | UpstreamFault::Io(_)) if was_used && can_repeat => {

@@ -10,6 +10,7 @@ use super::{Chosen, Job};
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::ResponseHead;
 use crate::http1::response::Asked;
+use crate::live::Cut;
 use crate::upstream::{Connection, UpstreamFault};
 
 /// Why moving bytes ended early.
@@ -18,6 +19,7 @@ pub(super) enum Stop {
     Request(BodyError),
     Upstream(UpstreamFault),
     Timeout,
+    Cut(Box<Cut>),
 }
 
 impl Stop {
@@ -27,6 +29,7 @@ impl Stop {
             Self::Request(error) => ForwardError::of_body(error),
             Self::Upstream(fault) => ForwardError::Upstream(fault),
             Self::Timeout => ForwardError::Timeout(phase),
+            Self::Cut(cut) => ForwardError::Cut(cut),
         }
     }
 }
@@ -84,6 +87,7 @@ pub(super) async fn head<E: Exchange>(
     let mut waits = false;
     job.watch.set(job.moment(timeouts.idle));
     std::future::poll_fn(|cx| {
+        job.live.check().map_err(Stop::Cut)?;
         let moved = poll_request(exchange, connection, body, cx)?;
         if body.is_over() {
             if !waits {
@@ -125,6 +129,7 @@ pub(super) async fn bodies<E: Exchange>(
     body.forget();
     job.watch.set(job.moment(idle));
     std::future::poll_fn(|cx| {
+        job.live.check().map_err(Stop::Cut)?;
         loop {
             let moved = match &mut connection {
                 Some(upstream) => poll_bodies(job, exchange, upstream, body, cx)?,

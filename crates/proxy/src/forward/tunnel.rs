@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use super::Job;
 use super::pump::Stop;
+use crate::deadline::earlier;
 use crate::exchange::{Exchange, Frame};
 use crate::upstream::Connection;
 
@@ -24,8 +25,10 @@ pub(super) async fn run<E: Exchange>(
     let mut ended = Ended::default();
     exchange.limit_request(u64::MAX);
     let ticker = job.watch.ticker();
-    job.watch.set(ticker.moment(idle));
+    let until = job.live.until_ms();
+    job.watch.set(earlier(until, ticker.moment(idle)));
     std::future::poll_fn(|cx| {
+        job.live.check().map_err(Stop::Cut)?;
         loop {
             let some = poll_both(job, exchange, &mut connection, &mut ended, cx)?;
             let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready();
@@ -35,7 +38,7 @@ pub(super) async fn run<E: Exchange>(
             if !some {
                 break;
             }
-            job.watch.set(ticker.moment(idle));
+            job.watch.set(earlier(until, ticker.moment(idle)));
         }
         match job.watch.poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(Stop::Timeout)),

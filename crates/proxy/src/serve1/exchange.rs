@@ -55,6 +55,7 @@ pub(super) struct Exchange1<'c> {
     keep_alive: bool,
     tunnel: bool,
     ends_by_close: bool,
+    severed: bool,
     answer: Answer,
     bytes_out: u64,
     idle: Duration,
@@ -86,6 +87,7 @@ impl<'c> Exchange1<'c> {
             keep_alive: more && head.is_some_and(|head| head.keep_alive),
             tunnel: false,
             ends_by_close: false,
+            severed: false,
             answer: Answer::None,
             bytes_out: 0,
             idle: limits.body_idle_ms_max,
@@ -131,7 +133,13 @@ impl<'c> Exchange1<'c> {
         if self.answer != Answer::Ended {
             if self.answer != Answer::None {
                 // What came before the break is the client's; then it must see the break.
-                let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+                // In a tunnel nothing bounds that wait, and who was severed has no claim.
+                let waits = !self.tunnel && !self.severed;
+                let _ = std::future::poll_fn(|cx| match self.poll_flush(cx) {
+                    Poll::Pending if !waits => Poll::Ready(Ok(())),
+                    other => other,
+                })
+                .await;
                 self.cut();
             }
             return Ok(Closing::Cut);
@@ -354,5 +362,10 @@ impl Exchange for Exchange1<'_> {
     fn abort(&mut self) {
         self.keep_alive = false;
         self.answer = Answer::Aborted;
+    }
+
+    fn sever(&mut self) {
+        self.severed = true;
+        self.abort();
     }
 }

@@ -15,6 +15,7 @@ mod http1;
 mod http2;
 mod limits;
 mod resilience;
+mod revocation;
 mod tls;
 mod town;
 mod tunnel;

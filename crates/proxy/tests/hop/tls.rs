@@ -17,7 +17,7 @@ use crate::support::{TestRoute, TestWorld, service, settings};
 use crate::town::{PATIENCE, Town, Upstream, anywhere};
 
 /// A certificate authority.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub fn new() -> Self {

@@ -22,8 +22,8 @@ use proxy::rate::Limiter;
 use proxy::route::{RouteMatch, Router};
 use proxy::upstream::{EndpointSettings, ForwardSettings, ServiceSettings, Timeouts};
 use proxy::{
-    Additions, Arrival, ConnectionInfo, CoreContext, CoreUpstreams, Exchange, Handler, Limits,
-    ListenerSettings, Outcome, ResponseEdit, Upstreams, World, clear, forward,
+    Additions, Arrival, Cleared, ConnectionInfo, CoreContext, CoreUpstreams, Exchange, Handler, Judge,
+    Limits, ListenerSettings, Outcome, ResponseEdit, Standing, Upstreams, World, clear, forward,
 };
 
 /// What is reported about each forwarded request.
@@ -36,10 +36,33 @@ pub struct TestWorld {
     pub admission: Admission,
     pub upstreams: Arc<Upstreams>,
     pub report: Option<Report>,
+    /// What is said of exchanges under way; by default that they stand.
+    pub judge: Arc<dyn Judge + Send + Sync>,
     pub generation: u64,
     router: Router,
     policies: Policies,
     limiter: Limiter,
+}
+
+/// Lets everything stand.
+pub struct Lenient;
+
+impl Judge for Lenient {
+    fn cleared_in(&self) -> u64 {
+        0
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
+
+    fn holds_for(&self, _: &Cleared) -> Option<Duration> {
+        None
+    }
+
+    fn judge_again(&self, _: &Cleared) -> Standing {
+        Standing::Stands
+    }
 }
 
 /// A route of a test: path pattern and how it goes on.
@@ -105,6 +128,7 @@ impl TestWorld {
             },
             upstreams: Arc::new(upstreams),
             report: None,
+            judge: Arc::new(Lenient),
             generation: 1,
             router: Router::build(matches).unwrap(),
             policies: policy::load(vocabulary, &[], 1).unwrap(),
@@ -204,7 +228,7 @@ impl TestHandler {
         let grant = self.world.limiter.grant(&[], Duration::ZERO).map_err(|_| (429, String::new()))?;
         let cleared = clear(permit, grant, Timestamp::default()).map_err(|_| (403, String::new()))?;
         let edit = ResponseEdit { set: &self.generation, remove: &[] };
-        let outcome = forward(cleared, exchange, &self.upstreams, &self.none, edit).await;
+        let outcome = forward(cleared, exchange, &self.upstreams, &self.none, edit, &*self.world.judge).await;
         if let Some(report) = &self.world.report {
             report(&outcome);
         }

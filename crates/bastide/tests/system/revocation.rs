@@ -1,0 +1,402 @@
+//! What is revoked ends, while it is in use: long answers, HTTP/2 streams and tunnels,
+//! by token, session, subject, API key, policy, route, address and certificate. Beside
+//! each stands an honest one that goes on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{ClientCertificate, Door, Request, Trust, http2};
+use bastide::process::clock::SystemClock;
+use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
+use model::Clock as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use crate::support::{Town, read, until};
+
+/// How long silence must last to be taken for an open connection.
+const SILENCE: Duration = Duration::from_millis(700);
+
+/// An upstream that begins an answer, or a tunnel, and never ends it.
+async fn endless() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let upgrade = head.windows(9).any(|window| window == b"websocket");
+                let answer: &[u8] = if upgrade {
+                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello"
+                } else {
+                    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+                };
+                let _ = stream.write_all(answer).await;
+                while stream.read(&mut [0; 64]).await.unwrap_or(0) > 0 {}
+            });
+        }
+    });
+    address
+}
+
+/// Signs tokens for the town.
+struct Issuer(LocalSigner);
+
+impl Issuer {
+    fn new(town: &Town) -> Self {
+        let signer = LocalSigner::generate(Algorithm::EdDsa, &SystemRandom::new()).unwrap().0;
+        std::fs::write(town.path("jwks.json"), publish(&[&signer])).unwrap();
+        Self(signer)
+    }
+
+    /// A token that is good for `seconds`.
+    fn token(&self, subject: &str, id: &str, session: &str, seconds: u64) -> String {
+        let now = SystemClock::start().now().unix_seconds();
+        let claims: Value = json!({
+            "iss": "https://id.test", "aud": "town", "sub": subject, "jti": id, "sid": session,
+            "iat": now - 5, "exp": now + seconds, "client_id": "shop",
+        });
+        sign_token(&self.0, "at+jwt", claims.as_object().unwrap()).unwrap()
+    }
+}
+
+fn rules(upstream: SocketAddr, forbid: &str, match_: &str, deny: &str) -> String {
+    format!(
+        "authentication:\n  audience: town\n  issuers:\n    - issuer: https://id.test\n      jwks_file: jwks.json\n      leeway: 0s\n\
+         services:\n  long: [ http://{upstream} ]\n  other: [ http://{upstream} ]\naddresses: {{ deny: [ {deny} ] }}\n\
+         routes:\n  - name: long\n    match: {match_}\n    to: long\n    authenticate: [ jwt, api_key ]\n    \
+         upgrades: [ websocket ]\npolicies:\n  inline: |\n    permit (principal, action, resource);\n    \
+         {forbid}\n"
+    )
+}
+
+/// An exchange that was begun and does not end by itself.
+enum Live {
+    Http1(Connection),
+    Http2(JoinHandle<std::io::Result<bastide::demo::client::Answer>>),
+}
+
+impl Live {
+    async fn begin(door: &Door, credential: &str, how: usize) -> Self {
+        if how == 2 {
+            let connection = http2::Connection::open(door).await.unwrap();
+            let mut request = Request::new("GET", "localhost", "/long");
+            request.fields.push(("authorization".to_owned(), credential.to_owned()));
+            let task = tokio::spawn(async move { connection.ask(&request).await });
+            // Nothing tells when its head has come; the others' heads take as long.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(!task.is_finished(), "{:?}", task.await);
+            return Self::Http2(task);
+        }
+        let upgrade = if how == 1 { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
+        let mut connection = Connection::open(door).await.unwrap();
+        let credential =
+            if credential.is_empty() { String::new() } else { format!("authorization: {credential}\r\n") };
+        let head = format!("GET /long HTTP/1.1\r\nhost: localhost\r\n{credential}{upgrade}\r\n");
+        connection.send(head.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        until("the answer to begin", async || {
+            let (more, closed) = connection.leftovers(Duration::from_millis(50)).await;
+            seen.extend(more);
+            assert!(!closed, "{}", String::from_utf8_lossy(&seen));
+            seen.windows(5).any(|window| window == b"hello").then_some(())
+        })
+        .await;
+        Self::Http1(connection)
+    }
+
+    async fn ends(self) -> bool {
+        match self {
+            Self::Http1(mut connection) => {
+                until("a cut", async || connection.leftovers(Duration::from_secs(1)).await.1.then_some(()))
+                    .await;
+                true
+            }
+            Self::Http2(task) => {
+                let broken = task.await.unwrap().unwrap_err();
+                broken.kind() != std::io::ErrorKind::TimedOut
+            }
+        }
+    }
+
+    async fn is_open(&mut self) -> bool {
+        match self {
+            Self::Http1(connection) => !connection.leftovers(SILENCE).await.1,
+            Self::Http2(task) => {
+                tokio::time::sleep(SILENCE).await;
+                !task.is_finished()
+            }
+        }
+    }
+}
+
+/// Its name, whose exchanges it ends, how it comes, and what the log says.
+type Cause<'a> = (&'a str, String, Box<dyn Fn() + 'a>, &'a str);
+
+/// Makes an API key: its id and itself.
+fn api_key(town: &Town, name: &str) -> (String, String) {
+    let arguments = ["key", "new", "--name", name, "--owner", "ci", "--output", "json"];
+    let (code, text, error) = town.bastide(&arguments);
+    assert_eq!(code, 0, "{error}");
+    let made: Value = serde_json::from_str(&text).unwrap();
+    let key = made["key"].as_str().unwrap().to_owned();
+    (key.split('_').nth(1).unwrap().to_owned(), key)
+}
+
+#[tokio::test]
+async fn each_cause_cuts_what_it_names_and_nothing_else() {
+    let upstream = endless().await;
+    let mut town = Town::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&town);
+    town.start_gateway().await;
+    let (key_id, key) = api_key(&town, "doomed");
+    let (_, kept) = api_key(&town, "kept");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let bearer = |subject: &str, id: &str, session: &str| {
+        format!("Bearer {}", issuer.token(subject, id, session, 600))
+    };
+    let innocents = [bearer("bob", "t9", "s9"), format!("ApiKey {kept}")];
+    let mut open = Vec::new();
+    for credential in &innocents {
+        // The client does not wait for ever on HTTP/2: that one is begun beside each cause.
+        for how in 0..2 {
+            open.push(Live::begin(&town.door(), credential, how).await);
+        }
+    }
+    let forbid = "forbid (principal == User::\\\"mallory\\\", action, resource);".replace('\\', "");
+    let causes: [Cause<'_>; 5] = [
+        (
+            "token",
+            bearer("alice", "t1", "s1"),
+            Box::new(|| {
+                assert_eq!(town.bastide(&["revoke", "token", "t1"]).0, 0);
+            }),
+            "revoked by its token",
+        ),
+        (
+            "session",
+            bearer("alice", "t2", "s2"),
+            Box::new(|| {
+                assert_eq!(
+                    town.bastide(&[
+                        "revoke",
+                        "session",
+                        "s2",
+                        "--issuer",
+                        "https://id.test",
+                        "--expires",
+                        "1h"
+                    ])
+                    .0,
+                    0
+                );
+            }),
+            "revoked by its session",
+        ),
+        (
+            "subject",
+            bearer("eve", "t3", "s3"),
+            Box::new(|| {
+                assert_eq!(town.bastide(&["revoke", "subject", "eve"]).0, 0);
+            }),
+            "revoked by its subject",
+        ),
+        (
+            "API key",
+            format!("ApiKey {key}"),
+            Box::new(|| {
+                assert_eq!(town.bastide(&["key", "revoke", &key_id]).0, 0);
+            }),
+            "API key",
+        ),
+        (
+            "policy",
+            bearer("mallory", "t4", "s4"),
+            Box::new(|| {
+                town.configure(&rules(upstream, &forbid, "/**", ""));
+            }),
+            "forbidden by",
+        ),
+    ];
+    for (cause, credential, revoke, reason) in causes {
+        let mut victims = Vec::new();
+        for how in 0..3 {
+            victims.push(Live::begin(&town.door(), &credential, how).await);
+        }
+        let mut honest = Live::begin(&town.door(), &innocents[0], 2).await;
+        revoke();
+        for (how, victim) in victims.into_iter().enumerate() {
+            assert!(victim.ends().await, "{cause}, {how}: {}", town.log());
+        }
+        assert!(honest.is_open().await, "{cause}: an honest stream was cut");
+        // And no new one is let in.
+        let mut request = Request::new("GET", "localhost", "/long");
+        request.fields.push(("authorization".to_owned(), credential));
+        let status = bastide::demo::client::http1::ask(&town.door(), &request).await.unwrap().status;
+        assert!(matches!(status, 401 | 403), "{cause}: {status}");
+        until(&format!("the events of {cause}"), async || {
+            let events = events(&town);
+            let cuts = events.lines().filter(|line| line.contains("cut after the answer had begun"));
+            (cuts.filter(|line| line.contains(reason)).count() == 3).then_some(())
+        })
+        .await;
+    }
+    for live in &mut open {
+        assert!(live.is_open().await, "an honest one was cut: {}", town.log());
+    }
+    let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+    assert!(metrics.contains("bastide_exchanges_cut_total 15"), "{metrics}");
+
+    // The address, and then the route: everybody goes.
+    town.configure(&rules(upstream, "", "/**", "192.0.2.0/24"));
+    for live in &mut open {
+        assert!(live.is_open().await, "another address was denied");
+    }
+    let rest = open.split_off(2);
+    town.configure(&rules(upstream, "", "/elsewhere", ""));
+    for live in open.into_iter().chain(rest) {
+        assert!(live.ends().await);
+    }
+}
+
+fn events(town: &Town) -> String {
+    let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
+    folder.map(|entry| read(&entry.path())).collect()
+}
+
+#[tokio::test]
+async fn an_exchange_ends_with_its_token_and_with_its_address() {
+    let upstream = endless().await;
+    let mut town = Town::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&town);
+    town.start_gateway().await;
+    let brief = format!("Bearer {}", issuer.token("alice", "t1", "s1", 3));
+    let long = format!("Bearer {}", issuer.token("alice", "t2", "s1", 600));
+    let mut victims = Vec::new();
+    for how in 0..3 {
+        victims.push(Live::begin(&town.door(), &brief, how).await);
+    }
+    let mut honest = Live::begin(&town.door(), &long, 1).await;
+    for victim in victims {
+        assert!(victim.ends().await);
+    }
+    assert!(honest.is_open().await);
+    town.configure(&rules(upstream, "", "/**", "127.0.0.0/8"));
+    assert!(honest.ends().await);
+}
+
+#[tokio::test]
+async fn a_revocation_list_that_cannot_be_read_changes_nothing_and_is_said() {
+    let upstream = endless().await;
+    let mut town = Town::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&town);
+    town.start_gateway().await;
+    let token = format!("Bearer {}", issuer.token("alice", "t1", "s1", 600));
+    assert_eq!(town.bastide(&["revoke", "token", "t2"]).0, 0);
+    until("the list to be taken", async || {
+        town.log().contains("the revocation list has changed").then_some(())
+    })
+    .await;
+    let mut live = Live::begin(&town.door(), &token, 0).await;
+    std::fs::write(town.path("state/revocations.json"), "{ \"version\": 1, \"entries\": [ {} ] }").unwrap();
+    until("the fault", async || town.log().contains("expected exactly one of token").then_some(())).await;
+    assert!(live.is_open().await);
+    let revoked = format!("Bearer {}", issuer.token("alice", "t2", "s1", 600));
+    let request = Request::new("GET", "localhost", "/long").field("authorization", &revoked);
+    assert_eq!(bastide::demo::client::http1::ask(&town.door(), &request).await.unwrap().status, 401);
+    assert_eq!(town.bastide(&["revoke", "undo", "t2"]).0, 3);
+}
+
+/// A certificate of the file's authority with this serial number, and a list of the
+/// revoked ones.
+struct Partners {
+    issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+}
+
+impl Partners {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        Self { issuer: rcgen::CertifiedIssuer::self_signed(params, key).unwrap() }
+    }
+
+    fn issue(&self, serial: u8) -> ClientCertificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("partner-{serial}"));
+        params.serial_number = Some(vec![serial].into());
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        ClientCertificate { chain: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn revoke(&self, town: &Town, serials: &[u8]) {
+        let now = std::time::UNIX_EPOCH + Duration::from_secs(SystemClock::start().now().unix_seconds());
+        let revoked = serials.iter().map(|serial| rcgen::RevokedCertParams {
+            serial_number: vec![*serial].into(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: (now - Duration::from_secs(60)).into(),
+            next_update: (now + Duration::from_secs(3600)).into(),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).unwrap().pem().unwrap();
+        std::fs::write(town.path("new.crl"), list).unwrap();
+        std::fs::rename(town.path("new.crl"), town.path("partners.crl")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_ends_its_connections_and_tickets() {
+    let upstream = endless().await;
+    let partners = Partners::new();
+    let mut town = Town::prepare("");
+    let text = format!(
+        "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten:\n  - address: 127.0.0.1:0\n    tls:\n      local: true\n      \
+         client: {{ ca: partners.pem, mode: required, crl: partners.crl }}\n  - address: 127.0.0.1:0\n\
+         services:\n  long: [ http://{upstream} ]\nroutes:\n  - name: long\n    match: /**\n    to: long\n    \
+         authenticate: mtls\n    allow: authenticated\n    upgrades: [ websocket ]\n"
+    );
+    std::fs::write(town.path("bastide.yaml"), text).unwrap();
+    std::fs::write(town.path("partners.pem"), partners.issuer.pem()).unwrap();
+    partners.revoke(&town, &[]);
+    town.start_gateway().await;
+    let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
+    let door = |serial| {
+        let trust = Trust::new("localhost", &authority, Some(&partners.issue(serial))).unwrap();
+        Door { address: town.tls_address(), tls: Some(trust), from: None }
+    };
+    let (honest, stolen) = (door(1), door(2));
+    let mut kept = Vec::new();
+    let mut victims = Vec::new();
+    for how in 0..3 {
+        kept.push(Live::begin(&honest, "", how).await);
+        victims.push(Live::begin(&stolen, "", how).await);
+    }
+    let mut idle = Connection::open(&stolen).await.unwrap();
+    assert!(!idle.leftovers(Duration::from_millis(100)).await.1);
+    partners.revoke(&town, &[2]);
+    for victim in victims {
+        assert!(victim.ends().await);
+    }
+    assert!(idle.leftovers(Duration::from_secs(10)).await.1, "an idle connection stays");
+    let request = Request::new("GET", "localhost", "/long");
+    assert!(bastide::demo::client::http1::ask(&stolen, &request).await.is_err());
+    for live in &mut kept {
+        assert!(live.is_open().await, "an honest one was cut: {}", town.log());
+    }
+    kept.push(Live::begin(&honest, "", 0).await);
+}

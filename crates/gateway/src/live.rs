@@ -1,0 +1,199 @@
+//! The gateway as judge of exchanges that are under way: the same steps as for a new
+//! request, under the newest snapshot, with the same proof of identity.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use keys::{Refusal as Unproven, Verdict};
+use model::event::Step;
+use model::{Principal, Timestamp};
+use policy::{Circumstances, Reason};
+use proxy::address::{AddressRules, Admission};
+use proxy::{Cleared, ConnectionInfo, Cut, Judge, Routed, Standing};
+
+use crate::core::Core;
+use crate::serve::Gateway;
+use crate::snapshot::{Route, Snapshot};
+use crate::step::authenticate::{Proof, offered};
+
+/// Judges the exchanges of one connection's request.
+pub(crate) struct Overseer<'g> {
+    pub(crate) gateway: &'g Gateway,
+    pub(crate) connection: &'g ConnectionInfo,
+    pub(crate) address: IpAddr,
+}
+
+/// Why a request would not be let through now.
+enum Fallen {
+    /// It would not.
+    Cut(Box<Cut>),
+    /// An issuer's keys are being fetched.
+    Undecided,
+}
+
+impl From<Cut> for Fallen {
+    fn from(cut: Cut) -> Self {
+        Self::Cut(Box::new(cut))
+    }
+}
+
+impl Judge for Overseer<'_> {
+    fn cleared_in(&self) -> u64 {
+        self.gateway.epoch()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.gateway.core().epoch()
+    }
+
+    fn holds_for(&self, cleared: &Cleared) -> Option<Duration> {
+        let end = cleared.permit().expires()?;
+        let now = self.gateway.snapshot().process.clock.now();
+        Some(Duration::from_nanos(end.unix_nanos().saturating_sub(now.unix_nanos())))
+    }
+
+    fn judge_again(&self, cleared: &Cleared) -> Standing {
+        match self.judge(cleared) {
+            Ok(()) => Standing::Stands,
+            Err(Fallen::Undecided) => Standing::Undecided,
+            Err(Fallen::Cut(cut)) => {
+                if let Some(metrics) = &self.gateway.core().metrics {
+                    metrics.cut();
+                }
+                Standing::Falls(cut)
+            }
+        }
+    }
+}
+
+impl Overseer<'_> {
+    /// The way once more, as far as it can be walked again: connection, route,
+    /// addresses, proof, policy. Limits are not charged twice.
+    fn judge(&self, cleared: &Cleared) -> Result<(), Fallen> {
+        let core = self.gateway.core();
+        let snapshot = core.newest();
+        let now = snapshot.process.clock.now();
+        let now_ms = core.ticker.now_ms();
+        if !self.connection.is_still_trusted(&snapshot.listeners, now_ms) {
+            let why = "the client certificate is not accepted any more";
+            return Err(cut(Step::Accept, "certificate", StatusCode::UNAUTHORIZED, why).into());
+        }
+        let (routed, route) = self.reroute(&snapshot, cleared.routed())?;
+        self.welcome(&snapshot.addresses, "addresses")?;
+        self.welcome(&route.addresses, "the route's addresses")?;
+        let principal = self.prove(core, &snapshot, route, &routed, cleared.permit().principal(), now)?;
+        self.decide(core, &snapshot, &principal, routed, now)
+    }
+
+    /// An open exchange cannot move to another upstream.
+    fn reroute<'s>(&self, snapshot: &'s Snapshot, old: &Routed) -> Result<(Routed, &'s Route), Fallen> {
+        let was = self.gateway.snapshot().routes.get(old.route().0 as usize);
+        let gone = |why: &str| cut(Step::Route, "route", StatusCode::MISDIRECTED_REQUEST, why);
+        let routed = snapshot.router.reroute(old).map_err(|_| gone("its route is gone"))?;
+        let route =
+            snapshot.routes.get(routed.route().0 as usize).ok_or_else(|| gone("its route is gone"))?;
+        if was.is_none_or(|was| was.service != route.service) {
+            return Err(gone("its route leads to another service now").into());
+        }
+        Ok((routed, route))
+    }
+
+    fn welcome(&self, rules: &AddressRules, place: &str) -> Result<(), Fallen> {
+        let why = match rules.admit(self.address) {
+            Admission::Allowed => return Ok(()),
+            Admission::Denied(range) => format!("{} is in {range} of {place}.deny", self.address),
+            Admission::NotAllowed => format!("{} is not in {place}.allow", self.address),
+        };
+        Err(cut(Step::LimitAddress, "address", StatusCode::FORBIDDEN, why).into())
+    }
+
+    /// Proves again who asks, with what the request brought.
+    fn prove(
+        &self,
+        core: &Rc<Core>,
+        snapshot: &Snapshot,
+        route: &Route,
+        routed: &Routed,
+        before: &Arc<Principal>,
+        now: Timestamp,
+    ) -> Result<Arc<Principal>, Fallen> {
+        let refused = |unproven: &Unproven| {
+            cut(Step::Authenticate, unproven.code(), StatusCode::UNAUTHORIZED, unproven.to_string())
+        };
+        for proof in &route.authenticate {
+            let Ok(offered) = offered(*proof, routed.head()) else { continue };
+            let found = match (proof, offered) {
+                (Proof::Certificate, _) => match self.gateway.certificate(self.connection, snapshot, now) {
+                    Some(found) => found,
+                    None => continue,
+                },
+                (_, None) => continue,
+                (Proof::ApiKey, Some(key)) => snapshot.api_keys.verify(key, now),
+                (Proof::Jwt, Some(token)) => match core.verifier.borrow_mut().verify(token, now) {
+                    Verdict::Accepted(principal) => Ok(principal),
+                    Verdict::Refused(unproven) => Err(unproven),
+                    Verdict::NeedsKey(wait) => {
+                        self.ask_later(core, wait);
+                        return Err(Fallen::Undecided);
+                    }
+                },
+            };
+            return match found {
+                Ok(principal) => Ok(principal),
+                // The issuer is out of reach: that is no word against this token.
+                Err(unproven) if unproven.is_temporary() => Ok(Arc::clone(before)),
+                Err(unproven) => Err(refused(&unproven).into()),
+            };
+        }
+        if route.anonymous {
+            return Ok(Arc::clone(self.gateway.anonymous()));
+        }
+        let why = "the route does not accept its proof of identity any more";
+        Err(cut(Step::Authenticate, "no_credential", StatusCode::UNAUTHORIZED, why).into())
+    }
+
+    /// Wakes the core's exchanges when the keys have come, one time for all who wait.
+    fn ask_later(&self, core: &Rc<Core>, wait: keys::KeyWait) {
+        if core.waits_for_keys.replace(true) {
+            return;
+        }
+        let (core, ticker) = (Rc::clone(core), Rc::clone(&core.ticker));
+        tokio::task::spawn_local(async move {
+            wait.ended().await;
+            core.waits_for_keys.set(false);
+            ticker.wake_all();
+        });
+    }
+
+    fn decide(
+        &self,
+        core: &Core,
+        snapshot: &Snapshot,
+        principal: &Arc<Principal>,
+        routed: Routed,
+        now: Timestamp,
+    ) -> Result<(), Fallen> {
+        let circumstances: Circumstances =
+            self.gateway.circumstances(self.connection, snapshot, self.address, now);
+        let policies = &snapshot.policies;
+        let mut cache = core.decisions.borrow_mut();
+        let Err(denied) = policy::decide_cached(&mut cache, policies, principal, &circumstances, routed)
+        else {
+            return Ok(());
+        };
+        let class = match denied.reason() {
+            Reason::Expired => "expired",
+            _ => "policy",
+        };
+        let mut cut = cut(Step::Authorize, class, StatusCode::FORBIDDEN, denied.reason().to_string());
+        denied.append_record(policies, &mut cut.decision);
+        Err(cut.into())
+    }
+}
+
+fn cut(step: Step, class: &'static str, status: StatusCode, reason: impl Into<String>) -> Cut {
+    Cut { step, class, status, reason: reason.into(), decision: Vec::new() }
+}

@@ -1,0 +1,392 @@
+//! Client certificates that stop counting: by time, by a revocation list, by another
+//! authority; on open connections and on resumed sessions. And exchanges that are cut.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use model::event::Step;
+use proxy::tls::{ClientCertificates, Identity, ServerTls, ServerTlsSettings};
+use proxy::{Cleared, Cut, Judge, Limits, ListenerSettings, Standing};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
+use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+
+use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::tls::Authority;
+use crate::town::{PATIENCE, Town, Upstream, anywhere};
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the machine's clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn issue(authority: &Authority, serial: u8, valid: Duration) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![format!("client-{serial}")]).unwrap();
+    params.serial_number = Some(SerialNumber::from(vec![serial]));
+    params.not_before = (now() - HOUR).into();
+    params.not_after = (now() + valid).into();
+    let certificate = params.signed_by(&key, &authority.0).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    Identity { chain: vec![certificate.der().clone()], key }
+}
+
+fn list(authority: &Authority, serials: &[u8], valid: Duration) -> CertificateRevocationListDer<'static> {
+    let revoked = serials.iter().map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from(vec![*serial]),
+        revocation_time: now().into(),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: (now() - 2 * HOUR).into(),
+        next_update: (now() - HOUR + valid).into(),
+        crl_number: SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(&authority.0).unwrap().der().clone()
+}
+
+/// A listener that wants certificates of `clients`.
+struct Scene {
+    server: Authority,
+    clients: Authority,
+    upstream: Upstream,
+    identity: Identity,
+    address: SocketAddr,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (server, clients) = (Authority::new(), Authority::new());
+        let identity = server.issue(&["test"]);
+        Self { server, clients, upstream: Upstream::honest("ok"), identity, address: anywhere() }
+    }
+
+    fn settings(&self, revocations: Vec<CertificateRevocationListDer<'static>>) -> ServerTlsSettings {
+        ServerTlsSettings {
+            identities: vec![self.identity.clone()],
+            client: ClientCertificates::Required(vec![self.clients.der()]),
+            revocations,
+            ..ServerTlsSettings::default()
+        }
+    }
+
+    fn world(&self, tls: ServerTls) -> TestWorld {
+        let listener = ListenerSettings { address: self.address, tls: Some(tls), http2_cleartext: false };
+        let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+        let services = vec![service("test", &[self.upstream.address])];
+        TestWorld::new(vec![listener], services, routes, Limits::default(), None)
+    }
+
+    /// A client with a memory for tickets.
+    fn client(&self, identity: &Identity) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.server.der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_root_certificates(roots);
+        Arc::new(builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key()).unwrap())
+    }
+}
+
+struct Tls(StreamOwned<ClientConnection, TcpStream>);
+
+impl Tls {
+    fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::try_from("test").unwrap();
+        Self(StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), stream))
+    }
+
+    /// Whether a request is answered with 200.
+    fn asks(&mut self) -> bool {
+        if self.0.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").is_err() {
+            return false;
+        }
+        let mut seen = Vec::new();
+        let mut chunk = [0; 4096];
+        while !seen.ends_with(b"ok") {
+            match self.0.read(&mut chunk) {
+                Ok(count) if count > 0 => seen.extend_from_slice(&chunk[..count]),
+                _ => return false,
+            }
+        }
+        seen.starts_with(b"HTTP/1.1 200")
+    }
+
+    fn kind(&self) -> HandshakeKind {
+        self.0.conn.handshake_kind().unwrap()
+    }
+
+    /// Waits for the server to end the connection.
+    fn is_ended(&mut self) -> bool {
+        match self.0.read(&mut [0; 64]) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+}
+
+#[test]
+fn a_session_with_a_certificate_is_resumed_while_the_certificate_counts() {
+    let scene = Scene::new();
+    let [member, brief] = [issue(&scene.clients, 1, HOUR), issue(&scene.clients, 2, Duration::from_secs(2))];
+    let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
+    let [member, brief] = [scene.client(&member), scene.client(&brief)];
+    for (config, kind) in
+        [(&member, HandshakeKind::Full), (&member, HandshakeKind::Resumed), (&brief, HandshakeKind::Full)]
+    {
+        let mut client = Tls::connect(config, town.address);
+        assert!(client.asks());
+        assert_eq!(client.kind(), kind);
+    }
+    let mut open = Tls::connect(&brief, town.address);
+    assert!(open.asks());
+    std::thread::sleep(Duration::from_millis(3500));
+    // rustls itself brings the chain back unverified.
+    assert!(!Tls::connect(&brief, town.address).asks(), "a certificate that has ended is resumed");
+    assert!(!open.asks(), "a certificate that has ended goes on being used");
+    assert!(Tls::connect(&member, town.address).asks());
+}
+
+#[test]
+fn a_revocation_list_ends_open_connections_and_tickets_of_those_it_names() {
+    let scene = Scene::new();
+    let [honest, stolen] = [1, 2].map(|serial| scene.client(&issue(&scene.clients, serial, HOUR)));
+    let before = scene.settings(vec![list(&scene.clients, &[], 2 * HOUR)]);
+    let first = ServerTls::build(&before).unwrap();
+    let mut town = Town::start(scene.world(first.clone()), Arc::default());
+    let mut open: Vec<Tls> = [&honest, &stolen].map(|config| Tls::connect(config, town.address)).into();
+    assert!(open.iter_mut().all(Tls::asks));
+
+    // The same settings again: tickets stay good.
+    let same = ServerTls::renew(&before, Some(&first)).unwrap();
+    let cores = town.cores.as_mut().unwrap();
+    town.runtime.block_on(cores.publish(Arc::new(scene.world(same)))).unwrap();
+    let mut resumed = Tls::connect(&honest, town.address);
+    assert!(resumed.asks());
+    assert_eq!(resumed.kind(), HandshakeKind::Resumed);
+
+    let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
+    let second = ServerTls::renew(&revoked, Some(&first)).unwrap();
+    town.runtime.block_on(cores.publish(Arc::new(scene.world(second.clone())))).unwrap();
+    assert!(open[1].is_ended());
+    assert!(!Tls::connect(&stolen, town.address).asks());
+    assert!(open[0].asks() && resumed.asks(), "an honest connection goes on");
+    assert_eq!(town.cores.as_ref().unwrap().totals().connections_cut, 1);
+    let mut anew = Tls::connect(&honest, town.address);
+    assert!(anew.asks());
+    assert_eq!(anew.kind(), HandshakeKind::Full, "a ticket from before the change is taken");
+    let mut again = Tls::connect(&honest, town.address);
+    assert!(again.asks());
+    assert_eq!(again.kind(), HandshakeKind::Resumed);
+
+    // Another authority: nobody of the old one stays.
+    let others = Authority::new();
+    let client = ClientCertificates::Required(vec![others.der()]);
+    let third =
+        ServerTls::renew(&ServerTlsSettings { client, ..scene.settings(vec![]) }, Some(&second)).unwrap();
+    let cores = town.cores.as_mut().unwrap();
+    town.runtime.block_on(cores.publish(Arc::new(scene.world(third)))).unwrap();
+    assert!(open[0].is_ended() && anew.is_ended());
+    assert!(!Tls::connect(&honest, town.address).asks());
+    assert!(Tls::connect(&scene.client(&issue(&others, 1, HOUR)), town.address).asks());
+}
+
+#[test]
+fn a_list_past_its_time_or_of_another_authority_lets_nobody_in() {
+    let scene = Scene::new();
+    let member = scene.client(&issue(&scene.clients, 1, HOUR));
+    let table = [
+        ("no list", vec![], true),
+        ("a good list", vec![list(&scene.clients, &[2], 2 * HOUR)], true),
+        ("a list past its time", vec![list(&scene.clients, &[2], Duration::ZERO)], false),
+        ("a list of another", vec![list(&Authority::new(), &[2], 2 * HOUR)], false),
+    ];
+    for (name, lists, expected) in table {
+        let town =
+            Town::start(scene.world(ServerTls::build(&scene.settings(lists)).unwrap()), Arc::default());
+        assert_eq!(Tls::connect(&member, town.address).asks(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_ticket_of_one_listener_is_none_at_another() {
+    let scene = Scene::new();
+    let member = issue(&scene.clients, 1, HOUR);
+    let open = ServerTlsSettings { client: ClientCertificates::None, ..scene.settings(vec![]) };
+    let [lax, strict] = [open, scene.settings(vec![])]
+        .map(|settings| Town::start(scene.world(ServerTls::build(&settings).unwrap()), Arc::default()));
+    let client = scene.client(&member);
+    assert!(Tls::connect(&client, lax.address).asks());
+    let mut resumed = Tls::connect(&client, lax.address);
+    assert!(resumed.asks());
+    assert_eq!(resumed.kind(), HandshakeKind::Resumed);
+    // The client offers the ticket by name; the listener asks for the certificate.
+    let mut at_strict = Tls::connect(&client, strict.address);
+    assert!(at_strict.asks());
+    assert_eq!(at_strict.kind(), HandshakeKind::Full);
+}
+
+/// Says what the test says.
+struct Fickle {
+    epoch: AtomicU64,
+    holds_for: Option<Duration>,
+    falls: bool,
+}
+
+impl Judge for Fickle {
+    fn cleared_in(&self) -> u64 {
+        0
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    fn holds_for(&self, _: &Cleared) -> Option<Duration> {
+        self.holds_for
+    }
+
+    fn judge_again(&self, _: &Cleared) -> Standing {
+        let status = StatusCode::FORBIDDEN;
+        let cut =
+            Cut { step: Step::Authorize, class: "policy", status, reason: "no".into(), decision: vec![] };
+        if self.falls { Standing::Falls(Box::new(cut)) } else { Standing::Stands }
+    }
+}
+
+/// A hop whose exchanges `judge` watches, and what becomes of them.
+fn watched(upstream: &Upstream, judge: &Arc<Fickle>) -> (Town, impl Fn() -> Arc<TestWorld> + use<>) {
+    let outcomes: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let (address, judge, reported) = (upstream.address, Arc::clone(judge), Arc::clone(&outcomes));
+    let build = move || {
+        let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+        let services = vec![service("test", &[address])];
+        let mut world =
+            TestWorld::new(vec![cleartext(anywhere())], services, routes, Limits::default(), None);
+        world.judge = judge.clone();
+        let reported = Arc::clone(&reported);
+        world.report = Some(Arc::new(move |outcome| {
+            let error = outcome.error.as_ref().map(ToString::to_string).unwrap_or_default();
+            reported.lock().unwrap().push(error);
+        }));
+        world
+    };
+    let town = Town::start(build(), outcomes);
+    (town, move || Arc::new(build()))
+}
+
+/// Whether the connection ends, whatever came before.
+fn ended(client: &crate::town::Client) -> bool {
+    match (&client.stream).read_to_end(&mut Vec::new()) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+/// Begins an answer, or a tunnel, that never ends.
+fn endless() -> Upstream {
+    Upstream::new(|_, peer| {
+        let request = peer.request_head().unwrap();
+        if request.field("upgrade").is_some() {
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+            );
+        } else {
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        }
+        while peer.client.exactly(1).is_some() {}
+    })
+}
+
+const LONG: &str = "GET /long HTTP/1.1\r\nhost: test\r\n\r\n";
+const TUNNEL: &str = "GET /ws HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+
+#[test]
+fn a_change_cuts_what_falls_and_leaves_what_stands() {
+    for (falls, cut) in [(true, "cut: no"), (false, "")] {
+        for request in [LONG, TUNNEL] {
+            let upstream = endless();
+            let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls });
+            let (mut town, next) = watched(&upstream, &judge);
+            let mut client = town.client();
+            client.send(request);
+            client.head().unwrap();
+            judge.epoch.store(1, Ordering::SeqCst);
+            let cores = town.cores.as_mut().unwrap();
+            town.runtime.block_on(cores.publish(next())).unwrap();
+            if falls {
+                assert!(ended(&client), "{request}");
+                assert_eq!(*town.outcomes.lock().unwrap(), [cut], "{request}");
+            } else {
+                client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+                let mut rest = Vec::new();
+                let ended = (&client.stream).read_to_end(&mut rest);
+                assert!(ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{request}");
+                assert!(town.outcomes.lock().unwrap().is_empty(), "{request}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_exchange_ends_when_its_permit_does() {
+    for request in [LONG, TUNNEL] {
+        for (holds_for, ends) in [(Some(Duration::from_millis(300)), true), (Some(HOUR), false)] {
+            let upstream = endless();
+            let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for, falls: true });
+            let (town, _) = watched(&upstream, &judge);
+            let mut client = town.client();
+            client.send(request);
+            client.head().unwrap();
+            if ends {
+                assert!(ended(&client));
+                assert!(town.outcomes.lock().unwrap()[0].contains("the credential ended"));
+            } else {
+                client.stream.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
+                let ended = (&client.stream).read_to_end(&mut Vec::new());
+                assert!(ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{request}");
+            }
+        }
+    }
+}
+
+/// A client that reads nothing must not hold up its own end.
+#[test]
+fn who_does_not_read_is_cut_too() {
+    let upstream = Upstream::new(|_, peer| {
+        peer.request_head().unwrap();
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        for _ in 0..2000 {
+            peer.send(&"x".repeat(16 * 1024));
+        }
+    });
+    let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls: true });
+    let (mut town, next) = watched(&upstream, &judge);
+    let mut client = town.client();
+    client.send(TUNNEL);
+    std::thread::sleep(Duration::from_millis(300));
+    judge.epoch.store(1, Ordering::SeqCst);
+    let cores = town.cores.as_mut().unwrap();
+    town.runtime.block_on(cores.publish(next())).unwrap();
+    let mut waited = Duration::ZERO;
+    while town.cores.as_ref().unwrap().totals().connections_open > 0 {
+        assert!(waited < PATIENCE, "the connection stays");
+        std::thread::sleep(Duration::from_millis(50));
+        waited += Duration::from_millis(50);
+    }
+    assert_eq!(*town.outcomes.lock().unwrap(), ["cut: no"]);
+}
