@@ -58,11 +58,6 @@ impl Search {
         Ok(Found::Partial)
     }
 
-    /// Whether the first line is still open.
-    pub(super) fn in_first_line(&self) -> bool {
-        self.lines == 0
-    }
-
     /// Whether a head has begun.
     pub(super) fn begun(&self) -> bool {
         self.searched > 0

@@ -59,28 +59,28 @@ impl Reader {
         if buffer.is_empty() {
             return Ok(None);
         }
-        let length = match self.search.advance(buffer, limits) {
+        let found = self.search.advance(buffer, limits);
+        if line_too_long(buffer, limits) {
+            return Err(refuse(Class::TargetTooLong, buffer, limits));
+        }
+        let length = match found {
             Ok(Found::Head(length)) => length,
-            Ok(Found::Partial) if self.line_too_long(buffer, limits) => {
-                return Err(refuse(Class::TargetTooLong, buffer, limits));
-            }
             Ok(Found::Partial) => return Ok(None),
-            Err(Class::HeadTooLarge) if self.line_too_long(buffer, limits) => {
-                return Err(refuse(Class::TargetTooLong, buffer, limits));
-            }
             Err(class) => return Err(refuse(class, buffer, limits)),
         };
         self.skipped_line = false;
         let head = buffer.split_to(length);
         parse(head, std::mem::take(&mut self.spare), limits).map(Some)
     }
+}
 
-    /// Whether the request line is still open past what any allowed target needs.
-    fn line_too_long(&self, buffer: &[u8], limits: &Limits) -> bool {
-        // The longest method that a refusal would keep, two spaces, the version, CR LF.
-        const AROUND: usize = 64;
-        self.search.in_first_line() && buffer.len() > limits.uri_bytes_max + AROUND
-    }
+/// Whether the request line, ended or not, is longer than any allowed target needs: the
+/// same however the bytes came.
+fn line_too_long(buffer: &[u8], limits: &Limits) -> bool {
+    // The longest method that a refusal would keep, two spaces, the version, CR LF.
+    const AROUND: usize = 64;
+    let most = limits.uri_bytes_max + AROUND;
+    buffer.len() > most && memchr::memchr(b'\n', buffer.get(..most).unwrap_or_default()).is_none()
 }
 
 fn refuse(class: Class, buffer: &mut BytesMut, limits: &Limits) -> Refusal {

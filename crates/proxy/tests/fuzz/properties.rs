@@ -110,8 +110,8 @@ type BodyRead = (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>, Option<bool>, Vec<u8>);
 /// A chunked body is read alike however it is cut; written anew, it is the same body.
 pub fn chunk(data: &[u8]) {
     let Some((size, data)) = pieces(data) else { return };
-    let whole = read_chunked(data, data.len().max(1));
-    let cut = read_chunked(data, size);
+    let whole = read_chunked(data, data.len().max(1), &small());
+    let cut = read_chunked(data, size, &small());
     assert_eq!((&whole.0, &whole.1, whole.2), (&cut.0, &cut.1, cut.2));
     if whole.2 != Some(true) {
         return;
@@ -124,12 +124,13 @@ pub fn chunk(data: &[u8]) {
         trailers.push(name, value).unwrap();
     }
     encode::trailers(&mut written, &trailers.finish());
-    let again = read_chunked(&written, written.len());
+    // What we write may have a space more than what was read at its limit.
+    let again = read_chunked(&written, written.len(), &Limits::default());
     assert_eq!((again.0, again.1, again.2), (whole.0, whole.1, Some(true)));
 }
 
-fn read_chunked(data: &[u8], size: usize) -> BodyRead {
-    let mut decoder = body::Decoder::new(Framing::Chunked, &small());
+fn read_chunked(data: &[u8], size: usize, limits: &Limits) -> BodyRead {
+    let mut decoder = body::Decoder::new(Framing::Chunked, limits);
     let (mut read, mut trailers) = (Vec::new(), Vec::new());
     let (ended, rest) = feed(data, size, |buffer| {
         loop {

@@ -105,3 +105,28 @@ fn boundary_uri_bytes_max() {
     // A request line that never ends is refused by its length, not by the head's.
     assert_eq!(read(&head(1000)[..300], &limits).unwrap_err(), Class::TargetTooLong);
 }
+
+#[test]
+fn a_request_line_has_one_limit_however_it_is_cut_and_whatever_makes_it_long() {
+    let limits = limits("uri_bytes_max", 100);
+    // 64 bytes beside the target, CR LF among them.
+    for (length, fits) in [(164, true), (165, false)] {
+        let method = "M".repeat(length - " / HTTP/1.1\r\n".len());
+        let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+        for cut in [1, 7, 164, 1000] {
+            let mut reader = Reader::new();
+            let mut buffer = BytesMut::new();
+            let mut read = None;
+            for piece in head.chunks(cut) {
+                buffer.extend_from_slice(piece);
+                read = read.or(reader.read(&mut buffer, &limits).transpose());
+            }
+            match read.unwrap() {
+                Ok(_) => assert!(fits, "{length} bytes cut at {cut}"),
+                Err(refusal) => {
+                    assert!(!fits && refusal.class == Class::TargetTooLong, "{length} cut at {cut}")
+                }
+            }
+        }
+    }
+}
