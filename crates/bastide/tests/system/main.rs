@@ -11,7 +11,9 @@
 )]
 
 mod audit;
+mod clients;
 mod curl;
+mod kill;
 mod peers;
 mod revocation;
 mod serving;

@@ -1,0 +1,98 @@
+"""PyPI's grpcio on both sides: a server, and a client that comes through the gateway.
+
+Usage: rpc.py serve | rpc.py ask CA HOST PORT
+"""
+
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+
+SERVICE = "shop.Echo"
+
+
+def once(request, context):
+    if request == b"wrong":
+        context.set_trailing_metadata((("x-reason", "asked for it"),))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "wrong, as asked")
+    return request
+
+
+def many(request, context):
+    for number in range(int(request)):
+        yield b"%d" % number
+
+
+def both(requests, context):
+    for request in requests:
+        yield request.upper()
+
+
+def never(request, context):
+    threading.Event().wait(20)
+    return b""
+
+
+def run_server():
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
+    handlers = {
+        "Once": grpc.unary_unary_rpc_method_handler(once),
+        "Many": grpc.unary_stream_rpc_method_handler(many),
+        "Both": grpc.stream_stream_rpc_method_handler(both),
+        "Never": grpc.unary_unary_rpc_method_handler(never),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    server.start()
+    server.wait_for_termination()
+
+
+def ask(authority, host, port):
+    with open(authority, "rb") as file:
+        credentials = grpc.ssl_channel_credentials(file.read())
+    options = (("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0))
+    with grpc.secure_channel("127.0.0.1:" + port, credentials, options) as channel:
+        unary = channel.unary_unary(f"/{SERVICE}/Once")
+        assert unary(b"hello", timeout=20) == b"hello"
+        assert unary(b"x" * 1_000_000, timeout=20) == b"x" * 1_000_000
+        try:
+            unary(b"wrong", timeout=20)
+            raise SystemExit("an error came as a success")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+            assert error.details() == "wrong, as asked", error
+            assert dict(error.trailing_metadata())["x-reason"] == "asked for it", error
+        numbers = list(channel.unary_stream(f"/{SERVICE}/Many")(b"500", timeout=20))
+        assert numbers == [b"%d" % number for number in range(500)]
+        # Each message waits for the answer to the one before.
+        turn, said = threading.Semaphore(1), []
+
+        def say():
+            for word in [b"one", b"two", b"three"] * 20:
+                turn.acquire()
+                yield word
+
+        for answer in channel.stream_stream(f"/{SERVICE}/Both")(say(), timeout=20):
+            said.append(answer)
+            turn.release()
+        assert said == [b"ONE", b"TWO", b"THREE"] * 20
+        try:
+            channel.unary_unary(f"/{SERVICE}/Never")(b"", timeout=0.3)
+            raise SystemExit("a deadline was not kept")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED, error
+        # A path that no route has.
+        try:
+            channel.unary_unary("/other.Service/Once")(b"", timeout=20)
+            raise SystemExit("a service that is not routed was reached")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+        assert unary(b"still here", timeout=20) == b"still here"
+    print("all as it must be")
+
+
+if sys.argv[1] == "serve":
+    run_server()
+else:
+    ask(*sys.argv[2:])
