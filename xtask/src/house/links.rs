@@ -19,12 +19,16 @@ pub(super) fn broken(root: &Path, file: &Path, text: &str) -> Vec<String> {
             faults.push(format!("{place}: link to `{path}`, which does not exist"));
             continue;
         }
-        let Some(anchor) =
-            anchor.filter(|_| target_file.extension().is_some_and(|extension| extension == "md"))
-        else {
-            continue;
-        };
+        let Some(anchor) = anchor else { continue };
         let found = std::fs::read_to_string(&target_file).unwrap_or_default();
+        let extension = target_file.extension().and_then(|extension| extension.to_str());
+        // An anchor in a source file names the test that holds what the page says.
+        if extension == Some("rs") && !found.contains(&format!("fn {anchor}(")) {
+            faults.push(format!("{place}: link to `{target}`, but there is no function `{anchor}`"));
+        }
+        if extension != Some("md") {
+            continue;
+        }
         if !anchors(&found).iter().any(|known| known == anchor) {
             faults.push(format!("{place}: link to `{target}`, but no heading makes the anchor `{anchor}`"));
         }
@@ -103,6 +107,7 @@ mod tests {
             "# One thing: `more`\n## Two\n```\n# no heading\n```\n",
         )
         .unwrap();
+        std::fs::write(root.path().join("docs/c.rs"), "#[test]\nfn by_this() {}\n").unwrap();
         for (text, faults) in [
             ("[b](b.md)", 0),
             ("[b](b.md#two) and [`code`](b.md#one-thing-more)", 0),
@@ -116,6 +121,8 @@ mod tests {
             ("[b](b.md#three)", 1),
             ("[b](b.md#no-heading)", 1),
             ("[self](#there)", 1),
+            ("[held](c.rs#by_this)", 0),
+            ("[held](c.rs#by_that)", 1),
             ("[a](c.md) [b](d.md)", 2),
         ] {
             std::fs::write(root.path().join("docs/a.md"), text).unwrap();

@@ -18,6 +18,9 @@ from hpack import Encoder
 from hyperframe import frame
 
 BATCH = 100
+# Requests a second of a flood whose harm is not its rate: past what the machine can serve,
+# any request harms.
+PACE = 5000
 PATIENCE = 5.0
 
 
@@ -178,6 +181,7 @@ def key_ids(address, end, count):
 
     encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")
     claims = encode(b'{"iss":"https://id.example.org","aud":"floods","sub":"eve","exp":4102444800}')
+    start = time.monotonic()
     while time.monotonic() < end:
         connection = socket.create_connection(address, PATIENCE)
         connection.settimeout(PATIENCE)
@@ -202,6 +206,7 @@ def key_ids(address, end, count):
             count.answers[status] = count.answers.get(status, 0) + 1
         count.sent += BATCH
         connection.close()
+        time.sleep(max(0.0, start + count.sent / PACE - time.monotonic()))
 
 
 def compressed(address, end, count):

@@ -225,7 +225,7 @@ fn key_ids(field: &Field) -> Result<Report> {
     };
     Ok(Report {
         sent: format!("{} tokens with a kid each", counted.sent),
-        did: format!("401 to {refused} of {answered}, fetched keys {fetches} times"),
+        did: format!("answered {:?}, fetched keys {fetches} times", counted.answers),
         fault,
     })
 }
@@ -246,7 +246,7 @@ fn compressed(field: &Field) -> Result<Report> {
 fn limit_keys(field: &Field) -> Result<Report> {
     let from = SocketAddr::from(([127, 0, 0, 5], 0));
     let mut next = 0_u64;
-    let mut answered = 0;
+    let mut answers = Answers::default();
     while next < field.keys {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&from.into())?;
@@ -259,17 +259,34 @@ fn limit_keys(field: &Field) -> Result<Report> {
             if next >= field.keys {
                 break;
             }
-            answered += batch(&mut stream, &mut next, field.keys)?;
+            batch(&mut stream, &mut next, field.keys, &mut answers)?;
         }
     }
+    // A request that comes faster than its event can be written is refused with 503.
+    let Answers { unauthorized, unavailable, others } = answers;
     Ok(Report {
         sent: format!("{next} requests from as many addresses"),
-        did: format!("answered {answered} with 401"),
-        fault: (answered != next).then(|| "not every request was answered with 401".to_owned()),
+        did: format!("401 to {unauthorized}, 503 to {unavailable}"),
+        fault: (others > 0 || unauthorized == 0).then(|| format!("{others} answers other than 401 and 503")),
     })
 }
 
-fn batch(stream: &mut TcpStream, next: &mut u64, end: u64) -> Result<u64> {
+/// Statuses of answers.
+#[derive(Default)]
+struct Answers {
+    unauthorized: u64,
+    unavailable: u64,
+    others: u64,
+}
+
+impl Answers {
+    fn total(&self) -> u64 {
+        self.unauthorized + self.unavailable + self.others
+    }
+}
+
+fn batch(stream: &mut TcpStream, next: &mut u64, end: u64, answers: &mut Answers) -> Result<()> {
+    const MARK: &[u8] = b"HTTP/1.1 ";
     let count = PIPELINED.min(end - *next);
     let mut text = String::new();
     for _ in 0..count {
@@ -281,25 +298,29 @@ fn batch(stream: &mut TcpStream, next: &mut u64, end: u64) -> Result<u64> {
     }
     stream.write_all(text.as_bytes())?;
     let (mut seen, mut piece) = (Vec::new(), [0; 64 * 1024]);
-    let mut answered = 0;
-    while answered < count {
+    let until = answers.total() + count;
+    while answers.total() < until {
         let got = stream.read(&mut piece)?;
         anyhow::ensure!(got > 0, "the connection ended");
         seen.extend_from_slice(piece.get(..got).unwrap_or_default());
-        let mark = b"HTTP/1.1 401";
-        let (mut at, mut last) = (0, 0);
+        let mut at = 0;
         while let Some(place) =
-            seen.get(at..).and_then(|rest| rest.windows(mark.len()).position(|part| part == mark))
+            seen.get(at..).and_then(|rest| rest.windows(MARK.len()).position(|part| part == MARK))
         {
-            answered += 1;
-            at += place + mark.len();
-            last = at;
+            let start = at + place + MARK.len();
+            let Some(status) = seen.get(start..start + 3) else { break };
+            match status {
+                b"401" => answers.unauthorized += 1,
+                b"503" => answers.unavailable += 1,
+                _ => answers.others += 1,
+            }
+            at = start + 3;
         }
         // A mark that is cut in two must be found with the next piece.
-        let keep = last.max(seen.len().saturating_sub(mark.len() - 1));
+        let keep = at.max(seen.len().saturating_sub(MARK.len() + 2));
         drop(seen.drain(..keep.min(seen.len())));
     }
-    Ok(answered)
+    Ok(())
 }
 
 fn http2_requests(field: &Field) -> Result<Report> {
