@@ -73,8 +73,7 @@ pub fn build(
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
     let router = router(configuration)?;
     let services = configuration.services.iter().map(services::settings).collect::<anyhow::Result<_>>()?;
-    let forward =
-        configuration.routes.iter().map(|route| Some(routes::forward(route, configuration, &limits)));
+    let forward = configuration.routes.iter().map(|route| routes::forward(route, configuration, &limits));
     let upstreams = Upstreams::build(
         services,
         forward.collect(),

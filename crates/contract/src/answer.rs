@@ -18,7 +18,7 @@ pub enum Answer {
 }
 
 /// What is still to be judged of a response: its body. Can be sent to another thread.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerCheck {
     contract: Arc<Contract>,
     operation: usize,
@@ -98,6 +98,11 @@ fn media_of(
 }
 
 impl AnswerCheck {
+    /// What is wrong with a body that is longer than what may be held of it.
+    pub fn too_large(&self) -> Violations {
+        Violation::plain(Class::Size, "response body", "longer than what is held to be judged").into()
+    }
+
     /// Judges the whole body.
     ///
     /// # Errors

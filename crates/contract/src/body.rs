@@ -66,6 +66,11 @@ impl BodyCheck {
         self.operation
     }
 
+    /// What is wrong with a body that is longer than what may be held of it.
+    pub fn too_large(&self) -> Violations {
+        Violation::plain(Class::Size, "body", "longer than what is held to be judged").into()
+    }
+
     /// Judges the whole body. Takes time with its length: some milliseconds per megabyte.
     ///
     /// # Errors

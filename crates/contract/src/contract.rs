@@ -27,6 +27,8 @@ pub enum Mode {
 pub struct Settings {
     /// What happens to a request that breaks it.
     pub mode: Mode,
+    /// What happens to a request for an endpoint that the document does not describe.
+    pub undocumented: Mode,
     /// The path under which the document's paths stand, without `/` at the end; `None`:
     /// the one that its `servers` name.
     pub base: Option<String>,

@@ -11,7 +11,13 @@ pub fn fuzz(bytes: &[u8]) {
     let mut parts = bytes.splitn(4, |&byte| byte == 0);
     let mut next = || parts.next().unwrap_or_default();
     let (document, asked, media_type, body) = (next(), next(), next(), next());
-    let settings = Settings { mode: Mode::Enforce, base: None, undeclared_query: false, opaque: Vec::new() };
+    let settings = Settings {
+        mode: Mode::Enforce,
+        undocumented: Mode::Enforce,
+        base: None,
+        undeclared_query: false,
+        opaque: Vec::new(),
+    };
     let asked = Asked { target: asked, media_type };
     for load in [load_openapi, load_schema] {
         let Ok(contract) = load(document, settings.clone()) else { continue };

@@ -39,7 +39,8 @@ impl Head for Ask<'_> {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings { mode: Mode::Enforce, base: None, undeclared_query: false, opaque: Vec::new() }
+    let strict = Mode::Enforce;
+    Settings { mode: strict, undocumented: strict, base: None, undeclared_query: false, opaque: Vec::new() }
 }
 
 /// What is wrong with a request; empty when nothing is.

@@ -20,6 +20,8 @@ pub enum Class {
     MediaType,
     /// The body, or that there is one or none.
     Body,
+    /// The body is too long to be judged.
+    Size,
     /// A response's status.
     Status,
     /// A response's header field.
@@ -35,6 +37,7 @@ impl Class {
             Self::Parameter => "contract_parameter",
             Self::MediaType => "contract_media_type",
             Self::Body => "contract_body",
+            Self::Size => "contract_size",
             Self::Status => "contract_status",
             Self::Header => "contract_header",
         }

@@ -13,10 +13,13 @@ use policy::DecisionCache;
 use proxy::CoreContext;
 use proxy::deadline::Ticker;
 use proxy::limits::Hits;
+use tokio::sync::Semaphore;
 
+use crate::inventory::Inventory;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
 use crate::snapshot::Snapshot;
+use crate::step::contract::HANDED_OFF_MAX;
 
 /// Client certificates that a core remembers to have read.
 const CERTIFICATES_MAX: usize = 1024;
@@ -49,6 +52,12 @@ pub(crate) struct Core {
     pub(crate) identity_tokens: RefCell<CoreIdentities>,
     /// Decisions that were made before, under this snapshot.
     pub(crate) decisions: RefCell<DecisionCache>,
+    /// Endpoints that no document describes.
+    pub(crate) inventory: Arc<Inventory>,
+    /// The core's number.
+    pub(crate) index: usize,
+    /// Places for bodies that are judged on other threads.
+    pub(crate) handed_off: Semaphore,
     /// How often each limit of the hop was met.
     pub(crate) limit_hits: Arc<Hits>,
     /// Makes request ids.
@@ -82,6 +91,9 @@ impl Core {
             metrics,
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
             decisions: RefCell::default(),
+            inventory: Arc::clone(&process.inventory),
+            index,
+            handed_off: Semaphore::new(HANDED_OFF_MAX),
             limit_hits: Arc::clone(&context.limit_hits),
             ids: RequestIds::new(process.request_id_seed, index),
             ticker: Rc::clone(&context.ticker),

@@ -80,6 +80,8 @@ pub struct Journey<'g> {
     pub principal: Option<Arc<Principal>>,
     /// What policy said, as JSON; empty when it was not asked.
     pub decision: Vec<u8>,
+    /// What is wrong with it and was only reported.
+    pub reported: String,
     /// The trace id of `traceparent`.
     pub trace_id: Option<[u8; 32]>,
     /// Where it went.
@@ -114,6 +116,7 @@ impl<'g> Journey<'g> {
             route: None,
             principal: None,
             decision: gateway.core().spare_text(),
+            reported: String::new(),
             trace_id: None,
             upstream: None,
             attempts: 0,
@@ -135,6 +138,14 @@ impl<'g> Journey<'g> {
     /// Monotonic time when its head had arrived.
     pub fn begun(&self) -> Duration {
         self.begun
+    }
+
+    /// Notes what breaks a contract that only reports.
+    pub fn report(&mut self, violations: &contract::Violations) {
+        use std::fmt::Write;
+        let first = if self.reported.is_empty() { "reported, not refused: " } else { "; " };
+        let _ = write!(self.reported, "{first}{violations}");
+        self.gateway.core().inventory.count_report();
     }
 
     /// Takes a place in the audit queue.
@@ -201,7 +212,7 @@ impl<'g> Journey<'g> {
             duration_nanos: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
             outcome: end.outcome,
             step: end.step,
-            reason: Cow::Borrowed(&end.reason),
+            reason: Cow::Borrowed(if end.reason.is_empty() { &self.reported } else { &end.reason }),
             status,
             client_address: address,
             client_port: self.connection.peer.port(),

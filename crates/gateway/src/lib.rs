@@ -10,10 +10,13 @@
 //! a client why.
 
 mod core;
+pub mod inventory;
 pub mod journey;
 mod live;
 pub mod metric;
 pub mod respond;
+pub mod response;
 pub mod serve;
 pub mod snapshot;
 pub mod step;
+pub mod template;

@@ -9,7 +9,7 @@ use model::event::{Outcome, Step};
 use model::{Principal, Switch};
 use proxy::address::AddressList;
 use proxy::world::{Arrival, ConnectionInfo, Handler};
-use proxy::{Additions, Admitted, CoreUpstreams, Exchange, Routed};
+use proxy::{Additions, Admitted, CoreUpstreams, Exchange, Held, Routed};
 
 use crate::core::Core;
 use crate::journey::Journey;
@@ -57,9 +57,11 @@ impl Gateway {
         let permit = step::authorize::authorize(self, journey, route, &principal, routed)?;
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
         step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
-        let request = step::identity::additions(self, journey, route, permit.subject().head(), &principal)?;
-        let response = step::hygiene::additions(self, journey, route, permit.subject().head(), &grant);
-        let cleared = proxy::clear(permit, grant, journey.time).map_err(|_| expired())?;
+        let exchange = &mut Held::new(exchange);
+        let pass = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await?;
+        let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
+        let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);
+        let cleared = proxy::clear(permit, grant, pass, journey.time).map_err(|_| expired())?;
         step::forward::forward(self, journey, route, cleared, &request, &response, exchange).await
     }
 

@@ -15,9 +15,13 @@ use proxy::{
 };
 
 use crate::core::Core;
+use crate::inventory::Inventory;
 use crate::metric::{CoreMetrics, Label, Registry};
+use crate::response::ResponseRules;
 use crate::serve::{Gateway, TrustedProxies};
+use crate::step::answer::OwnAnswer;
 use crate::step::authenticate::Proof;
+use crate::step::contract::RouteContract;
 use crate::step::cors::Cors;
 use crate::step::hygiene::{HeaderRules, SecurityHeaders};
 use crate::step::identity::IdentitySettings;
@@ -33,6 +37,8 @@ pub struct Process {
     pub limiter: Arc<Limiter>,
     /// One for each core, taken by the core when it starts.
     pub core_parts: Mutex<Vec<Option<CoreParts>>>,
+    /// Endpoints that no document describes.
+    pub inventory: Arc<Inventory>,
     /// What all cores count.
     pub metrics: Arc<Registry>,
     /// Key for request ids: random, so that nobody can guess the next one.
@@ -103,6 +109,12 @@ pub struct Route {
     pub addresses: AddressRules,
     /// Cross-origin rules.
     pub cors: Option<Cors>,
+    /// What requests are held against before they go on.
+    pub contract: Option<RouteContract>,
+    /// What is done with answers.
+    pub response: ResponseRules,
+    /// What is answered in the place of an upstream.
+    pub own_answer: Option<OwnAnswer>,
     /// Largest request body, bytes.
     pub body_bytes_max: u64,
     /// Changes to the request's fields.

@@ -6,7 +6,7 @@
 //! 2. path, segment by segment from the left: literal, then `{parameter}`, then `**`
 //!    (a path that ends where another goes on with `**` comes first);
 //! 3. a route that names methods before one that takes all;
-//! 4. the route with more header conditions.
+//! 4. the route with more conditions on header fields and query parameters.
 //!
 //! Two routes that are equal in all four and can match the same request are an error
 //! when the router is built. A wildcard host `*.example.org` stands for one or more
@@ -28,7 +28,7 @@ use model::Switch;
 pub use build::Conflict;
 pub use pattern::{HostMatch, InvalidMatch, PathMatch, RouteMatch, Segment};
 
-use crate::admit::path::decode_into;
+use crate::admit::path::{decode_into, hexadecimal};
 use crate::head::RequestHead;
 use crate::way::{Admitted, Routed};
 use trie::Trie;
@@ -76,6 +76,7 @@ pub struct Router {
 struct Route {
     methods: Vec<Method>,
     headers: Vec<HeaderCondition>,
+    query: Vec<QueryCondition>,
     /// Which segment of the path each parameter is.
     parameters: Vec<(usize, Arc<str>)>,
     encoded_slashes: bool,
@@ -95,6 +96,52 @@ impl HeaderCondition {
         let mut found = head.fields.kept_named(&self.name).peekable();
         found.peek().is_some() && found.all(|value| *value == *self.value)
     }
+}
+
+/// A query parameter that must be there with exactly this value, both decoded.
+#[derive(Debug)]
+struct QueryCondition {
+    name: String,
+    value: String,
+}
+
+impl QueryCondition {
+    /// Of several parameters of the name, each must have the value.
+    fn holds(&self, head: &RequestHead) -> bool {
+        let query = head.query.as_deref().unwrap_or_default();
+        let mut found = false;
+        for pair in query.split(|&byte| byte == b'&') {
+            let mut halves = pair.splitn(2, |&byte| byte == b'=');
+            let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+            if is_encoded(name, &self.name) {
+                if !is_encoded(value, &self.value) {
+                    return false;
+                }
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+/// Whether a part of a query stands for a text; `+` is a space there.
+fn is_encoded(part: &[u8], text: &str) -> bool {
+    let mut bytes = part.iter().copied();
+    let mut expected = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let decoded = match byte {
+            b'+' => b' ',
+            b'%' => match (bytes.next().and_then(hexadecimal), bytes.next().and_then(hexadecimal)) {
+                (Some(high), Some(low)) => high << 4 | low,
+                _ => return false,
+            },
+            other => other,
+        };
+        if expected.next() != Some(decoded) {
+            return false;
+        }
+    }
+    expected.next().is_none()
 }
 
 /// No route stands for a request.
@@ -226,7 +273,9 @@ impl Router {
     fn takes(&self, id: RouteId, head: &RequestHead, method: Option<&Method>) -> bool {
         let Some(route) = self.routes.get(id.0 as usize) else { return false };
         let method = method.is_none_or(|method| route.methods.is_empty() || route.methods.contains(method));
-        method && route.headers.iter().all(|condition| condition.holds(head))
+        method
+            && route.headers.iter().all(|condition| condition.holds(head))
+            && route.query.iter().all(|condition| condition.holds(head))
     }
 }
 

@@ -4,10 +4,11 @@
 //! INVARIANT: nothing but [`crate::forward()`] sends a client's request to an upstream,
 //! and it takes only a [`Cleared`].
 
+use contract::Pass;
 use model::Timestamp;
 use policy::Permit;
 
-use crate::head::RequestHead;
+use crate::head::{Fields, RequestHead};
 use crate::rate::Grant;
 use crate::route::{Parameters, RouteId};
 
@@ -118,7 +119,8 @@ impl Routed {
     }
 }
 
-/// A request that may be forwarded: policy permitted it and the limiter granted it.
+/// A request that may be forwarded: policy permitted it, the limiter granted it, and it
+/// was held against its route's contract.
 /// Made by [`clear`] alone.
 ///
 /// ```
@@ -128,8 +130,10 @@ impl Routed {
 /// ```
 /// None is made by hand, from however true parts:
 /// ```compile_fail,E0451
-/// fn forge(permit: policy::Permit<proxy::Routed>, grant: proxy::rate::Grant) -> proxy::Cleared {
-///     proxy::Cleared { permit, grant }
+/// fn forge(
+///     permit: policy::Permit<proxy::Routed>, grant: proxy::rate::Grant, contract: contract::Pass,
+/// ) -> proxy::Cleared {
+///     proxy::Cleared { permit, grant, contract }
 /// }
 /// ```
 /// It is not copied: one decision forwards one request.
@@ -164,6 +168,7 @@ impl Routed {
 pub struct Cleared {
     pub(crate) permit: Permit<Routed>,
     pub(crate) grant: Grant,
+    pub(crate) contract: Pass,
 }
 
 impl Cleared {
@@ -181,46 +186,90 @@ impl Cleared {
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
+
+    /// The proof that it carries of having been held against its route's contract.
+    pub fn contract(&self) -> &Pass {
+        &self.contract
+    }
 }
 
-/// Joins what policy said with what the limiter granted.
+/// Joins what policy said with what the limiter granted and what the contract said.
 ///
 /// # Errors
 /// The permit has expired since it was made; it is handed back.
 ///
 /// ```
-/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn both(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, grant, now).ok()
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn all(permit: Permit<Routed>, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, pass, now).ok()
 /// }
 /// ```
 /// Policy is not skipped:
 /// ```compile_fail,E0308
-/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn one(routed: Routed, grant: Grant, now: Timestamp) -> Option<Cleared> {
-///     clear(routed, grant, now).ok()
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn one(routed: Routed, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(routed, grant, pass, now).ok()
 /// }
 /// ```
 /// The limiter is not skipped:
 /// ```compile_fail,E0308
-/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn other(permit: Permit<Routed>, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, (), now).ok()
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn other(permit: Permit<Routed>, pass: Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, (), pass, now).ok()
+/// }
+/// ```
+/// The contract is not skipped:
+/// ```compile_fail,E0308
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn third(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, (), now).ok()
 /// }
 /// ```
 /// A permit for something else does not serve:
 /// ```compile_fail,E0308
-/// use {model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Admitted, Cleared, clear}};
-/// fn another(permit: Permit<Admitted>, grant: Grant, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, grant, now).ok()
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Admitted, Cleared, clear}};
+/// fn another(permit: Permit<Admitted>, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, pass, now).ok()
 /// }
 /// ```
 #[expect(clippy::result_large_err, reason = "the permit is handed back by value, as it came")]
-pub fn clear(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Result<Cleared, Permit<Routed>> {
+pub fn clear(
+    permit: Permit<Routed>,
+    grant: Grant,
+    contract: Pass,
+    now: Timestamp,
+) -> Result<Cleared, Permit<Routed>> {
     if permit.expires().is_some_and(|end| end <= now) {
         return Err(permit);
     }
-    Ok(Cleared { permit, grant })
+    Ok(Cleared { permit, grant, contract })
+}
+
+impl contract::Fields for Fields {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        // What was dropped does not reach the other side.
+        self.kept_named(name.as_bytes())
+    }
+}
+
+impl contract::Fields for RequestHead {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        contract::Fields::values(&self.fields, name)
+    }
+}
+
+impl contract::Head for RequestHead {
+    fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.query.as_deref()
+    }
 }
 
 impl policy::Subject for Routed {

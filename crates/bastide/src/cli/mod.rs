@@ -5,6 +5,7 @@ pub mod explain;
 pub mod key;
 pub mod policy;
 pub mod revoke;
+pub mod undocumented;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
     Revoke(revoke::RevokeArguments),
     /// Tests policies and prints their schema.
     Policy(policy::PolicyArguments),
+    /// Lists endpoints that clients asked for and no OpenAPI document describes.
+    Undocumented(undocumented::UndocumentedArguments),
     /// One service of the demo's shop.
     #[command(hide = true)]
     DemoService(crate::demo::ServiceArguments),
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Key(arguments) => key::run(arguments),
         Command::Revoke(arguments) => revoke::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
+        Command::Undocumented(arguments) => undocumented::run(&arguments),
     };
     done.unwrap_or_else(|fault| {
         say_error(&fault);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::contracts::Contracts;
 use super::fault::{Fault, Severity};
 use super::node::{At, Name, Node, Value};
 use super::schema::{Section, nearest};
@@ -23,6 +24,8 @@ pub(super) struct Decoder<'a> {
     /// Whether every role and route that was written could be read: only then can
     /// policies be checked against them.
     pub(super) names_known: bool,
+    /// The documents of APIs that were read.
+    pub(super) contracts: Contracts,
     findings: Vec<(At, Severity, String, Option<String>)>,
 }
 
@@ -50,7 +53,7 @@ impl<'n> Table<'n> {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(sources: Sources<'a>) -> Self {
-        Self { sources, names_known: false, findings: Vec::new() }
+        Self { sources, names_known: false, contracts: Contracts::default(), findings: Vec::new() }
     }
 
     fn find(&mut self, at: At, severity: Severity, message: String, suggestion: Option<String>) {

@@ -3,24 +3,36 @@
 use std::fmt;
 use std::time::Duration;
 
+use gateway::template::Template;
+
+use super::Match;
 use super::decoder::Decoder;
-use super::node::Node;
+use super::node::{Node, Value};
 use super::schema::{Section, key};
+use super::shaping::Places;
 use super::values;
 
 /// Changes to headers. `Debug` shows names only: values can hold secrets.
 #[derive(Clone, Default, PartialEq)]
 pub struct HeaderRules {
     /// Set, replacing what was there: lower-case name, value.
-    pub set: Vec<(String, String)>,
+    pub set: Vec<(String, Template)>,
+    /// Added beside what is there: lower-case name, value.
+    pub add: Vec<(String, Template)>,
     /// Taken away: lower-case names.
     pub remove: Vec<String>,
 }
 
 impl fmt::Debug for HeaderRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.set.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("HeaderRules").field("set", &names).field("remove", &self.remove).finish()
+        let names = |list: &[(String, Template)]| -> Vec<String> {
+            list.iter().map(|(name, _)| name.clone()).collect()
+        };
+        f.debug_struct("HeaderRules")
+            .field("set", &names(&self.set))
+            .field("add", &names(&self.add))
+            .field("remove", &self.remove)
+            .finish()
     }
 }
 
@@ -48,10 +60,21 @@ pub(super) const HEADERS: Section = Section {
 
 pub(super) const RULES: Section = Section {
     path: "routes[].headers.request",
-    about: "The same two keys stand in `headers.response`. Framing and hop-by-hop headers, `Host` and `x-bastide-…` cannot be changed.",
+    about: "The same keys stand in `headers.response`. Framing and hop-by-hop headers, `Host` and `x-bastide-…` cannot be changed.",
     short: "",
     keys: &[
-        key("set", "map of header name to value", "none", "Set, replacing what was there."),
+        key(
+            "set",
+            "map of header name to value",
+            "none",
+            "Set, replacing what was there. `{name}` in a value is the path parameter, `{**}` the rest of the path, `{{` a brace.",
+        ),
+        key(
+            "add",
+            "map of header name to value",
+            "none",
+            "Added beside what is there, with the same places.",
+        ),
         key("remove", "list of header names", "none", "Taken away."),
     ],
 };
@@ -121,20 +144,25 @@ impl Decoder<'_> {
     }
 
     /// `headers:` of a route: request, response.
-    pub(super) fn header_rules(&mut self, node: Option<&Node>) -> (HeaderRules, HeaderRules) {
+    pub(super) fn header_rules(
+        &mut self,
+        node: Option<&Node>,
+        matches: Option<&Match>,
+    ) -> (HeaderRules, HeaderRules) {
         let Some(table) = node.and_then(|node| self.table(node, &HEADERS)) else {
             return Default::default();
         };
-        (self.rules(table.get("request")), self.rules(table.get("response")))
+        (self.rules(table.get("request"), matches), self.rules(table.get("response"), matches))
     }
 
-    fn rules(&mut self, node: Option<&Node>) -> HeaderRules {
+    fn rules(&mut self, node: Option<&Node>, matches: Option<&Match>) -> HeaderRules {
         let Some(table) = node.and_then(|node| self.table(node, &RULES)) else {
             return HeaderRules::default();
         };
-        let set = table.get("set").map_or(Vec::new(), |node| self.header_values(node));
+        let set = table.get("set").map_or(Vec::new(), |node| self.header_templates(node, matches));
+        let add = table.get("add").map_or(Vec::new(), |node| self.header_templates(node, matches));
         let remove = table.get("remove").map_or(Vec::new(), |node| self.values(node, values::header_name));
-        let names = set.iter().map(|(name, _)| name).chain(&remove);
+        let names = set.iter().chain(&add).map(|(name, _)| name).chain(&remove);
         let ours: Vec<String> = names
             .filter(|name| OURS.contains(&name.as_str()) || name.starts_with("x-bastide-"))
             .cloned()
@@ -142,7 +170,27 @@ impl Decoder<'_> {
         for name in ours {
             self.fault(table.at, format!("header {name:?} belongs to Bastide and cannot be changed"));
         }
-        HeaderRules { set, remove }
+        HeaderRules { set, add, remove }
+    }
+
+    /// Header values with places. What was expanded is taken as it stands: a secret may
+    /// hold braces, and no fault may show it.
+    fn header_templates(&mut self, node: &Node, matches: Option<&Match>) -> Vec<(String, Template)> {
+        let values = self.header_values(node);
+        let mut list = Vec::with_capacity(values.len());
+        for (name, value) in values {
+            let written = match &node.value {
+                Value::Map(entries) => entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case(&name)),
+                _ => None,
+            };
+            let value = match written {
+                Some((_, written)) if written.expanded() => Some(Template::text(value)),
+                Some((_, written)) => self.template(written, &value, matches, Places::Rest),
+                None => None,
+            };
+            list.extend(value.map(|value| (name, value)));
+        }
+        list
     }
 
     /// `security_headers:` and its `danger_` switch.

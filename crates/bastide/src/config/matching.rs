@@ -22,6 +22,8 @@ pub struct Match {
     pub methods: Vec<Method>,
     /// Headers that must be there with exactly this value: lower-case name, value.
     pub headers: Vec<(String, String)>,
+    /// Query parameters that must be there with exactly this value, decoded.
+    pub query: Vec<(String, String)>,
 }
 
 /// Which hosts.
@@ -57,6 +59,7 @@ impl Match {
             path: self.path.parse()?,
             methods: self.methods.clone(),
             headers: Vec::new(),
+            query: self.query.clone(),
             encoded_slashes,
         };
         for (name, value) in &self.headers {
@@ -108,6 +111,18 @@ pub(super) const MATCH: Section = Section {
             "map of header name to value",
             "none",
             "Headers that must be there with exactly this value.",
+        ),
+        key(
+            "query",
+            "map of parameter name to value",
+            "none",
+            "Query parameters that must be there with exactly this value; of several of one name, each.",
+        ),
+        key(
+            "grpc",
+            "package.Service, or package.Service/Method",
+            "none",
+            "gRPC calls of a service or method: `POST /package.Service/Method`. In the place of `path` and `methods`.",
         ),
     ],
 };
@@ -232,10 +247,43 @@ fn short(text: &str) -> Result<Match, Unfit> {
     };
     let (host, path) = target.split_at_checked(slash).unwrap_or((target, ""));
     let host = if host.is_empty() { HostMatch::Any } else { host_match(host)? };
-    Ok(Match { host, path: path_pattern(path)?, methods, headers: Vec::new() })
+    Ok(Match { host, path: path_pattern(path)?, methods, headers: Vec::new(), query: Vec::new() })
+}
+
+/// `package.Service` or `package.Service/Method` as the path of its calls (gRPC over
+/// HTTP/2, "Path").
+fn grpc(text: &str) -> Result<String, Unfit> {
+    let name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && !name.ends_with('.')
+            && !name.contains("..")
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+    };
+    let fits = match text.split_once('/') {
+        Some((service, method)) => name(service) && name(method) && !method.contains('.'),
+        None => name(text),
+    };
+    match (fits, text.contains('/')) {
+        (true, true) => Ok(format!("/{text}")),
+        (true, false) => Ok(format!("/{text}/{{method}}")),
+        (false, _) => {
+            let instead = text.strip_prefix('/').or_else(|| text.strip_suffix("/*")).map(str::to_owned);
+            Err(Unfit { expected: "a gRPC service or method such as shop.v1.Orders/Place", instead })
+        }
+    }
 }
 
 impl Decoder<'_> {
+    /// A map of query parameters to values.
+    fn query_values(&mut self, node: &Node) -> Vec<(String, String)> {
+        let mut list: Vec<(String, String)> = Vec::new();
+        for (name, value) in self.named(node, "a map of query parameters") {
+            list.extend(self.text(value).map(|text| (name.text.clone(), text.to_owned())));
+        }
+        list
+    }
+
     /// `match:` of a route.
     pub(super) fn matches(&mut self, node: &Node) -> Option<Match> {
         let matches = self.any_match(node)?;
@@ -260,7 +308,22 @@ impl Decoder<'_> {
             chosen.extend(self.value(item, methods).unwrap_or_default());
         }
         let headers = table.get("headers").map_or(Vec::new(), |node| self.header_values(node));
+        let query = table.get("query").map_or(Vec::new(), |node| self.query_values(node));
+        let grpc = table.get("grpc").map(|node| self.value(node, grpc));
+        if grpc.is_some() {
+            for key in ["path", "methods"] {
+                if table.get(key).is_some() {
+                    self.fault(
+                        table.key_at(key),
+                        format!("grpc says path and method, so {key} has no meaning"),
+                    );
+                }
+            }
+            chosen = vec![Method::POST];
+        }
+        let path = grpc.or(path);
         Some(sorted(Match {
+            query,
             host: host.unwrap_or(Some(HostMatch::Any))?,
             path: path.unwrap_or_else(|| Some("/**".to_owned()))?,
             methods: chosen,
@@ -275,6 +338,7 @@ fn sorted(mut matches: Match) -> Match {
     matches.methods.sort_by_key(place);
     matches.methods.dedup();
     matches.headers.sort();
+    matches.query.sort();
     matches
 }
 
@@ -296,7 +360,7 @@ mod tests {
             ),
             ("GET,POST  /x", HostMatch::Any, "/x", vec![Method::GET, Method::POST]),
         ] {
-            let expected = Match { host, path: path.into(), methods, headers: vec![] };
+            let expected = Match { host, path: path.into(), methods, headers: vec![], query: vec![] };
             assert_eq!(short(text), Ok(expected), "{text}");
         }
     }

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use gateway::response::compress::Compression;
+use gateway::step::answer::OwnAnswer;
+use proxy::forward::PathTemplate;
 use proxy::limits::TABLE;
 use proxy::route::{RouteId, Router};
 
@@ -11,7 +14,7 @@ use super::schema::{Section, key};
 use super::values::{self, Unfit};
 use super::{
     Addresses, Authentication, Cors, HeaderRules, HostMatch, LimitBy, Listener, Match, Policies, RateLimit,
-    Service, Timeouts,
+    Service, Timeouts, Validation,
 };
 
 /// One route.
@@ -42,6 +45,18 @@ pub struct Route {
     pub upgrades: Vec<String>,
     /// Taken off the path before it goes upstream. Starts with `/`, no `/` at the end.
     pub strip_prefix: Option<String>,
+    /// Put before the path after that. Starts with `/`, no `/` at the end.
+    pub add_prefix: Option<String>,
+    /// The path as a whole, in the place of both.
+    pub rewrite: Option<PathTemplate>,
+    /// What is answered in the place of an upstream; then `service` is [`usize::MAX`].
+    pub own_answer: Option<OwnAnswer>,
+    /// What requests and answers are held against.
+    pub validation: Option<Validation>,
+    /// What is compressed on the way to the client.
+    pub compression: Option<Compression>,
+    /// Largest response body in bytes; `None`: no limit.
+    pub response_max: Option<u64>,
     /// Changes to the request's headers.
     pub request_headers: HeaderRules,
     /// Changes to the response's headers.
@@ -88,7 +103,7 @@ pub(super) const ROUTE: Section = Section {
             "What policies, audit and metrics call it: `Route::\"NAME\"`. Unique.",
         ),
         key("match", "text or map", "", "Which requests it takes."),
-        key("to", "service name", "", "Where they go."),
+        key("to", "service name", "required without `redirect` or `respond`", "Where they go."),
         key(
             "authenticate",
             "jwt, api_key, mtls, a list of these, or none",
@@ -118,6 +133,28 @@ pub(super) const ROUTE: Section = Section {
         ),
         key("upgrades", "list of protocols", "none", "Protocols that `Upgrade` may ask for: `websocket`."),
         key("strip_prefix", "path", "nothing", "Taken off the path before it goes upstream."),
+        key("add_prefix", "path", "nothing", "Put before the path after `strip_prefix`."),
+        key(
+            "rewrite",
+            "path with places",
+            "the path as it is",
+            "The path that the upstream sees: `/v2/{id}/{**}`. What comes of it is admitted again; a path that could be read in two ways is refused.",
+        ),
+        key("redirect", "URI, path or map", "none", "Sends clients elsewhere, in the place of `to`."),
+        key("respond", "status or map", "none", "Answers itself, in the place of `to`."),
+        key(
+            "validate",
+            "path or map",
+            "nothing is validated",
+            "The OpenAPI document or JSON Schema that requests have to keep.",
+        ),
+        key("compress", "true or map", "false", "Compresses answers."),
+        key(
+            "response_max",
+            "size",
+            "no limit",
+            "Largest response body; a longer one is answered with 502, or cut off when it has begun.",
+        ),
         key("headers", "map", "no changes", "Changes to headers on the way."),
         key(
             "body_max",
@@ -212,8 +249,8 @@ impl Decoder<'_> {
     fn route(&mut self, node: &Node, around: &Around<'_>) -> Option<Route> {
         let table = self.table(node, &ROUTE)?;
         let matches = self.required(&table, "match").and_then(|node| self.matches(node));
-        let service =
-            self.required(&table, "to").and_then(|node| self.service_reference(node, around.services));
+        let own_answer = self.own_answer(&table, matches.as_ref());
+        let service = self.where_to(&table, around.services);
         let name = table.get("name").map(|node| self.value(node, values::name));
         let allow = match table.get("allow") {
             Some(node) => self.word(node, "answer to allow", ALLOW),
@@ -229,7 +266,7 @@ impl Decoder<'_> {
         }
         let methods = matches.as_ref().map_or(&[][..], |matches| &matches.methods);
         let cors = table.get("cors").and_then(|node| self.cors(node, methods));
-        let (request_headers, response_headers) = self.header_rules(table.get("headers"));
+        let (request_headers, response_headers) = self.header_rules(table.get("headers"), matches.as_ref());
         let timeouts = service.and_then(|number| around.services.get(number));
         let base = timeouts.map_or(super::services::TIMEOUTS_DEFAULT, |service| service.timeouts);
         let pattern = matches.as_ref().map_or("", |matches| matches.path.as_str());
@@ -248,6 +285,12 @@ impl Decoder<'_> {
                 .unwrap_or(false),
             upgrades: table.get("upgrades").map_or(Vec::new(), |node| self.values(node, protocol)),
             strip_prefix: table.get("strip_prefix").and_then(|node| self.strip_prefix(node, pattern)),
+            add_prefix: table.get("add_prefix").and_then(|node| self.add_prefix(node)),
+            rewrite: self.whole_path(&table, matches.as_ref()),
+            own_answer,
+            validation: table.get("validate").and_then(|node| self.validation(node)),
+            compression: table.get("compress").and_then(|node| self.compression(node)),
+            response_max: table.get("response_max").and_then(|node| self.value(node, values::size)),
             request_headers,
             response_headers,
             body_max: table.get("body_max").and_then(|node| self.body_max(node)),
@@ -260,6 +303,40 @@ impl Decoder<'_> {
             None => route.matches.to_string(),
         };
         Some(route)
+    }
+
+    /// `to:`, unless the route answers itself.
+    fn where_to(&mut self, table: &Table<'_>, services: &[Service]) -> Option<usize> {
+        let own = ["redirect", "respond"].into_iter().find(|key| table.get(key).is_some());
+        match (own, table.get("to")) {
+            (None, _) => self.required(table, "to").and_then(|node| self.service_reference(node, services)),
+            (Some(_), None) => None,
+            (Some(own), Some(_)) => {
+                self.advise(table.key_at(own), format!("a route with {own} goes nowhere else"), "remove to");
+                None
+            }
+        }
+    }
+
+    fn add_prefix(&mut self, node: &Node) -> Option<String> {
+        let prefix = self.value(node, super::matching::path_pattern)?;
+        let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
+        if prefix.is_empty()
+            || prefix.contains(['{', '*'])
+            || proxy::admit::path::readmit(prefix.as_bytes(), usize::MAX, false).is_err()
+        {
+            self.expected(node, "a literal path such as /v2");
+            return None;
+        }
+        Some(prefix.to_owned())
+    }
+
+    fn whole_path(&mut self, table: &Table<'_>, matches: Option<&Match>) -> Option<PathTemplate> {
+        let node = table.get("rewrite")?;
+        if let Some(other) = ["strip_prefix", "add_prefix"].into_iter().find(|key| table.get(key).is_some()) {
+            self.fault(table.key_at(other), format!("rewrite is the whole path, so {other} has no meaning"));
+        }
+        self.rewrite(node, matches)
     }
 
     fn service_reference(&mut self, node: &Node, services: &[Service]) -> Option<usize> {

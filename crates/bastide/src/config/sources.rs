@@ -56,6 +56,16 @@ impl<'a> Sources<'a> {
         self.names.get(file as usize).cloned().unwrap_or_default()
     }
 
+    /// The number under which faults of another file than YAML stand.
+    pub(super) fn number(&mut self, path: &Path) -> u32 {
+        let known = self.names.iter().position(|name| name == path);
+        let number = known.unwrap_or_else(|| {
+            self.names.push(path.to_owned());
+            self.names.len() - 1
+        });
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+
     /// `text` as a path seen from the folder of the file with this number.
     pub(super) fn beside(&self, file: u32, text: &str) -> PathBuf {
         let name = self.names.get(file as usize);

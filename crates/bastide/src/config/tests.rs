@@ -34,6 +34,7 @@ pub(super) fn environment(name: &str) -> Option<String> {
         "PORT" => Some("8443".to_owned()),
         "LISTEN" => Some("127.0.0.1:0".to_owned()),
         "EMPTY" => Some(String::new()),
+        "BRACES" => Some("{not} a place".to_owned()),
         "TOKEN" => Some("s3cret".to_owned()),
         _ => None,
     }

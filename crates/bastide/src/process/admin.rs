@@ -17,6 +17,8 @@ pub struct Admin {
     pub unwell: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Reasons why it should not get requests; empty when it should.
     pub unready: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Endpoints that no document describes, as JSON.
+    pub undocumented: Box<dyn Fn() -> String + Send + Sync>,
     /// The JWK set that verifies the identity token.
     pub jwks: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -27,12 +29,17 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/undocumented", get(undocumented))
         .route("/.well-known/bastide/jwks.json", get(jwks))
         .with_state(admin)
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (admin.metrics)()).into_response()
+}
+
+async fn undocumented(State(admin): State<Arc<Admin>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], (admin.undocumented)()).into_response()
 }
 
 async fn jwks(State(admin): State<Arc<Admin>>) -> Response {

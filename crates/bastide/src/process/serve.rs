@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use gateway::inventory::Inventory;
 use gateway::metric::{Exposition, Kind, Registry};
 use gateway::snapshot::{Process, Snapshot};
 use keys::{LocalSigner, SecureRandom as _, SystemRandom, publish};
@@ -197,6 +198,7 @@ impl Server {
             limiter,
             core_parts: Mutex::new(queues.into_iter().zip(counters).map(Some).collect()),
             metrics: Arc::new(registry),
+            inventory: Arc::new(Inventory::new(count)),
             request_id_seed: [number(&random)?, number(&random)?],
         });
         let signer = LocalSigner::load_or_create(
@@ -223,6 +225,7 @@ impl Server {
             audit: Arc::clone(log.health()),
         });
         add_sources(&parts.process.metrics, &shared, cores.totals_reader());
+        add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
         let (admin, admin_address) = start_admin(&configuration, &parts, &shared).await?;
         let server = Self {
             path: path.to_owned(),
@@ -434,11 +437,13 @@ async fn start_admin(
     let address = listener.local_addr()?;
     let metrics = Arc::clone(&parts.process.metrics);
     let signer = Arc::clone(&parts.signer);
+    let inventory = Arc::clone(&parts.process.inventory);
     let (well, ready) = (Arc::clone(shared), Arc::clone(shared));
     let admin = Arc::new(Admin {
         metrics: Box::new(move || metrics.render()),
         unwell: Box::new(move || well.unwell()),
         unready: Box::new(move || ready.unready()),
+        undocumented: Box::new(move || serde_json::to_string(&inventory.report()).unwrap_or_default()),
         jwks: Box::new(move || publish(&[signer.as_ref()])),
     });
     let task = tokio::spawn(async move {
@@ -480,6 +485,22 @@ impl Shared {
 }
 
 /// Metrics that are read, not counted.
+fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
+    registry.add_source(move |out: &mut Exposition| {
+        let name = "bastide_contract_reports_total";
+        out.family(
+            name,
+            Kind::Counter,
+            "Messages that broke a contract and went on, because it only reports.",
+        );
+        out.sample(name, &[], inventory.reports());
+        let report = inventory.report();
+        let name = "bastide_undocumented_endpoints";
+        out.family(name, Kind::Gauge, "Endpoints that were asked for and that no document describes.");
+        out.sample(name, &[], report.endpoints.len() as u64);
+    });
+}
+
 fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
     let shared = Arc::clone(shared);
     registry.add_source(move |out: &mut Exposition| {

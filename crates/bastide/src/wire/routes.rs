@@ -2,12 +2,15 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::metric::Registry;
+use gateway::response::{AnswerRules, ResponseRules};
 use gateway::snapshot::{LimitBy, RateLimit, Route, Snapshot};
 use gateway::step::authenticate::Proof;
+use gateway::step::contract::RouteContract;
 use gateway::step::cors::{Cors, Origins};
 use gateway::step::hygiene::HeaderRules;
 use proxy::address::{AddressList, AddressRules};
@@ -20,22 +23,28 @@ use super::Parts;
 use super::services::timeouts;
 use crate::config::{self, Configuration};
 
-/// How a route's requests go upstream.
+/// How a route's requests go upstream; `None` when it answers itself.
 pub(super) fn forward(
     route: &config::Route,
     configuration: &Configuration,
     limits: &Limits,
-) -> ForwardSettings {
+) -> Option<ForwardSettings> {
+    if route.own_answer.is_some() {
+        return None;
+    }
     let retries = configuration.services.get(route.service).map_or(0, |service| service.retries);
-    ForwardSettings {
+    Some(ForwardSettings {
         service: route.service,
         timeouts: timeouts(&route.timeouts),
         retries,
         upgrades: route.upgrades.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(),
         strip_prefix: route.strip_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
+        add_prefix: route.add_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
+        template: route.rewrite.clone(),
+        contract: route.validation.as_ref().map_or(0, |validation| validation.contract.digest()),
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         keep_host: true,
-    }
+    })
 }
 
 /// What a route asks of its requests.
@@ -71,6 +80,9 @@ pub(super) fn settings(
         concurrency: route.concurrency.map(|most| concurrency(&route.name, most, before)),
         addresses: addresses(&route.addresses),
         cors: route.cors.as_ref().map(cors),
+        contract: route.validation.as_ref().map(contract),
+        response: response(route),
+        own_answer: route.own_answer.clone(),
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         request_headers: headers(&route.request_headers),
         response_headers: headers(&route.response_headers),
@@ -138,5 +150,24 @@ fn cors(cors: &config::Cors) -> Cors {
 }
 
 fn headers(rules: &config::HeaderRules) -> HeaderRules {
-    HeaderRules { set: rules.set.clone(), remove: rules.remove.clone() }
+    HeaderRules { set: rules.set.clone(), add: rules.add.clone(), remove: rules.remove.clone() }
+}
+
+fn contract(validation: &config::Validation) -> RouteContract {
+    RouteContract {
+        contract: Arc::clone(&validation.contract),
+        body_bytes_max: usize::try_from(validation.body_max).unwrap_or(usize::MAX),
+    }
+}
+
+fn response(route: &config::Route) -> ResponseRules {
+    let answers = |validation: &config::Validation| {
+        let body_bytes_max = usize::try_from(validation.response_max).unwrap_or(usize::MAX);
+        validation.responses.map(|mode| AnswerRules { mode, body_bytes_max })
+    };
+    ResponseRules {
+        bytes_max: route.response_max,
+        compression: route.compression.clone(),
+        contract: route.validation.as_ref().and_then(answers),
+    }
 }

@@ -12,6 +12,7 @@
 
 mod audit;
 mod clients;
+mod contract;
 mod curl;
 mod kill;
 mod peers;

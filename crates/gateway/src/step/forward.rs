@@ -9,6 +9,7 @@ use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
 use crate::journey::Journey;
 use crate::live::Overseer;
 use crate::respond::{Refusal, Stop};
+use crate::response::{Refused, Shaped};
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
 use crate::step::authenticate::challenge;
@@ -28,9 +29,25 @@ pub async fn forward<E: Exchange>(
     exchange: &mut E,
 ) -> Result<End, Stop> {
     journey.step = Step::Forward;
+    if let Some(own) = &route.own_answer {
+        return Err(own.answer(cleared.routed(), response)?);
+    }
     let edit = ResponseEdit { set: response, remove: &[] };
     let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
-    let mut outcome = proxy::forward(cleared, exchange, gateway.upstreams(), request, edit, &judge).await;
+    let mut refused = None;
+    let mut outcome = if route.response.are_none() {
+        proxy::forward(cleared, exchange, gateway.upstreams(), request, edit, &judge).await
+    } else {
+        let head = cleared.routed().head().clone();
+        let operation = cleared.contract().operation();
+        let mut shaped = Shaped::new(exchange, route, &head, operation);
+        let outcome = proxy::forward(cleared, &mut shaped, gateway.upstreams(), request, edit, &judge).await;
+        refused = shaped.refused.take();
+        if let Some(violations) = shaped.reported.take() {
+            journey.report(&violations);
+        }
+        outcome
+    };
     if let Some(ForwardError::Cut(cut)) = &mut outcome.error
         && !cut.decision.is_empty()
     {
@@ -43,6 +60,9 @@ pub async fn forward<E: Exchange>(
     let failures = u64::from(outcome.attempts).saturating_sub(u64::from(outcome.error.is_none()));
     if let Some(metrics) = &gateway.core().metrics {
         metrics.upstream(route.service_label, u64::from(outcome.attempts), failures);
+    }
+    if let Some(refused) = refused {
+        return answer_refused(&refused, exchange.head_sent(), outcome.status);
     }
     match (outcome.error, outcome.status) {
         (None, status) => {
@@ -63,6 +83,47 @@ pub async fn forward<E: Exchange>(
             reason: format!("after the answer had begun: {error}").into(),
         }),
         (Some(error), None) => Err(refuse(gateway, &error, route, journey)),
+    }
+}
+
+/// The upstream answered, and the answer may not go on.
+fn answer_refused(refused: &Refused, begun: bool, status: Option<StatusCode>) -> Result<End, Stop> {
+    if !begun {
+        let class = refused.class();
+        return Err(Refusal::new(Step::Forward, class, StatusCode::BAD_GATEWAY, refused.reason()).into());
+    }
+    Ok(End {
+        outcome: Outcome::Failed,
+        step: Step::Forward,
+        status,
+        class: refused.class(),
+        reason: format!("after the answer had begun: {}", refused.reason()).into(),
+    })
+}
+
+/// A body that could not be read before the request went on.
+pub fn refuse_body(gateway: &Gateway, journey: &mut Journey<'_>, error: BodyError) -> Stop {
+    match error {
+        BodyError::TooLarge { limit } => {
+            gateway.count_limit("body_bytes_max");
+            inspect::too_large(None, limit).into()
+        }
+        BodyError::Malformed(why) => {
+            if why == "trailer_too_large" {
+                gateway.count_limit("trailer_bytes_max");
+            }
+            inspect::malformed(why).into()
+        }
+        BodyError::Timeout => {
+            let why = "the request's body did not come in time";
+            Refusal::new(journey.step, "request_body", StatusCode::REQUEST_TIMEOUT, why).into()
+        }
+        // Somebody who went away gets no answer; the event says 499, as its readers expect.
+        BodyError::Io(error) => {
+            let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            let why = format!("the client went away: {error}");
+            Refusal::new(journey.step, "client_gone", status, why).into()
+        }
     }
 }
 
@@ -113,6 +174,8 @@ const fn class(error: &ForwardError) -> &'static str {
         ForwardError::Timeout(_) => "upstream_timeout",
         ForwardError::Upstream(_) => "upstream",
         ForwardError::ClientGone(_) => "client_gone",
+        ForwardError::Contract => "contract_missing",
+        ForwardError::Path(_) => "rewritten_path",
         ForwardError::Request(_) => "request_body",
         ForwardError::Cut(_) => "cut",
     }

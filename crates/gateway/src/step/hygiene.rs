@@ -4,13 +4,14 @@
 use model::Switch;
 use proxy::head::Manner;
 use proxy::rate::Grant;
-use proxy::{Additions, RequestHead};
+use proxy::{Additions, Routed};
 
 use crate::journey::Journey;
 use crate::serve::Gateway;
 use crate::snapshot::Route;
 use crate::step::identity::HEADER_REQUEST_ID;
 use crate::step::limit;
+use crate::template::{Into, Template};
 
 /// Fields of every answer, unless the upstream set them itself.
 #[derive(Clone, Debug, Default)]
@@ -58,9 +59,28 @@ pub const DROPPED_FROM_RESPONSES: [&str; 4] =
 #[derive(Clone, Debug, Default)]
 pub struct HeaderRules {
     /// Set, replacing what was there: lower-case name, value.
-    pub set: Vec<(String, String)>,
+    pub set: Vec<(String, Template)>,
+    /// Added beside what is there: lower-case name, value.
+    pub add: Vec<(String, Template)>,
     /// Taken away: lower-case names.
     pub remove: Vec<String>,
+}
+
+impl HeaderRules {
+    /// Writes the changes for one request. A value that no header can hold is left out.
+    pub fn apply(&self, routed: &Routed, message: &mut Additions) {
+        for name in &self.remove {
+            message.remove(name);
+        }
+        let mut filled = Vec::new();
+        for (list, manner) in [(&self.set, Manner::Replace), (&self.add, Manner::Beside)] {
+            for (name, value) in list {
+                filled.clear();
+                value.fill(routed, Into::Header, &mut filled);
+                let _ = message.push_as(manner, name, &filled);
+            }
+        }
+    }
 }
 
 /// Everything that is added to the upstream's answer.
@@ -68,21 +88,16 @@ pub fn additions(
     gateway: &Gateway,
     journey: &Journey<'_>,
     route: &Route,
-    head: &RequestHead,
+    routed: &Routed,
     grant: &Grant,
 ) -> Additions {
     let mut response = Additions::with_capacity(16, 512);
     for name in DROPPED_FROM_RESPONSES {
         response.remove(name);
     }
-    for name in &route.response_headers.remove {
-        response.remove(name);
-    }
-    for (name, value) in &route.response_headers.set {
-        let _ = response.push(name, value.as_bytes());
-    }
+    route.response_headers.apply(routed, &mut response);
     if let Some(cors) = &route.cors {
-        cors.mark(head, &mut response);
+        cors.mark(routed.head(), &mut response);
     }
     limit::mark(route, grant, &mut response);
     let _ = response.push(HEADER_REQUEST_ID, &journey.id.to_ascii());

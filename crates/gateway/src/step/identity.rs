@@ -8,7 +8,7 @@ use keys::{CoreIdentities, SecureRandom, Signer};
 use model::event::Step;
 use model::{Principal, PrincipalKind, Switch, Timestamp};
 use proxy::head::Manner;
-use proxy::{Additions, Known, RequestHead};
+use proxy::{Additions, Known, RequestHead, Routed};
 use smallvec::SmallVec;
 
 use crate::journey::Journey;
@@ -94,16 +94,12 @@ pub fn additions(
     gateway: &Gateway,
     journey: &mut Journey<'_>,
     route: &Route,
-    head: &RequestHead,
+    routed: &Routed,
     principal: &Arc<Principal>,
 ) -> Result<Additions, Stop> {
+    let head = routed.head();
     let mut request = Additions::with_capacity(16, 1536);
-    for name in &route.request_headers.remove {
-        request.remove(name);
-    }
-    for (name, value) in &route.request_headers.set {
-        let _ = request.push(name, value.as_bytes());
-    }
+    route.request_headers.apply(routed, &mut request);
     // An API key opens doors; the upstream has no use for it.
     request.remove("x-api-key");
     if principal.kind == PrincipalKind::ApiKey {

@@ -1,8 +1,10 @@
 //! The steps of the way, in its order. Each gives what the next one needs, or stops.
 
 pub mod admit;
+pub mod answer;
 pub mod authenticate;
 pub mod authorize;
+pub mod contract;
 pub mod cors;
 pub mod forward;
 pub mod hygiene;

@@ -123,6 +123,25 @@ pub fn canonical(path: &str) -> Result<(Vec<u8>, bool), Class> {
     rewrite(&encoded, usize::MAX)
 }
 
+/// Holds a path that we made ourselves against what admission lets through as it stands.
+/// `encoded_slash` says that the request's own path held `%2F` on a route that allows it.
+///
+/// # Errors
+/// The class of input that it falls into.
+pub fn readmit(path: &[u8], segments_max: usize, encoded_slash: bool) -> Result<(), Class> {
+    if path.first() != Some(&b'/') {
+        return Err(Class::BadTargetForm);
+    }
+    let (normal, has_encoded_slash) = rewrite(path, segments_max)?;
+    if normal != path {
+        return Err(Class::DotSegments);
+    }
+    if has_encoded_slash && !encoded_slash {
+        return Err(Class::EncodedSlash);
+    }
+    Ok(())
+}
+
 fn check_query(query: &[u8]) -> Result<(), Class> {
     for &byte in query {
         match byte {

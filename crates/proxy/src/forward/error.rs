@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::admit::Class;
 use crate::exchange::BodyError;
 use crate::live::Cut;
 use crate::upstream::UpstreamFault;
@@ -52,6 +53,12 @@ pub enum ForwardError {
     /// The client went away.
     #[error("the client went away: {0}")]
     ClientGone(io::Error),
+    /// The request was held against another contract than its route's, or against none.
+    #[error("the request was not held against the route's contract")]
+    Contract,
+    /// The path that the route makes of the request's is none that could be admitted.
+    #[error("the rewritten path falls into the class {}", .0.row().name)]
+    Path(Class),
     /// The request's body is malformed, too large or too slow.
     #[error("the request's body: {0}")]
     Request(BodyError),
@@ -67,6 +74,8 @@ impl ForwardError {
             Self::NoService | Self::BreakerOpen { .. } | Self::Connect(DialError::Full) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Contract => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Connect(DialError::Timeout) | Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::ClientGone(_) | Self::Request(BodyError::Io(_)) => return None,

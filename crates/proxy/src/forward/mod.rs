@@ -12,6 +12,7 @@
 mod body;
 mod error;
 mod pump;
+mod rewrite;
 mod tunnel;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use http::{Method, StatusCode};
 use model::Switch;
 
 pub use error::{ForwardError, Phase};
+pub use rewrite::{PathPiece, PathTemplate};
 
 use crate::deadline::{Watch, earlier};
 use crate::exchange::{BodyError, Exchange};
@@ -79,20 +81,28 @@ pub async fn forward<E: Exchange>(
         Outcome { status: None, endpoint: None, attempts: 0, bytes_in: 0, bytes_out: 0, error: None };
     let result = match upstreams.settings(routed.route()) {
         None => Err(ForwardError::NoService),
+        // INVARIANT: a route with a contract takes only what was held against that one.
+        Some(settings) if settings.contract != cleared.contract().contract() => Err(ForwardError::Contract),
         Some(settings) => {
             let ticker = &upstreams.context().ticker;
             let live = Watched::new(judge, &cleared, ticker);
-            let job = Job {
-                head: routed.head(),
-                settings,
-                upstreams,
-                additions: request_additions,
-                edit: response_edit,
-                watch: Watch::new(ticker),
-                total: earlier(ticker.moment(settings.timeouts.total), live.until_ms()),
-                live,
-            };
-            job.run(exchange, &mut outcome).await
+            match rewrite::outgoing_path(routed.head(), settings, upstreams.limits().path_segments_max) {
+                Err(error) => Err(error),
+                Ok(path) => {
+                    let job = Job {
+                        head: routed.head(),
+                        path,
+                        settings,
+                        upstreams,
+                        additions: request_additions,
+                        edit: response_edit,
+                        watch: Watch::new(ticker),
+                        total: earlier(ticker.moment(settings.timeouts.total), live.until_ms()),
+                        live,
+                    };
+                    job.run(exchange, &mut outcome).await
+                }
+            }
         }
     };
     outcome.error = result.err();
@@ -109,6 +119,8 @@ pub async fn forward<E: Exchange>(
 /// One request that is being forwarded.
 struct Job<'a> {
     head: &'a RequestHead,
+    /// The path that the upstream sees.
+    path: Bytes,
     settings: &'a ForwardSettings,
     upstreams: &'a CoreUpstreams,
     additions: &'a Additions,
@@ -254,10 +266,9 @@ impl Job<'_> {
     ) -> Result<Asked<'_>, UpstreamFault> {
         let upgrade = self.allowed_upgrade().filter(|_| !connection.is_http2());
         let framing = self.head.framing;
-        let path = self.outgoing_path();
         let mut request = UpstreamRequest {
             head: self.head,
-            path: &path,
+            path: &self.path,
             additions: self.additions,
             framing: if connection.is_http2() { framing } else { request_framing(framing) },
             upgrade: upgrade.is_some(),
@@ -283,18 +294,6 @@ impl Job<'_> {
     fn allowed_upgrade(&self) -> Option<&Bytes> {
         let wanted = self.head.upgrade.as_ref()?;
         self.settings.upgrades.iter().find(|allowed| *allowed == wanted)
-    }
-
-    fn outgoing_path(&self) -> Bytes {
-        let path = &self.head.path;
-        let Some(prefix) = &self.settings.strip_prefix else { return path.clone() };
-        let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        match path.strip_prefix(prefix) {
-            Some(b"") => Bytes::from_static(b"/"),
-            // Whole segments only: `/shop` is no prefix of `/shopping`.
-            Some(rest) if rest.first() == Some(&b'/') => path.slice_ref(rest),
-            _ => path.clone(),
-        }
     }
 
     /// The attempt ended without a head.

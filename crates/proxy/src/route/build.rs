@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::pattern::{HostMatch, PathMatch, RouteMatch, Segment};
 use super::trie::Trie;
-use super::{HeaderCondition, Route, RouteId, Router};
+use super::{HeaderCondition, QueryCondition, Route, RouteId, Router};
 
 /// Two routes are equally specific and can match the same request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +28,17 @@ pub struct Conflict {
 /// it names methods, how many header conditions it has.
 type Place = (HostMatch, Vec<Option<Box<[u8]>>>, bool, bool, usize);
 
+/// How many conditions a route has besides host, path and method.
+fn conditions(route: &RouteMatch) -> usize {
+    route.headers.len() + route.query.len()
+}
+
 fn place(route: &RouteMatch) -> Place {
     let shape = route.path.segments.iter().map(|segment| match segment {
         Segment::Literal(text) => Some(text.clone()),
         Segment::Parameter(_) => None,
     });
-    (route.host.clone(), shape.collect(), route.path.rest, route.methods.is_empty(), route.headers.len())
+    (route.host.clone(), shape.collect(), route.path.rest, route.methods.is_empty(), conditions(route))
 }
 
 pub(super) fn build(routes: Vec<RouteMatch>) -> Result<Router, Vec<Conflict>> {
@@ -50,7 +55,7 @@ pub(super) fn build(routes: Vec<RouteMatch>) -> Result<Router, Vec<Conflict>> {
     // The most specific first in each list of a trie: methods, then header conditions.
     let mut order: Vec<usize> = (0..routes.len()).collect();
     order.sort_by_key(|&at| {
-        routes.get(at).map(|route| (route.methods.is_empty(), usize::MAX - route.headers.len()))
+        routes.get(at).map(|route| (route.methods.is_empty(), usize::MAX - conditions(route)))
     });
     for at in order {
         let (Some(route), Ok(id)) = (routes.get(at), u32::try_from(at)) else { continue };
@@ -77,6 +82,7 @@ fn keep(route: RouteMatch) -> Route {
                 value: value.into_bytes().into(),
             })
             .collect(),
+        query: route.query.into_iter().map(|(name, value)| QueryCondition { name, value }).collect(),
         encoded_slashes: route.encoded_slashes,
     }
 }
@@ -121,5 +127,6 @@ fn overlap(one: &RouteMatch, other: &RouteMatch) -> bool {
     let methods = one.methods.is_empty() || one.methods.iter().any(|method| other.methods.contains(method));
     let disjoint =
         |(name, value): &(String, String)| other.headers.iter().any(|(n, v)| n == name && v != value);
-    methods && !one.headers.iter().any(disjoint)
+    let asked = |(name, value): &(String, String)| other.query.iter().any(|(n, v)| n == name && v != value);
+    methods && !one.headers.iter().any(disjoint) && !one.query.iter().any(asked)
 }

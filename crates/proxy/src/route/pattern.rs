@@ -24,6 +24,9 @@ pub struct RouteMatch {
     /// Header fields that must be there: lower-case name and exact value. Of several
     /// fields of one name, each must have the value.
     pub headers: Vec<(String, String)>,
+    /// Query parameters that must be there: name and exact value, decoded. Of several of
+    /// one name, each must have the value.
+    pub query: Vec<(String, String)>,
     /// Whether the path may hold `%2F` as data.
     pub encoded_slashes: bool,
 }
@@ -141,6 +144,7 @@ impl RouteMatch {
             path: path.parse()?,
             methods,
             headers: Vec::new(),
+            query: Vec::new(),
             encoded_slashes: false,
         })
     }

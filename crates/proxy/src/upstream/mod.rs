@@ -33,6 +33,7 @@ pub use health::{Eject, Health, Probed};
 pub use pool::Pools;
 pub use probe::{Probe, ProbeKind, ProbeRule};
 
+use crate::forward::PathTemplate;
 use crate::limits::Limits;
 use crate::route::RouteId;
 use crate::tls::ClientTls;
@@ -155,6 +156,12 @@ pub struct ForwardSettings {
     pub upgrades: Vec<Bytes>,
     /// What is taken from the front of the path.
     pub strip_prefix: Option<Bytes>,
+    /// What is put before the path after that; no slash at its end.
+    pub add_prefix: Option<Bytes>,
+    /// The path as a whole, in the place of both.
+    pub template: Option<PathTemplate>,
+    /// The digest of the contract that a request must have been held against; 0: none.
+    pub contract: u64,
     /// Most bytes of request body.
     pub body_bytes_max: u64,
     /// Whether the upstream sees the host that the client asked for; otherwise its own.

@@ -78,6 +78,9 @@ pub fn settings(service: usize) -> ForwardSettings {
         retries: 1,
         upgrades: vec![Bytes::from_static(b"websocket")],
         strip_prefix: None,
+        add_prefix: None,
+        template: None,
+        contract: 0,
         body_bytes_max: 16 * 1024 * 1024,
         keep_host: true,
     }
@@ -226,7 +229,8 @@ impl TestHandler {
         let permit = policy::decide(&self.world.policies, &self.anonymous, &circumstances, routed)
             .map_err(|_| (403, String::new()))?;
         let grant = self.world.limiter.grant(&[], Duration::ZERO).map_err(|_| (429, String::new()))?;
-        let cleared = clear(permit, grant, Timestamp::default()).map_err(|_| (403, String::new()))?;
+        let cleared = clear(permit, grant, contract::Pass::without_contract(), Timestamp::default())
+            .map_err(|_| (403, String::new()))?;
         let edit = ResponseEdit { set: &self.generation, remove: &[] };
         let outcome = forward(cleared, exchange, &self.upstreams, &self.none, edit, &*self.world.judge).await;
         if let Some(report) = &self.world.report {

@@ -587,6 +587,62 @@ fn routes() {
                 "expected a literal path such as /orders, found \"/{a}\"",
             ),
             (
+                "{ match: /**, to: a, allow: anyone, validate: «none.yaml }",
+                "cannot read none.yaml: no such file",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, validate: «{ mode: report } }",
+                "validate needs one document (write openapi: FILE, or body: FILE)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, validate: { openapi: x, mode: «reprt } }",
+                "unknown mode \"reprt\" (did you mean \"report\"?)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, validate: { body: x, «base: /x } }",
+                "base has a meaning only with openapi",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, validate: { openapi: x, body_max: «65MiB } }",
+                "expected a size of at most 64MiB, found \"65MiB\"",
+            ),
+            (
+                "{ match: \"/{id}\", to: a, allow: anyone, rewrite: «\"/x/{ide}\" }",
+                "unknown place {ide} (did you mean {id}?)",
+            ),
+            (
+                "{ match: \"/{id}\", to: a, allow: anyone, rewrite: «\"/x/../{id}\" }",
+                "expected a path that admission lets through as it stands, found \"/x/../{id}\"",
+            ),
+            (
+                "{ match: /a/**, to: a, allow: anyone, rewrite: /x, «strip_prefix: /a }",
+                "rewrite is the whole path, so strip_prefix has no meaning",
+            ),
+            (
+                "{ match: /a, allow: anyone, redirect: «//evil.example }",
+                "expected an absolute URI or a path such as https://new.example.org{path}, found \"//evil.example\"",
+            ),
+            (
+                "{ match: /a, to: a, allow: anyone, «respond: 404 }",
+                "a route with respond goes nowhere else (remove to)",
+            ),
+            (
+                "{ match: /a, to: a, allow: anyone, compress: { codings: [ «deflate ] } }",
+                "unknown coding \"deflate\" (known: zstd, br, gzip)",
+            ),
+            (
+                "{ match: { grpc: «shop.v1.Orders/* }, to: a, allow: anyone }",
+                "expected a gRPC service or method such as shop.v1.Orders/Place, found \"shop.v1.Orders/*\" (write \"shop.v1.Orders\")",
+            ),
+            (
+                "{ match: { grpc: a.B, «path: /x }, to: a, allow: anyone }",
+                "grpc says path and method, so path has no meaning",
+            ),
+            (
+                "{ match: /a, to: a, allow: anyone, headers: { request: { set: { x-a: «\"{b}\" } } } }",
+                "unknown place {b} (the match has no parameters; write {{ for a brace)",
+            ),
+            (
                 "{ match: /**, to: a, allow: anyone, body_max: «9999TiB }",
                 "expected a size of at most 1024TiB, found \"9999TiB\"",
             ),
@@ -707,4 +763,17 @@ fn reports_say_what_came_of_it() {
     assert_eq!(json["faults"][0]["line"], 2);
     assert_eq!(json["faults"][0]["column"], 1);
     assert_eq!(json["faults"][0]["suggestion"], "did you mean \"listen\"?");
+}
+
+#[test]
+fn faults_of_an_api_document_stand_in_its_own_file() {
+    let main = format!("{BASE}").replace("allow: anyone", "allow: anyone, validate: api.yaml");
+    let api = "openapi: 3.0.3\npaths:\n  /a/{id}:\n    get: {}\n";
+    assert_eq!(
+        said_with(&main, &[("api.yaml", api)]),
+        ["api.yaml:4:5: path parameter \"id\" is not declared at #/paths/~1a~1{id}/get"]
+    );
+    let good =
+        api.replace("get: {}", "get: { parameters: [ { name: id, in: path, required: true, schema: {} } ] }");
+    assert_eq!(said_with(&main, &[("api.yaml", &good)]), [""; 0]);
 }
