@@ -90,6 +90,7 @@ fn patterns_match_what_they_say_and_nothing_beside() {
             path: route[path..].parse().unwrap(),
             methods: Vec::new(),
             headers: Vec::new(),
+            query: Vec::new(),
             encoded_slashes: false,
         };
         let router = Router::build(vec![matched]).unwrap();
@@ -111,6 +112,32 @@ fn parameters_are_decoded_and_named() {
     assert_eq!(parameters, [("shop", "caf\u{e9}"), ("order", "a b?")]);
     assert_eq!(routed.parameters().get("order"), Some("a b?"));
     assert_eq!(routed.parameters().get("owner"), None);
+}
+
+#[test]
+fn query_conditions_hold_for_each_parameter_of_the_name() {
+    let asked = RouteMatch { query: vec![("a b".into(), "1&2".into())], ..RouteMatch::parse("/x").unwrap() };
+    let plain = RouteMatch::parse("/x").unwrap();
+    let router = Router::build(vec![plain.clone(), asked.clone()]).unwrap();
+    for (target, route) in [
+        ("GET h /x?a%20b=1%262", 1),
+        ("GET h /x?a+b=%31%262", 1),
+        ("GET h /x?c=3&a+b=1%262", 1),
+        ("GET h /x?a+b=1%262&a+b=1%262", 1),
+        ("GET h /x?a+b=1%262&a+b=3", 0),
+        ("GET h /x?a+b=1", 0),
+        ("GET h /x?a+b", 0),
+        ("GET h /x?a+b=1%262x", 0),
+        ("GET h /x?a+b=1%26", 0),
+        ("GET h /x?a+b=1%2", 0),
+        ("GET h /x", 0),
+    ] {
+        assert_eq!(router.route(request(target)).unwrap().route(), RouteId(route), "{target}");
+    }
+    let other = RouteMatch { query: vec![("c".into(), "3".into())], ..RouteMatch::parse("/x").unwrap() };
+    assert_eq!(Router::build(vec![asked.clone(), other]).unwrap_err().len(), 1);
+    let apart = RouteMatch { query: vec![("a b".into(), "3".into())], ..RouteMatch::parse("/x").unwrap() };
+    assert!(Router::build(vec![asked, apart]).is_ok());
 }
 
 #[test]

@@ -279,6 +279,36 @@ fn a_prefix_is_stripped_by_whole_segments_and_the_host_can_be_the_upstreams() {
 }
 
 #[test]
+fn what_was_not_held_against_the_routes_contract_reaches_nobody() {
+    let upstream = Upstream::honest("ok");
+    let town = |contract| {
+        let settings = ForwardSettings { contract, ..settings(0) };
+        Town::with(service("test", &[upstream.address]), settings, Limits::default())
+    };
+    assert_eq!(town(7).get("/").status, 500);
+    assert_eq!(upstream.requests(), 0);
+    assert_eq!(town(0).get("/").status, 200);
+}
+
+#[test]
+fn a_rewritten_path_is_admitted_again() {
+    use proxy::forward::{PathPiece, PathTemplate};
+    let upstream = Upstream::honest("ok");
+    let town = |text: &'static str| {
+        let pieces = vec![PathPiece::Text(text.into()), PathPiece::Rest(1)];
+        let settings = ForwardSettings { template: Some(PathTemplate { pieces }), ..settings(0) };
+        Town::with(service("test", &[upstream.address]), settings, Limits::default())
+    };
+    let honest = town("/v2/");
+    assert_eq!(honest.get("/x/a/b?q=1").status, 200);
+    assert!(upstream.last().starts_with("GET /v2/a/b?q=1 HTTP/1.1\r\n"), "{}", upstream.last());
+    for text in ["/v2/../", "/v2//", "/v2/.", "/%2e/", "v2/"] {
+        assert_eq!(town(text).get("/x/./a").status, if text == "/v2/." { 200 } else { 400 }, "{text}");
+    }
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[test]
 fn what_belongs_to_one_connection_stays_on_it() {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nx-end: 1\r\n\r\nok",
