@@ -289,6 +289,10 @@ fn a_client_that_resets_streams_without_end_is_cut_and_others_are_not() {
         }
         assert!(opened >= 50, "cut after {opened}");
     });
+    // By our count, not by a bound that the library has of its own.
+    let totals = town.cores.as_ref().unwrap().totals_reader();
+    let hits = totals.limit_hits().iter();
+    assert_eq!(hits.filter(|(row, count)| row.name == "http2_resets_max" && *count > 0).count(), 1);
     let town = Town::with(service("test", &[fine.address]), settings(0), limits);
     runtime().block_on(async {
         let mut send = connect(town.address).await;
