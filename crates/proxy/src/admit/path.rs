@@ -234,9 +234,6 @@ impl Normaliser {
                         bytes.next().copied().and_then(hexadecimal).ok_or(Class::BadPercentEncoding)?;
                     let low = bytes.next().copied().and_then(hexadecimal).ok_or(Class::BadPercentEncoding)?;
                     self.decoded(high << 4 | low)?;
-                    if (high, low) == (2, 5) {
-                        check_double_encoding(bytes.as_slice())?;
-                    }
                 }
                 Kind::Mark => self.path.push(byte),
                 Kind::Unsafe if byte == b'#' => return Err(Class::Fragment),
@@ -264,8 +261,9 @@ impl Normaliser {
     }
 }
 
-/// Refuses `%25` in front of what would be a dot, a slash, a backslash, a semicolon, a
-/// control character or another percent sign for a reader that decodes once more.
+/// Refuses what stands behind a `%25` when it would be a dot, a slash, a backslash, a
+/// semicolon or a control character for a reader that decodes once more. Looks at what
+/// was written anew: `%25%32%65` hides `%252e` from those who look before.
 fn check_double_encoding(rest: &[u8]) -> Result<(), Class> {
     let mut rest = rest;
     while let Some(shorter) = rest.strip_prefix(b"25") {
@@ -287,6 +285,9 @@ fn check_double_encoding(rest: &[u8]) -> Result<(), Class> {
 fn check_decoded(segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Class> {
     if !segment.iter().any(|byte| matches!(byte, b'%' | b';')) {
         return Ok(());
+    }
+    for at in memchr::memmem::find_iter(segment, b"%25") {
+        check_double_encoding(segment.get(at + 3..).unwrap_or_default())?;
     }
     decode_into(segment, decoded);
     if std::str::from_utf8(decoded).is_err() {

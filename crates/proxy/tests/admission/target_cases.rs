@@ -67,6 +67,12 @@ fn characters() -> Vec<Case> {
         DoubleEncoding,
         &["/%252e%252e/x", "/%252f", "/a%255cb", "/%2500", "/%25252e/x", "/a%253b", "/%252E"],
     ));
+    // What hides behind the second encoding is encoded itself.
+    cases.extend(all(
+        DoubleEncoding,
+        &["/%25%32%65/x", "/%252%65/x", "/%25%32f", "/a%25%35%63b", "/%25%32%35%32%65/x", "/%25%30%30"],
+    ));
+    cases.push(target(DoubleEncoding, false, "/%25%34%31", Path("/%2541")));
     cases.push(target(DoubleEncoding, false, "/100%2525/%25", Path("/100%2525/%25")));
     cases.push(target(DoubleEncoding, false, "/%2541", Path("/%2541")));
     cases

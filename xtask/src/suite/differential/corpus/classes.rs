@@ -134,6 +134,7 @@ fn paths() -> Vec<Pair> {
         ("CVE-2026-48020", "/a/../../admin", Expect::Refused),
         ("CVE-2026-40912", "/pub/%252e%252e/admin", Expect::Refused),
         ("CVE-2026-40912", "/pub/%252fadmin", Expect::Refused),
+        ("CVE-2026-40912", "/pub/%25%32%65%25%32%65/admin", Expect::Refused),
         ("CVE-2026-33494", "/pub/..%2fadmin", Expect::Refused),
         ("CVE-2026-73511", "/pub/..;/admin", Expect::Refused),
         ("CVE-2026-73511", "/pub/..;a=b/admin", Expect::Refused),
