@@ -253,8 +253,9 @@ impl Folder<'_, '_> {
                 self.folded.set_kind(self.left, kind);
                 return Outcome::Again;
             }
-            (Operator, LeftParenthesis) if one.is("LIKE") || one.is("NOT LIKE") => {
-                self.folded.set_kind(self.left, Function);
+            (Operator, next) if one.is("LIKE") || one.is("NOT LIKE") => {
+                let kind = if next == LeftParenthesis { Function } else { Operator };
+                self.folded.set_kind(self.left, kind);
             }
             (SqlType, Bareword | Number | SqlType | LeftParenthesis | Function | Variable | String) => {
                 self.replace(0, 1);
@@ -328,7 +329,6 @@ impl Folder<'_, '_> {
         let middle = self.token(1);
         let unary = middle.is_unary();
         match (self.kind(0), middle.kind, self.kind(2)) {
-            (Number, Operator, Number) => self.again(2),
             (Operator, kind, Operator) if kind != LeftParenthesis => self.again(2),
             (LogicOperator, _, LogicOperator) => self.again(2),
             (Variable, Operator, Variable | Number | Bareword) => self.again(2),

@@ -56,15 +56,24 @@ struct Reading {
 
 fn read(value: &[u8], dialect: Dialect, quote: Option<u8>, exponent: BareExponent) -> Reading {
     let mut tokenizer = Tokenizer::new(value, dialect, quote, exponent);
-    let mut folded = fold(&mut tokenizer);
+    let (fingerprint, folded) = fingerprint(&mut tokenizer);
+    let letters = fingerprint.as_bytes();
+    let attack = is_known(letters) && !is_chance(letters, &folded, tokenizer.tokens, value);
+    Reading {
+        found: attack.then_some(fingerprint),
+        ambiguous: tokenizer.ambiguous,
+        had_exponent: tokenizer.had_bare_exponent,
+    }
+}
+
+/// The fingerprint of what is read, known or not, and its tokens.
+pub(super) fn fingerprint(tokenizer: &mut Tokenizer<'_>) -> (Fingerprint, Folded) {
+    let mut folded = fold(tokenizer);
     // PHP reads an empty name in backticks that does not end as a comment.
     if folded.count > 2 {
         let last = folded.token(folded.count - 1);
-        if last.kind == Kind::Bareword
-            && last.opened == Some(b'`')
-            && last.text().is_empty()
-            && last.closed.is_none()
-        {
+        let unnamed = last.opened == Some(b'`') && last.text().is_empty() && last.closed.is_none();
+        if last.kind == Kind::Bareword && unnamed {
             folded.set_kind(folded.count - 1, Kind::Comment);
         }
     }
@@ -73,13 +82,7 @@ fn read(value: &[u8], dialect: Dialect, quote: Option<u8>, exponent: BareExponen
     } else {
         Fingerprint::new(folded.kinds().map(|kind| kind as u8))
     };
-    let letters = fingerprint.as_bytes();
-    let attack = is_known(letters) && !is_chance(letters, &folded, tokenizer.tokens, value);
-    Reading {
-        found: attack.then_some(fingerprint),
-        ambiguous: tokenizer.ambiguous,
-        had_exponent: tokenizer.had_bare_exponent,
-    }
+    (fingerprint, folded)
 }
 
 /// Whether a known fingerprint of few tokens is more likely plain text.

@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_holds_so_many_networks_and_no_more() {
+        let mut networks = Networks { v4: vec![(0, 0); NETWORKS_MAX - 2], v6: vec![(0, 0)] };
+        assert_eq!(networks.add("192.0.2.1"), Ok(()));
+        assert!(networks.add("192.0.2.1").is_err());
+        assert!(networks.add("2001:db8::1").is_err());
+    }
+
+    #[test]
     fn many_networks_are_joined() {
         let list: Vec<String> =
             (0..=255).flat_map(|b| [format!("10.{b}.0.0/16"), format!("10.{b}.7.1")]).collect();

@@ -23,16 +23,7 @@ impl Phrases {
     /// One phrase per line of each file; empty lines and lines that start with `#` are
     /// none. White space at the ends of a line is dropped.
     pub(super) fn from_files(argument: &Argument<'_>) -> Result<Self, OperatorFault> {
-        let mut phrases = Vec::new();
-        for line in argument.lines()? {
-            phrases.push(line.text);
-            if phrases.len() > PHRASES_MAX {
-                return Err(OperatorFault::File {
-                    path: line.path.to_string(),
-                    message: format!("more than {PHRASES_MAX} phrases"),
-                });
-            }
-        }
+        let phrases = lines(argument)?;
         if phrases.is_empty() {
             return Err(OperatorFault::Argument {
                 message: "these files hold no phrase".to_owned(),
@@ -67,6 +58,19 @@ impl Phrases {
     pub(super) fn evaluate(&self, value: &[u8], found: &mut Found) -> bool {
         self.automaton.find(value).map(|phrase| found.matched(phrase.range())).is_some()
     }
+}
+
+/// The lines of all files.
+fn lines(argument: &Argument<'_>) -> Result<Vec<Vec<u8>>, OperatorFault> {
+    let mut phrases = Vec::new();
+    for line in argument.lines()? {
+        phrases.push(line.text);
+        if phrases.len() > PHRASES_MAX {
+            let message = format!("more than {PHRASES_MAX} phrases");
+            return Err(OperatorFault::File { path: line.path.to_string(), message });
+        }
+    }
+    Ok(phrases)
 }
 
 /// The phrases of an argument: words, `|…|` as bytes and `\` before `:`, `;`, `"`, `\`
@@ -173,9 +177,26 @@ mod tests {
             Err(OperatorFault::File { path, .. }) => assert_eq!(path, "rules/gone.data"),
             other => panic!("{:?}", other.err()),
         }
-        for argument in ["", "empty.data", "https://example.test/list"] {
+        for argument in ["", "empty.data"] {
             assert!(compile("pmFromFile", argument, &files).is_err(), "{argument}");
         }
+        match compile("pmFromFile", "https://example.test/list", &files) {
+            Err(OperatorFault::File { message, .. }) => assert!(message.contains("download"), "{message}"),
+            other => panic!("{:?}", other.err()),
+        }
+    }
+
+    #[test]
+    fn files_hold_so_many_phrases_and_no_more() {
+        let count = |lines: usize| {
+            let text = b"a\n".repeat(lines);
+            let files = Files(&[("rules/many.data", &text)]);
+            let argument =
+                Argument { text: "many.data", has_macros: false, sources: &files, from: "rules/main.conf" };
+            super::lines(&argument).map(|phrases| phrases.len()).ok()
+        };
+        assert_eq!(count(PHRASES_MAX), Some(PHRASES_MAX));
+        assert_eq!(count(PHRASES_MAX + 1), None);
     }
 
     #[test]

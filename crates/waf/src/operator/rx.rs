@@ -5,7 +5,7 @@
 //! An expression is checked at load and compiled when it first runs: most expressions of
 //! a rule set never do, because none of their literals is ever seen.
 
-use super::{Cost, Found, Literal, OperatorFault, class, found::CAPTURES_MAX, literal, pcre};
+use super::{Cost, Found, Literal, OperatorFault, class, literal, pcre};
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::{Hir, HirKind};
 use std::sync::OnceLock;
@@ -123,7 +123,7 @@ fn search(regex: &Regex, value: &[u8], global: bool, found: &mut Found) -> bool 
     let mut groups = regex.capture_locations();
     let mut start = 0;
     while let Some(matched) = regex.captures_read_at(&mut groups, value, start) {
-        for index in 0..groups.len().min(CAPTURES_MAX) {
+        for index in 0..groups.len() {
             let range = groups.get(index).map(|(start, end)| start..end);
             // A group of a later match that took no part does not undo an earlier one.
             if range.is_some() || !global {

@@ -60,3 +60,10 @@ fn a_long_text_is_cut_and_many_texts_tell_nothing() {
     assert_eq!(of(&many(LITERALS_MAX)).map(|literals| literals.len()), Some(LITERALS_MAX));
     assert_eq!(of(&many(LITERALS_MAX + 1)), None);
 }
+
+#[test]
+fn a_set_with_the_empty_text_tells_nothing() {
+    assert!(usable(&vec![b"abc".to_vec()]));
+    assert!(!usable(&vec![b"abc".to_vec(), Vec::new()]));
+    assert!(!usable(&Vec::new()));
+}

@@ -1,3 +1,4 @@
+use super::super::found::CAPTURES_MAX;
 use super::super::tests::{Files, compile as operator, expect, expect_expanded, fault_of, finds};
 use super::*;
 use proptest::prelude::*;
