@@ -15,6 +15,7 @@
 
 mod action;
 mod body;
+mod classes;
 mod collection;
 #[doc(hidden)]
 pub mod fuzz;

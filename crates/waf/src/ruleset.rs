@@ -2,7 +2,7 @@
 
 use crate::{
     action::{Act, Ctl},
-    plan::Plan,
+    plan::{Plan, Quick},
     rule::{Disruptive, Flow, Link, Metadata, Names, Phase, Rule},
     seclang::{
         actions::ActionSet,
@@ -61,6 +61,7 @@ pub(crate) struct Entry {
     pub(crate) rule: u32,
     /// Where evaluation goes on when the rule matches.
     pub(crate) next: u32,
+    pub(crate) quick: Quick,
 }
 
 /// A loaded rule set.
@@ -136,12 +137,12 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
         }
     }
     resolve_selections(&mut rules);
+    let plan = Plan::new(&rules);
     let layout = Layout { items: &items, kept: &kept, ids: &ids, phases: &phases_of };
-    let phases = Phase::ALL.map(|phase| layout.phase(phase, &rules, &mut builder.notes));
+    let phases = Phase::ALL.map(|phase| layout.phase(phase, &rules, &plan, &mut builder.notes));
     if let Some(engine) = options.engine {
         builder.settings.engine = engine;
     }
-    let plan = Plan::new(&rules);
     let statistics = Statistics {
         rules: rules.len(),
         links: rules.iter().map(|rule| rule.links.len()).sum(),
@@ -241,7 +242,7 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    fn phase(&self, phase: Phase, rules: &[Rule], notes: &mut Vec<Note>) -> Vec<Entry> {
+    fn phase(&self, phase: Phase, rules: &[Rule], plan: &Plan, notes: &mut Vec<Note>) -> Vec<Entry> {
         let mut order: Vec<u32> = Vec::new();
         // Positions by name: a marker, or a rule's id as `skipAfter` may name it.
         let mut names: Vec<(String, usize)> = Vec::new();
@@ -276,7 +277,8 @@ impl Layout<'_> {
                 }
             };
             let next = u32::try_from(next.min(order.len())).unwrap_or(u32::MAX);
-            entries.push(Entry { rule: *index, next });
+            let quick = plan.quick(*index as usize, rule);
+            entries.push(Entry { rule: *index, next, quick });
         }
         entries
     }

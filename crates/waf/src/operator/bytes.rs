@@ -2,6 +2,7 @@
 //! a value that is not valid.
 
 use super::{Found, OperatorFault};
+use crate::classes::{Classes, of_byte};
 
 /// The bytes that `@validateByteRange` allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,12 @@ impl ByteRange {
             offset += text.len() + 1;
         }
         Ok(Self(allowed))
+    }
+
+    /// The kinds of the bytes that it does not allow.
+    pub(super) fn outside(&self) -> Classes {
+        let bytes = (0..=u8::MAX).zip(self.0).filter(|(_, allowed)| !allowed);
+        bytes.fold(0, |all, (byte, _)| all | of_byte(byte))
     }
 
     pub(super) fn evaluate(&self, value: &[u8], found: &mut Found) -> bool {

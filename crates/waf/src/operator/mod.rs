@@ -31,10 +31,14 @@ mod tests;
 
 pub(crate) use found::Found;
 pub(crate) use literal::Literal;
+pub(crate) use number::Order;
 
-use crate::{injection, sources::Sources};
+use crate::{
+    classes::{self, Classes},
+    injection,
+    sources::Sources,
+};
 use argument::Argument;
-use number::Order;
 use std::fmt;
 use text::Comparison;
 use verify::Number;
@@ -326,6 +330,30 @@ impl Operator {
             Kind::Verify(verify) => verify.pattern().literals(),
             Kind::Compare(_) => self.literal.as_ref().map(<[Literal; 1]>::as_slice),
             _ => None,
+        }
+    }
+
+    /// The comparison that it is, when it compares with a number that is known.
+    pub(crate) fn order(&self) -> Option<(Order, i64)> {
+        match &self.kind {
+            Kind::Order(order, Value::Known(number)) => Some((*order, *number)),
+            _ => None,
+        }
+    }
+
+    /// Kinds of bytes of which the operator needs one in the value to match at all; 0 when
+    /// nothing is known.
+    pub(crate) fn needs(&self) -> Classes {
+        match &self.kind {
+            Kind::Regex(pattern) => pattern.needs(),
+            Kind::Verify(verify) => verify.pattern().needs(),
+            Kind::ByteRange(Value::Known(range)) => range.outside(),
+            Kind::UrlEncoding => classes::PERCENT,
+            Kind::Utf8Encoding => classes::HIGH,
+            // A word or a number alone is no injection; a script needs a tag or an attribute.
+            Kind::Sql => classes::ALL & !(classes::LOWER | classes::UPPER | classes::ODD | classes::ALWAYS),
+            Kind::Script => classes::ANGLE | classes::EQUALS,
+            _ => 0,
         }
     }
 

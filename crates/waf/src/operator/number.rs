@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 /// Which orders of value and argument match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     Equal,
     GreaterOrEqual,
     Greater,
@@ -15,7 +15,7 @@ pub(super) enum Order {
 }
 
 impl Order {
-    pub(super) fn evaluate(self, value: i64, argument: i64) -> bool {
+    pub(crate) fn evaluate(self, value: i64, argument: i64) -> bool {
         let order = value.cmp(&argument);
         match self {
             Self::Equal => order == Ordering::Equal,

@@ -7,6 +7,9 @@ use aho_corasick::AhoCorasick;
 /// Most phrases of one operator.
 pub(super) const PHRASES_MAX: usize = 500_000;
 
+/// Most phrases that are also looked for beforehand, together with other rules' literals.
+const LITERALS_MAX: usize = 10_000;
+
 pub(super) struct Phrases {
     automaton: AhoCorasick,
     literals: Option<Vec<Literal>>,
@@ -42,7 +45,7 @@ impl Phrases {
             .ascii_case_insensitive(true)
             .build(&phrases)
             .map_err(|error| refused(error.to_string()))?;
-        let literals = (phrases.len() <= super::literal::LITERALS_MAX).then(|| {
+        let literals = (phrases.len() <= LITERALS_MAX).then(|| {
             let mut literals: Vec<Literal> = phrases.iter().map(|phrase| Literal::new(phrase)).collect();
             literals.sort_unstable();
             literals.dedup();

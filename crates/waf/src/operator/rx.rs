@@ -6,6 +6,7 @@
 //! a rule set never do, because none of their literals is ever seen.
 
 use super::{Cost, Found, Literal, OperatorFault, class, literal, pcre};
+use crate::classes::{self, Classes};
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::{Hir, HirKind};
 use std::sync::OnceLock;
@@ -27,6 +28,7 @@ pub(super) struct Pattern {
     source: String,
     compiled: OnceLock<Result<Regex, String>>,
     literals: Option<Vec<Literal>>,
+    needs: Classes,
     cost: Cost,
     global: bool,
 }
@@ -89,11 +91,23 @@ impl Pattern {
     pub(super) fn new(pattern: &str, global: bool) -> Result<Self, OperatorFault> {
         let (source, tree) = check(pattern)?;
         let cost = if states(&tree) > 1_000 { Cost::LargeRegex } else { Cost::Regex };
-        Ok(Self { literals: literal::required(&tree), source, compiled: OnceLock::new(), cost, global })
+        let needs = classes::required(&tree).unwrap_or(0);
+        Ok(Self {
+            literals: literal::required(&tree),
+            needs,
+            source,
+            compiled: OnceLock::new(),
+            cost,
+            global,
+        })
     }
 
     pub(super) fn literals(&self) -> Option<&[Literal]> {
         self.literals.as_deref()
+    }
+
+    pub(super) fn needs(&self) -> Classes {
+        self.needs
     }
 
     pub(super) fn cost(&self) -> Cost {

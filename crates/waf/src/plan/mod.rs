@@ -6,13 +6,16 @@
 //! * The literals that the operators of a side (request, response) need are looked for in
 //!   one pass over each value; a rule runs only where one of its own was found.
 
+mod change;
 mod needles;
 
 pub(crate) use needles::{Needles, Side, has};
 
 use crate::{
+    classes::Classes,
+    operator::Order,
     rule::{Link, Phase, Rule},
-    target::Target,
+    target::{Selector, Target},
     template::Template,
     transform::Transformation,
     variable::{Stability, Variable},
@@ -23,6 +26,8 @@ use crate::{
 pub(crate) struct Chain {
     pub(crate) parent: u16,
     pub(crate) transformation: Transformation,
+    /// A value that holds none of these passes the whole chain unchanged.
+    pub(crate) may_change: Classes,
 }
 
 /// Targets that several rules share, without their exclusions.
@@ -31,6 +36,21 @@ pub(crate) struct Group {
     pub(crate) targets: Vec<Target>,
     pub(crate) chain: u16,
     pub(crate) side: Side,
+    /// The group of the same targets with no transformations; itself where it has none.
+    pub(crate) base: u32,
+    /// Where its base's values hold none of these, both see the same.
+    pub(crate) may_change: Classes,
+}
+
+/// What is asked of a rule before it is looked at: "no" means that it does not match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Quick {
+    /// Nothing is known.
+    Look,
+    /// Its first link matches only when a value of the group passes the filter.
+    Group(u32, Filter),
+    /// Its first link compares a `TX` variable, or whether there is one, with a number.
+    Slot { slot: u16, count: bool, order: Order, number: i64, negated: bool },
 }
 
 /// How a link is evaluated.
@@ -40,8 +60,18 @@ pub(crate) struct LinkPlan {
     pub(crate) chain: u16,
     /// Where all its targets are fixed variables.
     pub(crate) group: Option<u32>,
-    /// The bit of its literals, where it can match only a value that holds one.
+    /// When a value need not be shown to its operator.
+    pub(crate) filter: Filter,
+    pub(crate) multi_match: bool,
+}
+
+/// What a value must hold for an operator to match it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Filter {
+    /// The bit of its literals.
     pub(crate) needle: Option<u32>,
+    /// One of these kinds of bytes; 0 when none is needed.
+    pub(crate) needs: Classes,
 }
 
 /// The plan of a rule set.
@@ -62,7 +92,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(rules: &[Rule]) -> Self {
         let mut plan = Self {
-            chains: vec![Chain { parent: 0, transformation: Transformation::None }],
+            chains: vec![Chain { parent: 0, transformation: Transformation::None, may_change: 0 }],
             groups: Vec::new(),
             links: Vec::with_capacity(rules.len()),
             needles: [Needles::default(), Needles::default()],
@@ -95,16 +125,21 @@ impl Plan {
 
     /// How many links have literals.
     pub(crate) fn filtered(&self) -> usize {
-        self.links.iter().flatten().filter(|link| link.needle.is_some()).count()
+        self.links
+            .iter()
+            .flatten()
+            .filter(|link| link.filter.needle.is_some() || link.filter.needs != 0)
+            .count()
     }
 
     fn link(&mut self, phase: Phase, link: &Link, builders: &mut [needles::Builder; 2]) -> LinkPlan {
         let chain = self.chain(&link.transformations);
         let side = Side::of(phase);
         let fixed = |target: &Target| !target.count && target.variable.stability() == Stability::Fixed;
-        let shared = !link.multi_match && !link.targets.is_empty() && link.targets.iter().all(fixed);
+        let shared = !link.targets.is_empty() && link.targets.iter().all(fixed);
         let group = shared.then(|| self.group(link, chain, side));
         let test = link.test.as_ref().filter(|test| shared && !test.negated && test.argument.is_none());
+        let needs = test.map_or(0, |test| test.operator.needs());
         let needle = test.and_then(|test| test.operator.literals()).map(|literals| {
             let builder = match side {
                 Side::Request => &mut builders[0],
@@ -112,14 +147,16 @@ impl Plan {
             };
             builder.add(literals)
         });
-        LinkPlan { chain, group, needle }
+        LinkPlan { chain, group, filter: Filter { needle, needs }, multi_match: link.multi_match }
     }
 
     /// The node of a chain of transformations.
     fn chain(&mut self, transformations: &[Transformation]) -> u16 {
         let mut node = 0;
         for transformation in transformations {
-            let wanted = Chain { parent: node, transformation: *transformation };
+            let before = self.chains.get(usize::from(node)).map_or(0, |chain| chain.may_change);
+            let may_change = before | change::may_change(*transformation);
+            let wanted = Chain { parent: node, transformation: *transformation, may_change };
             let found = self.chains.iter().skip(1).position(|chain| *chain == wanted).map(|at| at + 1);
             let at = found.unwrap_or_else(|| {
                 self.chains.push(wanted);
@@ -130,14 +167,40 @@ impl Plan {
         node
     }
 
+    /// What to ask before a rule is looked at.
+    pub(crate) fn quick(&self, index: usize, rule: &Rule) -> Quick {
+        let (Some(link), Some(plan)) = (rule.links.first(), self.link_plan(index, 0)) else {
+            return Quick::Look;
+        };
+        if plan.multi_match {
+            return Quick::Look;
+        }
+        if let Some(group) = plan.group {
+            return Quick::Group(group, plan.filter);
+        }
+        let test = link.test.as_ref().filter(|test| test.argument.is_none());
+        match (link.targets.as_slice(), test.and_then(|test| Some((test.operator.order()?, test.negated)))) {
+            ([Target { selector: Selector::Slot(slot), count, .. }], Some(((order, number), negated)))
+                if link.transformations.is_empty() =>
+            {
+                Quick::Slot { slot: *slot, count: *count, order, number, negated }
+            }
+            _ => Quick::Look,
+        }
+    }
+
     fn group(&mut self, link: &Link, chain: u16, side: Side) -> u32 {
+        let base = (chain != 0).then(|| self.group(link, 0, side));
+        let may_change = self.chains.get(usize::from(chain)).map_or(0, |chain| chain.may_change);
         let same =
             |group: &Group| group.chain == chain && group.side == side && group.targets == link.targets;
-        let at = self.groups.iter().position(same).unwrap_or_else(|| {
-            self.groups.push(Group { targets: link.targets.clone(), chain, side });
-            self.groups.len() - 1
-        });
-        u32::try_from(at).unwrap_or(u32::MAX)
+        let found = self.groups.iter().position(same);
+        let at = u32::try_from(found.unwrap_or(self.groups.len())).unwrap_or(u32::MAX);
+        if found.is_none() {
+            let base = base.unwrap_or(at);
+            self.groups.push(Group { targets: link.targets.clone(), chain, side, base, may_change });
+        }
+        at
     }
 
     fn note_uses(&mut self, rule: &Rule) {

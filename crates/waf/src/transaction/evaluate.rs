@@ -5,16 +5,17 @@ use super::{
     state::{Ended, State},
     store::Seen,
     tx::Value,
+    values::ValueId,
 };
 use crate::{
-    operator::Found,
-    plan::{LinkPlan, Side},
+    plan::{LinkPlan, Quick, Side},
     rule::{AllowScope, Disruptive, Link, Phase, Rule, Test},
     ruleset::RuleSet,
     settings::EngineMode,
     target::{Exclusion, Selector, Target},
     variable::{Stability, Variable},
 };
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// A rule's link, where it stands, and the targets that a `ctl` took from it.
@@ -63,7 +64,7 @@ impl State {
             self.spend(1);
             let index = entry.rule as usize;
             self.position += 1;
-            if self.is_removed(index) {
+            if self.is_removed(index) || !self.may_match(set, entry.quick) {
                 continue;
             }
             let Some(rule) = set.rules.get(index) else { continue };
@@ -75,6 +76,26 @@ impl State {
             }
         }
         true
+    }
+
+    /// Whether a rule may match, as far as can be told without looking at it.
+    fn may_match(&mut self, set: &RuleSet, quick: Quick) -> bool {
+        match quick {
+            Quick::Look => true,
+            _ if set.plain => true,
+            Quick::Group(group, filter) => {
+                let range = self.store.group(&set.plan, group);
+                !range.is_empty() && self.store.group_passes(&set.plan, group, filter)
+            }
+            Quick::Slot { slot, count, order, number, negated } => {
+                let value = match (self.tx.slot(slot), count) {
+                    (Value::Unset, false) => return false,
+                    (value, true) => i64::from(*value != Value::Unset),
+                    (value, false) => value.number(),
+                };
+                order.evaluate(value, number) != negated
+            }
+        }
     }
 
     /// Whether what a rule did ends the phase.
@@ -127,8 +148,8 @@ impl State {
         };
         let plan = here.set.plan.link_plan(here.index, here.number);
         match plan {
-            Some(LinkPlan { group: Some(group), needle, .. }) if !here.set.plain => {
-                self.grouped(here, test, group, needle)
+            Some(plan @ LinkPlan { group: Some(group), .. }) if !here.set.plain => {
+                self.grouped(here, test, group, plan)
             }
             Some(plan) => self.direct(here, test, plan),
             None => false,
@@ -136,30 +157,22 @@ impl State {
     }
 
     /// All targets are fixed: what they hold is collected once and shared.
-    fn grouped(&mut self, here: Here<'_>, test: &Test, group: u32, needle: Option<u32>) -> bool {
+    fn grouped(&mut self, here: Here<'_>, test: &Test, group: u32, link: LinkPlan) -> bool {
         let plan = &here.set.plan;
         let range = self.store.group(plan, group);
-        if range.is_empty() {
+        if range.is_empty() || (!link.multi_match && !self.store.group_passes(plan, group, link.filter)) {
             return false;
         }
-        if let Some(needle) = needle
-            && !self.store.group_has(plan, group, needle)
-        {
-            return false;
-        }
-        let side = Side::of(here.rule.phase);
         let mut any = false;
         for at in range {
             let Some(seen) = self.store.seen(at) else { continue };
             if here.has_exclusions() && here.excludes(seen.variable, self.store.values.get(seen.name), None) {
                 continue;
             }
-            if let Some(needle) = needle
-                && !self.store.value_has(plan, side, seen.value, needle)
-            {
-                continue;
-            }
-            any |= self.seen_value(here, test, seen);
+            any |= match link.multi_match {
+                true => self.stages(here, test, seen, link),
+                false => self.seen_value(here, test, seen, seen.value, link),
+            };
             if self.is_stopped() {
                 break;
             }
@@ -167,19 +180,49 @@ impl State {
         any
     }
 
-    fn seen_value(&mut self, here: Here<'_>, test: &Test, seen: Seen) -> bool {
+    /// With `multiMatch`: the value as it came, and after each transformation that changed it.
+    fn stages(&mut self, here: Here<'_>, test: &Test, seen: Seen, link: LinkPlan) -> bool {
+        let chains = &here.set.plan.chains;
+        let mut nodes = SmallVec::<[u16; 8]>::new();
+        let mut node = link.chain;
+        while node != 0 {
+            nodes.push(node);
+            node = chains.get(usize::from(node)).map_or(0, |chain| chain.parent);
+        }
+        let mut any = self.seen_value(here, test, seen, seen.raw, link);
+        let mut before = seen.raw;
+        for node in nodes.into_iter().rev() {
+            let value = self.store.values.transformed(chains, seen.raw, node);
+            if value != before && !self.is_stopped() {
+                any |= self.seen_value(here, test, seen, value, link);
+            }
+            before = value;
+        }
+        any
+    }
+
+    fn seen_value(
+        &mut self,
+        here: Here<'_>,
+        test: &Test,
+        seen: Seen,
+        value: ValueId,
+        link: LinkPlan,
+    ) -> bool {
+        if !self.store.passes(&here.set.plan, Side::of(here.rule.phase), value, link.filter) {
+            return false;
+        }
         let expanded = self.expanded(here, test);
-        let mut found = Found::default();
-        let value = self.store.values.value(seen.value);
-        let work = value.len();
-        let matches = test.operator.evaluate(value, expanded.as_deref(), &mut found) != test.negated;
+        let bytes = self.store.values.value(value);
+        let work = bytes.len();
+        let matches = test.operator.evaluate(bytes, expanded.as_deref(), &mut self.found) != test.negated;
         self.spend_bytes(work);
-        self.take_found(&found);
+        self.take_found();
         if matches {
             let name = self.store.values.get(seen.name).to_vec();
-            let value = self.store.values.value(seen.value).to_vec();
+            let value = self.store.values.value(value).to_vec();
             let origin = Origin { variable: seen.variable, name: &name, count: false };
-            self.matched(here, Some(origin), &value, Some((test, &found)));
+            self.matched(here, Some(origin), &value, Some(test));
         }
         matches
     }
@@ -307,29 +350,20 @@ impl State {
 
     fn value(&mut self, here: Here<'_>, test: &Test, origin: Origin<'_>, value: &[u8]) -> bool {
         let expanded = self.expanded(here, test);
-        let mut found = Found::default();
-        let matches = test.operator.evaluate(value, expanded.as_deref(), &mut found) != test.negated;
+        let matches = test.operator.evaluate(value, expanded.as_deref(), &mut self.found) != test.negated;
         self.spend_bytes(value.len());
-        self.take_found(&found);
+        self.take_found();
         if matches {
-            self.matched(here, Some(origin), value, Some((test, &found)));
+            self.matched(here, Some(origin), value, Some(test));
         }
         matches
     }
 
     /// A value matched: captures, what the link does, and at the end of the chain the record
     /// and the verdict.
-    fn matched(
-        &mut self,
-        here: Here<'_>,
-        origin: Option<Origin<'_>>,
-        value: &[u8],
-        found: Option<(&Test, &Found)>,
-    ) {
-        if here.link.capture
-            && let Some((_, found)) = found.filter(|(test, _)| !test.negated)
-        {
-            self.capture(found, value);
+    fn matched(&mut self, here: Here<'_>, origin: Option<Origin<'_>>, value: &[u8], test: Option<&Test>) {
+        if here.link.capture && test.is_some_and(|test| !test.negated) {
+            self.capture(value);
         }
         if let Some(origin) = origin {
             self.remember_match(here, origin, value);
@@ -347,19 +381,19 @@ impl State {
     }
 
     /// All ten captures are set anew: those of an earlier rule do not shine through.
-    fn capture(&mut self, found: &Found, value: &[u8]) {
+    fn capture(&mut self, value: &[u8]) {
         for number in 0..crate::rule::CAPTURES {
-            self.tx.capture(number, found.get(value, usize::from(number)));
+            self.tx.capture(number, self.found.get(value, usize::from(number)));
         }
     }
 
     /// What an operator left besides its answer. One that could not answer is a denial.
-    fn take_found(&mut self, found: &Found) {
-        if found.fault().is_some() {
+    fn take_found(&mut self) {
+        if self.found.fault().is_some() {
             self.intervene_internal();
         }
-        if !found.place().is_empty() {
-            self.geo = found.place().to_vec();
+        if !self.found.place().is_empty() {
+            self.geo = self.found.place().to_vec();
         }
     }
 

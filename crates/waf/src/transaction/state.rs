@@ -3,6 +3,7 @@
 use super::{Connection, Match, Verdict, body::Body, collections::Collections, store::Store, tx::Tx};
 use crate::{
     action::{Act, Ctl, Selection},
+    operator::Found,
     rule::{AllowScope, Disruptive, Phase, Rule},
     ruleset::RuleSet,
     settings::EngineMode,
@@ -89,6 +90,8 @@ pub(super) struct State {
     pub(super) removed: Vec<u64>,
     pub(super) removals: Vec<ActAt>,
     pub(super) scratch: Vec<u8>,
+    /// What the last operator found.
+    pub(super) found: Found,
     pub(super) env: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) geo: Vec<(&'static str, Vec<u8>)>,
     pub(super) collections: Collections,
@@ -127,6 +130,7 @@ impl State {
             removed: Vec::new(),
             removals: Vec::new(),
             scratch: Vec::new(),
+            found: Found::default(),
             env: Vec::new(),
             geo: Vec::new(),
             collections: Collections::default(),

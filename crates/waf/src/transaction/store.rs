@@ -2,7 +2,8 @@
 
 use super::values::{Span, ValueId, Values};
 use crate::{
-    plan::{Group, Plan, Side, has},
+    classes::Classes,
+    plan::{Filter, Group, Plan, Side, has},
     target::Selector,
     variable::{COUNT, Variable},
 };
@@ -20,6 +21,8 @@ pub(crate) struct Seen {
     /// The variable that the target named, `ARGS` rather than `ARGS_GET`.
     pub(crate) variable: Variable,
     pub(crate) name: Span,
+    /// As it came.
+    pub(crate) raw: ValueId,
     /// Through the group's chain.
     pub(crate) value: ValueId,
 }
@@ -33,6 +36,10 @@ struct GroupState {
     /// Scanned in this generation.
     scanned: u32,
     bits: u32,
+    /// The classes of all its values.
+    classes: Classes,
+    /// The group whose scan it shares, as it sees the same.
+    owner: u32,
 }
 
 /// All fixed variables, and what groups of rules see of them.
@@ -119,17 +126,29 @@ impl Store {
             return state.first as usize..state.end as usize;
         }
         let Some(group) = plan.groups.get(index as usize) else { return 0..0 };
+        if group.base != index {
+            let range = self.group(plan, group.base);
+            let base = self.groups.get(group.base as usize).copied().unwrap_or_default();
+            if base.classes & group.may_change == 0 {
+                if let Some(state) = self.groups.get_mut(index as usize) {
+                    *state = base;
+                }
+                return range;
+            }
+        }
         let first = self.seen.len();
-        self.collect(plan, group);
+        let classes = self.collect(plan, group);
         let end = self.seen.len();
         if let Some(state) = self.groups.get_mut(index as usize) {
             let narrow = |number| u32::try_from(number).unwrap_or(u32::MAX);
             (state.generation, state.first, state.end) = (self.generation, narrow(first), narrow(end));
+            (state.classes, state.owner) = (classes, index);
         }
         first..end
     }
 
-    fn collect(&mut self, plan: &Plan, group: &Group) {
+    fn collect(&mut self, plan: &Plan, group: &Group) -> Classes {
+        let mut classes = 0;
         for target in &group.targets {
             for part in target.variable.parts() {
                 let Some(members) = self.members.get(*part as usize) else { continue };
@@ -138,19 +157,44 @@ impl Store {
                         continue;
                     }
                     let value = self.values.transformed(&plan.chains, member.value, group.chain);
-                    self.seen.push(Seen { variable: target.variable, name: member.name, value });
+                    classes |= self.values.classes(value);
+                    self.seen.push(Seen {
+                        variable: target.variable,
+                        name: member.name,
+                        raw: member.value,
+                        value,
+                    });
                 }
             }
         }
+        classes
     }
 
     pub(crate) fn seen(&self, at: usize) -> Option<Seen> {
         self.seen.get(at).copied()
     }
 
+    /// Whether any value of a group may pass a filter.
+    pub(crate) fn group_passes(&mut self, plan: &Plan, index: u32, filter: Filter) -> bool {
+        if filter.needs != 0 {
+            self.group(plan, index);
+            if self.groups.get(index as usize).is_some_and(|state| state.classes & filter.needs == 0) {
+                return false;
+            }
+        }
+        filter.needle.is_none_or(|needle| self.group_has(plan, index, needle))
+    }
+
+    /// Whether a value may pass a filter.
+    pub(crate) fn passes(&mut self, plan: &Plan, side: Side, value: ValueId, filter: Filter) -> bool {
+        (filter.needs == 0 || self.values.classes(value) & filter.needs != 0)
+            && filter.needle.is_none_or(|needle| self.value_has(plan, side, value, needle))
+    }
+
     /// Whether any value of a group holds a literal of this bit.
-    pub(crate) fn group_has(&mut self, plan: &Plan, index: u32, bit: u32) -> bool {
+    fn group_has(&mut self, plan: &Plan, index: u32, bit: u32) -> bool {
         let range = self.group(plan, index);
+        let index = self.groups.get(index as usize).map_or(index, |state| state.owner);
         let Some(state) = self.groups.get(index as usize).copied() else { return true };
         let side = plan.groups.get(index as usize).map_or(Side::Request, |group| group.side);
         let Some(needles) = plan.needles.get(side as usize) else { return true };
@@ -174,7 +218,7 @@ impl Store {
     }
 
     /// Whether one value holds a literal of this bit.
-    pub(crate) fn value_has(&mut self, plan: &Plan, side: Side, value: ValueId, bit: u32) -> bool {
+    fn value_has(&mut self, plan: &Plan, side: Side, value: ValueId, bit: u32) -> bool {
         plan.needles.get(side as usize).is_none_or(|needles| has(self.values.scan(needles, side, value), bit))
     }
 }

@@ -2,6 +2,7 @@
 //! chain left it. What a transformation leaves unchanged is the same value.
 
 use crate::{
+    classes::{self, Classes},
     plan::{Chain, Needles, Side},
     transform::Transformation,
 };
@@ -35,6 +36,8 @@ struct Slot {
     folded: u32,
     /// Where its row of chain results begins.
     row: u32,
+    /// Its classes; 0 is not yet known.
+    classes: Classes,
     /// Results of single transformations.
     memo: SmallVec<[(Transformation, u32); 2]>,
 }
@@ -72,7 +75,14 @@ impl Values {
     /// Keeps a value that already stands in the arena.
     pub(crate) fn slot(&mut self, span: Span) -> ValueId {
         let id = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(Slot { span, scans: [NONE; 2], folded: id, row: NONE, memo: SmallVec::new() });
+        self.slots.push(Slot {
+            span,
+            scans: [NONE; 2],
+            folded: id,
+            row: NONE,
+            classes: 0,
+            memo: SmallVec::new(),
+        });
         ValueId(id)
     }
 
@@ -90,17 +100,33 @@ impl Values {
         if chain == 0 {
             return id;
         }
+        let Some(node) = chains.get(usize::from(chain)) else { return id };
+        if self.classes(id) & node.may_change == 0 {
+            return id;
+        }
         let row = self.row(id, chains.len());
         if let Some(known) = self.rows.get(row + usize::from(chain)).filter(|known| **known != NONE) {
             return ValueId(*known);
         }
-        let Some(node) = chains.get(usize::from(chain)) else { return id };
         let before = self.transformed(chains, id, node.parent);
         let after = self.apply(before, node.transformation);
         if let Some(slot) = self.rows.get_mut(row + usize::from(chain)) {
             *slot = after.0;
         }
         after
+    }
+
+    /// The kinds of bytes of a value.
+    pub(crate) fn classes(&mut self, id: ValueId) -> Classes {
+        let Some(slot) = self.slots.get(id.0 as usize) else { return classes::ALL };
+        if slot.classes != 0 {
+            return slot.classes;
+        }
+        let found = classes::of(self.get(slot.span));
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
+            slot.classes = found;
+        }
+        found
     }
 
     fn row(&mut self, id: ValueId, width: usize) -> usize {

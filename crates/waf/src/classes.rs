@@ -1,0 +1,211 @@
+//! Which kinds of bytes a value holds: one word of bits that says cheaply what cannot be.
+//!
+//! Two questions are answered by it before any work is done. Can this chain of
+//! transformations change this value at all? Can this operator match it at all?
+//! INVARIANT: both answers err towards "yes".
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+/// A set of kinds of bytes.
+pub(crate) type Classes = u32;
+
+/// Small letters, digits and `_`.
+pub(crate) const LOWER: Classes = 1;
+pub(crate) const UPPER: Classes = 1 << 1;
+pub(crate) const SPACE: Classes = 1 << 2;
+const DOT: Classes = 1 << 3;
+pub(crate) const DASH: Classes = 1 << 4;
+pub(crate) const SLASH: Classes = 1 << 5;
+const COLON: Classes = 1 << 6;
+pub(crate) const SEMICOLON: Classes = 1 << 7;
+pub(crate) const COMMA: Classes = 1 << 8;
+pub(crate) const EQUALS: Classes = 1 << 9;
+pub(crate) const AMPERSAND: Classes = 1 << 10;
+pub(crate) const PLUS: Classes = 1 << 11;
+pub(crate) const PERCENT: Classes = 1 << 12;
+pub(crate) const QUOTE: Classes = 1 << 13;
+pub(crate) const ANGLE: Classes = 1 << 14;
+pub(crate) const PARENTHESIS: Classes = 1 << 15;
+const BRACKET: Classes = 1 << 16;
+const BRACE: Classes = 1 << 17;
+pub(crate) const BACKSLASH: Classes = 1 << 18;
+const DOLLAR: Classes = 1 << 19;
+pub(crate) const STAR: Classes = 1 << 20;
+pub(crate) const HASH: Classes = 1 << 21;
+const PIPE: Classes = 1 << 22;
+pub(crate) const CARET: Classes = 1 << 23;
+/// `!`, `?`, `@`, `~`.
+const OTHER: Classes = 1 << 24;
+/// 0 to 31 and 127.
+pub(crate) const CONTROL: Classes = 1 << 25;
+/// 128 to 255.
+pub(crate) const HIGH: Classes = 1 << 26;
+/// No byte: the value begins with or doubles a space, dot or dash, or ends in a space.
+pub(crate) const ODD: Classes = 1 << 27;
+/// No byte: every value has it.
+pub(crate) const ALWAYS: Classes = 1 << 28;
+/// All of them.
+pub(crate) const ALL: Classes = u32::MAX;
+
+/// The class of a byte.
+pub(crate) const fn of_byte(byte: u8) -> Classes {
+    match byte {
+        b'a'..=b'z' | b'0'..=b'9' | b'_' => LOWER,
+        b'A'..=b'Z' => UPPER,
+        b' ' => SPACE,
+        b'.' => DOT,
+        b'-' => DASH,
+        b'/' => SLASH,
+        b':' => COLON,
+        b';' => SEMICOLON,
+        b',' => COMMA,
+        b'=' => EQUALS,
+        b'&' => AMPERSAND,
+        b'+' => PLUS,
+        b'%' => PERCENT,
+        b'\'' | b'"' | b'`' => QUOTE,
+        b'<' | b'>' => ANGLE,
+        b'(' | b')' => PARENTHESIS,
+        b'[' | b']' => BRACKET,
+        b'{' | b'}' => BRACE,
+        b'\\' => BACKSLASH,
+        b'$' => DOLLAR,
+        b'*' => STAR,
+        b'#' => HASH,
+        b'|' => PIPE,
+        b'^' => CARET,
+        b'!' | b'?' | b'@' | b'~' => OTHER,
+        0..=31 | 127 => CONTROL,
+        128..=255 => HIGH,
+    }
+}
+
+const TABLE: [Classes; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "at compile time, below 256"
+        )]
+        {
+            table[byte] = of_byte(byte as u8);
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// What a value holds.
+pub(crate) fn of(value: &[u8]) -> Classes {
+    const DOUBLING: Classes = SPACE | DOT | DASH;
+    let mut found = ALWAYS;
+    // As if the value stood behind one of each.
+    let mut before = DOUBLING;
+    for byte in value {
+        let class = TABLE.get(usize::from(*byte)).copied().unwrap_or(ALL);
+        found |= class;
+        if class & before & DOUBLING != 0 {
+            found |= ODD;
+        }
+        before = class;
+    }
+    if before == SPACE {
+        found |= ODD;
+    }
+    found
+}
+
+/// How common a class is in honest values; what is rare says more.
+const fn weight(class: Classes) -> u32 {
+    match class {
+        LOWER => 1_000,
+        UPPER => 300,
+        SPACE => 200,
+        DOT | DASH | SLASH => 60,
+        COLON | COMMA => 40,
+        SEMICOLON | EQUALS | PARENTHESIS => 20,
+        _ => 5,
+    }
+}
+
+fn cost(classes: Classes) -> u32 {
+    (0..27).map(|bit| classes & 1 << bit).filter(|class| *class != 0).map(weight).sum()
+}
+
+/// A set of which every match of `expression` holds at least one, when there is a telling one.
+pub(crate) fn required(expression: &Hir) -> Option<Classes> {
+    need(expression).filter(|classes| classes & LOWER == 0)
+}
+
+fn need(expression: &Hir) -> Option<Classes> {
+    match expression.kind() {
+        HirKind::Empty | HirKind::Look(_) => None,
+        HirKind::Literal(literal) => {
+            literal.0.iter().map(|byte| of_byte(*byte)).min_by_key(|class| cost(*class))
+        }
+        HirKind::Class(class) => Some(of_class(class)),
+        HirKind::Repetition(repetition) if repetition.min > 0 => need(&repetition.sub),
+        HirKind::Repetition(_) => None,
+        HirKind::Capture(capture) => need(&capture.sub),
+        HirKind::Concat(parts) => parts.iter().filter_map(need).min_by_key(|classes| cost(*classes)),
+        HirKind::Alternation(parts) => {
+            parts.iter().try_fold(0, |all, part| need(part).map(|classes| all | classes))
+        }
+    }
+}
+
+fn of_class(class: &Class) -> Classes {
+    let bytes = |first: u8, last: u8| (first..=last).fold(0, |all, byte| all | of_byte(byte));
+    match class {
+        Class::Bytes(class) => class.iter().fold(0, |all, range| all | bytes(range.start(), range.end())),
+        Class::Unicode(class) => class.iter().fold(0, |all, range| {
+            let low = |letter: char| u8::try_from(u32::from(letter).min(128)).unwrap_or(128);
+            all | bytes(low(range.start()), low(range.end()))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(pattern: &str) -> Hir {
+        regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap()
+    }
+
+    #[test]
+    fn what_a_value_holds_is_told() {
+        assert_eq!(of(b""), ALWAYS);
+        assert_eq!(of(b"value 12"), ALWAYS | LOWER | SPACE);
+        assert_eq!(of(b"json.a.b"), ALWAYS | LOWER | DOT);
+        for odd in ["a  b", " a", "a ", "a..b", ".a", "-a", "a--b"] {
+            assert!(of(odd.as_bytes()) & ODD != 0, "{odd}");
+        }
+        assert_eq!(of(b"\xff\0") & (HIGH | CONTROL | LOWER), HIGH | CONTROL);
+    }
+
+    #[test]
+    fn an_expression_needs_its_rarest_part() {
+        assert_eq!(required(&parse("a+;b")), Some(SEMICOLON));
+        assert_eq!(required(&parse(r"(?:\$|`)\s*x")), Some(DOLLAR | QUOTE));
+        assert_eq!(required(&parse("(?:;|x)y")), None);
+        assert_eq!(required(&parse(";*a")), None);
+        assert_eq!(required(&parse("^$")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_match_holds_what_its_expression_needs(
+            pattern in r"[a-c;$]{0,3}(\([;|]\)|[.]|\[a;\]|\[\^a\])?[*+?]?[a;]{0,2}",
+            value in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), Just(b';'), Just(b'$'), any::<u8>()], 0..12),
+        ) {
+            let Ok(regex) = regex::bytes::RegexBuilder::new(&pattern).unicode(false).build() else { return Ok(()) };
+            if let Some(needed) = required(&parse(&pattern)) && regex.is_match(&value) {
+                prop_assert!(of(&value) & needed != 0, "{pattern} {value:?}");
+            }
+        }
+    }
+}
