@@ -37,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench gateway              CPU per request beside nginx, five rounds
   cargo xtask bench gateway --only whole --rounds 3 --profile
   cargo xtask suite differential        the same bytes through Bastide, nginx, haproxy, varnish
+  cargo xtask suite schemathesis        generated requests against an API document
   cargo xtask suite floods              attacks beside honest clients: memory, p99
   cargo xtask docs --check               are the generated documents current?";
 

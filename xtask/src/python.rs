@@ -17,14 +17,22 @@ const FOLDER: &str = "python-tests";
 /// # Errors
 /// No Python 3 with `venv`, or the packages cannot be installed.
 pub(crate) fn environment() -> Result<PathBuf> {
-    let folder = workspace::target()?.join(FOLDER);
+    environment_of(FOLDER, &PACKAGES)
+}
+
+/// The same in another folder, with other packages.
+///
+/// # Errors
+/// No Python 3 with `venv`, or the packages cannot be installed.
+pub(crate) fn environment_of(folder: &str, packages: &[(&str, &str)]) -> Result<PathBuf> {
+    let folder = workspace::target()?.join(folder);
     let interpreter = folder.join("bin/python3");
-    let imports: Vec<_> = PACKAGES.iter().map(|(_, module)| format!("import {module}")).collect();
+    let imports: Vec<_> = packages.iter().map(|(_, module)| format!("import {module}")).collect();
     let has_packages = || command::read(Command::new(&interpreter).args(["-c", &imports.join(";")])).is_ok();
     if has_packages() {
         return Ok(interpreter);
     }
-    let names: Vec<_> = PACKAGES.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = packages.iter().map(|(name, _)| *name).collect();
     println!("installing {} into {}", names.join(" "), folder.display());
     command::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
         .context("expected python3 with venv")?;

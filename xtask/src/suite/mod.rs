@@ -5,6 +5,7 @@
 
 mod differential;
 mod floods;
+mod schemathesis;
 mod servers;
 
 use anyhow::{Result, bail};
@@ -24,6 +25,8 @@ pub(crate) enum Suite {
     Differential(differential::Options),
     /// Floods of every kind beside honest clients: memory, processor, their 99th percentile
     Floods(floods::Options),
+    /// schemathesis against a route with an OpenAPI document: nothing that breaks it passes
+    Schemathesis(schemathesis::Options),
 }
 
 /// Runs it; an error when anything failed.
@@ -31,6 +34,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     let counts = match suite {
         Suite::Differential(options) => differential::run(options)?,
         Suite::Floods(options) => floods::run(options)?,
+        Suite::Schemathesis(options) => schemathesis::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped.len());
@@ -43,6 +47,11 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
 /// The part of the differential suite that is bounded in time.
 pub(crate) fn bounded_differential() -> Result<Counts> {
     differential::run(&differential::Options::bounded())
+}
+
+/// The part of schemathesis that is bounded in time.
+pub(crate) fn bounded_schemathesis() -> Result<Counts> {
+    schemathesis::run(&schemathesis::Options::bounded())
 }
 
 /// The part of the floods that is bounded in time, and judges no time.

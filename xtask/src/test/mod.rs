@@ -91,6 +91,11 @@ const STEPS: &[Step] = &[
         run: steps::floods,
     },
     Step {
+        name: "schemathesis",
+        holds: "nothing that breaks its API document passes a validated route (bounded; oracle: openapi-core)",
+        run: steps::schemathesis,
+    },
+    Step {
         name: "switch-off",
         holds: "switching off any one step of the way turns a test red",
         run: steps::switch_off,

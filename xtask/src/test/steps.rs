@@ -84,6 +84,10 @@ pub(super) fn floods(_: &Context) -> Result<Tally> {
     suite::bounded_floods().map(tally)
 }
 
+pub(super) fn schemathesis(_: &Context) -> Result<Tally> {
+    suite::bounded_schemathesis().map(tally)
+}
+
 fn tally(counts: suite::Counts) -> Tally {
     let suite::Counts { passed, failed, skipped } = counts;
     Tally { passed, failed, skipped: (!skipped.is_empty()).then(|| skipped.join("; ")) }
