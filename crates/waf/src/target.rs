@@ -51,6 +51,11 @@ impl PartialEq for Target {
 }
 
 impl Selector {
+    /// Whether it takes every member.
+    pub(crate) fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether it takes the member called `name`. Slots are matched by the caller.
     pub(crate) fn takes(&self, name: &[u8]) -> bool {
         match self {

@@ -153,7 +153,7 @@ impl Store {
             for part in target.variable.parts() {
                 let Some(members) = self.members.get(*part as usize) else { continue };
                 for member in members {
-                    if !target.selector.takes(self.values.get(member.name)) {
+                    if !target.selector.is_all() && !target.selector.takes(self.values.get(member.name)) {
                         continue;
                     }
                     let value = self.values.transformed(&plan.chains, member.value, group.chain);
