@@ -136,7 +136,8 @@ impl Request {
         Self {
             method: text(&message.first),
             target,
-            host: host.to_ascii_lowercase(),
+            // `a.` is the name `a`.
+            host: host.trim_end_matches('.').to_ascii_lowercase(),
             body: message.body.clone(),
         }
     }
