@@ -81,7 +81,6 @@ fn compile(source: &str) -> Result<Regex, String> {
     RegexBuilder::new(source)
         .unicode(false)
         .dot_matches_new_line(true)
-        .nest_limit(GROUP_DEPTH_MAX)
         .size_limit(COMPILED_SIZE_MAX)
         .build()
         .map_err(|error| error.to_string())
@@ -187,7 +186,5 @@ impl Expanding {
     }
 }
 
-#[cfg(test)]
-mod oracle;
 #[cfg(test)]
 mod tests;

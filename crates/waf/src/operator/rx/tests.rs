@@ -1,3 +1,5 @@
+mod oracle;
+
 use super::super::found::CAPTURES_MAX;
 use super::super::tests::{Files, compile as operator, expect, expect_expanded, fault_of, finds};
 use super::*;
@@ -143,7 +145,7 @@ proptest! {
 }
 
 /// The expressions of the Core Rule Set, where it is at hand.
-pub(super) fn rule_set_patterns() -> Vec<String> {
+fn rule_set_patterns() -> Vec<String> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/crs/rules");
     let Ok(files) = std::fs::read_dir(&folder) else { return Vec::new() };
     let rule = regex::Regex::new(r#"(?m)^\s*SecRule\s+\S+\s+"!?@rx ((?:[^"\\]|\\.)*)""#).unwrap();

@@ -1,6 +1,6 @@
 //! The comparison with PCRE itself, where Debian's libpcre2 and Python are installed.
 
-use super::super::tests::{Files, compile};
+use super::super::super::tests::{Files, compile};
 use crate::operator::{Found, found::CAPTURES_MAX};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -244,7 +244,7 @@ fn values() -> Vec<Vec<u8>> {
 #[test]
 fn expressions_find_what_pcre_finds() {
     let mut patterns: Vec<String> = PATTERNS.iter().map(|pattern| (*pattern).to_owned()).collect();
-    patterns.extend(super::tests::rule_set_patterns());
+    patterns.extend(super::rule_set_patterns());
     let values = values();
     let Some(answers) = pcre(&patterns, &values) else {
         eprintln!("skipped: python3 with libpcre2-8.so.0 (Debian: libpcre2-8-0) is not installed");
