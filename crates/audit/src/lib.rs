@@ -133,5 +133,20 @@ pub enum Error {
 /// # Errors
 /// The folder cannot be made or written, or another process holds it.
 pub fn open(settings: Settings, cores: usize, clock: Arc<dyn Clock>) -> Result<(Log, Vec<Queue>), Error> {
-    writer::open(settings, cores, clock)
+    writer::open(settings, cores, clock, None)
+}
+
+/// The same beside a process that still writes what it has left, with the lock that it
+/// has handed over ([`Log::lock`]): this one begins a file of its own and leaves the
+/// other's alone.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn open_beside(
+    settings: Settings,
+    cores: usize,
+    clock: Arc<dyn Clock>,
+    lock: std::fs::File,
+) -> Result<(Log, Vec<Queue>), Error> {
+    writer::open(settings, cores, clock, Some(lock))
 }

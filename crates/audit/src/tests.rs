@@ -266,6 +266,28 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
 }
 
 #[test]
+fn one_that_takes_over_begins_a_file_of_its_own_under_the_same_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, old_queue) = open_one(settings(folder.path()));
+    commit(&old_queue, 1);
+    let (new, mut queues) =
+        crate::open_beside(settings(folder.path()), 1, TestClock::at(2_000), old.lock().unwrap()).unwrap();
+    let new_queue = Rc::new(queues.pop().unwrap());
+    commit(&new_queue, 2);
+    commit(&old_queue, 3);
+    old.close(Duration::from_secs(10)).unwrap();
+    // The lock stays with the one that goes on.
+    assert!(matches!(
+        crate::open(settings(folder.path()), 1, TestClock::at(3_000)),
+        Err(Error::InUse { .. })
+    ));
+    new.close(Duration::from_secs(10)).unwrap();
+    assert_eq!(files(folder.path()).len(), 2);
+    assert_eq!(lines(folder.path()).len(), 3);
+    assert!(crate::open(settings(folder.path()), 1, TestClock::at(4_000)).is_ok());
+}
+
+#[test]
 fn events_are_found_in_any_file_and_what_was_never_written_is_not() {
     let folder = TempDir::new().unwrap();
     let clock = TestClock::at(1_000);

@@ -32,6 +32,7 @@ const DROP_WITHIN: Duration = Duration::from_secs(1);
 pub struct Log {
     health: Arc<Health>,
     closing: Arc<Closing>,
+    lock: File,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -45,6 +46,14 @@ impl Log {
     /// How the log fares.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// The lock on the folder, for [`crate::open_beside`] in another process.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// Writes everything that was committed, waits for reserved slots, and ends the
@@ -81,8 +90,10 @@ pub(crate) fn open(
     settings: Settings,
     cores: usize,
     clock: Arc<dyn Clock>,
+    handed: Option<File>,
 ) -> Result<(Log, Vec<Queue>), Error> {
-    let lock = segment::lock(&settings.folder)?;
+    let beside = handed.is_some();
+    let lock = handed.map_or_else(|| segment::lock(&settings.folder), Ok)?;
     let (mut queues, mut sources, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..cores {
         let capacity = settings.queue_events.max(1);
@@ -95,7 +106,12 @@ pub(crate) fn open(
     }
     let health = Arc::new(Health::new(lanes));
     let closing = Arc::new(Closing::default());
-    let current = Current::open(&settings, &*clock, &health)?;
+    let current = if beside {
+        let last = segment::list(&settings.folder)?.pop();
+        Current::begin(&settings, Segment::next(last.as_ref(), clock.now()))?
+    } else {
+        Current::open(&settings, &*clock, &health)?
+    };
     let writer = Writer {
         settings,
         clock,
@@ -105,13 +121,12 @@ pub(crate) fn open(
         outlet: Outlet::default(),
         current,
         looked: Duration::ZERO,
-        _lock: lock,
     };
     let thread = thread::Builder::new()
         .name("audit".to_owned())
         .spawn(move || writer.run())
         .map_err(|source| Error::Io { doing: "start the writer for", path: PathBuf::new(), source })?;
-    Ok((Log { health, closing, thread: Some(thread) }, queues))
+    Ok((Log { health, closing, lock, thread: Some(thread) }, queues))
 }
 
 struct Source {
@@ -164,8 +179,6 @@ struct Writer {
     current: Current,
     /// When the folder was last looked at, monotonic.
     looked: Duration,
-    /// Held for as long as the writer runs.
-    _lock: File,
 }
 
 impl Writer {

@@ -175,7 +175,22 @@ pub struct Cores<W: World> {
 /// A listener's real address, and the claim that keeps other processes away from it.
 struct Bound {
     address: SocketAddr,
-    _claim: Claim,
+    claim: UnixListener,
+    /// Handles of the cores' sockets, to be handed to a process that takes over.
+    sockets: Vec<StdListener>,
+}
+
+/// A listener that another process opened: the one that is taken over from, or systemd.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The listener that it is for.
+    pub key: ListenerKey,
+    /// The address that it has.
+    pub address: SocketAddr,
+    /// Its sockets, never empty: one per core of a process that is taken over from.
+    pub sockets: Vec<StdListener>,
+    /// The other process' claim on the address; without it one is made.
+    pub claim: Option<UnixListener>,
 }
 
 /// Sums over all cores since the start.
@@ -209,8 +224,17 @@ impl<W: World> Cores<W> {
     /// An address that is in use or cannot be bound, a thread that cannot be started.
     /// Nothing keeps running then.
     pub fn start(count: usize, world: Arc<W>) -> Result<Self, ListenError> {
+        Self::start_with(count, world, Vec::new())
+    }
+
+    /// The same on sockets that are open already, as far as the snapshot names their
+    /// listeners; those of others are closed.
+    ///
+    /// # Errors
+    /// As [`Cores::start`].
+    pub fn start_with(count: usize, world: Arc<W>, inherited: Vec<Inherited>) -> Result<Self, ListenError> {
         let count = count.max(1);
-        let (listeners, mut sockets) = bind_new(&world, &HashMap::new(), count)?;
+        let (listeners, mut sockets) = bind_new(&world, &HashMap::new(), count, inherited)?;
         let connections = Arc::new(Connections::new(count));
         let start = Instant::now();
         let mut threads = Vec::with_capacity(count);
@@ -251,6 +275,23 @@ impl<W: World> Cores<W> {
         list
     }
 
+    /// Handles of everything that listens, for a process that takes over. While both
+    /// hold them, either may accept.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn sockets(&self) -> io::Result<Vec<Inherited>> {
+        let again = |(key, bound): (&ListenerKey, &Bound)| {
+            Ok(Inherited {
+                key: *key,
+                address: bound.address,
+                sockets: bound.sockets.iter().map(StdListener::try_clone).collect::<io::Result<_>>()?,
+                claim: Some(bound.claim.try_clone()?),
+            })
+        };
+        self.listeners.iter().map(again).collect()
+    }
+
     /// Publishes a snapshot and returns when every core uses it. Listeners that it
     /// names as before stay open, new ones open, the others drain.
     ///
@@ -258,7 +299,7 @@ impl<W: World> Cores<W> {
     /// A new listener that cannot be bound: nothing has changed then. A core that is
     /// gone.
     pub async fn publish(&mut self, world: Arc<W>) -> Result<(), ListenError> {
-        let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.threads.len())?;
+        let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.threads.len(), Vec::new())?;
         let wanted: Vec<ListenerKey> = keyed(world.listeners()).map(|(key, _)| key).collect();
         let close: Vec<ListenerKey> =
             self.listeners.keys().filter(|key| !wanted.contains(key)).copied().collect();
@@ -292,7 +333,9 @@ impl<W: World> Cores<W> {
     /// Stops accepting and lets open requests end: HTTP/1 answers carry
     /// `Connection: close`, HTTP/2 clients get GOAWAY. What is still open after `grace`
     /// is cut.
-    pub async fn drain(self, grace: Duration) -> Drained {
+    pub async fn drain(mut self, grace: Duration) -> Drained {
+        // The cores' own handles are the last ones then, and close when nobody waits.
+        self.listeners.values_mut().for_each(|bound| bound.sockets.clear());
         for (sender, _) in &self.threads {
             // A core that is gone has nothing to drain.
             let _ = sender.send(Message::Drain { grace }).await;
@@ -375,7 +418,7 @@ async fn run<W: World>(
     open: Vec<(ListenerKey, StdListener)>,
     mut messages: mpsc::Receiver<Message<W>>,
 ) -> bool {
-    let mut doors: HashMap<ListenerKey, Rc<Door>> = HashMap::new();
+    let mut doors: Doors = HashMap::new();
     open_doors(&core, &mut doors, open);
     while let Some(message) = messages.recv().await {
         match message {
@@ -383,16 +426,14 @@ async fn run<W: World>(
                 core.take(world);
                 open_doors(&core, &mut doors, open);
                 for key in close {
-                    if let Some(door) = doors.remove(&key) {
-                        door.close();
-                    }
+                    doors.remove(&key).into_iter().flatten().for_each(|door| door.close());
                 }
                 core.context.ticker.wake_all();
                 let _ = done.send(());
             }
             Message::Drain { grace } => {
                 core.draining.set(true);
-                doors.values().for_each(|door| door.close());
+                doors.values().flatten().for_each(|door| door.close());
                 // Lets the accept loops take in those who wait in their queues.
                 tokio::task::yield_now().await;
                 core.context.ticker.wake_all();
@@ -408,16 +449,15 @@ async fn run<W: World>(
     false
 }
 
-fn open_doors<W: World>(
-    core: &Rc<Core<W>>,
-    doors: &mut HashMap<ListenerKey, Rc<Door>>,
-    open: Vec<(ListenerKey, StdListener)>,
-) {
+/// A core's sockets by listener: one, or several that were inherited.
+type Doors = HashMap<ListenerKey, Vec<Rc<Door>>>;
+
+fn open_doors<W: World>(core: &Rc<Core<W>>, doors: &mut Doors, open: Vec<(ListenerKey, StdListener)>) {
     for (key, socket) in open {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => {
                 let door = Door::new(key, &core.draining);
-                doors.insert(key, Rc::clone(&door));
+                doors.entry(key).or_default().push(Rc::clone(&door));
                 tokio::task::spawn_local(accept(Rc::clone(core), listener, door));
             }
             Err(error) => tracing::error!(listener = %key, %error, "cannot watch the listener"),
@@ -433,38 +473,66 @@ fn bind_new<W: World>(
     world: &Arc<W>,
     open: &HashMap<ListenerKey, Bound>,
     cores: usize,
+    mut inherited: Vec<Inherited>,
 ) -> Result<(HashMap<ListenerKey, Bound>, PerCore), ListenError> {
     let mut bound = HashMap::new();
-    let mut sockets: PerCore = (0..cores).map(|_| Vec::new()).collect();
+    let mut per_core: PerCore = (0..cores).map(|_| Vec::new()).collect();
     for (key, _) in keyed(world.listeners()).filter(|(key, _)| !open.contains_key(key)) {
-        let (address, claim) = claim(key.address)?;
-        for list in &mut sockets {
-            list.push((key, bind(address, true)?.into()));
-        }
-        bound.insert(key, Bound { address, _claim: claim });
+        let known = inherited.iter().position(|listener| listener.key == key);
+        let (address, claim, sockets) = match known.map(|place| inherited.swap_remove(place)) {
+            Some(Inherited { address, sockets, claim, .. }) if !sockets.is_empty() => {
+                (address, claim.map_or_else(|| claim_name(address), Ok)?, sockets)
+            }
+            _ => {
+                let (address, claim) = claim(key.address)?;
+                let bind = |_| Ok::<StdListener, ListenError>(bind(address, true)?.into());
+                (address, claim, (0..cores).map(bind).collect::<Result<_, _>>()?)
+            }
+        };
+        spread(key, address, &sockets, &mut per_core)?;
+        bound.insert(key, Bound { address, claim, sockets });
     }
-    Ok((bound, sockets))
+    Ok((bound, per_core))
 }
 
-/// Held as long as the listener is open.
-struct Claim {
-    _name: UnixListener,
+/// Gives every core a socket of a listener, and every socket a core: one that nobody
+/// accepted from would swallow its share of the connections.
+fn spread(
+    key: ListenerKey,
+    address: SocketAddr,
+    sockets: &[StdListener],
+    per_core: &mut PerCore,
+) -> Result<(), ListenError> {
+    let cores = per_core.len();
+    let failed = |source| ListenError::Bind { address, source };
+    for place in 0..cores.max(sockets.len()) {
+        let socket = sockets.iter().cycle().nth(place % sockets.len().max(1));
+        let (Some(socket), Some(list)) = (socket, per_core.get_mut(place % cores)) else { continue };
+        socket.set_nonblocking(true).map_err(failed)?;
+        list.push((key, socket.try_clone().map_err(failed)?));
+    }
+    Ok(())
 }
 
 /// Makes sure that nobody else listens on the address, and that nobody will. Gives the
 /// address with the port that the system picked.
-fn claim(wanted: SocketAddr) -> Result<(SocketAddr, Claim), ListenError> {
+fn claim(wanted: SocketAddr) -> Result<(SocketAddr, UnixListener), ListenError> {
     let probe = bind(wanted, false)?;
     let address = probe
         .local_addr()
         .and_then(|address| address.as_socket().ok_or_else(|| io::ErrorKind::InvalidInput.into()))
         .map_err(|source| ListenError::Bind { address: wanted, source })?;
+    Ok((address, claim_name(address)?))
+}
+
+/// The claim alone, on an address that is bound already.
+fn claim_name(address: SocketAddr) -> Result<UnixListener, ListenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::InUse { address },
         _ => ListenError::Bind { address, source },
     };
     let name = UnixAddress::from_abstract_name(format!("bastide-listener-{address}")).map_err(failed)?;
-    Ok((address, Claim { _name: UnixListener::bind_addr(&name).map_err(failed)? }))
+    UnixListener::bind_addr(&name).map_err(failed)
 }
 
 fn bind(address: SocketAddr, shared: bool) -> Result<Socket, ListenError> {

@@ -21,7 +21,7 @@ use exchange::{Closing, Exchange1};
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a new connection may wait for its first request while we drain.
+/// How long a connection may still wait for a request while we drain.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// So long a closed connection's remaining bytes are read and thrown away, so that the
 /// kernel does not reset it before the client has read the answer (RFC 9112 §9.6).
@@ -47,6 +47,8 @@ struct Connection {
     /// Whether this may still turn out to be HTTP/2.
     may_be_http2: bool,
     hits: Arc<Hits>,
+    /// Whether it waits for its last request.
+    last_chance: bool,
     /// The epoch in which its certificate was last judged.
     epoch: u64,
 }
@@ -69,8 +71,17 @@ pub(crate) async fn serve<W: World>(
     let watch = Watch::new(&core.context().ticker);
     let (reader, door) = (Reader::new(), Rc::clone(door));
     let hits = Arc::clone(&core.context().limit_hits);
-    let mut connection =
-        Connection { wire, reader, watch, door, served: 0, may_be_http2, hits, epoch: core.epoch() };
+    let mut connection = Connection {
+        wire,
+        reader,
+        watch,
+        door,
+        served: 0,
+        may_be_http2,
+        hits,
+        last_chance: false,
+        epoch: core.epoch(),
+    };
     loop {
         let limits = Rc::clone(&core.current().limits);
         let raw = match connection.next(&limits, core, info).await? {
@@ -173,15 +184,15 @@ impl Connection {
                 Poll::Pending => break,
             }
         }
-        if !*begun && self.door.is_draining() {
-            if self.served > 0 {
-                return Poll::Ready(Ok(Next::Over));
-            }
-            self.served = 1;
+        if !*begun && self.door.is_draining() && !self.last_chance {
+            // Closing at once could meet a request on its way; its answer says `close`.
+            self.last_chance = true;
             self.watch.set_after(LAST_CHANCE);
         }
         ready!(self.watch.poll(cx));
-        self.hits.count(if *begun { "header_read_ms_max" } else { "idle_ms_max" });
+        if *begun || !self.last_chance {
+            self.hits.count(if *begun { "header_read_ms_max" } else { "idle_ms_max" });
+        }
         // A head that does not come to its end is no request: nothing to answer.
         Poll::Ready(Ok(Next::Over))
     }

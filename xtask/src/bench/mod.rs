@@ -13,6 +13,7 @@ mod whole_way;
 
 use crate::workspace;
 use anyhow::{Result, bail};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What to measure.
@@ -22,7 +23,7 @@ pub(crate) enum Bench {
     Gateway(gateway::Options),
     /// Time of a clean release build, size of the binary, memory at rest
     Footprint(footprint::Options),
-    /// Figures that a crate's own example prints: policy, audit
+    /// Figures that a crate's own example prints: policy, audit, revocation
     #[command(flatten)]
     Example(Example),
 }
@@ -34,6 +35,8 @@ pub(crate) enum Example {
     Policy,
     /// One audit event, from the way's end to the file
     Audit,
+    /// From a revocation on disk to the end of 5,000 open connections
+    Revocation,
 }
 
 /// Runs it, writes its section of the page.
@@ -41,28 +44,33 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Gateway(options) => gateway::run(options),
         Bench::Footprint(options) => footprint::run(options),
-        Bench::Example(Example::Policy) => example("policy", "decide_bench"),
-        Bench::Example(Example::Audit) => example("audit", "cost"),
+        Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
+        Bench::Example(Example::Audit) => example("audit", "audit", "cost", &[]),
+        Bench::Example(Example::Revocation) => {
+            let binary = shipped_binary(&workspace::root()?)?;
+            example("revocation", "bastide", "revocation", &[binary.as_os_str()])
+        }
     }
 }
 
 /// Runs the example and keeps what it prints; it exits 1 when it is past its own bound.
-fn example(package: &str, name: &str) -> Result<()> {
+fn example(section: &str, package: &str, name: &str, arguments: &[&OsStr]) -> Result<()> {
     let root = workspace::root()?;
     if !root.join(format!("crates/{package}/examples/{name}.rs")).is_file() {
         bail!("crates/{package} has no example `{name}`: expected one that prints its figures");
     }
     let mut printed = String::new();
     let mut command = crate::command::cargo(&root);
-    command.args(["run", "--quiet", "--locked", "--profile", "dist", "-p", package, "--example", name]);
+    command.args(["run", "--quiet", "--locked", "--profile", "dist", "-p", package, "--example", name, "--"]);
+    command.args(arguments);
     let well = crate::command::run_seeing(&mut command, |line| {
         printed.push_str(line);
         printed.push('\n');
     })?;
-    let text = format!("{}\n```\n{}```\n", page::stamp(&format!("cargo xtask bench {package}"))?, printed);
-    page::write(&root, package, &format!("{package}: what its own example prints"), &text)?;
+    let text = format!("{}\n```\n{}```\n", page::stamp(&format!("cargo xtask bench {section}"))?, printed);
+    page::write(&root, section, &format!("{section}: what its own example prints"), &text)?;
     if !well {
-        bail!("{package}: past its bound, see above");
+        bail!("{section}: past its bound, see above");
     }
     Ok(())
 }

@@ -55,14 +55,18 @@ enum Command {
 }
 
 /// Arguments of `bastide serve`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end"
+    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary"
 )]
 pub struct ServeArguments {
     /// The configuration file.
     #[arg(long, short, default_value = "bastide.yaml")]
     pub config: PathBuf,
+    /// Take over from the process that runs on the same state folder: its sockets, without a
+    /// moment in which nobody listens. It drains when this one serves.
+    #[arg(long)]
+    pub take_over: bool,
     /// How the log is written to standard error.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,

@@ -2,7 +2,7 @@
 //! the end of a drain.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,10 @@ use super::admin::{self, Admin};
 use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
+use super::handover::{self, Estate};
+use super::notify::Notifier;
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
+use super::systemd;
 use super::upstreams;
 use super::watch::Watched;
 use crate::cli::check::environment;
@@ -34,6 +37,8 @@ use crate::cli::{Output, ServeArguments};
 use crate::config::{self, Configuration, Disk, Fault};
 use crate::wire::{self, Parts};
 
+/// Says where the process listens, for scripts.
+const READY: &str = "ready.json";
 /// Subjects × rules that the limiter has cells for: 18 MiB.
 const LIMITER_CELLS: usize = 1 << 20;
 /// How often files are looked at.
@@ -66,7 +71,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let signals = Signals::new(arguments.leash)?;
-        let server = Server::start(&arguments.config, configuration).await?;
+        let server = Server::start(arguments, configuration).await?;
         server.run(signals).await
     })
 }
@@ -97,6 +102,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    upgrade: Signal,
     /// Says that standard input closed.
     leash: oneshot::Receiver<()>,
     /// Holds the leash where nobody else does.
@@ -122,6 +128,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -141,7 +148,10 @@ struct Server {
     keeper: JoinHandle<()>,
     prober: JoinHandle<()>,
     admin: JoinHandle<()>,
+    admin_socket: std::net::TcpListener,
     log: audit::Log,
+    arguments: ServeArguments,
+    notifier: Notifier,
 }
 
 /// What the admin listener looks at.
@@ -182,13 +192,29 @@ impl Settled {
 }
 
 impl Server {
-    async fn start(path: &Path, configuration: Configuration) -> anyhow::Result<Self> {
+    async fn start(arguments: &ServeArguments, configuration: Configuration) -> anyhow::Result<Self> {
+        let path = &arguments.config;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random = Arc::new(SystemRandom::new());
-        let state = StateFolder::hold(&configuration.state)?;
-        let _ = std::fs::remove_file(state.join("ready.json"));
+        let (mut estate, mut predecessor) = (Estate::default(), None);
+        if arguments.take_over {
+            let folder = configuration.state.clone();
+            let (taken, from) = tokio::task::spawn_blocking(move || handover::take(&folder)).await??;
+            (estate, predecessor) = (taken, Some(from));
+        }
+        let state = match estate.state_lock.take() {
+            Some(lock) => StateFolder::taken_over(&configuration.state, lock.into())?,
+            None => StateFolder::hold(&configuration.state)?,
+        };
+        if predecessor.is_none() {
+            let _ = std::fs::remove_file(state.join(READY));
+        }
         let count = configuration.workers.map_or_else(all_cores, Ok)?;
-        let (log, queues) = audit::open(audit_settings(&configuration.audit), count, Arc::clone(&clock))?;
+        let settings = audit_settings(&configuration.audit);
+        let (log, queues) = match estate.audit_lock.take() {
+            Some(lock) => audit::open_beside(settings, count, Arc::clone(&clock), lock.into())?,
+            None => audit::open(settings, count, Arc::clone(&clock))?,
+        };
         let (registry, counters) = Registry::new(count);
         let limiter = Arc::new(Limiter::new(LIMITER_CELLS, [number(&random)?, number(&random)?]));
         registry.add_audit(Arc::clone(log.health()));
@@ -216,7 +242,10 @@ impl Server {
                 tracing::warn!(%fault, "keys could not be fetched; tokens of this issuer are refused until they are");
             }
         }
-        let cores = Cores::start(count, Arc::clone(&current))?;
+        if predecessor.is_none() {
+            systemd::sockets(&environment, &current.listeners, &mut estate)?;
+        }
+        let cores = Cores::start_with(count, Arc::clone(&current), estate.listeners)?;
         let shared = Arc::new(Shared {
             current: Mutex::new(Arc::clone(&current)),
             clock: Arc::clone(&clock),
@@ -226,7 +255,8 @@ impl Server {
         });
         add_sources(&parts.process.metrics, &shared, cores.totals_reader());
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
-        let (admin, admin_address) = start_admin(&configuration, &parts, &shared).await?;
+        let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
+        let admin_address = admin_socket.local_addr()?;
         let server = Self {
             path: path.to_owned(),
             keeper: tokio::spawn(Arc::clone(&current.issuers).keep(fetch.clone(), clock)),
@@ -240,9 +270,17 @@ impl Server {
             shared,
             fetch,
             admin,
+            admin_socket,
             log,
+            arguments: arguments.clone(),
+            notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
         server.announce(&configuration, admin_address)?;
+        if let Some(predecessor) = predecessor {
+            predecessor.ready().context("the process to take over from has gone")?;
+            tracing::info!("took over");
+        }
+        server.notifier.ready();
         Ok(server)
     }
 
@@ -262,7 +300,7 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let ready = serde_json::json!({ "listen": listen, "admin": admin, "process": std::process::id() });
-        write_atomically(&self.parts.state.join("ready.json"), ready.to_string().as_bytes())?;
+        write_atomically(&self.parts.state.join(READY), ready.to_string().as_bytes())?;
         Ok(())
     }
 
@@ -271,12 +309,28 @@ impl Server {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
+        let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
+        offer.set_nonblocking(true)?;
+        let offer = tokio::net::UnixListener::from_std(offer)?;
+        let mut handing: Option<JoinHandle<std::io::Result<u32>>> = None;
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = &mut signals.leash => break,
                 _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
+                _ = signals.upgrade.recv() => self.upgrade(),
+                Ok((stream, _)) = offer.accept(), if handing.is_none() => handing = self.hand_over(stream),
+                ended = ended(&mut handing) => match ended {
+                    Ok(process) => {
+                        tracing::info!(process, "handed over");
+                        self.notifier.succeeded_by(process);
+                        // Whoever asks from now on asks the new one.
+                        self.admin.abort();
+                        return self.end().await;
+                    }
+                    Err(error) => tracing::error!(%error, "the hand-over failed; this process goes on"),
+                },
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 _ = look.tick() => {
                     if let Some(now) = self.revocations.changed() {
@@ -309,8 +363,58 @@ impl Server {
         }
     }
 
+    /// Starts the binary at this process' path anew, to take over from this one.
+    fn upgrade(&self) {
+        let format = match self.arguments.log_format {
+            Output::Text => "text",
+            Output::Json => "json",
+        };
+        let started = std::env::current_exe().and_then(|path| {
+            // A replaced binary shows as `… (deleted)`; what stands in its place is meant.
+            let name = path.to_string_lossy();
+            std::process::Command::new(name.strip_suffix(" (deleted)").unwrap_or(&name))
+                .args(["serve", "--take-over", "--log-format", format, "--config"])
+                .arg(&self.arguments.config)
+                .stdin(std::process::Stdio::null())
+                .spawn()
+        });
+        match started {
+            Ok(mut child) => {
+                tracing::info!(process = child.id(), "started a new process to hand over to");
+                // Reaped when it ends before this one does.
+                drop(std::thread::Builder::new().name("successor".to_owned()).spawn(move || child.wait()));
+            }
+            Err(error) => tracing::error!(%error, "cannot start a new process"),
+        }
+    }
+
+    /// Begins to hand everything over to the process that asks.
+    fn hand_over(&self, stream: tokio::net::UnixStream) -> Option<JoinHandle<std::io::Result<u32>>> {
+        let estate = || -> std::io::Result<_> {
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            let estate = Estate {
+                listeners: self.cores.sockets()?,
+                admin: Some(self.admin_socket.try_clone()?),
+                state_lock: Some(self.parts.state.lock()?.into()),
+                audit_lock: Some(self.log.lock()?.into()),
+            };
+            Ok((stream, estate))
+        };
+        match estate() {
+            Ok((stream, estate)) => {
+                Some(tokio::task::spawn_blocking(move || handover::give(&stream, estate)))
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot hand over");
+                None
+            }
+        }
+    }
+
     /// Takes a new configuration, or says why not and goes on with the old one.
     async fn reload(&mut self, why: &str) {
+        self.notifier.reloading();
         match self.try_reload().await {
             Ok(()) => {
                 tracing::info!(generation = self.current.generation, "reloaded ({why})");
@@ -326,6 +430,7 @@ impl Server {
                 reloads.fault = fault;
             }
         }
+        self.notifier.ready();
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<()> {
@@ -361,7 +466,12 @@ impl Server {
     /// Drains, bounded, and writes what is left of the audit log.
     async fn end(self) -> anyhow::Result<ExitCode> {
         self.shared.draining.store(true, Ordering::Release);
-        let _ = std::fs::remove_file(self.parts.state.join("ready.json"));
+        self.notifier.stopping();
+        let ready = self.parts.state.join(READY);
+        let own = std::fs::read_to_string(&ready).is_ok_and(|text| is_own(&text));
+        if own {
+            let _ = std::fs::remove_file(ready);
+        }
         let grace = self.current.limits.drain_ms_max;
         tracing::info!("draining, at most {} s", grace.as_secs());
         let drained = self.cores.drain(grace).await;
@@ -376,6 +486,20 @@ impl Server {
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What came of a hand-over; never while there is none.
+async fn ended(handing: &mut Option<JoinHandle<std::io::Result<u32>>>) -> std::io::Result<u32> {
+    let Some(task) = handing else { return std::future::pending().await };
+    let ended = task.await;
+    *handing = None;
+    ended.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// Whether `ready.json` is this process'.
+fn is_own(ready: &str) -> bool {
+    let value: serde_json::Value = serde_json::from_str(ready).unwrap_or_default();
+    value.get("process").and_then(serde_json::Value::as_u64) == Some(u64::from(std::process::id()))
 }
 
 fn all_cores() -> anyhow::Result<usize> {
@@ -425,16 +549,21 @@ fn watch(configuration: &Configuration) -> Watched {
         .with_globs(configuration.globs.clone())
 }
 
-async fn start_admin(
+fn start_admin(
     configuration: &Configuration,
     parts: &Parts,
     shared: &Arc<Shared>,
-) -> anyhow::Result<(JoinHandle<()>, SocketAddr)> {
+    inherited: Option<std::net::TcpListener>,
+) -> anyhow::Result<(JoinHandle<()>, std::net::TcpListener)> {
     let wanted = configuration.admin.address;
-    let listener = tokio::net::TcpListener::bind(wanted)
-        .await
-        .with_context(|| format!("the admin listener cannot have {wanted}; set `admin: {{ address: … }}`"))?;
-    let address = listener.local_addr()?;
+    let socket = match inherited {
+        Some(socket) => socket,
+        None => std::net::TcpListener::bind(wanted).with_context(|| {
+            format!("the admin listener cannot have {wanted}; set `admin: {{ address: … }}`")
+        })?,
+    };
+    socket.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
     let metrics = Arc::clone(&parts.process.metrics);
     let signer = Arc::clone(&parts.signer);
     let inventory = Arc::clone(&parts.process.inventory);
@@ -451,7 +580,7 @@ async fn start_admin(
             tracing::error!(%error, "the admin listener ended");
         }
     });
-    Ok((task, address))
+    Ok((task, socket))
 }
 
 impl Shared {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The revocation list in the state folder.
@@ -13,7 +13,7 @@ pub const REVOCATIONS: &str = "revocations.json";
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why the state folder cannot be used.
@@ -79,7 +79,27 @@ impl StateFolder {
         }
         lock.set_len(0).map_err(fault)?;
         writeln!(lock, "{}", std::process::id()).map_err(fault)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// The folder that another process holds, with the lock that it has handed over.
+    ///
+    /// # Errors
+    /// The lock cannot be written.
+    pub fn taken_over(path: &Path, lock: File) -> Result<Self, StateError> {
+        let fault = |source| StateError::Io { path: path.join("lock"), source };
+        lock.set_len(0).map_err(fault)?;
+        // The handle shares its position with the other process'.
+        lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0).map_err(fault)?;
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// The lock, for a process that takes over.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// The folder.

@@ -14,6 +14,7 @@ mod audit;
 mod clients;
 mod contract;
 mod curl;
+mod handover;
 mod kill;
 mod peers;
 mod revocation;

@@ -131,7 +131,12 @@ impl Live {
             Self::Http1(connection) => !connection.leftovers(SILENCE).await.1,
             Self::Http2(task) => {
                 tokio::time::sleep(SILENCE).await;
+                // The client itself gives up after a while; that is no cut.
                 !task.is_finished()
+                    || (&mut *task)
+                        .await
+                        .unwrap()
+                        .is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
             }
         }
     }

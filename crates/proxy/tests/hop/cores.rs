@@ -45,6 +45,46 @@ fn a_second_process_on_the_same_address_is_refused_at_start() {
     runtime().block_on(fourth.drain(Duration::from_secs(5)));
 }
 
+/// As between two processes, with fewer, as many and more cores than before.
+#[test]
+fn sockets_that_are_handed_over_are_all_accepted_from() {
+    for (before, after) in [(3, 1), (2, 2), (1, 3)] {
+        let upstream = Upstream::honest("ok");
+        let listeners = || vec![cleartext(anywhere())];
+        let old = Cores::start(before, world(listeners(), upstream.address, 1, None)).unwrap();
+        let address = old.addresses()[0].1;
+        let mut kept = Client::connect(address);
+        assert_eq!(kept.get("/").field("x-generation"), Some("1"));
+        let handed = old.sockets().unwrap();
+        assert_eq!(handed[0].sockets.len(), before);
+        let new = Cores::start_with(after, world(listeners(), upstream.address, 2, None), handed).unwrap();
+        assert_eq!(new.addresses()[0].1, address);
+        let draining = std::thread::spawn(move || runtime().block_on(old.drain(Duration::from_secs(10))));
+        // An idle connection may ask once more, and is told to go.
+        let last = kept.get("/");
+        assert_eq!((last.status, last.field("connection")), (200, Some("close")));
+        assert!(draining.join().unwrap().complete);
+        for _ in 0..40 {
+            assert_eq!(Client::connect(address).get("/").field("x-generation"), Some("2"));
+        }
+        runtime().block_on(new.drain(Duration::from_secs(5)));
+        assert!(refused(address));
+    }
+}
+
+#[test]
+fn sockets_that_nobody_wants_are_closed() {
+    let upstream = Upstream::honest("ok");
+    let old = Cores::start(1, world(vec![cleartext(anywhere())], upstream.address, 1, None)).unwrap();
+    let address = old.addresses()[0].1;
+    let handed = old.sockets().unwrap();
+    let other = vec![cleartext("127.0.0.2:0".parse().unwrap())];
+    let new = Cores::start_with(1, world(other, upstream.address, 2, None), handed).unwrap();
+    runtime().block_on(old.drain(Duration::from_secs(5)));
+    assert!(refused(address));
+    assert_eq!(Client::connect(new.addresses()[0].1).get("/").status, 200);
+}
+
 #[test]
 fn a_reload_keeps_listeners_connections_and_pools() {
     let upstream = Upstream::honest("ok");

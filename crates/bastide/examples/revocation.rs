@@ -1,0 +1,205 @@
+//! How long what is revoked goes on: 5,000 TLS connections, each with an open tunnel or
+//! a long answer under a token of its own. First a session that a fifth of them belongs
+//! to is revoked, then a policy forbids all others. Measured from the moment at which
+//! the change is on disk to the end of the connection as its client sees it.
+//!
+//! `cargo xtask bench revocation`, or with a binary:
+//! `cargo run --release -p bastide --example revocation -- target/release/bastide`
+
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    reason = "a benchmark reads the clock, prints, and fails by panicking"
+)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{Door, Trust};
+use bastide::process::clock::SystemClock;
+use keys::{Algorithm, LocalSigner, Revocation, RevocationFile, SystemRandom, publish, sign_token};
+use model::Clock;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+const CONNECTIONS: usize = 5000;
+/// One of so many belongs to the session that is revoked.
+const DOOMED: usize = 5;
+/// Handshakes at the same time.
+const AT_ONCE: usize = 32;
+/// The bound on the 99th percentile.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// Begins an answer, or a tunnel, and never ends it.
+async fn endless() -> std::io::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let answer: &[u8] = if head.windows(9).any(|window| window == b"websocket") {
+                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello"
+                } else {
+                    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+                };
+                let _ = stream.write_all(answer).await;
+                while stream.read(&mut [0; 64]).await.unwrap_or(0) > 0 {}
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn configuration(upstream: SocketAddr, effect: &str) -> String {
+    format!(
+        "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten:\n  - address: 127.0.0.1:0\n    tls: {{ local: true }}\n\
+         limits: {{ connections_per_address_max: 10000, request_ms_max: 600000 }}\n\
+         authentication:\n  audience: town\n  issuers:\n    - issuer: https://id.test\n      jwks_file: jwks.json\n\
+         services:\n  long:\n    endpoints: [ http://{upstream} ]\n    connections_per_core_max: 10000\n    \
+         timeouts: {{ idle: 600s }}\n\
+         routes:\n  - name: long\n    match: /**\n    to: long\n    authenticate: jwt\n    upgrades: [ websocket ]\n\
+         policies:\n  inline: |\n    {effect} (principal, action, resource);\n"
+    )
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(beside, path)
+}
+
+/// Opens one exchange and waits for its first bytes.
+async fn open(door: &Door, token: &str, tunnel: bool) -> std::io::Result<Connection> {
+    let mut connection = Connection::open(door).await?;
+    let upgrade = if tunnel { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
+    let head =
+        format!("GET /long HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n{upgrade}\r\n");
+    connection.send(head.as_bytes()).await?;
+    let mut seen = Vec::new();
+    while !seen.windows(5).any(|window| window == b"hello") {
+        let (more, closed) = connection.leftovers(Duration::from_millis(20)).await;
+        seen.extend(more);
+        if closed {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&seen).into_owned()));
+        }
+    }
+    Ok(connection)
+}
+
+/// Waits until all of these have ended and says how long that took.
+async fn ends(what: &str, connections: Vec<Connection>, since: Instant) -> bool {
+    let mut waiting = JoinSet::new();
+    for mut connection in connections {
+        waiting.spawn(async move {
+            let (_, closed) = connection.leftovers(Duration::from_secs(60)).await;
+            (closed, since.elapsed())
+        });
+    }
+    let mut took = Vec::new();
+    let mut stayed = 0;
+    while let Some(Ok((closed, after))) = waiting.join_next().await {
+        if closed { took.push(after) } else { stayed += 1 }
+    }
+    took.sort_unstable();
+    let at = |share: f64| took.get(((took.len() as f64 - 1.0) * share) as usize).copied().unwrap_or_default();
+    println!(
+        "{what:40} {:>6} ended {stayed:>5} stayed  p50 {:>5} ms  p99 {:>5} ms  most {:>5} ms",
+        took.len(),
+        at(0.5).as_millis(),
+        at(0.99).as_millis(),
+        at(1.0).as_millis()
+    );
+    stayed == 0 && at(0.99) < BOUND
+}
+
+async fn run(binary: &Path) -> anyhow::Result<bool> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    let upstream = endless().await?;
+    let signer = LocalSigner::generate(Algorithm::EdDsa, &SystemRandom::new())?.0;
+    std::fs::write(path("jwks.json"), publish(&[&signer]))?;
+    write(&path("bastide.yaml"), &configuration(upstream, "permit"))?;
+    let mut gateway = Command::new(std::fs::canonicalize(binary)?)
+        .args(["serve", "--config", "bastide.yaml", "--leash"])
+        .current_dir(folder.path())
+        .env("BASTIDE_LOG", "warn")
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let ready: Value = loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        anyhow::ensure!(gateway.try_wait()?.is_none(), "the gateway did not start");
+        let text = std::fs::read_to_string(path("state/ready.json")).unwrap_or_default();
+        if let Ok(ready) = serde_json::from_str(&text) {
+            break ready;
+        }
+    };
+    let address: SocketAddr = ready["listen"][0].as_str().unwrap_or_default().parse()?;
+    let authority = std::fs::read(path("state/ca/ca.pem"))?;
+    let trust = Trust::new("localhost", &authority, None)?;
+    let now = SystemClock::start().now().unix_seconds();
+    let gate = Arc::new(Semaphore::new(AT_ONCE));
+    let mut opening = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        let session = if number % DOOMED == 0 { "doomed".to_owned() } else { format!("s{number}") };
+        let claims = json!({
+            "iss": "https://id.test", "aud": "town", "sub": format!("u{}", number % 100), "client_id": "shop",
+            "jti": format!("t{number}"), "sid": session, "iat": now, "exp": now + 3600,
+        });
+        let claims = claims.as_object().cloned().unwrap_or_default();
+        let token = sign_token(&signer, "at+jwt", &claims)?;
+        let from = IpAddr::from([127, 0, 1, u8::try_from(number % 200)? + 1]);
+        let door = Door { address, tls: Some(trust.clone()), from: Some(from) };
+        let gate = Arc::clone(&gate);
+        opening.spawn(async move {
+            let _turn = gate.acquire_owned().await;
+            (number, open(&door, &token, number % 10 != 3).await)
+        });
+    }
+    let (mut doomed, mut others) = (Vec::new(), Vec::new());
+    while let Some(opened) = opening.join_next().await {
+        let (number, connection) = opened?;
+        if number % DOOMED == 0 { doomed.push(connection?) } else { others.push(connection?) }
+    }
+    println!("{} connections are open", doomed.len() + others.len());
+    let list = RevocationFile::new(&path("state/revocations.json"), Arc::new(SystemRandom::new()));
+    let entry = Revocation { session: Some("doomed".to_owned()), ..Revocation::default() };
+    list.add(&[entry], SystemClock::start().now())?;
+    let mut well = ends("a session is revoked", doomed, Instant::now()).await;
+    let mut honest = Vec::new();
+    for mut connection in others {
+        if connection.leftovers(Duration::from_micros(1)).await.1 {
+            well = false
+        } else {
+            honest.push(connection)
+        }
+    }
+    println!("{} others are still open", honest.len());
+    write(&path("bastide.yaml"), &configuration(upstream, "forbid"))?;
+    well &= ends("a policy forbids everybody", honest, Instant::now()).await;
+    drop(gateway.stdin.take());
+    gateway.wait()?;
+    Ok(well)
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    let binary = std::env::args_os().nth(1).unwrap_or_else(|| "target/release/bastide".into());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let well = runtime.block_on(run(Path::new(&binary)))?;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,335 @@
+//! Reloads, hand-overs and drains under load: no request is lost, no connection refused
+//! or reset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{Door, http2};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::support::{BASTIDE, Process, Town, Upstream, get_request, read, until};
+
+fn routes(upstream: &Upstream, name: &str) -> String {
+    format!(
+        "services:\n  here: [ http://{} ]\nroutes:\n  - name: {name}\n    match: /**\n    to: here\n    \
+         authenticate: none\n    allow: anyone\n",
+        upstream.address
+    )
+}
+
+/// Between two requests of a client: the other tests want the processor too.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// Clients that ask until they are told to stop: some on connections that they keep,
+/// some on a new one for each request, over TLS, cleartext and HTTP/2.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(town: &Town) -> Self {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut clients = Vec::new();
+        for door in [town.door(), town.clear_door()] {
+            for keeps in [true, false] {
+                let (door, stop, asked) = (door.clone(), Arc::clone(&stop), Arc::clone(&asked));
+                clients.push(tokio::spawn(async move { over_http1(&door, keeps, &stop, &asked).await }));
+            }
+        }
+        let (door, halt, counted) = (town.door(), Arc::clone(&stop), Arc::clone(&asked));
+        clients.push(tokio::spawn(async move { over_http2(&door, &halt, &counted).await }));
+        Self { stop, asked, clients }
+    }
+
+    /// Waits until so many more requests were answered.
+    async fn goes_on(&self, more: u64) {
+        let until_then = self.asked.load(Ordering::SeqCst) + more;
+        until("the load to go on", async || (self.asked.load(Ordering::SeqCst) >= until_then).then_some(()))
+            .await;
+    }
+
+    /// What went wrong.
+    async fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut faults = Vec::new();
+        for client in self.clients {
+            faults.extend(client.await.unwrap());
+        }
+        faults
+    }
+}
+
+async fn over_http1(door: &Door, keeps: bool, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut kept = None;
+    while !stop.load(Ordering::SeqCst) {
+        tokio::time::sleep(PAUSE).await;
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => match Connection::open(door).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    faults.push(format!("connecting: {error}"));
+                    continue;
+                }
+            },
+        };
+        match connection.ask(&get_request("/")).await {
+            Ok(answer) if answer.status == 200 => {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let closes = answer.field("connection").is_some_and(|value| value.contains("close"));
+                kept = (keeps && !closes).then_some(connection);
+            }
+            Ok(answer) => faults.push(format!("status {}", answer.status)),
+            Err(error) => faults.push(format!("asking (kept: {keeps}): {error}")),
+        }
+    }
+    faults
+}
+
+/// A stream that is refused after GOAWAY was not looked at: it is asked again, as every
+/// client does (RFC 9113 §6.8).
+async fn over_http2(door: &Door, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
+    let mut faults = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let connection = match http2::Connection::open(door).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                faults.push(format!("connecting by HTTP/2: {error}"));
+                continue;
+            }
+        };
+        while !stop.load(Ordering::SeqCst) {
+            tokio::time::sleep(PAUSE).await;
+            match connection.ask(&get_request("/")).await {
+                Ok(answer) if answer.status == 200 => drop(asked.fetch_add(1, Ordering::SeqCst)),
+                Ok(answer) => faults.push(format!("status {} by HTTP/2", answer.status)),
+                Err(error) if goes_away(&error) => break,
+                Err(error) => {
+                    faults.push(format!("asking by HTTP/2: {error}"));
+                    break;
+                }
+            }
+        }
+    }
+    faults
+}
+
+fn goes_away(error: &std::io::Error) -> bool {
+    let text = format!("{error:?}");
+    text.contains("GoAway") && text.contains("NO_ERROR") || text.contains("not a result of an error")
+}
+
+fn ready(town: &Town) -> Option<u32> {
+    let ready: Value = serde_json::from_str(&read(&town.path("state/ready.json"))).ok()?;
+    u32::try_from(ready["process"].as_u64()?).ok()
+}
+
+/// Resident memory of a process, KiB.
+fn resident_kib(process: u32) -> u64 {
+    let status = read(std::path::Path::new(&format!("/proc/{process}/status")));
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// A process that is not this test's child, ended with it.
+struct Heir(u32);
+
+impl Heir {
+    fn signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_raw(i32::try_from(self.0).unwrap()).unwrap(), signal);
+    }
+
+    async fn ended(&self) {
+        let path = format!("/proc/{}/stat", self.0);
+        until("the heir to end", async || {
+            let stat = read(std::path::Path::new(&path));
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_reloads_lose_nothing_and_keep_memory_level() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&routes(&upstream, "name-0")).await;
+    let process = ready(&town).unwrap();
+    let load = Load::start(&town);
+    let mut level = 0;
+    for reload in 1..=100 {
+        town.configure(&routes(&upstream, &format!("name-{reload}")));
+        town.gateway().signal(Signal::HUP);
+        let wanted = reload;
+        until("the reload", async || {
+            let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+            let line =
+                metrics.lines().find(|line| line.starts_with("bastide_reloads_total{result=\"good\"}"));
+            let good: u64 = line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap();
+            (good >= wanted).then_some(())
+        })
+        .await;
+        if reload == 30 {
+            level = resident_kib(process);
+        }
+    }
+    load.goes_on(50).await;
+    let after = resident_kib(process);
+    assert_eq!(load.end().await, Vec::<String>::new(), "{}", town.log());
+    assert!(after < level + level / 4 + 4096, "{level} KiB after 30 reloads, {after} KiB after 100");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_takes_over_without_a_lost_request() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&routes(&upstream, "here")).await;
+    let first = ready(&town).unwrap();
+    let slow = {
+        let mut connection = Connection::open(&town.door()).await.unwrap();
+        tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
+    };
+    until("the slow request to arrive", async || (upstream.seen() == 1).then_some(())).await;
+    let load = Load::start(&town);
+    load.goes_on(100).await;
+    // By signal, as for a binary that was replaced.
+    town.gateway().signal(Signal::USR2);
+    let heir = until("the heir", async || ready(&town).filter(|process| *process != first).map(Heir)).await;
+    load.goes_on(200).await;
+    // The old process waits for what it has begun.
+    upstream.release();
+    assert_eq!(slow.await.unwrap().unwrap().body, b"at last");
+    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    load.goes_on(200).await;
+    assert_eq!(ready(&town), Some(heir.0), "the old process took the new one's mark away");
+    let (code, ..) = town.bastide(&["check", "bastide.yaml"]);
+    assert_eq!(code, 0);
+
+    // By hand, from the new binary; twice in a row.
+    let mut command = town.serve("log-3");
+    command.arg("--take-over");
+    let mut third = Process::spawn(&mut command);
+    until("the third", async || ready(&town).filter(|process| *process != heir.0)).await;
+    heir.ended().await;
+    load.goes_on(200).await;
+    assert_eq!(load.end().await, Vec::<String>::new(), "{}\n{}", town.log(), read(&town.path("log-3")));
+    // The admin listener and the audit log went along.
+    assert_eq!(town.admin("/healthz").await.status, 200);
+    let id = town.get("/").await.request_id().unwrap().to_string();
+    until("the event to be written", async || {
+        (town.bastide(&["explain", "--config", "bastide.yaml", &id]).0 == 0).then_some(())
+    })
+    .await;
+    // And nobody else may come in between.
+    let mut fourth = Process::spawn(&mut town.serve("log-4"));
+    assert!(!fourth.ended().await.success());
+    assert!(read(&town.path("log-4")).contains("already runs on this state folder"));
+    third.signal(Signal::TERM);
+    assert!(third.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_hand_over_that_fails_changes_nothing() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&routes(&upstream, "here")).await;
+    let first = ready(&town).unwrap();
+    // The new process cannot have its state: another folder is configured.
+    std::fs::write(town.path("broken.yaml"), "state: ./elsewhere\nlisten: [ 127.0.0.1:0 ]\nroutes: []\n")
+        .unwrap();
+    let mut lost = town.serve("log-2");
+    lost.args(["--take-over", "--config", "broken.yaml"]);
+    // The same configuration, but its policies do not load any more.
+    town.configure(
+        &(routes(&upstream, "here") + "policies: { inline: \"permit (principl, action, resource);\" }\n"),
+    );
+    let mut faulty = town.serve("log-3");
+    faulty.arg("--take-over");
+    for mut command in [lost, faulty] {
+        assert!(!Process::spawn(&mut command).ended().await.success());
+    }
+    town.gateway().signal(Signal::USR2);
+    until("the refusal", async || town.log().contains("principl").then_some(())).await;
+    assert_eq!(town.get("/").await.status, 200);
+    assert_eq!(ready(&town), Some(first));
+    // Nobody to take over from.
+    town.configure(&routes(&upstream, "here"));
+    town.stop_gateway().await;
+    let mut orphan = town.serve("log-5");
+    orphan.arg("--take-over");
+    assert!(!Process::spawn(&mut orphan).ended().await.success());
+    assert!(
+        read(&town.path("log-5")).contains("no process to take over from"),
+        "{}",
+        read(&town.path("log-5"))
+    );
+}
+
+#[tokio::test]
+async fn streams_get_a_goaway_and_an_end() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&(routes(&upstream, "here") + "limits: { drain_ms_max: 500 }\n")).await;
+    let connection = http2::Connection::open(&town.door()).await.unwrap();
+    let other = connection.clone();
+    let stuck = tokio::spawn(async move { other.ask(&get_request("/slow")).await });
+    until("the stream to arrive", async || (upstream.seen() == 1).then_some(())).await;
+    town.gateway().signal(Signal::TERM);
+    // After the GOAWAY no new stream is taken, while the old one still waits.
+    until("the GOAWAY", async || connection.ask(&get_request("/")).await.err()).await;
+    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    assert!(stuck.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn sockets_of_systemd_are_taken() {
+    let upstream = Upstream::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let town = Town::prepare("");
+    let text = format!(
+        "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten: [ {address} ]\n{}",
+        routes(&upstream, "here")
+    );
+    std::fs::write(town.path("bastide.yaml"), text).unwrap();
+    let activate = || {
+        let mut command = std::process::Command::new("systemd-socket-activate");
+        command
+            .args(["--listen", &address.to_string(), BASTIDE, "serve", "--config", "bastide.yaml"])
+            .current_dir(town.folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::fs::File::create(town.path("log")).unwrap());
+        command
+    };
+    if std::process::Command::new("systemd-socket-activate").arg("--version").output().is_err() {
+        println!("skipped: no systemd-socket-activate here");
+        return;
+    }
+    let mut process = Process::spawn(&mut activate());
+    // The first connection starts the gateway, and is not lost while it does.
+    let answer = until("an answer", async || {
+        bastide::demo::client::http1::ask(&Door::clear(address), &get_request("/")).await.ok()
+    })
+    .await;
+    assert_eq!(answer.status, 200, "{}", town.log());
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+
+    // A socket that nobody has a use for is a fault, not a hole.
+    let text = read(&town.path("bastide.yaml")).replace(&address.to_string(), "127.0.0.1:0");
+    std::fs::write(town.path("bastide.yaml"), text).unwrap();
+    let mut process = Process::spawn(&mut activate());
+    until("a listener", async || tokio::net::TcpStream::connect(address).await.ok()).await;
+    assert!(!process.ended().await.success());
+    assert!(town.log().contains("which no listener of the configuration has"), "{}", town.log());
+}
