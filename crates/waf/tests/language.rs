@@ -344,6 +344,64 @@ fn what_the_rules_ask_to_mask_is_masked() {
     assert_eq!(logged, ["********", "plain"]);
 }
 
+#[test]
+fn a_rule_is_kept_with_its_first_matches_and_further_ones_are_counted() {
+    let set = rules("SecRuleEngine On\nSecRule ARGS x \"id:1,setvar:tx.n=+1\"", &Options::default());
+    let with = |count: usize| run(&set, &get(&format!("/?{}", "a=x&".repeat(count)))).0;
+    let (at, past) = (with(8), with(9));
+    assert_eq!((at.matches().len(), at.matches_further()), (8, 0));
+    assert_eq!((past.matches().len(), past.matches_further()), (8, 1));
+    // What it does, it does for each all the same.
+    assert_eq!(past.variable("TX", Some("n")).unwrap(), b"9");
+}
+
+#[test]
+fn a_logged_text_ends_at_its_limit() {
+    let set =
+        rules("SecRuleEngine On\nSecRule ARGS x \"id:1,logdata:'%{MATCHED_VAR}'\"", &Options::default());
+    for (length, kept) in [(4_096, 4_096), (4_097, 4_096)] {
+        let (transaction, _) = run(&set, &get(&format!("/?a={}", "x".repeat(length))));
+        assert_eq!(transaction.matches()[0].log_data.len(), kept);
+    }
+}
+
+#[test]
+fn a_body_at_the_limit_is_read_and_one_byte_more_is_refused_or_cut() {
+    let body = |length: usize| {
+        let body = format!("a={}", "x".repeat(length - 2));
+        let head = "POST / HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+        Raw::parse(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes())
+    };
+    let text = |action: &str| {
+        format!(
+            "SecRuleEngine On\nSecRequestBodyAccess On\nSecRequestBodyLimit 64\nSecRequestBodyLimitAction {action}\n\
+            SecRule ARGS:a \"@gt 61\" \"id:1,t:length\"\nSecRule INBOUND_DATA_ERROR \"@eq 1\" \"id:2\""
+        )
+    };
+    let reject = rules(&text("Reject"), &Options::default());
+    assert_eq!(run(&reject, &body(64)).1, Verdict::Pass);
+    assert_eq!(run(&reject, &body(65)).1, Verdict::Deny { status: 413, rule: 0 });
+    let partial = rules(&text("ProcessPartial"), &Options::default());
+    let ids =
+        |length| run(&partial, &body(length)).0.matches().iter().map(|found| found.rule).collect::<Vec<_>>();
+    assert_eq!((ids(64), ids(65)), (vec![1], vec![1, 2]));
+}
+
+#[test]
+fn a_collection_keeps_so_many_variables_of_such_a_length() {
+    let limits = waf::MemoryLimits { variables_max: 2, value_bytes_max: 4, ..waf::MemoryLimits::default() };
+    let memory = Arc::new(waf::Memory::new(limits));
+    let text = "SecRuleEngine On\nSecAction \"id:1,phase:1,nolog,initcol:ip=a\"\n\
+        SecRule ARGS:set . \"id:2,phase:1,nolog,setvar:ip.a=abcd,setvar:ip.b=abcde,setvar:ip.c=x\"\n\
+        SecRule IP:a \"@streq abcd\" \"id:3,phase:1\"\nSecRule IP:b \"@streq abcd\" \"id:4,phase:1\"\n\
+        SecRule &IP:c \"@eq 0\" \"id:5,phase:1\"";
+    let set = rules(text, &Options::default());
+    let _ = run_with(&set, &get("/?set=1"), &memory, 0);
+    let ids: Vec<_> =
+        run_with(&set, &get("/"), &memory, 1).0.matches().iter().map(|found| found.rule).collect();
+    assert_eq!(ids, [3, 4, 5]);
+}
+
 const SAMPLE: &str = r#"SecRuleEngine On
 SecDefaultAction "phase:2,log,auditlog,deny,status:403"
 SecRule ARGS|!ARGS:/^x/|&TX:a|XML:/* "!@rx (?i)a[^b]*\"c" \
