@@ -39,6 +39,8 @@ fn corpus(property: &str) -> &'static [&'static [u8]] {
             b"POST\n/packages/@scope%2fname/..%3b/%c0%ae\n[2001:db8::1]:443\nexpect: 100-continue\ncontent-length: 5",
             b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, x-hop\r\nUpgrade: websocket\r\nX-Hop: 1\r\n\r\n",
             b"DELETE\n/a[0]|b/./..;/%252e\na_b\nx-forwarded-for: 1\ncookie: a\ncookie: b\nauthorization: c",
+            b"GET\n/a/%25%32%65/b\na\nx: 1",
+            b"GET /a/%25%32%65/b HTTP/1.1\r\nHost: a\r\n\r\n",
         ],
         _ => &[
             b"a.example.org/x/{id}/**\n*.example.org/x/y\n/x/**\nGET /x/y\nPOST,PUT *.org/{a}/{b}\n/**\n\nGET a.example.org /x/y/z",

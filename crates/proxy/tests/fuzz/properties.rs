@@ -212,6 +212,24 @@ fn over_http2(method: &[u8], target: &[u8], host: &[u8], fields: &[(&[u8], &[u8]
     judge(from_h2(&parts, true, Vec::new(), &small()).ok()?)
 }
 
+fn decode_what_can_be(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), text);
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
+        match digits.and_then(|two| u8::from_str_radix(str::from_utf8(two).ok()?, 16).ok()) {
+            Some(value) if byte == b'%' => {
+                out.push(value);
+                rest = &after[2..];
+            }
+            _ => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
 fn check_admitted(head: &RequestHead) {
     let path = &head.path[..];
     let text = String::from_utf8_lossy(path).into_owned();
@@ -234,6 +252,14 @@ fn check_admitted(head: &RequestHead) {
     assert!(std::str::from_utf8(&decoded).is_ok(), "{text}");
     // As every reader might cut it: at slashes, decoded ones too, and at parameters.
     for segment in decoded.split(|&byte| byte == b'/') {
+        let name = segment.split(|&byte| byte == b';').next().unwrap_or_default();
+        assert!(!matches!(name, b"." | b".."), "{text}");
+    }
+    // A reader that decodes once more ends at the same depth.
+    let twice = decode_what_can_be(&decoded);
+    let count = |text: &[u8]| text.iter().filter(|&&byte| byte == b'/').count();
+    assert_eq!(count(&twice), count(&decoded), "{text}");
+    for segment in twice.split(|&byte| matches!(byte, b'/' | b'\\')) {
         let name = segment.split(|&byte| byte == b';').next().unwrap_or_default();
         assert!(!matches!(name, b"." | b".."), "{text}");
     }
