@@ -263,14 +263,17 @@ async fn serve_connection<W: World>(
             serve1::Ended::Done => Ok(()),
             serve1::Ended::Http2(wire) => {
                 let (link, read) = wire.into_parts();
-                serve2::serve(core, door, link, read.freeze(), info).await
+                Box::pin(serve2::serve(core, door, link, read.freeze(), info)).await
             }
         };
     };
     let handshake_max = current.limits.handshake_ms_max;
     drop(current);
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-    let stream = match tokio::time::timeout(handshake_max, acceptor.accept(socket)).await {
+    // In a box, as what serves HTTP/2 is: what most connections need only once, or never,
+    // takes no room in the others.
+    let handshake = Box::pin(tokio::time::timeout(handshake_max, acceptor.accept(socket)));
+    let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
         failed => {
             core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
@@ -294,7 +297,7 @@ async fn serve_connection<W: World>(
     let http2 = connection.alpn_protocol() == Some(b"h2");
     let link = Link::TlsServer(Box::new(stream));
     if http2 {
-        return serve2::serve(core, door, link, bytes::Bytes::new(), info).await;
+        return Box::pin(serve2::serve(core, door, link, bytes::Bytes::new(), info)).await;
     }
     serve1::serve(core, door, Wire::new(link), &info, false).await.map(|_| ())
 }

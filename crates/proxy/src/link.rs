@@ -1,5 +1,6 @@
 //! A byte stream between us and one peer, cleartext or TLS, with what was read and
-//! what waits to be written. Buffers live as long as the connection.
+//! what waits to be written. Buffers are used again from request to request; a quiet
+//! connection gives them back.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -113,7 +114,7 @@ impl Wire {
             link,
             input: BytesMut::new(),
             read_bytes: READ_BYTES,
-            output: Vec::with_capacity(1024),
+            output: Vec::new(),
             written: 0,
             tail: Bytes::new(),
             after: Vec::new(),
@@ -162,7 +163,21 @@ impl Wire {
             self.read_bytes = READ_BYTES;
         }
         if self.output.is_empty() && self.output.capacity() > WRITE_BYTES_MAX {
-            self.output = Vec::with_capacity(1024);
+            self.output = Vec::new();
+        }
+    }
+
+    /// Gives all memory back that holds nothing.
+    pub(crate) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+            self.read_bytes = READ_BYTES;
+        }
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        if self.after.is_empty() {
+            self.after = Vec::new();
         }
     }
 
@@ -241,5 +256,26 @@ impl Wire {
     /// Ends our side.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.link).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_wire_at_rest_holds_no_buffer_and_loses_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut wire = Wire::new(Link::Plain(listener.accept().await.unwrap().0));
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"half a head").await.unwrap();
+        std::future::poll_fn(|cx| wire.poll_fill(cx)).await.unwrap();
+        wire.output().extend_from_slice(b"not yet sent");
+        wire.rest();
+        assert_eq!((&wire.input[..], wire.is_flushed()), (&b"half a head"[..], false));
+        wire.input.clear();
+        std::future::poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
+        wire.rest();
+        assert_eq!((wire.input.capacity(), wire.output.capacity()), (0, 0));
     }
 }

@@ -16,6 +16,7 @@ use crate::http1::request::Reader;
 use crate::limits::{Hits, Limits};
 use crate::link::Wire;
 use crate::listen::Core;
+use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
 use exchange::{Closing, Exchange1};
 
@@ -28,6 +29,9 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// At most so many of those bytes.
 const LINGER_BYTES_MAX: usize = 512 * 1024;
+/// A connection that was quiet for so long gives its buffers back: whoever asks again
+/// soon finds them, and thousands that wait cost little.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 pub(crate) enum Ended {
@@ -44,6 +48,8 @@ struct Connection {
     door: Rc<Door>,
     /// Requests so far.
     served: u64,
+    /// Whether its buffers were given back since its last request.
+    rested: bool,
     /// Whether this may still turn out to be HTTP/2.
     may_be_http2: bool,
     hits: Arc<Hits>,
@@ -80,6 +86,7 @@ pub(crate) async fn serve<W: World>(
         may_be_http2,
         hits,
         last_chance: false,
+        rested: false,
         epoch: core.epoch(),
     };
     loop {
@@ -105,10 +112,11 @@ pub(crate) async fn serve<W: World>(
         {
             connection.hits.count(limit);
         }
-        let head = admitted.as_ref().ok().map(|a| &a.head);
+        let head = admitted.as_ref().ok().map(Admitted::head);
         let identity = &world.admission().identity_headers;
         let mut exchange = Exchange1::new(&mut connection, head, &limits, identity);
-        current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
+        // In a box: between requests a connection is small.
+        Box::pin(current.handler.serve(Arrival { connection: info, admitted }, &mut exchange)).await;
         let closing = exchange.finish().await;
         drop(current);
         match closing? {
@@ -129,7 +137,8 @@ impl Connection {
         core: &Core<W>,
         info: &ConnectionInfo,
     ) -> io::Result<Next> {
-        self.watch.set_after(limits.idle_ms_max);
+        self.watch.set_after(limits.idle_ms_max.min(QUIET));
+        self.rested = limits.idle_ms_max <= QUIET;
         let mut begun = false;
         std::future::poll_fn(|cx| {
             if !self.is_trusted(core, info) {
@@ -187,9 +196,16 @@ impl Connection {
         if !*begun && self.door.is_draining() && !self.last_chance {
             // Closing at once could meet a request on its way; its answer says `close`.
             self.last_chance = true;
+            self.rested = true;
             self.watch.set_after(LAST_CHANCE);
         }
         ready!(self.watch.poll(cx));
+        if !*begun && !self.rested {
+            self.rested = true;
+            self.wire.rest();
+            self.watch.set_after(limits.idle_ms_max.saturating_sub(QUIET));
+            ready!(self.watch.poll(cx));
+        }
         if *begun || !self.last_chance {
             self.hits.count(if *begun { "header_read_ms_max" } else { "idle_ms_max" });
         }

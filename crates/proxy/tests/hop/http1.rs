@@ -195,6 +195,21 @@ fn slow_heads_idle_connections_and_silent_bodies_end() {
 }
 
 #[test]
+fn a_connection_that_was_quiet_is_answered_and_one_that_stays_so_ends() {
+    let upstream = Upstream::honest("ok");
+    // Longer than it takes until a connection gives its buffers back.
+    let limits = Limits { idle_ms_max: Duration::from_millis(1500), ..Limits::default() };
+    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+    let mut client = town.client();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").status, 200);
+        std::thread::sleep(Duration::from_millis(1250));
+    }
+    assert_eq!(client.get("/").status, 200, "it was never quiet for as long as it may");
+    assert!(client.is_closed(), "and then it was");
+}
+
+#[test]
 fn a_client_that_never_finishes_its_head_is_cut_however_it_drips() {
     let upstream = Upstream::honest("ok");
     let limits = Limits { header_read_ms_max: Duration::from_millis(200), ..Limits::default() };
