@@ -14,6 +14,7 @@ mod accept;
 pub mod address;
 pub mod admit;
 pub mod concurrency;
+mod crew;
 pub mod deadline;
 pub mod exchange;
 pub mod fetch;

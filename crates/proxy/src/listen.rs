@@ -27,8 +27,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::accept::{Connections, Door, accept};
+use crate::crew::Crew;
 use crate::deadline::Ticker;
 use crate::limits::{Hits, Limits};
+use crate::serve2::Stream;
 use crate::upstream::Pools;
 use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, keyed};
 
@@ -86,6 +88,7 @@ pub(crate) struct Core<W: World> {
     open: Rc<OpenCount>,
     /// Counts snapshots.
     epoch: Cell<u64>,
+    crew: Rc<Crew<Stream<W>>>,
 }
 
 /// The snapshot that new requests on this core see.
@@ -143,6 +146,11 @@ impl<W: World> Core<W> {
             self.connections.cut.fetch_add(1, Ordering::Relaxed);
         }
         trusted
+    }
+
+    /// Those who serve streams.
+    pub(crate) fn crew(&self) -> &Rc<Crew<Stream<W>>> {
+        &self.crew
     }
 
     pub(crate) fn count_request(&self) {
@@ -409,6 +417,7 @@ fn new_core<W: World>(
         draining: Rc::default(),
         open: Rc::default(),
         epoch: Cell::new(0),
+        crew: Rc::default(),
     })
 }
 

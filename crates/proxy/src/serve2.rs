@@ -2,9 +2,10 @@
 //! goes the same way as one of HTTP/1.
 
 mod exchange;
+mod gather;
 mod meter;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -20,8 +21,10 @@ use crate::http2::head::from_h2;
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::listen::Core;
+use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
 use exchange::Exchange2;
+use gather::{Gathering, Shared};
 use meter::Metered;
 
 /// What a client may send on one stream before the upstream has taken it, in bytes.
@@ -45,7 +48,8 @@ pub(crate) async fn serve<W: World>(
     let limits = Rc::clone(&core.current().limits);
     let ticker = &core.context().ticker;
     let hits = &core.context().limit_hits;
-    let metered = Metered::new(link, read, &limits, ticker, hits);
+    let out = Rc::new(RefCell::new(Gathering::new(link)));
+    let metered = Metered::new(Rc::clone(&out), read, &limits, ticker, hits);
     let handshake = server::Builder::new()
         .max_concurrent_streams(limits.http2_streams_max)
         .max_header_list_size(limits.http2_header_list_bytes_max)
@@ -61,8 +65,10 @@ pub(crate) async fn serve<W: World>(
             io::ErrorKind::TimedOut
         })?
         .map_err(crate::stream2::broken)?;
+    out.borrow_mut().be_patient();
     let mut connection = Connection {
         h2,
+        out,
         watch: Watch::new(ticker),
         door: Rc::clone(door),
         streams: Rc::default(),
@@ -77,25 +83,29 @@ pub(crate) async fn serve<W: World>(
         core.count_request();
         let open = OpenStream::enter(&connection.streams);
         let (core, info) = (Rc::clone(core), Rc::clone(&info));
-        tokio::task::spawn_local(async move {
-            serve_stream(&core, &info, request, respond).await;
-            drop(open);
-        });
+        let crew = Rc::clone(core.crew());
+        crew.take_up(Stream { core, info, request, respond, open }, serve_stream);
     }
+    connection.say_last().await;
     Ok(())
 }
 
-async fn serve_stream<W: World>(
-    core: &Rc<Core<W>>,
-    info: &ConnectionInfo,
+/// A request, and what it needs to be served.
+pub(crate) struct Stream<W: World> {
+    core: Rc<Core<W>>,
+    info: Rc<ConnectionInfo>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+    open: OpenStream,
+}
+
+async fn serve_stream<W: World>(stream: Stream<W>) {
+    let Stream { core, info, request, respond, open: _open } = stream;
     let current = core.current();
     let (world, limits) = (&current.world, &current.limits);
     let (parts, body) = request.into_parts();
     let admitted = from_h2(&parts, body.is_end_stream(), Vec::new(), limits)
-        .and_then(|raw| admit(raw, world.admission(), limits, world.is_trusted_proxy(info)));
+        .and_then(|raw| admit(raw, world.admission(), limits, world.is_trusted_proxy(&info)));
     drop(parts);
     let hits = &core.context().limit_hits;
     if let Err(refusal) = &admitted
@@ -104,10 +114,10 @@ async fn serve_stream<W: World>(
         hits.count(limit);
     }
     let ticker = &core.context().ticker;
-    let head = admitted.as_ref().ok().map(|admitted| &admitted.head);
+    let head = admitted.as_ref().ok().map(Admitted::head);
     let mut exchange =
         Exchange2::new(head, body, respond, limits, &world.admission().identity_headers, ticker, hits);
-    current.handler.serve(Arrival { connection: info, admitted }, &mut exchange).await;
+    current.handler.serve(Arrival { connection: &info, admitted }, &mut exchange).await;
     exchange.finish().await;
 }
 
@@ -129,6 +139,7 @@ impl Drop for OpenStream {
 
 struct Connection {
     h2: server::Connection<Metered, Bytes>,
+    out: Shared,
     watch: Watch,
     door: Rc<Door>,
     streams: Rc<Cell<usize>>,
@@ -161,9 +172,28 @@ impl Connection {
                     return Poll::Ready(Ok(None));
                 }
             }
-            self.poll_next(cx, limits)
+            let next = self.poll_next(cx, limits);
+            if next.is_pending() {
+                // Whoever has something to say has said it: now it leaves.
+                let mut out = self.out.borrow_mut();
+                match out.poll_send(cx) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) if self.quiet => out.shrink(),
+                    _ => {}
+                }
+            }
+            next
         })
         .await
+    }
+
+    /// Sends what was said at the end, as far as the client takes it at once.
+    async fn say_last(&self) {
+        std::future::poll_fn(|cx| {
+            let _ = self.out.borrow_mut().poll_send(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<io::Result<Option<Accepted>>> {

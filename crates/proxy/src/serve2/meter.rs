@@ -11,9 +11,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::gather::Shared;
 use crate::deadline::Ticker;
 use crate::limits::{Hits, Limits};
-use crate::link::Link;
 
 /// Over which time frames are counted, in milliseconds.
 const WINDOW_MS: u64 = 10_000;
@@ -24,7 +24,7 @@ const FRAME_HEAD_BYTES: usize = 9;
 /// A link whose incoming HTTP/2 frames are counted.
 #[derive(Debug)]
 pub(super) struct Metered {
-    link: Link,
+    link: Shared,
     /// Read before, and not yet given out.
     read: Bytes,
     ticker: Rc<Ticker>,
@@ -52,7 +52,7 @@ struct Flood(&'static str);
 
 impl Metered {
     pub(super) fn new(
-        link: Link,
+        link: Shared,
         read: Bytes,
         limits: &Limits,
         ticker: &Rc<Ticker>,
@@ -125,7 +125,7 @@ impl AsyncRead for Metered {
         let this = self.get_mut();
         let before = buf.filled().len();
         if this.read.is_empty() {
-            ready!(Pin::new(&mut this.link).poll_read(cx, buf))?;
+            ready!(this.link.borrow_mut().poll_read(cx, buf))?;
         } else {
             let step = this.read.len().min(buf.remaining());
             buf.put_slice(&this.read.split_to(step));
@@ -141,7 +141,7 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().link).poll_write(cx, buf)
+        self.link.borrow_mut().poll_write(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -149,19 +149,19 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().link).poll_write_vectored(cx, bufs)
+        self.link.borrow_mut().poll_write(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.link.is_write_vectored()
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().link).poll_flush(cx)
+        self.link.borrow_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().link).poll_shutdown(cx)
+        self.link.borrow_mut().poll_shutdown(cx)
     }
 }
 
