@@ -25,13 +25,12 @@ impl RequestId {
 
     /// The 32 hexadecimal digits, without allocating.
     pub fn to_ascii(self) -> [u8; 32] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // Each byte's nibbles in two bytes of their own, all sixteen at once.
         let mut text = [0; 32];
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+            pair.copy_from_slice(&[byte >> 4, byte & 0xf]);
         }
-        text
+        text.map(|nibble| nibble + if nibble < 10 { b'0' } else { b'a' - 10 })
     }
 }
 

@@ -46,7 +46,8 @@ use crate::route::{Parameters, RouteId};
 /// ```
 #[derive(Debug)]
 pub struct Admitted {
-    pub(crate) head: RequestHead,
+    /// In a box: it moves from step to step, and what moves is small.
+    pub(crate) head: Box<RequestHead>,
 }
 
 impl Admitted {
@@ -97,7 +98,7 @@ impl Admitted {
 /// ```
 #[derive(Debug)]
 pub struct Routed {
-    pub(crate) head: RequestHead,
+    pub(crate) head: Box<RequestHead>,
     pub(crate) route: RouteId,
     pub(crate) parameters: Parameters,
 }

@@ -128,7 +128,7 @@ fn finish(
         Err(class) => return Err(raw.refuse(class)),
     };
     Ok(Admitted {
-        head: RequestHead {
+        head: Box::new(RequestHead {
             method: parts.method,
             raw_target: raw.target.share(&raw.fields.buffer),
             path: parts.target.path,
@@ -143,7 +143,7 @@ fn finish(
             expects_continue: read.expects_continue && read.framing != Framing::None,
             upgrade: read.upgrade,
             keep_alive: read.keep_alive,
-        },
+        }),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::http1::request::Reader;
 fn admitted(head: &str) -> RequestHead {
     let limits = Limits::default();
     let raw = Reader::new().read(&mut BytesMut::from(head.as_bytes()), &limits).unwrap().unwrap();
-    admit(raw, &Admission::default(), &limits, false).unwrap().head
+    *admit(raw, &Admission::default(), &limits, false).unwrap().head
 }
 
 fn written(head: &RequestHead, additions: &Additions, upgrade: bool) -> String {
