@@ -60,6 +60,8 @@ fn sockets_that_are_handed_over_are_all_accepted_from() {
         let new = Cores::start_with(after, world(listeners(), upstream.address, 2, None), handed).unwrap();
         assert_eq!(new.addresses()[0].1, address);
         let draining = std::thread::spawn(move || runtime().block_on(old.drain(Duration::from_secs(10))));
+        // Well before the last chance ends, and long after every core has heard of the drain.
+        std::thread::sleep(Duration::from_millis(250));
         // An idle connection may ask once more, and is told to go.
         let last = kept.get("/");
         assert_eq!((last.status, last.field("connection")), (200, Some("close")));
