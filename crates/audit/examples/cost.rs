@@ -122,5 +122,7 @@ fn event(decision: Option<&DecisionRecord>) -> AccessEvent<'_> {
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
         decision: decision.map(Cow::Borrowed),
         decision_json: Cow::Borrowed(&[]),
+        firewall: None,
+        firewall_json: Cow::Borrowed(&[]),
     }
 }

@@ -13,12 +13,12 @@
 //! | principal | `actor.user.name`, `actor.user.type`; its issuer is `actor.idp.name` |
 //! | TLS version | `tls.version` |
 //! | bytes | `traffic.bytes_in`, `traffic.bytes_out` |
-//! | step, route, upstream, attempts, credential, trace id, decision | `unmapped` |
+//! | step, route, upstream, attempts, credential, trace id, decision, firewall | `unmapped` |
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use model::event::{AccessEvent, DecisionRecord, FirewallRecord, Outcome, Step};
 use model::{Credential, PrincipalKind, RequestId, Timestamp};
 use serde::Deserialize;
 
@@ -31,6 +31,9 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 /// Longest decision that is kept, bytes of JSON. A longer one is kept without what it
 /// read.
 pub const DECISION_BYTES_MAX: usize = 32 * 1024;
+/// Longest record of the firewall that is kept, bytes of JSON. Of a longer one the rules
+/// at its end are left out.
+pub const FIREWALL_BYTES_MAX: usize = 64 * 1024;
 
 /// Appends the event as one line, newline included.
 pub fn append(line: &mut Vec<u8>, event: &AccessEvent<'_>) {
@@ -67,6 +70,8 @@ pub(crate) fn append_abandoned(line: &mut Vec<u8>, id: RequestId, time: Timestam
         trace_id: Cow::Borrowed(""),
         decision: None,
         decision_json: Cow::Borrowed(&[]),
+        firewall: None,
+        firewall_json: Cow::Borrowed(&[]),
     };
     Writer { line, cut: false }.event(&event, true);
 }
@@ -185,6 +190,7 @@ impl Writer<'_> {
                 }
             }
         }
+        self.firewall(event);
         if abandoned {
             self.raw(r#","abandoned":true"#);
         }
@@ -192,6 +198,38 @@ impl Writer<'_> {
             self.raw(r#","cut":true"#);
         }
         self.raw("}");
+    }
+
+    fn firewall(&mut self, event: &AccessEvent<'_>) {
+        if event.firewall_json.len() > FIREWALL_BYTES_MAX {
+            if let Ok(record) = serde_json::from_slice(&event.firewall_json) {
+                self.firewall_record(record);
+            }
+        } else if !event.firewall_json.is_empty() {
+            self.raw(r#","firewall":"#);
+            self.line.extend_from_slice(&event.firewall_json);
+        } else if let Some(record) = &event.firewall {
+            self.firewall_record(record.clone().into_owned());
+        }
+    }
+
+    fn firewall_record(&mut self, mut record: FirewallRecord) {
+        let start = self.line.len();
+        loop {
+            self.raw(r#","firewall":"#);
+            let written = serde_json::to_writer(&mut *self.line, &record).is_ok();
+            if written && self.line.len() - start <= FIREWALL_BYTES_MAX {
+                return;
+            }
+            self.cut = true;
+            self.line.truncate(start);
+            if !written || record.rules.is_empty() {
+                return;
+            }
+            let kept = record.rules.len() / 2;
+            record.further += (record.rules.len() - kept) as u64;
+            record.rules.truncate(kept);
+        }
     }
 
     fn decision(&mut self, decision: &DecisionRecord) {
@@ -306,6 +344,8 @@ pub fn parse(line: &[u8]) -> Result<StoredEvent, NotAnEvent> {
         trace_id: unmapped.trace_id.into(),
         decision: unmapped.decision.map(Cow::Owned),
         decision_json: Cow::Borrowed(&[]),
+        firewall: unmapped.firewall.map(Cow::Owned),
+        firewall_json: Cow::Borrowed(&[]),
     };
     Ok(StoredEvent { event, abandoned: unmapped.abandoned, cut: unmapped.cut })
 }
@@ -397,6 +437,8 @@ struct Unmapped {
     #[serde(default)]
     trace_id: String,
     decision: Option<DecisionRecord>,
+    #[serde(default)]
+    firewall: Option<FirewallRecord>,
     #[serde(default)]
     abandoned: bool,
     #[serde(default)]

@@ -49,6 +49,7 @@ mod sources;
 mod tests;
 mod values;
 mod vocabulary;
+mod waf;
 
 pub use addresses::Addresses;
 pub use audit::{Audit, WhenFull};
@@ -73,6 +74,9 @@ pub use resilience::{Balance, Breaker, Ejection, HealthCheck, HealthKind, Resili
 pub use roles::{Member, Role};
 pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
+pub use waf::{
+    Excluded, Exclusion, Firewall, WafChoice, WafMode, WafRequestBody, WafResponseBody, WafSettings,
+};
 
 use decoder::{Decoder, Table};
 use schema::{Section, key};
@@ -121,6 +125,12 @@ pub struct Configuration {
     pub security_headers: Option<SecurityHeaders>,
     /// The audit log.
     pub audit: Audit,
+    /// Every firewall that somebody has, loaded.
+    pub firewalls: Vec<Firewall>,
+    /// The firewall of whoever names none.
+    pub waf: WafChoice,
+    /// Whether some heads on which readers disagree are taken.
+    pub lenient_heads: bool,
     /// What is allowed but unwise. Never faults.
     pub warnings: Vec<Fault>,
 }
@@ -174,6 +184,13 @@ const TOP: Section = Section {
             "Leaves answers without security headers.",
         ),
         key("audit", "map or path", "refuse when full", "The audit log."),
+        key("waf", "map, path or `off`", "off", "The firewall."),
+        key(
+            "danger_lenient_heads",
+            "true or false",
+            "false",
+            "Takes Content-Length beside Transfer-Encoding, a second Content-Type, paths that are not UTF-8 and CONNECT as common servers do. To compare rule sets with theirs; never for service.",
+        ),
     ],
 };
 
@@ -220,8 +237,10 @@ impl Decoder<'_> {
         let top = self.table(&node, &TOP)?;
         let state = top.get("state").and_then(|node| self.path(node));
         let state = state.unwrap_or_else(|| self.sources.beside(0, "bastide-state"));
+        let mut firewalls = waf::Firewalls::default();
+        let waf = self.waf_default(top.get("waf"), &mut firewalls);
         let listeners = match self.required(&top, "listen") {
-            Some(node) => self.listeners(node),
+            Some(node) => self.listeners(node, &mut firewalls),
             None => Vec::new(),
         };
         let services = self.services(top.get("services"));
@@ -230,7 +249,7 @@ impl Decoder<'_> {
         let before = self.count();
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
-        let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies);
+        let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
@@ -252,6 +271,13 @@ impl Decoder<'_> {
             addresses: self.addresses(top.get("addresses")),
             security_headers: self.all_security_headers(&top),
             audit: self.audit(top.get("audit"), &state),
+            firewalls: firewalls.into_loaded(),
+            waf,
+            lenient_heads: self.danger(
+                &top,
+                "danger_lenient_heads",
+                "heads that other readers read differently are taken",
+            ),
             state,
             warnings: Vec::new(),
         })
@@ -264,11 +290,12 @@ impl Decoder<'_> {
         services: &[Service],
         authentication: &Authentication,
         policies: &Policies,
+        firewalls: &mut waf::Firewalls,
     ) -> Vec<Route> {
         let api_keys = top.get("authentication").is_some_and(|node| node.has("api_keys"));
         let around = routes::Around { services, listeners, authentication, api_keys, policies };
         let node = self.required(top, "routes");
-        self.routes(node, &around)
+        self.routes(node, &around, firewalls)
     }
 
     /// A token for another audience is never accepted, so an audience there must be.

@@ -24,6 +24,7 @@ use crate::config::{self, Configuration};
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
 
 mod finder;
+mod firewall;
 mod issuers;
 mod routes;
 mod services;
@@ -92,18 +93,20 @@ pub fn build(
         .map(|listener| tls::listener(listener, configuration, ca.as_ref(), parts, now, kept(listener)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
+    let firewalls = firewall::Loaded::new(configuration, &parts.process.firewall_memory);
     let rules = configuration
         .routes
         .iter()
-        .map(|route| routes::settings(route, configuration, parts, &limits, before))
+        .map(|route| routes::settings(route, configuration, parts, &limits, before, &firewalls))
         .collect::<anyhow::Result<_>>()?;
+    let firewalls = firewalls.of_listeners(configuration, &listeners);
     Ok(Snapshot {
         generation,
         process: Arc::clone(&parts.process),
         listeners,
         trusted_proxies,
         limits,
-        admission: admission(),
+        admission: admission(configuration),
         router,
         routes: rules,
         upstreams: Arc::new(upstreams),
@@ -122,6 +125,7 @@ pub fn build(
         },
         issuers,
         api_keys: Arc::new(api_keys),
+        firewalls,
         certificates: CertificateRules {
             trust_domain: configuration.authentication.certificates.trust_domain.clone(),
         },
@@ -161,10 +165,12 @@ pub fn revocations(parts: &Parts) -> anyhow::Result<Revocations> {
 }
 
 /// What admission takes from every client.
-fn admission() -> Admission {
+fn admission(configuration: &Configuration) -> Admission {
     Admission {
         identity_headers: IdentityHeaders::new(identity::HEADERS).with_prefix(identity::PREFIX),
         trusted_proxies_set_identity: false,
+        lenient: configuration.lenient_heads,
+        keep_written: !configuration.firewalls.is_empty(),
     }
 }
 

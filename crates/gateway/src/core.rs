@@ -15,6 +15,7 @@ use proxy::deadline::Ticker;
 use proxy::limits::Hits;
 use tokio::sync::Semaphore;
 
+use crate::firewall::Allowance;
 use crate::inventory::Inventory;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
@@ -46,6 +47,10 @@ pub(crate) struct Core {
     /// Its way to the audit log; `None` only if more cores run than queues were made,
     /// and then everything is refused.
     pub(crate) audit: Option<Rc<audit::Queue>>,
+    /// Its way to the firewall's log; `None` as with `audit`.
+    pub(crate) firewall_log: Option<Rc<audit::Queue>>,
+    /// What it may spend on showing the firewall requests that are refused anyway.
+    pub(crate) unwelcome: Allowance,
     /// Its counters.
     pub(crate) metrics: Option<CoreMetrics>,
     /// Identity tokens that are still fresh.
@@ -82,12 +87,16 @@ impl Core {
         let process = &snapshot.process;
         let mut parts = process.core_parts.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = parts.get_mut(index).and_then(Option::take);
-        let (audit, metrics) =
-            parts.map_or((None, None), |(queue, metrics)| (Some(Rc::new(queue)), Some(metrics)));
+        let (audit, firewall_log, metrics) = match parts {
+            Some(parts) => (Some(Rc::new(parts.audit)), Some(Rc::new(parts.firewall)), Some(parts.metrics)),
+            None => (None, None, None),
+        };
         let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
             verifier: RefCell::new(CoreVerifier::new(Arc::clone(&snapshot.issuers))),
             audit,
+            firewall_log,
+            unwelcome: Allowance::default(),
             metrics,
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
             decisions: RefCell::default(),

@@ -15,6 +15,7 @@ use proxy::admit::Refusal as RefusedHead;
 use proxy::world::ConnectionInfo;
 use proxy::{Known, RequestHead};
 
+use crate::firewall::{Inspection, Line};
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
 
@@ -92,6 +93,8 @@ pub struct Journey<'g> {
     pub bytes: (u64, u64),
     /// Where it is.
     pub step: Step,
+    /// What the firewall does with it, once it has begun.
+    pub(crate) inspection: Option<Box<Inspection>>,
 }
 
 impl<'g> Journey<'g> {
@@ -122,6 +125,7 @@ impl<'g> Journey<'g> {
             attempts: 0,
             bytes: (0, 0),
             step: Step::Accept,
+            inspection: None,
         }
     }
 
@@ -196,6 +200,7 @@ impl<'g> Journey<'g> {
         let took = snapshot.process.clock.monotonic().saturating_sub(self.begun);
         let route = self.route.and_then(|route| snapshot.routes.get(route));
         self.count(end, status, route, took);
+        let firewall = self.end_inspection(status, route);
         let Some(slot) = self.slot.take() else { return };
         if Switch::Audit.is_off() {
             return;
@@ -236,11 +241,39 @@ impl<'g> Journey<'g> {
             ),
             decision: None,
             decision_json: Cow::Borrowed(&self.decision),
+            firewall: None,
+            firewall_json: Cow::Owned(firewall),
         });
     }
 }
 
 impl Journey<'_> {
+    /// Ends the inspection and leaves its line in the firewall's log. Gives its record.
+    fn end_inspection(&mut self, status: u16, route: Option<&Route>) -> Vec<u8> {
+        let mut record = Vec::new();
+        let Some(mut inspection) = self.inspection.take() else { return record };
+        inspection.end(self.gateway.snapshot().process.clock.now());
+        inspection.append_record(&mut record);
+        if let Some(slot) = inspection.take_slot() {
+            let mut line = Vec::with_capacity(512);
+            let path = self.path.get(..PATH_BYTES_MAX).unwrap_or(&self.path);
+            let about = Line {
+                time: self.time,
+                id: self.id,
+                client_address: &self.address.to_string(),
+                client_port: self.connection.peer.port(),
+                method: &self.method,
+                host: &String::from_utf8_lossy(&self.host),
+                path: &String::from_utf8_lossy(path),
+                route: route.map_or("", |route| &route.name),
+                status,
+            };
+            inspection.append_line(&about, &mut line);
+            slot.commit_line(&line);
+        }
+        record
+    }
+
     fn count(&self, end: &End, status: u16, route: Option<&Route>, took: Duration) {
         let Some(metrics) = &self.gateway.core().metrics else { return };
         metrics.request(route.map(|route| route.label), status, end.step, took);

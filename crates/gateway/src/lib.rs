@@ -2,7 +2,8 @@
 //!
 //! The way through it: [`snapshot`] is what is configured, built whole by the binary;
 //! [`serve`] is the way of a request, one step after the other; [`step`] holds the
-//! steps; `live` walks them again for exchanges under way; [`respond`] is the one place where a reason becomes an answer; [`journey`]
+//! steps; [`firewall`] is what `step::inspect` asks; `live` walks them again for exchanges
+//! under way; [`respond`] is the one place where a reason becomes an answer; [`journey`]
 //! keeps what the audit event will say; [`metric`] counts.
 //!
 //! What it must never do: let the configuration choose the order of the steps, send a
@@ -10,6 +11,7 @@
 //! a client why.
 
 mod core;
+pub mod firewall;
 pub mod inventory;
 pub mod journey;
 mod live;

@@ -25,6 +25,8 @@ pub struct Refusal {
     pub fields: Vec<(&'static str, String)>,
     /// Whether the connection ends after the answer.
     pub close: bool,
+    /// Whether the connection ends without an answer.
+    pub silent: bool,
 }
 
 impl Refusal {
@@ -35,7 +37,7 @@ impl Refusal {
         status: StatusCode,
         reason: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { step, class, status, reason: reason.into(), fields: Vec::new(), close: false }
+        Self { step, class, status, reason: reason.into(), fields: Vec::new(), close: false, silent: false }
     }
 
     /// With one more field in the answer.

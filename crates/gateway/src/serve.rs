@@ -12,6 +12,7 @@ use proxy::world::{Arrival, ConnectionInfo, Handler};
 use proxy::{Additions, Admitted, CoreUpstreams, Exchange, Held, Routed};
 
 use crate::core::Core;
+use crate::firewall::Again;
 use crate::journey::Journey;
 use crate::respond::{Answer, Refusal, Stop, problem};
 use crate::snapshot::{Route, Snapshot};
@@ -48,20 +49,23 @@ impl Gateway {
         exchange: &mut E,
     ) -> Result<End, Stop> {
         reserve_event(journey)?;
-        let admitted = step::admit::admit(journey, arrived)?;
+        let admitted = step::admit::admit(self, journey, arrived).await?;
         step::limit::know_address(self, journey, admitted.head())?;
         let routed = step::route::route(self, journey, admitted)?;
         let route = self.route(&routed)?;
         let mut grant = step::limit::by_address(self, journey, route)?;
         let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;
-        let permit = step::authorize::authorize(self, journey, route, &principal, routed)?;
+        let permit = step::authorize::authorize(self, journey, route, &principal, routed).await?;
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
         step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
+        let (firewall, read) =
+            step::inspect::request(self, journey, route, permit.subject().head(), exchange).await?;
+        let exchange = &mut Again::new(exchange, read);
         let exchange = &mut Held::new(exchange);
-        let pass = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await?;
+        let contract = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await?;
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);
-        let cleared = proxy::clear(permit, grant, pass, journey.time).map_err(|_| expired())?;
+        let cleared = proxy::clear(permit, grant, contract, firewall, journey.time).map_err(|_| expired())?;
         step::forward::forward(self, journey, route, cleared, &request, &response, exchange).await
     }
 
@@ -105,6 +109,9 @@ impl Gateway {
 
     /// Tells the client no, and the log why.
     fn refuse<E: Exchange>(&self, journey: Journey<'_>, refusal: &Refusal, exchange: &mut E) {
+        if refusal.silent {
+            return journey.end(refusal.end(None));
+        }
         let mut fields = Additions::default();
         let _ = fields.push("content-type", b"application/problem+json");
         let _ = fields.push("cache-control", b"no-store");
@@ -113,13 +120,7 @@ impl Gateway {
         }
         self.finish_fields(&journey, &mut fields);
         let sent = exchange.respond(refusal.status, &fields, problem(refusal.status, journey.id));
-        journey.end(End {
-            outcome: Outcome::Denied,
-            step: refusal.step,
-            status: sent.is_ok().then_some(refusal.status),
-            class: refusal.class,
-            reason: refusal.reason.clone(),
-        });
+        journey.end(refusal.end(sent.is_ok().then_some(refusal.status)));
     }
 
     /// Answers for the upstream.
@@ -138,6 +139,13 @@ impl Gateway {
     fn finish_fields(&self, journey: &Journey<'_>, fields: &mut Additions) {
         let _ = fields.push(step::identity::HEADER_REQUEST_ID, &journey.id.to_ascii());
         self.snapshot.security.mark(journey.is_secure(), fields);
+    }
+}
+
+impl Refusal {
+    fn end(&self, status: Option<StatusCode>) -> End {
+        let (step, class, reason) = (self.step, self.class, self.reason.clone());
+        End { outcome: Outcome::Denied, step, status, class, reason }
     }
 }
 

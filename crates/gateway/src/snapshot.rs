@@ -15,6 +15,7 @@ use proxy::{
 };
 
 use crate::core::Core;
+use crate::firewall::{Choice, Firewalls};
 use crate::inventory::Inventory;
 use crate::metric::{CoreMetrics, Label, Registry};
 use crate::response::ResponseRules;
@@ -26,13 +27,22 @@ use crate::step::cors::Cors;
 use crate::step::hygiene::{HeaderRules, SecurityHeaders};
 use crate::step::identity::IdentitySettings;
 
-/// A core's own way to the audit log, and its counters.
-pub type CoreParts = (audit::Queue, CoreMetrics);
+/// What belongs to one core alone.
+pub struct CoreParts {
+    /// Its way to the audit log.
+    pub audit: audit::Queue,
+    /// Its way to the firewall's log.
+    pub firewall: audit::Queue,
+    /// Its counters.
+    pub metrics: CoreMetrics,
+}
 
 /// What outlives snapshots: shared by all cores for the life of the process.
 pub struct Process {
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// What the firewalls' rules remember from request to request.
+    pub firewall_memory: Arc<waf::Memory>,
     /// All rate limits.
     pub limiter: Arc<Limiter>,
     /// One for each core, taken by the core when it starts.
@@ -79,6 +89,8 @@ pub struct Snapshot {
     pub api_keys: Arc<ApiKeys>,
     /// How client certificates become principals.
     pub certificates: CertificateRules,
+    /// The firewalls of listeners and of whoever names none.
+    pub firewalls: Firewalls,
 }
 
 /// What a route asks of its requests and does with them.
@@ -121,6 +133,8 @@ pub struct Route {
     pub request_headers: HeaderRules,
     /// Changes to the response's fields.
     pub response_headers: HeaderRules,
+    /// Its firewall.
+    pub firewall: Choice,
 }
 
 /// A rate limit of a route.

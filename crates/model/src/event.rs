@@ -96,6 +96,59 @@ pub struct DecisionRecord {
     pub read: BTreeMap<String, serde_json::Value>,
 }
 
+/// What the firewall found in a request or its answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirewallRecord {
+    /// `block` or `detect`.
+    pub mode: String,
+    /// `passed`, `detected` or `blocked`.
+    pub verdict: String,
+    /// The rule that decided, when it was blocked by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u64>,
+    /// The anomaly scores.
+    pub scores: FirewallScores,
+    /// The rules that matched, in the order in which they did.
+    pub rules: Vec<FirewallMatch>,
+    /// How many more matched.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub further: u64,
+}
+
+/// The anomaly scores that the rules of the OWASP Core Rule Set keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallScores {
+    /// Of the request.
+    pub inbound: u32,
+    /// Of the answer.
+    pub outbound: u32,
+}
+
+/// A rule of the firewall that matched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallMatch {
+    /// Its id.
+    pub id: u64,
+    /// The phase, 1 to 5.
+    pub phase: u8,
+    /// From 0 (emergency) to 7 (debug).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<u8>,
+    /// Its message.
+    pub msg: String,
+    /// What it says of the match; secrets are masked.
+    pub data: String,
+    /// Where it matched: `ARGS:q`.
+    pub variable: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// One request, as the audit log tells it. Borrowed while it is written, owned when
 /// it is read back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,4 +210,11 @@ pub struct AccessEvent<'a> {
     /// `decision`.
     #[serde(skip)]
     pub decision_json: Cow<'a, [u8]>,
+    /// What the firewall found, when it looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Cow<'a, FirewallRecord>>,
+    /// The same already written, as the JSON of a [`FirewallRecord`]. Empty: see
+    /// `firewall`.
+    #[serde(skip)]
+    pub firewall_json: Cow<'a, [u8]>,
 }

@@ -328,6 +328,9 @@ pub struct RequestHead {
     pub encoded_slash: bool,
     /// Header fields; framing and hop-by-hop fields are already dropped.
     pub fields: Fields,
+    /// The head as it was written, for whoever must see names in their own case. Empty
+    /// unless [`crate::Admission::keep_written`]; over HTTP/2 always.
+    pub written: Bytes,
     /// How the body is delimited.
     pub framing: Framing,
     /// Whether the client reads trailers (`TE: trailers`, RFC 9110 §10.1.4).
@@ -338,6 +341,16 @@ pub struct RequestHead {
     pub upgrade: Option<Bytes>,
     /// Whether the client wants the connection kept (HTTP/1 only).
     pub keep_alive: bool,
+}
+
+impl RequestHead {
+    /// All fields as they came, dropped ones included, names as they were written where
+    /// that was kept.
+    pub fn written_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let whole = self.written.len() == self.fields.buffer.len();
+        let names = if whole { &self.written } else { &self.fields.buffer };
+        self.fields.list.iter().map(move |f| (f.name.of(names), f.value.of(&self.fields.buffer)))
+    }
 }
 
 /// A response head: an upstream's after its framing check, or one of ours.

@@ -91,6 +91,7 @@ pub(crate) async fn serve<W: World>(
     };
     loop {
         let limits = Rc::clone(&core.current().limits);
+        connection.reader.keep_written = core.current().world.admission().keep_written;
         let raw = match connection.next(&limits, core, info).await? {
             Next::Request(raw) => raw,
             Next::Http2 => return Ok(Ended::Http2(connection.wire)),

@@ -4,7 +4,6 @@
 //! INVARIANT: nothing but [`crate::forward()`] sends a client's request to an upstream,
 //! and it takes only a [`Cleared`].
 
-use contract::Pass;
 use model::Timestamp;
 use policy::Permit;
 
@@ -120,8 +119,8 @@ impl Routed {
     }
 }
 
-/// A request that may be forwarded: policy permitted it, the limiter granted it, and it
-/// was held against its route's contract.
+/// A request that may be forwarded: policy permitted it, the limiter granted it, it was
+/// held against its route's contract, and the firewall let it pass.
 /// Made by [`clear`] alone.
 ///
 /// ```
@@ -133,8 +132,9 @@ impl Routed {
 /// ```compile_fail,E0451
 /// fn forge(
 ///     permit: policy::Permit<proxy::Routed>, grant: proxy::rate::Grant, contract: contract::Pass,
+///     firewall: waf::Pass,
 /// ) -> proxy::Cleared {
-///     proxy::Cleared { permit, grant, contract }
+///     proxy::Cleared { permit, grant, contract, firewall }
 /// }
 /// ```
 /// It is not copied: one decision forwards one request.
@@ -169,7 +169,8 @@ impl Routed {
 pub struct Cleared {
     pub(crate) permit: Permit<Routed>,
     pub(crate) grant: Grant,
-    pub(crate) contract: Pass,
+    pub(crate) contract: contract::Pass,
+    pub(crate) firewall: waf::Pass,
 }
 
 impl Cleared {
@@ -189,61 +190,81 @@ impl Cleared {
     }
 
     /// The proof that it carries of having been held against its route's contract.
-    pub fn contract(&self) -> &Pass {
+    pub fn contract(&self) -> &contract::Pass {
         &self.contract
+    }
+
+    /// The firewall's word that it carries.
+    pub fn firewall(&self) -> &waf::Pass {
+        &self.firewall
     }
 }
 
-/// Joins what policy said with what the limiter granted and what the contract said.
+/// Joins what policy said with what the limiter granted, what the contract said and what
+/// the firewall said.
 ///
 /// # Errors
 /// The permit has expired since it was made; it is handed back.
 ///
 /// ```
 /// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn all(permit: Permit<Routed>, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, grant, pass, now).ok()
+/// fn all(permit: Permit<Routed>, grant: Grant, pass: Pass, word: waf::Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, pass, word, now).ok()
 /// }
 /// ```
 /// Policy is not skipped:
 /// ```compile_fail,E0308
 /// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn one(routed: Routed, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
-///     clear(routed, grant, pass, now).ok()
+/// fn one(routed: Routed, grant: Grant, pass: Pass, word: waf::Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(routed, grant, pass, word, now).ok()
 /// }
 /// ```
 /// The limiter is not skipped:
 /// ```compile_fail,E0308
 /// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn other(permit: Permit<Routed>, pass: Pass, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, (), pass, now).ok()
+/// fn other(permit: Permit<Routed>, pass: Pass, word: waf::Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, (), pass, word, now).ok()
 /// }
 /// ```
 /// The contract is not skipped:
 /// ```compile_fail,E0308
 /// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
-/// fn third(permit: Permit<Routed>, grant: Grant, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, grant, (), now).ok()
+/// fn third(permit: Permit<Routed>, grant: Grant, word: waf::Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, (), word, now).ok()
+/// }
+/// ```
+/// The firewall is not skipped, and its verdict is no word that anybody may say:
+/// ```compile_fail,E0308
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn unseen(permit: Permit<Routed>, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, pass, (), now).ok()
+/// }
+/// ```
+/// ```compile_fail,E0308
+/// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Cleared, Routed, clear}};
+/// fn said(permit: Permit<Routed>, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, pass, waf::Verdict::Pass, now).ok()
 /// }
 /// ```
 /// A permit for something else does not serve:
 /// ```compile_fail,E0308
 /// use {contract::Pass, model::Timestamp, policy::Permit, proxy::rate::Grant, proxy::{Admitted, Cleared, clear}};
-/// fn another(permit: Permit<Admitted>, grant: Grant, pass: Pass, now: Timestamp) -> Option<Cleared> {
-///     clear(permit, grant, pass, now).ok()
+/// fn another(permit: Permit<Admitted>, grant: Grant, pass: Pass, word: waf::Pass, now: Timestamp) -> Option<Cleared> {
+///     clear(permit, grant, pass, word, now).ok()
 /// }
 /// ```
 #[expect(clippy::result_large_err, reason = "the permit is handed back by value, as it came")]
 pub fn clear(
     permit: Permit<Routed>,
     grant: Grant,
-    contract: Pass,
+    contract: contract::Pass,
+    firewall: waf::Pass,
     now: Timestamp,
 ) -> Result<Cleared, Permit<Routed>> {
     if permit.expires().is_some_and(|end| end <= now) {
         return Err(permit);
     }
-    Ok(Cleared { permit, grant, contract })
+    Ok(Cleared { permit, grant, contract, firewall })
 }
 
 impl contract::Fields for Fields {

@@ -205,3 +205,9 @@ mod tests {
         }
     }
 }
+
+/// A body: the first byte chooses the processor and the pieces in which it comes, which
+/// must not change what is read.
+pub fn bodies(data: &[u8]) {
+    crate::body::fuzz(data);
+}

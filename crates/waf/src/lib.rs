@@ -21,6 +21,7 @@ mod collection;
 pub mod fuzz;
 mod injection;
 mod operator;
+mod pass;
 mod plan;
 mod rule;
 mod ruleset;
@@ -34,6 +35,7 @@ mod transform;
 mod variable;
 
 pub use collection::{Memory, MemoryLimits};
+pub use pass::Pass;
 pub use ruleset::{Note, Options, RuleDescription, RuleSet, Statistics};
 pub use seclang::fault::{Fault, LoadFaults, Place};
 pub use settings::{EngineMode, LimitAction, Settings};

@@ -1,14 +1,21 @@
 //! Suites: the product beside its peers and under attack, on loopback.
 //!
 //! [`differential`] sends the same bytes through Bastide, nginx, haproxy and varnish and
-//! compares what arrives; [`floods`] attacks it while honest clients go on. [`servers`] starts and ends the programs.
+//! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
+//! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks.
+//! [`servers`] and [`process`] start and end the programs.
 
+mod blocking;
+mod crs;
 mod differential;
 mod floods;
+mod process;
 mod schemathesis;
 mod servers;
 
 use anyhow::{Result, bail};
+
+pub(crate) use crs::{Places as CrsPlaces, Tally as CrsTally};
 
 /// How a suite came out.
 pub(crate) struct Counts {
@@ -25,6 +32,8 @@ pub(crate) enum Suite {
     Differential(differential::Options),
     /// Floods of every kind beside honest clients: memory, processor, their 99th percentile
     Floods(floods::Options),
+    /// The regression tests of the OWASP Core Rule Set through the gateway
+    Crs(crs::Options),
     /// schemathesis against a route with an OpenAPI document: nothing that breaks it passes
     Schemathesis(schemathesis::Options),
 }
@@ -34,6 +43,8 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     let counts = match suite {
         Suite::Differential(options) => differential::run(options)?,
         Suite::Floods(options) => floods::run(options)?,
+        // Its tests are counted by thousands, those left out too.
+        Suite::Crs(options) => return crs::run(options),
         Suite::Schemathesis(options) => schemathesis::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));
@@ -57,4 +68,9 @@ pub(crate) fn bounded_schemathesis() -> Result<Counts> {
 /// The part of the floods that is bounded in time, and judges no time.
 pub(crate) fn bounded_floods() -> Result<Counts> {
     floods::run(&floods::Options::bounded())
+}
+
+/// The tests of the Core Rule Set, with the firewall detecting.
+pub(crate) fn crs(places: &CrsPlaces) -> Result<CrsTally> {
+    crs::measure(places, &crs::How { block: false, jobs: crs::JOBS, include: None, release: false })
 }

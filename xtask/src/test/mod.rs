@@ -101,6 +101,7 @@ const STEPS: &[Step] = &[
         run: steps::switch_off,
     },
     Step { name: "demo", holds: "bastide demo --tour comes out as it must", run: steps::demo },
+    Step { name: "crs", holds: "the Core Rule Set's own tests pass through the gateway", run: steps::crs },
     Step { name: "docs", holds: "generated documents are current", run: steps::docs },
 ];
 

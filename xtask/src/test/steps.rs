@@ -124,6 +124,16 @@ pub(super) fn demo(context: &Context) -> Result<Tally> {
     Ok(Tally::passed())
 }
 
+pub(super) fn crs(context: &Context) -> Result<Tally> {
+    let places = match suite::CrsPlaces::usual(&context.root) {
+        Ok(places) => places,
+        Err(missing) => return Ok(Tally::skipped(missing.to_string())),
+    };
+    let tally = suite::crs(&places)?;
+    let skipped = (tally.skipped > 0).then(|| format!("{} tests", tally.skipped));
+    Ok(Tally { passed: tally.passed, failed: tally.failed, skipped })
+}
+
 pub(super) fn docs(_: &Context) -> Result<Tally> {
     docs::run(&docs::Options { check: true })?;
     Ok(Tally::passed())

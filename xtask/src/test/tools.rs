@@ -17,6 +17,7 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "nginx", package: "nginx" },
     Tool { program: "nghttp", package: "nghttp2-client" },
+    Tool { program: "python3", package: "python3-yaml" },
     Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },
     Tool { program: "libpcre2-8.so.0", package: "libpcre2-8-0" },
     Tool { program: "python3", package: "python3-venv" },

@@ -33,6 +33,8 @@ pub(crate) fn event(id: u128) -> AccessEvent<'static> {
         issuer: "https://id.example.org".into(),
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
         decision_json: Cow::Borrowed(&[]),
+        firewall: None,
+        firewall_json: Cow::Borrowed(&[]),
         decision: Some(Cow::Owned(DecisionRecord {
             generation: 7,
             snapshot: "ab".repeat(32),
@@ -215,6 +217,8 @@ proptest! {
             issuer: text(),
             trace_id: text(),
             decision_json: Cow::Borrowed(&[]),
+            firewall: None,
+            firewall_json: Cow::Borrowed(&[]),
             decision: (!read.is_empty()).then(|| Cow::Owned(DecisionRecord {
                 generation: numbers.0,
                 snapshot: text().into_owned(),
@@ -234,4 +238,44 @@ proptest! {
     fn any_bytes_are_parsed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes);
     }
+}
+
+fn finding(rules: usize) -> model::event::FirewallRecord {
+    let one = |id: u64| model::event::FirewallMatch { id, msg: "x".repeat(400), ..Default::default() };
+    model::event::FirewallRecord {
+        mode: "block".to_owned(),
+        verdict: "blocked".to_owned(),
+        rule: Some(949_110),
+        scores: model::event::FirewallScores { inbound: 5, outbound: 0 },
+        rules: (0..rules as u64).map(one).collect(),
+        further: 0,
+    }
+}
+
+#[test]
+fn what_the_firewall_found_is_read_back() {
+    let found = finding(3);
+    let json = serde_json::to_vec(&found).unwrap();
+    for event in [
+        AccessEvent { firewall: Some(Cow::Borrowed(&found)), ..event(1) },
+        AccessEvent { firewall_json: Cow::Borrowed(&json), ..event(1) },
+    ] {
+        let stored = parse(&line(&event)).unwrap();
+        assert_eq!((stored.event.firewall.as_deref(), stored.cut), (Some(&found), false));
+    }
+    assert_eq!(parse(&line(&event(1))).unwrap().event.firewall, None);
+}
+
+#[test]
+fn a_long_finding_loses_its_last_rules_and_says_so() {
+    let whole = finding(1000);
+    let json = serde_json::to_vec(&whole).unwrap();
+    assert!(json.len() > FIREWALL_BYTES_MAX);
+    let written = line(&AccessEvent { firewall_json: Cow::Owned(json), ..event(1) });
+    assert!(written.len() < FIREWALL_BYTES_MAX + 4096);
+    let stored = parse(&written).unwrap();
+    let found = stored.event.firewall.unwrap();
+    assert!(stored.cut && !found.rules.is_empty());
+    assert_eq!(found.rules.len() as u64 + found.further, 1000);
+    assert_eq!((found.rule, found.rules[0].id), (Some(949_110), 0));
 }

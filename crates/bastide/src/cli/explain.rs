@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use model::RequestId;
-use model::event::{AccessEvent, Outcome};
+use model::event::{AccessEvent, FirewallRecord, Outcome};
 use policy::explain::{Explanation, explain_record, explain_request};
 use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
@@ -105,6 +105,9 @@ fn explain_event(
     match arguments.output {
         Output::Text => {
             say(describe(&event));
+            if let Some(found) = &event.firewall {
+                say(describe_firewall(found));
+            }
             if let Some(explanation) = &explanation {
                 say(format_args!("\n{explanation}"));
             }
@@ -114,6 +117,29 @@ fn explain_event(
         }
     }
     Ok(if event.outcome == Outcome::Denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the firewall found: one line, and two for each rule.
+fn describe_firewall(found: &FirewallRecord) -> String {
+    use std::fmt::Write as _;
+    let decided = found.rule.map_or_else(String::new, |rule| format!(" by rule {rule}"));
+    let mut text = format!(
+        "firewall ({} mode): {}{decided}; anomaly score inbound {}, outbound {}",
+        found.mode, found.verdict, found.scores.inbound, found.scores.outbound
+    );
+    for rule in &found.rules {
+        let _ = write!(text, "\n  {} phase {} {}: {}", rule.id, rule.phase, rule.variable, rule.msg);
+        if !rule.data.is_empty() {
+            let _ = write!(text, "\n    {}", rule.data);
+        }
+        if !rule.tags.is_empty() {
+            let _ = write!(text, "\n    {}", rule.tags.join(", "));
+        }
+    }
+    if found.further > 0 {
+        let _ = write!(text, "\n  and {} more", found.further);
+    }
+    text
 }
 
 /// One request in three lines.

@@ -21,6 +21,8 @@ pub enum WhenFull {
 pub struct Audit {
     /// Folder of the log. Default: `audit` in the state folder.
     pub folder: PathBuf,
+    /// Folder of the firewall's log. Default: `firewall` in the state folder.
+    pub firewall: PathBuf,
     /// A file is closed and the next begun at this many bytes.
     pub rotate_bytes: u64,
     /// Files kept, the open one included.
@@ -35,6 +37,12 @@ pub(super) const AUDIT: Section = Section {
     short: "the folder as a text: `audit: /var/log/bastide`",
     keys: &[
         key("folder", "path", "`audit` in the state folder", "Folder of the log."),
+        key(
+            "firewall",
+            "path",
+            "`firewall` in the state folder",
+            "Folder of the firewall's log: one line per request that was inspected, rotated and kept alike.",
+        ),
         key(
             "rotate_bytes",
             "size from 64KiB to 16GiB",
@@ -56,6 +64,7 @@ impl Decoder<'_> {
     pub(super) fn audit(&mut self, node: Option<&Node>, state: &Path) -> Audit {
         let mut audit = Audit {
             folder: state.join("audit"),
+            firewall: state.join("firewall"),
             rotate_bytes: 64 << 20,
             keep: 32,
             when_full: WhenFull::Refuse,
@@ -67,6 +76,10 @@ impl Decoder<'_> {
         }
         let Some(table) = self.table(node, &AUDIT) else { return audit };
         audit.folder = table.get("folder").and_then(|node| self.path(node)).unwrap_or(audit.folder);
+        audit.firewall = table.get("firewall").and_then(|node| self.path(node)).unwrap_or(audit.firewall);
+        if audit.firewall == audit.folder {
+            self.fault(table.at, "the firewall's log and the audit log need a folder each");
+        }
         if let Some(node) = table.get("rotate_bytes")
             && let Some(bytes) = self.value(node, values::size)
         {

@@ -10,6 +10,8 @@ use super::schema::{Key, SECTIONS, Section};
 const SHARED: &[(&str, &str)] = &[
     ("routes[].timeouts", "services.NAME.timeouts"),
     ("routes[].addresses", "addresses"),
+    ("routes[].waf", "waf"),
+    ("listen[].waf", "waf"),
     ("routes[].headers.response", "routes[].headers.request"),
     ("services.NAME.tls.client", "listen[].tls.certificates[]"),
 ];

@@ -10,6 +10,7 @@ use super::node::Node;
 use super::pem;
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
+use super::waf::{Firewalls, WafChoice};
 
 /// One public listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Peers whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Its firewall.
+    pub waf: WafChoice,
 }
 
 /// TLS of a listener.
@@ -100,6 +103,12 @@ pub(super) const LISTEN: Section = Section {
             "list of addresses and networks",
             "nobody",
             "Peers whose `Forwarded` and `X-Forwarded-*` are believed; from all others these headers are dropped.",
+        ),
+        key(
+            "waf",
+            "map, path or `off`",
+            "the default's",
+            "The firewall of this listener, put over the default.",
         ),
     ],
 };
@@ -196,10 +205,10 @@ fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
 
 impl Decoder<'_> {
     /// `listen:`
-    pub(super) fn listeners(&mut self, node: &Node) -> Vec<Listener> {
+    pub(super) fn listeners(&mut self, node: &Node, firewalls: &mut Firewalls) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
         for item in node.items() {
-            let Some(listener) = self.listener(item) else { continue };
+            let Some(listener) = self.listener(item, firewalls) else { continue };
             let taken =
                 listener.address.port() != 0 && listeners.iter().any(|l| l.address == listener.address);
             if taken {
@@ -213,10 +222,15 @@ impl Decoder<'_> {
         listeners
     }
 
-    fn listener(&mut self, node: &Node) -> Option<Listener> {
+    fn listener(&mut self, node: &Node, firewalls: &mut Firewalls) -> Option<Listener> {
         if node.text().is_some() {
             let address = self.value(node, socket_address)?;
-            return Some(Listener { address, tls: None, trusted_proxies: Vec::new() });
+            return Some(Listener {
+                address,
+                tls: None,
+                trusted_proxies: Vec::new(),
+                waf: WafChoice::Inherit,
+            });
         }
         let table = self.table(node, &LISTEN)?;
         let address = self.required(&table, "address").and_then(|node| self.value(node, socket_address));
@@ -226,6 +240,7 @@ impl Decoder<'_> {
             address: address?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
             trusted_proxies,
+            waf: self.waf(table.get("waf"), firewalls),
         })
     }
 

@@ -12,6 +12,7 @@ use super::decoder::{Decoder, Table};
 use super::node::{At, Node};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
+use super::waf::{Firewalls, WafChoice};
 use super::{
     Addresses, Authentication, Cors, HeaderRules, HostMatch, LimitBy, Listener, Match, Policies, RateLimit,
     Service, Timeouts, Validation,
@@ -65,6 +66,8 @@ pub struct Route {
     pub body_max: Option<u64>,
     /// The service's timeouts with the route's own put over them.
     pub timeouts: Timeouts,
+    /// Its firewall.
+    pub waf: WafChoice,
     /// Where it is declared: `file:line:column`.
     pub position: String,
 }
@@ -163,6 +166,12 @@ pub(super) const ROUTE: Section = Section {
             "Largest request body of this route, smaller or larger than the global limit.",
         ),
         key("timeouts", "map", "the service's", "Timeouts that override the service's."),
+        key(
+            "waf",
+            "map, path or `off`",
+            "the listener's",
+            "The firewall of this route, put over the default.",
+        ),
     ],
 };
 
@@ -214,13 +223,18 @@ fn protocol(text: &str) -> Result<String, Unfit> {
 
 impl Decoder<'_> {
     /// `routes:`
-    pub(super) fn routes(&mut self, node: Option<&Node>, around: &Around<'_>) -> Vec<Route> {
+    pub(super) fn routes(
+        &mut self,
+        node: Option<&Node>,
+        around: &Around<'_>,
+        firewalls: &mut Firewalls,
+    ) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         let mut names: HashMap<String, At> = HashMap::new();
         let mut matches = Vec::new();
         let mut places = Vec::new();
         for item in node.map_or(&[][..], Node::items) {
-            let Some(route) = self.route(item, around) else { continue };
+            let Some(route) = self.route(item, around, firewalls) else { continue };
             // Two routes of one match tie; one fault is enough for that.
             let twin = routes.iter().find(|other| other.name == route.name && other.matches != route.matches);
             if let (Some(first), Some(_)) = (names.get(&route.name), twin) {
@@ -246,7 +260,7 @@ impl Decoder<'_> {
         routes
     }
 
-    fn route(&mut self, node: &Node, around: &Around<'_>) -> Option<Route> {
+    fn route(&mut self, node: &Node, around: &Around<'_>, firewalls: &mut Firewalls) -> Option<Route> {
         let table = self.table(node, &ROUTE)?;
         let matches = self.required(&table, "match").and_then(|node| self.matches(node));
         let own_answer = self.own_answer(&table, matches.as_ref());
@@ -295,6 +309,7 @@ impl Decoder<'_> {
             response_headers,
             body_max: table.get("body_max").and_then(|node| self.body_max(node)),
             timeouts: self.timeouts(table.get("timeouts"), base),
+            waf: self.waf(table.get("waf"), firewalls),
             position: self.position(node.at),
             matches: matches?,
         };

@@ -73,6 +73,11 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::identity::IDENTITY,
     &super::headers::SECURITY,
     &super::audit::AUDIT,
+    &super::waf::WAF,
+    &super::waf::THRESHOLDS,
+    &super::waf::EXCLUSIONS,
+    &super::waf::REQUEST_BODY,
+    &super::waf::RESPONSE_BODY,
 ];
 
 /// The name among `known` that `written` was probably meant to be.

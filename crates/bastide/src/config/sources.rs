@@ -91,6 +91,12 @@ impl<'a> Sources<'a> {
         Ok(bytes)
     }
 
+    /// Whether there is such a file.
+    pub(super) fn exists(&mut self, path: &Path) -> bool {
+        self.looked_at.insert(path.to_owned());
+        self.files.read(path).is_ok()
+    }
+
     /// Whether everybody on this machine may read the file.
     pub(super) fn world_readable(&self, path: &Path) -> bool {
         self.files.world_readable(path)

@@ -10,6 +10,7 @@ mod forms;
 mod includes;
 mod pages;
 mod properties;
+mod waf;
 
 const POLICY: &str = "@id(\"all\") permit(principal, action, resource);\n";
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use gateway::inventory::Inventory;
 use gateway::metric::{Exposition, Kind, Registry};
-use gateway::snapshot::{Process, Snapshot};
+use gateway::snapshot::{CoreParts, Process, Snapshot};
 use keys::{LocalSigner, SecureRandom as _, SystemRandom, publish};
 use model::{Clock, Switch};
 use proxy::Cores;
@@ -150,6 +150,7 @@ struct Server {
     admin: JoinHandle<()>,
     admin_socket: std::net::TcpListener,
     log: audit::Log,
+    firewall_log: audit::Log,
     arguments: ServeArguments,
     notifier: Notifier,
 }
@@ -160,7 +161,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     draining: AtomicBool,
     reloads: Mutex<Reloads>,
-    audit: Arc<audit::Health>,
+    /// Of the audit log and the firewall's.
+    audit: [Arc<audit::Health>; 2],
 }
 
 #[derive(Default)]
@@ -211,9 +213,18 @@ impl Server {
         }
         let count = configuration.workers.map_or_else(all_cores, Ok)?;
         let settings = audit_settings(&configuration.audit);
+        let firewall = audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
         let (log, queues) = match estate.audit_lock.take() {
             Some(lock) => audit::open_beside(settings, count, Arc::clone(&clock), lock.into())?,
             None => audit::open(settings, count, Arc::clone(&clock))?,
+        };
+        let (firewall_log, firewall_queues) = match predecessor {
+            // The lock of the state folder, which was handed over, keeps others out.
+            Some(_) => {
+                let folder = std::fs::File::open(&firewall.folder)?;
+                audit::open_beside(firewall, count, Arc::clone(&clock), folder)?
+            }
+            None => audit::open(firewall, count, Arc::clone(&clock))?,
         };
         let (registry, counters) = Registry::new(count);
         let limiter = Arc::new(Limiter::new(LIMITER_CELLS, [number(&random)?, number(&random)?]));
@@ -222,7 +233,15 @@ impl Server {
         let process = Arc::new(Process {
             clock: Arc::clone(&clock),
             limiter,
-            core_parts: Mutex::new(queues.into_iter().zip(counters).map(Some).collect()),
+            firewall_memory: Arc::new(waf::Memory::new(waf::MemoryLimits::default())),
+            core_parts: Mutex::new(
+                queues
+                    .into_iter()
+                    .zip(firewall_queues)
+                    .zip(counters)
+                    .map(|((audit, firewall), metrics)| Some(CoreParts { audit, firewall, metrics }))
+                    .collect(),
+            ),
             metrics: Arc::new(registry),
             inventory: Arc::new(Inventory::new(count)),
             request_id_seed: [number(&random)?, number(&random)?],
@@ -251,7 +270,7 @@ impl Server {
             clock: Arc::clone(&clock),
             draining: AtomicBool::new(false),
             reloads: Mutex::default(),
-            audit: Arc::clone(log.health()),
+            audit: [Arc::clone(log.health()), Arc::clone(firewall_log.health())],
         });
         add_sources(&parts.process.metrics, &shared, cores.totals_reader());
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
@@ -272,6 +291,7 @@ impl Server {
             admin,
             admin_socket,
             log,
+            firewall_log,
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
@@ -481,7 +501,12 @@ impl Server {
         self.keeper.abort();
         self.prober.abort();
         self.admin.abort();
-        let closed = tokio::task::spawn_blocking(move || self.log.close(AUDIT_CLOSE_WITHIN)).await?;
+        let (log, firewall_log) = (self.log, self.firewall_log);
+        let closed = tokio::task::spawn_blocking(move || {
+            let closed = log.close(AUDIT_CLOSE_WITHIN);
+            firewall_log.close(AUDIT_CLOSE_WITHIN).and(closed)
+        })
+        .await?;
         closed.context("at the end")?;
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
@@ -585,10 +610,11 @@ fn start_admin(
 
 impl Shared {
     fn unwell(&self) -> Vec<String> {
-        match self.audit.status() {
-            audit::Status::Good => Vec::new(),
-            audit::Status::Bad { reason, .. } => vec![format!("the audit log is not written: {reason}")],
-        }
+        let said = |(name, health): (&str, &Arc<audit::Health>)| match health.status() {
+            audit::Status::Good => None,
+            audit::Status::Bad { reason, .. } => Some(format!("the {name} log is not written: {reason}")),
+        };
+        ["audit", "firewall"].into_iter().zip(&self.audit).filter_map(said).collect()
     }
 
     fn unready(&self) -> Vec<String> {

@@ -20,6 +20,7 @@ use proxy::rate::Rule;
 use proxy::upstream::ForwardSettings;
 
 use super::Parts;
+use super::firewall::Loaded;
 use super::services::timeouts;
 use crate::config::{self, Configuration};
 
@@ -54,6 +55,7 @@ pub(super) fn settings(
     parts: &Parts,
     limits: &Limits,
     before: Option<&Snapshot>,
+    firewalls: &Loaded,
 ) -> anyhow::Result<Route> {
     let metrics = &parts.process.metrics;
     let service = configuration.services.get(route.service);
@@ -86,6 +88,7 @@ pub(super) fn settings(
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         request_headers: headers(&route.request_headers),
         response_headers: headers(&route.response_headers),
+        firewall: firewalls.choice(route.waf),
     })
 }
 

@@ -14,6 +14,7 @@ mod audit;
 mod clients;
 mod contract;
 mod curl;
+mod firewall;
 mod handover;
 mod kill;
 mod peers;

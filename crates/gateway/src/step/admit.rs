@@ -7,12 +7,19 @@ use proxy::Admitted;
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
+use crate::serve::Gateway;
+use crate::step::inspect;
 
-/// Takes the admitted request, or refuses as admission did.
+/// Takes the admitted request, or refuses as admission did: then the firewall has seen
+/// the head, so that the log names the attack.
 ///
 /// # Errors
 /// The head was refused.
-pub fn admit(journey: &mut Journey<'_>, arrived: Result<Admitted, proxy::Refusal>) -> Result<Admitted, Stop> {
+pub async fn admit(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    arrived: Result<Admitted, proxy::Refusal>,
+) -> Result<Admitted, Stop> {
     journey.step = Step::Admit;
     match arrived {
         Ok(admitted) => {
@@ -21,9 +28,40 @@ pub fn admit(journey: &mut Journey<'_>, arrived: Result<Admitted, proxy::Refusal
         }
         Err(refused) => {
             journey.note_refused_head(&refused);
+            inspect::refused_head(gateway, journey, &refused.seen.raw).await;
             let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::BAD_REQUEST);
             let class = refused.class.row().name;
-            Err(Refusal::new(Step::Admit, class, status, refused.to_string()).into())
+            let mut refusal = Refusal::new(Step::Admit, class, status, refused.to_string());
+            refusal.silent = is_simple_request(&refused.seen.raw);
+            Err(refusal.into())
+        }
+    }
+}
+
+/// Whether a request line names no version: an HTTP/0.9 client, which would take a status
+/// line for the document (RFC 1945 §6.0), so it gets none.
+fn is_simple_request(raw: &[u8]) -> bool {
+    let line = raw.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    words.next() == Some(b"GET") && words.next().is_some() && words.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_simple_request;
+
+    #[test]
+    fn only_a_line_without_a_version_is_a_simple_request() {
+        for (raw, simple) in [
+            (&b"GET /\r\nhost: a\r\n\r\n"[..], true),
+            (b"GET / \r\n\r\n", true),
+            (b"GET / HTTP/1.1\r\n\r\n", false),
+            (b"GET / 1.1\r\n\r\n", false),
+            (b"POST /\r\n\r\n", false),
+            (b"GET\r\n\r\n", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_simple_request(raw), simple, "{raw:?}");
         }
     }
 }

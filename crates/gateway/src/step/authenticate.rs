@@ -13,6 +13,7 @@ use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
+use crate::step::inspect;
 
 /// A proof of identity that a route looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,19 @@ pub enum Proof {
 /// A proof is wrong, or there is none and the route wants one (401); the issuer's keys
 /// cannot be had (503).
 pub async fn authenticate(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+) -> Result<Arc<Principal>, Stop> {
+    let proven = prove(gateway, journey, route, head).await;
+    if matches!(&proven, Err(Stop::Refuse(refusal)) if refusal.status == StatusCode::UNAUTHORIZED) {
+        inspect::unwelcome(gateway, journey, route, head).await;
+    }
+    proven
+}
+
+async fn prove(
     gateway: &Gateway,
     journey: &mut Journey<'_>,
     route: &Route,

@@ -14,6 +14,7 @@ use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
 use crate::step::authenticate::challenge;
+use crate::step::inspect;
 
 impl Gateway {
     /// What policies can read of connection and time.
@@ -41,7 +42,7 @@ impl Gateway {
 ///
 /// # Errors
 /// It does not permit (403, or 401 where a credential could change that).
-pub fn authorize(
+pub async fn authorize(
     gateway: &Gateway,
     journey: &mut Journey<'_>,
     route: &Route,
@@ -75,6 +76,7 @@ pub fn authorize(
                 Reason::Expired => "expired",
                 Reason::UnknownRoute => "unknown_route",
             };
+            inspect::unwelcome(gateway, journey, route, denied.subject().head()).await;
             let asks = denied.asks_for_credentials() && !route.authenticate.is_empty();
             let status = if asks { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
             let refusal = Refusal::new(Step::Authorize, class, status, denied.reason().to_string());

@@ -6,6 +6,7 @@ use proxy::forward::ForwardError;
 use proxy::upstream::dial::DialError;
 use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
 
+use crate::firewall::Inspected;
 use crate::journey::Journey;
 use crate::live::Overseer;
 use crate::respond::{Refusal, Stop};
@@ -15,11 +16,12 @@ use crate::snapshot::Route;
 use crate::step::authenticate::challenge;
 use crate::step::inspect;
 
-/// Forwards, and says how it ended.
+/// Forwards, and says how it ended. The firewall sees the answer before the client does.
 ///
 /// # Errors
-/// It failed before a head was sent: the client gets an answer of ours.
-pub async fn forward<E: Exchange>(
+/// It failed before a head was sent, or the firewall stopped the answer: the client gets
+/// one of ours.
+pub(crate) async fn forward<E: Exchange>(
     gateway: &Gateway,
     journey: &mut Journey<'_>,
     route: &Route,
@@ -34,14 +36,19 @@ pub async fn forward<E: Exchange>(
     }
     let edit = ResponseEdit { set: response, remove: &[] };
     let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
+    let inspection = journey.inspection.as_deref_mut();
     let mut refused = None;
     let mut outcome = if route.response.are_none() {
-        proxy::forward(cleared, exchange, gateway.upstreams(), request, edit, &judge).await
+        let mut inspected = Inspected::new(exchange, inspection);
+        proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge).await
     } else {
         let head = cleared.routed().head().clone();
         let operation = cleared.contract().operation();
         let mut shaped = Shaped::new(exchange, route, &head, operation);
-        let outcome = proxy::forward(cleared, &mut shaped, gateway.upstreams(), request, edit, &judge).await;
+        // The firewall sees what the upstream sent, before it is compressed.
+        let mut inspected = Inspected::new(&mut shaped, inspection);
+        let outcome =
+            proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge).await;
         refused = shaped.refused.take();
         if let Some(violations) = shaped.reported.take() {
             journey.report(&violations);
@@ -57,6 +64,11 @@ pub async fn forward<E: Exchange>(
     journey.upstream = outcome.endpoint;
     journey.attempts = outcome.attempts;
     journey.bytes = (outcome.bytes_in, outcome.bytes_out);
+    if let Some(stopped) = journey.inspection.as_ref().and_then(|inspection| inspection.stopped()) {
+        let stop = inspect::refuse(stopped);
+        journey.step = Step::Inspect;
+        return Err(stop);
+    }
     let failures = u64::from(outcome.attempts).saturating_sub(u64::from(outcome.error.is_none()));
     if let Some(metrics) = &gateway.core().metrics {
         metrics.upstream(route.service_label, u64::from(outcome.attempts), failures);

@@ -100,6 +100,10 @@ pub fn additions(
     let head = routed.head();
     let mut request = Additions::with_capacity(16, 1536);
     route.request_headers.apply(routed, &mut request);
+    // The rules read answers as they are.
+    if journey.inspection.as_ref().is_some_and(|inspection| inspection.reads_answers()) {
+        request.remove("accept-encoding");
+    }
     // An API key opens doors; the upstream has no use for it.
     request.remove("x-api-key");
     if principal.kind == PrincipalKind::ApiKey {

@@ -1,15 +1,21 @@
-//! What the body may be. The firewall joins here.
+//! What the body may be, and whether the firewall has something against the request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::StatusCode;
 use model::Switch;
 use model::event::Step;
 use proxy::head::Framing;
-use proxy::{Exchange, RequestHead};
+use proxy::{Exchange, Frame, RequestHead};
+use waf::Pass;
 
+use crate::firewall::{Begin, Firewall, Head, Inspection, Mode, ReadBody, Stopped};
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::snapshot::Route;
+use crate::step::forward;
 
 /// Refuses a body that says it is too long, and bounds one that does not say.
 ///
@@ -34,6 +40,147 @@ pub fn body_limit<E: Exchange>(
     }
     exchange.limit_request(route.body_bytes_max);
     Ok(())
+}
+
+/// Takes the request through the firewall's phases 1 and 2. Its body is read for that
+/// only when a rule needs it, and then goes on from what was read.
+///
+/// # Errors
+/// The firewall stops it, or its body cannot be read.
+pub(crate) async fn request<E: Exchange>(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+    exchange: &mut E,
+) -> Result<(Pass, ReadBody), Stop> {
+    journey.step = Step::Inspect;
+    let listener = &journey.connection().listener;
+    let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(&route.firewall)) else {
+        return Ok((Pass::no_firewall_here(), ReadBody::default()));
+    };
+    let inspection = begin(gateway, journey, firewall)?;
+    // Kept with the journey: what was found is told even when the client goes away.
+    let inspection = journey.inspection.insert(inspection);
+    inspection.request_headers(&Head::admitted(head)).await.map_err(|stopped| refuse(&stopped))?;
+    let mut read = ReadBody::default();
+    if head.framing != Framing::None && inspection.needs_request_body() {
+        loop {
+            let frame = std::future::poll_fn(|cx| exchange.poll_request(cx)).await;
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Err(forward::refuse_body(gateway, journey, error)),
+            };
+            let more = match &frame {
+                Frame::Data(bytes) => inspection.request_body(bytes).map_err(|stopped| refuse(&stopped))?,
+                Frame::Trailers(_) | Frame::End => false,
+            };
+            read.push(frame);
+            if !more {
+                break;
+            }
+        }
+    }
+    inspection.request_body_end().await.map_err(|stopped| refuse(&stopped))?;
+    // INVARIANT: without the engine's own word the request does not go on.
+    let pass = inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))?;
+    Ok((pass, read))
+}
+
+/// Shows the firewall a head that admission refused, so that the log names the attack.
+/// Changes nothing about the refusal.
+pub(crate) async fn refused_head(gateway: &Gateway, journey: &mut Journey<'_>, raw: &[u8]) {
+    let listener = &journey.connection().listener;
+    if raw.is_empty() {
+        return;
+    }
+    let Some(firewall) = gateway.snapshot().firewalls.of(listener, None) else { return };
+    let Ok(inspection) = begin(gateway, journey, firewall) else { return };
+    let inspection = journey.inspection.insert(inspection);
+    if inspection.request_headers(&Head::refused(raw)).await.is_ok() {
+        let _ = inspection.request_body_end().await;
+    }
+}
+
+/// Shows the firewall the head of a request that is refused for want of a credential or
+/// a permit, within what the core may spend on that. Changes nothing about the refusal.
+pub(crate) async fn unwelcome(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+) {
+    let listener = &journey.connection().listener;
+    let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(&route.firewall)) else { return };
+    let clock = &gateway.snapshot().process.clock;
+    let begun = clock.monotonic();
+    if !gateway.core().unwelcome.has_some(begun) {
+        return;
+    }
+    let Ok(inspection) = begin(gateway, journey, firewall) else { return };
+    let inspection = journey.inspection.insert(inspection);
+    let _ = inspection.request_headers(&Head::admitted(head)).await;
+    gateway.core().unwelcome.spend(clock.monotonic().saturating_sub(begun));
+}
+
+/// Begins an inspection, with a place for its line in the firewall's log.
+fn begin(
+    gateway: &Gateway,
+    journey: &Journey<'_>,
+    firewall: &Arc<Firewall>,
+) -> Result<Box<Inspection>, Stop> {
+    let queue = gateway.core().firewall_log.as_ref();
+    let slot = match queue.map(|queue| queue.reserve(journey.id, journey.time)) {
+        Some(Ok(slot)) => Some(slot),
+        // Detect mode has no effect.
+        _ if firewall.mode == Mode::Detect => None,
+        _ => {
+            let why = "the firewall's log is full";
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(Refusal::new(Step::Inspect, "firewall_log_full", status, why)
+                .with("retry-after", "1")
+                .into());
+        }
+    };
+    let connection = journey.connection();
+    let begin = Begin {
+        id: journey.id,
+        time: journey.time,
+        client: SocketAddr::new(journey.address, connection.peer.port()),
+        server: connection.local,
+    };
+    Ok(Box::new(Inspection::begin(firewall, &begin, slot)))
+}
+
+/// What the client is told when the firewall stops a message.
+pub(crate) fn refuse(stopped: &Stopped) -> Stop {
+    let status = |status: u16| StatusCode::from_u16(status).ok().filter(|s| s.as_u16() >= 300);
+    match stopped {
+        Stopped::Deny { status: said, rule } => {
+            let why = format!("rule {rule} of the firewall");
+            let status = status(*said).unwrap_or(StatusCode::FORBIDDEN);
+            Refusal::new(Step::Inspect, "firewall", status, why).into()
+        }
+        Stopped::Drop { rule } => {
+            let why = format!("rule {rule} of the firewall drops the connection");
+            let mut refusal = Refusal::new(Step::Inspect, "firewall", StatusCode::FORBIDDEN, why);
+            refusal.silent = true;
+            refusal.into()
+        }
+        Stopped::Redirect { status: said, location, rule } => {
+            let why = format!("rule {rule} of the firewall sends the client elsewhere");
+            let status = status(*said).filter(StatusCode::is_redirection).unwrap_or(StatusCode::FOUND);
+            let refusal = Refusal::new(Step::Inspect, "firewall", status, why);
+            match String::from_utf8(location.clone()) {
+                Ok(location) => refusal.with("location", location).into(),
+                Err(_) => refuse(&Stopped::Deny { status: 403, rule: *rule }),
+            }
+        }
+        Stopped::Unable => {
+            let why = "the firewall could not say";
+            Refusal::new(Step::Inspect, "firewall_unable", StatusCode::FORBIDDEN, why).into()
+        }
+    }
 }
 
 /// The refusal of a body over the limit.

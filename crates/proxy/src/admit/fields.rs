@@ -118,12 +118,15 @@ pub(super) fn read(raw: &mut RawRequest, admission: &Admission, trusted: bool) -
                 field.kept = other(name, admission, keep_identity)?;
             }
             Known::Forwarded | Known::XForwarded | Known::XForwardedFor => field.kept = trusted,
+            Known::ContentType if admission.lenient => {
+                field.kept = !std::mem::replace(&mut met.content_type, true);
+            }
             _ => known(field, field.value.of(buffer), raw.version, &mut met)?,
         }
     }
     match raw.version {
         Version::Http2 => http2(raw.ended, &met),
-        _ => http1(raw, &met, &admission.identity_headers),
+        _ => http1(raw, &met, admission),
     }
 }
 
@@ -247,9 +250,13 @@ fn http2(ended: bool, met: &Met) -> Result<Read, Class> {
     })
 }
 
-fn http1(raw: &mut RawRequest, met: &Met, identity: &IdentityHeaders) -> Result<Read, Class> {
+fn http1(raw: &mut RawRequest, met: &Met, admission: &Admission) -> Result<Read, Class> {
+    let identity = &admission.identity_headers;
+    let both = met.chunked && met.content_length.is_some();
     let framing = match (met.chunked, met.content_length) {
-        (true, Some(_)) if !Switch::Admit.is_off() => return Err(Class::ContentLengthWithTransferEncoding),
+        (true, Some(_)) if !Switch::Admit.is_off() && !admission.lenient => {
+            return Err(Class::ContentLengthWithTransferEncoding);
+        }
         (true, _) => Framing::Chunked,
         (false, Some(0) | None) => Framing::None,
         (false, Some(length)) => Framing::Length(length),
@@ -270,7 +277,8 @@ fn http1(raw: &mut RawRequest, met: &Met, identity: &IdentityHeaders) -> Result<
         upgrade: upgrade(raw, met, framing, options)?,
         keep_alive: match raw.version {
             Version::Http10 => options.keep_alive && !options.close,
-            _ => !options.close,
+            // RFC 9112 §6.1: whoever takes both closes afterwards.
+            _ => !options.close && !both,
         },
     })
 }

@@ -42,6 +42,8 @@ pub struct RawRequest {
     pub(crate) authority: Option<Span>,
     /// Whether the head ends the message (HTTP/2 only).
     pub(crate) ended: bool,
+    /// See [`RequestHead::written`].
+    pub(crate) written: Bytes,
 }
 
 impl RawRequest {
@@ -72,6 +74,12 @@ pub struct Admission {
     /// Whether a trusted proxy may set them as well. Off unless the proxy in front
     /// authenticates: one that merely passes headers on would pass forged ones.
     pub trusted_proxies_set_identity: bool,
+    /// Whether some heads on which readers disagree are taken as common servers take
+    /// them: see `danger_lenient_heads` in docs/configuration.md. Never for service.
+    pub lenient: bool,
+    /// Whether HTTP/1 heads are also kept as they were written: names in their own case,
+    /// for the firewall and its log.
+    pub keep_written: bool,
 }
 
 /// Judges a head. `trusted` says that the peer is a configured trusted proxy, whose
@@ -85,7 +93,7 @@ pub fn admit(
     limits: &Limits,
     trusted: bool,
 ) -> Result<Admitted, Refusal> {
-    match judge(&raw, limits) {
+    match judge(&raw, limits, admission.lenient) {
         Ok(parts) => finish(raw, parts, admission, trusted),
         Err(class) => Err(raw.refuse(class)),
     }
@@ -98,7 +106,7 @@ struct Parts {
     host: host::Host,
 }
 
-fn judge(raw: &RawRequest, limits: &Limits) -> Result<Parts, Class> {
+fn judge(raw: &RawRequest, limits: &Limits, lenient: bool) -> Result<Parts, Class> {
     let buffer = raw.buffer();
     if raw.fields.len() > limits.header_count_max {
         return Err(Class::TooManyHeaders);
@@ -106,14 +114,22 @@ fn judge(raw: &RawRequest, limits: &Limits) -> Result<Parts, Class> {
     if raw.target.length as usize > limits.uri_bytes_max {
         return Err(Class::TargetTooLong);
     }
-    let method = method(raw.method.of(buffer))?;
-    let (authority, origin) = path::split_form(raw.target.of(buffer), raw.version)?;
+    let target = raw.target.of(buffer);
+    let connects = raw.method.of(buffer) == b"CONNECT" && raw.version != Version::Http2;
+    if connects && !path::is_authority(target) {
+        return Err(Class::BadTargetForm);
+    }
+    let (method, (authority, origin)) = if connects && lenient {
+        (Method::CONNECT, (None, &b"/"[..]))
+    } else {
+        (method(raw.method.of(buffer))?, path::split_form(target, raw.version)?)
+    };
     let authority = match raw.authority {
         Some(span) => Some(host::Written { scheme_port: None, text: span.of(buffer) }),
         None => authority,
     };
     let host = host::agree(buffer, authority, &raw.fields)?;
-    let target = path::normalise(buffer, origin, limits.path_segments_max)?;
+    let target = path::normalise(buffer, origin, limits.path_segments_max, lenient)?;
     Ok(Parts { method, target, host })
 }
 
@@ -138,6 +154,7 @@ fn finish(
             version: raw.version,
             encoded_slash: parts.target.encoded_slash,
             fields: raw.fields,
+            written: raw.written,
             framing: read.framing,
             accepts_trailers: read.accepts_trailers,
             expects_continue: read.expects_continue && read.framing != Framing::None,

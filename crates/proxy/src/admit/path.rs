@@ -83,9 +83,22 @@ pub(super) fn split_form(target: &[u8], version: Version) -> Result<(Option<Writ
     Ok((Some(Written { scheme_port: Some(port), text: authority }), origin))
 }
 
+/// Whether a target is a host with its port (RFC 9112 §3.2.3).
+pub(super) fn is_authority(target: &[u8]) -> bool {
+    let Some(colon) = memchr::memrchr(b':', target) else { return false };
+    let (host, port) = target.split_at(colon);
+    let port = port.get(1..).unwrap_or_default();
+    !host.is_empty() && !host.contains(&b'/') && !port.is_empty() && port.iter().all(u8::is_ascii_digit)
+}
+
 /// Normalises path and query. `origin` lies in `buffer` and is shared where it can
 /// be. An empty path, as in `http://host?query`, is `/` (RFC 9112 §3.2.1).
-pub(super) fn normalise(buffer: &Bytes, origin: &[u8], segments_max: usize) -> Result<Target, Class> {
+pub(super) fn normalise(
+    buffer: &Bytes,
+    origin: &[u8],
+    segments_max: usize,
+    lenient: bool,
+) -> Result<Target, Class> {
     let (path, query) = match memchr::memchr(b'?', origin) {
         Some(mark) => (origin.get(..mark).unwrap_or_default(), origin.get(mark + 1..)),
         None => (origin, None),
@@ -100,11 +113,15 @@ pub(super) fn normalise(buffer: &Bytes, origin: &[u8], segments_max: usize) -> R
     if path.is_empty() {
         return Ok(Target { path: Bytes::from_static(b"/"), query, encoded_slash: false });
     }
+    if path == b"/" {
+        // Also where the target has no path: it is not part of `buffer` then.
+        return Ok(Target { path: Bytes::from_static(b"/"), query, encoded_slash: false });
+    }
     match is_normal(path)? {
         Some(segments) if segments > segments_max => Err(Class::TooManySegments),
         Some(_) => Ok(Target { path: buffer.slice_ref(path), query, encoded_slash: false }),
         None => {
-            let (path, encoded_slash) = rewrite(path, segments_max)?;
+            let (path, encoded_slash) = rewrite(path, segments_max, lenient)?;
             Ok(Target { path: Bytes::from(path), query, encoded_slash })
         }
     }
@@ -120,7 +137,7 @@ pub fn canonical(path: &str) -> Result<(Vec<u8>, bool), Class> {
     for &byte in path.as_bytes() {
         if byte < 0x80 && byte != b' ' { encoded.push(byte) } else { push_encoded(&mut encoded, byte) }
     }
-    rewrite(&encoded, usize::MAX)
+    rewrite(&encoded, usize::MAX, false)
 }
 
 /// Holds a path that we made ourselves against what admission lets through as it stands.
@@ -132,7 +149,7 @@ pub fn readmit(path: &[u8], segments_max: usize, encoded_slash: bool) -> Result<
     if path.first() != Some(&b'/') {
         return Err(Class::BadTargetForm);
     }
-    let (normal, has_encoded_slash) = rewrite(path, segments_max)?;
+    let (normal, has_encoded_slash) = rewrite(path, segments_max, false)?;
     if normal != path {
         return Err(Class::DotSegments);
     }
@@ -175,7 +192,7 @@ fn is_normal(path: &[u8]) -> Result<Option<usize>, Class> {
 }
 
 /// Writes the path anew, segment by segment.
-fn rewrite(path: &[u8], segments_max: usize) -> Result<(Vec<u8>, bool), Class> {
+fn rewrite(path: &[u8], segments_max: usize, lenient: bool) -> Result<(Vec<u8>, bool), Class> {
     let mut written = Normaliser { path: Vec::with_capacity(path.len() + 16), encoded_slash: false };
     let mut segments = path.split(|&byte| byte == b'/').peekable();
     // What stands in front of the first slash is nothing.
@@ -189,7 +206,7 @@ fn rewrite(path: &[u8], segments_max: usize) -> Result<(Vec<u8>, bool), Class> {
         written.path.push(b'/');
         written.segment(segment)?;
         let text = written.path.get(start + 1..).unwrap_or_default();
-        check_decoded(text, &mut decoded)?;
+        check_decoded(text, &mut decoded, lenient)?;
         match text {
             // `/a//b`, `/a/./b`; at the end the slash stays: `/a/.` is `/a/`.
             b"" | b"." => written.path.truncate(start),
@@ -282,7 +299,7 @@ fn check_double_encoding(rest: &[u8]) -> Result<(), Class> {
 
 /// Looks at a segment as a reader sees it that decodes everything: it must be UTF-8,
 /// and no part of it between slashes may be a dot segment in disguise.
-fn check_decoded(segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Class> {
+fn check_decoded(segment: &[u8], decoded: &mut Vec<u8>, lenient: bool) -> Result<(), Class> {
     if !segment.iter().any(|byte| matches!(byte, b'%' | b';')) {
         return Ok(());
     }
@@ -290,7 +307,7 @@ fn check_decoded(segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Class> {
         check_double_encoding(segment.get(at + 3..).unwrap_or_default())?;
     }
     decode_into(segment, decoded);
-    if std::str::from_utf8(decoded).is_err() {
+    if std::str::from_utf8(decoded).is_err() && !lenient {
         return Err(Class::InvalidUtf8Path);
     }
     let several = decoded.contains(&b'/');

@@ -51,7 +51,7 @@ fn forwarding_headers_are_kept_from_a_trusted_proxy_and_identity_is_not() {
     let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\nX-User: eve\r\n\r\n";
     let kept = |trusted: bool, trusted_proxies_set_identity: bool| -> Vec<Vec<u8>> {
         let identity_headers = IdentityHeaders::new(["X-User"]);
-        let admission = Admission { identity_headers, trusted_proxies_set_identity };
+        let admission = Admission { identity_headers, trusted_proxies_set_identity, ..Admission::default() };
         let limits = Limits::default();
         let raw = Reader::new().read(&mut BytesMut::from(&head[..]), &limits).unwrap().unwrap();
         let admitted = admit(raw, &admission, &limits, trusted).unwrap();

@@ -101,10 +101,12 @@ pub(super) fn note(head: &[u8], parsed: &[httparse::Header<'_>], list: &mut Vec<
     Ok(())
 }
 
-/// Whether the third word of the request line means to be a version.
+/// Whether the third word of the request line means to be a version. HTTP/0.9 had none to
+/// name.
 fn names_a_version(head: &[u8]) -> bool {
     let third = head.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
-    third.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+    let is_http = third.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"));
+    is_http && third.get(5) != Some(&b'0')
 }
 
 /// Says what is wrong with a head that `httparse` does not take: walks its lines once

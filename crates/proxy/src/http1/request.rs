@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::lines::{self, Found, Search};
 use crate::admit::{Class, RawRequest, Refusal};
@@ -18,6 +18,8 @@ pub struct Reader {
     search: Search,
     skipped_line: bool,
     spare: Vec<Field>,
+    /// Whether heads are also kept as they were written.
+    pub keep_written: bool,
 }
 
 impl Reader {
@@ -70,7 +72,7 @@ impl Reader {
         };
         self.skipped_line = false;
         let head = buffer.split_to(length);
-        parse(head, std::mem::take(&mut self.spare), limits).map(Some)
+        parse(head, std::mem::take(&mut self.spare), limits, self.keep_written).map(Some)
     }
 }
 
@@ -89,13 +91,19 @@ fn refuse(class: Class, buffer: &mut BytesMut, limits: &Limits) -> Refusal {
 }
 
 /// Parses a complete head.
-fn parse(mut head: BytesMut, mut list: Vec<Field>, limits: &Limits) -> Result<RawRequest, Refusal> {
+fn parse(
+    mut head: BytesMut,
+    mut list: Vec<Field>,
+    limits: &Limits,
+    keep_written: bool,
+) -> Result<RawRequest, Refusal> {
     list.clear();
     match parse_lines(&head, &mut list) {
         Ok((method, target, version)) if target.length as usize <= limits.uri_bytes_max => {
+            let written = if keep_written { Bytes::copy_from_slice(&head) } else { Bytes::new() };
             lines::fold(&mut head, &mut list);
             let fields = Fields { buffer: head.freeze(), list };
-            Ok(RawRequest { version, fields, method, target, authority: None, ended: false })
+            Ok(RawRequest { version, fields, method, target, authority: None, ended: false, written })
         }
         Ok(_) => Err(Refusal::of_raw_head(Class::TargetTooLong, head.freeze())),
         Err(class) => Err(Refusal::of_raw_head(class, head.freeze())),

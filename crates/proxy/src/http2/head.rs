@@ -52,7 +52,15 @@ pub fn from_h2(
         Ok(()) => {}
         Err(class) => return refuse(class),
     }
-    Ok(RawRequest { version: Version::Http2, fields: built.finish(), method, target, authority, ended })
+    Ok(RawRequest {
+        version: Version::Http2,
+        fields: built.finish(),
+        method,
+        target,
+        authority,
+        ended,
+        written: Bytes::new(),
+    })
 }
 
 fn seen(parts: &request::Parts, target: &[u8]) -> Seen {

@@ -1,9 +1,11 @@
 //! JSON (RFC 8259), read byte by byte: each scalar becomes an argument whose name is
-//! its path: `json.user.name`, `json.list.array_0`. A key that stands twice gives two
+//! its path: `json.user.name`. An item of a list is named after the list, `json.list.list`,
+//! so that a rule about the end of a name meets it. A key that stands twice gives two
 //! arguments, so that nothing hides behind it; an empty list or map under a key gives
 //! an empty argument, so that the key is seen.
 //!
-//! The names are those of libmodsecurity and Coraza, for which exclusions are written.
+//! Lists are named as in ModSecurity 2.9; `json.` in front is what libmodsecurity and
+//! Coraza write, for which exclusions are made.
 
 use super::{BodyLimits, Parsed, over_arguments_limit, over_no_files_limit};
 
@@ -18,6 +20,8 @@ pub(crate) struct Json {
     open: Vec<Level>,
     /// The path of what is being read.
     path: Vec<u8>,
+    /// Where the last key in it begins.
+    key: usize,
     /// The scalar or key that is being read.
     text: Vec<u8>,
     unicode: Unicode,
@@ -55,10 +59,10 @@ enum State {
 #[derive(Debug)]
 struct Level {
     is_list: bool,
-    /// Items so far, in a list.
-    items: usize,
     /// Length of the path up to this level.
     path: usize,
+    /// Where the last key in it begins.
+    key: usize,
     is_empty: bool,
 }
 
@@ -78,6 +82,7 @@ impl Json {
             in_key: false,
             open: Vec::new(),
             path: b"json".to_vec(),
+            key: 0,
             text: Vec::new(),
             unicode: Unicode::default(),
             bytes: 0,
@@ -196,6 +201,9 @@ impl Json {
     fn value(&mut self, byte: u8) {
         if self.state == State::FirstItem || self.open.last().is_some_and(|level| level.is_list) {
             self.name_item();
+            if self.parsed.error.is_some() {
+                return;
+            }
         }
         if let Some(level) = self.open.last_mut() {
             level.is_empty = false;
@@ -218,13 +226,15 @@ impl Json {
         }
     }
 
-    /// Puts the number of the next item of a list behind the path.
+    /// Puts the list's own key behind the path, for its next item.
     fn name_item(&mut self) {
-        let Some(level) = self.open.last_mut() else { return };
+        let Some(level) = self.open.last() else { return };
         self.path.truncate(level.path);
-        self.path.extend_from_slice(b".array_");
-        self.path.extend_from_slice(level.items.to_string().as_bytes());
-        level.items += 1;
+        let key = level.key..level.path;
+        self.key = level.path + 1;
+        self.path.push(b'.');
+        self.path.extend_from_within(key);
+        self.bound_name();
     }
 
     /// Puts the key that was read behind the path.
@@ -233,7 +243,12 @@ impl Json {
             self.path.truncate(level.path);
         }
         self.path.push(b'.');
+        self.key = self.path.len();
         self.path.extend_from_slice(&self.text);
+        self.bound_name();
+    }
+
+    fn bound_name(&mut self) {
         if self.path.len() > NAME_BYTES_MAX {
             // Each argument below it would carry the whole name.
             self.path.truncate(NAME_BYTES_MAX);
@@ -249,7 +264,11 @@ impl Json {
             self.fail(&format!("nested deeper than {depth} levels"));
             return;
         }
-        self.open.push(Level { is_list, items: 0, path: self.path.len(), is_empty: true });
+        if is_list && self.open.is_empty() {
+            self.key = self.path.len() + 1;
+            self.path.extend_from_slice(b".array");
+        }
+        self.open.push(Level { is_list, path: self.path.len(), key: self.key, is_empty: true });
         self.state = if is_list { State::FirstItem } else { State::FirstKey };
     }
 

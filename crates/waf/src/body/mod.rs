@@ -208,7 +208,6 @@ fn over_arguments_limit(limit: usize) -> String {
 
 /// What the fuzzer calls: the first byte chooses the processor and how the rest is cut
 /// into pieces. Must never panic, and pieces must not change what comes out.
-#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let Some((&first, body)) = bytes.split_first() else { return };
     let Some(&kind) = BodyKind::ALL.get(usize::from(first & 3)) else { return };

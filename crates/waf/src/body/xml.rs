@@ -53,7 +53,7 @@ impl Xml {
         } else if let Err(fault) = read
             && !cut
         {
-            parsed.error = Some(format!("XML: Failed to parse document: {fault}."));
+            parsed.error = Some(format!("XML parsing error: XML: Failed to parse document: {fault}."));
         }
         parsed
     }

@@ -164,6 +164,8 @@ pub struct Match {
 pub struct Transaction {
     set: Arc<RuleSet>,
     state: State,
+    /// Whether both request phases are done.
+    request_is_judged: bool,
 }
 
 impl Transaction {
@@ -179,7 +181,7 @@ impl Transaction {
         let mut state = State::new(&set, connection, now_ms);
         state.collections.attach(memory, set.settings.collection_timeout_s);
         state.take_connection(&set, unique_id);
-        Self { set, state }
+        Self { set, state, request_is_judged: false }
     }
 
     /// Overrides the engine's mode for this transaction; before phase 1.
@@ -265,11 +267,17 @@ impl Transaction {
         if !self.state.run(&self.set) {
             return Step::Yield;
         }
+        self.request_is_judged |= self.state.phase == Some(Phase::RequestBody);
         if self.state.phase == Some(Phase::Logging) {
             self.state.collections.close(self.state.now_ms);
             record::mask(&mut self.state.matches, &self.state.secrets, self.state.secrets_further);
         }
         Step::Done(self.verdict())
+    }
+
+    /// Whether both request phases are done.
+    pub(crate) fn request_is_judged(&self) -> bool {
+        self.request_is_judged
     }
 
     fn begin(&mut self, phase: Phase, budget: Budget) -> Step {

@@ -38,7 +38,9 @@ impl Boundary {
             return Err("Multipart: Multiple boundary parameters in Content-Type.");
         }
         let Some(start) = memchr::memmem::find(parameters, b"boundary") else {
-            return Err(if occurrences(content_type) > 0 {
+            let word = b"boundary";
+            let any_case = content_type.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
+            return Err(if any_case {
                 "Multipart: Invalid boundary in C-T (case sensitivity)."
             } else {
                 "Multipart: Boundary not found in C-T."
@@ -130,7 +132,10 @@ pub(super) fn is_space(byte: Option<&u8>) -> bool {
     matches!(byte, Some(b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r'))
 }
 
-/// How often the word stands in a text, in any case.
+/// How often the parameter stands in a text, in any case: the word, and somewhere behind
+/// it an equals sign. Browsers have the word itself in their boundaries.
 fn occurrences(text: &[u8]) -> usize {
-    text.windows(b"boundary".len()).filter(|window| window.eq_ignore_ascii_case(b"boundary")).count()
+    let end = memchr::memrchr(b'=', text).unwrap_or(0);
+    let before = text.get(..end).unwrap_or_default();
+    before.windows(b"boundary".len()).filter(|window| window.eq_ignore_ascii_case(b"boundary")).count()
 }

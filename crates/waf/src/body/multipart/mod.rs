@@ -131,7 +131,7 @@ impl Multipart {
             Ok(boundary) => boundary,
             Err(fault) => {
                 parsed.multipart.error = true;
-                parsed.error = Some(fault.to_owned());
+                parsed.error = Some(said(fault));
                 Boundary::default()
             }
         };
@@ -175,7 +175,7 @@ impl Multipart {
             let whole = end.is_some();
             if let Err(fault) = self.line(&line, whole) {
                 self.parsed.multipart.error = true;
-                self.parsed.error = Some(fault);
+                self.parsed.error = Some(said(&fault));
             }
             line.clear();
             line.extend(held);
@@ -191,7 +191,7 @@ impl Multipart {
             && let Err(fault) = self.end(cut)
         {
             self.parsed.multipart.error = true;
-            self.parsed.error = Some(fault);
+            self.parsed.error = Some(said(&fault));
         }
         // What was sent is shown to the rules, even when it was not sent whole.
         if let Some(part) = self.part.take()
@@ -366,6 +366,9 @@ impl Multipart {
             return Err("Multipart: Invalid part header (header name missing).".to_owned());
         }
         let (name, value) = text.split_at(colon);
+        if !name.iter().all(u8::is_ascii_graphic) {
+            return Err("Multipart: Invalid part header (contains invalid character).".to_owned());
+        }
         let value = value.get(1..).unwrap_or_default();
         let blank = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         if part.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name)) {
@@ -413,6 +416,11 @@ impl Multipart {
         part.in_body = true;
         Ok(())
     }
+}
+
+/// How rules and log are told.
+fn said(fault: &str) -> String {
+    format!("Multipart parsing error: {fault}")
 }
 
 /// A line that continues the header line before it.

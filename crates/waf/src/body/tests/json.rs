@@ -12,8 +12,8 @@ fn each_scalar_becomes_an_argument_named_by_its_path() {
         ("[]", &[]),
         (r#"{"a":1}"#, &["json.a=1"]),
         (r#"{"a":{"b":"c"}}"#, &["json.a.b=c"]),
-        (r#"{"a":[1,"x",{"b":null}]}"#, &["json.a.array_0=1", "json.a.array_1=x", "json.a.array_2.b="]),
-        ("[[1,2],3]", &["json.array_0.array_0=1", "json.array_0.array_1=2", "json.array_1=3"]),
+        (r#"{"a":[1,"x",{"b":null}]}"#, &["json.a.a=1", "json.a.a=x", "json.a.a.b="]),
+        ("[[1,2],3]", &["json.array.array.array=1", "json.array.array.array=2", "json.array.array=3"]),
         ("  true ", &["json=true"]),
         ("-1.5e+3", &["json=-1.5e+3"]),
         (r#""text""#, &["json=text"]),
@@ -128,4 +128,10 @@ fn a_very_long_name_is_an_error_and_seen() {
     let over = named(4097);
     assert!(over.error.unwrap().contains("longer than 4096"));
     assert_eq!(over.args[0].0.len(), 4096);
+    // Lists in lists repeat their key.
+    let nested = |depth: usize| {
+        read(format!("{{\"{}\":{}1{}}}", "k".repeat(100), "[".repeat(depth), "]".repeat(depth)))
+    };
+    assert_eq!(nested(39).error, None);
+    assert!(nested(40).error.unwrap().contains("longer than 4096"));
 }

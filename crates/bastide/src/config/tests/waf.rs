@@ -1,0 +1,133 @@
+//! `waf:`: what counts where, what is refused, what the rules come to.
+
+use super::super::{Configuration, Excluded, WafChoice, WafMode};
+use super::{read_with, said_with};
+
+const RULES: &str = "SecRule ARGS:q \"@contains x\" \"id:1,phase:2,deny,tag:'a'\"\n";
+const SETUP: &str = "SecAction \"id:900990,phase:1,pass,nolog,setvar:tx.crs_setup_version=428\"\n";
+const MARK: &str = "rules/REQUEST-901-INITIALIZATION.conf";
+
+/// A configuration with one route, the files of rules beside it.
+fn whole(top: &str, listener: &str, route: &str) -> String {
+    format!(
+        "listen:\n  - address: 127.0.0.1:0\n{listener}services: {{ a: [ http://10.0.0.1 ] }}\n{top}routes:\n  - match: /**\n    to: a\n    allow: anyone\n{route}"
+    )
+}
+
+fn files() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("a.conf", RULES),
+        ("waf/b.conf", RULES),
+        ("crs/crs-setup.conf", SETUP),
+        ("crs/rules/REQUEST-901-INITIALIZATION.conf", RULES),
+        ("broken.conf", "SecRule ARGS \"@contians x\" \"id:1,phase:2,deny\"\n"),
+    ]
+}
+
+fn read(top: &str, listener: &str, route: &str) -> Configuration {
+    read_with(&whole(top, listener, route), &files()).unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+#[test]
+fn without_a_word_there_is_none() {
+    let read = read("", "", "");
+    assert_eq!(
+        (read.waf, read.listeners[0].waf, read.routes[0].waf),
+        (WafChoice::Off, WafChoice::Inherit, WafChoice::Inherit)
+    );
+    assert!(read.firewalls.is_empty());
+}
+
+#[test]
+fn short_and_long_forms_mean_the_same() {
+    let long = read("waf: { mode: block, rules: [ a.conf ] }\n", "", "");
+    for short in
+        ["waf: a.conf\n", "waf: [ a.conf ]\n", "waf: { rules: a.conf }\n", "waf: { rules: \"a*.conf\" }\n"]
+    {
+        let mut read = read(short, "", "");
+        read.firewalls[0].settings.rules.clone_from(&long.firewalls[0].settings.rules);
+        assert_eq!(read.firewalls, long.firewalls, "{short}");
+    }
+    assert_eq!(long.firewalls[0].settings.mode, WafMode::Block);
+    assert_eq!(long.firewalls[0].rules.statistics().rules, 1);
+}
+
+#[test]
+fn listeners_and_routes_are_put_over_the_default() {
+    let read = read(
+        "waf: { rules: a.conf, exclusions: [ { rule: 1, target: \"ARGS:a\" } ] }\n",
+        "    waf: detect\n",
+        "    waf: { exclusions: [ { tag: a } ] }\n",
+    );
+    let [default, listener, route] =
+        [read.waf, read.listeners[0].waf, read.routes[0].waf].map(|choice| match choice {
+            WafChoice::Firewall(number) => &read.firewalls[number].settings,
+            other => panic!("{other:?}"),
+        });
+    assert_eq!((default.mode, listener.mode, route.mode), (WafMode::Block, WafMode::Detect, WafMode::Block));
+    assert_eq!([default, listener, route].map(|settings| settings.exclusions.len()), [1, 1, 2]);
+    assert_eq!(route.exclusions[1].which, Excluded::Tag("a".to_owned()));
+    assert_eq!(route.rules, default.rules);
+}
+
+#[test]
+fn the_same_settings_are_loaded_once_and_off_is_nothing() {
+    let read = read("waf: a.conf\n", "    waf: { mode: block }\n", "    waf: off\n");
+    assert_eq!(read.firewalls.len(), 1);
+    assert_eq!((read.listeners[0].waf, read.routes[0].waf), (read.waf, WafChoice::Off));
+}
+
+#[test]
+fn a_core_rule_set_is_known_by_its_files() {
+    let read = read("waf: { rules: crs, paranoia: 2, thresholds: { inbound: 7 } }\n", "", "");
+    // The base rules, the setup, what is set, and its own rule.
+    assert_eq!(read.firewalls[0].rules.statistics().rules, 5 + 1 + 1 + 1);
+    assert!(read.firewalls[0].rules.settings().request_body_access);
+    assert!(read.files.iter().any(|file| file.ends_with(MARK)), "a change of it is not seen");
+}
+
+#[test]
+fn bodies_are_set_behind_the_files() {
+    let read = read(
+        "waf: { rules: a.conf, request_body: { access: true, limit: 1MiB, no_files_limit: 2KiB, over: partial }, response_body: { access: true, limit: 3KiB, over: reject, types: [ text/css ] } }\n",
+        "",
+        "",
+    );
+    let settings = read.firewalls[0].rules.settings();
+    assert!(settings.request_body_access && settings.response_body_access);
+    assert_eq!((settings.request_body_bytes_max, settings.request_body_no_files_bytes_max), (1 << 20, 2048));
+    assert_eq!(settings.request_body_limit_action, waf::LimitAction::ProcessPartial);
+    assert_eq!(
+        (settings.response_body_bytes_max, settings.response_body_limit_action),
+        (3072, waf::LimitAction::Reject)
+    );
+    assert_eq!(settings.response_body_types, ["text/css"]);
+}
+
+#[test]
+fn what_is_wrong_is_said_where_it_stands() {
+    for (waf, said) in [
+        ("{ mode: blok, rules: a.conf }", "unknown mode \"blok\""),
+        ("{ rules: a.conf, paranoia: 5 }", "from 1 to 4"),
+        ("{ rules: crs, paranoia: 3, paranoia_detection: 2 }", "at least paranoia"),
+        ("{ rules: a.conf, paranoia: 1 }", "names no folder of one"),
+        ("{ mode: block }", "the firewall has no rules"),
+        ("{ rules: none.conf }", "none.conf"),
+        ("{ rules: \"none*.conf\" }", "matches no rule file"),
+        ("{ rules: [ crs, crs ] }", "second Core Rule Set"),
+        ("{ rules: broken.conf }", "broken.conf:1:"),
+        ("{ rules: a.conf, exclusions: [ {} ] }", "found neither"),
+        ("{ rules: a.conf, exclusions: [ { rule: 1, tag: a } ] }", "found both"),
+        ("{ rules: a.conf, exclusions: [ { rule: 9-1 } ] }", "a rule's id"),
+        ("{ rules: a.conf, exclusions: [ { rule: 1, target: \"ARGS:a\\\"b\" } ] }", "a target such as"),
+        ("{ rules: a.conf, exclusions: [ { tag: \"a|b\" } ] }", "a tag such as"),
+        ("{ rules: a.conf, response_body: { types: [ text ] } }", "a media type"),
+        ("{ rules: a.conf, request_body: { limit: 2GiB } }", "1GiB"),
+        ("{ rules: a.conf, request_body: { over: drop } }", "unknown answer"),
+        ("{ rule: a.conf }", "did you mean \"rules\""),
+    ] {
+        let findings = said_with(&whole(&format!("waf: {waf}\n"), "", ""), &files());
+        assert!(findings.iter().any(|finding| finding.contains(said)), "{waf}: {findings:#?}");
+        assert!(findings.iter().all(|finding| finding.contains("bastide.yaml:4:")), "{waf}: {findings:#?}");
+    }
+}

@@ -1,0 +1,458 @@
+//! `waf:`: the firewall, as default, of a listener, of a route.
+//!
+//! What is written becomes [`WafSettings`]; those of a listener and a route are put over
+//! the default's. Each different one is loaded once ([`Firewall`]); a rule file that
+//! cannot be loaded whole is a fault of the line that names it.
+
+mod rules;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::decoder::{Decoder, Table};
+use super::node::{At, Node, Value};
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
+
+/// What the firewall does with what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WafMode {
+    /// It refuses.
+    Block,
+    /// It only writes it down.
+    Detect,
+    /// It is not asked.
+    Off,
+}
+
+/// Which firewall a listener or a route has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WafChoice {
+    /// It says nothing: a route takes its listener's, a listener the default.
+    #[default]
+    Inherit,
+    /// None.
+    Off,
+    /// The one at this place in [`super::Configuration::firewalls`].
+    Firewall(usize),
+}
+
+/// The settings of one firewall.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WafSettings {
+    /// What it does.
+    pub mode: WafMode,
+    /// Rule files, globs and folders of a Core Rule Set release, in their order.
+    pub rules: Vec<PathBuf>,
+    /// Core Rule Set: the paranoia level that blocks, 1 to 4.
+    pub paranoia: Option<u8>,
+    /// Core Rule Set: the paranoia level that is written down, at least the other.
+    pub paranoia_detection: Option<u8>,
+    /// Core Rule Set: the anomaly score at which a request is refused.
+    pub threshold_inbound: Option<u32>,
+    /// Core Rule Set: the anomaly score at which a response is refused.
+    pub threshold_outbound: Option<u32>,
+    /// What rules do not look at.
+    pub exclusions: Vec<Exclusion>,
+    /// Request bodies.
+    pub request_body: WafRequestBody,
+    /// Response bodies.
+    pub response_body: WafResponseBody,
+}
+
+/// What is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Which rules.
+    pub which: Excluded,
+    /// The target that they do not look at, `ARGS:comment`; without one they do not run.
+    pub target: Option<String>,
+}
+
+/// Which rules an exclusion is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Excluded {
+    /// From the first to the last id.
+    Rules(u64, u64),
+    /// Those with this tag.
+    Tag(String),
+}
+
+/// How request bodies are inspected. What is `None` is left to the rule files, and with a
+/// Core Rule Set folder has the default of the reference page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WafRequestBody {
+    /// Whether they are.
+    pub access: Option<bool>,
+    /// Most bytes of one.
+    pub limit: Option<u64>,
+    /// Most bytes of one besides files.
+    pub no_files_limit: Option<u64>,
+    /// Whether what goes past a limit passes unseen instead of being refused.
+    pub partial: Option<bool>,
+}
+
+/// How response bodies are inspected; see [`WafRequestBody`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WafResponseBody {
+    /// Whether they are.
+    pub access: Option<bool>,
+    /// Most bytes of one.
+    pub limit: Option<u64>,
+    /// Whether what goes past the limit passes unseen instead of being refused.
+    pub partial: Option<bool>,
+    /// Media types that are.
+    pub types: Vec<String>,
+}
+
+/// A firewall, loaded.
+#[derive(Clone, Debug)]
+pub struct Firewall {
+    /// Its settings.
+    pub settings: WafSettings,
+    /// Its rules, checked whole.
+    pub rules: Arc<waf::RuleSet>,
+}
+
+/// The rules come from the settings and the files that these name; a change of a file is
+/// seen by its time, not here.
+impl PartialEq for Firewall {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings
+    }
+}
+
+pub(super) const WAF: Section = Section {
+    path: "waf",
+    about: "The firewall: rules in ModSecurity's language, such as the OWASP Core Rule Set. At the top it is the default; in a listener or a route, what is written there is put over the default. A route's counts before its listener's. Without any `waf` nothing is inspected.",
+    short: "`off`, `detect`, `block`, or a path of `rules`: `waf: /usr/share/modsecurity-crs`",
+    keys: &[
+        key(
+            "mode",
+            "block, detect or off",
+            "block",
+            "Refuse what the rules find, only write it to the log, or do not inspect.",
+        ),
+        key(
+            "rules",
+            "path, glob, or list of these",
+            "",
+            "Rule files in their order. A folder is a release of the Core Rule Set: its setup file, the settings below, and its rules are read.",
+        ),
+        key("paranoia", "1 to 4", "the setup file's, 1", "Core Rule Set: paranoia level that counts."),
+        key(
+            "paranoia_detection",
+            "1 to 4, at least `paranoia`",
+            "`paranoia`",
+            "Core Rule Set: paranoia level up to which rules run and are written down.",
+        ),
+        key("thresholds", "map", "the setup file's, 5 and 4", "Core Rule Set: anomaly scores that refuse."),
+        key(
+            "exclusions",
+            "list of maps",
+            "none",
+            "False positives: rules that do not run here, or targets that they do not look at. Those of a route are added to the default's.",
+        ),
+        key("request_body", "map", "see there", "How request bodies are inspected."),
+        key("response_body", "map", "see there", "How response bodies are inspected."),
+    ],
+};
+
+pub(super) const THRESHOLDS: Section = Section {
+    path: "waf.thresholds",
+    about: "Core Rule Set: the anomaly scores at which a message is refused. Each critical rule adds 5.",
+    short: "",
+    keys: &[
+        key("inbound", "1 to 100000", "the setup file's, 5", "Of a request."),
+        key("outbound", "1 to 100000", "the setup file's, 4", "Of a response."),
+    ],
+};
+
+pub(super) const EXCLUSIONS: Section = Section {
+    path: "waf.exclusions[]",
+    about: "One exclusion: `rule` or `tag`, and perhaps a `target`.",
+    short: "",
+    keys: &[
+        key("rule", "id, or FIRST-LAST", "", "The rules by id. Either this or `tag`."),
+        key("tag", "text", "", "The rules by tag. Either this or `rule`."),
+        key(
+            "target",
+            "VARIABLE or VARIABLE:NAME",
+            "the rules do not run at all",
+            "What they do not look at: `ARGS:comment`, `REQUEST_COOKIES:session`.",
+        ),
+    ],
+};
+
+pub(super) const REQUEST_BODY: Section = Section {
+    path: "waf.request_body",
+    about: "How request bodies are inspected. What is not written is left to the rule files, and with a Core Rule Set folder has these defaults.",
+    short: "",
+    keys: &[
+        key("access", "true or false", "true", "Whether they are (SecRequestBodyAccess)."),
+        key("limit", "size up to 1GiB", "12800KiB", "Most bytes of one (SecRequestBodyLimit)."),
+        key(
+            "no_files_limit",
+            "size up to 1GiB",
+            "128KiB",
+            "Most bytes of one besides uploaded files (SecRequestBodyNoFilesLimit).",
+        ),
+        key(
+            "over",
+            "reject or partial",
+            "reject",
+            "What goes past a limit: refuse it, or inspect what fits and let the rest pass.",
+        ),
+    ],
+};
+
+pub(super) const RESPONSE_BODY: Section = Section {
+    path: "waf.response_body",
+    about: "How response bodies are inspected. A response is held back until it is judged only when a rule needs its body and its type is one of these; event streams and gRPC never are. The upstream is then asked for an answer without compression.",
+    short: "",
+    keys: &[
+        key("access", "true or false", "false", "Whether they are (SecResponseBodyAccess)."),
+        key("limit", "size up to 1GiB", "512KiB", "Most bytes of one (SecResponseBodyLimit)."),
+        key(
+            "over",
+            "reject or partial",
+            "partial",
+            "What goes past the limit: refuse it, or inspect what fits and let the rest pass.",
+        ),
+        key(
+            "types",
+            "list of media types",
+            "text/plain, text/html, text/xml, application/json",
+            "Which are inspected (SecResponseBodyMimeType).",
+        ),
+    ],
+};
+
+const MODES: &[(&str, WafMode)] =
+    &[("block", WafMode::Block), ("detect", WafMode::Detect), ("off", WafMode::Off)];
+const OVER: &[(&str, bool)] = &[("reject", false), ("partial", true)];
+/// Largest limit of a body, bytes.
+const BODY_BYTES_MAX: u64 = 1 << 30;
+
+/// What was read so far: the default, and every firewall that is loaded.
+#[derive(Default)]
+pub(super) struct Firewalls {
+    default: Option<WafSettings>,
+    loaded: Vec<Firewall>,
+    /// Settings whose rules could not be loaded: said once.
+    refused: Vec<WafSettings>,
+}
+
+impl Firewalls {
+    /// All that were loaded.
+    pub(super) fn into_loaded(self) -> Vec<Firewall> {
+        self.loaded
+    }
+}
+
+impl WafSettings {
+    fn new() -> Self {
+        Self {
+            mode: WafMode::Block,
+            rules: Vec::new(),
+            paranoia: None,
+            paranoia_detection: None,
+            threshold_inbound: None,
+            threshold_outbound: None,
+            exclusions: Vec::new(),
+            request_body: WafRequestBody::default(),
+            response_body: WafResponseBody::default(),
+        }
+    }
+}
+
+impl Decoder<'_> {
+    /// `waf:` at the top.
+    pub(super) fn waf_default(&mut self, node: Option<&Node>, all: &mut Firewalls) -> WafChoice {
+        let Some(node) = node else { return WafChoice::Off };
+        let settings = self.waf_settings(node, WafSettings::new());
+        all.default.clone_from(&settings);
+        self.waf_load(node.at, settings, all)
+    }
+
+    /// `waf:` of a listener or a route.
+    pub(super) fn waf(&mut self, node: Option<&Node>, all: &mut Firewalls) -> WafChoice {
+        let Some(node) = node else { return WafChoice::Inherit };
+        let base = all.default.clone().unwrap_or_else(WafSettings::new);
+        let settings = self.waf_settings(node, base);
+        self.waf_load(node.at, settings, all)
+    }
+
+    fn waf_load(&mut self, at: At, settings: Option<WafSettings>, all: &mut Firewalls) -> WafChoice {
+        let Some(settings) = settings else { return WafChoice::Inherit };
+        if settings.mode == WafMode::Off {
+            return WafChoice::Off;
+        }
+        if let Some(known) = all.loaded.iter().position(|known| known.settings == settings) {
+            return WafChoice::Firewall(known);
+        }
+        if all.refused.contains(&settings) {
+            return WafChoice::Inherit;
+        }
+        match self.waf_rules(at, &settings) {
+            Some(rules) => {
+                all.loaded.push(Firewall { settings, rules: Arc::new(rules) });
+                WafChoice::Firewall(all.loaded.len() - 1)
+            }
+            None => {
+                all.refused.push(settings);
+                WafChoice::Inherit
+            }
+        }
+    }
+
+    /// What is written, over `base`.
+    fn waf_settings(&mut self, node: &Node, base: WafSettings) -> Option<WafSettings> {
+        let mut settings = base;
+        let before = self.count();
+        if let Some(text) = node.text() {
+            match MODES.iter().find(|(word, _)| *word == text) {
+                Some((_, mode)) => settings.mode = *mode,
+                None => settings.rules = self.path(node).into_iter().collect(),
+            }
+        } else if matches!(node.value, Value::List(_)) {
+            settings.rules = self.waf_paths(node);
+        } else {
+            let table = self.table(node, &WAF)?;
+            self.waf_table(&table, &mut settings);
+        }
+        if settings.mode != WafMode::Off && settings.rules.is_empty() && self.count() == before {
+            self.advise(
+                node.at,
+                "the firewall has no rules",
+                "add rules: /usr/share/modsecurity-crs (package modsecurity-crs), or waf: off",
+            );
+        }
+        (self.count() == before).then_some(settings)
+    }
+
+    fn waf_table(&mut self, table: &Table<'_>, settings: &mut WafSettings) {
+        if let Some(mode) = table.get("mode").and_then(|node| self.word(node, "mode", MODES)) {
+            settings.mode = mode;
+        }
+        if let Some(node) = table.get("rules") {
+            settings.rules = self.waf_paths(node);
+        }
+        let level = |this: &mut Self, key| table.get(key).and_then(|node| this.number(node, 1, 4));
+        settings.paranoia = level(self, "paranoia").or(settings.paranoia);
+        settings.paranoia_detection = level(self, "paranoia_detection").or(settings.paranoia_detection);
+        if let (Some(blocks), Some(detects)) = (settings.paranoia, settings.paranoia_detection)
+            && detects < blocks
+        {
+            let at = table.get("paranoia_detection").map_or(table.at, |node| node.at);
+            self.fault(
+                at,
+                format!("paranoia_detection is at least paranoia, which is {blocks}; found {detects}"),
+            );
+        }
+        if let Some(table) = table.get("thresholds").and_then(|node| self.table(node, &THRESHOLDS)) {
+            let score = |this: &mut Self, key| table.get(key).and_then(|node| this.number(node, 1, 100_000));
+            settings.threshold_inbound = score(self, "inbound").or(settings.threshold_inbound);
+            settings.threshold_outbound = score(self, "outbound").or(settings.threshold_outbound);
+        }
+        for item in table.get("exclusions").map_or(&[][..], Node::items) {
+            settings.exclusions.extend(self.waf_exclusion(item));
+        }
+        if let Some(table) = table.get("request_body").and_then(|node| self.table(node, &REQUEST_BODY)) {
+            let body = &mut settings.request_body;
+            body.access = table.get("access").and_then(|node| self.boolean(node)).or(body.access);
+            body.limit = self.waf_size(&table, "limit").or(body.limit);
+            body.no_files_limit = self.waf_size(&table, "no_files_limit").or(body.no_files_limit);
+            body.partial =
+                table.get("over").and_then(|node| self.word(node, "answer", OVER)).or(body.partial);
+        }
+        if let Some(table) = table.get("response_body").and_then(|node| self.table(node, &RESPONSE_BODY)) {
+            let body = &mut settings.response_body;
+            body.access = table.get("access").and_then(|node| self.boolean(node)).or(body.access);
+            body.limit = self.waf_size(&table, "limit").or(body.limit);
+            body.partial =
+                table.get("over").and_then(|node| self.word(node, "answer", OVER)).or(body.partial);
+            if let Some(node) = table.get("types") {
+                body.types = self.values(node, media_type);
+            }
+        }
+    }
+
+    fn waf_size(&mut self, table: &Table<'_>, key: &str) -> Option<u64> {
+        let node = table.get(key)?;
+        let bytes = self.value(node, values::size)?;
+        if !(1..=BODY_BYTES_MAX).contains(&bytes) {
+            self.expected(node, "a size from 1B to 1GiB");
+        }
+        Some(bytes)
+    }
+
+    fn waf_paths(&mut self, node: &Node) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for item in node.items() {
+            paths.extend(self.path(item));
+        }
+        paths
+    }
+
+    fn waf_exclusion(&mut self, node: &Node) -> Option<Exclusion> {
+        let table = self.table(node, &EXCLUSIONS)?;
+        let target = table.get("target").map(|node| self.value(node, target));
+        let which = match (table.get("rule"), table.get("tag")) {
+            (Some(node), None) => self.value(node, rules_by_id),
+            (None, Some(node)) => self.value(node, tag),
+            (found, _) => {
+                let found = if found.is_some() { "both" } else { "neither" };
+                self.advise(
+                    node.at,
+                    format!("an exclusion names rules by rule or by tag, found {found}"),
+                    "write {rule: 942100, target: ARGS:comment}",
+                );
+                None
+            }
+        };
+        Some(Exclusion { which: which?, target: target.map_or(Some(None), |target| target.map(Some))? })
+    }
+}
+
+fn media_type(text: &str) -> Result<String, Unfit> {
+    const EXPECTED: &str = "a media type such as text/html";
+    let is_token = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
+    };
+    match text.split_once('/') {
+        Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(text.to_ascii_lowercase()),
+        _ => Err(Unfit { expected: EXPECTED, instead: None }),
+    }
+}
+
+fn rules_by_id(text: &str) -> Result<Excluded, Unfit> {
+    const EXPECTED: &str = "a rule's id such as 942100, or a range such as 942000-942999";
+    let unfit = || Unfit { expected: EXPECTED, instead: None };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| unfit());
+    let (first, last) = (number(first)?, number(last)?);
+    if first == 0 || first > last {
+        return Err(unfit());
+    }
+    Ok(Excluded::Rules(first, last))
+}
+
+/// A tag, which is matched as it stands and not as an expression.
+fn tag(text: &str) -> Result<Excluded, Unfit> {
+    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b));
+    let expected = "a tag such as attack-sqli (letters, digits, _, -, . and /)";
+    if fits { Ok(Excluded::Tag(text.to_owned())) } else { Err(Unfit { expected, instead: None }) }
+}
+
+fn target(text: &str) -> Result<String, Unfit> {
+    const EXPECTED: &str = "a target such as ARGS:comment or REQUEST_COOKIES";
+    let (variable, name) =
+        text.split_once(':').map_or((text, None), |(variable, name)| (variable, Some(name)));
+    let fits = !variable.is_empty()
+        && variable.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && name.is_none_or(|name| {
+            !name.is_empty() && !name.bytes().any(|b| b <= b' ' || b == 0x7f || b"\"'\\,|;".contains(&b))
+        });
+    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected: EXPECTED, instead: None }) }
+}

@@ -1,0 +1,57 @@
+//! Firewalls: from what was loaded with the configuration to what requests meet.
+
+use std::sync::Arc;
+
+use gateway::firewall::{Choice, Firewall, Firewalls, Mode};
+use proxy::world::{ListenerSettings, keyed};
+
+use crate::config::{Configuration, WafChoice, WafMode};
+
+/// The configuration's firewalls, each once.
+pub(super) struct Loaded {
+    firewalls: Vec<Arc<Firewall>>,
+}
+
+impl Loaded {
+    /// All of a configuration. What rules remember outlives it.
+    pub(super) fn new(configuration: &Configuration, memory: &Arc<waf::Memory>) -> Self {
+        let one = |firewall: &crate::config::Firewall| {
+            Arc::new(Firewall {
+                rules: Arc::clone(&firewall.rules),
+                mode: match firewall.settings.mode {
+                    WafMode::Block => Mode::Block,
+                    WafMode::Detect | WafMode::Off => Mode::Detect,
+                },
+                memory: Arc::clone(memory),
+            })
+        };
+        Self { firewalls: configuration.firewalls.iter().map(one).collect() }
+    }
+
+    /// What a listener or a route chose.
+    pub(super) fn choice(&self, choice: WafChoice) -> Choice {
+        match choice {
+            WafChoice::Inherit => Choice::Inherit,
+            WafChoice::Off => Choice::Off,
+            // A number that names none cannot come of a checked configuration.
+            WafChoice::Firewall(number) => self
+                .firewalls
+                .get(number)
+                .map_or(Choice::Inherit, |firewall| Choice::Is(Arc::clone(firewall))),
+        }
+    }
+
+    /// Those of all that name none themselves.
+    pub(super) fn of_listeners(
+        &self,
+        configuration: &Configuration,
+        listeners: &[ListenerSettings],
+    ) -> Firewalls {
+        let by_listener = configuration
+            .listeners
+            .iter()
+            .zip(keyed(listeners))
+            .map(|(listener, (key, _))| (key, self.choice(listener.waf)));
+        Firewalls { default: self.choice(configuration.waf), by_listener: by_listener.collect() }
+    }
+}

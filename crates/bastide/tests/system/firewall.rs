@@ -1,0 +1,374 @@
+//! The firewall on the way: what it stops, what it lets pass, what is written down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bastide::demo::client::http1::{self, Connection};
+use bastide::demo::client::{Answer, Request};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::support::{Town, get_request, read, until};
+
+const RULES: &str = r#"
+SecRequestBodyAccess On
+SecResponseBodyAccess On
+SecResponseBodyMimeType text/html text/event-stream
+SecRequestBodyLimit 4096
+SecRequestBodyNoFilesLimit 4096
+SecRule REQUEST_HEADERS:X-Probe "@contains attack" "id:10,phase:1,deny,log,msg:'probe',tag:'attack-probe'"
+SecRule REQUEST_HEADERS:X-Note "@contains note" "id:11,phase:1,pass,log,msg:'a note'"
+SecRule ARGS "@contains attack" "id:20,phase:2,deny,log,severity:CRITICAL,msg:'attack in %{MATCHED_VAR_NAME}',logdata:'found %{MATCHED_VAR}',tag:'attack-x'"
+SecRule ARGS:q "@streq teapot" "id:21,phase:2,deny,status:418,log,msg:'teapot'"
+SecRule ARGS:q "@streq silence" "id:22,phase:2,drop,log,msg:'silence'"
+SecRule ARGS:q "@streq elsewhere" "id:23,phase:2,redirect:https://example.org/,log,msg:'elsewhere'"
+SecRule RESPONSE_HEADERS:X-Leak "@streq yes" "id:30,phase:3,deny,log,msg:'leaking header'"
+SecRule RESPONSE_BODY "@contains leak" "id:40,phase:4,deny,log,msg:'leak'"
+"#;
+
+/// An upstream that answers as it is asked: `/echo` with the request's body, `/page` and
+/// `/leak` with HTML, `/head` with a header, `/events` with a stream that goes on when it
+/// is released.
+struct Upstream {
+    address: SocketAddr,
+    seen: Arc<AtomicU64>,
+    release: Arc<Semaphore>,
+}
+
+impl Upstream {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, release) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(0)));
+        let (seen_too, release_too) = (Arc::clone(&seen), Arc::clone(&release));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seen, release) = (Arc::clone(&seen_too), Arc::clone(&release_too));
+                tokio::spawn(async move { answer(stream, &seen, &release).await });
+            }
+        });
+        Self { address, seen, release }
+    }
+
+    fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer(mut stream: TcpStream, seen: &AtomicU64, release: &Semaphore) {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 16_384];
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        match stream.read(&mut piece).await {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
+            _ => return,
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
+    let length: usize = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |length| length.trim().parse().unwrap());
+    while bytes.len() < head + length {
+        match stream.read(&mut piece).await {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
+            _ => return,
+        }
+    }
+    seen.fetch_add(1, Ordering::SeqCst);
+    let body = &bytes[head..head + length];
+    let path = text.split([' ', '?']).nth(1).unwrap_or_default();
+    if path == "/events" {
+        let first =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: first\n\n";
+        stream.write_all(first).await.unwrap();
+        release.acquire().await.unwrap().forget();
+        let _ = stream.write_all(b"data: last leak\n\n").await;
+        return;
+    }
+    let (fields, body): (&str, &[u8]) = match path {
+        "/echo" => ("content-type: application/octet-stream", body),
+        "/leak" => ("content-type: text/html", b"<p>a leak</p>"),
+        "/image" => ("content-type: image/png", b"a leak"),
+        "/head" => ("x-leak: yes", b"fine"),
+        _ => ("content-type: text/html", b"<p>fine</p>"),
+    };
+    let head =
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+}
+
+fn configuration(upstream: &Upstream, waf: &str, route: &str) -> String {
+    format!(
+        "workers: 1\nservices:\n  here: [ http://{} ]\nroutes:\n  - match: /**\n    to: here\n    \
+         authenticate: none\n    allow: anyone\n{route}waf:\n  rules: rules.conf\n{waf}",
+        upstream.address
+    )
+}
+
+async fn town(upstream: &Upstream, waf: &str, route: &str) -> Town {
+    let mut town = Town::prepare(&configuration(upstream, waf, route));
+    std::fs::write(town.path("rules.conf"), RULES).unwrap();
+    town.start_gateway().await;
+    town
+}
+
+fn form(target: &str, body: &str) -> Request {
+    let mut request =
+        Request::new("POST", "localhost", target).field("content-type", "application/x-www-form-urlencoded");
+    request.body = body.as_bytes().to_vec();
+    request
+}
+
+async fn ask(town: &Town, request: &Request) -> Answer {
+    http1::ask(&town.clear_door(), request).await.unwrap()
+}
+
+/// The lines of the firewall's log.
+fn lines(town: &Town) -> Vec<Value> {
+    let folder = std::fs::read_dir(town.path("state/firewall")).unwrap();
+    let files = folder
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
+    files
+        .flat_map(|file| {
+            read(&file).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Waits for the line of a request.
+async fn line(town: &Town, id: &str) -> Value {
+    until("the firewall's line", async || lines(town).into_iter().find(|line| line["request"] == id)).await
+}
+
+fn ids(line: &Value) -> Vec<u64> {
+    line["rules"].as_array().unwrap().iter().map(|rule| rule["id"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_attack_is_refused_told_plainly_and_explained() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    let honest = ask(&town, &form("/echo", "q=hello&n=1")).await;
+    assert_eq!(
+        (honest.status, honest.body.as_slice()),
+        (200, &b"q=hello&n=1"[..]),
+        "the body was read and goes on whole"
+    );
+    let refused = ask(&town, &form("/echo?id=7", "q=an+attack")).await;
+    assert_eq!((refused.status, upstream.seen()), (403, 1));
+    let problem = refused.json();
+    let mut names: Vec<&String> = problem.as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["id", "status", "title", "type"], "the client is told more than it needs");
+    let id = problem["id"].as_str().unwrap().to_owned();
+
+    let line = line(&town, &id).await;
+    assert_eq!(
+        (ids(&line), line["verdict"].as_str(), line["rule"].as_u64()),
+        (vec![20], Some("blocked"), Some(20))
+    );
+    assert_eq!(line["rules"][0]["msg"], "attack in ARGS:q");
+    assert!(line["client_port"].as_u64().unwrap() > 0);
+    assert_eq!(line["status"], 403);
+
+    let (code, said, error) = until("the event", async || {
+        let explained = town.bastide(&["explain", &id]);
+        (!explained.1.is_empty()).then_some(explained)
+    })
+    .await;
+    assert_eq!(code, 1, "{error}");
+    for part in ["by step inspect with 403", "rule 20", "attack in ARGS:q", "attack-x", "block mode"] {
+        assert!(said.contains(part), "no {part:?} in:\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn each_action_answers_as_it_says() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    let status = async |q: &str| ask(&town, &get_request(&format!("/?q={q}"))).await.status;
+    assert_eq!(status("honest").await, 200);
+    assert_eq!(status("teapot").await, 418);
+    let elsewhere = ask(&town, &get_request("/?q=elsewhere")).await;
+    assert_eq!((elsewhere.status, elsewhere.field("location")), (302, Some("https://example.org/")));
+    assert!(
+        http1::ask(&town.clear_door(), &get_request("/?q=silence")).await.is_err(),
+        "an answer to what is dropped"
+    );
+    assert_eq!(upstream.seen(), 1);
+}
+
+#[tokio::test]
+async fn detect_mode_has_no_effect_but_the_log() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "  mode: detect\n", "").await;
+    for target in ["/?q=attack", "/?q=teapot", "/?q=silence", "/?q=elsewhere", "/leak", "/head"] {
+        let answer = ask(&town, &get_request(target)).await;
+        assert_eq!(answer.status, 200, "{target}");
+        let line = line(&town, &answer.request_id().unwrap().to_string()).await;
+        assert_eq!(
+            (line["verdict"].as_str(), line["rules"].as_array().unwrap().len()),
+            (Some("detected"), 1),
+            "{target}"
+        );
+    }
+    let over = ask(&town, &form("/echo", &format!("q={}", "a".repeat(5000)))).await;
+    assert_eq!((over.status, over.body.len()), (200, 5002));
+    assert_eq!(upstream.seen(), 7);
+}
+
+#[tokio::test]
+async fn answers_are_judged_before_the_client_sees_them() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    for (target, status, body) in [
+        ("/page", 200, Some("<p>fine</p>")),
+        ("/leak", 403, None),
+        ("/image", 200, Some("a leak")),
+        ("/head", 403, None),
+    ] {
+        let answer = ask(&town, &get_request(target)).await;
+        assert_eq!(answer.status, status, "{target}");
+        if let Some(body) = body {
+            assert_eq!(String::from_utf8_lossy(&answer.body), body, "{target}");
+        } else {
+            assert_eq!(answer.json()["status"], 403, "{target}: {answer:?}");
+        }
+    }
+    let over_http2 = bastide::demo::client::http2::ask(&town.door(), &get_request("/leak")).await.unwrap();
+    assert_eq!(over_http2.status, 403);
+}
+
+#[tokio::test]
+async fn an_event_stream_is_never_held_back() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut got = Vec::new();
+    let mut piece = [0; 4096];
+    while !String::from_utf8_lossy(&got).contains("data: first") {
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read(&mut piece));
+        let count = read.await.expect("the first event was held back").unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&got));
+        got.extend_from_slice(&piece[..count]);
+    }
+    upstream.release.add_permits(1);
+    while !String::from_utf8_lossy(&got).contains("data: last leak") {
+        let count = stream.read(&mut piece).await.unwrap();
+        assert!(count > 0);
+        got.extend_from_slice(&piece[..count]);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_admission_refuses_still_names_its_attack() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+    let raw = b"GET / HTTP/1.1\r\nhost: localhost\r\nx-probe: an attack\r\ncontent-length: x\r\n\r\n";
+    connection.send(raw).await.unwrap();
+    let refused = connection.answer(false).await.unwrap();
+    assert_eq!(refused.status, 400, "admission's refusal stands");
+    let found = line(&town, refused.json()["id"].as_str().unwrap()).await;
+    assert_eq!(ids(&found), [10]);
+    let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+    connection.send(b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n").await.unwrap();
+    let honest = connection.answer(false).await.unwrap();
+    assert_eq!(ids(&line(&town, honest.json()["id"].as_str().unwrap()).await), [0_u64; 0]);
+    assert_eq!(upstream.seen(), 0);
+}
+
+#[tokio::test]
+async fn somebody_without_a_credential_is_seen_too() {
+    let upstream = Upstream::start().await;
+    let key = "  - match: /private/**\n    to: here\n    authenticate: api_key\n    allow: authenticated\n";
+    let mut town = Town::prepare(
+        &configuration(&upstream, "", key)
+            .replace("services:", "authentication: { api_keys: state }\nservices:"),
+    );
+    std::fs::write(town.path("rules.conf"), RULES).unwrap();
+    town.start_gateway().await;
+    let refused = ask(&town, &get_request("/private/x").field("x-probe", "an attack")).await;
+    assert_eq!(refused.status, 401, "the firewall does not change the refusal");
+    assert_eq!(ids(&line(&town, refused.json()["id"].as_str().unwrap()).await), [10]);
+    assert_eq!(ask(&town, &get_request("/").field("x-probe", "an attack")).await.status, 403);
+}
+
+#[tokio::test]
+async fn secrets_do_not_reach_the_log() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    let refused = ask(&town, &form("/echo", "password=my-attack-hunter2")).await;
+    assert_eq!(refused.status, 403);
+    let id = refused.json()["id"].as_str().unwrap().to_owned();
+    let found = line(&town, &id).await;
+    assert_eq!(found["rules"][0]["data"], "***");
+    let _ = until("the event", async || {
+        let (_, said, _) = town.bastide(&["explain", &id]);
+        (!said.is_empty()).then_some(said)
+    })
+    .await;
+    for folder in ["state/firewall", "state/audit"] {
+        for entry in std::fs::read_dir(town.path(folder)).unwrap() {
+            assert!(!read(&entry.unwrap().path()).contains("hunter2"), "in {folder}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_its_limit_is_refused_or_goes_on_whole_as_configured() {
+    let upstream = Upstream::start().await;
+    let rejecting = town(&upstream, "", "").await;
+    let fits = form("/echo", &format!("q={}", "a".repeat(4000)));
+    let over = form("/echo", &format!("q={}", "a".repeat(5000)));
+    assert_eq!(ask(&rejecting, &fits).await.status, 200);
+    let refused = ask(&rejecting, &over).await;
+    assert!(refused.status >= 400, "{refused:?}");
+    let partial = town(&upstream, "  request_body: { over: partial }\n", "").await;
+    let passed = ask(&partial, &over).await;
+    assert_eq!((passed.status, passed.body.len()), (200, 5002), "nothing of it is lost");
+    let attack = form("/echo", &format!("q=attack{}", "a".repeat(5000)));
+    assert_eq!(ask(&partial, &attack).await.status, 403, "what fits is inspected");
+}
+
+#[tokio::test]
+async fn a_reload_with_broken_rules_keeps_the_old_ones() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    assert_eq!(ask(&town, &get_request("/?q=attack")).await.status, 403);
+    std::fs::write(
+        town.path("rules.conf"),
+        format!("{RULES}SecRule ARGS \"@contians x\" \"id:99,phase:2,deny\"\n"),
+    )
+    .unwrap();
+    until("the reload to be refused", async || town.log().contains("reload refused").then_some(())).await;
+    assert!(town.log().contains("rules.conf:15:16: unknown operator"), "{}", town.log());
+    assert_eq!(ask(&town, &get_request("/?q=attack")).await.status, 403);
+    std::fs::write(town.path("rules.conf"), RULES.replace("@streq teapot", "@streq kettle")).unwrap();
+    until("the new rules", async || {
+        (ask(&town, &get_request("/?q=kettle")).await.status == 418).then_some(())
+    })
+    .await;
+    let (code, said, _) = town.bastide(&["check"]);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test]
+async fn a_route_may_go_without_and_may_exclude() {
+    let upstream = Upstream::start().await;
+    let routes = "    waf: { exclusions: [ { rule: 20, target: \"ARGS:comment\" } ] }\n  - match: /open/**\n    to: here\n    authenticate: none\n    allow: anyone\n    waf: off\n";
+    let town = town(&upstream, "", routes).await;
+    let status = async |target: &str| ask(&town, &get_request(target)).await.status;
+    assert_eq!(status("/?q=attack").await, 403);
+    assert_eq!(status("/?comment=attack").await, 200);
+    assert_eq!(status("/open/?q=attack").await, 200);
+}

@@ -1,0 +1,237 @@
+//! One request under inspection: the engine's transaction, driven through its phases
+//! with a rest between two slices of work, so that other requests of the core go on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use audit::Slot;
+use model::{RequestId, Timestamp};
+use waf::{Budget, Intake, Match, Pass, Step, Transaction, Verdict};
+
+use super::{Firewall, Head, Mode};
+
+/// Work between two rests: about a millisecond.
+const SLICE: Budget = Budget { work_max: 20_000 };
+
+/// Why a message does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// It is refused with this status.
+    Deny { status: u16, rule: u64 },
+    /// The connection ends without an answer.
+    Drop { rule: u64 },
+    /// The client is sent elsewhere.
+    Redirect { status: u16, location: Vec<u8>, rule: u64 },
+    /// The engine could not say.
+    Unable,
+}
+
+/// A request under inspection.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    firewall: Arc<Firewall>,
+    transaction: Transaction,
+    slot: Option<Slot>,
+    stopped: Option<Stopped>,
+    over: bool,
+}
+
+/// Who asks, and when.
+pub(crate) struct Begin {
+    pub(crate) id: RequestId,
+    pub(crate) time: Timestamp,
+    pub(crate) client: SocketAddr,
+    pub(crate) server: SocketAddr,
+}
+
+impl Inspection {
+    /// Begins. The slot is the place that its line has in the firewall's log.
+    pub(crate) fn begin(firewall: &Arc<Firewall>, begin: &Begin, slot: Option<Slot>) -> Self {
+        let connection = waf::Connection {
+            client_address: begin.client.ip(),
+            client_port: begin.client.port(),
+            server_address: begin.server.ip(),
+            server_port: begin.server.port(),
+        };
+        let transaction = Transaction::new(
+            Arc::clone(&firewall.rules),
+            Arc::clone(&firewall.memory),
+            connection,
+            &begin.id.to_string(),
+            millis(begin.time),
+        );
+        Self { firewall: Arc::clone(firewall), transaction, slot, stopped: None, over: false }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.firewall.mode
+    }
+
+    /// Why the message does not go on, in block mode.
+    pub(crate) fn stopped(&self) -> Option<&Stopped> {
+        self.stopped.as_ref()
+    }
+
+    /// The place in the firewall's log, once.
+    pub(crate) fn take_slot(&mut self) -> Option<Slot> {
+        self.slot.take()
+    }
+
+    /// What matched and asks to be written down.
+    pub(crate) fn found(&self) -> impl Iterator<Item = &Match> {
+        self.transaction.matches().iter().filter(|found| found.log)
+    }
+
+    /// Whether anything did.
+    pub(crate) fn has_findings(&self) -> bool {
+        self.found().next().is_some()
+    }
+
+    /// The anomaly scores of request and response.
+    pub(crate) fn scores(&self) -> (u32, u32) {
+        let score = |name| {
+            let value = self.transaction.variable("TX", Some(name))?;
+            std::str::from_utf8(&value).ok()?.parse().ok()
+        };
+        let of = |name| score(name).unwrap_or(0);
+        (of("blocking_inbound_anomaly_score"), of("blocking_outbound_anomaly_score"))
+    }
+
+    /// Phase 1.
+    pub(crate) async fn request_headers(&mut self, head: &Head<'_>) -> Result<(), Stopped> {
+        let step = self.transaction.request_headers(&head.as_engine(), SLICE);
+        self.finish(step).await
+    }
+
+    /// Whether the rules look at the bodies of answers.
+    pub(crate) fn reads_answers(&self) -> bool {
+        self.firewall.rules.settings().response_body_access
+    }
+
+    /// Whether a rule needs the request's body.
+    pub(crate) fn needs_request_body(&self) -> bool {
+        self.transaction.needs_request_body()
+    }
+
+    /// Shows a piece of the request's body; false when no more is wanted.
+    pub(crate) fn request_body(&mut self, bytes: &[u8]) -> Result<bool, Stopped> {
+        let intake = self.transaction.request_body_chunk(bytes);
+        self.taken(intake)
+    }
+
+    /// Phase 2.
+    pub(crate) async fn request_body_end(&mut self) -> Result<(), Stopped> {
+        let step = self.transaction.request_body_end(SLICE);
+        self.finish(step).await
+    }
+
+    /// What the request needs to go on. `None`: the engine has not seen all of it, or
+    /// has something against it.
+    pub(crate) fn pass(&self) -> Option<Pass> {
+        match self.mode() {
+            Mode::Block => self.transaction.pass(),
+            // Whatever it found, it does nothing here.
+            Mode::Detect => self.transaction.detected(),
+        }
+    }
+
+    /// Phase 3, in one go: a head is short.
+    pub(crate) fn response_headers(&mut self, head: &waf::ResponseHead<'_>) -> Result<(), Stopped> {
+        let step = self.transaction.response_headers(head, Budget::UNLIMITED);
+        self.judge(step)
+    }
+
+    /// Whether a rule needs the body of the response whose head was shown.
+    pub(crate) fn needs_response_body(&self) -> bool {
+        self.transaction.needs_response_body()
+    }
+
+    /// Shows a piece of the response's body; false when no more is wanted.
+    pub(crate) fn response_body(&mut self, bytes: &[u8]) -> Result<bool, Stopped> {
+        let intake = self.transaction.response_body_chunk(bytes);
+        self.taken(intake)
+    }
+
+    /// Phase 4, when the body was not looked at.
+    pub(crate) fn response_without_body(&mut self) -> Result<(), Stopped> {
+        let step = self.transaction.response_body_end(Budget::UNLIMITED);
+        self.judge(step)
+    }
+
+    /// Begins phase 4.
+    pub(crate) fn response_body_end(&mut self) -> Step {
+        self.transaction.response_body_end(SLICE)
+    }
+
+    /// Goes on with a phase that has begun; rests between slices.
+    pub(crate) fn poll_judge(&mut self, step: &mut Step, cx: &Context<'_>) -> Poll<Result<(), Stopped>> {
+        if *step == Step::Yield {
+            *step = self.transaction.resume(SLICE);
+        }
+        if *step == Step::Yield {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.judge(step.clone()))
+    }
+
+    /// Phase 5, once, when the request is over.
+    pub(crate) fn end(&mut self, now: Timestamp) {
+        if !std::mem::replace(&mut self.over, true) {
+            // Nothing can be stopped any more.
+            let _ = self.transaction.logging(millis(now), Budget::UNLIMITED);
+        }
+    }
+
+    async fn finish(&mut self, mut step: Step) -> Result<(), Stopped> {
+        while step == Step::Yield {
+            tokio::task::yield_now().await;
+            step = self.transaction.resume(SLICE);
+        }
+        self.judge(step)
+    }
+
+    /// What a phase came to, in this mode.
+    fn judge(&mut self, step: Step) -> Result<(), Stopped> {
+        let stopped = match step {
+            Step::Done(verdict) => stopped(verdict),
+            // With no bound there is nothing to wait for.
+            Step::Yield => Some(Stopped::Unable),
+        };
+        self.conclude(stopped)
+    }
+
+    fn taken(&mut self, intake: Intake) -> Result<bool, Stopped> {
+        match intake {
+            Intake::More => Ok(true),
+            Intake::Enough => Ok(false),
+            Intake::Refused(verdict) => {
+                self.conclude(Some(stopped(verdict).unwrap_or(Stopped::Unable))).map(|()| false)
+            }
+        }
+    }
+
+    fn conclude(&mut self, stopped: Option<Stopped>) -> Result<(), Stopped> {
+        match stopped {
+            Some(stopped) if self.mode() == Mode::Block => {
+                self.stopped = Some(stopped.clone());
+                Err(stopped)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn millis(time: Timestamp) -> i64 {
+    i64::try_from(time.unix_millis()).unwrap_or(i64::MAX)
+}
+
+fn stopped(verdict: Verdict) -> Option<Stopped> {
+    match verdict {
+        Verdict::Pass => None,
+        Verdict::Deny { status, rule } => Some(Stopped::Deny { status, rule }),
+        Verdict::Drop { rule } => Some(Stopped::Drop { rule }),
+        Verdict::Redirect { status, location, rule } => Some(Stopped::Redirect { status, location, rule }),
+    }
+}

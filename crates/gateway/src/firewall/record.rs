@@ -1,0 +1,124 @@
+//! What an inspection found, as JSON: in the audit event and as a line of the
+//! firewall's log.
+
+use std::io::Write as _;
+
+use model::RequestId;
+use model::Timestamp;
+
+use super::mask::mask;
+use super::{Inspection, Stopped};
+
+/// Rules that a record lists; further ones are counted.
+const RULES_MAX: usize = 128;
+/// Longest text that it keeps, bytes.
+const TEXT_BYTES_MAX: usize = 512;
+/// Tags of one rule that it keeps.
+const TAGS_MAX: usize = 24;
+
+/// What the line of the firewall's log says besides what was found.
+pub(crate) struct Line<'a> {
+    pub(crate) time: Timestamp,
+    pub(crate) id: RequestId,
+    pub(crate) client_address: &'a str,
+    pub(crate) client_port: u16,
+    pub(crate) method: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) status: u16,
+}
+
+impl Inspection {
+    /// Appends `{"mode":…,"verdict":…,"rule":…,"scores":…,"rules":[…]}`.
+    pub(crate) fn append_record(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        self.append_findings(out);
+        out.push(b'}');
+    }
+
+    /// Appends the line, newline included. Its first key is no `id`: readers look for
+    /// rules by that name.
+    pub(crate) fn append_line(&self, line: &Line<'_>, out: &mut Vec<u8>) {
+        let _ = write!(out, "{{\"time\":{},\"request\":\"{}\"", line.time.unix_millis(), line.id);
+        text(out, "client_address", line.client_address);
+        let _ = write!(out, ",\"client_port\":{}", line.client_port);
+        text(out, "method", line.method);
+        text(out, "host", line.host);
+        text(out, "path", line.path);
+        text(out, "route", line.route);
+        let _ = write!(out, ",\"status\":{},", line.status);
+        self.append_findings(out);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn append_findings(&self, out: &mut Vec<u8>) {
+        let (verdict, rule) = match self.stopped() {
+            Some(Stopped::Deny { rule, .. } | Stopped::Drop { rule } | Stopped::Redirect { rule, .. }) => {
+                ("blocked", *rule)
+            }
+            Some(Stopped::Unable) => ("blocked", 0),
+            None if self.has_findings() => ("detected", 0),
+            None => ("passed", 0),
+        };
+        let _ = write!(out, "\"mode\":\"{}\",\"verdict\":\"{verdict}\"", self.mode().name());
+        if rule != 0 {
+            let _ = write!(out, ",\"rule\":{rule}");
+        }
+        let scores = self.scores();
+        let _ = write!(out, ",\"scores\":{{\"inbound\":{},\"outbound\":{}}}", scores.0, scores.1);
+        out.extend_from_slice(b",\"rules\":[");
+        let mut further = 0_usize;
+        for (number, found) in self.found().enumerate() {
+            if number >= RULES_MAX {
+                further += 1;
+                continue;
+            }
+            if number > 0 {
+                out.push(b',');
+            }
+            append_match(out, found);
+        }
+        out.push(b']');
+        if further > 0 {
+            let _ = write!(out, ",\"further\":{further}");
+        }
+    }
+}
+
+fn append_match(out: &mut Vec<u8>, found: &waf::Match) {
+    let _ = write!(out, "{{\"id\":{},\"phase\":{}", found.rule, found.phase);
+    if let Some(severity) = found.severity {
+        let _ = write!(out, ",\"severity\":{severity}");
+    }
+    text(out, "msg", &mask("", &found.message));
+    text(out, "data", &mask(&found.variable, &found.log_data));
+    text(out, "variable", &found.variable);
+    out.extend_from_slice(b",\"tags\":[");
+    for (number, tag) in found.tags.iter().take(TAGS_MAX).enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        quoted(out, tag);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// `,"name":"text"`
+fn text(out: &mut Vec<u8>, name: &str, text: &str) {
+    let _ = write!(out, ",\"{name}\":");
+    quoted(out, text);
+}
+
+fn quoted(out: &mut Vec<u8>, text: &str) {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, text.get(..end).unwrap_or_default()).is_err() {
+        // A text is always JSON; should it not be, the line must still be.
+        out.truncate(start);
+        out.extend_from_slice(b"\"\"");
+    }
+}

@@ -1,0 +1,55 @@
+//! The firewall's word that a request may go on.
+
+use crate::{Transaction, Verdict};
+
+/// What a request needs from the firewall to be forwarded. Made only here: by
+/// [`crate::Transaction::pass`] after both request phases found nothing that stops it,
+/// or by the one mint for requests that no firewall is configured for.
+///
+/// None is made by hand:
+/// ```compile_fail,E0451
+/// fn forge() -> waf::Pass {
+///     waf::Pass { inspected: true }
+/// }
+/// ```
+/// It is not copied: one inspection clears one request.
+/// ```compile_fail,E0277
+/// fn copy(pass: waf::Pass) {
+///     fn twice<T: Clone>(_: T) {}
+///     twice(pass);
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Pass {
+    inspected: bool,
+}
+
+impl Pass {
+    /// No firewall is configured for this request.
+    ///
+    /// INVARIANT: called in one place of each service, which has looked that there is
+    /// none.
+    pub const fn no_firewall_here() -> Self {
+        Self { inspected: false }
+    }
+
+    /// Whether rules looked at the request.
+    pub const fn is_inspected(&self) -> bool {
+        self.inspected
+    }
+}
+
+impl Transaction {
+    /// The word that the request may go on: both request phases are done and nothing
+    /// stops it.
+    pub fn pass(&self) -> Option<Pass> {
+        (self.request_is_judged() && self.verdict() == Verdict::Pass).then_some(Pass { inspected: true })
+    }
+
+    /// The same for a caller that only writes down what was found: both request phases
+    /// are done, whatever they came to.
+    pub fn detected(&self) -> Option<Pass> {
+        self.request_is_judged().then_some(Pass { inspected: true })
+    }
+}
