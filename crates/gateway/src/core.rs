@@ -67,9 +67,9 @@ pub(crate) struct Core {
     pub(crate) limit_hits: Arc<Hits>,
     /// Makes request ids.
     pub(crate) ids: RequestIds,
-    /// Buffers that were used, for the next requests' decisions.
     /// Its coarse clock.
     pub(crate) ticker: Rc<Ticker>,
+    /// Buffers that were used, for the next requests' decisions.
     spare_texts: RefCell<Vec<Vec<u8>>>,
     /// The snapshot of this moment, by which open exchanges are judged again.
     newest: RefCell<Arc<Snapshot>>,

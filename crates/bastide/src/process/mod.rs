@@ -7,6 +7,7 @@ pub mod generations;
 pub mod handover;
 pub mod notify;
 pub mod serve;
+mod shared;
 pub mod state;
 pub mod systemd;
 mod upstreams;

@@ -10,27 +10,25 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway::inventory::Inventory;
-use gateway::metric::{Exposition, Kind, Registry};
+use gateway::metric::Registry;
 use gateway::snapshot::{CoreParts, Process, Snapshot};
-use keys::{LocalSigner, SecureRandom as _, SystemRandom, publish};
+use keys::{LocalSigner, SecureRandom as _, SystemRandom};
 use model::{Clock, Switch};
 use proxy::Cores;
-use proxy::listen::TotalsReader;
 use proxy::rate::Limiter;
 use proxy::upstream::probe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::admin::{self, Admin};
 use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
 use super::handover::{self, Estate};
 use super::notify::Notifier;
+use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
 use super::systemd;
-use super::upstreams;
 use super::watch::Watched;
 use crate::cli::check::environment;
 use crate::cli::{Output, ServeArguments};
@@ -153,24 +151,6 @@ struct Server {
     firewall_log: audit::Log,
     arguments: ServeArguments,
     notifier: Notifier,
-}
-
-/// What the admin listener looks at.
-struct Shared {
-    current: Mutex<Arc<Snapshot>>,
-    clock: Arc<dyn Clock>,
-    draining: AtomicBool,
-    reloads: Mutex<Reloads>,
-    /// Of the audit log and the firewall's.
-    audit: [Arc<audit::Health>; 2],
-}
-
-#[derive(Default)]
-struct Reloads {
-    good: u64,
-    refused: u64,
-    /// Why the last one was refused; empty when it was not.
-    fault: String,
 }
 
 /// Settings that only a restart changes.
@@ -572,127 +552,4 @@ fn build(
 fn watch(configuration: &Configuration) -> Watched {
     Watched::look(configuration.files.iter().cloned().chain([configuration.authentication.api_keys.clone()]))
         .with_globs(configuration.globs.clone())
-}
-
-fn start_admin(
-    configuration: &Configuration,
-    parts: &Parts,
-    shared: &Arc<Shared>,
-    inherited: Option<std::net::TcpListener>,
-) -> anyhow::Result<(JoinHandle<()>, std::net::TcpListener)> {
-    let wanted = configuration.admin.address;
-    let socket = match inherited {
-        Some(socket) => socket,
-        None => std::net::TcpListener::bind(wanted).with_context(|| {
-            format!("the admin listener cannot have {wanted}; set `admin: {{ address: … }}`")
-        })?,
-    };
-    socket.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
-    let metrics = Arc::clone(&parts.process.metrics);
-    let signer = Arc::clone(&parts.signer);
-    let inventory = Arc::clone(&parts.process.inventory);
-    let (well, ready) = (Arc::clone(shared), Arc::clone(shared));
-    let admin = Arc::new(Admin {
-        metrics: Box::new(move || metrics.render()),
-        unwell: Box::new(move || well.unwell()),
-        unready: Box::new(move || ready.unready()),
-        undocumented: Box::new(move || serde_json::to_string(&inventory.report()).unwrap_or_default()),
-        jwks: Box::new(move || publish(&[signer.as_ref()])),
-    });
-    let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, admin::router(admin)).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
-    Ok((task, socket))
-}
-
-impl Shared {
-    fn unwell(&self) -> Vec<String> {
-        let said = |(name, health): (&str, &Arc<audit::Health>)| match health.status() {
-            audit::Status::Good => None,
-            audit::Status::Bad { reason, .. } => Some(format!("the {name} log is not written: {reason}")),
-        };
-        ["audit", "firewall"].into_iter().zip(&self.audit).filter_map(said).collect()
-    }
-
-    fn unready(&self) -> Vec<String> {
-        let mut reasons = self.unwell();
-        if self.draining.load(Ordering::Acquire) {
-            reasons.push("draining".to_owned());
-        }
-        let issuers = self.issuers();
-        // Out of rotation only when nobody's token can be verified.
-        if !issuers.is_empty() && issuers.iter().all(|(_, health)| health.is_err()) {
-            let reason = |(name, health): (String, Result<(), String>)| {
-                format!("no usable keys of {name}: {}", health.err().unwrap_or_default())
-            };
-            reasons.extend(issuers.into_iter().map(reason));
-        }
-        reasons
-    }
-
-    fn issuers(&self) -> Vec<(String, Result<(), String>)> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.issuers.health(self.clock.now())
-    }
-}
-
-/// Metrics that are read, not counted.
-fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
-    registry.add_source(move |out: &mut Exposition| {
-        let name = "bastide_contract_reports_total";
-        out.family(
-            name,
-            Kind::Counter,
-            "Messages that broke a contract and went on, because it only reports.",
-        );
-        out.sample(name, &[], inventory.reports());
-        let report = inventory.report();
-        let name = "bastide_undocumented_endpoints";
-        out.family(name, Kind::Gauge, "Endpoints that were asked for and that no document describes.");
-        out.sample(name, &[], report.endpoints.len() as u64);
-    });
-}
-
-fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
-    let shared = Arc::clone(shared);
-    registry.add_source(move |out: &mut Exposition| {
-        let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
-        out.family("bastide_reloads_total", Kind::Counter, "Reloads of the configuration.");
-        out.sample("bastide_reloads_total", &[("result", "good")], reloads.good);
-        out.sample("bastide_reloads_total", &[("result", "refused")], reloads.refused);
-        out.family("bastide_reload_refused", Kind::Gauge, "1 while the file on disk is not what runs.");
-        out.sample("bastide_reload_refused", &[], u64::from(!reloads.fault.is_empty()));
-        drop(reloads);
-        out.family("bastide_issuer_keys_usable", Kind::Gauge, "1 while an issuer's keys can verify tokens.");
-        for (issuer, health) in shared.issuers() {
-            out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
-        }
-        let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
-        upstreams::write(&current.upstreams, totals.now_ms(), out);
-        let name = "bastide_limit_refused_total";
-        out.family(name, Kind::Counter, "Times that a limit of the hop was met; see docs/configuration.md.");
-        for (row, count) in totals.limit_hits().iter() {
-            out.sample(name, &[("limit", row.metric)], count);
-        }
-        let totals = totals.totals();
-        out.family("bastide_client_connections_open", Kind::Gauge, "Open client connections.");
-        out.sample("bastide_client_connections_open", &[], totals.connections_open);
-        out.family(
-            "bastide_client_connections_total",
-            Kind::Counter,
-            "Client connections, by what became of them.",
-        );
-        let by = [
-            ("accepted", totals.connections_accepted),
-            ("refused", totals.connections_refused),
-            ("cut", totals.connections_cut),
-            ("handshake_failed", totals.handshakes_failed),
-        ];
-        for (result, value) in by {
-            out.sample("bastide_client_connections_total", &[("result", result)], value);
-        }
-    });
 }

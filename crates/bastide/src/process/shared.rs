@@ -1,0 +1,162 @@
+//! What the admin listener looks at: health, readiness and the metrics that are read, not
+//! counted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use gateway::inventory::Inventory;
+use gateway::metric::{Exposition, Kind, Registry};
+use gateway::snapshot::Snapshot;
+use keys::publish;
+use model::Clock;
+use proxy::listen::TotalsReader;
+use tokio::task::JoinHandle;
+
+use super::admin::{self, Admin};
+use super::upstreams;
+use crate::config::Configuration;
+use crate::wire::Parts;
+
+/// What the admin listener looks at.
+pub(super) struct Shared {
+    pub(super) current: Mutex<Arc<Snapshot>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) draining: AtomicBool,
+    pub(super) reloads: Mutex<Reloads>,
+    /// Of the audit log and the firewall's.
+    pub(super) audit: [Arc<audit::Health>; 2],
+}
+
+#[derive(Default)]
+pub(super) struct Reloads {
+    pub(super) good: u64,
+    pub(super) refused: u64,
+    /// Why the last one was refused; empty when it was not.
+    pub(super) fault: String,
+}
+
+/// Answers the admin listener's requests until it is ended; gives its socket too, for a
+/// process that takes over.
+pub(super) fn start_admin(
+    configuration: &Configuration,
+    parts: &Parts,
+    shared: &Arc<Shared>,
+    inherited: Option<std::net::TcpListener>,
+) -> anyhow::Result<(JoinHandle<()>, std::net::TcpListener)> {
+    let wanted = configuration.admin.address;
+    let socket = match inherited {
+        Some(socket) => socket,
+        None => std::net::TcpListener::bind(wanted).with_context(|| {
+            format!("the admin listener cannot have {wanted}; set `admin: {{ address: … }}`")
+        })?,
+    };
+    socket.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+    let metrics = Arc::clone(&parts.process.metrics);
+    let signer = Arc::clone(&parts.signer);
+    let inventory = Arc::clone(&parts.process.inventory);
+    let (well, ready) = (Arc::clone(shared), Arc::clone(shared));
+    let admin = Arc::new(Admin {
+        metrics: Box::new(move || metrics.render()),
+        unwell: Box::new(move || well.unwell()),
+        unready: Box::new(move || ready.unready()),
+        undocumented: Box::new(move || serde_json::to_string(&inventory.report()).unwrap_or_default()),
+        jwks: Box::new(move || publish(&[signer.as_ref()])),
+    });
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, admin::router(admin)).await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    });
+    Ok((task, socket))
+}
+
+impl Shared {
+    fn unwell(&self) -> Vec<String> {
+        let said = |(name, health): (&str, &Arc<audit::Health>)| match health.status() {
+            audit::Status::Good => None,
+            audit::Status::Bad { reason, .. } => Some(format!("the {name} log is not written: {reason}")),
+        };
+        ["audit", "firewall"].into_iter().zip(&self.audit).filter_map(said).collect()
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let mut reasons = self.unwell();
+        if self.draining.load(Ordering::Acquire) {
+            reasons.push("draining".to_owned());
+        }
+        let issuers = self.issuers();
+        // Out of rotation only when nobody's token can be verified.
+        if !issuers.is_empty() && issuers.iter().all(|(_, health)| health.is_err()) {
+            let reason = |(name, health): (String, Result<(), String>)| {
+                format!("no usable keys of {name}: {}", health.err().unwrap_or_default())
+            };
+            reasons.extend(issuers.into_iter().map(reason));
+        }
+        reasons
+    }
+
+    fn issuers(&self) -> Vec<(String, Result<(), String>)> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.issuers.health(self.clock.now())
+    }
+}
+
+/// Metrics that are read, not counted.
+pub(super) fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
+    registry.add_source(move |out: &mut Exposition| {
+        let name = "bastide_contract_reports_total";
+        out.family(
+            name,
+            Kind::Counter,
+            "Messages that broke a contract and went on, because it only reports.",
+        );
+        out.sample(name, &[], inventory.reports());
+        let report = inventory.report();
+        let name = "bastide_undocumented_endpoints";
+        out.family(name, Kind::Gauge, "Endpoints that were asked for and that no document describes.");
+        out.sample(name, &[], report.endpoints.len() as u64);
+    });
+}
+
+pub(super) fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
+    let shared = Arc::clone(shared);
+    registry.add_source(move |out: &mut Exposition| {
+        let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        out.family("bastide_reloads_total", Kind::Counter, "Reloads of the configuration.");
+        out.sample("bastide_reloads_total", &[("result", "good")], reloads.good);
+        out.sample("bastide_reloads_total", &[("result", "refused")], reloads.refused);
+        out.family("bastide_reload_refused", Kind::Gauge, "1 while the file on disk is not what runs.");
+        out.sample("bastide_reload_refused", &[], u64::from(!reloads.fault.is_empty()));
+        drop(reloads);
+        out.family("bastide_issuer_keys_usable", Kind::Gauge, "1 while an issuer's keys can verify tokens.");
+        for (issuer, health) in shared.issuers() {
+            out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
+        }
+        let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
+        upstreams::write(&current.upstreams, totals.now_ms(), out);
+        let name = "bastide_limit_refused_total";
+        out.family(name, Kind::Counter, "Times that a limit of the hop was met; see docs/configuration.md.");
+        for (row, count) in totals.limit_hits().iter() {
+            out.sample(name, &[("limit", row.metric)], count);
+        }
+        let totals = totals.totals();
+        out.family("bastide_client_connections_open", Kind::Gauge, "Open client connections.");
+        out.sample("bastide_client_connections_open", &[], totals.connections_open);
+        out.family(
+            "bastide_client_connections_total",
+            Kind::Counter,
+            "Client connections, by what became of them.",
+        );
+        let by = [
+            ("accepted", totals.connections_accepted),
+            ("refused", totals.connections_refused),
+            ("cut", totals.connections_cut),
+            ("handshake_failed", totals.handshakes_failed),
+        ];
+        for (result, value) in by {
+            out.sample("bastide_client_connections_total", &[("result", result)], value);
+        }
+    });
+}
