@@ -25,6 +25,7 @@ mod check;
 mod contracts;
 mod cors;
 mod decoder;
+mod dns;
 mod fault;
 mod files;
 mod headers;
@@ -45,6 +46,7 @@ mod schema;
 mod services;
 mod shaping;
 mod sources;
+mod splits;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -74,6 +76,7 @@ pub use resilience::{Balance, Breaker, Ejection, HealthCheck, HealthKind, Resili
 pub use roles::{Member, Role};
 pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
+pub use splits::{Mirror, Split};
 pub use waf::{
     Excluded, Exclusion, Firewall, WafChoice, WafMode, WafRequestBody, WafResponseBody, WafSettings,
 };
@@ -108,6 +111,8 @@ pub struct Configuration {
     pub authentication: Authentication,
     /// Declared roles, by name.
     pub roles: Vec<Role>,
+    /// Name servers for the names of endpoints; empty: the system's.
+    pub dns_servers: Vec<std::net::SocketAddr>,
     /// Upstream services, by name.
     pub services: Vec<Service>,
     /// Routes, in the order of the file. The position is the route's number.
@@ -169,6 +174,7 @@ const TOP: Section = Section {
         key("admin", "map or address", "127.0.0.1:9901", "The admin listener."),
         key("authentication", "map", "nothing is proof", "Which proofs of identity count."),
         key("roles", "map of role name to map", "none", "Declared roles and their hierarchy."),
+        key("dns", "map or list", "the system's resolver", "Who is asked about the names of endpoints."),
         key("services", "map of service name to map or list", "none", "The upstream services."),
         key("routes", "list of maps", "", "What may be reached."),
         key("policies", "path, glob, map, or list of these", "none", "The Cedar policies."),
@@ -243,6 +249,7 @@ impl Decoder<'_> {
             Some(node) => self.listeners(node, &mut firewalls),
             None => Vec::new(),
         };
+        let dns_servers = self.dns(top.get("dns"));
         let services = self.services(top.get("services"));
         let mut authentication = self.authentication(top.get("authentication"), &state);
         let policies = self.policies(top.get("policies"), top.get("policy"));
@@ -263,6 +270,7 @@ impl Decoder<'_> {
             admin: self.admin(top.get("admin")),
             authentication,
             roles,
+            dns_servers,
             services,
             routes,
             policies,

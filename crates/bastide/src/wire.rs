@@ -21,6 +21,7 @@ use proxy::route::Router;
 use proxy::upstream::Upstreams;
 
 use crate::config::{self, Configuration};
+use crate::process::names::Names;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
 
 mod finder;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub state: StateFolder,
     /// What the cores share.
     pub process: Arc<Process>,
+    /// What the names of endpoints stand for.
+    pub names: Arc<Names>,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The local certificate authority, opened when a listener needs it.
@@ -73,7 +76,8 @@ pub fn build(
     issuers.set_revocations(Arc::new(revocations(parts)?));
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
     let router = router(configuration)?;
-    let services = configuration.services.iter().map(services::settings).collect::<anyhow::Result<_>>()?;
+    let services = configuration.services.iter().map(|service| services::settings(service, &parts.names));
+    let services = services.collect::<anyhow::Result<_>>()?;
     let forward = configuration.routes.iter().map(|route| routes::forward(route, configuration, &limits));
     let upstreams = Upstreams::build(
         services,

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use contract::{AnswerCheck, HasBody, Violations};
 use http::StatusCode;
 use proxy::head::{Framing, Manner};
+use proxy::proxy_protocol::Origin;
 use proxy::{Additions, BodyError, Exchange, Frame, ResponseHead};
 use tokio::task::JoinHandle;
 
@@ -316,6 +317,10 @@ impl<'e, E: Exchange> Shaped<'e, E> {
 impl<E: Exchange> Exchange for Shaped<'_, E> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         self.inner.poll_request(cx)
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
     }
 
     fn limit_request(&mut self, bytes_max: u64) {

@@ -18,6 +18,7 @@ use crate::forwarded::append_node;
 use crate::limits::{Hits, Limits};
 use crate::link::{Link, Wire};
 use crate::listen::Core;
+use crate::proxy_protocol::{self, Header};
 use crate::tls::TlsPeer;
 use crate::world::{ConnectionInfo, ListenerKey, World, keyed};
 use crate::{serve1, serve2};
@@ -66,24 +67,13 @@ impl Connections {
 
 impl Connections {
     /// Counts one more connection, unless it would be one too many for the limit that is
-    /// named then.
-    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Entered, &'static str> {
-        let address = counted_as(address);
+    /// named then. The address is counted by [`Entered::count`].
+    fn enter(self: &Arc<Self>, limits: &Limits) -> Result<Entered, &'static str> {
         let fits = |open: u64| (open < limits.connections_max).then_some(open + 1);
         let entered = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         entered.map_err(|_| "connections_max")?;
         // From here on the guard takes the count back.
-        let mut entered = Entered { connections: Arc::clone(self), address: None };
-        {
-            let mut map = self.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
-            let count = map.entry(address).or_insert(0);
-            if *count >= limits.connections_per_address_max {
-                return Err("connections_per_address_max");
-            }
-            *count += 1;
-        }
-        entered.address = Some(address);
-        Ok(entered)
+        Ok(Entered { connections: Arc::clone(self), address: None })
     }
 
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u64>> {
@@ -126,6 +116,22 @@ fn counted_as(address: IpAddr) -> IpAddr {
 struct Entered {
     connections: Arc<Connections>,
     address: Option<IpAddr>,
+}
+
+impl Entered {
+    /// Counts it for an address, unless it would be one too many.
+    fn count(&mut self, address: IpAddr, limits: &Limits) -> Result<(), &'static str> {
+        let address = counted_as(address);
+        let mut map = self.connections.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = map.entry(address).or_insert(0);
+        if *count >= limits.connections_per_address_max {
+            return Err("connections_per_address_max");
+        }
+        *count += 1;
+        drop(map);
+        self.address = Some(address);
+        Ok(())
+    }
 }
 
 impl Drop for Entered {
@@ -211,7 +217,15 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpStream, peer: SocketAddr) {
     let current = core.current();
     let connections = core.connections();
-    let entered = match connections.enter(peer.ip(), &current.limits) {
+    let sends_header = sends_proxy_header(&*current.world, door.key, peer.ip());
+    let entered = connections.enter(&current.limits).and_then(|mut entered| {
+        // Whom a balancer's connection is from is only known with its header.
+        if !sends_header {
+            entered.count(peer.ip(), &current.limits)?;
+        }
+        Ok(entered)
+    });
+    let mut entered = match entered {
         Ok(entered) => entered,
         Err(limit) => {
             connections.refused.fetch_add(1, Ordering::Relaxed);
@@ -224,7 +238,8 @@ fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpSt
     let open = core.count_open();
     tokio::task::spawn_local(async move {
         // An error here is the connection's end; there is nobody to tell.
-        let ended = serve_connection(&core, &door, socket, peer).await;
+        let proxied = sends_header.then_some(&mut entered);
+        let ended = serve_connection(&core, &door, socket, peer, proxied).await;
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "connection ended");
         }
@@ -232,13 +247,56 @@ fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpSt
     });
 }
 
+/// Whether a peer begins its connections to a listener with a PROXY protocol header.
+fn sends_proxy_header<W: World>(world: &W, listener: ListenerKey, peer: IpAddr) -> bool {
+    // Most worlds have no such listener.
+    world.listeners().iter().any(|settings| settings.proxy_protocol.is_some())
+        && keyed(world.listeners())
+            .find(|(key, _)| *key == listener)
+            .and_then(|(_, settings)| settings.proxy_protocol.as_ref())
+            .is_some_and(|senders| senders.contains(peer.to_canonical()))
+}
+
+/// Reads who a connection is really from, and counts it for that address.
+async fn read_origin<W: World>(
+    core: &Rc<Core<W>>,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    entered: &mut Entered,
+) -> io::Result<SocketAddr> {
+    let limits = Rc::clone(&core.current().limits);
+    let refused = |error| {
+        core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
+        Err(error)
+    };
+    let header = match tokio::time::timeout(limits.handshake_ms_max, proxy_protocol::read(socket)).await {
+        Ok(Ok(header)) => header,
+        Ok(Err(error)) => return refused(error),
+        Err(_) => {
+            core.connections().hits.count("handshake_ms_max");
+            return refused(io::ErrorKind::TimedOut.into());
+        }
+    };
+    let Header::Proxied(origin) = header else { return Ok(peer) };
+    if let Err(limit) = entered.count(origin.source.ip(), &limits) {
+        core.connections().refused.fetch_add(1, Ordering::Relaxed);
+        core.connections().hits.count(limit);
+        return Err(io::Error::other(limit));
+    }
+    Ok(origin.source)
+}
+
 async fn serve_connection<W: World>(
     core: &Rc<Core<W>>,
     door: &Rc<Door>,
-    socket: TcpStream,
-    peer: SocketAddr,
+    mut socket: TcpStream,
+    mut peer: SocketAddr,
+    proxied: Option<&mut Entered>,
 ) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    if let Some(entered) = proxied {
+        peer = read_origin(core, &mut socket, peer, entered).await?;
+    }
     let local = socket.local_addr()?;
     let current = core.current();
     let Some((key, settings)) = keyed(current.world.listeners()).find(|(key, _)| *key == door.key) else {
@@ -311,16 +369,20 @@ mod tests {
         let connections = Arc::new(Connections::new(1));
         let limits = Limits { connections_max: 3, connections_per_address_max: 2, ..Limits::default() };
         let [a, b] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
-        let first = connections.enter(a, &limits).unwrap();
-        let _second = connections.enter(a, &limits).unwrap();
-        assert_eq!(connections.enter(a, &limits).err(), Some("connections_per_address_max"));
-        let third = connections.enter(b, &limits).unwrap();
-        assert_eq!(connections.enter(b, &limits).err(), Some("connections_max"));
+        let enter = |address| {
+            let mut entered = connections.enter(&limits)?;
+            entered.count(address, &limits).map(|()| entered)
+        };
+        let first = enter(a).unwrap();
+        let _second = enter(a).unwrap();
+        assert_eq!(enter(a).err(), Some("connections_per_address_max"));
+        let third = enter(b).unwrap();
+        assert_eq!(enter(b).err(), Some("connections_max"));
         assert_eq!(connections.open(), 3);
         drop(first);
         drop(third);
         assert_eq!(connections.open(), 1);
-        assert!(connections.enter(a, &limits).is_ok());
+        assert!(enter(a).is_ok());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::head::{Additions, Fields, Framing, ResponseHead};
+use crate::proxy_protocol::Origin;
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -56,6 +57,9 @@ pub trait Exchange {
     /// Sets the most bytes of request body that [`Exchange::poll_request`] gives; one
     /// past it is [`BodyError::TooLarge`]. Trailers do not count.
     fn limit_request(&mut self, bytes_max: u64);
+
+    /// The two ends of the client's connection; `None` where there is none.
+    fn origin(&self) -> Option<Origin>;
 
     /// Ready when the client has gone away while its answer is awaited.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Additions, ResponseHead};
+use crate::proxy_protocol::Origin;
 
 /// How far a body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,10 @@ impl<E: Exchange> Exchange for Held<'_, E> {
             None if self.over => Poll::Ready(Ok(Frame::End)),
             None => self.inner.poll_request(cx),
         }
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
     }
 
     fn limit_request(&mut self, bytes_max: u64) {

@@ -28,6 +28,7 @@ pub mod limits;
 mod link;
 pub mod listen;
 pub mod live;
+pub mod proxy_protocol;
 pub mod rate;
 pub mod route;
 mod serve1;

@@ -16,6 +16,7 @@ use crate::http1::request::Reader;
 use crate::limits::{Hits, Limits};
 use crate::link::Wire;
 use crate::listen::Core;
+use crate::proxy_protocol::Origin;
 use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
 use exchange::{Closing, Exchange1};
@@ -116,6 +117,7 @@ pub(crate) async fn serve<W: World>(
         let head = admitted.as_ref().ok().map(Admitted::head);
         let identity = &world.admission().identity_headers;
         let mut exchange = Exchange1::new(&mut connection, head, &limits, identity);
+        exchange.origin = Some(Origin { source: info.peer, destination: info.local });
         // In a box: between requests a connection is small.
         Box::pin(current.handler.serve(Arrival { connection: info, admitted }, &mut exchange)).await;
         let closing = exchange.finish().await;

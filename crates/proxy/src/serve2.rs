@@ -21,6 +21,7 @@ use crate::http2::head::from_h2;
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::listen::Core;
+use crate::proxy_protocol::Origin;
 use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
 use exchange::Exchange2;
@@ -117,6 +118,7 @@ async fn serve_stream<W: World>(stream: Stream<W>) {
     let head = admitted.as_ref().ok().map(Admitted::head);
     let mut exchange =
         Exchange2::new(head, body, respond, limits, &world.admission().identity_headers, ticker, hits);
+    exchange.origin = Some(Origin { source: info.peer, destination: info.local });
     current.handler.serve(Arrival { connection: &info, admitted }, &mut exchange).await;
     exchange.finish().await;
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::address::AddressList;
 use crate::admit::{Admission, Refusal};
 use crate::deadline::Ticker;
 use crate::exchange::Exchange;
@@ -71,6 +72,9 @@ pub struct ListenerSettings {
     /// Whether cleartext clients may speak HTTP/2 with prior knowledge (RFC 9113 §3.3).
     /// With TLS, ALPN decides.
     pub http2_cleartext: bool,
+    /// Peers that begin each connection with a PROXY protocol header of version 2; all
+    /// others are served as who they are, and such a header of theirs is malformed.
+    pub proxy_protocol: Option<Arc<AddressList>>,
 }
 
 /// Names a listener over reloads: the configured address, and a number for those that

@@ -16,6 +16,8 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "curl", package: "curl" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "nginx", package: "nginx" },
+    Tool { program: "haproxy", package: "haproxy" },
+    Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "nghttp", package: "nghttp2-client" },
     Tool { program: "python3", package: "python3-yaml" },
     Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },

@@ -23,6 +23,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Its firewall.
     pub waf: WafChoice,
+    /// Peers that begin each connection with a PROXY protocol header of version 2.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// TLS of a listener.
@@ -109,6 +111,12 @@ pub(super) const LISTEN: Section = Section {
             "map, path or `off`",
             "the default's",
             "The firewall of this listener, put over the default.",
+        ),
+        key(
+            "proxy_protocol",
+            "list of addresses and networks",
+            "nobody",
+            "Peers that begin each connection with a PROXY protocol header of version 2, which is believed. One of theirs without it is cut; all others are served as who they are.",
         ),
     ],
 };
@@ -230,13 +238,16 @@ impl Decoder<'_> {
                 tls: None,
                 trusted_proxies: Vec::new(),
                 waf: WafChoice::Inherit,
+                proxy_protocol: Vec::new(),
             });
         }
         let table = self.table(node, &LISTEN)?;
         let address = self.required(&table, "address").and_then(|node| self.value(node, socket_address));
         let tls = table.get("tls").map(|node| self.listener_tls(node));
         let trusted_proxies = table.get("trusted_proxies").map_or(Vec::new(), |node| self.trusted(node));
+        let proxy_protocol = table.get("proxy_protocol").map_or(Vec::new(), |node| self.trusted(node));
         Some(Listener {
+            proxy_protocol,
             address: address?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
             trusted_proxies,

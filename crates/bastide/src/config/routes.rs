@@ -14,8 +14,8 @@ use super::schema::{Section, key};
 use super::values::{self, Unfit};
 use super::waf::{Firewalls, WafChoice};
 use super::{
-    Addresses, Authentication, Cors, HeaderRules, HostMatch, LimitBy, Listener, Match, Policies, RateLimit,
-    Service, Timeouts, Validation,
+    Addresses, Authentication, Cors, HeaderRules, HostMatch, LimitBy, Listener, Match, Mirror, Policies,
+    RateLimit, Service, Split, Timeouts, Validation,
 };
 
 /// One route.
@@ -27,6 +27,11 @@ pub struct Route {
     pub matches: Match,
     /// Where they go: the position in [`super::Configuration::services`].
     pub service: usize,
+    /// How its requests are shared out among several services; empty: all go to
+    /// `service`, which is otherwise the first of them.
+    pub splits: Vec<Split>,
+    /// Who gets copies of its requests.
+    pub mirror: Option<Mirror>,
     /// Proofs of identity that are looked for, in this order. Empty: none
     /// (`authenticate: none`), everybody is anonymous here.
     pub authenticate: Vec<Proof>,
@@ -106,7 +111,13 @@ pub(super) const ROUTE: Section = Section {
             "What policies, audit and metrics call it: `Route::\"NAME\"`. Unique.",
         ),
         key("match", "text or map", "", "Which requests it takes."),
-        key("to", "service name", "required without `redirect` or `respond`", "Where they go."),
+        key(
+            "to",
+            "service name, or list of maps",
+            "required without `redirect` or `respond`",
+            "Where they go.",
+        ),
+        key("mirror", "service name or map", "nobody", "Who gets copies of the requests."),
         key(
             "authenticate",
             "jwt, api_key, mtls, a list of these, or none",
@@ -264,7 +275,9 @@ impl Decoder<'_> {
         let table = self.table(node, &ROUTE)?;
         let matches = self.required(&table, "match").and_then(|node| self.matches(node));
         let own_answer = self.own_answer(&table, matches.as_ref());
-        let service = self.where_to(&table, around.services);
+        let splits = self.where_to(&table, around.services);
+        let service = splits.first().map(|split| split.service);
+        let mirror = table.get("mirror").and_then(|node| self.mirror(node, around.services));
         let name = table.get("name").map(|node| self.value(node, values::name));
         let allow = match table.get("allow") {
             Some(node) => self.word(node, "answer to allow", ALLOW),
@@ -287,6 +300,8 @@ impl Decoder<'_> {
         let mut route = Route {
             name: String::new(),
             service: service.unwrap_or(usize::MAX),
+            splits: if splits.len() > 1 { splits } else { Vec::new() },
+            mirror,
             authenticate,
             allow: allow.unwrap_or(Allow::Policy),
             limits,
@@ -321,14 +336,14 @@ impl Decoder<'_> {
     }
 
     /// `to:`, unless the route answers itself.
-    fn where_to(&mut self, table: &Table<'_>, services: &[Service]) -> Option<usize> {
+    fn where_to(&mut self, table: &Table<'_>, services: &[Service]) -> Vec<Split> {
         let own = ["redirect", "respond"].into_iter().find(|key| table.get(key).is_some());
         match (own, table.get("to")) {
-            (None, _) => self.required(table, "to").and_then(|node| self.service_reference(node, services)),
-            (Some(_), None) => None,
+            (None, _) => self.required(table, "to").map_or(Vec::new(), |node| self.splits(node, services)),
+            (Some(_), None) => Vec::new(),
             (Some(own), Some(_)) => {
                 self.advise(table.key_at(own), format!("a route with {own} goes nowhere else"), "remove to");
-                None
+                Vec::new()
             }
         }
     }
@@ -354,7 +369,7 @@ impl Decoder<'_> {
         self.rewrite(node, matches)
     }
 
-    fn service_reference(&mut self, node: &Node, services: &[Service]) -> Option<usize> {
+    pub(super) fn service_reference(&mut self, node: &Node, services: &[Service]) -> Option<usize> {
         let name = self.text(node)?;
         let number = services.iter().position(|service| service.name == name);
         if number.is_none() {

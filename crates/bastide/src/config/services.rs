@@ -30,6 +30,8 @@ pub struct Service {
     pub connections_per_core_max: u32,
     /// `aud` of the identity token that it gets. Default: its name.
     pub audience: String,
+    /// Whether its connections begin with a PROXY protocol header of version 2.
+    pub proxy_protocol: bool,
 }
 
 /// One endpoint.
@@ -37,9 +39,11 @@ pub struct Service {
 pub struct Endpoint {
     /// Whether it speaks TLS (`https`).
     pub tls: bool,
+    /// Whether the host is a name of SRV records, which say host and port.
+    pub srv: bool,
     /// Host name or address, lower case, without brackets.
     pub host: String,
-    /// Port.
+    /// Port; 0 where SRV records say it.
     pub port: u16,
     /// Its share of the requests.
     pub weight: u32,
@@ -47,7 +51,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     fn is_at(&self, other: &Self) -> bool {
-        (self.tls, &self.host, self.port) == (other.tls, &other.host, other.port)
+        (self.tls, self.srv, &self.host, self.port) == (other.tls, other.srv, &other.host, other.port)
     }
 }
 
@@ -96,7 +100,7 @@ pub(super) const SERVICE: Section = Section {
             "endpoints",
             "list of http:// or https:// URLs without path, or of maps",
             "",
-            "Where it runs. Requests are spread over them.",
+            "Where it runs. Requests are spread over them. A name stands for all its addresses and is asked again when its time to live is over; `srv+http://NAME` asks for SRV records.",
         ),
         key(
             "protocol",
@@ -146,6 +150,12 @@ pub(super) const SERVICE: Section = Section {
             "Requests that may wait for a connection to an endpoint, over all cores; one more goes to another endpoint or gets 503.",
         ),
         key("audience", "text", "the service's name", "`aud` of the identity token that it gets."),
+        key(
+            "proxy_protocol",
+            "true or false",
+            "false",
+            "Begins connections with a PROXY protocol header of version 2. Each then carries one client connection's requests alone.",
+        ),
     ],
 };
 
@@ -211,9 +221,11 @@ fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(unfit(Some(format!("http://{text}")).filter(|text| endpoint(text).is_ok())));
     };
-    let tls = match scheme {
-        "http" => false,
-        "https" => true,
+    let (tls, srv) = match scheme {
+        "http" => (false, false),
+        "https" => (true, false),
+        "srv+http" => (false, true),
+        "srv+https" => (true, true),
         _ => return Err(unfit(None)),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -225,6 +237,12 @@ fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
             instead: Some(format!("{scheme}://{bare}")).filter(|text| endpoint(text).is_ok()),
         });
     }
+    if srv {
+        let named = rest.starts_with('_') && rest.contains("._tcp.");
+        let expected = "a name of SRV records such as srv+http://_orders._tcp.example.org";
+        let host = values::host(rest).ok().filter(|_| named).ok_or(Unfit { expected, instead: None })?;
+        return Ok(Endpoint { tls, srv, host, port: 0, weight: 1 });
+    }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
             (host, port.parse().ok().filter(|port| *port > 0).ok_or(unfit(None))?)
@@ -232,7 +250,7 @@ fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
         _ => (rest, if tls { 443 } else { 80 }),
     };
     let host = values::host(host).map_err(|_| unfit(None))?;
-    Ok(Endpoint { tls, host, port, weight: 1 })
+    Ok(Endpoint { tls, srv, host, port, weight: 1 })
 }
 
 impl Decoder<'_> {
@@ -260,6 +278,7 @@ impl Decoder<'_> {
             resilience: Resilience::default(),
             connections_per_core_max: 256,
             audience: name.text.clone(),
+            proxy_protocol: false,
         };
         let endpoints = match &node.value {
             Value::Map(_) => match self.table(node, &SERVICE) {
@@ -284,6 +303,15 @@ impl Decoder<'_> {
                 self.fault(item.at, "the endpoints of a service are all http or all https");
             }
             service.endpoints.push(endpoint);
+        }
+        // Whoever answers for DNS could name any target; its certificate must not be
+        // checked against that target's own name alone.
+        if service.tls.server_name.is_none() && service.endpoints.iter().any(|e| e.srv && e.tls) {
+            self.advise(
+                endpoints.at,
+                "a certificate of a srv+https endpoint cannot be checked against what DNS says",
+                "set tls.server_name",
+            );
         }
         if endpoints.items().is_empty() {
             self.fault(endpoints.at, format!("service {:?} has no endpoint", service.name));
@@ -336,6 +364,8 @@ impl Decoder<'_> {
         service.resilience = self.resilience(table);
         let connections = table.get("connections_per_core_max").and_then(|node| self.number(node, 1, 65_536));
         service.connections_per_core_max = connections.unwrap_or(service.connections_per_core_max);
+        let header = table.get("proxy_protocol").and_then(|node| self.boolean(node));
+        service.proxy_protocol = header.unwrap_or(false);
         let audience = table.get("audience").and_then(|node| self.value(node, values::name));
         service.audience = audience.unwrap_or_else(|| service.audience.clone());
     }

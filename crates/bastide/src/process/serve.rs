@@ -25,6 +25,7 @@ use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
 use super::handover::{self, Estate};
+use super::names::Names;
 use super::notify::Notifier;
 use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
@@ -137,6 +138,7 @@ struct Server {
     parts: Parts,
     cores: Cores<Snapshot>,
     current: Arc<Snapshot>,
+    configuration: Configuration,
     shared: Arc<Shared>,
     settled: Settled,
     watched: Watched,
@@ -232,7 +234,9 @@ impl Server {
             random.as_ref(),
         )?;
         let revocations = Watched::look([state.join(REVOCATIONS)]);
-        let parts = Parts { state, process, signer: Arc::new(signer), random };
+        let names = Arc::new(Names::default());
+        names.follow(&configuration).await;
+        let parts = Parts { state, process, names, signer: Arc::new(signer), random };
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
         let fetch = Arc::new(GuardedFetch::new()?);
         let first = current.issuers.refresh_all(fetch.as_ref(), clock.as_ref());
@@ -252,7 +256,7 @@ impl Server {
             reloads: Mutex::default(),
             audit: [Arc::clone(log.health()), Arc::clone(firewall_log.health())],
         });
-        add_sources(&parts.process.metrics, &shared, cores.totals_reader());
+        add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
         let admin_address = admin_socket.local_addr()?;
@@ -263,6 +267,7 @@ impl Server {
             watched: watch(&configuration),
             revocations,
             settled: Settled::of(&configuration),
+            configuration,
             parts,
             cores,
             current,
@@ -275,7 +280,7 @@ impl Server {
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
-        server.announce(&configuration, admin_address)?;
+        server.announce(&server.configuration, admin_address)?;
         if let Some(predecessor) = predecessor {
             predecessor.ready().context("the process to take over from has gone")?;
             tracing::info!("took over");
@@ -307,6 +312,7 @@ impl Server {
     async fn run(mut self, mut signals: Signals) -> anyhow::Result<ExitCode> {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let names = Arc::clone(&self.parts.names);
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
         let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
@@ -331,6 +337,7 @@ impl Server {
                     }
                     Err(error) => tracing::error!(%error, "the hand-over failed; this process goes on"),
                 },
+                () = names.changed() => self.rename().await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 _ = look.tick() => {
                     if let Some(now) = self.revocations.changed() {
@@ -446,7 +453,28 @@ impl Server {
             Settled::of(&configuration) == self.settled,
             "`state`, `workers`, `audit` and `admin` take a restart"
         );
-        let next = build(&self.parts, &configuration, self.current.generation + 1, Some(&self.current))?;
+        self.parts.names.follow(&configuration).await;
+        self.publish(&configuration).await?;
+        self.watched = watch(&configuration).since(&looked);
+        for warning in &configuration.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.configuration = configuration;
+        Ok(())
+    }
+
+    /// A name stands for something else: the same configuration, with new endpoints.
+    async fn rename(&mut self) {
+        let configuration = self.configuration.clone();
+        match self.publish(&configuration).await {
+            Ok(()) => tracing::info!("endpoints follow their names"),
+            Err(fault) => tracing::error!("endpoints cannot follow their names: {fault:#}"),
+        }
+    }
+
+    /// Builds a snapshot and hands it to the cores.
+    async fn publish(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        let next = build(&self.parts, configuration, self.current.generation + 1, Some(&self.current))?;
         let next = Arc::new(next);
         self.cores.publish(Arc::clone(&next)).await?;
         self.keeper.abort();
@@ -456,10 +484,6 @@ impl Server {
         self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
-        self.watched = watch(&configuration).since(&looked);
-        for warning in &configuration.warnings {
-            tracing::warn!("{warning}");
-        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use proxy::listen::TotalsReader;
 use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
+use super::names::Names;
 use super::upstreams;
 use crate::config::Configuration;
 use crate::wire::Parts;
@@ -120,7 +121,12 @@ pub(super) fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
     });
 }
 
-pub(super) fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: TotalsReader) {
+pub(super) fn add_sources(
+    registry: &Registry,
+    shared: &Arc<Shared>,
+    totals: TotalsReader,
+    names: Arc<Names>,
+) {
     let shared = Arc::clone(shared);
     registry.add_source(move |out: &mut Exposition| {
         let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,6 +140,9 @@ pub(super) fn add_sources(registry: &Registry, shared: &Arc<Shared>, totals: Tot
         for (issuer, health) in shared.issuers() {
             out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
         }
+        let name = "bastide_dns_failures_total";
+        out.family(name, Kind::Counter, "Questions about names of endpoints that brought no answer.");
+        out.sample(name, &[], names.failures_total());
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
         upstreams::write(&current.upstreams, totals.now_ms(), out);
         let name = "bastide_limit_refused_total";

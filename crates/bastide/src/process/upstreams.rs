@@ -97,6 +97,13 @@ pub(super) fn write(upstreams: &Upstreams, now_ms: u64, out: &mut Exposition) {
             out.sample(name, &[("service", &*service.name)], of(&service.guard));
         }
     }
+    let name = "bastide_upstream_mirrored_total";
+    out.family(name, Kind::Counter, "Copies of requests for a service that watches, by what became of them.");
+    for service in upstreams.services() {
+        for (result, count) in ["answered", "failed", "skipped"].iter().zip(service.guard.mirrors.totals()) {
+            out.sample(name, &[("service", &*service.name), ("result", result)], count);
+        }
+    }
     let name = "bastide_upstream_breaker_state";
     out.family(name, Kind::Gauge, "The circuit breaker: 0 closed, 1 half-open, 2 open.");
     for service in upstreams.services().iter().filter(|service| service.has_breaker()) {

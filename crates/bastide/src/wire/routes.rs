@@ -17,7 +17,7 @@ use proxy::address::{AddressList, AddressRules};
 use proxy::concurrency::Concurrency;
 use proxy::limits::Limits;
 use proxy::rate::Rule;
-use proxy::upstream::ForwardSettings;
+use proxy::upstream::{ForwardSettings, Mirror, Split};
 
 use super::Parts;
 use super::firewall::Loaded;
@@ -36,6 +36,8 @@ pub(super) fn forward(
     let retries = configuration.services.get(route.service).map_or(0, |service| service.retries);
     Some(ForwardSettings {
         service: route.service,
+        splits: route.splits.iter().map(split).collect(),
+        mirror: route.mirror.map(|mirror| Mirror { service: mirror.service, percent: mirror.percent }),
         timeouts: timeouts(&route.timeouts),
         retries,
         upgrades: route.upgrades.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(),
@@ -46,6 +48,15 @@ pub(super) fn forward(
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         keep_host: true,
     })
+}
+
+fn split(split: &config::Split) -> Split {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    Split {
+        service: split.service,
+        weight: split.weight,
+        headers: split.headers.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+    }
 }
 
 /// What a route asks of its requests.

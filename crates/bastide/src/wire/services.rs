@@ -10,22 +10,21 @@ use proxy::upstream::{
 
 use super::read;
 use crate::config::{self, Service};
+use crate::process::names::{Names, Place};
 
 /// No failures are enough.
 const NEVER: Eject =
     Eject { failures: 0, duration: Duration::ZERO, success_percent_min: 0, requests_min: u32::MAX };
 
 /// A service, with its certificates read.
-pub(super) fn settings(service: &Service) -> anyhow::Result<ServiceSettings> {
-    let endpoints = service.endpoints.iter().map(|endpoint| EndpointSettings {
-        tls: endpoint.tls,
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-    });
+pub(super) fn settings(service: &Service, names: &Names) -> anyhow::Result<ServiceSettings> {
+    let (endpoints, weights) =
+        service.endpoints.iter().flat_map(|endpoint| resolved(endpoint, names)).unzip();
     let secure = service.endpoints.iter().any(|endpoint| endpoint.tls);
     let bears = &service.resilience;
     Ok(ServiceSettings {
-        weights: service.endpoints.iter().map(|endpoint| endpoint.weight).collect(),
+        weights,
+        proxy_protocol: service.proxy_protocol,
         balance: match bears.balance {
             config::Balance::Ewma => Balance::Ewma,
             config::Balance::LeastRequests => Balance::LeastRequests,
@@ -60,8 +59,33 @@ pub(super) fn settings(service: &Service) -> anyhow::Result<ServiceSettings> {
             waiting_max: bears.waiting_max,
         },
         idle: service.timeouts.idle,
-        ..ServiceSettings::new(&service.name, endpoints.collect())
+        ..ServiceSettings::new(&service.name, endpoints)
     })
+}
+
+/// An endpoint with its weight: one for each address that its name stands for.
+fn resolved(endpoint: &config::Endpoint, names: &Names) -> Vec<(EndpointSettings, u32)> {
+    let at = EndpointSettings {
+        tls: endpoint.tls,
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        address: None,
+    };
+    let places = names.places(endpoint);
+    if places.is_empty() {
+        // An address, or a name that nobody knows yet: connecting says so.
+        return vec![(at, endpoint.weight)];
+    }
+    let place = |place: Place| {
+        let at = EndpointSettings {
+            host: place.host,
+            port: place.port.unwrap_or(at.port),
+            address: Some(place.address),
+            ..at.clone()
+        };
+        (at, place.weight.unwrap_or(1).saturating_mul(endpoint.weight))
+    };
+    places.into_iter().map(place).collect()
 }
 
 fn probe(check: &config::HealthCheck) -> ProbeRule {

@@ -30,7 +30,9 @@ pub(super) fn listener(
         ),
         None => None,
     };
-    Ok(ListenerSettings { address: listener.address, tls, http2_cleartext: true })
+    let senders = AddressList::new(listener.proxy_protocol.iter().copied());
+    let proxy_protocol = (!listener.proxy_protocol.is_empty()).then(|| senders.into());
+    Ok(ListenerSettings { address: listener.address, tls, http2_cleartext: true, proxy_protocol })
 }
 
 /// The trusted proxies of the listeners that have some.

@@ -14,7 +14,7 @@ use axum::response::IntoResponse;
 use crate::support::{Town, read};
 
 /// The interpreter with the packages, where `cargo xtask test` puts it.
-fn python(package: &str) -> Option<PathBuf> {
+pub(crate) fn python(package: &str) -> Option<PathBuf> {
     let interpreter = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("python-tests/bin/python3");
     let import = format!("import {package}");
     let here = Command::new(&interpreter).args(["-c", &import]).stderr(Stdio::null()).status();

@@ -41,7 +41,7 @@ impl Nginx {
         let configuration = format!(
             "daemon off; master_process off; pid nginx.pid; error_log error.log;\n\
              events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{temporary}{}\n}}\n",
-            http.replace("ADDRESS", &address.to_string())
+            http.replace("ADDRESS", &address.to_string()).replace("PORT", &address.port().to_string())
         );
         std::fs::write(folder.join("nginx.conf"), configuration).unwrap();
         let mut nginx = Self { folder, address, process: None };
@@ -107,4 +107,64 @@ pub(crate) fn certificate(folder: &Path, authority: &str, name: &str, alternativ
         ),
     );
     std::fs::rename(folder.join(format!("{name}.new")), folder.join(format!("{name}.pem"))).unwrap();
+}
+
+/// Starts haproxy on an address of its own with this configuration; `ADDRESS` in it is
+/// that address.
+pub(crate) async fn haproxy(folder: &Path, configuration: &str) -> (Process, SocketAddr) {
+    let address = free_address();
+    let file = folder.join("haproxy.cfg");
+    std::fs::write(&file, configuration.replace("ADDRESS", &address.to_string())).unwrap();
+    let log = folder.join("haproxy.log");
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(&file).stdout(Stdio::null());
+    let process = Process::spawn(command.stderr(std::fs::File::create(&log).unwrap()));
+    until("haproxy to listen", async || {
+        let connected = tokio::net::TcpStream::connect(address).await;
+        if connected.is_err() && read(&log).contains("[ALERT]") {
+            panic!("haproxy: {}", read(&log));
+        }
+        connected.ok().map(drop)
+    })
+    .await;
+    (process, address)
+}
+
+/// A name server (dnsmasq) that answers from a hosts file, which it reads again when it
+/// is told to; time to live one second.
+pub(crate) struct NameServer {
+    process: Process,
+    hosts: PathBuf,
+    pub(crate) address: SocketAddr,
+}
+
+impl NameServer {
+    pub(crate) async fn start(folder: &Path, hosts: &str, more: &[String]) -> Self {
+        let address = free_address();
+        let file = folder.join("hosts");
+        std::fs::write(&file, hosts).unwrap();
+        let mut command = Command::new("dnsmasq");
+        command
+            .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"])
+            .args([
+                "--listen-address=127.0.0.1",
+                "--bind-interfaces",
+                "--local-ttl=1",
+                "--user=",
+                "--pid-file=",
+            ])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--addn-hosts={}", file.display()))
+            .args(more);
+        let process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        until("dnsmasq to listen", async || tokio::net::TcpStream::connect(address).await.ok().map(drop))
+            .await;
+        Self { process, hosts: file, address }
+    }
+
+    /// Answers from these hosts from now on.
+    pub(crate) fn replace(&self, hosts: &str) {
+        std::fs::write(&self.hosts, hosts).unwrap();
+        self.process.signal(rustix::process::Signal::HUP);
+    }
 }

@@ -165,6 +165,11 @@ impl Town {
         read(&self.path("log"))
     }
 
+    /// The n-th listener's; the first two are always the same.
+    pub(crate) fn address(&self, number: usize) -> SocketAddr {
+        self.listen[number]
+    }
+
     pub(crate) fn tls_address(&self) -> SocketAddr {
         self.listen[0]
     }

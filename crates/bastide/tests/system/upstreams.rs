@@ -1,15 +1,17 @@
 //! Upstreams that fail, come back, prove who they are: servers that we did not write.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{Door, http1};
 use tokio::time::sleep;
 
-use crate::peers::{Nginx, authority, certificate, free_address, has};
+use crate::clients::python;
+use crate::peers::{NameServer, Nginx, authority, certificate, free_address, haproxy, has};
 use crate::support::{Process, Town, get_request, until};
 
 const ROUTES: &str = "routes:\n  - { name: here, match: /**, to: here, authenticate: none, allow: anyone }\n";
@@ -104,13 +106,12 @@ server.add_insecure_port(sys.argv[1])
 server.start()
 sys.stdin.read()
 "#;
-    let has_grpc = Command::new("python3").args(["-c", "import grpc"]).stderr(Stdio::null()).status();
-    if !has_grpc.is_ok_and(|status| status.success()) {
-        println!("skipped: python3 with grpcio is not installed");
+    let Some(python) = python("grpc") else {
+        println!("skipped: no PyPI grpcio here (cargo xtask test installs it)");
         return;
-    }
+    };
     let address = free_address();
-    let _server = Process::spawn(Command::new("python3").args(["-c", SERVER, &address.to_string()]));
+    let _server = Process::spawn(Command::new(python).args(["-c", SERVER, &address.to_string()]));
     until("the server", async || tokio::net::TcpStream::connect(address).await.ok().map(drop)).await;
     let dead = free_address();
     let mut services = String::from("services:\n");
@@ -272,4 +273,132 @@ async fn an_upstream_sees_our_certificate_and_the_new_one_when_its_file_changes(
     // An upstream of an authority that is not trusted is refused by us.
     town.configure(&service(&shows("first")).replace(&place("authority.pem"), &place("stranger.pem")));
     until("us to refuse", async || (town.get("/").await.status == 502).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
+    if !has("nginx") || !has("haproxy") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let nginx = Nginx::start(
+        folder.path(),
+        "nginx",
+        "server { listen ADDRESS proxy_protocol; location / { return 200 $proxy_protocol_addr; } }",
+    )
+    .await;
+    let town = Town::start(&format!(
+        "  - {{ address: \"127.0.0.1:0\", proxy_protocol: [ 127.0.0.1 ] }}\nservices:\n  here:\n    \
+         endpoints: http://{}\n    proxy_protocol: true\n    health: {{ http: /, interval: 50ms }}\n{ROUTES}",
+        nginx.address
+    ))
+    .await;
+    let (_haproxy, address) = haproxy(
+        folder.path(),
+        &format!(
+            "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5s\n  \
+             timeout server 5s\nfrontend f\n  bind ADDRESS\n  default_backend b\nbackend b\n  \
+             server s {} send-proxy-v2\n",
+            town.address(2)
+        ),
+    )
+    .await;
+    for client in ["127.0.0.9", "127.0.0.10", "127.0.0.9"] {
+        let door = Door { from: Some(client.parse().unwrap()), ..Door::clear(address) };
+        let mut connection = Connection::open(&door).await.unwrap();
+        for _ in 0..2 {
+            let answer = connection.ask(&get_request("/")).await.unwrap();
+            assert_eq!(String::from_utf8(answer.body).unwrap(), client);
+        }
+    }
+    // The checks say that they are nobody's, and nginx takes that.
+    let good = of("bastide_upstream_probes_total", nginx.address) + ",result=\"good\"";
+    until("a good check", async || (metric(&town, &good).await? > 0).then_some(())).await;
+    // The same listener without a header.
+    assert!(http1::ask(&Door::clear(town.address(2)), &get_request("/")).await.is_err());
+}
+
+#[tokio::test]
+async fn endpoints_follow_their_names() {
+    if !has("nginx") || !has("dnsmasq") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let nginx = Nginx::start(
+        folder.path(),
+        "nginx",
+        "server { listen ADDRESS; location / { return 200 one; } }\n\
+         server { listen 127.0.0.2:PORT; location / { return 200 two; } }\n\
+         server { listen [::1]:PORT; location / { return 200 six; } }",
+    )
+    .await;
+    let port = nginx.address.port();
+    let srv = vec![format!("--srv-host=_orders._tcp.test,target.test,{port},1,5")];
+    let server =
+        NameServer::start(folder.path(), "127.0.0.1 orders.test\n127.0.0.2 target.test\n", &srv).await;
+    let town = Town::start(&format!(
+        "dns: [ \"{}\" ]\nservices:\n  here: {{ endpoints: \"http://orders.test:{port}\", balance: random }}\n  \
+         there: \"srv+http://_orders._tcp.test\"\nroutes:\n  \
+         - {{ match: /there, to: there, authenticate: none, allow: anyone }}\n{}",
+        server.address,
+        ROUTES.strip_prefix("routes:\n").unwrap()
+    ))
+    .await;
+    let body = async |target: &str| String::from_utf8(town.get(target).await.body).unwrap();
+    assert_eq!(body("/").await, "one");
+    assert_eq!(body("/there").await, "two", "host and port out of the SRV record");
+
+    server.replace("127.0.0.2 orders.test\n127.0.0.1 target.test\n");
+    until("the new address", async || (body("/").await == "two").then_some(())).await;
+    until("the target's new address", async || (body("/there").await == "one").then_some(())).await;
+
+    // Several addresses, of both families, are several endpoints.
+    server.replace("127.0.0.1 orders.test\n127.0.0.2 orders.test\n::1 orders.test\n127.0.0.1 target.test\n");
+    for wanted in ["one", "two", "six"] {
+        until(wanted, async || (body("/").await == wanted).then_some(())).await;
+    }
+    // A name that is gone, or a server that is: what was known stays in use.
+    server.replace("127.0.0.1 target.test\n");
+    until("the failure", async || (metric(&town, "bastide_dns_failures_total").await? > 1).then_some(()))
+        .await;
+    assert_eq!(town.get("/").await.status, 200);
+    drop(server);
+    assert_eq!(town.get("/").await.status, 200);
+    assert!(!town.log().contains("panicked"), "{}", town.log());
+}
+
+#[tokio::test]
+async fn requests_are_shared_out_and_copied_as_the_configuration_says() {
+    if !has("nginx") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut addresses = Vec::new();
+    let mut servers = Vec::new();
+    for name in ["stable", "canary", "shadow"] {
+        let site = format!("server {{ listen ADDRESS; location / {{ return 200 {name}; }} }}");
+        servers.push(Nginx::start(folder.path(), name, &site).await);
+        addresses.push(format!("  {name}: http://{}\n", servers.last().unwrap().address));
+    }
+    let town = Town::start(&format!(
+        "services:\n{}routes:\n  - match: /**\n    authenticate: none\n    allow: anyone\n    mirror: shadow\n    \
+         to:\n      - {{ service: stable, weight: 4 }}\n      - {{ service: canary, weight: 1 }}\n      \
+         - {{ service: canary, headers: {{ x-canary: \"yes\" }} }}\n",
+        addresses.concat()
+    ))
+    .await;
+    let mut connection = Connection::open(&town.door()).await.unwrap();
+    let mut canary = 0;
+    for _ in 0..60 {
+        let answer = connection.ask(&get_request("/")).await.unwrap();
+        assert!(answer.body == b"stable" || answer.body == b"canary", "{:?}", answer.body);
+        canary += i32::from(answer.body == b"canary");
+    }
+    assert!((1..30).contains(&canary), "{canary}");
+    for _ in 0..5 {
+        let answer = connection.ask(&get_request("/").field("x-canary", "yes")).await.unwrap();
+        assert_eq!(answer.body, b"canary");
+    }
+    let copies = "bastide_upstream_mirrored_total{service=\"shadow\",result=\"answered\"}";
+    until("the copies", async || (metric(&town, copies).await? == 65).then_some(())).await;
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::StatusCode;
 use proxy::head::Framing;
+use proxy::proxy_protocol::Origin;
 use proxy::{Additions, BodyError, Exchange, Frame, Known, ResponseHead};
 use waf::Step;
 
@@ -105,6 +106,10 @@ impl<'e, E: Exchange> Inspected<'e, E> {
 impl<E: Exchange> Exchange for Inspected<'_, E> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         self.inner.poll_request(cx)
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
     }
 
     fn limit_request(&mut self, bytes_max: u64) {
@@ -218,6 +223,10 @@ impl<E: Exchange> Exchange for Again<'_, E> {
             Some(frame) => Poll::Ready(Ok(frame)),
             None => self.inner.poll_request(cx),
         }
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
     }
 
     fn limit_request(&mut self, bytes_max: u64) {

@@ -14,6 +14,13 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// So much is read before an upstream sees the head, in bytes.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// A body that was kept to its end.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) pieces: SmallVec<[Bytes; 2]>,
+    pub(super) trailers: Option<Fields>,
+}
+
 /// A request's body.
 #[derive(Debug)]
 pub(super) struct RequestBody {
@@ -51,6 +58,14 @@ impl RequestBody {
     /// Whether it can be sent from its beginning again.
     pub(super) fn can_rewind(&self) -> bool {
         !self.passed
+    }
+
+    /// All of it, when it is over, was kept and is no larger than what is kept.
+    pub(super) fn whole(&self) -> Option<Whole> {
+        // What was read ahead in one piece may be larger.
+        let kept = !self.passed && self.kept_bytes <= KEPT_BYTES_MAX;
+        let trailers = self.end.as_ref().filter(|_| kept)?.clone();
+        Some(Whole { pieces: self.kept.clone(), trailers })
     }
 
     /// Starts another attempt.

@@ -6,11 +6,12 @@
 //! both are over. A failure before the head is known may be tried again elsewhere when
 //! nothing can have happened twice.
 //!
-//! INVARIANT: nothing but a [`Cleared`] gets here, and which service its request goes
+//! INVARIANT: nothing but a [`Cleared`] gets here, and which services its request may go
 //! to is read from its route alone.
 
 mod body;
 mod error;
+pub mod mirror;
 mod pump;
 mod rewrite;
 mod tunnel;
@@ -31,8 +32,9 @@ use crate::head::{Additions, Framing, RequestHead};
 use crate::http1::encode::{UpstreamRequest, request_framing};
 use crate::http1::response::Asked;
 use crate::live::{Judge, Watched};
+use crate::proxy_protocol::Origin;
 use crate::upstream::{
-    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, UpstreamFault, bit,
+    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, Pool, UpstreamFault, bit,
 };
 use crate::way::Cleared;
 use body::RequestBody;
@@ -96,6 +98,7 @@ pub async fn forward<E: Exchange>(
                         upstreams,
                         additions: request_additions,
                         edit: response_edit,
+                        origin: exchange.origin(),
                         watch: Watch::new(ticker),
                         total: earlier(ticker.moment(settings.timeouts.total), live.until_ms()),
                         live,
@@ -125,6 +128,8 @@ struct Job<'a> {
     upstreams: &'a CoreUpstreams,
     additions: &'a Additions,
     edit: ResponseEdit<'a>,
+    /// The ends of the client's connection.
+    origin: Option<Origin>,
     watch: Watch,
     /// When everything must be over: the time for a request, or the end of the permit.
     total: u64,
@@ -156,7 +161,7 @@ impl Job<'_> {
         exchange.limit_request(limit);
         let mut body = RequestBody::new(self.head.framing);
         body.read_ahead(exchange).await.map_err(ForwardError::of_body)?;
-        let service = self.settings.service;
+        let service = self.upstreams.service_for(self.settings, self.head);
         let mut admission =
             self.upstreams.admit(service).map_err(|retry_after| ForwardError::BreakerOpen { retry_after })?;
         let mut tried = 0;
@@ -222,6 +227,7 @@ impl Job<'_> {
         if !remove.is_empty() {
             head.fields.drop_where(|_, name| remove.iter().any(|doomed| doomed.as_bytes() == name));
         }
+        mirror::start(self, body);
         let gone = |error| Failed { error: ForwardError::ClientGone(error), again: Again::No };
         exchange.send_head(&head, self.edit.set).map_err(gone)?;
         let status = head.status;
@@ -240,13 +246,14 @@ impl Job<'_> {
         chosen: &Chosen<'_>,
         admission: &mut Admission<'_>,
     ) -> Result<Connection, Failed> {
-        if let Some(connection) = chosen.pool.take() {
+        let origin = self.origin_for(chosen.pool);
+        if let Some(connection) = chosen.pool.take(origin) {
             return Ok(connection);
         }
         use crate::upstream::dial::DialError;
         let left = self.total.saturating_sub(self.watch.ticker().now_ms());
         let limit = self.settings.timeouts.connect.min(Duration::from_millis(left));
-        let opened = tokio::time::timeout(limit, chosen.pool.connect(self.upstreams.limits())).await;
+        let opened = tokio::time::timeout(limit, chosen.pool.connect(self.upstreams.limits(), origin)).await;
         // Nothing was sent: another endpoint may always be tried.
         opened.unwrap_or(Err(DialError::Timeout)).map_err(|error| {
             // An endpoint that is full is not broken.
@@ -257,6 +264,11 @@ impl Job<'_> {
             }
             Failed { error: ForwardError::Connect(error), again: Again::Elsewhere }
         })
+    }
+
+    /// Whose connection is needed: anybody's, unless the upstream is told.
+    fn origin_for(&self, pool: &Pool) -> Option<Origin> {
+        self.origin.filter(|_| pool.key.proxy_protocol)
     }
 
     fn send_head(

@@ -16,6 +16,7 @@ use crate::http1::body::Decoder;
 use crate::http1::encode::{self, Client};
 use crate::http1::response::switched_to;
 use crate::limits::Limits;
+use crate::proxy_protocol::Origin;
 
 /// So much of a request's body that nobody wanted is read to keep the connection, in
 /// bytes; with more to come it is closed.
@@ -44,6 +45,8 @@ enum Answer {
 }
 
 pub(super) struct Exchange1<'c> {
+    /// The ends of the client's connection.
+    pub(super) origin: Option<Origin>,
     connection: &'c mut Connection,
     identity: &'c IdentityHeaders,
     body: Decoder,
@@ -78,6 +81,7 @@ impl<'c> Exchange1<'c> {
         connection.watch.set(total);
         let more = connection.served < limits.requests_per_connection_max;
         Self {
+            origin: None,
             body: Decoder::new(framing, limits),
             framing,
             method: head.map_or(Method::GET, |head| head.method.clone()),
@@ -198,6 +202,10 @@ impl<'c> Exchange1<'c> {
 }
 
 impl Exchange for Exchange1<'_> {
+    fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         if self.expects_continue {
             self.expects_continue = false;

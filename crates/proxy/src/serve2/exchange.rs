@@ -16,6 +16,7 @@ use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Additions, Framing, RequestHead, ResponseHead};
 use crate::http2::head::{to_h2_response, trailers_from_h2, trailers_to_h2};
 use crate::limits::{Hits, Limits};
+use crate::proxy_protocol::Origin;
 use crate::stream2::{Received, Receiver, Sender};
 
 /// How long a client may go on with a body that nobody reads, and how far.
@@ -23,6 +24,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 512 * 1024;
 
 pub(super) struct Exchange2<'l> {
+    /// The ends of the client's connection.
+    pub(super) origin: Option<Origin>,
     receiver: Receiver,
     respond: SendResponse<Bytes>,
     sender: Option<Sender>,
@@ -55,6 +58,7 @@ impl<'l> Exchange2<'l> {
         hits: &'l Hits,
     ) -> Self {
         Self {
+            origin: None,
             receiver: Receiver::new(body),
             respond,
             sender: None,
@@ -149,6 +153,10 @@ fn unwritable(error: crate::http2::head::Unwritable) -> io::Error {
 }
 
 impl Exchange for Exchange2<'_> {
+    fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         if self.expects_continue {
             self.expects_continue = false;

@@ -14,6 +14,7 @@ use crate::http1::encode::{self, UpstreamRequest};
 use crate::http1::response::{Asked, Reader};
 use crate::limits::Limits;
 use crate::link::Wire;
+use crate::proxy_protocol::Origin;
 
 /// A connection, idle or with one open request.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Connection1 {
     tunnel: bool,
     keep_alive: bool,
     interim: u32,
+    /// Whose it is, when it began with a PROXY protocol header.
+    pub(crate) origin: Option<Origin>,
     /// Requests before this one.
     pub(crate) used: u64,
     /// Not used again after this moment.
@@ -35,7 +38,7 @@ pub(crate) struct Connection1 {
 }
 
 impl Connection1 {
-    pub(crate) fn new(wire: Wire, slot: Slot) -> Self {
+    pub(crate) fn new(wire: Wire, slot: Slot, origin: Option<Origin>) -> Self {
         Self {
             wire,
             reader: Reader::new(),
@@ -45,6 +48,7 @@ impl Connection1 {
             tunnel: false,
             keep_alive: true,
             interim: 0,
+            origin,
             used: 0,
             idle_until_ms: 0,
             _slot: slot,

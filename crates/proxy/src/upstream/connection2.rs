@@ -18,6 +18,7 @@ use crate::http1::encode::UpstreamRequest;
 use crate::http2::head::{response_from_h2, to_h2_request, trailers_from_h2, trailers_to_h2};
 use crate::limits::Limits;
 use crate::link::Link;
+use crate::proxy_protocol::Origin;
 use crate::stream2::{Received, Receiver, Sender};
 
 /// A stream's receive window: what an upstream may send before the client has taken it.
@@ -30,6 +31,8 @@ const STREAMS_MAX: u32 = 100;
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Session2 {
+    /// Whose it is, when it began with a PROXY protocol header.
+    pub(crate) origin: Option<Origin>,
     send: SendRequest<Bytes>,
     state: Rc<State>,
 }
@@ -47,6 +50,7 @@ impl Session2 {
         slot: Slot,
         limits: &Limits,
         idle_until_ms: u64,
+        origin: Option<Origin>,
     ) -> Result<Self, DialError> {
         let (send, connection) = client::Builder::new()
             .enable_push(false)
@@ -67,7 +71,7 @@ impl Session2 {
             watched.over.set(true);
             drop(slot);
         });
-        Ok(Self { send, state })
+        Ok(Self { origin, send, state })
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -6,16 +6,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Protocol;
 use super::connection1::Connection1;
 use super::connection2::Session2;
 use super::pool::{Pool, Slot};
+use super::{EndpointSettings, Protocol};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
 use crate::link::{Link, Wire};
+use crate::proxy_protocol::{self, Origin};
 use crate::tls::Offer;
 
 /// How long a resolved name is used.
@@ -55,13 +57,21 @@ pub(crate) enum Dialed {
 }
 
 /// Opens one connection.
-pub(crate) async fn dial(pool: &Pool, slot: Slot, limits: &Limits) -> Result<Dialed, DialError> {
+pub(crate) async fn dial(
+    pool: &Pool,
+    slot: Slot,
+    limits: &Limits,
+    origin: Option<Origin>,
+) -> Result<Dialed, DialError> {
     let endpoint = &pool.key.endpoint;
-    let addresses = pool.names.resolve(&endpoint.host, endpoint.port, &pool.ticker).await?;
-    let socket = connect(&addresses).await.map_err(|error| {
+    let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
+    let mut socket = connect(&addresses).await.map_err(|error| {
         pool.names.forget();
         DialError::Connect(error)
     })?;
+    if pool.key.proxy_protocol {
+        send_proxy_header(&mut socket, origin).await.map_err(DialError::Connect)?;
+    }
     let (link, http2) = match &pool.tls {
         None => (Link::Plain(socket), pool.key.protocol == Protocol::Http2),
         Some(tls) => {
@@ -84,9 +94,18 @@ pub(crate) async fn dial(pool: &Pool, slot: Slot, limits: &Limits) -> Result<Dia
         }
     };
     if http2 {
-        return Ok(Dialed::Two(Session2::start(link, slot, limits, pool.session_idle_until_ms()).await?));
+        return Ok(Dialed::Two(
+            Session2::start(link, slot, limits, pool.session_idle_until_ms(), origin).await?,
+        ));
     }
-    Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot))))
+    Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot, origin))))
+}
+
+/// Says whose connection this is, before anything else is sent.
+pub(crate) async fn send_proxy_header(socket: &mut TcpStream, origin: Option<Origin>) -> io::Result<()> {
+    let mut header = Vec::with_capacity(64);
+    proxy_protocol::write(origin, &mut header);
+    socket.write_all(&header).await
 }
 
 pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, DialError> {
@@ -115,8 +134,13 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    async fn resolve(&self, host: &str, port: u16, ticker: &Ticker) -> Result<Vec<SocketAddr>, DialError> {
-        if let Ok(address) = host.parse::<IpAddr>() {
+    async fn resolve(
+        &self,
+        endpoint: &EndpointSettings,
+        ticker: &Ticker,
+    ) -> Result<Vec<SocketAddr>, DialError> {
+        let (host, port) = (endpoint.host.as_str(), endpoint.port);
+        if let Some(address) = endpoint.address.or_else(|| host.parse::<IpAddr>().ok()) {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let now = ticker.now_ms();

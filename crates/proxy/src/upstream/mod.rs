@@ -16,11 +16,14 @@ pub mod gate;
 pub mod health;
 mod pool;
 pub mod probe;
+mod settings;
 mod tally;
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,8 +35,11 @@ pub use gate::{Gate, GateRule};
 pub use health::{Eject, Health, Probed};
 pub use pool::Pools;
 pub use probe::{Probe, ProbeKind, ProbeRule};
+pub use settings::{
+    EndpointSettings, ForwardSettings, Mirror, Protocol, ServiceSettings, Split, Timeouts, UpstreamError,
+};
 
-use crate::forward::PathTemplate;
+use crate::head::RequestHead;
 use crate::limits::Limits;
 use crate::route::RouteId;
 use crate::tls::ClientTls;
@@ -42,158 +48,9 @@ use balance::{Candidate, Dice};
 use breaker::Pass;
 pub(crate) use connection::Connection;
 pub use connection::UpstreamFault;
-use pool::{Pool, PoolKey};
+pub(crate) use pool::Pool;
+use pool::PoolKey;
 use tally::Counted;
-
-/// Which protocol an upstream speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// HTTP/1.1 on cleartext; on TLS what ALPN says, HTTP/2 preferred.
-    #[default]
-    Auto,
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2: by prior knowledge on cleartext (RFC 9113 §3.3), by ALPN on TLS.
-    Http2,
-}
-
-/// How long to wait for an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a connection, TLS handshake included.
-    pub connect: Duration,
-    /// From the sent request to the response's head.
-    pub first_byte: Duration,
-    /// Silence in the middle of a body or of a tunnel; also how long an unused
-    /// connection is kept.
-    pub idle: Duration,
-    /// For everything, retries included. Tunnels are outside of it.
-    pub total: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self { connect: seconds(2), first_byte: seconds(30), idle: seconds(60), total: seconds(300) }
-    }
-}
-
-/// Where one instance of a service is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointSettings {
-    /// Whether it speaks TLS (`https`).
-    pub tls: bool,
-    /// Name or address, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-/// A service as configured.
-#[derive(Clone, Debug)]
-pub struct ServiceSettings {
-    /// Its name.
-    pub name: String,
-    /// Its endpoints.
-    pub endpoints: Vec<EndpointSettings>,
-    /// The weight of each endpoint, by its place; 1 where none is given. An endpoint
-    /// of weight 3 gets three times the requests of one of weight 1.
-    pub weights: Vec<u32>,
-    /// How an endpoint is chosen.
-    pub balance: Balance,
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// How its TLS is verified. Needed when an endpoint has TLS.
-    pub tls: Option<ClientTls>,
-    /// When an endpoint is left alone.
-    pub eject: Eject,
-    /// When all requests are refused for a while; `None`: never.
-    pub breaker: Option<BreakerRule>,
-    /// How many retries it may cost.
-    pub budget: Budget,
-    /// How its endpoints are probed; `None`: not at all.
-    pub probe: Option<ProbeRule>,
-    /// Open connections to one endpoint, per core; whoever comes later waits.
-    pub connections_per_core_max: u32,
-    /// The same over all cores, and how many may wait.
-    pub gate: GateRule,
-    /// How long an HTTP/2 connection without streams is kept.
-    pub idle: Duration,
-}
-
-impl ServiceSettings {
-    /// A service with everything else as it is by default.
-    pub fn new(name: &str, endpoints: Vec<EndpointSettings>) -> Self {
-        Self {
-            name: name.to_owned(),
-            endpoints,
-            weights: Vec::new(),
-            balance: Balance::default(),
-            protocol: Protocol::Auto,
-            tls: None,
-            eject: Eject::default(),
-            breaker: None,
-            budget: Budget::default(),
-            probe: None,
-            connections_per_core_max: 256,
-            gate: GateRule::default(),
-            idle: Timeouts::default().idle,
-        }
-    }
-}
-
-/// How requests of one route go upstream.
-#[derive(Clone, Debug)]
-pub struct ForwardSettings {
-    /// The service: its place in the list given to [`Upstreams::build`].
-    pub service: usize,
-    /// How long to wait.
-    pub timeouts: Timeouts,
-    /// How many more endpoints are tried when one fails and nothing can have happened
-    /// twice.
-    pub retries: u32,
-    /// Protocols that a client may switch to (`websocket`), lower case.
-    pub upgrades: Vec<Bytes>,
-    /// What is taken from the front of the path.
-    pub strip_prefix: Option<Bytes>,
-    /// What is put before the path after that; no slash at its end.
-    pub add_prefix: Option<Bytes>,
-    /// The path as a whole, in the place of both.
-    pub template: Option<PathTemplate>,
-    /// The digest of the contract that a request must have been held against; 0: none.
-    pub contract: u64,
-    /// Most bytes of request body.
-    pub body_bytes_max: u64,
-    /// Whether the upstream sees the host that the client asked for; otherwise its own.
-    pub keep_host: bool,
-}
-
-/// Why upstreams cannot be built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpstreamError {
-    /// No endpoint.
-    #[error("service {service:?} has no endpoint; give it at least one address")]
-    NoEndpoint {
-        /// The service.
-        service: String,
-    },
-    /// An https endpoint without TLS settings.
-    #[error("service {service:?} has an https endpoint but no TLS settings")]
-    NoTls {
-        /// The service.
-        service: String,
-    },
-    /// A route names a service that is not in the list.
-    #[error("route {route} goes to service number {service}, but there are only {services}")]
-    NoService {
-        /// The route's number.
-        route: usize,
-        /// What it names.
-        service: usize,
-        /// How many there are.
-        services: usize,
-    },
-}
 
 /// All services of a snapshot, shared by the cores.
 #[derive(Debug)]
@@ -229,6 +86,32 @@ pub struct Guard {
     pub breaker: Breaker,
     /// Its retries.
     pub retries: Retries,
+    /// Copies of requests that it got.
+    pub mirrors: Mirrors,
+}
+
+/// Counts copies of requests.
+#[derive(Debug, Default)]
+pub struct Mirrors {
+    sent: AtomicU64,
+    failed: AtomicU64,
+    skipped: AtomicU64,
+}
+
+impl Mirrors {
+    /// Copies that were answered, that failed, and that were not made because too many
+    /// were under way or the body was too large.
+    pub fn totals(&self) -> [u64; 3] {
+        [&self.sent, &self.failed, &self.skipped].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn ended(&self, good: bool) {
+        if good { &self.sent } else { &self.failed }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// One endpoint.
@@ -262,9 +145,13 @@ impl Upstreams {
             services.into_iter().map(|s| Service::build(s, before)).collect::<Result<_, _>>()?;
         for (route, settings) in routes.iter().enumerate() {
             let Some(settings) = settings else { continue };
-            if settings.service >= services.len() {
-                let (service, services) = (settings.service, services.len());
-                return Err(UpstreamError::NoService { route, service, services });
+            let splits = settings.splits.iter().map(|split| split.service);
+            let mut named = [settings.service]
+                .into_iter()
+                .chain(splits)
+                .chain(settings.mirror.map(|mirror| mirror.service));
+            if let Some(service) = named.find(|service| *service >= services.len()) {
+                return Err(UpstreamError::NoService { route, service, services: services.len() });
             }
         }
         Ok(Self { services, routes, limits })
@@ -295,11 +182,16 @@ impl Service {
             let scheme = if endpoint.tls { "https" } else { "http" };
             let bracket = endpoint.host.contains(':');
             let (open, close) = if bracket { ("[", "]") } else { ("", "") };
-            let label = format!("{scheme}://{open}{}{close}:{}", endpoint.host, endpoint.port).into();
+            let mut label = format!("{scheme}://{open}{}{close}:{}", endpoint.host, endpoint.port);
+            if let Some(address) = endpoint.address {
+                let _ = write!(label, " {address}");
+            }
+            let label = label.into();
             let key = Arc::new(PoolKey {
                 service: Arc::clone(&name),
                 endpoint: endpoint.clone(),
                 protocol: settings.protocol,
+                proxy_protocol: settings.proxy_protocol,
                 tls: tls.as_ref().map(|tls| Arc::clone(&tls.fingerprint)),
             });
             let kept = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.key == key));
@@ -350,6 +242,8 @@ pub struct CoreUpstreams {
     pools: Vec<Vec<Rc<Pool>>>,
     context: CoreContext,
     dice: Dice,
+    /// Copies of requests that are under way on this core.
+    mirrors: Rc<Cell<u32>>,
 }
 
 impl CoreUpstreams {
@@ -362,7 +256,13 @@ impl CoreUpstreams {
             .map(|service| service.endpoints.iter().map(|endpoint| pool(service, endpoint)).collect())
             .collect();
         let seed = context.index as u64 + 1;
-        Self { shared: Arc::clone(shared), pools, context: context.clone(), dice: Dice::new(seed) }
+        Self {
+            shared: Arc::clone(shared),
+            pools,
+            context: context.clone(),
+            dice: Dice::new(seed),
+            mirrors: Rc::default(),
+        }
     }
 
     /// The services.
@@ -376,6 +276,44 @@ impl CoreUpstreams {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    pub(crate) fn shared_limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.shared.limits)
+    }
+
+    pub(crate) fn mirrors(&self) -> &Rc<Cell<u32>> {
+        &self.mirrors
+    }
+
+    /// True in so many of a hundred cases.
+    pub(crate) fn draws(&self, percent: u32) -> bool {
+        self.dice.below(100) < percent as usize
+    }
+
+    /// The service that a request of a route goes to: the first whose fields it has,
+    /// else one drawn by weight.
+    pub(crate) fn service_for(&self, settings: &ForwardSettings, head: &RequestHead) -> usize {
+        if settings.splits.is_empty() {
+            return settings.service;
+        }
+        let has =
+            |(name, value): &(Bytes, Bytes)| head.fields.kept_named(name).any(|found| found == &value[..]);
+        let by_header =
+            settings.splits.iter().find(|split| !split.headers.is_empty() && split.headers.iter().all(has));
+        if let Some(split) = by_header {
+            return split.service;
+        }
+        let by_weight = || settings.splits.iter().filter(|split| split.headers.is_empty());
+        let total = by_weight().map(|split| split.weight as usize).sum();
+        let mut left = if total == 0 { 0 } else { self.dice.below(total) };
+        let drawn = by_weight().find(|split| {
+            let weight = split.weight as usize;
+            let here = left < weight;
+            left = left.saturating_sub(weight);
+            here
+        });
+        drawn.map_or(settings.service, |split| split.service)
     }
 
     pub(crate) fn settings(&self, route: RouteId) -> Option<&ForwardSettings> {

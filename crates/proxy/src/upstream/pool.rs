@@ -22,6 +22,7 @@ use super::gate::{Entered, Gate, GateRule, Waiting};
 use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
+use crate::proxy_protocol::Origin;
 use crate::tls::{ClientTls, TlsFingerprint};
 
 /// How often unused connections are looked at: those that the peer closed go.
@@ -33,6 +34,7 @@ pub(crate) struct PoolKey {
     pub(crate) service: Arc<str>,
     pub(crate) endpoint: EndpointSettings,
     pub(crate) protocol: Protocol,
+    pub(crate) proxy_protocol: bool,
     pub(crate) tls: Option<Arc<TlsFingerprint>>,
 }
 
@@ -170,13 +172,16 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A connection that is open already.
-    pub(crate) fn take(self: &Rc<Self>) -> Option<Connection> {
-        if let Some(stream) = self.open_stream() {
+    pub(crate) fn take(self: &Rc<Self>, origin: Option<Origin>) -> Option<Connection> {
+        if let Some(stream) = self.open_stream(origin) {
             return Some(Connection::Two(stream));
         }
         let now = self.ticker.now_ms();
         loop {
-            let mut connection = self.idle.borrow_mut().pop()?;
+            let mut idle = self.idle.borrow_mut();
+            let place = idle.iter().rposition(|connection| connection.origin == origin)?;
+            let mut connection = idle.remove(place);
+            drop(idle);
             // The peer may have closed it, or sent what nobody asked for.
             if connection.is_usable(now) {
                 return Some(Connection::One(connection));
@@ -184,14 +189,15 @@ impl Pool {
         }
     }
 
-    fn open_stream(self: &Rc<Self>) -> Option<Stream2> {
+    fn open_stream(self: &Rc<Self>, origin: Option<Origin>) -> Option<Stream2> {
         if !self.speaks_http2.get() {
             return None;
         }
         let now = self.ticker.now_ms();
         let mut sessions = self.sessions.borrow_mut();
         sessions.retain(|session| !session.is_over() && !session.is_expired(now));
-        sessions.iter().find(|session| session.has_room()).map(|session| Stream2::open(self, session))
+        let fits = |session: &&Rc<Session2>| session.origin == origin && session.has_room();
+        sessions.iter().find(fits).map(|session| Stream2::open(self, session))
     }
 
     /// When an HTTP/2 connection that is unused from now on is closed.
@@ -235,16 +241,20 @@ impl Pool {
 
     /// Opens a connection, or waits for one that becomes free. The caller bounds the
     /// time.
-    pub(crate) async fn connect(self: &Rc<Self>, limits: &Limits) -> Result<Connection, DialError> {
+    pub(crate) async fn connect(
+        self: &Rc<Self>,
+        limits: &Limits,
+        origin: Option<Origin>,
+    ) -> Result<Connection, DialError> {
         let mut waits = None;
         loop {
             let free = self.slots.freed.notified();
             let free_elsewhere = self.gate.freed.notified();
-            if let Some(connection) = self.take() {
+            if let Some(connection) = self.take(origin) {
                 return Ok(connection);
             }
             let must_wait = self.speaks_http2.get() && self.dialing.get();
-            let slot = if must_wait { None } else { self.enter() };
+            let slot = if must_wait { None } else { self.enter_or_replace() };
             let Some(slot) = slot else {
                 if waits.is_none() {
                     // Looks once more after it has said so: what became free before
@@ -260,13 +270,18 @@ impl Pool {
                 continue;
             };
             drop(waits);
-            return self.dial(slot, limits).await;
+            return self.dial(slot, limits, origin).await;
         }
     }
 
-    async fn dial(self: &Rc<Self>, slot: Slot, limits: &Limits) -> Result<Connection, DialError> {
+    async fn dial(
+        self: &Rc<Self>,
+        slot: Slot,
+        limits: &Limits,
+        origin: Option<Origin>,
+    ) -> Result<Connection, DialError> {
         let _dialing = Dialing::begin(self);
-        match dial::dial(self, slot, limits).await? {
+        match dial::dial(self, slot, limits, origin).await? {
             Dialed::One(connection) => {
                 self.speaks_http2.set(false);
                 Ok(Connection::One(connection))
@@ -279,6 +294,16 @@ impl Pool {
                 Ok(Connection::Two(stream))
             }
         }
+    }
+
+    /// A place for a connection; with the PROXY protocol instead of an unused one that
+    /// is somebody else's.
+    fn enter_or_replace(&self) -> Option<Slot> {
+        self.enter().or_else(|| {
+            let unused = self.key.proxy_protocol.then(|| self.idle.borrow_mut().pop()).flatten();
+            drop(unused?);
+            self.enter()
+        })
     }
 
     fn enter(&self) -> Option<Slot> {

@@ -8,6 +8,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,7 @@ pub struct Probe {
     endpoint: EndpointSettings,
     tls: Option<ClientTls>,
     protocol: Protocol,
+    proxy_protocol: bool,
     health: Arc<Health>,
     rule: Arc<ProbeRule>,
 }
@@ -115,6 +117,7 @@ impl Service {
                 endpoint: endpoint.key.endpoint.clone(),
                 tls: endpoint.tls.clone(),
                 protocol: endpoint.key.protocol,
+                proxy_protocol: endpoint.key.proxy_protocol,
                 health: Arc::clone(&endpoint.health),
                 rule: Arc::clone(rule.as_ref()?),
             })
@@ -189,9 +192,15 @@ impl Probe {
     async fn link(&self, offer: Offer) -> Result<Link, ProbeFault> {
         let (host, port) = (&self.endpoint.host, self.endpoint.port);
         let name = |source| ProbeFault::Connect(DialError::Name { host: host.clone(), source });
-        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(name)?.collect();
+        let addresses: Vec<_> = match self.endpoint.address {
+            Some(address) => vec![SocketAddr::new(address, port)],
+            None => tokio::net::lookup_host((host.as_str(), port)).await.map_err(name)?.collect(),
+        };
         let failed = |error| ProbeFault::Connect(DialError::Connect(error));
-        let socket = dial::connect(&addresses).await.map_err(failed)?;
+        let mut socket = dial::connect(&addresses).await.map_err(failed)?;
+        if self.proxy_protocol {
+            dial::send_proxy_header(&mut socket, None).await.map_err(failed)?;
+        }
         let Some(tls) = &self.tls else { return Ok(Link::Plain(socket)) };
         let name = match &tls.server_name {
             Some(name) => name.clone(),

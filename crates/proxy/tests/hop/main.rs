@@ -16,6 +16,7 @@ mod http2;
 mod limits;
 mod resilience;
 mod revocation;
+mod sharing;
 mod tls;
 mod town;
 mod tunnel;

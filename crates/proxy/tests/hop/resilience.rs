@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use proxy::upstream::{Balance, BreakerRule, BreakerState, Budget, Eject, GateRule, ServiceSettings};
+use proxy::upstream::{
+    Balance, BreakerRule, BreakerState, Budget, Eject, GateRule, Protocol, ServiceSettings,
+};
 use proxy::{Cores, Limits, Upstreams};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
@@ -28,7 +30,7 @@ fn town(service: ServiceSettings) -> (Town, Arc<Upstreams>) {
     (Town::start(world, Arc::default()), upstreams)
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     const PAUSE: Duration = Duration::from_millis(10);
     for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
         if condition() {
@@ -220,4 +222,20 @@ fn the_bound_on_connections_holds_over_all_cores_and_a_core_gives_up_what_it_doe
     });
     assert!((1..=2).contains(&most.load(Ordering::Relaxed)), "{most:?}");
     assert_eq!(upstream.requests(), 16 * 40);
+}
+
+#[test]
+fn an_unused_http2_connection_is_kept_as_long_as_the_service_says() {
+    for (idle, connections) in [(Duration::from_millis(100), 2), (Duration::from_secs(60), 1)] {
+        let behind = Upstream::honest("ok");
+        let upstream = Town::new(&[behind.address]);
+        let one = ServiceSettings { protocol: Protocol::Http2, idle, ..bare(&[upstream.address]) };
+        let (town, _) = town(one);
+        assert_eq!(town.get("/").status, 200);
+        // Longer than the idle time and the coarseness of the clock.
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(town.get("/").status, 200);
+        let accepted = upstream.cores.as_ref().unwrap().totals().connections_accepted;
+        assert_eq!(accepted, connections, "{idle:?}");
+    }
 }

@@ -41,7 +41,7 @@ impl Authority {
 
 fn listener(tls: &ServerTlsSettings) -> ListenerSettings {
     let tls = Some(ServerTls::build(tls).unwrap());
-    ListenerSettings { address: anywhere(), tls, http2_cleartext: false }
+    ListenerSettings { address: anywhere(), tls, http2_cleartext: false, proxy_protocol: None }
 }
 
 fn town(tls: &ServerTlsSettings) -> (Town, Upstream) {
@@ -198,7 +198,8 @@ fn a_new_certificate_is_used_without_closing_anything() {
     let world = |identity: Identity| {
         let identities = vec![identity];
         let tls = ServerTls::build(&ServerTlsSettings { identities, ..Default::default() }).unwrap();
-        let listener = ListenerSettings { address, tls: Some(tls), http2_cleartext: false };
+        let listener =
+            ListenerSettings { address, tls: Some(tls), http2_cleartext: false, proxy_protocol: None };
         let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
         let services = vec![service("test", &[upstream.address])];
         TestWorld::new(vec![listener], services, routes, Limits::default(), None)
@@ -218,8 +219,12 @@ fn a_new_certificate_is_used_without_closing_anything() {
 
 /// A hop that serves TLS itself stands for a TLS upstream.
 fn tls_service(upstream: &Town, tls: ClientTlsSettings) -> ServiceSettings {
-    let endpoint =
-        EndpointSettings { tls: true, host: "127.0.0.1".to_owned(), port: upstream.address.port() };
+    let endpoint = EndpointSettings {
+        tls: true,
+        host: "127.0.0.1".to_owned(),
+        port: upstream.address.port(),
+        address: None,
+    };
     ServiceSettings {
         endpoints: vec![endpoint],
         tls: Some(ClientTls::build(&tls).unwrap()),

@@ -83,6 +83,8 @@ pub fn settings(service: usize) -> ForwardSettings {
         contract: 0,
         body_bytes_max: 16 * 1024 * 1024,
         keep_host: true,
+        splits: Vec::new(),
+        mirror: None,
     }
 }
 
@@ -91,12 +93,13 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> ServiceSettings {
         tls: false,
         host: address.ip().to_string(),
         port: address.port(),
+        address: None,
     };
     ServiceSettings::new(name, endpoints.iter().map(endpoint).collect())
 }
 
 pub fn cleartext(address: SocketAddr) -> ListenerSettings {
-    ListenerSettings { address, tls: None, http2_cleartext: true }
+    ListenerSettings { address, tls: None, http2_cleartext: true, proxy_protocol: None }
 }
 
 impl TestWorld {

@@ -418,6 +418,14 @@ fn services() {
                 "unknown key of services.NAME.endpoints[] \"wieght\" (did you mean \"weight\"?)",
             ),
             (
+                "«srv+http://orders.test",
+                "expected a name of SRV records such as srv+http://_orders._tcp.example.org, found \"srv+http://orders.test\"",
+            ),
+            (
+                "«srv+https://_a._tcp.test",
+                "a certificate of a srv+https endpoint cannot be checked against what DNS says (set tls.server_name)",
+            ),
+            (
                 "{ endpoints: http://b, balance: «ewmma }",
                 "unknown balance \"ewmma\" (did you mean \"ewma\"?)",
             ),
@@ -484,8 +492,26 @@ fn routes() {
     each(
         &[
             ("«{ to: a, allow: anyone }", "routes[] needs \"match\" (match: text or map)"),
-            ("«{ match: /**, allow: anyone }", "routes[] needs \"to\" (to: service name)"),
+            ("«{ match: /**, allow: anyone }", "routes[] needs \"to\" (to: service name, or list of maps)"),
             ("{ match: /**, to: «b, allow: anyone }", "unknown service \"b\" (known: a)"),
+            ("{ match: /**, to: [ a, «b ], allow: anyone }", "unknown service \"b\" (known: a)"),
+            (
+                "{ match: /**, to: «[ { service: a, headers: { x: y } } ], allow: anyone }",
+                "requests without these headers would go nowhere (add { service: NAME, weight: 1 })",
+            ),
+            (
+                "{ match: /**, to: [ a, { service: a, headers: { x: y }, «weight: 2 } ], allow: anyone }",
+                "what has headers takes no share of the others (add a second entry of this service with the weight)",
+            ),
+            (
+                "{ match: /**, to: [ { service: a, weight: «-1 } ], allow: anyone }",
+                "expected a whole number from 0 to 1000000, found \"-1\"",
+            ),
+            ("{ match: /**, to: a, mirror: «b, allow: anyone }", "unknown service \"b\" (known: a)"),
+            (
+                "{ match: /**, to: a, mirror: { to: a, percent: «0 }, allow: anyone }",
+                "expected a whole number from 1 to 100, found \"0\"",
+            ),
             (
                 "{ match: «shop.example.org, to: a, allow: anyone }",
                 "expected a path after the host, found \"shop.example.org\" (write \"shop.example.org/**\")",

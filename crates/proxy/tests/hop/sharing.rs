@@ -1,0 +1,206 @@
+//! Who a connection is from, told by the PROXY protocol; requests that are shared out
+//! and copied.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proxy::address::AddressList;
+use proxy::proxy_protocol::{Header, Origin, parse, write};
+use proxy::upstream::{ForwardSettings, Mirror, ServiceSettings, Split, Timeouts};
+use proxy::{Limits, ListenerSettings};
+
+use crate::resilience::until;
+use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::town::{Client, Town, Upstream, anywhere};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// An upstream that reads a header first and notes it, then answers.
+fn told() -> (Upstream, Arc<Mutex<Vec<Header>>>) {
+    let headers: Arc<Mutex<Vec<Header>>> = Arc::default();
+    let noted = Arc::clone(&headers);
+    let upstream = Upstream::new(move |_, peer| {
+        let mut header = [0; 28];
+        peer.client.stream.read_exact(&mut header).unwrap();
+        noted.lock().unwrap().push(parse(&header).unwrap().0);
+        while peer.request().is_some() {
+            peer.send(OK);
+        }
+    });
+    (upstream, headers)
+}
+
+fn from(sender: &str) -> ListenerSettings {
+    let senders = AddressList::new([sender.parse().unwrap()]);
+    ListenerSettings { proxy_protocol: Some(Arc::new(senders)), ..cleartext(anywhere()) }
+}
+
+fn connect(town: &Town, source: &str) -> Client {
+    let mut header = Vec::new();
+    let origin = Origin { source: source.parse().unwrap(), destination: "198.51.100.1:443".parse().unwrap() };
+    write(Some(origin), &mut header);
+    let mut client = town.client();
+    client.send(header);
+    client
+}
+
+#[test]
+fn the_clients_address_comes_from_a_sender_and_goes_to_the_upstream_one_connection_each() {
+    let (upstream, headers) = told();
+    let one = ServiceSettings { proxy_protocol: true, ..service("test", &[upstream.address]) };
+    let town = Town::behind(from("127.0.0.1/32"), one, settings(0), Limits::default());
+    let mut clients = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source));
+    for _ in 0..3 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").status, 200);
+        }
+    }
+    let seen: Vec<String> = headers
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|header| match header {
+            Header::Proxied(origin) => origin.source.to_string(),
+            Header::Local => "local".to_owned(),
+        })
+        .collect();
+    // Used again for the same client, never for another.
+    assert_eq!(seen, ["192.0.2.7:1111", "192.0.2.8:2222"]);
+}
+
+#[test]
+fn a_sender_without_a_header_is_cut_and_a_header_of_anybody_else_is_no_request() {
+    let upstream = Upstream::honest("ok");
+    let one = || service("test", &[upstream.address]);
+    let town = Town::behind(from("127.0.0.1/32"), one(), settings(0), Limits::default());
+    let mut client = town.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(client.head().is_none(), "no header, no answer");
+    let mut local = Vec::new();
+    write(None, &mut local);
+    let mut client = town.client();
+    client.send(local);
+    assert_eq!(client.get("/").status, 200, "the sender's own health check");
+
+    // Somebody who is not a sender may not say who he is.
+    let town = Town::behind(from("192.0.2.0/24"), one(), settings(0), Limits::default());
+    assert_eq!(town.get("/").status, 200);
+    let mut forger = connect(&town, "10.0.0.1:1");
+    forger.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(forger.head().is_none_or(|head| head.starts_with("HTTP/1.1 400")));
+}
+
+#[test]
+fn a_header_that_does_not_come_is_not_waited_for_without_end() {
+    let upstream = Upstream::honest("ok");
+    let limits = Limits { handshake_ms_max: Duration::from_millis(200), ..Limits::default() };
+    let town = Town::behind(from("127.0.0.1/32"), service("test", &[upstream.address]), settings(0), limits);
+    let mut silent: TcpStream = town.client().stream;
+    silent.write_all(b"\r\n\r\n\0\r\nQUIT\n").unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0);
+    assert_eq!(connect(&town, "192.0.2.7:1111").get("/").status, 200);
+}
+
+#[test]
+fn connections_are_counted_for_the_address_that_the_header_names() {
+    let upstream = Upstream::honest("ok");
+    let limits = Limits { connections_per_address_max: 1, ..Limits::default() };
+    let town = Town::behind(from("127.0.0.1/32"), service("test", &[upstream.address]), settings(0), limits);
+    let mut first = connect(&town, "192.0.2.7:1111");
+    assert_eq!(first.get("/").status, 200);
+    let mut second = connect(&town, "192.0.2.7:2222");
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(second.head().is_none(), "one past the limit of this address");
+    assert_eq!(connect(&town, "192.0.2.8:1111").get("/").status, 200, "another address");
+}
+
+/// A town with several services and one route.
+fn shared(upstreams: &[&Upstream], settings: ForwardSettings) -> (Town, Arc<proxy::Upstreams>) {
+    let services = upstreams.iter().enumerate().map(|(n, u)| service(&format!("s{n}"), &[u.address]));
+    let routes = vec![TestRoute { path: "/**", settings }];
+    let world =
+        TestWorld::new(vec![cleartext(anywhere())], services.collect(), routes, Limits::default(), None);
+    let shared = Arc::clone(&world.upstreams);
+    (Town::start(world, Arc::default()), shared)
+}
+
+#[test]
+fn requests_are_shared_out_by_weight_and_those_with_a_field_go_where_it_says() {
+    let [old, new, beta] = ["old", "new", "beta"].map(Upstream::honest);
+    let split = |service, weight| Split { service, weight, headers: Vec::new() };
+    let field = |name: &'static str| vec![(Bytes::from_static(name.as_bytes()), Bytes::from_static(b"yes"))];
+    let splits = vec![split(0, 9), split(1, 1), Split { headers: field("x-beta"), ..split(2, 0) }];
+    let (town, _) = shared(&[&old, &new, &beta], ForwardSettings { splits, ..settings(0) });
+    let mut client = town.client();
+    (0..200).for_each(|_| assert_eq!(client.get("/").status, 200));
+    assert_eq!(beta.requests(), 0);
+    assert!((5..50).contains(&new.requests()), "{}", new.requests());
+    assert_eq!(old.requests() + new.requests(), 200);
+    for (value, text) in [("yes", "beta"), ("no", "")] {
+        for _ in 0..5 {
+            client.send(format!("GET / HTTP/1.1\r\nhost: test\r\nx-beta: {value}\r\n\r\n"));
+            let found = client.reply().text();
+            assert_eq!(found == "beta", text == "beta", "{value}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_mirror_gets_what_the_service_got_and_its_answer_goes_nowhere() {
+    let (service, shadow) = (Upstream::honest("real"), Upstream::honest("SHADOW"));
+    let mirror = Some(Mirror { service: 1, percent: 100 });
+    let (town, state) = shared(&[&service, &shadow], ForwardSettings { mirror, ..settings(0) });
+    let mut client = town.client();
+    for request in [
+        "GET /a?b=1 HTTP/1.1\r\nhost: test\r\nx-mine: 1\r\n\r\n",
+        "POST /b HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello",
+        "PUT /c HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let before = shadow.requests();
+        client.send(request);
+        assert_eq!(client.reply().text(), "real");
+        until("the copy", || shadow.requests() == before + 1);
+        assert_eq!(shadow.last(), service.last());
+    }
+    until("their ends", || state.services()[1].guard.mirrors.totals() == [3, 0, 0]);
+    assert_eq!(shadow.connections(), 1, "used again");
+
+    // Too large to be kept: the service gets it, the mirror does not.
+    client.send("POST /large HTTP/1.1\r\nhost: test\r\ncontent-length: 70000\r\n\r\n");
+    client.send(vec![b'x'; 70_000]);
+    assert_eq!(client.reply().text(), "real");
+    until("it to be left out", || state.services()[1].guard.mirrors.totals() == [3, 0, 1]);
+    assert_eq!(shadow.requests(), 3);
+}
+
+#[test]
+fn a_mirror_that_hangs_or_is_gone_changes_nothing_and_copies_are_bounded() {
+    let service = Upstream::honest("real");
+    let hanging = Upstream::new(|_, peer| {
+        peer.request();
+        peer.client.is_closed();
+    });
+    let mirror = Some(Mirror { service: 1, percent: 100 });
+    let timeouts = Timeouts { total: Duration::from_secs(300), ..Timeouts::default() };
+    let (town, state) = shared(&[&service, &hanging], ForwardSettings { mirror, timeouts, ..settings(0) });
+    let mut client = town.client();
+    (0..120).for_each(|_| assert_eq!(client.get("/").text(), "real"));
+    // A hundred are under way; the others were left out.
+    assert_eq!(state.services()[1].guard.mirrors.totals(), [0, 0, 20]);
+    assert!(hanging.requests() <= 100);
+}
+
+#[test]
+fn a_share_of_the_requests_is_mirrored() {
+    let (service, shadow) = (Upstream::honest("real"), Upstream::honest("SHADOW"));
+    let mirror = Some(Mirror { service: 1, percent: 10 });
+    let (town, state) = shared(&[&service, &shadow], ForwardSettings { mirror, ..settings(0) });
+    let mut client = town.client();
+    (0..300).for_each(|_| assert_eq!(client.get("/").text(), "real"));
+    let copies = || state.services()[1].guard.mirrors.totals();
+    until("copies", || copies()[0] >= 10);
+    assert!(copies()[0] < 70 && copies()[2] == 0, "{:?}", copies());
+}
