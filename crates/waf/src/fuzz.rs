@@ -173,6 +173,12 @@ pub fn injection(value: &[u8]) {
     let _ = (crate::injection::sql(value), crate::injection::script(value));
 }
 
+/// A body: the first byte chooses the processor and the pieces in which it comes, which
+/// must not change what is read.
+pub fn bodies(data: &[u8]) {
+    crate::body::fuzz(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,10 +210,4 @@ mod tests {
             rules(format!("SecRuleEngine On\n{text}").as_bytes());
         }
     }
-}
-
-/// A body: the first byte chooses the processor and the pieces in which it comes, which
-/// must not change what is read.
-pub fn bodies(data: &[u8]) {
-    crate::body::fuzz(data);
 }
