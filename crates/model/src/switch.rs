@@ -35,6 +35,8 @@ pub enum Switch {
     LimitPrincipal,
     /// Bodies are bounded.
     Inspect,
+    /// The firewall's rules look at requests and answers.
+    Firewall,
     /// Identity headers of clients are dropped.
     IdentityHeaders,
     /// The signed identity token is sent.
@@ -53,7 +55,7 @@ pub enum Switch {
 
 impl Switch {
     /// All switches, in the order of a request's way.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ClientCertificate,
         Self::Admit,
         Self::LimitHead,
@@ -68,6 +70,7 @@ impl Switch {
         Self::Authorize,
         Self::LimitPrincipal,
         Self::Inspect,
+        Self::Firewall,
         Self::IdentityHeaders,
         Self::IdentityToken,
         Self::CrossOrigin,
@@ -94,6 +97,7 @@ impl Switch {
             Self::Authorize => "authorize",
             Self::LimitPrincipal => "limit_principal",
             Self::Inspect => "inspect",
+            Self::Firewall => "firewall",
             Self::IdentityHeaders => "identity_headers",
             Self::IdentityToken => "identity_token",
             Self::CrossOrigin => "cross_origin",

@@ -27,6 +27,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 const CONFIGURATION: &str = include_str!("town/bastide.yaml");
+const FIREWALL: &str = include_str!("town/firewall.conf");
 const POLICIES: [(&str, &str); 3] = [
     ("customers.cedar", include_str!("town/policies/customers.cedar")),
     ("machines.cedar", include_str!("town/policies/machines.cedar")),
@@ -381,6 +382,7 @@ fn write_files<'a>(
         text = text.replace(&place, &format!("http://{}", service.address));
     }
     std::fs::write(folder.join("bastide.yaml"), text)?;
+    std::fs::write(folder.join("firewall.conf"), FIREWALL)?;
     std::fs::write(folder.join("partners-ca.pem"), partners.authority())?;
     std::fs::create_dir(folder.join("policies"))?;
     POLICIES.iter().try_for_each(|(name, text)| std::fs::write(folder.join("policies").join(name), text))

@@ -25,6 +25,11 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
     writeln!(to, "  shop      https://{HOST}:{port}   (partners: https://{HOST}:{})", partners.port())?;
     writeln!(to, "  admin     http://{admin}   /metrics /healthz /readyz")?;
     writeln!(to, "  folder    {folder}   bastide.yaml, policies/, state/audit/")?;
+    writeln!(
+        to,
+        "  firewall  firewall.conf, a few rules; for the Core Rule Set: apt install modsecurity-crs, and"
+    )?;
+    writeln!(to, "            in bastide.yaml waf: /usr/share/modsecurity-crs")?;
     let mut services: Vec<String> =
         town.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
     services.extend(town.gateway_pid().map(|pid| format!("gateway {pid}")));
@@ -60,6 +65,7 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
             "eve refunds",
             format!("{} --json '{{\"charge\":\"ch-1001\"}}' {base}/payments/refunds", bearer("eve")),
         ),
+        ("an SQL injection", format!("'{base}/products?q=1%27%20OR%20%271%27=%271'")),
         ("a path that lies", format!("--path-as-is '{base}/products/..;/orders/bob'")),
     ] {
         writeln!(to, "  shop {arguments}   {}", paint.dim(&format!("# {what}")))?;

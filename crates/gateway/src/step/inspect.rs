@@ -56,7 +56,8 @@ pub(crate) async fn request<E: Exchange>(
 ) -> Result<(Pass, ReadBody), Stop> {
     journey.step = Step::Inspect;
     let listener = &journey.connection().listener;
-    let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(&route.firewall)) else {
+    let firewall = gateway.snapshot().firewalls.of(listener, Some(&route.firewall));
+    let Some(firewall) = firewall.filter(|_| !Switch::Firewall.is_off()) else {
         return Ok((Pass::no_firewall_here(), ReadBody::default()));
     };
     let inspection = begin(gateway, journey, firewall)?;

@@ -67,6 +67,10 @@ rows! {
     "head-bomb" => rows::headers::bomb, [LimitHead];
     "cross-origin" => rows::headers::cross_origin, [CrossOrigin];
     "body-limit" => rows::bodies::limit, [Inspect];
+    "sql-injection" => rows::firewall::sql_injection, [Firewall];
+    "cross-site-scripting" => rows::firewall::scripting, [Firewall];
+    "traversal" => rows::firewall::traversal, [Firewall];
+    "unreadable-arguments" => rows::firewall::unreadable, [Firewall];
     "what-clients-learn" => rows::headers::what_clients_learn, [SecurityHeaders];
     "explain" => rows::operator::explain, [Audit, Authorize];
     "reload-under-load" => rows::operator::reload_under_load, [Reload];

@@ -2,6 +2,7 @@
 
 pub(super) mod bodies;
 pub(super) mod credentials;
+pub(super) mod firewall;
 pub(super) mod framing;
 pub(super) mod headers;
 pub(super) mod honest;
