@@ -151,7 +151,7 @@ classes! {
     HostNormalised "host_normalised" Both Normalise, "the host is folded to lower case, without its trailing dot; an IPv6 address is written canonically", ["RFC 9110 §4.2.3", "CVE-2026-27587"];
 
     // Target
-    BadTargetForm "bad_target_form" Both Refuse(400), "the target is neither a path nor an absolute http(s) URI", ["RFC 9112 §3.2"];
+    BadTargetForm "bad_target_form" Both Refuse(400), "the target is neither a path nor an absolute http(s) URI; of CONNECT, not host and port", ["RFC 9112 §3.2"];
     Fragment "fragment" Http1 Refuse(400), "the target holds #: a fragment is never sent, and readers cut there", ["RFC 9112 §3.2", "CVE-2025-66490"];
     FragmentCut "fragment_cut" Http2 Normalise, "the HTTP/2 library cuts :path at #; what is left is routed, judged and sent upstream", ["RFC 9113 §8.3.1", "CVE-2025-66490"];
     TargetCharacter "target_character" Both Refuse(400), "the target holds a control character or a byte past ASCII", ["RFC 3986 §2"];

@@ -362,7 +362,7 @@ fn methods() -> Vec<Case> {
         method(ForbiddenMethod, true, "TRACE", Refused),
         method(ForbiddenMethod, true, "TRACK", Refused),
         http1(ForbiddenMethod, true, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Refused),
-        http1(ForbiddenMethod, true, b"CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n", Refused),
+        http1(BadTargetForm, true, b"CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n", Refused),
         http2(ForbiddenMethod, true, &[(":method", "CONNECT"), (":authority", "a:443")], Refused),
         method(ForbiddenMethod, true, "PRI", Refused),
         method(ForbiddenMethod, false, "PATCH", Admitted),

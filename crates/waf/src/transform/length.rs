@@ -1,7 +1,9 @@
 //! `t:length`: how many bytes the value has, as decimal digits.
 
+/// `None` for the one value that is its own length.
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
-    Some(input.len().to_string().into_bytes())
+    let length = input.len().to_string().into_bytes();
+    (length != input).then_some(length)
 }
 
 #[cfg(test)]
@@ -10,6 +12,6 @@ mod tests {
 
     #[test]
     fn counts_bytes() {
-        table(Length, &[(b"", b"0"), (b"0123456789", b"10"), ("é\0".as_bytes(), b"3")]);
+        table(Length, &[(b"", b"0"), (b"1", b"1"), (b"0123456789", b"10"), ("é\0".as_bytes(), b"3")]);
     }
 }
