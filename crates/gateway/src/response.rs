@@ -402,4 +402,8 @@ impl<E: Exchange> Exchange for Shaped<'_, E> {
     fn abort(&mut self) {
         self.inner.abort();
     }
+
+    fn sever(&mut self) {
+        self.inner.sever();
+    }
 }

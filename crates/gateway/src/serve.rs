@@ -12,7 +12,6 @@ use proxy::world::{Arrival, ConnectionInfo, Handler};
 use proxy::{Additions, Admitted, CoreUpstreams, Exchange, Held, Routed};
 
 use crate::core::Core;
-use crate::firewall::Again;
 use crate::journey::Journey;
 use crate::respond::{Answer, Refusal, Stop, problem};
 use crate::snapshot::{Route, Snapshot};
@@ -58,10 +57,9 @@ impl Gateway {
         let permit = step::authorize::authorize(self, journey, route, &principal, routed).await?;
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
         step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
-        let (firewall, read) =
-            step::inspect::request(self, journey, route, permit.subject().head(), exchange).await?;
-        let exchange = &mut Again::new(exchange, read);
         let exchange = &mut Held::new(exchange);
+        let firewall =
+            step::inspect::request(self, journey, route, permit.subject().head(), exchange).await?;
         let contract = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await?;
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);

@@ -99,10 +99,9 @@ pub trait Exchange {
     fn abort(&mut self);
 
     /// Gives the exchange up at once, although the client may not have read what was
-    /// sent: it has lost the right to it.
-    fn sever(&mut self) {
-        self.abort();
-    }
+    /// sent: it has lost the right to it. No default: a layer that forgot it would let a
+    /// cut wait for the client.
+    fn sever(&mut self);
 
     /// Queues a whole answer of our own. It leaves when the handler returns.
     ///

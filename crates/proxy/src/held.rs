@@ -43,14 +43,30 @@ impl<'e, E: Exchange> Held<'e, E> {
     /// The body cannot be read.
     pub async fn read_ahead(&mut self, bytes_max: usize) -> Result<Ahead, BodyError> {
         while !self.over && self.bytes <= bytes_max {
-            let frame = poll_fn(|cx| self.inner.poll_request(cx)).await?;
-            match &frame {
-                Frame::Data(data) => self.bytes = self.bytes.saturating_add(data.len()),
-                Frame::Trailers(_) | Frame::End => self.over = true,
-            }
-            self.frames.push_back(frame);
+            self.read_frame().await?;
         }
         Ok(if self.bytes <= bytes_max { Ahead::Whole } else { Ahead::More })
+    }
+
+    /// Reads one more piece, which is held too. The body's bytes, if it has some; none
+    /// at its end.
+    ///
+    /// # Errors
+    /// The body cannot be read.
+    pub async fn read_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let frame = poll_fn(|cx| self.inner.poll_request(cx)).await?;
+        let data = match &frame {
+            Frame::Data(data) => {
+                self.bytes = self.bytes.saturating_add(data.len());
+                Some(data.clone())
+            }
+            Frame::Trailers(_) | Frame::End => {
+                self.over = true;
+                None
+            }
+        };
+        self.frames.push_back(frame);
+        Ok(data)
     }
 
     /// What is held of the body, as one piece.
@@ -124,5 +140,100 @@ impl<E: Exchange> Exchange for Held<'_, E> {
 
     fn abort(&mut self) {
         self.inner.abort();
+    }
+
+    fn sever(&mut self) {
+        self.inner.sever();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client's exchange with three pieces of body, which notes how it was given up.
+    #[derive(Default)]
+    struct Client {
+        given: u8,
+        severed: bool,
+        aborted: bool,
+    }
+
+    impl Exchange for Client {
+        fn poll_request(&mut self, _: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
+            self.given += 1;
+            Poll::Ready(Ok(if self.given > 3 { Frame::End } else { Frame::Data(vec![self.given; 2].into()) }))
+        }
+
+        fn limit_request(&mut self, _: u64) {}
+
+        fn origin(&self) -> Option<Origin> {
+            None
+        }
+
+        fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
+            Poll::Pending
+        }
+
+        fn bytes_in(&self) -> u64 {
+            0
+        }
+
+        fn bytes_out(&self) -> u64 {
+            0
+        }
+
+        fn send_head(&mut self, _: &ResponseHead, _: &Additions) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn head_sent(&self) -> bool {
+            true
+        }
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn send_frame(&mut self, _: Frame) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn abort(&mut self) {
+            self.aborted = true;
+        }
+
+        fn sever(&mut self) {
+            self.severed = true;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_two_readers_read_ahead_is_one_body_and_goes_on_once() {
+        let mut client = Client::default();
+        let mut held = Held::new(&mut client);
+        assert_eq!(held.read_frame().await.unwrap().as_deref(), Some(&[1, 1][..]));
+        assert_eq!(held.read_ahead(3).await.unwrap(), Ahead::More);
+        assert_eq!(held.body(), &[1, 1, 2, 2][..]);
+        assert_eq!(held.read_ahead(6).await.unwrap(), Ahead::Whole);
+        let mut out = Vec::new();
+        while let Frame::Data(data) = poll_fn(|cx| held.poll_request(cx)).await.unwrap() {
+            out.extend_from_slice(&data);
+        }
+        assert_eq!(out, [1, 1, 2, 2, 3, 3]);
+        assert!(matches!(poll_fn(|cx| held.poll_request(cx)).await, Ok(Frame::End)));
+    }
+
+    #[test]
+    fn a_cut_reaches_the_client_as_a_cut() {
+        let mut client = Client::default();
+        Held::new(&mut client).sever();
+        assert!(client.severed && !client.aborted);
+        Held::new(&mut client).abort();
+        assert!(client.aborted);
     }
 }

@@ -1,5 +1,5 @@
-//! Between the hop and the client: gives the hop the request's body that was read for
-//! the rules, and holds the answer back until it is judged, where a rule needs it.
+//! Between the hop and the client: holds the answer back until it is judged, where a rule
+//! needs it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,24 +14,6 @@ use waf::Step;
 
 use super::Inspection;
 use super::head::response_fields;
-
-/// What was read of a request's body for the rules.
-#[derive(Debug, Default)]
-pub(crate) struct ReadBody {
-    frames: VecDeque<Frame>,
-}
-
-impl ReadBody {
-    pub(crate) fn push(&mut self, frame: Frame) {
-        self.frames.push_back(frame);
-    }
-}
-
-/// A client's exchange that gives once more what was read of its body.
-pub(crate) struct Again<'e, E> {
-    inner: &'e mut E,
-    body: ReadBody,
-}
 
 /// A client's exchange with the firewall before it, when there is one.
 pub(crate) struct Inspected<'e, E> {
@@ -205,68 +187,13 @@ impl<E: Exchange> Exchange for Inspected<'_, E> {
         self.inner.abort();
     }
 
+    fn sever(&mut self) {
+        self.inner.sever();
+    }
+
     fn respond(&mut self, status: StatusCode, additions: &Additions, body: Bytes) -> io::Result<()> {
         // An answer of ours: nothing to judge.
         self.inner.respond(status, additions, body)
-    }
-}
-
-impl<'e, E: Exchange> Again<'e, E> {
-    pub(crate) fn new(inner: &'e mut E, body: ReadBody) -> Self {
-        Self { inner, body }
-    }
-}
-
-impl<E: Exchange> Exchange for Again<'_, E> {
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
-        match self.body.frames.pop_front() {
-            Some(frame) => Poll::Ready(Ok(frame)),
-            None => self.inner.poll_request(cx),
-        }
-    }
-
-    fn origin(&self) -> Option<Origin> {
-        self.inner.origin()
-    }
-
-    fn limit_request(&mut self, bytes_max: u64) {
-        self.inner.limit_request(bytes_max);
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.inner.poll_gone(cx)
-    }
-
-    fn bytes_in(&self) -> u64 {
-        self.inner.bytes_in()
-    }
-
-    fn bytes_out(&self) -> u64 {
-        self.inner.bytes_out()
-    }
-
-    fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
-        self.inner.send_head(head, additions)
-    }
-
-    fn head_sent(&self) -> bool {
-        self.inner.head_sent()
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn send_frame(&mut self, frame: Frame) -> io::Result<()> {
-        self.inner.send_frame(frame)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_flush(cx)
-    }
-
-    fn abort(&mut self) {
-        self.inner.abort();
     }
 }
 

@@ -20,7 +20,7 @@ mod record;
 use std::sync::Arc;
 
 pub(crate) use allowance::Allowance;
-pub(crate) use exchange::{Again, Inspected, ReadBody};
+pub(crate) use exchange::Inspected;
 pub(crate) use head::Head;
 pub(crate) use inspection::{Begin, Inspection, Stopped};
 pub(crate) use record::Line;

@@ -7,10 +7,10 @@ use http::StatusCode;
 use model::Switch;
 use model::event::Step;
 use proxy::head::Framing;
-use proxy::{Exchange, Frame, RequestHead};
+use proxy::{Exchange, Held, RequestHead};
 use waf::Pass;
 
-use crate::firewall::{Begin, Firewall, Head, Inspection, Mode, ReadBody, Stopped};
+use crate::firewall::{Begin, Firewall, Head, Inspection, Mode, Stopped};
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -52,40 +52,33 @@ pub(crate) async fn request<E: Exchange>(
     journey: &mut Journey<'_>,
     route: &Route,
     head: &RequestHead,
-    exchange: &mut E,
-) -> Result<(Pass, ReadBody), Stop> {
+    exchange: &mut Held<'_, E>,
+) -> Result<Pass, Stop> {
     journey.step = Step::Inspect;
     let listener = &journey.connection().listener;
     let firewall = gateway.snapshot().firewalls.of(listener, Some(&route.firewall));
     let Some(firewall) = firewall.filter(|_| !Switch::Firewall.is_off()) else {
-        return Ok((Pass::no_firewall_here(), ReadBody::default()));
+        return Ok(Pass::no_firewall_here());
     };
     let inspection = begin(gateway, journey, firewall)?;
     // Kept with the journey: what was found is told even when the client goes away.
     let inspection = journey.inspection.insert(inspection);
     inspection.request_headers(&Head::admitted(head)).await.map_err(|stopped| refuse(&stopped))?;
-    let mut read = ReadBody::default();
     if head.framing != Framing::None && inspection.needs_request_body() {
         loop {
-            let frame = std::future::poll_fn(|cx| exchange.poll_request(cx)).await;
-            let frame = match frame {
-                Ok(frame) => frame,
+            let data = match exchange.read_frame().await {
+                Ok(data) => data,
                 Err(error) => return Err(forward::refuse_body(gateway, journey, error)),
             };
-            let more = match &frame {
-                Frame::Data(bytes) => inspection.request_body(bytes).map_err(|stopped| refuse(&stopped))?,
-                Frame::Trailers(_) | Frame::End => false,
-            };
-            read.push(frame);
-            if !more {
+            let Some(data) = data else { break };
+            if !inspection.request_body(&data).map_err(|stopped| refuse(&stopped))? {
                 break;
             }
         }
     }
     inspection.request_body_end().await.map_err(|stopped| refuse(&stopped))?;
     // INVARIANT: without the engine's own word the request does not go on.
-    let pass = inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))?;
-    Ok((pass, read))
+    inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))
 }
 
 /// Shows the firewall a head that admission refused, so that the log names the attack.

@@ -290,4 +290,9 @@ impl Exchange for Exchange2<'_> {
     fn abort(&mut self) {
         self.aborted = true;
     }
+
+    fn sever(&mut self) {
+        // RST_STREAM does not wait for what the client has not read.
+        self.abort();
+    }
 }
