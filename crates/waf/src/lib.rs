@@ -20,11 +20,13 @@ mod collection;
 #[doc(hidden)]
 pub mod fuzz;
 mod injection;
+mod lint;
 mod operator;
 mod pass;
 mod plan;
 mod rule;
 mod ruleset;
+mod score;
 mod seclang;
 mod settings;
 mod sources;
@@ -36,10 +38,11 @@ mod variable;
 
 pub use collection::{Memory, MemoryLimits};
 pub use pass::Pass;
-pub use ruleset::{Note, Options, RuleDescription, RuleSet, Statistics};
+pub use ruleset::{Note, Options, RuleDescription, RuleSet, Statistics, Weight};
+pub use score::{LEVELS, Raise, Scores, Side};
 pub use seclang::fault::{Fault, LoadFaults, Place};
 pub use settings::{EngineMode, LimitAction, Settings};
 pub use sources::{SourceFault, Sources, resolve};
 pub use transaction::{
-    Budget, Connection, Intake, Match, RequestHead, ResponseHead, Step, Transaction, Verdict,
+    Budget, Connection, Intake, Match, RequestHead, ResponseHead, Step, Transaction, Verdict, Watch,
 };

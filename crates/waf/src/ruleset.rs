@@ -4,9 +4,10 @@ use crate::{
     action::{Act, Ctl},
     plan::{Plan, Quick},
     rule::{Disruptive, Flow, Link, Metadata, Names, Phase, Rule},
+    score::ScoreSlots,
     seclang::{
         actions::ActionSet,
-        fault::{LoadFaults, Place},
+        fault::{LoadFaults, Place, nearest},
         load,
         rules::{Builder, Item, LinkDraft, RuleDraft},
     },
@@ -27,18 +28,35 @@ pub struct Options {
     pub plain: bool,
 }
 
-/// Something that a load found worth saying and that does not weaken the rules.
+/// How much a note matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Weight {
+    /// It is hardly meant: a rule that does nothing, a change that changes nothing.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+/// Something worth saying about a rule set that is no fault of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// Where it stands.
     pub place: Place,
     /// What it is.
     pub message: String,
+    /// The nearest known name, where one is near.
+    pub suggestion: Option<String>,
+    /// How much it matters.
+    pub weight: Weight,
 }
 
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.place, self.message)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, " (did you mean \"{suggestion}\"?)"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -51,6 +69,8 @@ pub struct Statistics {
     pub links: usize,
     /// Conditions that need a literal and are skipped where it is absent.
     pub filtered: usize,
+    /// Conditions that are regular expressions. Each runs in time linear in what it looks at.
+    pub expressions: usize,
     /// Rule files read.
     pub files: usize,
 }
@@ -69,10 +89,12 @@ pub(crate) struct Entry {
 pub struct RuleSet {
     pub(crate) settings: Settings,
     pub(crate) notes: Vec<Note>,
+    pub(crate) markers: Vec<(String, Place)>,
     pub(crate) statistics: Statistics,
     pub(crate) rules: Vec<Rule>,
     pub(crate) phases: [Vec<Entry>; 5],
     pub(crate) names: Names,
+    pub(crate) scores: ScoreSlots,
     pub(crate) plan: Plan,
     pub(crate) plain: bool,
 }
@@ -147,18 +169,25 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
         rules: rules.len(),
         links: rules.iter().map(|rule| rule.links.len()).sum(),
         filtered: plan.filtered(),
+        expressions: rules.iter().flat_map(|rule| &rule.links).filter(|link| is_expression(link)).count(),
         files: builder.files,
     };
     RuleSet {
         settings: builder.settings,
         notes: builder.notes,
+        markers: builder.markers,
         statistics,
         rules,
         phases,
+        scores: ScoreSlots::new(&builder.names),
         names: builder.names,
         plan,
         plain: options.plain,
     }
+}
+
+fn is_expression(link: &Link) -> bool {
+    link.test.as_ref().is_some_and(|test| test.operator.is_expression())
 }
 
 /// A draft with its defaults applied.
@@ -267,11 +296,7 @@ impl Layout<'_> {
                 Flow::SkipAfter(name) => {
                     let found = names.iter().find(|(known, at)| *at > position && known == name);
                     if found.is_none() {
-                        let message = format!(
-                            "rule {}: no marker \"{name}\" follows: the rest of the phase is skipped",
-                            rule.id
-                        );
-                        notes.push(Note { place: rule.place.clone(), message });
+                        notes.push(lost(rule, name, &names));
                     }
                     found.map_or(order.len(), |(_, at)| *at)
                 }
@@ -284,26 +309,52 @@ impl Layout<'_> {
     }
 }
 
+/// The note about a rule that skips to `name`, which does not follow it.
+fn lost(rule: &Rule, name: &str, names: &[(String, usize)]) -> Note {
+    let before = names.iter().any(|(known, _)| known == name);
+    let message = format!(
+        "rule {}: no marker \"{name}\" follows{}: the rest of the phase is skipped",
+        rule.id,
+        if before { " (it stands before the rule)" } else { "" }
+    );
+    let suggestion =
+        (!before).then(|| nearest(name, names.iter().map(|(known, _)| known.as_str()))).flatten();
+    Note { place: rule.place.clone(), message, suggestion, weight: Weight::Warning }
+}
+
 /// The metadata of a rule, for lists.
 impl RuleSet {
     /// What a rule says about itself: message (macros not expanded), severity, tags, phase.
     #[must_use]
     pub fn describe(&self, id: u64) -> Option<RuleDescription<'_>> {
-        let rule = self.rules.iter().find(|rule| rule.id == id)?;
+        self.rules.iter().find(|rule| rule.id == id).map(RuleDescription::new)
+    }
+
+    /// The same of every rule, in the order of the files.
+    pub fn descriptions(&self) -> impl Iterator<Item = RuleDescription<'_>> {
+        self.rules.iter().map(RuleDescription::new)
+    }
+}
+
+impl<'a> RuleDescription<'a> {
+    fn new(rule: &'a Rule) -> Self {
         let Metadata { message_text, severity, tags, .. } = &rule.metadata;
-        Some(RuleDescription {
+        Self {
+            id: rule.id,
             message: message_text,
             severity: *severity,
             tags: tags.iter().map(|(tag, _)| tag.as_str()).collect(),
             phase: rule.phase as u8,
             place: &rule.place,
-        })
+        }
     }
 }
 
 /// What a rule says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleDescription<'a> {
+    /// Its id.
+    pub id: u64,
     /// `msg` as written.
     pub message: &'a str,
     /// `severity`, 0 (emergency) to 7 (debug).

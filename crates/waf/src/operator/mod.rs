@@ -22,6 +22,7 @@ mod literal;
 mod number;
 mod pcre;
 mod pm;
+mod proof;
 mod rx;
 mod text;
 mod verify;

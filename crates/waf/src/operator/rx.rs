@@ -105,6 +105,10 @@ impl Pattern {
         self.literals.as_deref()
     }
 
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     pub(super) fn needs(&self) -> Classes {
         self.needs
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     operator::{Operator, OperatorFault},
     rule::{Names, Phase, Test},
-    ruleset::Note,
+    ruleset::{Note, Weight},
     settings::Settings,
     sources::Sources,
     target::{Exclusion, Selector, Target},
@@ -128,6 +128,8 @@ pub(crate) struct Builder<'s> {
     pub(crate) drafts: Vec<RuleDraft>,
     pub(crate) items: Vec<Item>,
     pub(crate) defaults: [Option<ActionSet>; 5],
+    /// Every marker with its place.
+    pub(crate) markers: Vec<(String, Place)>,
     pub(crate) notes: Vec<Note>,
     pub(crate) faults: Faults,
     pub(crate) links: usize,
@@ -150,6 +152,7 @@ impl<'s> Builder<'s> {
             drafts: Vec::new(),
             items: Vec::new(),
             defaults: [const { None }; 5],
+            markers: Vec::new(),
             notes: Vec::new(),
             faults: Faults::default(),
             links: 0,
@@ -162,7 +165,11 @@ impl<'s> Builder<'s> {
     }
 
     pub(crate) fn note(&mut self, place: Place, message: impl Into<String>) {
-        self.notes.push(Note { place, message: message.into() });
+        self.notes.push(Note { place, message: message.into(), suggestion: None, weight: Weight::Note });
+    }
+
+    pub(crate) fn warn(&mut self, place: Place, message: impl Into<String>) {
+        self.notes.push(Note { place, message: message.into(), suggestion: None, weight: Weight::Warning });
     }
 
     /// A chain must be followed by its next link, whatever comes in between.
@@ -180,7 +187,10 @@ impl<'s> Builder<'s> {
     /// `SecMarker NAME`.
     pub(crate) fn marker(&mut self, text: &Text, statement: &Statement) {
         match statement.words.as_slice() {
-            [name] if !name.text.is_empty() => self.items.push(Item::Marker(name.text.clone())),
+            [name] if !name.text.is_empty() => {
+                self.items.push(Item::Marker(name.text.clone()));
+                self.markers.push((name.text.clone(), text.place(name.offset(0))));
+            }
             _ => self.faults.push(text.fault(statement.name.offset(0), "expected: SecMarker NAME")),
         }
     }

@@ -174,7 +174,7 @@ impl Builder<'_> {
         if !found {
             let message =
                 format!("no rule defined above is meant by \"{}\": nothing is changed", at.word.text);
-            self.note(at.place(0), message);
+            self.warn(at.place(0), message);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rules against a transaction: a phase, a rule, a link, a value.
 
 use super::{
-    record,
+    Watch, record,
     state::{Ended, State},
     store::Seen,
     tx::Value,
@@ -54,7 +54,7 @@ pub(super) struct Origin<'a> {
 
 impl State {
     /// Runs the phase at hand from where it stands; whether it came to its end.
-    pub(super) fn run(&mut self, set: &RuleSet) -> bool {
+    pub(super) fn run(&mut self, set: &RuleSet, watch: &mut impl Watch) -> bool {
         let Some(phase) = self.phase else { return true };
         let Some(entries) = set.phases.get(phase.index()) else { return true };
         while let Some(entry) = entries.get(self.position) {
@@ -64,11 +64,17 @@ impl State {
             self.spend(1);
             let index = entry.rule as usize;
             self.position += 1;
-            if self.is_removed(index) || !self.may_match(set, entry.quick) {
+            if self.is_removed(index) {
                 continue;
             }
-            let Some(rule) = set.rules.get(index) else { continue };
-            if self.rule(set, index, rule) {
+            watch.begin(index);
+            let rule = self.may_match(set, entry.quick).then(|| set.rules.get(index)).flatten();
+            let matched = rule.is_some_and(|rule| self.rule(set, index, rule));
+            watch.end(matched);
+            if rule.is_none() {
+                continue;
+            }
+            if matched {
                 self.position = entry.next as usize;
             }
             if self.ended_phase(phase) {

@@ -19,6 +19,7 @@ use crate::{
     collection::Memory,
     rule::{AllowScope, Phase},
     ruleset::RuleSet,
+    score::{Raise, Scores, Side},
     settings::EngineMode,
     target::Selector,
     variable::{Stability, Variable},
@@ -151,6 +152,34 @@ pub struct Match {
     pub audit: bool,
     /// Whether the rule's action was to stop the transaction (in detection mode it did not).
     pub disruptive: bool,
+    /// What it added to the anomaly scores.
+    pub raises: Vec<Raise>,
+    /// The side whose anomaly score the rule holds against its threshold, where that is
+    /// what it does.
+    pub judges: Option<Side>,
+    /// Whether it changed more than scores: something that other rules may read.
+    pub does_more: bool,
+    /// Whether the rule is a chain of conditions; `variable` is what the last one looked at.
+    pub is_chain: bool,
+}
+
+/// Told of each rule before and after it is looked at, to profile a rule set.
+///
+/// What rules share (values, transformed ones, the search for literals) is done with the
+/// first rule that needs it.
+pub trait Watch {
+    /// The rule at this place of [`RuleSet::ids`] is about to be looked at.
+    fn begin(&mut self, place: usize);
+    /// It was.
+    fn end(&mut self, matched: bool);
+}
+
+/// Nobody watches.
+impl Watch for () {
+    #[inline]
+    fn begin(&mut self, _: usize) {}
+    #[inline]
+    fn end(&mut self, _: bool) {}
 }
 
 /// One HTTP transaction over a shared rule set.
@@ -263,8 +292,14 @@ impl Transaction {
 
     /// Goes on after [`Step::Yield`].
     pub fn resume(&mut self, budget: Budget) -> Step {
+        self.resume_watched(budget, &mut ())
+    }
+
+    /// As [`Self::resume`], while somebody watches. To watch a phase from its first rule on,
+    /// begin it with a budget of 0.
+    pub fn resume_watched(&mut self, budget: Budget, watch: &mut impl Watch) -> Step {
         self.state.work_left = budget.work_max;
-        if !self.state.run(&self.set) {
+        if !self.state.run(&self.set, watch) {
             return Step::Yield;
         }
         self.request_is_judged |= self.state.phase == Some(Phase::RequestBody);
@@ -362,6 +397,29 @@ impl Transaction {
                 Some(self.state.store.values.value(found.value).to_vec())
             }
         }
+    }
+
+    /// The anomaly scores so far; None where the rules keep none.
+    #[must_use]
+    pub fn scores(&self) -> Option<Scores> {
+        let slots = &self.set.scores;
+        let value = |slot: Option<u16>| {
+            let number = slot.map_or(0, |slot| self.state.tx.slot(slot).number());
+            u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+        };
+        let [inbound, outbound] = slots.totals.map(value);
+        let [inbound_levels, outbound_levels] = slots.levels.map(|levels| levels.map(value));
+        let [threshold_inbound, threshold_outbound] = slots.thresholds.map(value);
+        slots.are_kept().then(|| Scores {
+            inbound,
+            outbound,
+            inbound_levels,
+            outbound_levels,
+            paranoia: value(slots.paranoia),
+            paranoia_detection: value(slots.paranoia_detection),
+            threshold_inbound,
+            threshold_outbound,
+        })
     }
 
     /// The connection it was made with.

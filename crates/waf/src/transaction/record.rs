@@ -1,9 +1,11 @@
 //! What is kept of a match for the log.
 
-use super::{Match, state::State};
+use super::{Match, state::State, tx::parse_number};
 use crate::{
+    action::Change,
     rule::{Disruptive, Rule},
     ruleset::RuleSet,
+    score::Raise,
     template::Template,
 };
 
@@ -43,8 +45,31 @@ pub(super) fn record(state: &mut State, set: &RuleSet, rule: &Rule) {
         log: rule.log,
         audit: rule.audit && state.audit,
         disruptive: !matches!(rule.disruptive, Disruptive::Pass | Disruptive::Allow(_)),
+        raises: raises(state, set, rule),
+        judges: set.scores.judged_by(rule),
+        does_more: set.scores.does_more(rule, &set.names),
+        is_chain: rule.links.len() > 1,
     };
     state.matches.push(kept);
+}
+
+/// What a match of the rule added to the anomaly scores.
+fn raises(state: &State, set: &RuleSet, rule: &Rule) -> Vec<Raise> {
+    let amount = |change: &Change| match change {
+        Change::AddNumber(number) => *number,
+        Change::Add(template) => {
+            let mut text = Vec::new();
+            state.expand(set, template, &mut text);
+            parse_number(&text)
+        }
+        Change::SetNumber(_) | Change::Set(_) | Change::Subtract(_) | Change::Unset => 0,
+    };
+    let raised = set.scores.raised_by(rule).map(|(side, level, change)| (side, level, amount(change)));
+    let amounts = raised.filter_map(|(side, level, amount)| Some((side, level, u32::try_from(amount).ok()?)));
+    amounts
+        .filter(|(_, _, amount)| *amount > 0)
+        .map(|(side, level, amount)| Raise { side, level, amount })
+        .collect()
 }
 
 fn readable(bytes: &[u8]) -> String {

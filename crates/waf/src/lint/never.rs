@@ -1,0 +1,169 @@
+//! Rules that can never match.
+
+use super::{bytes::Bytes, note, warning};
+use crate::{
+    action::{Act, Ctl},
+    rule::{Link, Phase, Rule, Test},
+    ruleset::{Note, RuleSet},
+    target::{Exclusion, Selector, Target},
+    variable::Variable,
+};
+
+pub(super) fn look(set: &RuleSet, notes: &mut Vec<Note>) {
+    for rule in &set.rules {
+        if let Some(why) = rule.links.iter().find_map(|link| never(rule, link)) {
+            notes.push(warning(&rule.place, format!("rule {} can never match: {why}", rule.id)));
+        }
+    }
+    unread(set, notes, Variable::RequestBody);
+    unread(set, notes, Variable::ResponseBody);
+    idle_controls(set, notes);
+}
+
+/// Why a link never matches, where that can be proved.
+fn never(rule: &Rule, link: &Link) -> Option<String> {
+    let test = link.test.as_ref()?;
+    let looked_at: Vec<&Target> = link.targets.iter().filter(|target| !is_excluded(target, link)).collect();
+    if looked_at.is_empty() {
+        return Some("everything that it looks at is excluded".to_owned());
+    }
+    if let Some(first) = looked_at.first()
+        && looked_at.iter().all(|target| !target.count && available(target.variable) > rule.phase)
+    {
+        let (name, phase) = (first.variable.name(), available(first.variable) as u8);
+        let here = rule.phase as u8;
+        return Some(format!("{name} is empty before phase {phase}, and the rule runs in phase {here}"));
+    }
+    operator(link, test, &looked_at)
+}
+
+fn operator(link: &Link, test: &Test, looked_at: &[&Target]) -> Option<String> {
+    if test.operator.always() == Some(test.negated) {
+        return Some("its operator matches nothing".to_owned());
+    }
+    if test.argument.is_some() || test.negated {
+        return None;
+    }
+    if let Some((order, number)) = test.operator.order()
+        && looked_at.iter().all(|target| target.count)
+        // The least and the largest number that there can be, and the number itself.
+        && ![0, i64::MAX, number.max(0), number.saturating_add(1).max(0)]
+            .iter()
+            .any(|count| order.evaluate(*count, number))
+    {
+        return Some("a number of values is never below 0".to_owned());
+    }
+    if link.multi_match || looked_at.iter().any(|target| target.count) {
+        return None;
+    }
+    let can = Bytes::after(&link.transformations);
+    if test.operator.can_match(&|byte| can.holds(byte)) {
+        return None;
+    }
+    let names: Vec<String> =
+        link.transformations.iter().map(|transformation| format!("t:{}", transformation.name())).collect();
+    Some(format!("its operator asks for bytes that {} never leaves", names.join(",")))
+}
+
+fn is_excluded(target: &Target, link: &Link) -> bool {
+    let takes = |exclusion: &Exclusion| {
+        exclusion.variable == target.variable
+            && (exclusion.selector == Selector::All || exclusion.selector == target.selector)
+    };
+    !target.count && link.exclusions.iter().any(takes)
+}
+
+/// The first phase in which a variable can have a value.
+fn available(variable: Variable) -> Phase {
+    use Variable as V;
+    match variable {
+        V::ArgsPost
+        | V::ArgsPostNames
+        | V::Files
+        | V::FilesCombinedSize
+        | V::FilesNames
+        | V::FilesSizes
+        | V::FilesTmpContent
+        | V::FilesTmpNames
+        | V::FullRequest
+        | V::FullRequestLength
+        | V::InboundDataError
+        | V::MultipartBoundaryQuoted
+        | V::MultipartBoundaryWhitespace
+        | V::MultipartCrlfLfLines
+        | V::MultipartDataAfter
+        | V::MultipartDataBefore
+        | V::MultipartFilename
+        | V::MultipartFileLimitExceeded
+        | V::MultipartHeaderFolding
+        | V::MultipartInvalidHeaderFolding
+        | V::MultipartInvalidPart
+        | V::MultipartInvalidQuoting
+        | V::MultipartLfLine
+        | V::MultipartMissingSemicolon
+        | V::MultipartName
+        | V::MultipartPartHeaders
+        | V::MultipartStrictError
+        | V::MultipartUnmatchedBoundary
+        | V::ReqbodyProcessorError
+        | V::ReqbodyProcessorErrorMsg
+        | V::RequestBody
+        | V::RequestBodyLength
+        | V::Xml => Phase::RequestBody,
+        V::ResponseContentLength
+        | V::ResponseContentType
+        | V::ResponseHeaders
+        | V::ResponseHeadersNames
+        | V::ResponseProtocol
+        | V::ResponseStatus
+        | V::StatusLine => Phase::ResponseHeaders,
+        V::OutboundDataError | V::ResponseBody => Phase::ResponseBody,
+        _ => Phase::RequestHeaders,
+    }
+}
+
+/// Rules over a body that is never read: one note for all of them.
+fn unread(set: &RuleSet, notes: &mut Vec<Note>, body: Variable) {
+    let (is_read, directive) = match body {
+        Variable::ResponseBody => (set.settings.response_body_access, "SecResponseBodyAccess"),
+        _ => (set.settings.request_body_access, "SecRequestBodyAccess"),
+    };
+    let turned_on = set.rules.iter().flat_map(|rule| &rule.links).flat_map(|link| &link.acts).any(|act| {
+        matches!(
+            (act, body),
+            (Act::Ctl(Ctl::ResponseBodyAccess(true)), Variable::ResponseBody)
+                | (Act::Ctl(Ctl::RequestBodyAccess(true)), Variable::RequestBody)
+        )
+    });
+    if is_read || turned_on {
+        return;
+    }
+    let looks = |link: &Link| {
+        link.test.is_some()
+            && !link.targets.is_empty()
+            && link.targets.iter().all(|target| target.variable == body && !target.count)
+    };
+    let mut blind = set.rules.iter().filter(|rule| rule.links.iter().any(looks));
+    if let Some(first) = blind.next() {
+        let (rules, name) = (1 + blind.count(), body.name());
+        let rules = if rules == 1 { "1 rule looks".to_owned() } else { format!("{rules} rules look") };
+        let message = format!(
+            "{rules} at {name} and never match{}: {directive} is Off",
+            if rules.starts_with("1 ") { "es" } else { "" }
+        );
+        notes.push(note(&first.place, message));
+    }
+}
+
+/// `ctl`s that mean no rule.
+fn idle_controls(set: &RuleSet, notes: &mut Vec<Note>) {
+    for rule in &set.rules {
+        let idle = rule.links.iter().flat_map(|link| &link.acts).any(|act| {
+            matches!(act, Act::Ctl(Ctl::RemoveRules(meant) | Ctl::RemoveTarget(meant, _)) if meant.rules.is_empty())
+        });
+        if idle {
+            let message = format!("rule {}: a ctl:ruleRemove… of it means no rule that is loaded", rule.id);
+            notes.push(note(&rule.place, message));
+        }
+    }
+}
