@@ -200,7 +200,7 @@ impl<'g> Journey<'g> {
         let took = snapshot.process.clock.monotonic().saturating_sub(self.begun);
         let route = self.route.and_then(|route| snapshot.routes.get(route));
         self.count(end, status, route, took);
-        let firewall = self.end_inspection(status, route);
+        let firewall = self.end_inspection(status, end.step, route);
         let Some(slot) = self.slot.take() else { return };
         if Switch::Audit.is_off() {
             return;
@@ -249,7 +249,7 @@ impl<'g> Journey<'g> {
 
 impl Journey<'_> {
     /// Ends the inspection and leaves its line in the firewall's log. Gives its record.
-    fn end_inspection(&mut self, status: u16, route: Option<&Route>) -> Vec<u8> {
+    fn end_inspection(&mut self, status: u16, step: Step, route: Option<&Route>) -> Vec<u8> {
         let mut record = Vec::new();
         let Some(mut inspection) = self.inspection.take() else { return record };
         inspection.end(self.gateway.snapshot().process.clock.now());
@@ -257,6 +257,9 @@ impl Journey<'_> {
         if let Some(slot) = inspection.take_slot() {
             let mut line = Vec::with_capacity(512);
             let path = self.path.get(..PATH_BYTES_MAX).unwrap_or(&self.path);
+            let named = |who: &Principal| format!("{}::{}", who.kind.name(), who.id);
+            let principal =
+                self.principal.as_deref().filter(|who| who.kind != model::PrincipalKind::Anonymous);
             let about = Line {
                 time: self.time,
                 id: self.id,
@@ -266,6 +269,8 @@ impl Journey<'_> {
                 host: &String::from_utf8_lossy(&self.host),
                 path: &String::from_utf8_lossy(path),
                 route: route.map_or("", |route| &route.name),
+                principal: &principal.map_or_else(String::new, named),
+                step: step.name(),
                 status,
             };
             inspection.append_line(&about, &mut line);

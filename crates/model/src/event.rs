@@ -106,8 +106,21 @@ pub struct FirewallRecord {
     /// The rule that decided, when it was blocked by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<u64>,
+    /// The rule that would have decided in block mode, when nothing was blocked; 0 for a limit
+    /// of the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended: Option<u64>,
     /// The anomaly scores.
     pub scores: FirewallScores,
+    /// The paranoia level up to which scores block, where the rules keep scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paranoia: Option<u8>,
+    /// The paranoia level up to which rules ran, where the rules keep scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paranoia_detection: Option<u8>,
+    /// What the scores were held against, where the rules keep scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<FirewallThresholds>,
     /// The rules that matched, in the order in which they did.
     pub rules: Vec<FirewallMatch>,
     /// How many more matched.
@@ -118,10 +131,46 @@ pub struct FirewallRecord {
 /// The anomaly scores that the rules of the OWASP Core Rule Set keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirewallScores {
-    /// Of the request.
+    /// Of the request: the sum of the levels that block.
     pub inbound: u32,
-    /// Of the answer.
+    /// Of the answer, alike.
     pub outbound: u32,
+    /// Of the request, for each paranoia level from 1.
+    #[serde(default, skip_serializing_if = "is_all_zero")]
+    pub inbound_levels: [u32; 4],
+    /// Of the answer, for each paranoia level from 1.
+    #[serde(default, skip_serializing_if = "is_all_zero")]
+    pub outbound_levels: [u32; 4],
+}
+
+/// The anomaly scores at which a message is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallThresholds {
+    /// A request.
+    pub inbound: u32,
+    /// An answer.
+    pub outbound: u32,
+}
+
+/// Which half of an exchange a score is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirewallSide {
+    /// The request.
+    Inbound,
+    /// The answer.
+    Outbound,
+}
+
+/// What a match added to an anomaly score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallRaise {
+    /// Which score.
+    pub side: FirewallSide,
+    /// Of which paranoia level, 1 to 4.
+    pub level: u8,
+    /// How much.
+    pub score: u32,
 }
 
 /// A rule of the firewall that matched.
@@ -142,6 +191,30 @@ pub struct FirewallMatch {
     pub variable: String,
     /// Its tags.
     pub tags: Vec<String>,
+    /// What it added to the anomaly scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adds: Vec<FirewallRaise>,
+    /// The score that it holds against its threshold, where that is what the rule does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges: Option<FirewallSide>,
+    /// Whether its action is to stop the message.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub disruptive: bool,
+    /// Whether it is a chain of conditions, of which `variable` is what the last looked at.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub chain: bool,
+    /// Whether it changed more than scores: something that other rules may read.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_false(is: &bool) -> bool {
+    !*is
+}
+
+fn is_all_zero(levels: &[u32; 4]) -> bool {
+    *levels == [0; 4]
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]

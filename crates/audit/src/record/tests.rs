@@ -246,9 +246,13 @@ fn finding(rules: usize) -> model::event::FirewallRecord {
         mode: "block".to_owned(),
         verdict: "blocked".to_owned(),
         rule: Some(949_110),
-        scores: model::event::FirewallScores { inbound: 5, outbound: 0 },
+        scores: model::event::FirewallScores {
+            inbound: 5,
+            inbound_levels: [5, 0, 3, 0],
+            ..Default::default()
+        },
         rules: (0..rules as u64).map(one).collect(),
-        further: 0,
+        ..Default::default()
     }
 }
 

@@ -83,19 +83,30 @@ impl Inspection {
         self.transaction.matches().iter().filter(|found| found.log)
     }
 
+    /// How many matches were counted and not kept.
+    pub(crate) fn matches_further(&self) -> u64 {
+        self.transaction.matches_further()
+    }
+
     /// Whether anything did.
     pub(crate) fn has_findings(&self) -> bool {
         self.found().next().is_some()
     }
 
-    /// The anomaly scores of request and response.
-    pub(crate) fn scores(&self) -> (u32, u32) {
-        let score = |name| {
-            let value = self.transaction.variable("TX", Some(name))?;
-            std::str::from_utf8(&value).ok()?.parse().ok()
-        };
-        let of = |name| score(name).unwrap_or(0);
-        (of("blocking_inbound_anomaly_score"), of("blocking_outbound_anomaly_score"))
+    /// The anomaly scores, where the rules keep some.
+    pub(crate) fn scores(&self) -> Option<waf::Scores> {
+        self.transaction.scores()
+    }
+
+    /// The rule that would have stopped the message where the rules may interfere; 0 for a
+    /// limit of the engine.
+    pub(crate) fn intended(&self) -> Option<u64> {
+        self.transaction.intended().and_then(|verdict| match verdict {
+            Verdict::Pass => None,
+            Verdict::Deny { rule, .. } | Verdict::Drop { rule } | Verdict::Redirect { rule, .. } => {
+                Some(*rule)
+            }
+        })
     }
 
     /// Phase 1.

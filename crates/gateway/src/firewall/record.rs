@@ -26,6 +26,10 @@ pub(crate) struct Line<'a> {
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
     pub(crate) route: &'a str,
+    /// `User::alice`; empty for nobody in particular.
+    pub(crate) principal: &'a str,
+    /// The step that answered.
+    pub(crate) step: &'a str,
     pub(crate) status: u16,
 }
 
@@ -47,6 +51,8 @@ impl Inspection {
         text(out, "host", line.host);
         text(out, "path", line.path);
         text(out, "route", line.route);
+        text(out, "principal", line.principal);
+        text(out, "step", line.step);
         let _ = write!(out, ",\"status\":{},", line.status);
         self.append_findings(out);
         out.extend_from_slice(b"}\n");
@@ -65,8 +71,10 @@ impl Inspection {
         if rule != 0 {
             let _ = write!(out, ",\"rule\":{rule}");
         }
-        let scores = self.scores();
-        let _ = write!(out, ",\"scores\":{{\"inbound\":{},\"outbound\":{}}}", scores.0, scores.1);
+        if let Some(rule) = self.intended().filter(|_| self.stopped().is_none()) {
+            let _ = write!(out, ",\"intended\":{rule}");
+        }
+        append_scores(out, self.scores());
         out.extend_from_slice(b",\"rules\":[");
         let mut further = 0_usize;
         for (number, found) in self.found().enumerate() {
@@ -80,9 +88,32 @@ impl Inspection {
             append_match(out, found);
         }
         out.push(b']');
+        let further = further as u64 + self.matches_further();
         if further > 0 {
             let _ = write!(out, ",\"further\":{further}");
         }
+    }
+}
+
+/// The scores, and where rules keep some by level, what they were held against: enough to
+/// tell later what other settings would have come to.
+fn append_scores(out: &mut Vec<u8>, scores: Option<waf::Scores>) {
+    let scores = scores.unwrap_or_default();
+    let _ = write!(out, ",\"scores\":{{\"inbound\":{},\"outbound\":{}", scores.inbound, scores.outbound);
+    for (side, levels) in
+        [("inbound_levels", scores.inbound_levels), ("outbound_levels", scores.outbound_levels)]
+    {
+        if levels != [0; waf::LEVELS] {
+            let _ = write!(out, ",\"{side}\":{levels:?}");
+        }
+    }
+    out.push(b'}');
+    if scores.paranoia > 0 {
+        let _ = write!(
+            out,
+            ",\"paranoia\":{},\"paranoia_detection\":{},\"thresholds\":{{\"inbound\":{},\"outbound\":{}}}",
+            scores.paranoia, scores.paranoia_detection, scores.threshold_inbound, scores.threshold_outbound
+        );
     }
 }
 
@@ -101,7 +132,35 @@ fn append_match(out: &mut Vec<u8>, found: &waf::Match) {
         }
         quoted(out, tag);
     }
-    out.extend_from_slice(b"]}");
+    out.push(b']');
+    append_effects(out, found);
+    out.push(b'}');
+}
+
+/// What the match did besides being written down.
+fn append_effects(out: &mut Vec<u8>, found: &waf::Match) {
+    let side = |side| match side {
+        waf::Side::Inbound => "inbound",
+        waf::Side::Outbound => "outbound",
+    };
+    for (number, raise) in found.raises.iter().enumerate() {
+        let before = if number == 0 { ",\"adds\":[" } else { "," };
+        let (amount, level) = (raise.amount, raise.level);
+        let _ =
+            write!(out, "{before}{{\"side\":\"{}\",\"level\":{level},\"score\":{amount}}}", side(raise.side));
+    }
+    if !found.raises.is_empty() {
+        out.push(b']');
+    }
+    if let Some(judged) = found.judges {
+        let _ = write!(out, ",\"judges\":\"{}\"", side(judged));
+    }
+    for (name, is) in [("disruptive", found.disruptive), ("chain", found.is_chain), ("more", found.does_more)]
+    {
+        if is {
+            let _ = write!(out, ",\"{name}\":true");
+        }
+    }
 }
 
 /// `,"name":"text"`
