@@ -78,7 +78,8 @@ pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
 pub use splits::{Mirror, Split};
 pub use waf::{
-    Excluded, Exclusion, Firewall, WafChoice, WafMode, WafRequestBody, WafResponseBody, WafSettings,
+    CRS_MARK, Excluded, Exclusion, Firewall, WafChoice, WafMode, WafRequestBody, WafResponseBody,
+    WafSettings, load_rules,
 };
 
 use decoder::{Decoder, Table};

@@ -6,6 +6,9 @@
 
 mod rules;
 
+pub use rules::{CRS_MARK, load_rules};
+
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,6 +70,38 @@ pub struct Exclusion {
     pub which: Excluded,
     /// The target that they do not look at, `ARGS:comment`; without one they do not run.
     pub target: Option<String>,
+}
+
+impl Exclusion {
+    /// From a command line: `942100`, `942000-942999`, `942100:ARGS:comment`,
+    /// `tag=attack-sqli`, `tag=attack-sqli:ARGS:comment`.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (rules, aim) = text.split_once(':').map_or((text, None), |(rules, aim)| (rules, Some(aim)));
+        let told = |unfit: Unfit| format!("expected {}, found {text:?}", unfit.expected);
+        let which = match rules.strip_prefix("tag=") {
+            Some(name) => tag(name).map_err(told)?,
+            None => rules_by_id(rules).map_err(told)?,
+        };
+        Ok(Self { which, target: aim.map(target).transpose().map_err(told)? })
+    }
+}
+
+/// As the configuration says it: `{ rule: 942100, target: "ARGS:comment" }`.
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.which {
+            Excluded::Rules(first, last) if first == last => write!(f, "{{ rule: {first}")?,
+            Excluded::Rules(first, last) => write!(f, "{{ rule: {first}-{last}")?,
+            Excluded::Tag(tag) => write!(f, "{{ tag: {tag:?}")?,
+        }
+        match &self.target {
+            Some(target) => write!(f, ", target: {target:?} }}"),
+            None => f.write_str(" }"),
+        }
+    }
 }
 
 /// Which rules an exclusion is about.
@@ -252,9 +287,14 @@ impl Firewalls {
 
 impl WafSettings {
     fn new() -> Self {
+        Self::of_rules(Vec::new())
+    }
+
+    /// Blocking, by these rules, everything else as these say.
+    pub fn of_rules(rules: Vec<PathBuf>) -> Self {
         Self {
             mode: WafMode::Block,
-            rules: Vec::new(),
+            rules,
             paranoia: None,
             paranoia_detection: None,
             threshold_inbound: None,

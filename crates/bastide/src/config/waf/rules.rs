@@ -10,6 +10,7 @@ use waf::{EngineMode, Options, RuleSet, SourceFault, resolve};
 use super::super::decoder::Decoder;
 use super::super::node::At;
 use super::super::sources::Sources;
+use super::super::{Fault, Files, Severity};
 use super::{Excluded, Exclusion, WafMode, WafSettings};
 
 /// Largest rule or data file, bytes.
@@ -17,7 +18,7 @@ const FILE_BYTES_MAX: usize = 16 << 20;
 /// Name of the text that is made here.
 const SETTINGS: &str = "(waf settings)";
 /// The file by which a folder is known to be a release of the Core Rule Set.
-const CRS_MARK: &str = "rules/REQUEST-901-INITIALIZATION.conf";
+pub const CRS_MARK: &str = "rules/REQUEST-901-INITIALIZATION.conf";
 /// Where Debian keeps the setup file that belongs to `/usr/share/modsecurity-crs`.
 const DEBIAN: (&str, &str) = ("/usr/share/modsecurity-crs", "/etc/modsecurity/crs/crs-setup.conf");
 
@@ -49,10 +50,36 @@ SecRule MULTIPART_UNMATCHED_BOUNDARY "@eq 1" \
     msg:'The multipart body holds lines that could be boundaries'"
 "#;
 
+/// Loads the rules of these settings by themselves, for tools: as the configuration would
+/// that says the same.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn load_rules(settings: &WafSettings, files: &dyn Files) -> Result<RuleSet, Vec<Fault>> {
+    let mut decoder = Decoder::new(Sources::new(&|_| None, files));
+    decoder.sources.number(Path::new("rules"));
+    let Some(text) = decoder.waf_text(At::default(), settings) else {
+        return Err(decoder.into_findings().0);
+    };
+    decoder.waf_load_text(text, settings).map_err(|faults| {
+        let whole = |fault: waf::Fault| Fault {
+            severity: Severity::Fault,
+            file: PathBuf::from(&*fault.place.file),
+            line: fault.place.line,
+            column: fault.place.column,
+            message: fault.message,
+            suggestion: fault.suggestion.map(|name| format!("did you mean {name:?}?")),
+        };
+        let mut all: Vec<Fault> = faults.faults.into_iter().map(whole).collect();
+        if faults.further > 0 {
+            all.push(Fault::whole_file(Path::new("rules"), format!("and {} more faults", faults.further)));
+        }
+        all
+    })
+}
+
 impl Decoder<'_> {
-    /// Loads the rules of these settings; what is wrong with them is recorded.
-    pub(super) fn waf_rules(&mut self, at: At, settings: &WafSettings) -> Option<RuleSet> {
-        let text = self.waf_text(at, settings)?;
+    fn waf_load_text(&mut self, text: String, settings: &WafSettings) -> Result<RuleSet, waf::LoadFaults> {
         let options = Options {
             engine: Some(match settings.mode {
                 WafMode::Block => EngineMode::On,
@@ -61,8 +88,13 @@ impl Decoder<'_> {
             ..Options::default()
         };
         let source = RuleSources { settings: text, sources: RefCell::new(&mut self.sources) };
-        let loaded = RuleSet::load(&source, &[SETTINGS], &options);
-        match loaded {
+        RuleSet::load(&source, &[SETTINGS], &options)
+    }
+
+    /// Loads the rules of these settings; what is wrong with them is recorded.
+    pub(super) fn waf_rules(&mut self, at: At, settings: &WafSettings) -> Option<RuleSet> {
+        let text = self.waf_text(at, settings)?;
+        match self.waf_load_text(text, settings) {
             Ok(rules) => Some(rules),
             Err(faults) => {
                 for fault in &faults.faults {
@@ -154,9 +186,13 @@ fn names_core_rule_set(settings: &WafSettings) -> bool {
 /// What is set between the setup file and the rules.
 fn core_rule_set(text: &mut String, settings: &WafSettings) {
     let detection = settings.paranoia_detection.or(settings.paranoia).map(u32::from);
+    let blocking = settings.paranoia.map(u32::from);
     let values = [
-        ("blocking_paranoia_level", settings.paranoia.map(u32::from)),
+        ("blocking_paranoia_level", blocking),
         ("detection_paranoia_level", detection),
+        // As version 3.3 calls them, which Debian carries.
+        ("paranoia_level", blocking),
+        ("executing_paranoia_level", detection),
         ("inbound_anomaly_score_threshold", settings.threshold_inbound),
         ("outbound_anomaly_score_threshold", settings.threshold_outbound),
     ];
