@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
@@ -20,15 +20,18 @@ pub(crate) enum Link {
     TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     /// TLS, we are the client.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// Memory: the other end is a service of this process.
+    InProcess(DuplexStream),
 }
 
 impl Link {
-    /// The socket below.
-    pub(crate) fn socket(&self) -> &TcpStream {
+    /// The socket below, where there is one.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::TlsServer(stream) => stream.get_ref().0,
-            Self::TlsClient(stream) => stream.get_ref().0,
+            Self::Plain(socket) => Some(socket),
+            Self::TlsServer(stream) => Some(stream.get_ref().0),
+            Self::TlsClient(stream) => Some(stream.get_ref().0),
+            Self::InProcess(_) => None,
         }
     }
 }
@@ -45,6 +48,7 @@ macro_rules! on_each {
                 let $stream = $stream.as_mut();
                 $call
             }
+            Link::InProcess($stream) => $call,
         }
     };
 }

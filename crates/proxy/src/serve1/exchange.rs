@@ -175,8 +175,10 @@ impl<'c> Exchange1<'c> {
     /// the end of the body; a reset says that it is not. With a length or chunks the
     /// end alone says so.
     fn cut(&mut self) {
-        if self.ends_by_close {
-            let socket = socket2::SockRef::from(self.connection.wire.link().socket());
+        if self.ends_by_close
+            && let Some(socket) = self.connection.wire.link().socket()
+        {
+            let socket = socket2::SockRef::from(socket);
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
     }

@@ -63,6 +63,10 @@ pub(crate) async fn dial(
     limits: &Limits,
     origin: Option<Origin>,
 ) -> Result<Dialed, DialError> {
+    if let Some(door) = &pool.door {
+        let link = Link::InProcess(door.knock().await.map_err(DialError::Connect)?);
+        return Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot, origin))));
+    }
     let endpoint = &pool.key.endpoint;
     let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
     let mut socket = connect(&addresses).await.map_err(|error| {

@@ -12,6 +12,7 @@ mod connection;
 mod connection1;
 mod connection2;
 pub mod dial;
+pub mod door;
 pub mod gate;
 pub mod health;
 mod pool;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 pub use balance::Balance;
 pub use breaker::{Breaker, BreakerRule, BreakerState};
 pub use budget::{Budget, Retries};
+pub use door::{Door, Doorway, door};
 pub use gate::{Gate, GateRule};
 pub use health::{Eject, Health, Probed};
 pub use pool::Pools;
@@ -126,6 +128,7 @@ pub struct Endpoint {
     weight: u32,
     key: Arc<PoolKey>,
     tls: Option<ClientTls>,
+    door: Option<Door>,
 }
 
 impl Upstreams {
@@ -186,6 +189,9 @@ impl Service {
             if let Some(address) = endpoint.address {
                 let _ = write!(label, " {address}");
             }
+            if settings.door.is_some() {
+                "in process".clone_into(&mut label);
+            }
             let label = label.into();
             let key = Arc::new(PoolKey {
                 service: Arc::clone(&name),
@@ -197,7 +203,8 @@ impl Service {
             let kept = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.key == key));
             let (health, gate) =
                 kept.map(|kept| (Arc::clone(&kept.health), Arc::clone(&kept.gate))).unwrap_or_default();
-            endpoints.push(Endpoint { label, health, gate, weight: weight.max(1), key, tls });
+            let (weight, door) = (weight.max(1), settings.door.clone());
+            endpoints.push(Endpoint { label, health, gate, weight, key, tls, door });
         }
         Ok(Self {
             guard: before.map(|before| Arc::clone(&before.guard)).unwrap_or_default(),

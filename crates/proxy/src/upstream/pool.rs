@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Names};
+use super::door::Door;
 use super::gate::{Entered, Gate, GateRule, Waiting};
 use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
@@ -71,6 +72,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             key: Arc::clone(key),
             tls: endpoint.tls.clone(),
+            door: endpoint.door.clone(),
             ticker: Rc::clone(&self.ticker),
             in_flight: Cell::new(0),
             latency: Latency::default(),
@@ -147,6 +149,7 @@ type Idle = Vec<Box<Connection1>>;
 pub(crate) struct Pool {
     pub(crate) key: Arc<PoolKey>,
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) door: Option<Door>,
     pub(crate) ticker: Rc<Ticker>,
     /// Requests that are open.
     pub(crate) in_flight: Cell<u32>,

@@ -10,6 +10,7 @@ use super::Upstreams;
 use super::balance::Balance;
 use super::breaker::BreakerRule;
 use super::budget::Budget;
+use super::door::Door;
 use super::gate::GateRule;
 use super::health::Eject;
 use super::probe::ProbeRule;
@@ -95,6 +96,9 @@ pub struct ServiceSettings {
     /// Whether connections begin with a PROXY protocol header of version 2. Then each
     /// carries the requests of one client's connection alone.
     pub proxy_protocol: bool,
+    /// The way into a service that this process runs itself; every endpoint is reached
+    /// through it, whatever its host says.
+    pub door: Option<Door>,
 }
 
 impl ServiceSettings {
@@ -115,7 +119,15 @@ impl ServiceSettings {
             gate: GateRule::default(),
             idle: Timeouts::default().idle,
             proxy_protocol: false,
+            door: None,
         }
+    }
+
+    /// A service that this process runs itself, behind a door.
+    pub fn in_process(name: &str, door: Door) -> Self {
+        let host = format!("{name}.in-process");
+        let endpoint = EndpointSettings { tls: false, host, port: 0, address: None };
+        Self { door: Some(door), protocol: Protocol::Http1, ..Self::new(name, vec![endpoint]) }
     }
 }
 

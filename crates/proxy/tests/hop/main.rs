@@ -13,6 +13,7 @@ mod support;
 mod cores;
 mod http1;
 mod http2;
+mod in_process;
 mod limits;
 mod resilience;
 mod revocation;
