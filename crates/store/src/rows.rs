@@ -1,0 +1,61 @@
+//! What the databases are asked for, in the same words for both.
+
+use crate::barrier::{Row, StoredKey, end_of};
+
+/// Stored keys from `from` to before `to`; all from there on when there is no `to`.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Option<Vec<u8>>,
+}
+
+impl Range {
+    /// What begins with these bytes.
+    pub(crate) fn below(prefix: &StoredKey) -> Self {
+        Self { from: prefix.as_bytes().to_vec(), to: end_of(prefix.as_bytes()) }
+    }
+
+    /// The rest of it after this key.
+    pub(crate) fn after(self, key: &StoredKey) -> Self {
+        // No key lies between a key and itself with a zero behind it.
+        let next = [key.as_bytes(), &[0]].concat();
+        Self { from: self.from.max(next), to: self.to }
+    }
+
+    /// An upper bound for databases that want one: beyond every stored key.
+    pub(crate) fn upper(&self) -> Vec<u8> {
+        // The first byte of a stored key is a tag, far below.
+        self.to.clone().unwrap_or_else(|| vec![u8::MAX])
+    }
+}
+
+/// Where the store stands, as one row of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// The number of the last transaction that changed something.
+    pub(crate) revision: u64,
+    /// The generation that seals what is written.
+    pub(crate) generation: u32,
+    /// Deletions up to this revision may be forgotten.
+    pub(crate) compacted: u64,
+}
+
+/// What changed since a revision.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// In the order of their versions.
+    pub(crate) rows: Vec<Row>,
+    /// Where the store stood when the rows were read.
+    pub(crate) state: State,
+}
+
+/// Counts of what is stored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) records: u64,
+    pub(crate) deleted: u64,
+    /// Rows by generation.
+    pub(crate) generations: Vec<(u32, u64)>,
+    /// What the database takes, bytes.
+    pub(crate) bytes: u64,
+}

@@ -1,0 +1,162 @@
+//! The one thread that writes. Whoever waits while it commits shares the next commit.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::reader::Task;
+use super::{Shared, schema};
+use crate::error::Error;
+use crate::group::{Group, Job, answer};
+use crate::limits::{GROUP_BYTES_MAX, GROUP_TRANSACTIONS_MAX};
+use crate::record::Version;
+use crate::rows::State;
+
+/// How often the writer looks whether another process wrote: until then, what the cache
+/// gives may be that old.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub(super) enum Message {
+    Commit(Job),
+    Task(Task),
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Message>,
+    /// What was taken from the inbox beside a group that was full or at its end.
+    next: Option<Message>,
+    /// The last revision that this thread wrote or saw.
+    revision: u64,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>, inbox: mpsc::Receiver<Message>) -> Self {
+        let revision = *shared.revision.borrow();
+        Self { connection, shared, inbox, next: None, revision }
+    }
+
+    /// Until the store is dropped and everything that waited is done.
+    pub(super) fn run(mut self) {
+        loop {
+            let message = match self.next.take() {
+                Some(message) => Ok(message),
+                None => self.inbox.recv_timeout(LOOK_EVERY),
+            };
+            match message {
+                Ok(Message::Commit(job)) => {
+                    let jobs = self.gather(job);
+                    self.commit(jobs);
+                }
+                Ok(Message::Task(task)) => {
+                    task(&mut self.connection);
+                    self.look();
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// The job and those that wait already, as far as one commit takes them.
+    fn gather(&mut self, first: Job) -> Vec<Job> {
+        let mut bytes = first.bytes();
+        let mut jobs = vec![first];
+        while jobs.len() < GROUP_TRANSACTIONS_MAX {
+            match self.inbox.try_recv() {
+                Ok(Message::Commit(job)) if bytes + job.bytes() <= GROUP_BYTES_MAX => {
+                    bytes += job.bytes();
+                    jobs.push(job);
+                }
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        jobs
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let (outcomes, committed) = match self.try_commit(&jobs) {
+            Ok(outcomes) => (outcomes, Ok(())),
+            Err(fault) => {
+                tracing::warn!(%fault, transactions = jobs.len(), "a commit of the store failed");
+                (jobs.iter().map(|_| Err(Error::Closed)).collect(), Err(move || again(&fault)))
+            }
+        };
+        answer(jobs, outcomes, committed);
+    }
+
+    fn try_commit(&mut self, jobs: &[Job]) -> Result<Vec<Result<Version, Error>>, Error> {
+        let Self { connection, shared, revision: seen, .. } = self;
+        let barrier = &shared.barrier;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(schema::fault)?;
+        let state = schema::state(&transaction)?;
+        if state.revision != *seen {
+            shared.cache.clear(state.revision);
+        }
+        // INVARIANT: under the lock of the transaction, what is written is sealed under the
+        // generation that the database names, so that no old one comes back after it ended.
+        if barrier.keyring().current() != state.generation {
+            barrier.take_keyring(&schema::keyring(&transaction)?)?;
+        }
+        let mut group = Group::new(state.revision, state.generation, shared.clock.now());
+        let outcomes = jobs
+            .iter()
+            .enumerate()
+            .map(|(number, job)| {
+                group.judge(number, &job.operations, |key| {
+                    let row = schema::get(&transaction, key.as_bytes())?;
+                    // What decides is what was sealed, not what a column says.
+                    row.map(|row| barrier.open(&row).map(|_| row.head)).transpose().map_err(Error::from)
+                })
+            })
+            .collect();
+        if group.revision() > state.revision {
+            for row in group.rows(jobs, barrier)? {
+                schema::put(&transaction, &row)?;
+            }
+            schema::set_revision(&transaction, group.revision())?;
+            shared.cache.writing(group.keys(), group.revision());
+        }
+        transaction.commit().map_err(schema::commit_fault)?;
+        self.publish(State { revision: group.revision(), ..state });
+        Ok(outcomes)
+    }
+
+    /// Whether somebody else wrote.
+    fn look(&mut self) {
+        let Ok(state) = schema::state(&self.connection) else { return };
+        if state.revision != self.revision {
+            self.shared.cache.clear(state.revision);
+            self.publish(state);
+        }
+    }
+
+    fn publish(&mut self, state: State) {
+        self.revision = state.revision;
+        self.shared.revision.send_if_modified(|revision| {
+            let newer = state.revision > *revision;
+            *revision = state.revision.max(*revision);
+            newer
+        });
+    }
+}
+
+/// The same fault once more, for each who waited.
+fn again(fault: &Error) -> Error {
+    match fault {
+        Error::Full(text) => Error::Full(text.clone()),
+        Error::Corrupt(text) => Error::Corrupt(text.clone()),
+        Error::Unavailable(text) => Error::Unavailable(text.clone()),
+        Error::Unknown(text) => Error::Unknown(text.clone()),
+        Error::WrongKey => Error::WrongKey,
+        Error::Cryptography(what) => Error::Cryptography(what),
+        other => Error::Unavailable(other.to_string()),
+    }
+}
