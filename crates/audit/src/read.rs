@@ -1,10 +1,11 @@
-//! Finds events again: for `bastide explain`.
+//! Finds events again: one for `bastide explain`, all for `bastide policy diff`.
 //!
 //! Reading takes no lock and disturbs no writer: a line that is being written has no
 //! newline yet and is skipped like a torn one.
 
-use std::io::ErrorKind;
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use memchr::memmem::Finder;
 use model::RequestId;
@@ -58,6 +59,50 @@ fn find_in(content: &[u8], finder: &Finder<'_>, id: RequestId) -> Option<StoredE
         let stored = record::parse(content.get(start..end)?).ok()?;
         (stored.event.id == id).then_some(stored)
     })
+}
+
+/// Longest line that is read as an event, bytes. The writer's are shorter.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 1 << 18;
+
+/// Hands out every event of a log, the oldest file first; `log` is its folder or one of
+/// its files. A line that is no event is handed out as `None`.
+///
+/// # Errors
+/// The folder or a file cannot be read. A file that is rotated away meanwhile is no error.
+pub fn each(log: &Path, visit: &mut dyn FnMut(Option<StoredEvent>)) -> Result<(), Error> {
+    let paths: Vec<PathBuf> = if log.is_dir() {
+        segment::list(log)?.iter().map(|segment| segment.path(log)).collect()
+    } else {
+        vec![log.to_owned()]
+    };
+    for path in paths {
+        let failed = |source| Error::Io { doing: "read", path: path.clone(), source };
+        match File::open(&path) {
+            Ok(file) => each_in(BufReader::with_capacity(READ_BYTES, file), visit).map_err(failed)?,
+            Err(error) if error.kind() == ErrorKind::NotFound && path != log => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}
+
+fn each_in(mut file: impl BufRead, visit: &mut dyn FnMut(Option<StoredEvent>)) -> std::io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        match line.strip_suffix(b"\n") {
+            Some(whole) => visit(record::parse(whole).ok()),
+            None if line.is_empty() => return Ok(()),
+            // Too long, or still being written at the end of the file.
+            None => {
+                visit(None);
+                file.skip_until(b'\n')?;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,18 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
+    /// The whole policy in one line.
+    pub(crate) fn text(&self) -> String {
+        let effect = match self.effect {
+            Effect::Permit => "permit",
+            Effect::Forbid => "forbid",
+        };
+        match &self.written {
+            Some(written) => format!("{effect}({}) when {{ {written} }}", self.scope),
+            None => format!("{effect}({})", self.scope),
+        }
+    }
+
     /// Whether scope and asked roles match somebody. Route and action were matched
     /// when the slice was made.
     pub(crate) fn concerns(&self, kind: PrincipalKind, id: &str, roles: &Bits) -> bool {

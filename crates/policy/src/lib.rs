@@ -4,7 +4,8 @@
 //!
 //! The way through it: [`vocabulary`] holds the configured names, `schema` turns them
 //! into a Cedar schema, [`load()`] checks every policy and literal against it and slices,
-//! [`decide()`] answers a request with a [`Permit`] or a [`Denied`], [`explain`] says why.
+//! [`decide()`] answers a request with a [`Permit`] or a [`Denied`], [`explain`] says why, and
+//! [`replay()`] what other policies would have said.
 //!
 //! What it must never do: read the clock, a file or a socket; permit when a policy
 //! erred; clone the entity store for a request; make a [`Permit`] anywhere but in
@@ -24,6 +25,7 @@ pub mod load;
 mod names;
 pub mod permit;
 mod record;
+pub mod replay;
 mod scan;
 pub mod schema;
 pub mod testing;
@@ -37,5 +39,6 @@ pub use fault::{Fault, Severity};
 pub use fuzz::fuzz;
 pub use load::{Policies, load};
 pub use permit::{Denied, Permit, Reason, Subject};
+pub use replay::{Beside, Replayed, Undecidable, replay};
 pub use schema::schema_text;
 pub use vocabulary::{Access, ClaimType, Member, Role, Route, Source, Vocabulary};

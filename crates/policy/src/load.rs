@@ -199,6 +199,11 @@ impl Policies {
         self.policies.iter().map(|policy| policy.id.as_str())
     }
 
+    /// Each policy's id and its text as Cedar prints it, in the order of the sources.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, String)> {
+        self.policies.iter().map(|policy| (policy.id.as_str(), policy.text()))
+    }
+
     /// The id of a policy by number; empty for no policy.
     pub(crate) fn id(&self, number: u32) -> &str {
         self.policy(number).map_or("", |policy| policy.id.as_str())

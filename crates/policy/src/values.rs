@@ -144,7 +144,17 @@ pub(crate) struct Recorded<'a>(pub(crate) &'a BTreeMap<String, Json>);
 
 impl Reader for Recorded<'_> {
     fn read<'a>(&'a self, leaf: &'a Leaf) -> Result<Option<Datum<'a>>, Unreadable> {
-        let Some(json) = self.0.get(&leaf.text) else { return Ok(None) };
+        self.0.get(&leaf.text).map(|json| Datum::of(leaf, json)).transpose()
+    }
+
+    fn has_certificate(&self) -> bool {
+        self.0.keys().any(|key| key.starts_with("context.certificate."))
+    }
+}
+
+impl<'a> Datum<'a> {
+    /// The value of an attribute as a record writes it.
+    pub(crate) fn of(leaf: &Leaf, json: &'a Json) -> Result<Self, Unreadable> {
         let other = || Unreadable::OtherType(leaf.text.clone());
         let datum = match leaf.ty {
             Type::Boolean => json.as_bool().map(Datum::Boolean),
@@ -156,11 +166,7 @@ impl Reader for Recorded<'_> {
                 texts.map(Datum::Texts)
             }),
         };
-        datum.map(Some).ok_or_else(other)
-    }
-
-    fn has_certificate(&self) -> bool {
-        self.0.keys().any(|key| key.starts_with("context.certificate."))
+        datum.ok_or_else(other)
     }
 }
 

@@ -1,0 +1,238 @@
+//! Recorded decisions, made again under other policies.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+
+mod town;
+
+use model::event::DecisionRecord;
+use model::principal::Attribute;
+use model::{Principal, PrincipalKind};
+use policy::{Beside, Circumstances, Policies, Replayed, Role, Undecidable, replay};
+use proptest::prelude::*;
+use town::*;
+
+/// The record of a decision, through the JSON of the log.
+fn record(policies: &Policies, who: &Principal, around: &Circumstances, what: Request) -> DecisionRecord {
+    let record = match decide(policies, who, around, what) {
+        Ok(permit) => permit.record(policies),
+        Err(denied) => denied.record(policies),
+    };
+    serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap()
+}
+
+fn again(new: &str, old: &str, who: &Principal, what: Request) -> Result<Replayed, Undecidable> {
+    let (old, new) = (load(old), load(new));
+    let record = record(&old, who, &circumstances(), what);
+    replay(&new, &old, &record, &Beside::new())
+}
+
+const ALL: &str = "permit(principal, action, resource);";
+
+fn orders(owner: &str) -> Request {
+    request(ORDERS, "GET", &[("owner", owner)])
+}
+
+#[test]
+fn what_the_record_holds_is_enough() {
+    let old = r#"permit(principal, action, resource) when { resource.params has owner && resource.params.owner != "x" };"#;
+    let new = r#"@id("own") permit(principal, action, resource) when { resource.params has owner && resource.params.owner == principal.id };"#;
+    let own = again(new, old, &user("alice", &[]), orders("alice")).unwrap();
+    assert_eq!((own.allowed, own.reason.as_str()), (true, "permitted by own"));
+    assert_eq!(own.policies, ["own"]);
+    let other = again(new, old, &user("alice", &[]), orders("bob")).unwrap();
+    assert_eq!((other.allowed, other.reason.as_str()), (false, "no policy permits it"));
+    // The record would hold the parameter if it had been there.
+    let none = again(new, old, &user("alice", &[]), request(ORDERS, "GET", &[])).unwrap();
+    assert!(!none.allowed);
+}
+
+#[test]
+fn what_the_record_lacks_is_not_guessed() {
+    let new = r#"permit(principal, action, resource) when { context.hour >= 9 };"#;
+    let lack = again(new, ALL, &user("alice", &[]), orders("alice")).unwrap_err();
+    assert_eq!(lack, Undecidable::Attribute("context.hour".into()));
+    assert_eq!(lack.to_string(), "the log does not say context.hour");
+    let new = r#"permit(principal, action, resource) when { principal.claims has level && principal.claims.level > 2 };"#;
+    let who = claim(user("alice", &[]), "level", Attribute::Long(3));
+    let lack = again(new, ALL, &who, orders("alice")).unwrap_err();
+    assert_eq!(lack, Undecidable::Attribute("principal.claims.level".into()));
+    // Under another name, the same claim is known.
+    let old = r#"permit(principal, action, resource) when { context.claims has level && context.claims.level > 5 };"#;
+    assert!(again(new, old, &who, orders("alice")).unwrap().allowed);
+}
+
+#[test]
+fn what_the_rest_settles_is_decided() {
+    let hour = r#"permit(principal, action, resource) when { context.hour >= 9 };"#;
+    let forbid = r#"@id("no") forbid(principal, action, resource == Route::"orders");"#;
+    let found = again(&format!("{hour}{forbid}"), ALL, &user("alice", &[]), orders("alice")).unwrap();
+    assert_eq!((found.allowed, found.reason.as_str()), (false, "forbidden by no"));
+    let found = again(&format!("{hour}{ALL}"), ALL, &user("alice", &[]), orders("alice")).unwrap();
+    assert!(found.allowed);
+    let doubt = r#"forbid(principal, action, resource) when { context.hour >= 9 };"#;
+    assert!(again(&format!("{doubt}{ALL}"), ALL, &user("alice", &[]), orders("alice")).is_err());
+    // An unreadable header denies, so a permit beside one that was not recorded is no answer.
+    let header = r#"permit(principal, action, resource) when { context.headers has "x-tenant" && context.headers["x-tenant"].contains("a") };"#;
+    let lack = again(&format!("{header}{ALL}"), ALL, &user("alice", &[]), orders("alice")).unwrap_err();
+    assert_eq!(lack, Undecidable::Attribute("context.headers.x-tenant".into()));
+}
+
+#[test]
+fn what_stands_beside_the_record_counts() {
+    let (old, new) = (
+        load(ALL),
+        load(r#"permit(principal, action, resource) when { context.address.isInRange(ip("10.0.0.0/8")) };"#),
+    );
+    let record = record(&old, &user("alice", &[]), &circumstances(), orders("alice"));
+    assert!(replay(&new, &old, &record, &Beside::new()).is_err());
+    let mut beside = Beside::from([("context.address".to_owned(), Some("10.1.2.3".into()))]);
+    assert!(replay(&new, &old, &record, &beside).unwrap().allowed);
+    beside.insert("context.address".to_owned(), Some("192.0.2.1".into()));
+    assert!(!replay(&new, &old, &record, &beside).unwrap().allowed);
+}
+
+#[test]
+fn roles_that_were_not_declared_or_not_the_credentials_are_in_doubt() {
+    let old = load(ALL);
+    let permits = |role: &str| source(&format!("permit(principal in Role::{role:?}, action, resource);"));
+    // Declared and not recorded: not held.
+    let alice = record(&old, &user("alice", &["customer"]), &circumstances(), orders("alice"));
+    let auditors = policy::load(vocabulary(), &permits("auditor"), 1).unwrap();
+    assert!(!replay(&auditors, &old, &alice, &Beside::new()).unwrap().allowed);
+    let customers = policy::load(vocabulary(), &permits("customer"), 1).unwrap();
+    assert!(replay(&customers, &old, &alice, &Beside::new()).unwrap().allowed);
+    // Not declared then: the token may have named it.
+    let mut wider = vocabulary();
+    wider.roles.push(Role { name: "root".into(), ..Role::default() });
+    let roots = policy::load(wider, &permits("root"), 1).unwrap();
+    let lack = replay(&roots, &old, &alice, &Beside::new()).unwrap_err();
+    assert_eq!(lack, Undecidable::Role("root".into()));
+    // Given by the configuration then and not now: the token may name it too.
+    let bob = record(&old, &user("bob", &[]), &circumstances(), orders("bob"));
+    let merchants = policy::load(vocabulary(), &permits("merchant"), 1).unwrap();
+    assert!(replay(&merchants, &old, &bob, &Beside::new()).unwrap().allowed);
+    let mut without = vocabulary();
+    without.roles[1].members.clear();
+    let merchants = policy::load(without, &permits("merchant"), 1).unwrap();
+    assert_eq!(
+        replay(&merchants, &old, &bob, &Beside::new()).unwrap_err(),
+        Undecidable::Role("merchant".into())
+    );
+    // Given by the configuration now.
+    let mut more = vocabulary();
+    more.roles[3].members.push(policy::Member { kind: PrincipalKind::User, id: "bob".into() });
+    let auditors = policy::load(more, &permits("auditor"), 1).unwrap();
+    assert!(replay(&auditors, &old, &bob, &Beside::new()).unwrap().allowed);
+}
+
+#[test]
+fn records_of_others_and_torn_ones_are_refused() {
+    let (old, other) = (load(ALL), load("permit(principal is User, action, resource);"));
+    let mut record = record(&old, &user("alice", &[]), &circumstances(), orders("alice"));
+    assert_eq!(replay(&old, &other, &record, &Beside::new()), Err(Undecidable::OtherContent));
+    let mut fewer = vocabulary();
+    fewer.routes.remove(0);
+    let fewer = policy::load(fewer, &source(ALL), 1).unwrap();
+    assert_eq!(replay(&fewer, &old, &record, &Beside::new()), Err(Undecidable::Route("orders".into())));
+    record.read.remove("principal.roles");
+    assert_eq!(replay(&old, &old, &record, &Beside::new()), Err(Undecidable::Incomplete("principal.roles")));
+}
+
+const CONDITIONS: &[&str] = &[
+    "",
+    "when { context.hour >= 21 }",
+    "when { context.weekday == 7 }",
+    "when { context.address.isInRange(ip(\"10.0.0.0/8\")) }",
+    "when { resource.params has owner && resource.params.owner == principal.id }",
+    "unless { resource.params has id }",
+    "when { principal.claims has level && principal.claims.level > 2 }",
+    "when { context.claims has mfa && context.claims.mfa }",
+    "when { context.headers has \"x-tenant\" && context.headers[\"x-tenant\"].contains(\"a\") }",
+    "when { context has certificate }",
+    "when { context has certificate && context.certificate.dns_names.contains(\"orders.internal\") }",
+    "when { principal in Role::\"merchant\" }",
+    "unless { principal in Role::\"auditor\" || context.tls }",
+    "when { principal.scopes.contains(\"orders\") }",
+    "when { context.hour + 9223372036854775807 > 0 }",
+    "when { resource.service == \"orders\" && context.method == \"GET\" }",
+    "when { principal has issuer && principal.issuer == \"https://id.shop.example\" }",
+];
+const SCOPES: &[&str] = &[
+    "principal, action, resource",
+    "principal is User, action, resource",
+    "principal in Role::\"customer\", action, resource == Route::\"orders\"",
+    "principal == User::\"alice\", action in Action::\"read\", resource",
+    "principal in Role::\"auditor\", action, resource",
+];
+
+fn policies() -> impl Strategy<Value = String> {
+    let one = (any::<bool>(), 0..SCOPES.len(), 0..CONDITIONS.len()).prop_map(|(permit, scope, condition)| {
+        let effect = if permit { "permit" } else { "forbid" };
+        format!("{effect}({}) {};\n", SCOPES[scope], CONDITIONS[condition])
+    });
+    proptest::collection::vec(one, 0..5).prop_map(|all| all.concat())
+}
+
+fn person() -> impl Strategy<Value = Principal> {
+    let kinds =
+        prop_oneof![Just(PrincipalKind::User), Just(PrincipalKind::ApiKey), Just(PrincipalKind::Anonymous)];
+    let roles = proptest::collection::vec(prop_oneof!["customer", "merchant", "auditor"], 0..3);
+    (kinds, "alice|bob|ci", roles, 0i64..5, any::<bool>(), any::<bool>()).prop_map(
+        |(kind, id, roles, level, mfa, scoped)| {
+            let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+            let mut who = somebody(kind, &id, &roles);
+            if level > 0 {
+                who = claim(who, "level", Attribute::Long(level));
+            }
+            if mfa {
+                who = claim(who, "mfa", Attribute::Boolean(level > 2));
+            }
+            if scoped {
+                who.scopes.push("orders".into());
+            }
+            who
+        },
+    )
+}
+
+fn requests() -> impl Strategy<Value = (Principal, Circumstances, Request)> {
+    let tenants = proptest::option::of(prop_oneof![Just(&b"a"[..]), Just(&b"\xff"[..])]);
+    let owners = proptest::option::of("alice|bob");
+    (person(), owners, tenants, any::<bool>(), "GET|POST|BREW", any::<bool>()).prop_map(
+        |(who, owner, tenant, certified, method, inside)| {
+            let around = Circumstances {
+                address: if inside { "10.1.2.3" } else { "192.0.2.1" }.parse().unwrap(),
+                certificate: certified.then(certificate),
+                ..circumstances()
+            };
+            let mut what = request(ORDERS, &method, &[]);
+            what.parameters.extend(owner.map(|owner| ("owner".to_owned(), owner)));
+            what.headers.extend(tenant.map(|tenant| ("x-tenant".to_owned(), tenant.to_vec())));
+            (who, around, what)
+        },
+    )
+}
+
+proptest! {
+    // Loading costs most: few sets of policies, many requests for each.
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 64, ..ProptestConfig::default() })]
+
+    /// A replay is what the decision would have been, or says that it does not know.
+    #[test]
+    fn a_replay_is_never_wrong(
+        old in policies(), new in policies(), asked in proptest::collection::vec(requests(), 40),
+    ) {
+        let (Ok(old), Ok(new)) = (
+            policy::load(vocabulary(), &source(&old), 1), policy::load(vocabulary(), &source(&new), 2),
+        ) else { return Ok(()) };
+        for (who, around, what) in asked {
+            let record = record(&old, &who, &around, what.clone());
+            let same = replay(&old, &old, &record, &Beside::new()).unwrap();
+            prop_assert_eq!(same.allowed, decide(&old, &who, &around, what.clone()).is_ok());
+            if let Ok(found) = replay(&new, &old, &record, &Beside::new()) {
+                let decided = decide(&new, &who, &around, what);
+                prop_assert_eq!(found.allowed, decided.is_ok(), "{:?} {:?}", found, who);
+            }
+        }
+    }
+}
