@@ -19,8 +19,10 @@ struct Document {
     example: &'static str,
 }
 
-const DOCUMENTS: &[Document] =
-    &[Document { path: "docs/configuration.md", example: "configuration_reference" }];
+const DOCUMENTS: &[Document] = &[
+    Document { path: "docs/configuration.md", example: "configuration_reference" },
+    Document { path: "docs/bastide.schema.json", example: "configuration_schema" },
+];
 
 /// Writes or compares every document.
 pub(crate) fn run(options: &Options) -> Result<()> {

@@ -21,6 +21,7 @@ use proxy::limits::Limits;
 mod addresses;
 mod audit;
 mod authentication;
+mod changes;
 mod check;
 mod contracts;
 mod cors;
@@ -28,13 +29,15 @@ mod decoder;
 mod dns;
 mod fault;
 mod files;
+mod format;
 mod headers;
 mod identity;
 mod json_schema;
 mod limits;
 mod listen;
 mod matching;
-mod node;
+pub(crate) mod node;
+mod outline;
 mod pem;
 mod policies;
 mod rates;
@@ -56,11 +59,13 @@ mod waf;
 pub use addresses::Addresses;
 pub use audit::{Audit, WhenFull};
 pub use authentication::{Algorithm, Authentication, CertificatePrincipals, ClaimKind, Issuer, KeySource};
+pub use changes::{Change, Changes, Consequence, Effect, KeyChange, RESTART, What};
 pub use check::{Report, check, check_with};
 pub use contracts::Validation;
 pub use cors::{Cors, Origins};
 pub use fault::{Fault, Severity};
 pub use files::{Disk, Files, Memory};
+pub use format::format;
 pub use headers::{HeaderRules, SecurityHeaders};
 pub use identity::Identity;
 pub use json_schema::json_schema;
@@ -69,6 +74,7 @@ pub use listen::{
     TlsVersion,
 };
 pub use matching::{HostMatch, Match};
+pub use outline::{Entry, Kind, Outline, Setting, Written};
 pub use policies::Policies;
 pub use rates::{LimitBy, RateLimit};
 pub use reference::reference;
@@ -211,8 +217,21 @@ pub fn load(
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Files,
 ) -> Result<Configuration, Vec<Fault>> {
+    load_written(path, environment, files).map(|(configuration, _)| configuration)
+}
+
+/// The same, with what was written, for [`Outline::of`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_written(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &dyn Files,
+) -> Result<(Configuration, Written), Vec<Fault>> {
     let mut decoder = Decoder::new(Sources::new(environment, files));
-    let configuration = decoder.configuration(path);
+    let tree = decoder.document(path);
+    let configuration = tree.as_ref().and_then(|tree| decoder.configuration(path, tree));
     let (mut findings, names_known, sources) = decoder.into_findings();
     let is_fault = |finding: &Fault| finding.severity == Severity::Fault;
     let faulty = findings.iter().any(is_fault);
@@ -222,11 +241,12 @@ pub fn load(
         findings.extend(vocabulary::judge(configuration));
     }
     let faulty = findings.iter().any(is_fault);
-    match configuration {
-        Some(mut configuration) if !faulty => {
+    match configuration.zip(tree) {
+        Some((mut configuration, tree)) if !faulty => {
             configuration.warnings = findings;
+            let written = Written { tree, files: sources.documents() };
             (configuration.files, configuration.globs) = sources.into_looked_at();
-            Ok(configuration)
+            Ok((configuration, written))
         }
         _ => {
             if !faulty {
@@ -239,9 +259,8 @@ pub fn load(
 
 impl Decoder<'_> {
     /// The whole tree. What comes out is complete only when no fault was recorded.
-    fn configuration(&mut self, path: &Path) -> Option<Configuration> {
-        let node = self.document(path)?;
-        let top = self.table(&node, &TOP)?;
+    fn configuration(&mut self, path: &Path, tree: &node::Node) -> Option<Configuration> {
+        let top = self.table(tree, &TOP)?;
         let state = top.get("state").and_then(|node| self.path(node));
         let state = state.unwrap_or_else(|| self.sources.beside(0, "bastide-state"));
         let mut firewalls = waf::Firewalls::default();

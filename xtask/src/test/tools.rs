@@ -24,6 +24,9 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "libpcre2-8.so.0", package: "libpcre2-8-0" },
     Tool { program: "python3", package: "python3-venv" },
     Tool { program: "chromium", package: "chromium" },
+    Tool { program: "mandoc", package: "mandoc" },
+    Tool { program: "zsh", package: "zsh" },
+    Tool { program: "fish", package: "fish" },
 ];
 
 /// The peers beside which the product reads the same bytes; varnish compiles its

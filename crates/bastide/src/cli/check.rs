@@ -11,12 +11,15 @@ use crate::config::{self, Configuration};
 /// Arguments of `bastide check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide check\n  bastide check /etc/bastide/bastide.yaml --output json\n\nExit codes: 0 good, 1 faults were found."
+    after_help = "Examples:\n  bastide check\n  bastide check /etc/bastide/bastide.yaml --output json\n  bastide check --schema > bastide.schema.json\n\nIn an editor with the YAML language server, the first line of a file names the schema:\n  # yaml-language-server: $schema=bastide.schema.json\n\nExit codes: 0 good, 1 faults were found."
 )]
 pub struct CheckArguments {
     /// The configuration file.
-    #[arg(default_value = "bastide.yaml")]
+    #[arg(default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]
     config: PathBuf,
+    /// Print the JSON Schema of the configuration, for editors, and check nothing.
+    #[arg(long)]
+    schema: bool,
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -27,12 +30,21 @@ pub struct CheckArguments {
 /// # Errors
 /// Never; faults are its result.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
-    let report = config::check(&arguments.config, &environment);
-    match arguments.output {
+    if arguments.schema {
+        say(config::json_schema().trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(report(&arguments.config, arguments.output))
+}
+
+/// Checks and prints what came of it.
+pub(super) fn report(path: &Path, output: Output) -> ExitCode {
+    let report = config::check(path, &environment);
+    match output {
         Output::Text => say(&report),
         Output::Json => say(report.to_json()),
     }
-    Ok(ExitCode::from(report.exit_code()))
+    ExitCode::from(report.exit_code())
 }
 
 /// The configuration, or its report printed and nothing.
@@ -40,7 +52,7 @@ pub(super) fn load_or_report(path: &Path, output: Output) -> anyhow::Result<Opti
     match config::load(path, &environment, &config::Disk) {
         Ok(configuration) => Ok(Some(configuration)),
         Err(_) => {
-            run(&CheckArguments { config: path.to_owned(), output })?;
+            report(path, output);
             Ok(None)
         }
     }

@@ -53,7 +53,7 @@ pub struct ExplainArguments {
     #[arg(long, requires = "as_who")]
     time: Option<String>,
     /// The configuration.
-    #[arg(long, short, default_value = "bastide.yaml")]
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]
     config: PathBuf,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]

@@ -25,7 +25,7 @@ pub struct KeyArguments {
     #[command(subcommand)]
     command: KeyCommand,
     /// The configuration, which says where the keys are kept and which roles exist.
-    #[arg(long, short, default_value = "bastide.yaml", global = true)]
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath, global = true)]
     config: PathBuf,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]

@@ -1,16 +1,20 @@
 //! The command line: what each command takes, and which function does it.
 
 pub mod check;
+pub mod diff;
 pub mod explain;
+pub mod fmt;
+pub mod generated;
 pub mod key;
 pub mod policy;
+pub mod policy_diff;
 pub mod revoke;
 pub mod undocumented;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// The security layer for microservices in one binary.
 #[derive(Debug, Parser)]
@@ -25,6 +29,8 @@ Examples:
   bastide demo                             a throw-away town to play with
   bastide demo --tour                      every attack of the tour, with what refused it
   bastide check bastide.yaml               all faults of a configuration, with their places
+  bastide fmt bastide.yaml                 the same configuration, laid out canonically
+  bastide diff                             what a reload would change
   bastide serve --config bastide.yaml      the gateway
   bastide explain 0192f3c8a1b2…            why a request was refused
   bastide key new --owner ci --expires 90d an API key, shown once
@@ -45,10 +51,18 @@ enum Command {
     Key(key::KeyArguments),
     /// Revokes tokens, sessions and subjects.
     Revoke(revoke::RevokeArguments),
-    /// Tests policies and prints their schema.
+    /// Tests policies, prints their schema, and says what a change of them would do.
     Policy(policy::PolicyArguments),
     /// Lists endpoints that clients asked for and no OpenAPI document describes.
     Undocumented(undocumented::UndocumentedArguments),
+    /// Says what a reload would change, or what differs between two configurations.
+    Diff(diff::DiffArguments),
+    /// Lays configuration files out canonically, without changing what they say.
+    Fmt(fmt::FmtArguments),
+    /// Prints completions for a shell.
+    Completions(generated::CompletionsArguments),
+    /// Writes manual pages, one for each command.
+    Man(generated::ManArguments),
     /// One service of the demo's shop.
     #[command(hide = true)]
     DemoService(crate::demo::ServiceArguments),
@@ -57,11 +71,12 @@ enum Command {
 /// Arguments of `bastide serve`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary"
+    after_help = "Examples:\n  bastide fmt bastide.yaml                 the same configuration, laid out canonically
+  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary"
 )]
 pub struct ServeArguments {
     /// The configuration file.
-    #[arg(long, short, default_value = "bastide.yaml")]
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
     /// Take over from the process that runs on the same state folder: its sockets, without a
     /// moment in which nobody listens. It drains when this one serves.
@@ -100,6 +115,10 @@ pub fn main() -> ExitCode {
         Command::Revoke(arguments) => revoke::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Fmt(arguments) => fmt::run(&arguments),
+        Command::Completions(arguments) => generated::completions(&arguments),
+        Command::Man(arguments) => generated::man(&arguments),
     };
     done.unwrap_or_else(|fault| {
         say_error(&fault);

@@ -1,4 +1,5 @@
-//! `bastide policy`: tests of policies, and the schema that they are written against.
+//! `bastide policy`: tests of policies, the schema that they are written against, and what
+//! a change of them would do.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ pub struct PolicyArguments {
     #[command(subcommand)]
     command: PolicyCommand,
     /// The configuration whose policies are meant.
-    #[arg(long, short, default_value = "bastide.yaml", global = true)]
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath, global = true)]
     config: PathBuf,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
@@ -30,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   bastide policy test policies/tests.yaml
   bastide policy schema > bastide.cedarschema
+  bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
 
 A test file is a list of cases:
   - name: a customer reads their own order
@@ -45,10 +47,13 @@ enum PolicyCommand {
     /// Runs the cases of a file against the configured policies.
     Test {
         /// The file, YAML or JSON.
+        #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
     /// Prints the Cedar schema that is generated from the configuration.
     Schema,
+    /// Replays the audit log under other policies: which requests would be decided differently.
+    Diff(super::policy_diff::DiffArguments),
 }
 
 /// The cases, as a list or under `cases:`.
@@ -64,11 +69,11 @@ enum TestFile {
 /// # Errors
 /// The configuration or the file cannot be read.
 pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let load = || super::check::load_or_report(&arguments.config, arguments.output);
     match &arguments.command {
+        PolicyCommand::Diff(diff) => super::policy_diff::run(diff, &arguments.config, arguments.output),
         PolicyCommand::Test { file } => {
+            let Some(configuration) = load()? else { return Ok(ExitCode::FAILURE) };
             let report = test(&configuration, file)?;
             match arguments.output {
                 Output::Text => say(&report),
@@ -77,6 +82,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
             Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         PolicyCommand::Schema => {
+            let Some(configuration) = load()? else { return Ok(ExitCode::FAILURE) };
             let policies = wire::load_policies(&configuration, 0)?;
             say(policy::schema_text(policies.vocabulary()));
             Ok(ExitCode::SUCCESS)

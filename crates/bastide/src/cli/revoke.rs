@@ -23,7 +23,7 @@ pub struct RevokeArguments {
     #[command(subcommand)]
     command: RevokeCommand,
     /// The configuration, which says where the state is kept.
-    #[arg(long, short, default_value = "bastide.yaml", global = true)]
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath, global = true)]
     config: PathBuf,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]

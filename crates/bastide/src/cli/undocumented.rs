@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 )]
 pub struct UndocumentedArguments {
     /// The configuration file of the running gateway.
-    #[arg(long, short, default_value = "bastide.yaml")]
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]
     config: PathBuf,
     /// How the list is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]

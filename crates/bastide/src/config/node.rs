@@ -7,7 +7,7 @@ use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Location, Spanned};
 
 /// Largest configuration file, in bytes.
-pub(super) const FILE_BYTES_MAX: usize = 16 << 20;
+pub(crate) const FILE_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of lists and maps.
 const DEPTH_MAX: usize = 32;
 /// Most events that aliases may repeat: a guard against alias bombs.
@@ -15,28 +15,28 @@ const ALIAS_EVENTS_MAX: usize = 100_000;
 
 /// Where something was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
+pub(crate) struct At {
     /// Number of the file.
-    pub(super) file: u32,
+    pub(crate) file: u32,
     /// Line, from 1.
-    pub(super) line: u32,
+    pub(crate) line: u32,
     /// Column in characters, from 1.
-    pub(super) column: u32,
+    pub(crate) column: u32,
 }
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Where.
-    pub(super) at: At,
+    pub(crate) at: At,
     /// What.
-    pub(super) value: Value,
+    pub(crate) value: Value,
 }
 
 /// A value. Scalars stay text: what they mean is decided by the key that they stand
 /// under, so `1.2`, `"1.2"` and `${VERSION}` are the same thing.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Nothing was written.
     Nothing,
     /// A text that could not be expanded. The fault is recorded; no other follows.
@@ -51,31 +51,31 @@ pub(super) enum Value {
 
 /// A text, and how it looked before `${…}` was expanded.
 #[derive(Clone, Debug)]
-pub(super) struct Scalar {
+pub(crate) struct Scalar {
     /// The text.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Before expansion, when that differs. Faults show this: the expanded text can
     /// be a secret.
-    pub(super) written: Option<String>,
+    pub(crate) written: Option<String>,
 }
 
 /// A key of a map.
 #[derive(Clone, Debug)]
-pub(super) struct Name {
+pub(crate) struct Name {
     /// Where.
-    pub(super) at: At,
+    pub(crate) at: At,
     /// The key.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// Why a text is not a YAML document: line, column, what.
-pub(super) type SyntaxFault = (u32, u32, String);
+pub(crate) type SyntaxFault = (u32, u32, String);
 
 /// Parses one document.
 ///
 /// # Errors
 /// The text is not one YAML document, or goes past a limit.
-pub(super) fn parse(file: u32, source: &str) -> Result<Node, SyntaxFault> {
+pub(crate) fn parse(file: u32, source: &str) -> Result<Node, SyntaxFault> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_documents: 1, max_nodes: 4_000_000, max_events: 8_000_000 },
         alias_limits: serde_saphyr::alias_limits! {
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 impl Node {
     /// What kind of thing it is, for faults.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Nothing => "nothing",
             Value::Broken | Value::Scalar(_) => "a text",
@@ -239,7 +239,7 @@ impl Node {
     }
 
     /// The text, when it is one.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar(scalar) => Some(&scalar.text),
             _ => None,
@@ -247,7 +247,7 @@ impl Node {
     }
 
     /// How it is shown in faults: as it was written, never expanded, never long.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         match &self.value {
             Value::Scalar(scalar) => {
                 let text = scalar.written.as_ref().unwrap_or(&scalar.text);
@@ -260,17 +260,17 @@ impl Node {
     }
 
     /// Whether it is a text in which something was expanded.
-    pub(super) fn expanded(&self) -> bool {
+    pub(crate) fn expanded(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.written.is_some())
     }
 
     /// Whether it is a map with this key.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         matches!(&self.value, Value::Map(entries) if entries.iter().any(|(name, _)| name.text == key))
     }
 
     /// Itself as a list: the items of a list, or the one thing that it is.
-    pub(super) fn items(&self) -> &[Node] {
+    pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
             Value::List(items) => items,
             Value::Nothing => &[],

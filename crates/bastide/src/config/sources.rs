@@ -40,15 +40,24 @@ const MERGED: &[&str] = &[
 pub(super) struct Sources<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     files: &'a dyn Files,
-    /// Configuration files by number.
+    /// Files by number.
     names: Vec<PathBuf>,
+    /// Those of them that are configuration files.
+    documents: Vec<PathBuf>,
     looked_at: BTreeSet<PathBuf>,
     globs: BTreeSet<PathBuf>,
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(environment: &'a dyn Fn(&str) -> Option<String>, files: &'a dyn Files) -> Self {
-        Self { environment, files, names: Vec::new(), looked_at: BTreeSet::new(), globs: BTreeSet::new() }
+        Self {
+            environment,
+            files,
+            names: Vec::new(),
+            documents: Vec::new(),
+            looked_at: BTreeSet::new(),
+            globs: BTreeSet::new(),
+        }
     }
 
     /// The name of the file with this number.
@@ -70,6 +79,11 @@ impl<'a> Sources<'a> {
     pub(super) fn beside(&self, file: u32, text: &str) -> PathBuf {
         let name = self.names.get(file as usize);
         tidy(&name.and_then(|path| path.parent()).unwrap_or(Path::new("")).join(text))
+    }
+
+    /// The configuration files: the main one and those that it includes.
+    pub(super) fn documents(&self) -> Vec<PathBuf> {
+        self.documents.clone()
     }
 
     /// All files and globs that were looked at.
@@ -233,6 +247,7 @@ impl Decoder<'_> {
     }
 
     fn read_document(&mut self, file: u32, path: &Path) -> Option<Node> {
+        self.sources.documents.push(path.to_owned());
         let bytes = match self.sources.read(path, FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(reason) => {

@@ -6,6 +6,7 @@ use super::{Configuration, Fault, Memory, Severity, load};
 
 mod expansion;
 mod faults;
+mod formatting;
 mod forms;
 mod includes;
 mod pages;

@@ -7,6 +7,7 @@ pub mod generations;
 pub mod handover;
 pub mod names;
 pub mod notify;
+pub mod running;
 pub mod serve;
 mod shared;
 pub mod state;

@@ -27,6 +27,7 @@ use super::generations::Generations;
 use super::handover::{self, Estate};
 use super::names::Names;
 use super::notify::Notifier;
+use super::running;
 use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
 use super::systemd;
@@ -56,8 +57,8 @@ const REBUILD_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// It cannot start: the state folder is held, an address is in use.
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     start_log(arguments.log_format);
-    let configuration = match config::load(&arguments.config, &environment, &Disk) {
-        Ok(configuration) => configuration,
+    let (configuration, written) = match config::load_written(&arguments.config, &environment, &Disk) {
+        Ok(loaded) => loaded,
         Err(faults) => {
             say_faults(&faults);
             return Ok(ExitCode::FAILURE);
@@ -71,6 +72,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let signals = Signals::new(arguments.leash)?;
         let server = Server::start(arguments, configuration).await?;
+        running::keep(server.parts.state.path(), &server.configuration, &written);
         server.run(signals).await
     })
 }
@@ -445,13 +447,15 @@ impl Server {
             return Ok(());
         }
         let looked = self.watched.again();
-        let configuration = config::load(&self.path, &environment, &Disk).map_err(|faults| {
+        let loaded = config::load_written(&self.path, &environment, &Disk);
+        let (configuration, written) = loaded.map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", lines.join("\n"))
         })?;
         anyhow::ensure!(
             Settled::of(&configuration) == self.settled,
-            "`state`, `workers`, `audit` and `admin` take a restart"
+            "{} take a restart",
+            config::RESTART.map(|key| format!("`{key}`")).join(", ")
         );
         self.parts.names.follow(&configuration).await;
         self.publish(&configuration).await?;
@@ -459,6 +463,7 @@ impl Server {
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
         }
+        running::keep(self.parts.state.path(), &configuration, &written);
         self.configuration = configuration;
         Ok(())
     }

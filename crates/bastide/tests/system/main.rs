@@ -21,5 +21,6 @@ mod peers;
 mod revocation;
 mod serving;
 mod support;
+mod tools;
 mod tour;
 mod upstreams;

@@ -73,3 +73,97 @@ fn the_examples_load_and_show_the_keys() {
         }
     }
 }
+
+/// Every example of `docs/examples`, as an editor sees it: YAML typed as YAML types it.
+fn examples() -> Vec<(String, serde_json::Value)> {
+    let entries = std::fs::read_dir(repository().join("docs/examples")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let read = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path.display().to_string(), serde_saphyr::from_str(&text).unwrap())
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn the_examples_are_valid_by_the_schema() {
+    let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let examples = examples();
+    assert!(examples.len() >= 3);
+    for (name, example) in &examples {
+        let said: Vec<String> =
+            validator.iter_errors(example).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert_eq!(said, [""; 0], "{name}");
+    }
+}
+
+/// Whatever key of whatever map is misspelt, wherever it stands, the schema sees it; and
+/// values of a closed kind that are something else.
+#[test]
+fn mutated_examples_are_not_valid_by_the_schema() {
+    let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut tried = 0;
+    for (name, example) in examples() {
+        for pointer in keys_of_ours("", &example) {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let mut mutated = example.clone();
+            let map = mutated.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+            let value = map.remove(&key.replace("~1", "/")).unwrap();
+            map.insert(format!("{key}x"), value);
+            assert!(!validator.is_valid(&mutated), "{name}: {pointer}x");
+            tried += 1;
+        }
+    }
+    assert!(tried > 200, "{tried}");
+    let good = serde_json::json!({
+        "listen": { "address": "127.0.0.1:1", "tls": { "local": true, "min_version": 1.3 } },
+        "workers": 2,
+        "services": { "a": { "endpoints": "http://a", "balance": "ewma", "retries": "${RETRIES}" } },
+        "routes": [ { "match": "/**", "to": "a", "allow": "anyone", "body_max": "1MiB" } ],
+    });
+    assert!(validator.is_valid(&good));
+    for (pointer, wrong) in [
+        ("/workers", serde_json::json!(0)),
+        ("/workers", serde_json::json!("many")),
+        ("/listen/tls/min_version", serde_json::json!("1.1")),
+        ("/services/a/balance", serde_json::json!("round_robin")),
+        ("/services/a/retries", serde_json::json!(6)),
+        ("/routes/0/allow", serde_json::json!("everybody")),
+        ("/routes/0/body_max", serde_json::json!("1MB")),
+        ("/listen", serde_json::json!({ "adress": "127.0.0.1:1" })),
+        ("/services", serde_json::json!([])),
+    ] {
+        let mut mutated = good.clone();
+        *mutated.pointer_mut(pointer).unwrap() = wrong.clone();
+        assert!(!validator.is_valid(&mutated), "{pointer}: {wrong}");
+    }
+}
+
+/// Pointers to keys that the language defines, below `value`: not the user's own names.
+fn keys_of_ours(pointer: &str, value: &serde_json::Value) -> Vec<String> {
+    let own_names = ["/services", "/roles", "/claims", "/set", "/add", "/headers", "/query", "/key"];
+    match value {
+        serde_json::Value::Object(entries) => {
+            // `headers` of a route is ours, that of a match or a split is the user's.
+            let ours = !own_names.iter().any(|end| pointer.ends_with(end))
+                || (pointer.starts_with("/routes/") && pointer.matches('/').count() == 3);
+            entries
+                .iter()
+                .flat_map(|(key, value)| {
+                    let here = format!("{pointer}/{}", key.replace('/', "~1"));
+                    let below = keys_of_ours(&here, value);
+                    ours.then_some(here).into_iter().chain(below)
+                })
+                .collect()
+        }
+        serde_json::Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(number, item)| keys_of_ours(&format!("{pointer}/{number}"), item))
+            .collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,75 @@
+//! `bastide diff`: what a reload would change.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueHint};
+
+use super::{COULD_NOT_RUN, Output, check, say};
+use crate::config::{self, Changes, Configuration, Disk, Outline, Written};
+use crate::process::running;
+
+/// Arguments of `bastide diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide diff                                  bastide.yaml beside what the gateway serves now\n  bastide diff --config /etc/bastide/bastide.yaml --output json\n  bastide diff old/bastide.yaml new/bastide.yaml   two files\n\nA value that ${…} stands for is never shown; that it is another is.\n\nExit codes: 0 nothing would change, 1 something would, 3 a configuration has faults or no gateway is running."
+)]
+pub struct DiffArguments {
+    /// The old configuration.
+    #[arg(requires = "new", value_hint = ValueHint::FilePath)]
+    old: Option<PathBuf>,
+    /// The new configuration.
+    #[arg(value_hint = ValueHint::FilePath)]
+    new: Option<PathBuf>,
+    /// Without OLD and NEW: the configuration file, compared with what the gateway on its state folder
+    /// serves now.
+    #[arg(
+        long,
+        short,
+        default_value = "bastide.yaml",
+        conflicts_with_all = ["old", "new"],
+        value_hint = ValueHint::FilePath
+    )]
+    config: PathBuf,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No gateway is running on the state folder, or what it kept cannot be read.
+pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
+    let load = |path: &Path| load_or_report(path, arguments.output);
+    let trouble = ExitCode::from(COULD_NOT_RUN);
+    let (old, new) = match (&arguments.old, &arguments.new) {
+        (Some(old), Some(new)) => {
+            let (Some(old), Some(new)) = (load(old)?, load(new)?) else { return Ok(trouble) };
+            let salt = running::salt()?;
+            (Outline::of(&old.0, &old.1, &salt, &Disk), Outline::of(&new.0, &new.1, &salt, &Disk))
+        }
+        _ => {
+            let Some((configuration, written)) = load(&arguments.config)? else { return Ok(trouble) };
+            let old = running::outline(&configuration.state)?;
+            let new = Outline::of(&configuration, &written, &old.salt, &Disk);
+            (old, new)
+        }
+    };
+    let changes = Changes::between(&old, &new);
+    match arguments.output {
+        Output::Text => say(changes.to_string().trim_end()),
+        Output::Json => say(serde_json::to_string_pretty(&changes)?),
+    }
+    Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn load_or_report(path: &Path, output: Output) -> anyhow::Result<Option<(Configuration, Written)>> {
+    match config::load_written(path, &check::environment, &Disk) {
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(_) => {
+            check::report(path, output);
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What is generated from the command line's own description: completions for shells and
+//! manual pages.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Command, CommandFactory, ValueHint};
+use clap_complete::Shell;
+
+use super::{Cli, say};
+
+/// Arguments of `bastide completions`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide completions bash > /usr/share/bash-completion/completions/bastide\n  bastide completions zsh > \"${fpath[1]}/_bastide\"\n  bastide completions fish > ~/.config/fish/completions/bastide.fish"
+)]
+pub struct CompletionsArguments {
+    /// The shell.
+    shell: Shell,
+}
+
+/// Arguments of `bastide man`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide man /usr/local/share/man/man1\n  bastide man . && man -l ./bastide-check.1"
+)]
+pub struct ManArguments {
+    /// The folder; made when it is not there. Pages of the same names are replaced.
+    #[arg(value_hint = ValueHint::DirPath)]
+    folder: PathBuf,
+}
+
+/// Prints the completions.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn completions(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "bastide", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes one page for `bastide` and one for each command.
+///
+/// # Errors
+/// A page cannot be written.
+pub fn man(arguments: &ManArguments) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut root = Cli::command();
+    root.build();
+    let written = pages(folder, &root, "bastide")?;
+    say(format_args!("{written} pages in {}", folder.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page of a command and of those below it; how many they are.
+fn pages(folder: &Path, command: &Command, name: &str) -> anyhow::Result<usize> {
+    let mut count = 1;
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
+    {
+        count += pages(folder, below, &format!("{name}-{}", below.get_name()))?;
+    }
+    let path = folder.join(format!("{name}.1"));
+    std::fs::write(&path, page(command, name)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(count)
+}
+
+/// One page. Examples stand as they are written, line by line.
+fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
+    let version = command.get_version().unwrap_or_default();
+    let man = clap_mangen::Man::new(command.clone())
+        .title(name.to_ascii_uppercase())
+        .source(format!("Bastide {version}"))
+        .manual("Bastide");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.get_subcommands().any(|below| !below.is_hide_set()) {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if let Some(text) = command.get_after_help() {
+        writeln!(page, ".SH EXAMPLES\n.nf")?;
+        let text = text.to_string();
+        for line in text.trim_start_matches("Examples:").trim_matches('\n').lines() {
+            writeln!(page, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?;
+        }
+        writeln!(page, ".fi")?;
+    }
+    Ok(page)
+}

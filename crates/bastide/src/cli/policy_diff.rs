@@ -1,0 +1,369 @@
+//! `bastide policy diff`: which of the requests in an audit log other policies would
+//! decide differently.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, ValueHint};
+use model::RequestId;
+use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use policy::{Beside, Policies, Replayed, Undecidable, replay};
+use serde_json::{Value, json};
+
+use super::{Output, say};
+use crate::config::{Configuration, Match};
+use crate::process::generations::Generations;
+use crate::wire;
+
+/// Most ways to differ that are kept apart; what comes later is counted together.
+const GROUPS_MAX: usize = 10_000;
+/// How often the progress is said.
+const PROGRESS_EVERY: u64 = 500_000;
+
+/// Arguments of `bastide policy diff`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DiffArguments {
+    /// The old policies: a configuration file, or the number of a generation that the
+    /// state folder of `--config` keeps.
+    #[arg(value_hint = ValueHint::FilePath)]
+    old: String,
+    /// The new policies, in the same way.
+    #[arg(value_hint = ValueHint::FilePath)]
+    new: String,
+    /// The audit log: its folder, or one of its files.
+    #[arg(long, value_name = "LOG", value_hint = ValueHint::AnyPath)]
+    against: PathBuf,
+    /// How many request ids are shown for each difference.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    samples: usize,
+    /// How many differences are shown as text; JSON has all.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    most: usize,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
+  bastide policy diff 12 bastide.yaml --against bastide-state/audit --output json
+
+Each decision in the log is made again under both sets of policies, from what the log says of the
+request. What a policy reads and the log lacks is never guessed: such a decision is undecidable, unless
+the rest settles it. A request is taken to arrive at the route of the same name; when that route takes
+other requests now, it is undecidable too.
+
+Exit codes: 0 every decision stays, 1 some differ or are undecidable, 3 something cannot be read.";
+
+/// One set of policies.
+struct Side {
+    policies: Arc<Policies>,
+    /// What its routes take, when it comes from a configuration file.
+    matches: Option<BTreeMap<String, Match>>,
+    /// Where generations are kept.
+    state: Option<PathBuf>,
+}
+
+/// Why a decision cannot be made again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Lack {
+    /// The policies that made it are not kept.
+    Generation(u64),
+    /// Its route takes other requests now.
+    Match(String),
+    /// The log lacks something.
+    Log(Undecidable),
+}
+
+impl std::fmt::Display for Lack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Generation(number) => {
+                write!(f, "generation {number} of the policies, which decided, is not kept")
+            }
+            Self::Match(route) => write!(f, "route {route:?} takes other requests in NEW"),
+            Self::Log(lack) => lack.fmt(f),
+        }
+    }
+}
+
+/// Requests that differ in one way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Way {
+    principal: String,
+    action: String,
+    route: String,
+    old: (bool, String),
+    new: (bool, String),
+    old_policies: Vec<String>,
+    new_policies: Vec<String>,
+}
+
+/// How often, and some of the requests.
+#[derive(Default)]
+struct Tally {
+    count: u64,
+    samples: Vec<RequestId>,
+}
+
+impl Tally {
+    fn add(&mut self, id: RequestId, samples: usize) {
+        self.count += 1;
+        if self.samples.len() < samples {
+            self.samples.push(id);
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.samples.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// What came of the whole log.
+#[derive(Default)]
+struct Report {
+    decisions: u64,
+    same: u64,
+    ways: HashMap<Way, Tally>,
+    /// Beyond [`GROUPS_MAX`].
+    further: u64,
+    undecidable: BTreeMap<Lack, Tally>,
+    /// The old policies say something else than what was decided then.
+    otherwise_then: u64,
+    /// Events of requests that were refused before policies were asked.
+    without: u64,
+    unreadable: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A configuration, a generation or the log cannot be read.
+pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let (Some(old), Some(new)) =
+        (side(&arguments.old, config, output)?, side(&arguments.new, config, output)?)
+    else {
+        return Ok(ExitCode::from(super::COULD_NOT_RUN));
+    };
+    let mut replayer = Replayer { old: &old, new: &new, kept: HashMap::new() };
+    let mut report = Report::default();
+    let mut read: u64 = 0;
+    audit::read::each(&arguments.against, &mut |stored| {
+        read += 1;
+        if read.is_multiple_of(PROGRESS_EVERY) {
+            say_progress(read);
+        }
+        match stored {
+            Some(stored) => replayer.event(&stored.event, arguments.samples, &mut report),
+            None => report.unreadable += 1,
+        }
+    })?;
+    match output {
+        Output::Text => say(text(&report, arguments.most).trim_end()),
+        Output::Json => say(serde_json::to_string_pretty(&to_json(&report))?),
+    }
+    let same = report.ways.is_empty() && report.undecidable.is_empty();
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::print_stderr, reason = "standard output is the report")]
+fn say_progress(read: u64) {
+    eprintln!("{read} events read");
+}
+
+/// A configuration file, or a generation by its number.
+fn side(named: &str, config: &Path, output: Output) -> anyhow::Result<Option<Side>> {
+    let load = |path: &Path| super::check::load_or_report(path, output);
+    if let Ok(number) = named.parse::<u64>() {
+        let Some(configuration) = load(config)? else { return Ok(None) };
+        let policies = Generations::of(&configuration.state).get(number)?;
+        let state = Some(configuration.state);
+        return Ok(Some(Side { policies: Arc::new(policies), matches: None, state }));
+    }
+    let Some(configuration) = load(Path::new(named))? else { return Ok(None) };
+    let policies = wire::load_policies(&configuration, 0).with_context(|| named.to_owned())?;
+    let matches = Some(matches(&configuration));
+    Ok(Some(Side { policies: Arc::new(policies), matches, state: Some(configuration.state) }))
+}
+
+fn matches(configuration: &Configuration) -> BTreeMap<String, Match> {
+    configuration.routes.iter().map(|route| (route.name.clone(), route.matches.clone())).collect()
+}
+
+struct Replayer<'s> {
+    old: &'s Side,
+    new: &'s Side,
+    /// Policies by the hash of their content; `None`: not kept.
+    kept: HashMap<String, Option<Arc<Policies>>>,
+}
+
+impl Replayer<'_> {
+    fn event(&mut self, event: &AccessEvent<'_>, samples: usize, report: &mut Report) {
+        let Some(record) = event.decision.as_deref() else {
+            report.without += 1;
+            return;
+        };
+        report.decisions += 1;
+        match self.both(event, record) {
+            Err(lack) => report.undecidable.entry(lack).or_default().add(event.id, samples),
+            Ok((old, new)) => {
+                let allowed_then = !(event.step == Step::Authorize && event.outcome == Outcome::Denied);
+                report.otherwise_then += u64::from(old.allowed != allowed_then);
+                if old.allowed == new.allowed {
+                    report.same += 1;
+                } else if report.ways.len() < GROUPS_MAX {
+                    let way = way(event, old, new);
+                    report.ways.entry(way).or_default().add(event.id, samples);
+                } else {
+                    match report.ways.get_mut(&way(event, old, new)) {
+                        Some(tally) => tally.add(event.id, samples),
+                        None => report.further += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    fn both(
+        &mut self,
+        event: &AccessEvent<'_>,
+        record: &DecisionRecord,
+    ) -> Result<(Replayed, Replayed), Lack> {
+        let then = self.deciding(record).ok_or(Lack::Generation(record.generation))?;
+        if let (Some(old), Some(new)) = (&self.old.matches, &self.new.matches)
+            && let (Some(old), Some(new)) = (old.get(event.route.as_ref()), new.get(event.route.as_ref()))
+            && old != new
+        {
+            return Err(Lack::Match(event.route.clone().into_owned()));
+        }
+        let beside = beside(event);
+        let old = replay(&self.old.policies, &then, record, &beside).map_err(Lack::Log)?;
+        let new = replay(&self.new.policies, &then, record, &beside).map_err(Lack::Log)?;
+        Ok((old, new))
+    }
+
+    /// The policies that made a record.
+    fn deciding(&mut self, record: &DecisionRecord) -> Option<Arc<Policies>> {
+        for side in [self.old, self.new] {
+            if side.policies.snapshot() == record.snapshot {
+                return Some(Arc::clone(&side.policies));
+            }
+        }
+        let states = [&self.old.state, &self.new.state].map(Option::as_deref);
+        let look = || {
+            let kept = |state: &Path| Generations::of(state).get(record.generation).ok();
+            let found = states.into_iter().flatten().filter_map(kept);
+            found.into_iter().find(|policies| policies.snapshot() == record.snapshot).map(Arc::new)
+        };
+        self.kept.entry(record.snapshot.clone()).or_insert_with(look).clone()
+    }
+}
+
+/// What an event says of a request besides the record of its decision.
+fn beside(event: &AccessEvent<'_>) -> Beside {
+    let text = |text: &str| (!text.is_empty()).then(|| Value::from(text));
+    [
+        ("context.address", text(&event.client_address)),
+        ("context.tls", Some(Value::from(!event.tls.is_empty()))),
+        ("context.tls_version", text(&event.tls)),
+        ("context.credential", Some(Value::from(event.credential.name()))),
+        ("principal.issuer", text(&event.issuer)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+fn way(event: &AccessEvent<'_>, old: Replayed, new: Replayed) -> Way {
+    Way {
+        principal: format!("{}::{:?}", event.principal_kind.name(), event.principal),
+        action: event.method.clone().into_owned(),
+        route: event.route.clone().into_owned(),
+        old: (old.allowed, old.reason),
+        new: (new.allowed, new.reason),
+        old_policies: old.policies,
+        new_policies: new.policies,
+    }
+}
+
+impl Report {
+    /// The most frequent first.
+    fn sorted(&self) -> Vec<(&Way, &Tally)> {
+        let mut ways: Vec<_> = self.ways.iter().collect();
+        ways.sort_by(|(one, tally), (other, others)| others.count.cmp(&tally.count).then(one.cmp(other)));
+        ways
+    }
+
+    fn differ(&self) -> u64 {
+        self.ways.values().map(|tally| tally.count).sum::<u64>() + self.further
+    }
+
+    fn undecided(&self) -> u64 {
+        self.undecidable.values().map(|tally| tally.count).sum()
+    }
+}
+
+fn text(report: &Report, most: usize) -> String {
+    let mut out = format!(
+        "{} decisions replayed: {} stay, {} differ, undecidable: {}\n",
+        report.decisions,
+        report.same,
+        report.differ(),
+        report.undecided()
+    );
+    let ways = report.sorted();
+    for (way, tally) in ways.iter().take(most) {
+        let word = if way.new.0 { "allowed" } else { "denied" };
+        let Way { principal, action, route, old, new, .. } = way;
+        let _ = writeln!(out, "\n{word} now: {} × {action} on route {route:?} by {principal}", tally.count);
+        let _ = writeln!(out, "  old: {}\n  new: {}", old.1, new.1);
+        let _ = writeln!(out, "  requests: {}", tally.ids().join(", "));
+    }
+    let hidden = ways.len().saturating_sub(most);
+    if hidden > 0 {
+        let _ = writeln!(out, "\n{hidden} further ways to differ: --most shows more, --output json all");
+    }
+    if report.further > 0 {
+        let _ = writeln!(out, "\n{} further requests differ in ways that are not told apart", report.further);
+    }
+    if !report.undecidable.is_empty() {
+        let _ = writeln!(out, "\nundecidable: {}", report.undecided());
+    }
+    for (lack, tally) in &report.undecidable {
+        let _ = writeln!(out, "  {} × {lack}; requests: {}", tally.count, tally.ids().join(", "));
+    }
+    for (count, what) in [
+        (report.otherwise_then, "decisions differ from what the old policies say: others decided then"),
+        (report.without, "requests were refused before policies were asked"),
+        (report.unreadable, "lines of the log are no events"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(out, "\n{count} {what}");
+        }
+    }
+    out
+}
+
+fn to_json(report: &Report) -> Value {
+    let decision = |(allowed, reason): &(bool, String), policies: &[String]| json!({ "allowed": allowed, "reason": reason, "policies": policies });
+    let differences = report.sorted().into_iter().map(|(way, tally)| {
+        json!({
+            "principal": way.principal, "action": way.action, "route": way.route,
+            "old": decision(&way.old, &way.old_policies), "new": decision(&way.new, &way.new_policies),
+            "count": tally.count, "samples": tally.ids(),
+        })
+    });
+    let undecidable = report.undecidable.iter().map(
+        |(lack, tally)| json!({ "lack": lack.to_string(), "count": tally.count, "samples": tally.ids() }),
+    );
+    json!({
+        "decisions": report.decisions, "same": report.same, "different": report.differ(),
+        "undecidable": report.undecided(),
+        "differences": differences.collect::<Vec<_>>(), "further": report.further,
+        "lacks": undecidable.collect::<Vec<_>>(),
+        "decided_otherwise_then": report.otherwise_then,
+        "without_decision": report.without, "unreadable": report.unreadable,
+    })
+}

@@ -1,0 +1,48 @@
+//! What the running gateway serves, kept in the state folder for `bastide diff`.
+
+use std::path::Path;
+
+use anyhow::Context;
+use keys::{SecureRandom as _, SystemRandom};
+
+use super::state::write_atomically;
+use crate::config::{Configuration, Disk, Outline, Written};
+
+const FILE: &str = "running.json";
+
+/// Keeps the outline of a configuration that is served now. The gateway serves without it
+/// too, so a failure is only said.
+pub(super) fn keep(state: &Path, configuration: &Configuration, written: &Written) {
+    let kept = salt().and_then(|salt| {
+        let outline = Outline::of(configuration, written, &salt, &Disk);
+        Ok(write_atomically(&state.join(FILE), &serde_json::to_vec(&outline)?)?)
+    });
+    if let Err(fault) = kept {
+        tracing::warn!("`bastide diff` will not know what is served: {fault:#}");
+    }
+}
+
+/// A key for digests, new each time.
+///
+/// # Errors
+/// There are no random numbers.
+pub fn salt() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The outline of what the gateway on this state folder serves.
+///
+/// # Errors
+/// None is running, or what it kept cannot be read.
+pub fn outline(state: &Path) -> anyhow::Result<Outline> {
+    anyhow::ensure!(
+        state.join("ready.json").exists(),
+        "no gateway is running on state folder {}; `bastide diff OLD NEW` compares two files",
+        state.display()
+    );
+    let path = state.join(FILE);
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what a gateway keeps", path.display()))
+}

@@ -1,0 +1,275 @@
+//! The operator's tools: schema, formatting, differences, completions, manual pages.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{BASTIDE, Town, Upstream, read, until};
+
+fn one_route(upstream: &Upstream, limit: &str, more: &str) -> String {
+    format!(
+        "services:\n  here: [ http://{} ]\nroutes:\n  - name: here\n    match: /here/**\n    to: here\n    \
+         authenticate: none\n    allow: anyone\n    limit: {limit}\n{more}",
+        upstream.address
+    )
+}
+
+/// A program of others; `None`, and a word about it, when it is not here.
+fn other(command: &mut Command) -> Option<Output> {
+    match command.output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("skipped: no {:?} here: {error}", command.get_program());
+            None
+        }
+    }
+}
+
+#[test]
+fn check_prints_the_schema_of_the_documents() {
+    let town = Town::prepare("");
+    let (code, schema, _) = town.bastide(&["check", "--schema"]);
+    assert_eq!(code, 0);
+    let document = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bastide.schema.json"));
+    assert_eq!(schema, read(document));
+}
+
+#[test]
+fn fmt_lays_out_in_place_and_check_shows_what_it_would_do() {
+    let town = Town::prepare("");
+    let written = "# town\nlisten:   [127.0.0.1:1]\nroutes:\n- match: /**   # all\n  to: x\n";
+    let formatted = "# town\nlisten: [ 127.0.0.1:1 ]\nroutes:\n  - match: /** # all\n    to: x\n";
+    std::fs::write(town.path("a.yaml"), written).unwrap();
+    std::os::unix::fs::symlink("a.yaml", town.path("link.yaml")).unwrap();
+    let (code, diff, _) = town.bastide(&["fmt", "--check", "a.yaml"]);
+    assert_eq!(code, 1);
+    assert!(diff.starts_with("--- a.yaml\n+++ a.yaml (formatted)\n"), "{diff}");
+    assert!(diff.contains("\n-listen:   [127.0.0.1:1]\n+listen: [ 127.0.0.1:1 ]\n"), "{diff}");
+    assert_eq!(read(&town.path("a.yaml")), written);
+    let (_, json, _) = town.bastide(&["fmt", "--check", "--output", "json", "a.yaml"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["files"][0]["changed"], true);
+    assert_eq!(town.bastide(&["fmt", "link.yaml"]), (0, String::new(), String::new()));
+    assert_eq!(read(&town.path("a.yaml")), formatted);
+    assert!(town.path("link.yaml").is_symlink());
+    assert_eq!(town.bastide(&["fmt", "--check", "a.yaml"]).0, 0);
+    // What cannot be read stays as it is.
+    std::fs::write(town.path("b.yaml"), "a: [1\nb: 2\n").unwrap();
+    let (code, _, said) = town.bastide(&["fmt", "b.yaml"]);
+    assert_eq!(code, 1);
+    assert!(said.starts_with("b.yaml:2:"), "{said}");
+    assert_eq!(read(&town.path("b.yaml")), "a: [1\nb: 2\n");
+    assert_eq!(town.bastide(&["fmt", "none.yaml"]).0, 3);
+    let output = Command::new(BASTIDE)
+        .args(["fmt", "-"])
+        .stdin(std::fs::File::open(town.path("a.yaml")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), formatted);
+}
+
+#[tokio::test]
+async fn diff_says_what_a_reload_would_change_and_the_reload_does_it() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::start(&one_route(&upstream, "100/minute per address", "")).await;
+    assert_eq!(town.bastide(&["diff"]), (0, "nothing would change\n".to_owned(), String::new()));
+    // The same in other words changes nothing.
+    let same = one_route(&upstream, "{ rate: 100, per: minute, by: address }", "# a comment\n");
+    std::fs::create_dir(town.path("next")).unwrap();
+    let configure = |rest: &str| {
+        let text = read(&town.path("bastide.yaml"));
+        let (head, _) = text.split_once("services:").unwrap();
+        std::fs::write(town.path("next.yaml"), format!("{head}{rest}")).unwrap();
+    };
+    configure(&same);
+    assert_eq!(town.bastide(&["diff", "--config", "next.yaml"]).0, 0);
+    configure(&one_route(
+        &upstream,
+        "5/minute per address",
+        "limits: { drain_ms_max: 1s }\naudit: elsewhere\n",
+    ));
+    let (code, said, _) = town.bastide(&["diff", "--config", "next.yaml"]);
+    assert_eq!(code, 1);
+    for line in [
+        "~ route \"here\"\n    limit: 100/minute per address → 5/minute per address\n",
+        "+ limit \"drain_ms_max\"\n    1s\n",
+        "+ setting \"audit\"\n",
+        "  * `audit` takes a restart: a reload is refused",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    // What diff says of a restart is what the gateway does.
+    std::fs::copy(town.path("next.yaml"), town.path("bastide.yaml")).unwrap();
+    until("the reload to be refused", async || town.log().contains("take a restart").then_some(())).await;
+    assert_eq!(town.bastide(&["diff"]).0, 1);
+    town.configure(&one_route(&upstream, "5/minute per address", ""));
+    until("the reload", async || (town.bastide(&["diff"]).0 == 0).then_some(())).await;
+    let kept = std::fs::metadata(town.path("state/running.json")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&kept.permissions()) & 0o777, 0o600);
+    town.gateway().signal(Signal::TERM);
+    town.gateway().ended().await;
+    let (code, _, said) = town.bastide(&["diff"]);
+    assert_eq!(code, 3);
+    assert!(said.contains("no gateway is running"), "{said}");
+}
+
+#[test]
+fn diff_of_two_files_tells_listeners_policies_and_secrets_apart() {
+    let town = Town::prepare("");
+    let one = "listen: [ 127.0.0.1:8001, 127.0.0.1:8002 ]\nservices: { a: http://127.0.0.1:1 }\nroutes:\n  - name: a\n    match: /a/**\n    to: a\n    authenticate: none\n    headers: { request: { set: { x-key: \"${KEY}\" } } }\npolicies:\n  - inline: '@id(\"all\") permit (principal, action, resource);'\n";
+    let two = "listen: [ 127.0.0.1:8001, 127.0.0.1:8003 ]\nservices: { a: http://127.0.0.1:2 }\nroutes:\n  - name: a\n    match: /a/**\n    to: a\n    allow: anyone\n    headers: { request: { set: { x-key: \"${OTHER}\" } } }\npolicies:\n  - inline: '@id(\"all\") permit (principal is User, action, resource);'\n";
+    std::fs::write(town.path("1.yaml"), one).unwrap();
+    std::fs::write(town.path("2.yaml"), two).unwrap();
+    let run = |arguments: &[&str], keys: [&str; 2]| {
+        let output = Command::new(BASTIDE)
+            .args(arguments)
+            .current_dir(town.folder.path())
+            .env("KEY", keys[0])
+            .env("OTHER", keys[1])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = run(&["diff", "1.yaml", "2.yaml"], ["hush", "secret"]);
+    assert_eq!(code, Some(1));
+    for line in [
+        "- listener \"127.0.0.1:8002\"\n",
+        "+ listener \"127.0.0.1:8003\"\n",
+        "~ service \"a\"\n    endpoints: http://127.0.0.1:1 → http://127.0.0.1:2\n",
+        "    allow: (not set) → anyone\n",
+        "~ policy \"all\"\n",
+        "* 127.0.0.1:8002 closes; its connections end after their open requests\n",
+        "* 127.0.0.1:8003 opens\n",
+        "* open requests of route \"a\" are judged again\n",
+        "* route \"a\" lets everybody in",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert!(!said.contains("hush") && !said.contains("secret"), "{said}");
+    let (_, json) = run(&["diff", "1.yaml", "2.yaml", "--output", "json"], ["hush", "secret"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["consequences"].as_array().unwrap().iter().any(|c| c["effect"] == "weaker"));
+    assert_eq!(run(&["diff", "1.yaml", "1.yaml"], ["a", "b"]).0, Some(0));
+    std::fs::write(town.path("3.yaml"), "listen: 1\n").unwrap();
+    assert_eq!(run(&["diff", "1.yaml", "3.yaml"], ["a", "b"]).0, Some(3));
+}
+
+const POLICIES: &str = "policies:\n  - inline: |\n      @id(\"all\") permit (principal, action, resource);\n";
+
+#[tokio::test]
+async fn policy_diff_replays_the_log() {
+    let upstream = Upstream::start().await;
+    let routes = format!(
+        "services:\n  here: [ http://{} ]\nroutes:\n  - name: here\n    match: /here/{{id}}\n    to: here\n    \
+         authenticate: none\npolicy: {{ headers: [ x-tenant ] }}\n",
+        upstream.address
+    );
+    let mut town = Town::start(&(routes.clone() + POLICIES)).await;
+    for target in ["/here/1", "/here/1", "/here/2", "/nowhere"] {
+        town.get(target).await;
+    }
+    town.stop_gateway().await;
+    let head = read(&town.path("bastide.yaml")).split_once("services:").unwrap().0.to_owned();
+    let diff = |condition: &str, more: &[&str]| {
+        let policy = format!(
+            "policies:\n  - inline: |\n      @id(\"new\") permit (principal, action, resource) {condition};\n"
+        );
+        std::fs::write(town.path("new.yaml"), format!("{head}{routes}{policy}")).unwrap();
+        let arguments = ["policy", "diff", "bastide.yaml", "new.yaml", "--against", "state/audit"];
+        town.bastide(&[&arguments[..], more].concat())
+    };
+    let (code, said, _) = diff("", &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("3 decisions replayed: 3 stay, 0 differ, undecidable: 0\n"), "{said}");
+    assert!(said.contains("1 requests were refused before policies were asked"), "{said}");
+    let (code, said, _) = diff("when { !context.tls }", &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("3 decisions replayed: 0 stay, 3 differ, undecidable: 0\n"), "{said}");
+    assert!(said.contains("denied now: 3 × GET on route \"here\" by Anonymous::\"anonymous\"\n  old: permitted by all\n  new: no policy permits it\n"), "{said}");
+    let id = said.split_once("requests: ").unwrap().1.split(',').next().unwrap().trim().to_owned();
+    assert_eq!(town.bastide(&["explain", &id]).0, 0);
+    // The old policies read no parameter, so the log has none.
+    let (code, said, _) =
+        diff("when { resource.params has id && resource.params.id == \"1\" }", &["--output", "json"]);
+    assert_eq!(code, 1);
+    let json: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&json["undecidable"], &json["different"]), (&3.into(), &0.into()), "{said}");
+    assert_eq!(json["lacks"][0]["lack"], "the log does not say resource.params.id");
+    assert_eq!(json["lacks"][0]["samples"].as_array().unwrap().len(), 3);
+    // Generations of the state folder are policies too.
+    let (code, _, said) = town.bastide(&["policy", "diff", "1", "bastide.yaml", "--against", "state/audit"]);
+    assert_eq!(code, 0, "{said}");
+}
+
+/// All commands and subcommands that `--help` shows.
+fn commands() -> Vec<Vec<String>> {
+    let town = Town::prepare("");
+    let below = |path: &[String]| -> Vec<String> {
+        let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let (code, help, _) = town.bastide(&arguments);
+        assert_eq!(code, 0, "{path:?}");
+        let Some((_, rest)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+        let lines = rest.lines().take_while(|line| !line.is_empty());
+        let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names = names.filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let mut all = vec![Vec::new()];
+    let mut at = 0;
+    while at < all.len() {
+        let path = all[at].clone();
+        all.extend(below(&path).into_iter().map(|name| [path.clone(), vec![name]].concat()));
+        at += 1;
+    }
+    all
+}
+
+#[test]
+fn shells_take_the_completions() {
+    let town = Town::prepare("");
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let (code, script, _) = town.bastide(&["completions", shell]);
+        assert_eq!(code, 0);
+        let file = town.path(&format!("completions.{shell}"));
+        std::fs::write(&file, &script).unwrap();
+        let Some(output) = other(Command::new(shell).arg(check).arg(&file)) else { continue };
+        assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for shell in ["elvish", "powershell"] {
+        assert!(town.bastide(&["completions", shell]).1.contains("bastide"));
+    }
+    let complete = "source completions.bash; COMP_WORDS=(bastide fmt --ch); COMP_CWORD=2; \
+                    _bastide bastide --ch fmt; echo \"${COMPREPLY[*]}\"";
+    let Some(output) = other(Command::new("bash").args(["-c", complete]).current_dir(town.folder.path()))
+    else {
+        return;
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--check");
+}
+
+#[test]
+fn every_command_has_a_page_that_man_and_mandoc_take() {
+    let town = Town::prepare("");
+    assert_eq!(town.bastide(&["man", "pages"]).0, 0);
+    let commands = commands();
+    assert!(commands.len() > 15, "{commands:?}");
+    for path in commands {
+        let name = [vec!["bastide".to_owned()], path].concat().join("-");
+        let page = town.path("pages").join(format!("{name}.1"));
+        assert!(page.exists(), "no page of {name}");
+        if let Some(output) = other(Command::new("mandoc").args(["-T", "lint", "-W", "error"]).arg(&page)) {
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        let mut man = Command::new("man");
+        man.args(["--warnings", "-l"]).arg(&page).env("MANPAGER", "cat").env("LC_ALL", "C.UTF-8");
+        if let Some(output) = other(&mut man) {
+            assert!(output.status.success(), "{name}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(text.contains("SYNOPSIS"), "{name}: {text}");
+        }
+    }
+}
