@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use proxy::limits::Limits;
 
+mod acme;
 mod addresses;
 mod audit;
 mod authentication;
@@ -56,6 +57,7 @@ mod values;
 mod vocabulary;
 mod waf;
 
+pub use acme::{Acme, AcmeAccount, AcmeChallenge, ExternalAccount};
 pub use addresses::Addresses;
 pub use audit::{Audit, WhenFull};
 pub use authentication::{Algorithm, Authentication, CertificatePrincipals, ClaimKind, Issuer, KeySource};
@@ -265,7 +267,7 @@ impl Decoder<'_> {
         let state = state.unwrap_or_else(|| self.sources.beside(0, "bastide-state"));
         let mut firewalls = waf::Firewalls::default();
         let waf = self.waf_default(top.get("waf"), &mut firewalls);
-        let listeners = match self.required(&top, "listen") {
+        let mut listeners = match self.required(&top, "listen") {
             Some(node) => self.listeners(node, &mut firewalls),
             None => Vec::new(),
         };
@@ -281,6 +283,7 @@ impl Decoder<'_> {
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
         self.default_audiences(&top, &routes, &mut authentication);
+        self.acme_around(&mut listeners, &routes);
         Some(Configuration {
             file: path.to_owned(),
             files: Vec::new(),

@@ -9,6 +9,7 @@
 //! What it must never do: run with a configuration that has a fault, or decide about
 //! a request here.
 
+mod acme;
 pub mod cli;
 pub mod config;
 pub mod demo;

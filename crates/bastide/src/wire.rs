@@ -20,6 +20,7 @@ use proxy::admit::{Admission, IdentityHeaders};
 use proxy::route::Router;
 use proxy::upstream::Upstreams;
 
+use crate::acme::Orders;
 use crate::config::{self, Configuration};
 use crate::process::names::Names;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
@@ -41,6 +42,8 @@ pub struct Parts {
     pub process: Arc<Process>,
     /// What the names of endpoints stand for.
     pub names: Arc<Names>,
+    /// The certificates that are ordered.
+    pub acme: Arc<Orders>,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The local certificate authority, opened when a listener needs it.
@@ -97,6 +100,7 @@ pub fn build(
         .map(|listener| tls::listener(listener, configuration, ca.as_ref(), parts, now, kept(listener)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
+    let https_redirects = tls::https_redirects(configuration, &listeners);
     let firewalls = firewall::Loaded::new(configuration, &parts.process.firewall_memory);
     let rules = configuration
         .routes
@@ -109,6 +113,7 @@ pub fn build(
         process: Arc::clone(&parts.process),
         listeners,
         trusted_proxies,
+        https_redirects,
         limits,
         admission: admission(configuration),
         router,

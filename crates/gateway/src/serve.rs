@@ -49,7 +49,9 @@ impl Gateway {
     ) -> Result<End, Stop> {
         reserve_event(journey)?;
         let admitted = step::admit::admit(self, journey, arrived).await?;
+        step::challenge::prove(self, journey, admitted.head())?;
         step::limit::know_address(self, journey, admitted.head())?;
+        step::challenge::redirect(self, journey, admitted.head())?;
         let routed = step::route::route(self, journey, admitted)?;
         let route = self.route(&routed)?;
         let mut grant = step::limit::by_address(self, journey, route)?;

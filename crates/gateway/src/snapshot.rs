@@ -8,6 +8,7 @@ use keys::{ApiKeys, CertificateRules, Issuers};
 use model::Clock;
 use policy::Policies;
 use proxy::address::AddressRules;
+use proxy::challenge::Challenges;
 use proxy::concurrency::Concurrency;
 use proxy::rate::{Limiter, Rule};
 use proxy::{
@@ -22,6 +23,7 @@ use crate::response::ResponseRules;
 use crate::serve::{Gateway, TrustedProxies};
 use crate::step::answer::OwnAnswer;
 use crate::step::authenticate::Proof;
+use crate::step::challenge::HttpsRedirect;
 use crate::step::contract::RouteContract;
 use crate::step::cors::Cors;
 use crate::step::hygiene::{HeaderRules, SecurityHeaders};
@@ -45,6 +47,8 @@ pub struct Process {
     pub firewall_memory: Arc<waf::Memory>,
     /// All rate limits.
     pub limiter: Arc<Limiter>,
+    /// What proves to an ACME server that names are ours.
+    pub challenges: Arc<Challenges>,
     /// One for each core, taken by the core when it starts.
     pub core_parts: Mutex<Vec<Option<CoreParts>>>,
     /// Endpoints that no document describes.
@@ -65,6 +69,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerSettings>,
     /// Whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: TrustedProxies,
+    /// Listeners whose requests are all sent to https.
+    pub https_redirects: Vec<HttpsRedirect>,
     /// The limits of the hop.
     pub limits: Arc<Limits>,
     /// What admission drops and believes.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio_rustls::TlsAcceptor;
 
 use crate::forwarded::append_node;
 use crate::limits::{Hits, Limits};
@@ -327,12 +326,12 @@ async fn serve_connection<W: World>(
     };
     let handshake_max = current.limits.handshake_ms_max;
     drop(current);
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
     // In a box, as what serves HTTP/2 is: what most connections need only once, or never,
     // takes no room in the others.
-    let handshake = Box::pin(tokio::time::timeout(handshake_max, acceptor.accept(socket)));
+    let handshake = Box::pin(tokio::time::timeout(handshake_max, tls.accept(socket)));
     let stream = match handshake.await {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(Some(stream))) => stream,
+        Ok(Ok(None)) => return Ok(()),
         failed => {
             core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
             return match failed {

@@ -1,5 +1,5 @@
-//! The one guarded way out that is no forwarded request: signing keys and discovery
-//! documents. Whoever can make us fetch an address of their choice must not reach
+//! The one guarded way out that is no forwarded request: signing keys, discovery
+//! documents and the orders of certificates. Whoever can make us fetch an address of their choice must not reach
 //! what only we can reach (server-side request forgery), so every target is checked
 //! on the address that is connected to, after its name was resolved, and again at
 //! every redirect.
@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use crate::exchange::{BodyError, Frame};
-use crate::head::ResponseHead;
+use crate::head::{Fields, ResponseHead};
 use crate::http1::body::Decoder;
 use crate::http1::response::{Asked, Reader};
 use crate::limits::Limits;
@@ -75,7 +75,7 @@ pub enum FetchError {
     },
     /// It resolves only to addresses that must not be reached.
     #[error(
-        "{host} is at {address}, which is not a public address; set allow_private_addresses for this issuer if that is intended"
+        "{host} is at {address}, which is not a public address; set allow_private_addresses there if that is intended"
     )]
     Private {
         /// The name.
@@ -146,6 +146,66 @@ pub async fn fetch(url: &str, rules: &FetchRules) -> Result<Fetched, FetchError>
         }
         Err(FetchError::Redirects { limit: rules.redirects_max })
     };
+    within(url, rules, all).await
+}
+
+/// A request that is more than a fetch.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'r> {
+    /// Its method.
+    pub method: Method,
+    /// The absolute address.
+    pub url: &'r str,
+    /// Its fields, besides `host`, `connection` and `content-length`.
+    pub fields: &'r HeaderMap,
+    /// Its body; empty: none, and no `content-length` is sent.
+    pub body: &'r [u8],
+}
+
+/// What was answered, with whatever status.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// All fields.
+    pub fields: Fields,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Sends one request and gives the answer as it is. Redirects are answers too: nothing
+/// is followed.
+///
+/// # Errors
+/// See [`FetchError`]; nothing of an answer that breaks a rule is given out.
+pub async fn send(request: &Outgoing<'_>, rules: &FetchRules) -> Result<Reply, FetchError> {
+    let all = async {
+        let target = Target::parse(request.url, rules)?;
+        let mut text = format!("{} {} HTTP/1.1\r\n", request.method, target.path).into_bytes();
+        for (name, value) in request.fields {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        if !request.body.is_empty() {
+            text.extend_from_slice(format!("content-length: {}\r\n", request.body.len()).as_bytes());
+        }
+        let host = target.authority();
+        text.extend_from_slice(format!("host: {host}\r\nconnection: close\r\n\r\n").as_bytes());
+        text.extend_from_slice(request.body);
+        let (mut wire, head) = ask(&target, &request.method, &text, rules).await?;
+        let body = body_of(&mut wire, &head, &target, rules).await?;
+        Ok(Reply { status: head.status, fields: head.fields, body })
+    };
+    within(request.url, rules, all).await
+}
+
+async fn within<T>(
+    url: &str,
+    rules: &FetchRules,
+    all: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
     tokio::time::timeout(rules.timeout, all).await.unwrap_or_else(|_| {
         Err(FetchError::Timeout { url: url.to_owned(), seconds: rules.timeout.as_secs() })
     })
@@ -202,6 +262,10 @@ impl Target {
         Ok(next)
     }
 
+    fn broke(&self, found: String) -> FetchError {
+        FetchError::Response { host: self.host.clone(), found }
+    }
+
     fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match (self.https, self.port) {
@@ -217,34 +281,53 @@ enum Answer {
 }
 
 async fn once(target: &Target, rules: &FetchRules) -> Result<Answer, FetchError> {
-    let mut wire = Wire::new(connect(target, rules).await?);
     let request = format!(
         "GET {} HTTP/1.1\r\nhost: {}\r\naccept: application/json\r\nuser-agent: bastide\r\nconnection: close\r\n\r\n",
         target.path,
         target.authority()
     );
-    wire.output().extend_from_slice(request.as_bytes());
-    let lost = |source| FetchError::Connect { host: target.host.clone(), source };
-    std::future::poll_fn(|cx| wire.poll_flush(cx)).await.map_err(lost)?;
-    let bad = |found: String| FetchError::Response { host: target.host.clone(), found };
-    let head = read_head(&mut wire).await.map_err(bad)?;
+    let (mut wire, head) = ask(target, &Method::GET, request.as_bytes(), rules).await?;
     match head.status.as_u16() {
         200 => {}
         301 | 302 | 303 | 307 | 308 => {
             let location = head.fields.named(b"location").next().and_then(|value| str::from_utf8(value).ok());
             return location
                 .map(|location| Answer::Elsewhere(location.to_owned()))
-                .ok_or_else(|| bad("a redirect without a location".to_owned()));
+                .ok_or_else(|| target.broke("a redirect without a location".to_owned()));
         }
         _ => return Err(FetchError::Status { host: target.host.clone(), status: head.status }),
     }
-    let body = read_body(&mut wire, &head, rules).await.map_err(|error| match error {
-        BodyError::TooLarge { limit } => FetchError::TooLarge { host: target.host.clone(), limit },
-        other => bad(other.to_string()),
-    })?;
+    let body = body_of(&mut wire, &head, target, rules).await?;
     let cache_control =
         head.fields.named(b"cache-control").next().and_then(|value| str::from_utf8(value).ok());
     Ok(Answer::Document(Fetched { body, cache_control: cache_control.map(str::to_owned) }))
+}
+
+/// Connects, sends the text of a request and reads the head of the answer.
+async fn ask(
+    target: &Target,
+    method: &Method,
+    request: &[u8],
+    rules: &FetchRules,
+) -> Result<(Wire, ResponseHead), FetchError> {
+    let mut wire = Wire::new(connect(target, rules).await?);
+    wire.output().extend_from_slice(request);
+    let lost = |source| FetchError::Connect { host: target.host.clone(), source };
+    std::future::poll_fn(|cx| wire.poll_flush(cx)).await.map_err(lost)?;
+    let head = read_head(&mut wire, method).await.map_err(|found| target.broke(found))?;
+    Ok((wire, head))
+}
+
+async fn body_of(
+    wire: &mut Wire,
+    head: &ResponseHead,
+    target: &Target,
+    rules: &FetchRules,
+) -> Result<Bytes, FetchError> {
+    read_body(wire, head, rules).await.map_err(|error| match error {
+        BodyError::TooLarge { limit } => FetchError::TooLarge { host: target.host.clone(), limit },
+        other => target.broke(other.to_string()),
+    })
 }
 
 async fn connect(target: &Target, rules: &FetchRules) -> Result<Link, FetchError> {
@@ -272,9 +355,9 @@ async fn fill(wire: &mut Wire) -> std::io::Result<usize> {
     std::future::poll_fn(|cx| wire.poll_fill(cx)).await
 }
 
-async fn read_head(wire: &mut Wire) -> Result<ResponseHead, String> {
+async fn read_head(wire: &mut Wire, method: &Method) -> Result<ResponseHead, String> {
     let limits = Limits::default();
-    let asked = Asked { method: &Method::GET, upgrade: None };
+    let asked = Asked { method, upgrade: None };
     let mut reader = Reader::new();
     let mut interim = 0;
     loop {

@@ -13,6 +13,7 @@
 mod accept;
 pub mod address;
 pub mod admit;
+pub mod challenge;
 pub mod concurrency;
 mod crew;
 pub mod deadline;

@@ -13,8 +13,8 @@
 //! the other (CVE-2025-23419 is this fault in a peer).
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +23,21 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::server::{Acceptor, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::challenge::Challenges;
 use crate::deadline::{Ticker, earlier};
+
+mod by_name;
+
+use by_name::ByName;
+pub use by_name::NameEnd;
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +61,7 @@ pub enum TlsError {
     /// The list of trusted certificates for clients cannot be used.
     #[error("client certificate authorities refused: {0}")]
     ClientAuthorities(String),
-    /// A listener with TLS needs at least one certificate.
+    /// A listener with TLS needs at least one certificate, unless its names are strict.
     #[error("a listener with TLS needs at least one certificate")]
     NoCertificate,
     /// The name that the upstream must prove is no DNS name or IP address.
@@ -167,6 +176,9 @@ impl TlsVersion {
 pub struct ServerTlsSettings {
     /// The first is shown to clients whose name fits none.
     pub identities: Vec<Identity>,
+    /// Whether clients whose name fits none, or that give none, are refused instead. Then
+    /// there may be no identity at all.
+    pub strict_names: bool,
     /// Whether clients show one.
     pub client: ClientCertificates,
     /// The oldest version that is accepted.
@@ -189,6 +201,8 @@ pub struct ServerTls {
     required: bool,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     settings: Arc<ServerTlsSettings>,
+    ends: Arc<[NameEnd]>,
+    challenges: Option<Arc<Challenges>>,
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -223,7 +237,7 @@ impl ServerTls {
     /// No certificate, a key that does not fit, authorities that cannot be used.
     pub fn build(settings: &ServerTlsSettings) -> Result<Self, TlsError> {
         let provider = provider();
-        let resolver = Arc::new(ByName::build(&settings.identities, &provider)?);
+        let (resolver, ends) = ByName::build(settings, &provider)?;
         let versions: &[&rustls::SupportedProtocolVersion] = match settings.version_min {
             TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::Tls13 => &[&rustls::version::TLS13],
@@ -251,7 +265,7 @@ impl ServerTls {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(resolver);
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = if settings.http2 {
             vec![b"h2".to_vec(), b"http/1.1".to_vec()]
         } else {
@@ -267,7 +281,34 @@ impl ServerTls {
             required: matches!(client, ClientCertificates::Required(_)),
             verifier,
             settings: Arc::new(settings.clone()),
+            ends: ends.into(),
+            challenges: None,
         })
+    }
+
+    /// The same, and besides it the proofs of TLS-ALPN-01 that are offered there.
+    #[must_use]
+    pub fn with_challenges(self, challenges: &Arc<Challenges>) -> Self {
+        Self { challenges: Some(Arc::clone(challenges)), ..self }
+    }
+
+    /// Shakes hands. Nothing comes of a connection that was opened for a proof: it is
+    /// over when the proof was shown (RFC 8737 §3).
+    pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+        let Some(challenges) = self.challenges.as_ref().filter(|challenges| challenges.expects_tls()) else {
+            return TlsAcceptor::from(Arc::clone(&self.config)).accept(socket).await.map(Some);
+        };
+        let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let Some(config) = challenges.tls_answer(&start.client_hello()) else {
+            return start.into_stream(Arc::clone(&self.config)).await.map(Some);
+        };
+        start.into_stream(config).await?.shutdown().await?;
+        Ok(None)
+    }
+
+    /// When the certificates end that are shown, by name.
+    pub fn ends(&self) -> &[NameEnd] {
+        &self.ends
     }
 
     /// Verifies a client's chain as a full handshake would: signatures, authorities,
@@ -301,70 +342,6 @@ impl ServerTls {
     pub fn asks_clients(&self) -> bool {
         self.asks_clients
     }
-}
-
-/// Chooses a certificate by the name that the client asks for (SNI).
-#[derive(Debug)]
-struct ByName {
-    exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
-}
-
-impl ByName {
-    fn build(identities: &[Identity], provider: &CryptoProvider) -> Result<Self, TlsError> {
-        let mut exact = HashMap::new();
-        let mut wildcard = HashMap::new();
-        let mut default = None;
-        for identity in identities {
-            let key = CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), provider)?;
-            let key = Arc::new(key);
-            for name in dns_names(identity.chain.first())? {
-                match name.strip_prefix("*.") {
-                    Some(rest) => wildcard.entry(rest.to_owned()).or_insert_with(|| Arc::clone(&key)),
-                    None => exact.entry(name).or_insert_with(|| Arc::clone(&key)),
-                };
-            }
-            default.get_or_insert(key);
-        }
-        Ok(Self { exact, wildcard, default: default.ok_or(TlsError::NoCertificate)? })
-    }
-
-    fn find(&self, name: Option<&str>) -> Arc<CertifiedKey> {
-        let found = name.and_then(|name| {
-            let name = name.trim_end_matches('.').to_ascii_lowercase();
-            self.exact.get(&name).or_else(|| {
-                // A wildcard stands for one label (RFC 6125 §6.4.3).
-                name.split_once('.').and_then(|(_, rest)| self.wildcard.get(rest))
-            })
-        });
-        Arc::clone(found.unwrap_or(&self.default))
-    }
-}
-
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.find(hello.server_name()))
-    }
-}
-
-fn dns_names(leaf: Option<&CertificateDer<'static>>) -> Result<Vec<String>, TlsError> {
-    let leaf = leaf.ok_or(TlsError::NoCertificate)?;
-    let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|error| TlsError::Certificate(error.to_string()))?;
-    let names = parsed
-        .subject_alternative_name()
-        .map_err(|error| TlsError::Certificate(error.to_string()))?
-        .map(|extension| &extension.value.general_names);
-    Ok(names
-        .into_iter()
-        .flatten()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect())
 }
 
 /// What a finished handshake says about the client.

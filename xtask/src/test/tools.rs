@@ -18,6 +18,7 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "nginx", package: "nginx" },
     Tool { program: "haproxy", package: "haproxy" },
     Tool { program: "dnsmasq", package: "dnsmasq-base" },
+    Tool { program: "pebble", package: "pebble" },
     Tool { program: "nghttp", package: "nghttp2-client" },
     Tool { program: "python3", package: "python3-yaml" },
     Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },

@@ -26,6 +26,10 @@ pub(super) struct Decoder<'a> {
     pub(super) names_known: bool,
     /// The documents of APIs that were read.
     pub(super) contracts: Contracts,
+    /// The listener that is being read has `tls.acme`, there.
+    pub(super) acme_seen: Option<At>,
+    /// Which listeners have `tls.acme`, and where.
+    pub(super) acme_at: Vec<(usize, At)>,
     findings: Vec<(At, Severity, String, Option<String>)>,
 }
 
@@ -53,7 +57,14 @@ impl<'n> Table<'n> {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(sources: Sources<'a>) -> Self {
-        Self { sources, names_known: false, contracts: Contracts::default(), findings: Vec::new() }
+        Self {
+            sources,
+            names_known: false,
+            contracts: Contracts::default(),
+            acme_seen: None,
+            acme_at: Vec::new(),
+            findings: Vec::new(),
+        }
     }
 
     fn find(&mut self, at: At, severity: Severity, message: String, suggestion: Option<String>) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::acme::Acme;
 use super::decoder::Decoder;
 use super::node::Node;
 use super::pem;
@@ -25,6 +26,8 @@ pub struct Listener {
     pub waf: WafChoice,
     /// Peers that begin each connection with a PROXY protocol header of version 2.
     pub proxy_protocol: Vec<IpNet>,
+    /// All that it does is to send requests to https on this port, and to answer http-01.
+    pub https_redirect: Option<u16>,
 }
 
 /// TLS of a listener.
@@ -46,6 +49,8 @@ pub enum Certificates {
     Local,
     /// From files, never empty. Chosen by server name; the first is the default.
     Files(Vec<CertificateFiles>),
+    /// Ordered from an ACME server. Handshakes for names without one are refused.
+    Acme(Acme),
 }
 
 /// A certificate chain and its key.
@@ -118,6 +123,12 @@ pub(super) const LISTEN: Section = Section {
             "nobody",
             "Peers that begin each connection with a PROXY protocol header of version 2, which is believed. One of theirs without it is cut; all others are served as who they are.",
         ),
+        key(
+            "https_redirect",
+            "true or port",
+            "false",
+            "For port 80: serves no route, but sends every request to https on this port (443) with 308, and answers http-01. Only without `tls`.",
+        ),
     ],
 };
 
@@ -138,7 +149,12 @@ pub(super) const TLS: Section = Section {
             "",
             "Certificates from files, chosen by server name; the first is the default. Read again when they change.",
         ),
-        key("acme", "mail address", "", "Not available yet; refused."),
+        key(
+            "acme",
+            "mail address or map",
+            "",
+            "Certificates that are ordered from an ACME server, Let's Encrypt by default, and renewed. Handshakes for other names, and for those whose certificate is not there yet, are refused.",
+        ),
         key("client", "map", "none are asked for", "Client certificates."),
         key("min_version", "1.2 or 1.3", "1.2", "The oldest TLS version that is accepted."),
     ],
@@ -195,8 +211,18 @@ pub(super) const ADMIN: Section = Section {
     ],
 };
 
-const NOT_YET: &str = "tls.acme is not available yet: this version cannot obtain certificates by itself";
-const INSTEAD: &str = "use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development";
+const INSTEAD: &str = "use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development";
+
+fn port(text: &str) -> Result<Option<u16>, Unfit> {
+    match text {
+        "true" => Ok(Some(443)),
+        "false" => Ok(None),
+        _ => match text.parse() {
+            Ok(port) if port > 0 => Ok(Some(port)),
+            _ => Err(Unfit { expected: "true, or a port such as 443", instead: None }),
+        },
+    }
+}
 
 fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
     text.parse().map_err(|_| {
@@ -216,7 +242,10 @@ impl Decoder<'_> {
     pub(super) fn listeners(&mut self, node: &Node, firewalls: &mut Firewalls) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
         for item in node.items() {
-            let Some(listener) = self.listener(item, firewalls) else { continue };
+            let listener = self.listener(item, firewalls);
+            let acme = self.acme_seen.take();
+            let Some(listener) = listener else { continue };
+            self.acme_at.extend(acme.map(|at| (listeners.len(), at)));
             let taken =
                 listener.address.port() != 0 && listeners.iter().any(|l| l.address == listener.address);
             if taken {
@@ -239,6 +268,7 @@ impl Decoder<'_> {
                 trusted_proxies: Vec::new(),
                 waf: WafChoice::Inherit,
                 proxy_protocol: Vec::new(),
+                https_redirect: None,
             });
         }
         let table = self.table(node, &LISTEN)?;
@@ -246,7 +276,12 @@ impl Decoder<'_> {
         let tls = table.get("tls").map(|node| self.listener_tls(node));
         let trusted_proxies = table.get("trusted_proxies").map_or(Vec::new(), |node| self.trusted(node));
         let proxy_protocol = table.get("proxy_protocol").map_or(Vec::new(), |node| self.trusted(node));
+        let https_redirect = table.get("https_redirect").and_then(|node| self.value(node, port)).flatten();
+        if https_redirect.is_some() && tls.is_some() {
+            self.fault(table.key_at("https_redirect"), "only a listener without tls sends to https");
+        }
         Some(Listener {
+            https_redirect,
             proxy_protocol,
             address: address?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
@@ -267,13 +302,11 @@ impl Decoder<'_> {
 
     fn listener_tls(&mut self, node: &Node) -> Option<ListenerTls> {
         let table = self.table(node, &TLS)?;
-        if table.get("acme").is_some() {
-            self.advise(table.key_at("acme"), NOT_YET, INSTEAD);
-        }
         let local = table.get("local").and_then(|node| self.boolean(node)).unwrap_or(false);
         let files = table.get("certificates").map(|node| self.certificates(node));
-        let ways =
-            usize::from(local) + usize::from(files.is_some()) + usize::from(table.get("acme").is_some());
+        let acme = table.get("acme").map(|node| self.acme(node));
+        self.acme_seen = acme.is_some().then(|| table.key_at("acme"));
+        let ways = usize::from(local) + usize::from(files.is_some()) + usize::from(acme.is_some());
         if ways != 1 {
             let found = if ways == 0 { "none of them" } else { "several" };
             self.advise(
@@ -285,9 +318,10 @@ impl Decoder<'_> {
         let client = table.get("client").and_then(|node| self.client_certificates(node));
         let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
         let version_min = table.get("min_version").and_then(|node| self.word(node, "TLS version", &versions));
-        let certificates = match files {
-            Some(files) => Certificates::Files(files),
-            None => Certificates::Local,
+        let certificates = match (files, acme) {
+            (Some(files), _) => Certificates::Files(files),
+            (None, Some(acme)) => Certificates::Acme(acme?),
+            (None, None) => Certificates::Local,
         };
         Some(ListenerTls { certificates, client, version_min: version_min.unwrap_or(TlsVersion::Tls12) })
     }

@@ -42,6 +42,8 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::TOP,
     &super::listen::LISTEN,
     &super::listen::TLS,
+    &super::acme::ACME,
+    &super::acme::EXTERNAL_ACCOUNT,
     &super::listen::CERTIFICATE,
     &super::listen::CLIENT,
     &super::listen::ADMIN,

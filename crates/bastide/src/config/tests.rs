@@ -99,10 +99,15 @@ fn the_example_of_the_design_loads() {
 }
 
 #[test]
-fn the_example_of_the_design_with_acme_has_exactly_that_fault() {
-    assert_eq!(
-        said_with(&design("acme: ops@example.org"), &[]),
-        ["bastide.yaml:3:12: tls.acme is not available yet: this version cannot obtain certificates by \
-          itself (use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)"]
-    );
+fn the_example_of_the_design_with_acme_loads() {
+    let configuration = read_with(&design("acme: ops@example.org"), &[]).unwrap();
+    assert_eq!(configuration.warnings, []);
+    let super::Certificates::Acme(acme) = &configuration.listeners[0].tls.as_ref().unwrap().certificates
+    else {
+        panic!("{:?}", configuration.listeners);
+    };
+    assert_eq!(acme.account.email.as_deref(), Some("ops@example.org"));
+    assert_eq!(acme.account.directory, "https://acme-v02.api.letsencrypt.org/directory");
+    assert_eq!(acme.names, ["shop.example.org"]);
+    assert_eq!(acme.challenge, super::AcmeChallenge::TlsAlpn01);
 }

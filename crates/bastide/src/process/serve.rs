@@ -32,6 +32,7 @@ use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
 use super::systemd;
 use super::watch::Watched;
+use crate::acme::Orders;
 use crate::cli::check::environment;
 use crate::cli::{Output, ServeArguments};
 use crate::config::{self, Configuration, Disk, Fault};
@@ -217,6 +218,7 @@ impl Server {
         let process = Arc::new(Process {
             clock: Arc::clone(&clock),
             limiter,
+            challenges: Arc::default(),
             firewall_memory: Arc::new(waf::Memory::new(waf::MemoryLimits::default())),
             core_parts: Mutex::new(
                 queues
@@ -238,7 +240,14 @@ impl Server {
         let revocations = Watched::look([state.join(REVOCATIONS)]);
         let names = Arc::new(Names::default());
         names.follow(&configuration).await;
-        let parts = Parts { state, process, names, signer: Arc::new(signer), random };
+        let acme = Orders::new(
+            state.path(),
+            Arc::clone(&process.challenges),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+        );
+        let acme = Arc::new(acme);
+        let parts = Parts { state, process, names, acme, signer: Arc::new(signer), random };
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
         let fetch = Arc::new(GuardedFetch::new()?);
         let first = current.issuers.refresh_all(fetch.as_ref(), clock.as_ref());
@@ -257,6 +266,7 @@ impl Server {
             draining: AtomicBool::new(false),
             reloads: Mutex::default(),
             audit: [Arc::clone(log.health()), Arc::clone(firewall_log.health())],
+            acme: Arc::clone(&parts.acme),
         });
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
@@ -287,6 +297,8 @@ impl Server {
             predecessor.ready().context("the process to take over from has gone")?;
             tracing::info!("took over");
         }
+        // Two processes never order at the same time: the one before has just been told.
+        server.parts.acme.follow(&server.configuration);
         server.notifier.ready();
         Ok(server)
     }
@@ -314,7 +326,7 @@ impl Server {
     async fn run(mut self, mut signals: Signals) -> anyhow::Result<ExitCode> {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let names = Arc::clone(&self.parts.names);
+        let (names, acme) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.acme));
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
         let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
@@ -335,11 +347,13 @@ impl Server {
                         self.notifier.succeeded_by(process);
                         // Whoever asks from now on asks the new one.
                         self.admin.abort();
+                        self.parts.acme.stop();
                         return self.end().await;
                     }
                     Err(error) => tracing::error!(%error, "the hand-over failed; this process goes on"),
                 },
-                () = names.changed() => self.rename().await,
+                () = names.changed() => self.renew("endpoints follow their names").await,
+                () = acme.changed() => self.renew("the certificates have changed").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 _ = look.tick() => {
                     if let Some(now) = self.revocations.changed() {
@@ -459,6 +473,7 @@ impl Server {
         );
         self.parts.names.follow(&configuration).await;
         self.publish(&configuration).await?;
+        self.parts.acme.follow(&configuration);
         self.watched = watch(&configuration).since(&looked);
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
@@ -468,12 +483,13 @@ impl Server {
         Ok(())
     }
 
-    /// A name stands for something else: the same configuration, with new endpoints.
-    async fn rename(&mut self) {
+    /// What the configuration speaks of is something else now: the same configuration,
+    /// with what there is.
+    async fn renew(&mut self, what: &str) {
         let configuration = self.configuration.clone();
         match self.publish(&configuration).await {
-            Ok(()) => tracing::info!("endpoints follow their names"),
-            Err(fault) => tracing::error!("endpoints cannot follow their names: {fault:#}"),
+            Ok(()) => tracing::info!("{what}"),
+            Err(fault) => tracing::error!("{what}, but what was before stays: {fault:#}"),
         }
     }
 
@@ -508,6 +524,7 @@ impl Server {
             tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
         }
         self.keeper.abort();
+        self.parts.acme.stop();
         self.prober.abort();
         self.admin.abort();
         let (log, firewall_log) = (self.log, self.firewall_log);

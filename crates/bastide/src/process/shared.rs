@@ -1,6 +1,7 @@
 //! What the admin listener looks at: health, readiness and the metrics that are read, not
 //! counted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::admin::{self, Admin};
 use super::names::Names;
 use super::upstreams;
+use crate::acme::Orders;
 use crate::config::Configuration;
 use crate::wire::Parts;
 
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     pub(super) reloads: Mutex<Reloads>,
     /// Of the audit log and the firewall's.
     pub(super) audit: [Arc<audit::Health>; 2],
+    /// The certificates that are ordered.
+    pub(super) acme: Arc<Orders>,
 }
 
 #[derive(Default)]
@@ -95,6 +99,7 @@ impl Shared {
             };
             reasons.extend(issuers.into_iter().map(reason));
         }
+        reasons.extend(self.acme.unready());
         reasons
     }
 
@@ -121,6 +126,21 @@ pub(super) fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
     });
 }
 
+/// When the certificates end that listeners show; of several for one name the soonest.
+fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
+    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+    let listeners = snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    for end in listeners.flat_map(|tls| tls.ends()) {
+        let soonest = ends.entry(&end.name).or_insert(end.not_after);
+        *soonest = end.not_after.min(*soonest);
+    }
+    let name = "bastide_certificate_expiry_seconds";
+    out.family(name, Kind::Gauge, "When the certificate for a name ends, in seconds since 1970.");
+    for (server_name, not_after) in ends {
+        out.sample(name, &[("name", server_name)], not_after);
+    }
+}
+
 pub(super) fn add_sources(
     registry: &Registry,
     shared: &Arc<Shared>,
@@ -145,6 +165,8 @@ pub(super) fn add_sources(
         out.sample(name, &[], names.failures_total());
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
         upstreams::write(&current.upstreams, totals.now_ms(), out);
+        certificates(&current, out);
+        shared.acme.write(out);
         let name = "bastide_limit_refused_total";
         out.family(name, Kind::Counter, "Times that a limit of the hop was met; see docs/configuration.md.");
         for (row, count) in totals.limit_hits().iter() {

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use gateway::serve::TrustedProxies;
+use gateway::step::challenge::HttpsRedirect;
 use keys::LocalCa;
 use model::Timestamp;
 use proxy::address::AddressList;
@@ -49,6 +50,17 @@ pub(super) fn trusted_proxies(
     TrustedProxies { by_listener: by_listener.collect() }
 }
 
+/// The listeners that send everybody to https.
+pub(super) fn https_redirects(
+    configuration: &Configuration,
+    listeners: &[ListenerSettings],
+) -> Vec<HttpsRedirect> {
+    let keys = keyed(listeners).map(|(key, _)| key);
+    let each = configuration.listeners.iter().zip(keys);
+    each.filter_map(|(listener, key)| Some(HttpsRedirect { listener: key, port: listener.https_redirect? }))
+        .collect()
+}
+
 fn server(
     tls: &ListenerTls,
     configuration: &Configuration,
@@ -72,7 +84,10 @@ fn server(
                 Ok(Identity::from_pem(&name, &read(&files.certificate)?, &read(&files.key)?)?)
             })
             .collect::<anyhow::Result<_>>()?,
+        config::Certificates::Acme(acme) => parts.acme.identities(acme),
     };
+    // A certificate for another name would only be refused by the client.
+    let strict_names = matches!(tls.certificates, config::Certificates::Acme(_));
     let client = match &tls.client {
         None => ClientCertificates::None,
         Some(client) => {
@@ -99,8 +114,10 @@ fn server(
     for path in tls.client.iter().flat_map(|client| &client.revocations) {
         revocations.extend(revocations_from_pem(&path.display().to_string(), &read(path)?)?);
     }
-    let settings = ServerTlsSettings { identities, client, version_min, http2: true, revocations };
-    Ok(ServerTls::renew(&settings, before)?)
+    let settings =
+        ServerTlsSettings { identities, strict_names, client, version_min, http2: true, revocations };
+    let tls = ServerTls::renew(&settings, before)?;
+    Ok(if strict_names { tls.with_challenges(&parts.process.challenges) } else { tls })
 }
 
 /// Whom the local certificate is for: the hosts of the routes and this machine.

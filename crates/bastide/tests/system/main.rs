@@ -10,6 +10,8 @@
     reason = "helpers of tests fail by panicking, and say what they skip"
 )]
 
+mod acme;
+mod acme_attacks;
 mod audit;
 mod clients;
 mod contract;
@@ -17,6 +19,8 @@ mod curl;
 mod firewall;
 mod handover;
 mod kill;
+mod liar;
+mod pebble;
 mod peers;
 mod revocation;
 mod serving;

@@ -66,8 +66,16 @@ pub fn by_address(gateway: &Gateway, journey: &mut Journey<'_>, route: &Route) -
 /// # Errors
 /// It may not (403).
 pub fn address_lists(gateway: &Gateway, journey: &Journey<'_>, route: &Route) -> Result<(), Stop> {
-    welcome(&gateway.snapshot().addresses, journey, "addresses")?;
+    everywhere(gateway, journey)?;
     welcome(&route.addresses, journey, "the route's addresses")
+}
+
+/// Whether the address may come near at all.
+///
+/// # Errors
+/// It may not (403).
+pub fn everywhere(gateway: &Gateway, journey: &Journey<'_>) -> Result<(), Stop> {
+    welcome(&gateway.snapshot().addresses, journey, "addresses")
 }
 
 /// The limits that need the principal.

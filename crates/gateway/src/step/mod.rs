@@ -4,6 +4,7 @@ pub mod admit;
 pub mod answer;
 pub mod authenticate;
 pub mod authorize;
+pub mod challenge;
 pub mod contract;
 pub mod cors;
 pub mod forward;

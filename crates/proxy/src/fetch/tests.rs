@@ -182,3 +182,59 @@ fn a_fetch_can_run_on_the_control_runtime() {
     let rules = rules();
     can_move(&fetch("https://id.example.org/", &rules));
 }
+
+fn sent(port: u16, method: Method, fields: &HeaderMap, body: &[u8]) -> Result<Reply, FetchError> {
+    let url = format!("http://127.0.0.1:{port}/order?x=1");
+    run(send(&Outgoing { method, url: &url, fields, body }, &loopback_rules()))
+}
+
+#[test]
+fn a_request_is_sent_as_it_is_and_its_answer_given_whatever_it_says() {
+    let (seen, asked) = std::sync::mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        let mut text = Vec::new();
+        while !text.ends_with(b"{}") {
+            let mut buffer = [0; 4096];
+            let count = socket.read(&mut buffer).unwrap();
+            text.extend_from_slice(&buffer[..count]);
+        }
+        seen.send(String::from_utf8(text).unwrap()).unwrap();
+        let answer = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 4\r\n\r\nsoon";
+        socket.write_all(answer.as_bytes()).unwrap();
+    });
+    let mut fields = HeaderMap::new();
+    fields.insert("content-type", "application/jose+json".parse().unwrap());
+    let reply = sent(port, Method::POST, &fields, b"{}").unwrap();
+    assert_eq!((reply.status.as_u16(), &reply.body[..]), (429, &b"soon"[..]));
+    assert_eq!(reply.fields.named(b"retry-after").next(), Some(&b"7"[..]));
+    assert_eq!(
+        asked.recv().unwrap(),
+        format!(
+            "POST /order?x=1 HTTP/1.1\r\ncontent-type: application/jose+json\r\ncontent-length: 2\r\n\
+             host: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n{{}}"
+        )
+    );
+}
+
+#[test]
+fn a_request_has_the_limits_of_a_fetch_and_follows_nothing() {
+    let fields = HeaderMap::new();
+    let (port, hits) = server(|_| {
+        "HTTP/1.1 307 X\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n".to_owned()
+    });
+    assert_eq!(sent(port, Method::GET, &fields, b"").unwrap().status, 307);
+    assert_eq!(hits.load(Ordering::SeqCst), 1);
+    // The answer to HEAD has no body, whatever it says of one.
+    let (port, _) = server(|_| "HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n".to_owned());
+    assert_eq!(&sent(port, Method::HEAD, &fields, b"").unwrap().body[..], b"");
+    let (port, _) = server(|_| ok(&"x".repeat(101)));
+    assert!(matches!(sent(port, Method::GET, &fields, b""), Err(FetchError::TooLarge { limit: 100, .. })));
+    let (port, _) = server(|_| "garbage\r\n\r\n".to_owned());
+    assert!(matches!(sent(port, Method::GET, &fields, b""), Err(FetchError::Response { .. })));
+    let url = format!("https://127.0.0.1:{port}/");
+    let outgoing = Outgoing { method: Method::GET, url: &url, fields: &fields, body: b"" };
+    assert!(matches!(run(send(&outgoing, &rules())), Err(FetchError::Private { .. })));
+}

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod challenge;
 mod cores;
 mod http1;
 mod http2;

@@ -198,11 +198,19 @@ fn listeners() {
             ),
             (
                 "listen: [ { address: 127.0.0.1:0, tls: «{} } ]",
-                "tls takes one of local, certificates and acme, found none of them (use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+                "tls takes one of local, certificates and acme, found none of them (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
             ),
             (
-                "listen: [ { address: 127.0.0.1:0, tls: { «acme: a@b.c } } ]",
-                "tls.acme is not available yet: this version cannot obtain certificates by itself (use certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+                "listen: [ { address: 127.0.0.1:0, tls: «{ acme: a@b.c, local: true } } ]",
+                "tls takes one of local, certificates and acme, found several (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, «https_redirect: true, tls: { local: true } } ]",
+                "only a listener without tls sends to https",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, https_redirect: «0 } ]",
+                "expected true, or a port such as 443, found \"0\"",
             ),
             (
                 "listen: [ { address: 127.0.0.1:0, tls: { local: true, min_version: «1.1 } } ]",
@@ -238,6 +246,91 @@ fn listeners() {
                 "services: {{ a: [ http://10.0.0.1 ] }}\nroutes: [ {{ match: /**, to: a, allow: anyone }} ]\n{row}\n"
             )
         },
+    );
+}
+
+#[test]
+fn acme() {
+    let around = |row: &str, host: &str| {
+        format!(
+            "services: {{ a: [ http://10.0.0.1 ] }}\nroutes: [ {{ match: {host}/**, to: a, allow: anyone }} ]\n\
+             listen: [ {{ address: 127.0.0.1:0, tls: {{ {row} }} }} ]\n"
+        )
+    };
+    each(
+        &[
+            ("acme: «ops", "expected a mail address such as ops@example.org, found \"ops\""),
+            (
+                "acme: «\"a@b.c,d@e.f\"",
+                "expected a mail address such as ops@example.org, found \"a@b.c,d@e.f\"",
+            ),
+            (
+                "acme: «\"mailto:a@b.c\"",
+                "expected a mail address such as ops@example.org, found \"mailto:a@b.c\" (write \"a@b.c\")",
+            ),
+            (
+                "acme: { directory: «http://acme.internal/dir }",
+                "expected letsencrypt, letsencrypt-staging or an https URL, found \"http://acme.internal/dir\" (write \"https://acme.internal/dir\")",
+            ),
+            (
+                "acme: { directory: «letsencypt }",
+                "expected letsencrypt, letsencrypt-staging or an https URL, found \"letsencypt\" (write \"letsencrypt\")",
+            ),
+            (
+                "acme: { names: [ «\"*.example.org\" ] }",
+                "expected host names, each in full: a certificate for all names below one needs DNS-01, which this does not do, found \"*.example.org\"",
+            ),
+            (
+                "acme: { names: «10.0.0.1 }",
+                "expected a host name: certificates are not ordered for addresses, found \"10.0.0.1\"",
+            ),
+            ("acme: { names: «[] }", "expected at least one host name, found a list"),
+            ("acme: { challenge: «dns-01 }", "unknown challenge \"dns-01\" (known: tls-alpn-01, http-01)"),
+            (
+                "«acme: { challenge: http-01 }",
+                "http-01 is asked without TLS, and every listener has TLS (add the listener { address: 0.0.0.0:80, https_redirect: true })",
+            ),
+            (
+                "acme: { external_account: «{ key_id: a } }",
+                "listen[].tls.acme.external_account needs \"hmac_key\" (hmac_key: base64url text)",
+            ),
+            (
+                "acme: { external_account: { key_id: a, hmac_key: «c2hvcnQ } }",
+                "expected a key of at least 16 bytes in base64url, as the authority shows it, found \"c2hvcnQ\"",
+            ),
+            ("acme: { trust: «gone.pem }", "cannot read gone.pem: no such file"),
+            ("acme: { renew_before: «0s }", "expected a duration of at least 1000ms, found \"0s\""),
+        ],
+        |row| around(row, "shop.example.org"),
+    );
+    for (host, said) in [
+        (
+            "",
+            "no route names an exact host, so there is no name to order a certificate for (list the names: acme: { names: [ … ] })",
+        ),
+        (
+            "\"*.example.org",
+            "no certificate can be ordered for *.example.org: that needs DNS-01, which this does not do (list the names: acme: { names: [ … ] })",
+        ),
+        (
+            "10.1.1.1",
+            "no certificate can be ordered for 10.1.1.1: expected a host name: certificates are not ordered for addresses (list the names: acme: { names: [ … ] })",
+        ),
+    ] {
+        let (text, position) = marked(&around("«acme: a@b.c", host));
+        let text = if host.starts_with('"') { text.replacen("/**,", "/**\",", 1) } else { text };
+        assert_eq!(said_with(&text, &[]), [format!("{position}{said}")], "{text}");
+        // Where the names are listed, routes may say what they like.
+        assert_eq!(said_with(&text.replace("a@b.c", "{ names: shop.example.org }"), &[]), [""; 0], "{text}");
+    }
+    let two = "services: { a: [ http://10.0.0.1 ] }\nroutes: [ { match: a.b/**, to: a, allow: anyone } ]\n\
+               listen:\n  - { address: 127.0.0.1:1, tls: { acme: a@b.c } }\n  - { address: 127.0.0.1:2, tls: { acme: MAIL } }\n";
+    assert_eq!(said_with(&two.replace("MAIL", "a@b.c"), &[]), [""; 0]);
+    assert_eq!(
+        said_with(&two.replace("MAIL", "d@e.f"), &[]),
+        [
+            "bastide.yaml:5:36: two accounts at https://acme-v02.api.letsencrypt.org/directory: write the same for both"
+        ]
     );
 }
 

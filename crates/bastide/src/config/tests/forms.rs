@@ -37,6 +37,12 @@ fn short_and_long_forms_mean_the_same() {
             "listen:\n  - { address: \"127.0.0.1:0\", trusted_proxies: [] }\n",
             open,
         ),
+        (
+            "listen: [ { address: 127.0.0.1:0, tls: { acme: a@b.c } } ]\n",
+            "match: Shop.example.org/x\nallow: anyone",
+            "listen: [ { address: 127.0.0.1:0, https_redirect: false, tls: { acme: { email: a@b.c, directory: letsencrypt, names: shop.example.org, challenge: tls-alpn-01, allow_private_addresses: false } } } ]\n",
+            "name: shop.example.org/x\nmatch: { host: shop.example.org, path: /x }\nallow: anyone",
+        ),
         ("admin: 127.0.0.1:1\n", open, "admin: { address: 127.0.0.1:1 }\n", open),
         ("", open, "admin: { address: 127.0.0.1:9901, danger_admin_not_loopback: false }\n", open),
         ("services: { a: [ http://10.0.0.1 ] }\n", open, "services: { a: http://10.0.0.1:80 }\n", open),

@@ -1,0 +1,155 @@
+//! ACME servers that lie or break: what they issue is not published, what they say is
+//! bounded, where they send is not gone to; and what was there before stays.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{Door, Trust};
+
+use crate::liar::{Liar, Manner};
+use crate::peers::free_address;
+use crate::support::{Town, read, until};
+
+fn configuration(liar: &Liar, address: SocketAddr, more: &str) -> String {
+    format!(
+        "  - address: {address}\n    tls: {{ acme: {{ directory: \"{}\", trust: liar.pem, allow_private_addresses: true, \
+         names: shop.test{more} }} }}\nworkers: 1\nservices:\n  here: [ http://127.0.0.1:9 ]\nroutes:\n  - {{ match: /**, to: here, \
+         authenticate: none, allow: anyone }}\n",
+        liar.directory()
+    )
+}
+
+/// Whether a certificate that the liar's authority issued is shown for `shop.test`.
+async fn is_served(town: &Town, address: SocketAddr) -> bool {
+    let root = std::fs::read(town.path("liar.pem")).unwrap();
+    let trust = Trust::new("shop.test", &root, None).unwrap();
+    Connection::open(&Door { address, tls: Some(trust), from: None }).await.is_ok()
+}
+
+/// A town with a good certificate.
+async fn start() -> (Town, Liar, SocketAddr) {
+    let mut town = Town::prepare("");
+    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    town.configure(&configuration(&liar, address, ""));
+    town.start_gateway().await;
+    until("a certificate", async || is_served(&town, address).await.then_some(())).await;
+    (town, liar, address)
+}
+
+/// Has the certificate renewed by a server of this manner; gives what is said about it.
+async fn renewed_by(manner: Manner) -> (String, bool) {
+    let (town, liar, address) = start().await;
+    let kept = || {
+        let folder = std::fs::read_dir(town.path("state/acme")).unwrap().next().unwrap().unwrap();
+        read(&folder.path().join("shop.test.pem"))
+    };
+    let before = kept();
+    liar.behave(manner);
+    town.configure(&configuration(&liar, address, ", renew_before: 30d"));
+    let said = until("what is said about it", async || {
+        let log = town.log();
+        log.lines().find(|line| line.contains("no certificate for shop.test, again in")).map(str::to_owned)
+    })
+    .await;
+    let stays = kept() == before && is_served(&town, address).await;
+    (said, stays && town.admin("/readyz").await.status == 200)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_lies_changes_nothing() {
+    let table = [
+        (Manner::AnotherKey, "the certificate is for another key than the order's"),
+        (
+            Manner::AnotherName,
+            "expected a certificate for shop.test alone, found one for [DNSName(api.test)]",
+        ),
+        (
+            Manner::OneMoreName,
+            "expected a certificate for shop.test alone, found one for [DNSName(shop.test), ",
+        ),
+        (Manner::Ended, "the certificate has ended"),
+        (Manner::Authority, "the certificate is an authority's"),
+        (Manner::NoCertificate, "expected PEM with at least one certificate, found none"),
+        (Manner::Garbage, "expected value at line 1 column 1"),
+        (Manner::Huge, "127.0.0.1 sent more than 262144 bytes"),
+        (Manner::Redirect, "redirects (302 Found), which is not followed"),
+        (Manner::Cleartext, "which is not https"),
+        (Manner::ForeignName, "asks for proof of \"evil.test\", which was not ordered"),
+        (Manner::Limited, "enough (urn:ietf:params:acme:error:rateLimited)"),
+    ];
+    // Two at a time: each has a process of its own.
+    for pair in table.chunks(2) {
+        let [(one, _), (other, _)] = pair else { panic!("an odd number") };
+        let (one, other) = tokio::join!(renewed_by(*one), renewed_by(*other));
+        for ((manner, wanted), (said, stays)) in pair.iter().zip([one, other]) {
+            assert!(said.contains(wanted), "{manner:?}: {said}");
+            assert!(stays, "{manner:?}: the old certificate is gone");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_a_path_is_not_answered() {
+    let mut town = Town::prepare("");
+    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    liar.behave(Manner::PathToken);
+    town.configure(&configuration(&liar, address, ", challenge: http-01"));
+    town.start_gateway().await;
+    until("the refusal", async || town.log().contains("the server's token is not base64url").then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_private_server_is_reached_only_when_that_is_configured() {
+    let mut town = Town::prepare("");
+    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    let text = configuration(&liar, address, "");
+    town.configure(&text.replace("allow_private_addresses: true", "allow_private_addresses: false"));
+    town.start_gateway().await;
+    until("the refusal", async || {
+        town.log().contains("127.0.0.1 is at 127.0.0.1, which is not a public address").then_some(())
+    })
+    .await;
+    assert_eq!(liar.orders(), 0);
+    // Allowed, it is asked at once.
+    town.configure(&text);
+    until("a certificate", async || is_served(&town, address).await.then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_had_enough_is_left_alone_over_restarts() {
+    let mut town = Town::prepare("");
+    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    liar.behave(Manner::Limited);
+    town.configure(&configuration(&liar, address, ""));
+    town.start_gateway().await;
+    until("the pause", async || {
+        town.log().contains("no certificate for shop.test, again in 7200 s").then_some(())
+    })
+    .await;
+    liar.behave(Manner::Honest);
+    for _ in 0..2 {
+        town.stop_gateway().await;
+        town.start_gateway().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(liar.orders(), 1);
+    assert_eq!(town.admin("/readyz").await.status, 503);
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_renewed_is_followed_once() {
+    let (mut town, liar, address) = start().await;
+    town.stop_gateway().await;
+    liar.behave(Manner::WantsRenewal);
+    town.start_gateway().await;
+    until("the renewal", async || (liar.orders() == 2).then_some(())).await;
+    until("its publication", async || {
+        town.log().contains("a certificate for shop.test was issued").then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(liar.orders(), 2);
+    assert!(is_served(&town, address).await);
+}

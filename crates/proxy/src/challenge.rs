@@ -1,0 +1,178 @@
+//! What proves control over a name while a certificate for it is ordered: the answers of
+//! HTTP-01 (RFC 8555 §8.3) and the certificates of TLS-ALPN-01 (RFC 8737). The control
+//! plane offers them, the cores look them up, and they are gone when their [`Offered`]
+//! is dropped.
+//!
+//! What it must never do: answer for a name or token that nobody offered, or let a
+//! connection that was opened for a proof carry anything else.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, NoServerSessionStorage};
+
+use crate::tls::{Identity, TlsError};
+
+/// Where HTTP-01 is asked (RFC 8555 §8.3).
+const HTTP_PREFIX: &[u8] = b"/.well-known/acme-challenge/";
+/// The protocol of TLS-ALPN-01 (RFC 8737 §6.2).
+const TLS_PROTOCOL: &[u8] = b"acme-tls/1";
+
+/// All proofs that are offered at this moment; shared by all cores.
+#[derive(Default)]
+pub struct Challenges {
+    /// How many there are of both kinds: mostly none, and then nothing is locked.
+    http_count: AtomicUsize,
+    tls_count: AtomicUsize,
+    /// By token.
+    http: RwLock<HashMap<String, HttpProof>>,
+    /// By name.
+    tls: RwLock<HashMap<String, Arc<ServerConfig>>>,
+}
+
+struct HttpProof {
+    name: String,
+    answer: Bytes,
+}
+
+impl fmt::Debug for Challenges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenges")
+            .field("http", &self.http_count)
+            .field("tls", &self.tls_count)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Challenges {
+    /// Answers HTTP-01 for `name` and `token` with `answer` from now on. The token must
+    /// consist of base64url characters, as every path of a token does.
+    pub fn offer_http(self: &Arc<Self>, name: &str, token: &str, answer: &str) -> Offered {
+        let proof = HttpProof { name: name.to_ascii_lowercase(), answer: Bytes::from(answer.to_owned()) };
+        let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
+        http.insert(token.to_owned(), proof);
+        self.http_count.store(http.len(), Ordering::Release);
+        drop(http);
+        Offered { challenges: Arc::clone(self), key: Key::Http(token.to_owned()) }
+    }
+
+    /// Shows this certificate to whoever opens a TLS-ALPN-01 connection for `name`.
+    ///
+    /// # Errors
+    /// Key and certificate do not fit.
+    pub fn offer_tls(self: &Arc<Self>, name: &str, identity: Identity) -> Result<Offered, TlsError> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?;
+        let mut config =
+            builder.with_no_client_auth().with_single_cert(identity.chain, identity.key.clone_key())?;
+        config.alpn_protocols = vec![TLS_PROTOCOL.to_vec()];
+        // Nothing may be resumed: every proof is a handshake of its own.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let name = name.to_ascii_lowercase();
+        let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
+        tls.insert(name.clone(), Arc::new(config));
+        self.tls_count.store(tls.len(), Ordering::Release);
+        drop(tls);
+        Ok(Offered { challenges: Arc::clone(self), key: Key::Tls(name) })
+    }
+
+    /// What answers a request for this path of this host (lower case), when it asks for a
+    /// proof that is offered.
+    pub fn http_answer(&self, host: &[u8], path: &[u8]) -> Option<Bytes> {
+        let token = path.strip_prefix(HTTP_PREFIX)?;
+        if self.http_count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let http = self.http.read().unwrap_or_else(PoisonError::into_inner);
+        let proof = http.get(str::from_utf8(token).ok()?)?;
+        (proof.name.as_bytes() == host).then(|| proof.answer.clone())
+    }
+
+    /// Whether a TLS-ALPN-01 connection may come.
+    pub(crate) fn expects_tls(&self) -> bool {
+        self.tls_count.load(Ordering::Acquire) != 0
+    }
+
+    /// With which settings a connection is answered that asks for a proof which is
+    /// offered. Such a connection offers this one protocol alone (RFC 8737 §3).
+    pub(crate) fn tls_answer(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let mut protocols = hello.alpn()?;
+        if protocols.next() != Some(TLS_PROTOCOL) || protocols.next().is_some() {
+            return None;
+        }
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).get(&name).map(Arc::clone)
+    }
+
+    fn take_back(&self, key: &Key) {
+        match key {
+            Key::Http(token) => {
+                let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
+                http.remove(token);
+                self.http_count.store(http.len(), Ordering::Release);
+            }
+            Key::Tls(name) => {
+                let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
+                tls.remove(name);
+                self.tls_count.store(tls.len(), Ordering::Release);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Key {
+    Http(String),
+    Tls(String),
+}
+
+/// A proof that is offered until this is dropped.
+#[derive(Debug)]
+#[must_use = "dropped, it is offered no more"]
+pub struct Offered {
+    challenges: Arc<Challenges>,
+    key: Key,
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        self.challenges.take_back(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_for_the_offered_token_of_the_offered_name_until_it_is_dropped() {
+        let challenges = Arc::new(Challenges::default());
+        let path = b"/.well-known/acme-challenge/abc";
+        assert_eq!(challenges.http_answer(b"shop.example.org", path), None);
+        let offered = challenges.offer_http("Shop.example.org", "abc", "abc.thumb");
+        let other = challenges.offer_http("api.example.org", "xyz", "xyz.thumb");
+        let table = [
+            ("shop.example.org", "/.well-known/acme-challenge/abc", Some("abc.thumb")),
+            ("api.example.org", "/.well-known/acme-challenge/xyz", Some("xyz.thumb")),
+            ("api.example.org", "/.well-known/acme-challenge/abc", None),
+            ("shop.example.org", "/.well-known/acme-challenge/", None),
+            ("shop.example.org", "/.well-known/acme-challenge/abc/", None),
+            ("shop.example.org", "/abc", None),
+        ];
+        for (host, path, answer) in table {
+            let answered = challenges.http_answer(host.as_bytes(), path.as_bytes());
+            assert_eq!(answered.as_deref(), answer.map(str::as_bytes), "{path:?}");
+        }
+        assert_eq!(challenges.http_answer(b"shop.example.org", b"/.well-known/acme-challenge/\xff"), None);
+        drop(offered);
+        assert_eq!(challenges.http_answer(b"shop.example.org", path), None);
+        drop(other);
+        assert_eq!(challenges.http_count.load(Ordering::Acquire), 0);
+    }
+}

@@ -1,0 +1,131 @@
+//! TLS-ALPN-01 (RFC 8737) on a listener, and listeners that have no certificate for every
+//! name.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use proxy::challenge::Challenges;
+use proxy::tls::{ClientCertificates, Identity, ServerTls, ServerTlsSettings};
+use proxy::{Limits, ListenerSettings};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::support::{service, settings};
+use crate::tls::Authority;
+use crate::town::{PATIENCE, Town, Upstream, anywhere};
+
+fn town(tls: ServerTls) -> (Town, Upstream) {
+    let upstream = Upstream::honest("ok");
+    let listener = ListenerSettings {
+        address: anywhere(),
+        tls: Some(tls),
+        http2_cleartext: false,
+        proxy_protocol: None,
+    };
+    let town = Town::behind(listener, service("test", &[upstream.address]), settings(0), Limits::default());
+    (town, upstream)
+}
+
+/// A finished handshake: what was shown, which protocol was agreed on, and whether the
+/// server then closed.
+#[derive(Debug)]
+struct Shaken {
+    leaf: Vec<u8>,
+    protocol: Vec<u8>,
+    closed: bool,
+}
+
+fn shake(town: &Town, authority: &Authority, name: &str, protocols: &[&[u8]]) -> Result<Shaken, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut stream = TcpStream::connect(town.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).map_err(|error| error.to_string())?;
+    }
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    let mut client = StreamOwned::new(connection, stream);
+    // A refusal of the client's (missing) certificate comes after its own handshake.
+    let closed = match client.read(&mut [0; 64]) {
+        Ok(count) => count == 0,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => false,
+        Err(error) => return Err(error.to_string()),
+    };
+    let leaf = client.conn.peer_certificates().unwrap()[0].to_vec();
+    let protocol = client.conn.alpn_protocol().unwrap_or_default().to_vec();
+    Ok(Shaken { leaf, protocol, closed })
+}
+
+const PROOF: &[&[u8]] = &[b"acme-tls/1"];
+
+#[test]
+fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
+    let authority = Authority::new();
+    let (usual, proof) = (authority.issue(&["shop.test", "api.test"]), authority.issue(&["shop.test"]));
+    let challenges = Arc::new(Challenges::default());
+    for client in [ClientCertificates::None, ClientCertificates::Required(vec![authority.der()])] {
+        let asks = client != ClientCertificates::None;
+        let identities = vec![usual.clone()];
+        let tls = ServerTlsSettings { identities, client, http2: true, ..Default::default() };
+        let (town, _upstream) = town(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
+        let refused =
+            |name: &str, protocols: &[&[u8]]| shake(&town, &authority, name, protocols).unwrap_err();
+        assert!(refused("shop.test", PROOF).contains("NoApplicationProtocol"));
+        let offered = challenges.offer_tls("SHOP.test", proof.clone()).unwrap();
+        let shown = shake(&town, &authority, "shop.test", PROOF).unwrap();
+        assert_eq!((&shown.leaf[..], &shown.protocol[..]), (&proof.chain[0][..], PROOF[0]));
+        assert!(shown.closed, "the connection goes on after the proof");
+        // Nobody ordered for this name.
+        assert!(refused("api.test", PROOF).contains("NoApplicationProtocol"));
+        // Whoever speaks another protocol besides is a client like any other.
+        for protocols in [&[b"h2", PROOF[0]][..], &[PROOF[0], b"h2"], &[b"h2"], &[b"http/1.1"], &[]] {
+            match shake(&town, &authority, "shop.test", protocols) {
+                Ok(shown) => {
+                    assert!(!asks);
+                    assert_eq!(shown.leaf, &usual.chain[0][..], "{protocols:?}");
+                    assert!(shown.protocol != PROOF[0] && !shown.closed, "{protocols:?}: {shown:?}");
+                }
+                Err(error) => {
+                    assert!(asks && error.contains("CertificateRequired"), "{protocols:?}: {error}")
+                }
+            }
+        }
+        drop(offered);
+        assert!(refused("shop.test", PROOF).contains("NoApplicationProtocol"));
+    }
+}
+
+#[test]
+fn with_strict_names_nobody_is_shown_another_names_certificate() {
+    let authority = Authority::new();
+    let shop = authority.issue(&["shop.test", "*.wild.test"]);
+    let strict = |identities: Vec<Identity>| {
+        town(
+            ServerTls::build(&ServerTlsSettings { identities, strict_names: true, ..Default::default() })
+                .unwrap(),
+        )
+    };
+    let (town, _upstream) = strict(vec![shop.clone()]);
+    for (name, served) in
+        [("shop.test", true), ("a.wild.test", true), ("other.test", false), ("127.0.0.1", false)]
+    {
+        let shaken = shake(&town, &authority, name, &[]);
+        assert_eq!(shaken.is_ok(), served, "{name}: {shaken:?}");
+        if let Err(error) = shaken {
+            assert!(error.contains("AccessDenied"), "{name}: {error}");
+        }
+    }
+    // Before there is any certificate the listener is there and refuses.
+    let (empty, _upstream) = strict(Vec::new());
+    assert!(shake(&empty, &authority, "shop.test", &[]).unwrap_err().contains("AccessDenied"));
+    let lax = ServerTlsSettings::default();
+    assert!(ServerTls::build(&lax).is_err());
+}
