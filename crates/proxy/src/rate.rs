@@ -20,6 +20,7 @@
 //! some tens of nanoseconds), allocate after it was made.
 
 pub mod header;
+mod sets;
 mod subject;
 mod table;
 

@@ -1,9 +1,9 @@
 //! The cells: a set-associative table of theoretical arrival times.
 //!
-//! Each set holds [`WAYS`] cells of a tag (a keyed hash of rule and subject) and a
+//! Each set of [`Sets`] holds [`WAYS`](super::sets::WAYS) cells of a tag (a keyed hash of rule and subject) and a
 //! theoretical arrival time (`tat`, nanoseconds). A charge of a key that has a cell
 //! takes no lock: it reads tag and `tat`, reads the tag again, and moves the `tat` by
-//! compare-and-swap. A key without a cell goes through [`Set::lock`], so that one key
+//! compare-and-swap. A key without a cell goes through the set's lock, so that one key
 //! never gets two cells; it takes over a cell whose `tat` lies *before* now.
 //!
 //! INVARIANT: after a cell has changed hands its `tat` is above every value that it
@@ -22,10 +22,9 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::sets::{Cell, Set, Sets, WAYS};
 use super::{Decision, Rule, Subject};
 
-/// Cells in a set: with the two words before them they fill two cache lines.
-const WAYS: usize = 7;
 /// Cells shared by neighbours whose sets are full.
 const SHARED_CELLS: usize = 8192;
 /// A `tat` that says: this cell is changing hands.
@@ -34,23 +33,6 @@ const CLAIMED: u64 = u64::MAX;
 const START_NANOS: u64 = 1 << 32;
 /// How often to spin for a set before giving the core away.
 const SPINS_MAX: u32 = 64;
-
-#[derive(Debug, Default)]
-struct Cell {
-    tag: AtomicU64,
-    tat: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Set {
-    /// Lowest bit: taken. The rest: the watermark in nanoseconds.
-    lock: AtomicU64,
-    /// Until when something is owed to shared cells by keys of this set. Read and
-    /// written only under the lock.
-    owed_until: AtomicU64,
-    cells: [Cell; WAYS],
-}
 
 /// Where a rule and a subject are kept.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +61,7 @@ impl Charged<'_> {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    sets: Box<[Set]>,
+    sets: Sets,
     shared: Box<[AtomicU64]>,
     shared_total: AtomicU64,
     seed: [u64; 2],
@@ -97,9 +79,8 @@ enum Try<'a> {
 
 impl Table {
     pub(super) fn new(capacity: usize, seed: [u64; 2]) -> Self {
-        let sets = capacity.div_ceil(WAYS).max(1).next_power_of_two();
         Self {
-            sets: (0..sets).map(|_| Set::default()).collect(),
+            sets: Sets::new(capacity.div_ceil(WAYS)),
             shared: (0..SHARED_CELLS).map(|_| AtomicU64::new(0)).collect(),
             shared_total: AtomicU64::new(0),
             seed,
@@ -107,7 +88,7 @@ impl Table {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.sets) + size_of_val(&*self.shared)
+        self.sets.bytes() + size_of_val(&*self.shared)
     }
 
     pub(super) fn shared_total(&self) -> u64 {
@@ -138,7 +119,7 @@ impl Table {
         Place {
             // 0 marks a cell that nobody ever had.
             tag: hash.max(1),
-            set: hash as usize & (self.sets.len() - 1),
+            set: hash as usize & (self.sets.count() - 1),
             shared: neighbours.finish() as usize & (SHARED_CELLS - 1),
         }
     }
@@ -148,9 +129,8 @@ impl Table {
         self.place(rule, subject).set
     }
 
-    fn set(&self, place: Place) -> &Set {
-        #[expect(clippy::indexing_slicing, reason = "`place` masks with the length, a power of two")]
-        &self.sets[place.set]
+    fn set(&self, place: Place) -> Set<'_> {
+        self.sets.get(place.set)
     }
 
     fn shared(&self, place: Place) -> &AtomicU64 {
@@ -161,12 +141,12 @@ impl Table {
     /// What the rule says when it would refuse; charges nothing. A key without a cell
     /// counts as not refused: charging will tell.
     pub(super) fn would_refuse(&self, rule: &Rule, place: Place, now: u64) -> Option<Decision> {
-        for cell in &self.set(place).cells {
-            if cell.tag.load(Ordering::Acquire) != place.tag {
+        for cell in self.set(place).cells() {
+            if !cell.is_of(place.tag) {
                 continue;
             }
             let tat = cell.tat.load(Ordering::Acquire);
-            if tat == CLAIMED || cell.tag.load(Ordering::Acquire) != place.tag {
+            if tat == CLAIMED || !cell.is_of(place.tag) {
                 return None;
             }
             let refused = tat.max(now) + rule.interval_nanos > now + rule.ahead_nanos;
@@ -178,8 +158,8 @@ impl Table {
     /// Charges one, if the rule allows it.
     pub(super) fn charge(&self, rule: &Rule, place: Place, now: u64) -> (Decision, Option<Charged<'_>>) {
         let set = self.set(place);
-        for cell in &set.cells {
-            if cell.tag.load(Ordering::Acquire) == place.tag {
+        for cell in set.cells() {
+            if cell.is_of(place.tag) {
                 match charge_cell(rule, cell, place.tag, now) {
                     Try::Gone => break,
                     done => return told(rule, done, now, false),
@@ -215,14 +195,14 @@ impl Table {
 
     /// The key's cell if it has one, else one whose time has passed; `None` when
     /// there is neither. Only with the set's lock held.
-    fn find_or_take<'a>(&'a self, rule: &Rule, set: &'a Set, place: Place, now: u64) -> Option<Try<'a>> {
-        for cell in &set.cells {
-            if cell.tag.load(Ordering::Acquire) == place.tag {
+    fn find_or_take<'a>(&'a self, rule: &Rule, set: Set<'a>, place: Place, now: u64) -> Option<Try<'a>> {
+        for cell in set.cells() {
+            if cell.is_of(place.tag) {
                 // Cells change hands only under the lock that we hold.
                 return Some(charge_cell(rule, cell, place.tag, now));
             }
         }
-        for cell in &set.cells {
+        for cell in set.cells() {
             let old = cell.tat.load(Ordering::Acquire);
             // Strictly before now: the new `tat` must be above the old one. The owner
             // may charge it in this moment; then it is not free after all.
@@ -239,7 +219,7 @@ impl Table {
                 cell.tag.store(place.tag, Ordering::Release);
                 cell.tat.store(if allowed { after } else { before }, Ordering::Release);
                 return Some(if allowed {
-                    Try::Allowed(Charged { tat: &cell.tat, before, after })
+                    Try::Allowed(Charged { tat: cell.tat, before, after })
                 } else {
                     Try::Refused { tat: before }
                 });
@@ -259,12 +239,12 @@ fn told<'a>(rule: &Rule, done: Try<'a>, now: u64, shared: bool) -> (Decision, Op
 }
 
 /// GCRA on a cell that is believed to be `tag`'s.
-fn charge_cell<'a>(rule: &Rule, cell: &'a Cell, tag: u64, now: u64) -> Try<'a> {
+fn charge_cell<'a>(rule: &Rule, cell: Cell<'a>, tag: u64, now: u64) -> Try<'a> {
     let mut tat = cell.tat.load(Ordering::Acquire);
     loop {
         // The tag is read after the `tat`: if it is still ours, then that `tat` was
         // ours, and the swap fails if the cell changes hands after this.
-        if tat == CLAIMED || cell.tag.load(Ordering::Acquire) != tag {
+        if tat == CLAIMED || !cell.is_of(tag) {
             return Try::Gone;
         }
         let before = tat.max(now);
@@ -273,7 +253,7 @@ fn charge_cell<'a>(rule: &Rule, cell: &'a Cell, tag: u64, now: u64) -> Try<'a> {
             return Try::Refused { tat };
         }
         match cell.tat.compare_exchange_weak(tat, after, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return Try::Allowed(Charged { tat: &cell.tat, before, after }),
+            Ok(_) => return Try::Allowed(Charged { tat: cell.tat, before, after }),
             Err(found) => tat = found,
         }
     }
@@ -295,9 +275,9 @@ fn charge_shared<'a>(rule: &Rule, cell: &'a AtomicU64, now: u64) -> Try<'a> {
     }
 }
 
-impl Set {
+impl Set<'_> {
     /// Takes the set and gives its watermark.
-    fn acquire(&self) -> u64 {
+    fn acquire(self) -> u64 {
         let mut spins = 0;
         loop {
             let word = self.lock.load(Ordering::Relaxed);
@@ -319,7 +299,7 @@ impl Set {
         }
     }
 
-    fn release(&self, watermark: u64) {
+    fn release(self, watermark: u64) {
         self.lock.store(watermark << 1, Ordering::Release);
     }
 }
@@ -332,12 +312,14 @@ mod tests {
     fn a_cell_that_is_another_keys_or_changing_hands_is_not_charged() {
         let rule = Rule::new(1, "test", 1, Duration::from_secs(1), 5).unwrap();
         for (tag, tat) in [(2, START_NANOS), (1, CLAIMED), (0, 0)] {
-            let cell = Cell { tag: AtomicU64::new(tag), tat: AtomicU64::new(tat) };
-            assert!(matches!(charge_cell(&rule, &cell, 1, START_NANOS), Try::Gone), "tag {tag} tat {tat}");
-            assert_eq!(cell.tat.into_inner(), tat);
+            let words = [AtomicU64::new(tag), AtomicU64::new(tat)];
+            let cell = Cell { tag: &words[0], tat: &words[1] };
+            assert!(matches!(charge_cell(&rule, cell, 1, START_NANOS), Try::Gone), "tag {tag} tat {tat}");
+            assert_eq!(words[1].load(Ordering::Relaxed), tat);
         }
-        let own = Cell { tag: AtomicU64::new(1), tat: AtomicU64::new(0) };
-        assert!(matches!(charge_cell(&rule, &own, 1, START_NANOS), Try::Allowed(_)));
+        let words = [AtomicU64::new(1), AtomicU64::new(0)];
+        let own = Cell { tag: &words[0], tat: &words[1] };
+        assert!(matches!(charge_cell(&rule, own, 1, START_NANOS), Try::Allowed(_)));
     }
 
     #[test]
