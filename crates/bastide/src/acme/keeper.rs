@@ -107,7 +107,9 @@ impl Orders {
         let mut renew_at = renewal(&issued, one.renew_before, chance);
         if renew_at <= now {
             // It would be renewed without end.
-            tracing::warn!("renew_before is longer than a certificate for {} lasts", one.name);
+            if one.renew_before.is_some() {
+                tracing::warn!("renew_before is longer than a certificate for {} lasts", one.name);
+            }
             renew_at = renewal(&issued, None, chance).max(now.plus(Duration::from_secs(1)));
         }
         let days = issued.not_after.since(now).as_secs() / 86_400;

@@ -24,6 +24,8 @@ use crate::config::{AcmeAccount, AcmeChallenge};
 
 /// How long a server may take to look at a proof, and then to issue.
 const POLL_FOR: Duration = Duration::from_secs(120);
+/// What a server says that does not know an account (RFC 8555 §6.7).
+const UNKNOWN_ACCOUNT: &str = "accountDoesNotExist";
 /// Longest token (RFC 8555 §8 asks for 128 bits of chance; servers send 22 to 43 bytes).
 const TOKEN_BYTES_MAX: usize = 256;
 
@@ -68,7 +70,7 @@ impl<'s> Client<'s> {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut ordered = self.try_order(wanted, old, challenges).await;
         if let Err(fault) = &ordered
-            && problem(fault).is_some_and(|problem| is(problem, "accountDoesNotExist"))
+            && problem(fault).is_some_and(|problem| is(problem, UNKNOWN_ACCOUNT))
         {
             // A server that lost it, or an account that was closed: a new one is opened.
             tracing::warn!("{} does not know the account any more", self.settings.directory);
@@ -232,9 +234,10 @@ async fn new_order(
     let replaced = old.and_then(|old| old.identity.chain.first());
     if let Some(id) = replaced.and_then(|leaf| CertificateIdentifier::try_from(leaf).ok()) {
         match account.new_order(&plain().replaces(id)).await {
-            // Not every server knows RFC 9773, or this certificate.
+            // Not every server knows RFC 9773, or this certificate: then it replaces nothing.
             Err(Error::Unsupported(_)) => {}
-            Err(Error::Api(problem)) if is(&problem, "alreadyReplaced") || is(&problem, "malformed") => {}
+            Err(Error::Api(problem)) if !is(&problem, "rateLimited") && !is(&problem, UNKNOWN_ACCOUNT) => {}
+            Err(Error::Other(error)) if error.to_string().starts_with("replaces field mismatch") => {}
             ordered => return ordered,
         }
     }

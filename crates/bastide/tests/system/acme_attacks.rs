@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bastide::demo::client::http1::Connection;
+use bastide::demo::client::http1::{self, Connection};
 use bastide::demo::client::{Door, Trust};
 
 use crate::liar::{Liar, Manner};
 use crate::peers::free_address;
-use crate::support::{Town, read, until};
+use crate::support::{Process, Town, get_request, read, until};
 
 fn configuration(liar: &Liar, address: SocketAddr, more: &str) -> String {
     format!(
@@ -152,4 +152,62 @@ async fn a_server_that_wants_a_certificate_renewed_is_followed_once() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(liar.orders(), 2);
     assert!(is_served(&town, address).await);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_longer() {
+    let mut town = Town::prepare("");
+    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    liar.behave(Manner::Brief);
+    town.configure(&configuration(&liar, address, ""));
+    town.start_gateway().await;
+    until("a certificate", async || is_served(&town, address).await.then_some(())).await;
+    liar.behave(Manner::AnotherKey);
+    until("a failure", async || town.log().contains("no certificate for shop.test, again in").then_some(()))
+        .await;
+    assert!(is_served(&town, address).await, "{}", town.log());
+    assert_eq!(town.admin("/readyz").await.status, 200);
+    until("the end", async || (town.admin("/readyz").await.status == 503).then_some(())).await;
+    until("the refusal", async || (!is_served(&town, address).await).then_some(())).await;
+    let ended = "the certificate for shop.test has ended and was not renewed";
+    assert_eq!(town.log().matches(ended).count(), 1, "{}", town.log());
+    // It is not taken up again by a restart either.
+    town.stop_gateway().await;
+    town.start_gateway().await;
+    assert!(!is_served(&town, address).await);
+    liar.behave(Manner::Honest);
+    until("a new one", async || is_served(&town, address).await.then_some(())).await;
+    assert_eq!(town.admin("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn after_a_hand_over_the_new_process_orders_and_the_old_one_does_not() {
+    let (mut town, liar, address) = start().await;
+    let mut command = town.serve("log-2");
+    command.arg("--take-over");
+    let mut heir = Process::spawn(&mut command);
+    assert!(town.gateway().ended().await.success());
+    assert!(is_served(&town, address).await);
+    assert_eq!(liar.orders(), 1);
+    town.configure(&configuration(&liar, address, ", renew_before: 30d"));
+    until("the renewal", async || {
+        read(&town.path("log-2")).contains("a certificate for shop.test was issued").then_some(())
+    })
+    .await;
+    assert_eq!(liar.orders(), 2);
+    heir.signal(rustix::process::Signal::TERM);
+    assert!(heir.ended().await.success());
+}
+
+#[tokio::test]
+async fn who_may_not_come_near_is_not_sent_to_https_either() {
+    let redirect = "  - address: 127.0.0.1:0\n    https_redirect: true\nroutes: []\n";
+    let town = Town::start(redirect).await;
+    let ask =
+        async |town: &Town| http1::ask(&Door::clear(town.address(2)), &get_request("/a?b=c")).await.unwrap();
+    let answer = ask(&town).await;
+    assert_eq!((answer.status, answer.field("location")), (308, Some("https://localhost/a?b=c")));
+    let town = Town::start(&format!("{redirect}addresses: {{ deny: 127.0.0.1 }}\n")).await;
+    let answer = ask(&town).await;
+    assert_eq!((answer.status, answer.field("location")), (403, None));
 }

@@ -34,6 +34,8 @@ pub(crate) enum Manner {
     OneMoreName,
     /// Issues what has ended.
     Ended,
+    /// Issues what ends in a few seconds.
+    Brief,
     /// Issues an authority's certificate.
     Authority,
     /// Issues nothing that is a certificate.
@@ -286,7 +288,12 @@ fn issue(desk: &Desk, manner: Manner, request: &[u8]) -> String {
     let mut params = CertificateParams::new(names).unwrap();
     let now = OffsetDateTime::now_utc();
     params.not_before = now - Duration::days(1);
-    params.not_after = now + if manner == Manner::Ended { Duration::hours(-1) } else { Duration::days(30) };
+    params.not_after = now
+        + match manner {
+            Manner::Ended => Duration::hours(-1),
+            Manner::Brief => Duration::seconds(5),
+            _ => Duration::days(30),
+        };
     params.use_authority_key_identifier_extension = true;
     if manner == Manner::Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
