@@ -9,19 +9,22 @@ use serde_json::{Map, Number, Value};
 
 /// Base64url without padding (RFC 7515 §2). Refuses padding, white space, the
 /// standard alphabet and bits that would be thrown away.
-pub(crate) fn decode_base64url(text: &[u8]) -> Option<Vec<u8>> {
+pub fn decode_base64url(text: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// Base64url without padding.
-pub(crate) fn encode_base64url(bytes: &[u8]) -> String {
+pub fn encode_base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// A JSON object in which no object, at any depth, has two members of one name
 /// (RFC 7515 §4, RFC 7519 §4), nested at most 128 deep (`serde_json`'s limit), with
 /// nothing behind it.
-pub(crate) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+///
+/// # Errors
+/// What is wrong with the text, and where.
+pub fn parse_object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
     let mut parser = serde_json::Deserializer::from_slice(text);
     let value = Strict.deserialize(&mut parser)?;
     parser.end()?;
@@ -98,7 +101,7 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 /// A value from outside, made safe for a log line: escaped, at most 64 characters.
-pub(crate) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut quoted: String = text.chars().take(64).collect::<String>().escape_debug().collect();
     if text.chars().nth(64).is_some() {
         quoted.push('…');
@@ -107,7 +110,7 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 /// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

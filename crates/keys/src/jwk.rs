@@ -1,5 +1,6 @@
 //! Public keys (JSON Web Key, RFC 7517; PEM): parsed once, bound to one algorithm.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use serde_json::{Map, Value};
 use x509_parser::prelude::FromDer as _;
@@ -7,7 +8,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::algorithm::Algorithm;
-use crate::encoding::{decode_base64url, parse_object, quote};
+use crate::encoding::{decode_base64url, encode_base64url, parse_object, quote};
 use crate::error::Error;
 use crate::jws::{Unverified, Verified};
 use crate::refusal::Refusal;
@@ -267,6 +268,26 @@ impl KeySet {
             (many, _) => Lookup::Ambiguous(many),
         }
     }
+}
+
+/// The thumbprint of a public key (RFC 7638 §3, RFC 8037 §2): SHA-256 over its required
+/// members, base64url. `None` when one is missing or no text, or the type is unknown.
+pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
+    let members: &[&str] = match jwk.get("kty")?.as_str()? {
+        "RSA" => &["e", "kty", "n"],
+        "EC" => &["crv", "kty", "x", "y"],
+        "OKP" => &["crv", "kty", "x"],
+        _ => return None,
+    };
+    // In the order of §3.3: a map without order would not do.
+    let mut canonical = String::from("{");
+    for (place, name) in members.iter().enumerate() {
+        let separator = if place == 0 { "" } else { "," };
+        let value = Value::String(jwk.get(*name)?.as_str()?.to_owned());
+        canonical.push_str(&format!("{separator}\"{name}\":{value}"));
+    }
+    canonical.push('}');
+    Some(encode_base64url(digest(&SHA256, canonical.as_bytes()).as_ref()))
 }
 
 fn fault(name: &str, why: String) -> Error {

@@ -59,6 +59,28 @@ impl<'a> Unverified<'a> {
     /// # Errors
     /// [`Refusal`] of the form and header groups.
     pub fn parse(token: &'a [u8]) -> Result<Self, Refusal> {
+        let (token, header) = Self::split(token)?;
+        if header.contains_key("jwk") {
+            return Err(Refusal::HeaderParameter { name: "jwk" });
+        }
+        Ok(token)
+    }
+
+    /// The same for a token whose header has to bring the public key: a DPoP proof
+    /// (RFC 9449 §4.2), and nothing else.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the form and header groups; without `jwk` as an object
+    /// [`Refusal::Malformed`].
+    pub(crate) fn parse_with_key(token: &'a [u8]) -> Result<(Self, Map<String, Value>), Refusal> {
+        let (token, mut header) = Self::split(token)?;
+        match header.remove("jwk") {
+            Some(Value::Object(jwk)) => Ok((token, jwk)),
+            _ => Err(Refusal::Malformed { what: "`jwk` is not an object" }),
+        }
+    }
+
+    fn split(token: &'a [u8]) -> Result<(Self, Map<String, Value>), Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refusal::TooLong { bytes: token.len() });
         }
@@ -82,7 +104,7 @@ impl<'a> Unverified<'a> {
             .map_err(|error| Refusal::Json { part: "header", why: quote(&error.to_string()) })?;
         let (algorithm, key_id, token_type) = read_header(&header)?;
         let signing_input = token.get(..second).unwrap_or_default();
-        Ok(Self { signing_input, algorithm, key_id, token_type, payload, signature })
+        Ok((Self { signing_input, algorithm, key_id, token_type, payload, signature }, header))
     }
 
     /// What the header asks for.
@@ -121,7 +143,7 @@ impl<'a> Unverified<'a> {
 type HeaderParts = (Algorithm, Option<String>, Option<String>);
 
 fn read_header(header: &Map<String, Value>) -> Result<HeaderParts, Refusal> {
-    for name in ["crit", "b64", "zip", "jwk"] {
+    for name in ["crit", "b64", "zip"] {
         if header.contains_key(name) {
             return Err(Refusal::HeaderParameter { name });
         }

@@ -27,7 +27,8 @@ pub mod api_key;
 mod api_key_file;
 pub mod ca;
 pub mod certificate;
-mod encoding;
+pub mod dpop;
+pub mod encoding;
 mod error;
 mod fetch;
 mod file;
@@ -61,7 +62,7 @@ pub use issuer::{
 };
 pub use jwk::{
     JWKS_BYTES_MAX, JWKS_KEYS_MAX, KEY_ID_BYTES_MAX, KEYS_TRIED_MAX, KeySet, RSA_BITS_MAX, RSA_BITS_MIN,
-    VerifyingKey,
+    VerifyingKey, thumbprint,
 };
 pub use jwks::{
     DISCOVERY_BYTES_MAX, Issuers, IssuersSettings, KEY_WAIT_MAX, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST,

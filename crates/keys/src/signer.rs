@@ -5,9 +5,15 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SecureRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+};
 use model::{Principal, Timestamp};
 use serde_json::{Map, Value, json};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::RSAPublicKey;
 use zeroize::Zeroizing;
 
 use crate::algorithm::Algorithm;
@@ -65,6 +71,17 @@ pub fn sign_token(
 enum Pair {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
+    Rs256(RsaKeyPair),
+}
+
+impl Pair {
+    fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Es256(_) => Algorithm::Es256,
+            Self::EdDsa(_) => Algorithm::EdDsa,
+            Self::Rs256(_) => Algorithm::Rs256,
+        }
+    }
 }
 
 /// A private key in this process. Its `kid` is the JWK thumbprint (RFC 7638).
@@ -81,27 +98,39 @@ impl std::fmt::Debug for LocalSigner {
 }
 
 impl LocalSigner {
-    /// A new key, and its PKCS #8 document to keep.
+    /// A new key, and its PKCS #8 document to keep. An RSA key has 2048 bits and takes
+    /// some tens of milliseconds to make.
     ///
     /// # Errors
-    /// `algorithm` is neither ES256 nor EdDSA; the library fails.
+    /// `algorithm` is none of ES256, EdDSA and RS256; the library fails.
     pub fn generate(
         algorithm: Algorithm,
         random: &dyn SecureRandom,
     ) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
+        let failed = |_| Error::Cryptography("key generation");
         let document = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, random),
-            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(random),
+            Algorithm::Es256 => {
+                let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, random);
+                pair.map_err(failed)?.as_ref().to_vec()
+            }
+            Algorithm::EdDsa => {
+                Ed25519KeyPair::generate_pkcs8(random).map_err(failed)?.as_ref().to_vec()
+            }
+            Algorithm::Rs256 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+                let document: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
+                document.as_ref().to_vec()
+            }
             other => {
-                return Err(Error::Request(format!("expected ES256 or EdDSA to sign with, found {other}")));
+                let what = format!("expected ES256, EdDSA or RS256 to sign with, found {other}");
+                return Err(Error::Request(what));
             }
         };
-        let document = document.map_err(|_| Error::Cryptography("key generation"))?;
-        let document = Zeroizing::new(document.as_ref().to_vec());
+        let document = Zeroizing::new(document);
         Ok((Self::from_pkcs8(&document)?, document))
     }
 
-    /// From a PKCS #8 document (DER) with a P-256 or Ed25519 key.
+    /// From a PKCS #8 document (DER) with a P-256, Ed25519 or RSA key (2048 bits or more).
     ///
     /// # Errors
     /// [`Error::Key`] for anything else.
@@ -121,16 +150,25 @@ impl LocalSigner {
             let public = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
             return Ok(Self::new(Pair::EdDsa(pair), &canonical, public));
         }
-        let why = "expected a PKCS #8 document with a P-256 or Ed25519 key".to_owned();
+        if let Ok(pair) = RsaKeyPair::from_pkcs8(document)
+            && let Ok((_, public)) = RSAPublicKey::from_der(pair.public_key().as_ref())
+        {
+            let text = |number: &[u8]| {
+                let zeros = number.iter().take_while(|byte| **byte == 0).count();
+                encode_base64url(number.get(zeros..).unwrap_or_default())
+            };
+            let (e, n) = (text(public.exponent), text(public.modulus));
+            let canonical = format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#);
+            let public = json!({ "kty": "RSA", "n": n, "e": e });
+            return Ok(Self::new(Pair::Rs256(pair), &canonical, public));
+        }
+        let why = "expected a PKCS #8 document with a P-256, Ed25519 or RSA key".to_owned();
         Err(Error::Key { key_id: "to sign with".to_owned(), why })
     }
 
     fn new(pair: Pair, canonical: &str, public: Value) -> Self {
         let key_id = encode_base64url(digest(&SHA256, canonical.as_bytes()).as_ref());
-        let algorithm = match pair {
-            Pair::Es256(_) => Algorithm::Es256,
-            Pair::EdDsa(_) => Algorithm::EdDsa,
-        };
+        let algorithm = pair.algorithm();
         let mut public = public.as_object().cloned().unwrap_or_default();
         for (name, value) in [("kid", key_id.as_str()), ("alg", algorithm.name()), ("use", "sig")] {
             public.insert(name.to_owned(), Value::String(value.to_owned()));
@@ -162,10 +200,7 @@ impl LocalSigner {
 
 impl Signer for LocalSigner {
     fn algorithm(&self) -> Algorithm {
-        match self.pair {
-            Pair::Es256(_) => Algorithm::Es256,
-            Pair::EdDsa(_) => Algorithm::EdDsa,
-        }
+        self.pair.algorithm()
     }
 
     fn key_id(&self) -> &str {
@@ -179,12 +214,16 @@ impl Signer for LocalSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         // aws-lc-rs ignores the generator given here and uses its own.
         let random = aws_lc_rs::rand::SystemRandom::new();
+        let failed = |_| Error::Cryptography("signing");
         match &self.pair {
-            Pair::Es256(pair) => pair.sign(&random, message),
-            Pair::EdDsa(pair) => pair.try_sign(message),
+            Pair::Es256(pair) => Ok(pair.sign(&random, message).map_err(failed)?.as_ref().to_vec()),
+            Pair::EdDsa(pair) => Ok(pair.try_sign(message).map_err(failed)?.as_ref().to_vec()),
+            Pair::Rs256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(failed)?;
+                Ok(signature)
+            }
         }
-        .map(|signature| signature.as_ref().to_vec())
-        .map_err(|_| Error::Cryptography("signing"))
     }
 }
 

@@ -7,6 +7,8 @@ mod certificates;
 #[cfg(test)]
 mod claims;
 #[cfg(test)]
+mod dpop;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod issuers;

@@ -43,7 +43,7 @@ fn claims(signer: &dyn Signer, principal: &Principal, lifetime: Duration) -> Map
 
 #[test]
 fn an_upstream_learns_who_asks() {
-    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
         let signer = signer(algorithm);
         let mut one = claims(&signer, &principal(), Duration::from_secs(60));
         let two = claims(&signer, &principal(), Duration::from_secs(60));
@@ -73,7 +73,7 @@ fn an_identity_token_outlives_neither_the_credential_nor_the_limit() {
 #[test]
 fn a_signing_key_is_made_once_and_kept_from_others() {
     let folder = tempfile::tempdir().unwrap();
-    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
         let path = folder.path().join(algorithm.name());
         let load = || LocalSigner::load_or_create(&path, algorithm, &SystemRandom::new());
         let first = load().unwrap();
@@ -87,19 +87,21 @@ fn a_signing_key_is_made_once_and_kept_from_others() {
         assert!(load().is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"something else", "never overwritten");
     }
-    let refused = LocalSigner::generate(Algorithm::Rs256, &SystemRandom::new());
-    assert!(refused.is_err());
+    for unsupported in [Algorithm::Rs384, Algorithm::Ps256, Algorithm::Es384] {
+        assert!(LocalSigner::generate(unsupported, &SystemRandom::new()).is_err());
+    }
 }
 
 #[test]
 fn what_is_published_holds_nothing_secret() {
-    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
         let (signer, document) = LocalSigner::generate(algorithm, &SystemRandom::new()).unwrap();
         let published = signer.public_jwk();
         let mut members: Vec<&str> = published.as_object().unwrap().keys().map(String::as_str).collect();
         members.sort_unstable();
         let expected: &[&str] = match algorithm {
             Algorithm::Es256 => &["alg", "crv", "kid", "kty", "use", "x", "y"],
+            Algorithm::Rs256 => &["alg", "e", "kid", "kty", "n", "use"],
             _ => &["alg", "crv", "kid", "kty", "use", "x"],
         };
         assert_eq!(members, expected);
