@@ -101,7 +101,8 @@ fn check(claims: &Map<String, Value>, expected: Expected<'_>) -> Result<Timestam
     if !same_address(url, expected.url) {
         return Err(format!("htu \"{}\", the request is to {}", quote(url), expected.url));
     }
-    let seconds = claims.get("iat").and_then(Value::as_u64).ok_or("`iat` is not a whole number of seconds")?;
+    let seconds =
+        claims.get("iat").and_then(Value::as_u64).ok_or("`iat` is not a whole number of seconds")?;
     let issued = Timestamp::from_unix_seconds(seconds);
     if expected.now.since(issued) > PROOF_AGE_MAX || issued.since(expected.now) > PROOF_AHEAD_MAX {
         let now = expected.now.unix_seconds();

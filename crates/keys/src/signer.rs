@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
@@ -113,9 +113,7 @@ impl LocalSigner {
                 let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, random);
                 pair.map_err(failed)?.as_ref().to_vec()
             }
-            Algorithm::EdDsa => {
-                Ed25519KeyPair::generate_pkcs8(random).map_err(failed)?.as_ref().to_vec()
-            }
+            Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(random).map_err(failed)?.as_ref().to_vec(),
             Algorithm::Rs256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
                 let document: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;

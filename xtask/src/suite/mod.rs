@@ -3,12 +3,13 @@
 //! [`differential`] sends the same bytes through Bastide, nginx, haproxy and varnish and
 //! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
 //! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks.
-//! [`servers`] and [`process`] start and end the programs.
+//! [`oidc`] runs certified clients against the identity provider. [`servers`] and [`process`] start and end the programs.
 
 mod blocking;
 mod crs;
 mod differential;
 mod floods;
+mod oidc;
 mod process;
 mod schemathesis;
 mod servers;
@@ -36,6 +37,8 @@ pub(crate) enum Suite {
     Crs(crs::Options),
     /// schemathesis against a route with an OpenAPI document: nothing that breaks it passes
     Schemathesis(schemathesis::Options),
+    /// openid-client and authlib through every flow of the identity provider
+    Oidc(oidc::Options),
 }
 
 /// Runs it; an error when anything failed.
@@ -46,6 +49,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         // Its tests are counted by thousands, those left out too.
         Suite::Crs(options) => return crs::run(options),
         Suite::Schemathesis(options) => schemathesis::run(options)?,
+        Suite::Oidc(options) => oidc::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped.len());
@@ -63,6 +67,11 @@ pub(crate) fn bounded_differential() -> Result<Counts> {
 /// The part of schemathesis that is bounded in time.
 pub(crate) fn bounded_schemathesis() -> Result<Counts> {
     schemathesis::run(&schemathesis::Options::bounded())
+}
+
+/// Every flow, the store in memory.
+pub(crate) fn bounded_oidc() -> Result<Counts> {
+    oidc::run(&oidc::Options::bounded())
 }
 
 /// The part of the floods that is bounded in time, and judges no time.

@@ -96,6 +96,11 @@ const STEPS: &[Step] = &[
         run: steps::schemathesis,
     },
     Step {
+        name: "oidc",
+        holds: "certified clients run every flow of the identity provider (npm openid-client, PyPI authlib)",
+        run: steps::oidc,
+    },
+    Step {
         name: "switch-off",
         holds: "switching off any one step of the way turns a test red",
         run: steps::switch_off,

@@ -88,6 +88,10 @@ pub(super) fn schemathesis(_: &Context) -> Result<Tally> {
     suite::bounded_schemathesis().map(tally)
 }
 
+pub(super) fn oidc(_: &Context) -> Result<Tally> {
+    suite::bounded_oidc().map(tally)
+}
+
 fn tally(counts: suite::Counts) -> Tally {
     let suite::Counts { passed, failed, skipped } = counts;
     Tally { passed, failed, skipped: (!skipped.is_empty()).then(|| skipped.join("; ")) }

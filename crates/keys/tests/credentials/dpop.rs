@@ -120,7 +120,9 @@ fn a_proof_brings_a_public_key_that_signed_it() {
     let private = proof(&mine, json!({ "jwk": jwk }), json!({}));
     assert!(Proof::verify(private.as_bytes(), expected()).unwrap_err().contains("secret"));
     let symmetric = json!({ "kty": "oct", "k": "AAAA" });
-    assert!(Proof::verify(proof(&mine, json!({ "jwk": symmetric }), json!({})).as_bytes(), expected()).is_err());
+    assert!(
+        Proof::verify(proof(&mine, json!({ "jwk": symmetric }), json!({})).as_bytes(), expected()).is_err()
+    );
 }
 
 #[test]

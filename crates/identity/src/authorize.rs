@@ -1,0 +1,133 @@
+//! The authorization endpoint (RFC 6749 §4.1.1, OpenID Connect Core §3.1.2).
+//!
+//! ```text
+//! parameters ─ target (client, redirect URI) ─ request ─ next step ─┬─ login ───┐
+//!   or pushed      wrong: a page, never a       wrong: to the       ├─ consent ─┤ interaction
+//!                  redirect                     client              ├─ code     │
+//!                                                                   └─ error  ◄─┘
+//! ```
+
+pub(crate) mod consent;
+mod decide;
+pub(crate) mod interaction;
+pub(crate) mod pushed;
+pub(crate) mod request;
+mod respond;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::Method;
+use axum::response::Response;
+
+use crate::call::Call;
+use crate::client::Client;
+use crate::grant::{Decided, code};
+use crate::page;
+use crate::realm::Realm;
+use crate::refusal::{Answer, Refusal};
+use crate::session;
+use decide::{Facts, Step};
+use interaction::Then;
+use request::{Request, Target};
+
+pub(crate) use respond::see_other;
+
+/// Answers `GET` and `POST /authorize`.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, begin(&realm, &call).await)
+}
+
+async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
+    let (client, parameters, jkt) = pushed::resolve(realm, call).await?;
+    // Until this line nothing is sent anywhere; from here on the client is told.
+    let target = Target::read(&client, &parameters)?;
+    let request = match Request::read(realm, &client, &target, &parameters, jkt) {
+        Ok(request) => request,
+        Err(refusal) => return respond::refused(realm, &target, &refusal),
+    };
+    // A browser does not send its session along with somebody else's form.
+    let cross_site = call.method == Method::POST && !request.prompt.none;
+    let session = session::current(realm, call).await?;
+    let facts = Facts {
+        session: session.as_ref().map(|stored| &stored.value),
+        fresh: false,
+        consented: consent::given(realm, session.as_ref().map(|stored| &stored.value), &request).await?,
+        decided: false,
+        now: call.now,
+    };
+    let step = decide::next(&realm.settings, &client, &request, &facts);
+    match (step, &session) {
+        (Step::Answer, Some(session)) if !cross_site => {
+            answer(realm, call, &client, &request, &session.value).await
+        }
+        (Step::Refuse(code, why), _) => respond::refused(realm, &request.target, &Refusal::plain(code, why)),
+        _ => interaction::begin(realm, call, Then::Authorize(Box::new(request))).await,
+    }
+}
+
+/// Answers `GET /flow`: the next step of an authorization that waits for a person.
+pub(crate) async fn go_on(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, resume(&realm, &call).await)
+}
+
+async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
+    let waiting = interaction::open(realm, call).await?;
+    let session = session::current(realm, call).await?;
+    let request = match &waiting.value.then {
+        Then::Authorize(request) => request,
+        Then::Visit(path) => {
+            if session.is_none() {
+                return interaction::go_to(realm, call, "/login");
+            }
+            interaction::end(realm, call).await?;
+            return Ok(see_other(&realm.path(path)));
+        }
+    };
+    let client = request::client(realm, &request.client).await?;
+    let own = session.as_ref().map(|stored| &stored.value);
+    let facts = Facts {
+        session: own,
+        fresh: own.is_some_and(|session| waiting.value.session.as_ref() == Some(&session.id)),
+        consented: consent::given(realm, own, request).await?,
+        decided: waiting.value.consented,
+        now: call.now,
+    };
+    match (decide::next(&realm.settings, &client, request, &facts), own) {
+        (Step::Login, _) => interaction::go_to(realm, call, "/login"),
+        (Step::Consent, _) => interaction::go_to(realm, call, "/consent"),
+        (Step::Answer, Some(session)) => {
+            // First the end, so that one interaction is at most one code.
+            interaction::end(realm, call).await?;
+            answer(realm, call, &client, request, session).await
+        }
+        (Step::Refuse(code, why), _) => {
+            interaction::end(realm, call).await?;
+            respond::refused(realm, &request.target, &Refusal::plain(code, why))
+        }
+        (Step::Answer, None) => interaction::go_to(realm, call, "/login"),
+    }
+}
+
+/// Gives the client its code.
+async fn answer(
+    realm: &Realm,
+    call: &Call,
+    client: &Client,
+    request: &Request,
+    session: &session::Session,
+) -> Answer {
+    let decided = Decided {
+        client: client.id.clone(),
+        user: session.user.clone(),
+        scopes: request.scopes.clone(),
+        resources: request.resources.clone(),
+        asked: request.asked.clone(),
+        authentication: session.authentication(),
+        nonce: request.nonce.clone(),
+    };
+    let uri = &request.target.redirect_uri;
+    let code = code::make(realm, decided, uri, &request.challenge, request.jkt.clone(), call.now).await?;
+    tracing::info!(client = client.id, user = session.user, "identity: code issued");
+    respond::to_client(realm, &request.target, &[("code", &code)])
+}

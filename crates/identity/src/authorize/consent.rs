@@ -1,0 +1,130 @@
+//! Consent: what a client may do in a person's name, asked once and kept.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::Expect;
+
+use super::interaction::{self, Then};
+use super::request::{self, Request};
+use super::respond;
+use crate::call::Call;
+use crate::page::{self, ConsentPage};
+use crate::realm::Realm;
+use crate::record::{self, Kind, Written};
+use crate::refusal::{Answer, Code, Refusal};
+use crate::session::{self, Session};
+
+/// What a person consented to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Consent {
+    scopes: BTreeSet<String>,
+    resources: BTreeSet<String>,
+    at: Timestamp,
+}
+
+/// Everything that a request needs consent to.
+fn needed(realm: &Realm, request: &Request) -> BTreeSet<String> {
+    let mut scopes = request.asked.scopes(&realm.settings.claims);
+    scopes.extend(request.scopes.iter().cloned());
+    scopes
+}
+
+/// Whether the person consented to all of it before.
+pub(super) async fn given(realm: &Realm, session: Option<&Session>, request: &Request) -> Answer<bool> {
+    let Some(session) = session else { return Ok(false) };
+    let path = [session.user.as_str(), request.client.as_str()];
+    let found = realm.records.get::<Consent>(Kind::Consent, &path).await?;
+    Ok(found.is_some_and(|found| {
+        needed(realm, request).is_subset(&found.value.scopes)
+            && request.resources.is_subset(&found.value.resources)
+    }))
+}
+
+/// What the page says of each scope.
+pub(crate) fn describe(realm: &Realm, scopes: &BTreeSet<String>) -> Vec<String> {
+    let text = |scope: &String| match scope.as_str() {
+        "openid" => "know who you are".to_owned(),
+        "profile" => "read your name and profile".to_owned(),
+        "email" => "read your e-mail address".to_owned(),
+        "address" => "read your postal address".to_owned(),
+        "phone" => "read your phone number".to_owned(),
+        "offline_access" => "keep this access while you are away".to_owned(),
+        other => {
+            let described = realm.settings.scopes.get(other).filter(|text| !text.is_empty());
+            described.cloned().unwrap_or_else(|| other.to_owned())
+        }
+    };
+    scopes.iter().map(text).collect()
+}
+
+/// Answers `GET /consent`: the page.
+pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, show(&realm, &call).await)
+}
+
+async fn show(realm: &Realm, call: &Call) -> Answer {
+    let waiting = interaction::open(realm, call).await?;
+    let (request, session) = parties(realm, call, &waiting.value.then).await?;
+    let client = request::client(realm, &request.client).await?;
+    let user = realm.user(&session.user).await?.map(|user| user.username).unwrap_or_default();
+    let content = ConsentPage {
+        realm: &realm.settings.display_name,
+        base: realm.settings.path(),
+        action: &realm.path("/consent"),
+        flow: call.parameters.require("flow")?,
+        csrf: &waiting.value.csrf,
+        client: client.display_name(),
+        user: &user,
+        scopes: describe(realm, &needed(realm, request)),
+    };
+    page::show(&content, waiting.value.form_target().as_deref(), false)
+}
+
+async fn parties<'a>(realm: &Realm, call: &Call, then: &'a Then) -> Answer<(&'a Request, Session)> {
+    let over = |reason: &str| Refusal::new(Code::InvalidRequest, "This login is over.", reason);
+    let Then::Authorize(request) = then else { return Err(over("nothing to consent to")) };
+    let session = session::current(realm, call).await?.ok_or_else(|| over("the session has ended"))?;
+    Ok((request, session.value))
+}
+
+/// Answers `POST /consent`: the decision.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, submit(&realm, &call).await)
+}
+
+async fn submit(realm: &Realm, call: &Call) -> Answer {
+    let waiting = interaction::open(realm, call).await?;
+    interaction::check_form(realm, call, &waiting.value.csrf)?;
+    let (request, session) = parties(realm, call, &waiting.value.then).await?;
+    if call.parameters.get("decision") != Some("allow") {
+        interaction::end(realm, call).await?;
+        let refusal = Refusal::plain(Code::AccessDenied, "the person did not consent");
+        return respond::refused(realm, &request.target, &refusal);
+    }
+    remember(realm, &session.user, request, call.now).await?;
+    interaction::consented(realm, call, waiting).await?;
+    interaction::go_on(realm, call)
+}
+
+/// Adds to what was consented to before.
+async fn remember(realm: &Realm, user: &str, request: &Request, now: Timestamp) -> Answer<()> {
+    let path = [user, request.client.as_str()];
+    for attempt in 0..record::ATTEMPTS_MAX {
+        record::pause(attempt).await;
+        let before = realm.records.get::<Consent>(Kind::Consent, &path).await?;
+        let expect = before.as_ref().map_or(Expect::Absent, |before| Expect::Version(before.version));
+        let mut consent = before.map(|before| before.value).unwrap_or_default();
+        consent.scopes.extend(needed(realm, request));
+        consent.resources.extend(request.resources.iter().cloned());
+        consent.at = now;
+        if realm.records.put(Kind::Consent, &path, &consent, None, expect).await? == Written::Done {
+            return Ok(());
+        }
+    }
+    Err(crate::Error::Contended("a consent").into())
+}

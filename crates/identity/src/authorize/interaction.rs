@@ -1,0 +1,187 @@
+//! An authorization that waits for a person: kept here, bound to their browser.
+//!
+//! The address of each page names the interaction; a cookie proves that the browser is
+//! the one that began it; a token in each form proves that the form is ours.
+
+use axum::http::header;
+use serde::{Deserialize, Serialize};
+use store::Expect;
+use subtle::ConstantTimeEq as _;
+
+use super::request::Request;
+use super::respond::see_other;
+use crate::Error;
+use crate::call::Call;
+use crate::client::redirect;
+use crate::parameter::with_query;
+use crate::realm::Realm;
+use crate::record::{Kind, Stored, Written};
+use crate::refusal::{Answer, Code, Refusal};
+use crate::session::set_cookie;
+
+/// What comes after login.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Then {
+    /// An answer to a client.
+    Authorize(Box<Request>),
+    /// A page of ours, by its path below the issuer.
+    Visit(String),
+}
+
+/// An authorization that waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Interaction {
+    pub(crate) then: Then,
+    /// The token in its forms.
+    pub(crate) csrf: String,
+    /// The hash of the browser's cookie.
+    browser: String,
+    /// The session that was begun for it.
+    pub(crate) session: Option<String>,
+    /// The person consented.
+    pub(crate) consented: bool,
+    /// Wrong passwords.
+    pub(crate) failures: u32,
+    until: model::Timestamp,
+}
+
+impl Interaction {
+    /// Where its forms may lead in the end.
+    pub(crate) fn form_target(&self) -> Option<String> {
+        match &self.then {
+            Then::Authorize(request) => Some(redirect::form_action(&request.target.redirect_uri)),
+            Then::Visit(_) => None,
+        }
+    }
+}
+
+/// The name of the cookie that binds interactions to their browser.
+fn cookie_name(realm: &Realm) -> String {
+    format!("__Host-{}-browser", realm.settings.name)
+}
+
+/// Keeps a request and sends the browser on its way.
+pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then) -> Answer {
+    let random = realm.random.as_ref();
+    let (id, csrf) = (crate::random::secret(random)?, crate::random::secret(random)?);
+    // One cookie for all tabs of a browser.
+    let known = call.cookie(&cookie_name(realm)).filter(|value| value.len() == 43).map(str::to_owned);
+    let browser = match known {
+        Some(known) => known,
+        None => crate::random::secret(random)?,
+    };
+    let until = call.now.plus(realm.settings.lifetimes.interaction);
+    let interaction = Interaction {
+        then,
+        csrf,
+        browser: crate::random::hash(&browser),
+        session: None,
+        consented: false,
+        failures: 0,
+        until,
+    };
+    match keep(realm, &crate::random::hash(&id), &interaction, Expect::Absent).await? {
+        Written::Done => {}
+        Written::Conflict => return Err(Error::Random.into()),
+    }
+    let mut response = see_other(&with_query(&realm.path("/flow"), &[("flow", &id)]));
+    let cookie = set_cookie(&cookie_name(realm), &browser, None)?;
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// The name of the record that a request is about.
+pub(crate) fn name(call: &Call) -> Answer<String> {
+    Ok(crate::random::hash(call.parameters.require("flow")?))
+}
+
+/// The interaction that a request is about, when its browser is the one that began it.
+pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Stored<Interaction>> {
+    let over = |reason: &str| {
+        let told = "This login is over, or was begun in another browser. Go back to the application and begin again.";
+        Refusal::new(Code::InvalidRequest, told, reason)
+    };
+    let found = realm.records.get::<Interaction>(Kind::Interaction, &[&name(call)?]).await?;
+    let found = found.filter(|found| found.value.until > call.now);
+    let found = found.ok_or_else(|| over("no such interaction"))?;
+    let browser = call.cookie(&cookie_name(realm)).map(crate::random::hash).unwrap_or_default();
+    if !bool::from(browser.as_bytes().ct_eq(found.value.browser.as_bytes())) {
+        return Err(over("the interaction is of another browser"));
+    }
+    Ok(found)
+}
+
+/// Checks that a form is one of ours, sent by our page (CSRF).
+pub(crate) fn check_form(realm: &Realm, call: &Call, csrf: &str) -> Answer<()> {
+    let refused = |reason: String| {
+        let told = "The form did not come from our page. Go back and try again.";
+        Refusal::new(Code::InvalidRequest, told, reason)
+    };
+    let given = call.parameters.get("csrf").unwrap_or_default();
+    if csrf.is_empty() || !bool::from(given.as_bytes().ct_eq(csrf.as_bytes())) {
+        return Err(refused("the form's token is wrong or missing".to_owned()));
+    }
+    let origin = call.field(header::ORIGIN)?;
+    if origin.is_some_and(|origin| origin != realm.settings.origin()) {
+        return Err(refused(format!("the form is of origin {origin:?}")));
+    }
+    Ok(())
+}
+
+/// Writes an interaction.
+pub(crate) async fn keep(
+    realm: &Realm,
+    name: &str,
+    interaction: &Interaction,
+    expect: Expect,
+) -> Result<Written, Error> {
+    realm.records.put(Kind::Interaction, &[name], interaction, Some(interaction.until), expect).await
+}
+
+/// Notes that a person logged in for it.
+pub(crate) async fn logged_in(
+    realm: &Realm,
+    call: &Call,
+    waiting: Stored<Interaction>,
+    session: &str,
+) -> Answer<()> {
+    let logged_in = Interaction { session: Some(session.to_owned()), ..waiting.value };
+    change(realm, call, &logged_in, waiting.version).await
+}
+
+/// Notes that a person consented.
+pub(crate) async fn consented(realm: &Realm, call: &Call, waiting: Stored<Interaction>) -> Answer<()> {
+    change(realm, call, &Interaction { consented: true, ..waiting.value }, waiting.version).await
+}
+
+async fn change(realm: &Realm, call: &Call, changed: &Interaction, version: store::Version) -> Answer<()> {
+    match keep(realm, &name(call)?, changed, Expect::Version(version)).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => {
+            let told = "The form was sent twice. Go back to the application and begin again.";
+            Err(Refusal::new(Code::InvalidRequest, told, "the interaction changed meanwhile"))
+        }
+    }
+}
+
+/// Ends it; a second end is a conflict, so that it has one answer.
+pub(crate) async fn end(realm: &Realm, call: &Call) -> Answer<()> {
+    let key = realm.records.key(Kind::Interaction, &[&name(call)?]);
+    match realm.records.commit(store::Transaction::new().delete(key, Expect::Present)).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => {
+            Err(Refusal::new(Code::InvalidRequest, "This login is over.", "an interaction answered twice"))
+        }
+    }
+}
+
+/// Sends the browser to a page of the interaction.
+pub(crate) fn go_to(realm: &Realm, call: &Call, page: &str) -> Answer {
+    let flow = call.parameters.require("flow")?;
+    Ok(see_other(&with_query(&realm.path(page), &[("flow", flow)])))
+}
+
+/// Sends the browser to the next step.
+pub(crate) fn go_on(realm: &Realm, call: &Call) -> Answer {
+    go_to(realm, call, "/flow")
+}

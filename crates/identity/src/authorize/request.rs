@@ -1,0 +1,257 @@
+//! Authorization requests: read, and checked against client and realm.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::claim::Asked;
+use crate::client::{Client, GrantType, redirect};
+use crate::mint;
+use crate::parameter::Parameters;
+use crate::pkce;
+use crate::realm::Realm;
+use crate::refusal::{Answer, Code, Refusal};
+
+/// Longest `state` and `nonce`, bytes.
+const ECHO_BYTES_MAX: usize = 2048;
+/// Longest `login_hint`, bytes.
+const HINT_BYTES_MAX: usize = 255;
+
+/// How the answer goes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Mode {
+    /// In the query of the redirect URI.
+    Query,
+    /// As a form (OAuth 2.0 Form Post Response Mode).
+    FormPost,
+}
+
+/// Where an answer may go, error or not: to a client that exists, at an address of its.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) redirect_uri: String,
+    pub(crate) mode: Mode,
+    pub(crate) state: Option<String>,
+}
+
+impl Target {
+    /// Reads what an answer needs. What is wrong here is told to the person, never sent
+    /// to an address that may be anybody's (RFC 6749 §4.1.2.1).
+    pub(crate) fn read(client: &Client, parameters: &Parameters) -> Answer<Self> {
+        let uri = parameters.require("redirect_uri")?;
+        if !client.allows(GrantType::AuthorizationCode)
+            || !redirect::is_registered(uri, &client.redirect_uris)
+        {
+            let found = keys::encoding::quote(uri);
+            let reason = format!("client {:?}: redirect_uri \"{found}\" is not registered", client.id);
+            let told = "The application asked for an answer at an address that is not registered for it.";
+            return Err(Refusal::new(Code::InvalidRequest, told, reason));
+        }
+        let mode = match parameters.get("response_mode") {
+            None | Some("query") => Mode::Query,
+            Some("form_post") => Mode::FormPost,
+            Some(_) => {
+                let told = "`response_mode` has to be query or form_post";
+                return Err(Refusal::plain(Code::InvalidRequest, told));
+            }
+        };
+        let state = parameters.get("state").map(str::to_owned);
+        if state.as_ref().is_some_and(|state| state.len() > ECHO_BYTES_MAX) {
+            return Err(Refusal::plain(Code::InvalidRequest, "`state` is too long"));
+        }
+        Ok(Self { redirect_uri: uri.to_owned(), mode, state })
+    }
+}
+
+/// `prompt` (OpenID Connect Core §3.1.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Prompt {
+    /// Nobody is to be asked anything.
+    pub(crate) none: bool,
+    /// The person is to show who they are, logged in or not.
+    pub(crate) login: bool,
+    /// The person is to be asked, consent given or not.
+    pub(crate) consent: bool,
+}
+
+impl Prompt {
+    fn parse(text: &str) -> Answer<Self> {
+        let mut prompt = Self::default();
+        for word in text.split(' ') {
+            match word {
+                "none" => prompt.none = true,
+                // There is one account per browser: choosing another is logging in.
+                "login" | "select_account" => prompt.login = true,
+                "consent" => prompt.consent = true,
+                _ => return Err(Refusal::plain(Code::InvalidRequest, "unknown `prompt`")),
+            }
+        }
+        if prompt.none && (prompt.login || prompt.consent) {
+            return Err(Refusal::plain(Code::InvalidRequest, "`prompt` none stands alone"));
+        }
+        Ok(prompt)
+    }
+}
+
+/// A request that can be granted, if a person says so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) client: String,
+    pub(crate) target: Target,
+    pub(crate) scopes: BTreeSet<String>,
+    pub(crate) resources: BTreeSet<String>,
+    pub(crate) challenge: String,
+    pub(crate) nonce: Option<String>,
+    pub(crate) prompt: Prompt,
+    pub(crate) max_age: Option<u64>,
+    pub(crate) login_hint: Option<String>,
+    /// Classes of authentication that are wished for, the dearest first.
+    pub(crate) acr_values: Vec<String>,
+    pub(crate) asked: Asked,
+    /// Who the person has to be: of `id_token_hint` or `claims`.
+    pub(crate) subject: Option<String>,
+    /// RFC 9449 §10.
+    pub(crate) jkt: Option<String>,
+}
+
+impl Request {
+    /// Checks everything that the client may be told of. `jkt`: the key that a pushed
+    /// request proved.
+    pub(crate) fn read(
+        realm: &Realm,
+        client: &Client,
+        target: &Target,
+        parameters: &Parameters,
+        jkt: Option<String>,
+    ) -> Answer<Self> {
+        let refused = |code, why: &'static str| Err(Refusal::plain(code, why));
+        // OpenID Connect Core §6: requests by value are not taken; pushed ones are.
+        for (name, code) in [
+            ("request", Code::RequestNotSupported),
+            ("request_uri", Code::RequestUriNotSupported),
+            ("registration", Code::RegistrationNotSupported),
+        ] {
+            if parameters.get(name).is_some() {
+                return refused(code, "push the request instead (RFC 9126)");
+            }
+        }
+        if parameters.require("response_type")? != "code" {
+            return refused(Code::UnsupportedResponseType, "`response_type` has to be code");
+        }
+        let challenge = pkce::challenge(parameters)?;
+        let scopes = scopes(realm, client, parameters)?;
+        let resources = crate::resource::requested(parameters, client, &realm.settings)?;
+        let nonce = parameters.get("nonce").map(str::to_owned);
+        if nonce.as_ref().is_some_and(|nonce| nonce.len() > ECHO_BYTES_MAX) {
+            return refused(Code::InvalidRequest, "`nonce` is too long");
+        }
+        let max_age = match parameters.get("max_age").map(str::parse) {
+            None => client.default_max_age,
+            Some(Ok(seconds)) => Some(seconds),
+            Some(Err(_)) => return refused(Code::InvalidRequest, "`max_age` is not a number of seconds"),
+        };
+        let rules = &realm.settings.claims;
+        let asked = parameters.get("claims").map(Asked::parse).transpose()?.unwrap_or_default();
+        let asked = asked.restricted(rules, &client.scopes);
+        let acr_values = parameters.get("acr_values").unwrap_or_default();
+        Ok(Self {
+            client: client.id.clone(),
+            target: target.clone(),
+            scopes,
+            resources: if resources.is_empty() { client.resources.clone() } else { resources },
+            challenge,
+            nonce,
+            prompt: parameters.get("prompt").map(Prompt::parse).transpose()?.unwrap_or_default(),
+            max_age,
+            login_hint: login_hint(parameters),
+            acr_values: acr_values.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            subject: subject(realm, client, parameters, &asked)?,
+            asked,
+            jkt: key(parameters, jkt)?,
+        })
+    }
+}
+
+/// The client of a request; told to the person when there is none.
+pub(crate) async fn client(realm: &Realm, id: &str) -> Answer<Arc<Client>> {
+    let found = realm.client(id).await?;
+    found.ok_or_else(|| {
+        let reason = format!("client \"{}\" is unknown or switched off", keys::encoding::quote(id));
+        Refusal::new(Code::InvalidRequest, "The application is not registered here.", reason)
+    })
+}
+
+/// RFC 6749 §3.3. Without the parameter: all that the client may ask for, but nothing of
+/// OpenID Connect, which has to be asked for by name.
+fn scopes(realm: &Realm, client: &Client, parameters: &Parameters) -> Answer<BTreeSet<String>> {
+    let Some(text) = parameters.get("scope") else {
+        let standard = crate::settings::STANDARD_SCOPES;
+        return Ok(client
+            .scopes
+            .iter()
+            .filter(|scope| !standard.contains(&scope.as_str()))
+            .cloned()
+            .collect());
+    };
+    let wanted = crate::scope::parse(text)?;
+    let strange =
+        wanted.iter().find(|scope| !client.scopes.contains(*scope) || !realm.settings.knows_scope(scope));
+    match strange {
+        None => Ok(wanted),
+        Some(strange) => {
+            let reason = format!("client {:?} has no scope {strange:?}", client.id);
+            Err(Refusal::new(Code::InvalidScope, "`scope` holds one that this client has not", reason))
+        }
+    }
+}
+
+fn login_hint(parameters: &Parameters) -> Option<String> {
+    let hint = parameters.get("login_hint")?;
+    let good = hint.len() <= HINT_BYTES_MAX && !hint.chars().any(char::is_control);
+    good.then(|| hint.to_owned())
+}
+
+/// Who the person has to be.
+fn subject(realm: &Realm, client: &Client, parameters: &Parameters, asked: &Asked) -> Answer<Option<String>> {
+    let Some(hint) = parameters.get("id_token_hint") else { return Ok(asked.subject.clone()) };
+    let refused = |why: String| Refusal::new(Code::InvalidRequest, "`id_token_hint` is not one of ours", why);
+    // One that is over still says who was meant.
+    let claims = mint::read(realm, hint, "JWT").map_err(&refused)?;
+    let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
+    if text("aud") != Some(client.id.as_str()) {
+        return Err(refused("it is of another client".to_owned()));
+    }
+    let subject = text("sub").map(str::to_owned);
+    match (&subject, &asked.subject) {
+        (Some(one), Some(two)) if one != two => Err(refused("`claims` asks for another subject".to_owned())),
+        _ => Ok(subject),
+    }
+}
+
+/// The key that the code will be bound to.
+fn key(parameters: &Parameters, proved: Option<String>) -> Answer<Option<String>> {
+    let named = parameters.get("dpop_jkt").map(str::to_owned);
+    match (named, proved) {
+        (Some(named), Some(proved)) if named != proved => {
+            Err(Refusal::plain(Code::InvalidDpopProof, "`dpop_jkt` is not the key of the proof"))
+        }
+        (named, proved) => Ok(named.or(proved)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_that_contradict_each_other_are_refused() {
+        let prompt = |none, login, consent| Prompt { none, login, consent };
+        assert_eq!(Prompt::parse("none").unwrap(), prompt(true, false, false));
+        assert_eq!(Prompt::parse("login consent").unwrap(), prompt(false, true, true));
+        assert_eq!(Prompt::parse("select_account").unwrap(), prompt(false, true, false));
+        for wrong in ["none login", "consent none", "", "create", "login  consent"] {
+            assert!(Prompt::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

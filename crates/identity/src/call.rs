@@ -1,0 +1,98 @@
+//! One request, read: parameters, the fields that matter, the connection, the time.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use model::Timestamp;
+use model::principal::Peer;
+
+use crate::parameter::{PARAMETERS_BYTES_MAX, Parameters};
+use crate::realm::Realm;
+use crate::refusal::{Code, Refusal};
+
+/// A request to one of the endpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) parameters: Parameters,
+    pub(crate) headers: HeaderMap,
+    /// What the listener proved about the connection; absent where none said.
+    peer: Option<Arc<Peer>>,
+    pub(crate) now: Timestamp,
+}
+
+impl Call {
+    /// The client's certificate (DER), verified by the TLS stack.
+    pub(crate) fn certificate(&self) -> Option<&[u8]> {
+        self.peer.as_ref()?.tls.as_ref()?.client_chain.first().map(Vec::as_slice)
+    }
+
+    /// The one field of this name as text; two of them refuse the request.
+    pub(crate) fn field(&self, name: header::HeaderName) -> Result<Option<&str>, Box<Refusal>> {
+        let refused = |why: &str| Refusal::plain(Code::InvalidRequest, format!("field {name}: {why}"));
+        let mut values = self.headers.get_all(&name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(refused("it is there twice"));
+        }
+        value.to_str().map(Some).map_err(|_| refused("not ASCII"))
+    }
+
+    pub(crate) fn authorization(&self) -> Result<Option<&str>, Box<Refusal>> {
+        self.field(header::AUTHORIZATION)
+    }
+
+    /// The value of a cookie. One that is there twice counts as absent: a neighbour on
+    /// another subdomain may have set it.
+    pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
+        let fields = self.headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+        let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+}
+
+impl FromRequest<Arc<Realm>> for Call {
+    type Rejection = Box<Refusal>;
+
+    async fn from_request(request: Request, realm: &Arc<Realm>) -> Result<Self, Box<Refusal>> {
+        let (head, body) = request.into_parts();
+        let parameters = if head.method == Method::POST {
+            let media = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let essence = media.map(|media| media.split(';').next().unwrap_or_default().trim());
+            let bytes = axum::body::to_bytes(body, PARAMETERS_BYTES_MAX).await.map_err(|error| {
+                let told = format!("expected a body of at most {PARAMETERS_BYTES_MAX} bytes");
+                Refusal::new(Code::InvalidRequest, told, error.to_string())
+                    .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            })?;
+            let form =
+                essence.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+            if !form && !bytes.is_empty() {
+                return Err(Refusal::plain(
+                    Code::InvalidRequest,
+                    "expected application/x-www-form-urlencoded",
+                )
+                .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            }
+            Parameters::parse(&bytes)?
+        } else {
+            Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?
+        };
+        let peer = head.extensions.get::<Arc<Peer>>().cloned();
+        Ok(Self { method: head.method, parameters, headers: head.headers, peer, now: realm.now() })
+    }
+}
+
+/// Standard base64 with padding (RFC 7617 §2).
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// The same in the other direction.
+pub(crate) fn encode_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}

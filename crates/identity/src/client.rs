@@ -1,0 +1,332 @@
+//! Clients: what is registered of each, and what each may.
+
+mod assertion;
+mod authenticate;
+mod certificate;
+pub(crate) mod redirect;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keys::{Algorithm, KeySet};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Error;
+use crate::settings::RealmSettings;
+
+pub(crate) use authenticate::{Authenticated, authenticate};
+pub use certificate::CertificateSubject;
+pub(crate) use certificate::thumbprint;
+
+/// Longest client id, bytes.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+/// Most redirect URIs of one kind.
+pub const REDIRECT_URIS_MAX: usize = 32;
+/// Shortest client secret, characters: it is kept as a fast hash, so it has to be random.
+pub const CLIENT_SECRET_CHARACTERS_MIN: usize = 32;
+
+/// How a client gets tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum GrantType {
+    /// RFC 6749 §4.1.
+    #[serde(rename = "authorization_code")]
+    AuthorizationCode,
+    /// RFC 6749 §6.
+    #[serde(rename = "refresh_token")]
+    RefreshToken,
+    /// RFC 6749 §4.4.
+    #[serde(rename = "client_credentials")]
+    ClientCredentials,
+    /// RFC 8628.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code")]
+    DeviceCode,
+    /// RFC 8693.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    TokenExchange,
+}
+
+impl GrantType {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::AuthorizationCode,
+        Self::RefreshToken,
+        Self::ClientCredentials,
+        Self::DeviceCode,
+        Self::TokenExchange,
+    ];
+
+    /// The `grant_type` value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+        }
+    }
+}
+
+/// How a client shows who it is. One way per client: a stronger one can then never be
+/// walked around by a weaker one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClientAuthentication {
+    /// A public client: not at all.
+    None,
+    /// A secret, as `client_secret_basic` or `client_secret_post`: its SHA-256, base64url.
+    /// Two while one takes the other's place.
+    Secret {
+        /// The hashes; see [`Client::secret_hash`].
+        hashes: Vec<String>,
+    },
+    /// A signed assertion (RFC 7523 §2.2).
+    PrivateKeyJwt {
+        /// The client's public keys (JWK Set).
+        jwks: Value,
+    },
+    /// A client certificate that the TLS stack has verified (RFC 8705 §2.1).
+    TlsClientAuth {
+        /// What of the certificate names the client.
+        subject: CertificateSubject,
+    },
+    /// One certificate, whoever issued it (RFC 8705 §2.2).
+    SelfSignedTlsClientAuth {
+        /// SHA-256 of its DER, base64url.
+        thumbprints: Vec<String>,
+    },
+}
+
+/// A registered client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// `client_id`.
+    pub id: String,
+    /// What pages call it.
+    #[serde(default)]
+    pub name: String,
+    /// How it shows who it is.
+    pub authentication: ClientAuthentication,
+    /// How it gets tokens.
+    #[serde(default)]
+    pub grant_types: BTreeSet<GrantType>,
+    /// Where answers go: compared as texts, but for the port of a loopback address
+    /// (RFC 8252 §7.3).
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+    /// Where browsers may go after logout.
+    #[serde(default)]
+    pub post_logout_redirect_uris: Vec<String>,
+    /// Where logout tokens go (OpenID Connect Back-Channel Logout §2.2).
+    #[serde(default)]
+    pub backchannel_logout_uri: Option<String>,
+    /// The scopes that it may ask for.
+    #[serde(default)]
+    pub scopes: BTreeSet<String>,
+    /// The APIs that it may get tokens for.
+    #[serde(default)]
+    pub resources: BTreeSet<String>,
+    /// The APIs that it is itself: it may exchange tokens that are for them (RFC 8693).
+    #[serde(default)]
+    pub serves: BTreeSet<String>,
+    /// People are not asked: the client belongs to whoever runs the realm.
+    #[serde(default)]
+    pub trusted: bool,
+    /// It has to push its authorization requests (RFC 9126 §6).
+    #[serde(default)]
+    pub require_pushed_requests: bool,
+    /// Its access tokens are bound to a key (RFC 9449 §5.2).
+    #[serde(default)]
+    pub dpop_bound_access_tokens: bool,
+    /// Its access tokens are bound to its certificate (RFC 8705 §3).
+    #[serde(default)]
+    pub certificate_bound_access_tokens: bool,
+    /// The algorithm of its ID tokens; `None`: RS256 (OpenID Connect Registration §2).
+    #[serde(default)]
+    pub id_token_algorithm: Option<Algorithm>,
+    /// Authorization requests without `max_age` are treated as if they had this one.
+    #[serde(default)]
+    pub default_max_age: Option<u64>,
+    /// A resource server: it may introspect every token of the realm.
+    #[serde(default)]
+    pub may_introspect: bool,
+    /// Roles of the client itself, in tokens by client credentials.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
+    /// Attributes of the client itself, which claim rules can read.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Value>,
+    /// Switched off: it is refused like one that is unknown.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+impl Client {
+    /// A client with nothing allowed yet.
+    pub fn new(id: &str, authentication: ClientAuthentication) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: String::new(),
+            authentication,
+            grant_types: BTreeSet::new(),
+            redirect_uris: Vec::new(),
+            post_logout_redirect_uris: Vec::new(),
+            backchannel_logout_uri: None,
+            scopes: BTreeSet::new(),
+            resources: BTreeSet::new(),
+            serves: BTreeSet::new(),
+            trusted: false,
+            require_pushed_requests: false,
+            dpop_bound_access_tokens: false,
+            certificate_bound_access_tokens: false,
+            id_token_algorithm: None,
+            default_max_age: None,
+            may_introspect: false,
+            roles: BTreeSet::new(),
+            attributes: BTreeMap::new(),
+            disabled: false,
+        }
+    }
+
+    /// How a secret is kept.
+    ///
+    /// # Errors
+    /// It is shorter than [`CLIENT_SECRET_CHARACTERS_MIN`]: a short secret under a fast
+    /// hash can be guessed.
+    pub fn secret_hash(secret: &str) -> Result<String, Error> {
+        if secret.chars().count() < CLIENT_SECRET_CHARACTERS_MIN {
+            let why = format!("expected at least {CLIENT_SECRET_CHARACTERS_MIN} random characters");
+            return Err(Error::Record { what: "client secret".to_owned(), why });
+        }
+        Ok(crate::random::hash(secret))
+    }
+
+    /// Checks it against the realm.
+    ///
+    /// # Errors
+    /// [`Error::Record`] with the first fault.
+    pub fn check(&self, settings: &RealmSettings) -> Result<(), Error> {
+        let faults = [
+            self.name_fault(),
+            self.authentication_fault(),
+            self.redirect_fault(),
+            self.grant_fault(),
+            self.reach_fault(settings),
+        ];
+        match faults.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(why) => {
+                let id = keys::encoding::quote(&self.id);
+                Err(Error::Record { what: format!("client \"{id}\""), why })
+            }
+        }
+    }
+
+    fn name_fault(&self) -> Option<String> {
+        let good = (1..=CLIENT_ID_BYTES_MAX).contains(&self.id.len())
+            && self.id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b':'));
+        (!good).then(|| format!("id: expected 1 to {CLIENT_ID_BYTES_MAX} visible ASCII characters without quotes, backslash and colon"))
+    }
+
+    fn authentication_fault(&self) -> Option<String> {
+        match &self.authentication {
+            ClientAuthentication::None => self
+                .grant_types
+                .contains(&GrantType::ClientCredentials)
+                .then(|| "client_credentials: a public client has none (RFC 6749 §4.4)".to_owned()),
+            ClientAuthentication::Secret { hashes } => {
+                let is_hash = |hash: &String| {
+                    keys::encoding::decode_base64url(hash.as_bytes()).is_some_and(|hash| hash.len() == 32)
+                };
+                let good = (1..=2).contains(&hashes.len()) && hashes.iter().all(is_hash);
+                (!good).then(|| "hashes: expected one or two SHA-256 digests in base64url".to_owned())
+            }
+            ClientAuthentication::PrivateKeyJwt { .. } => self.assertion_keys().err(),
+            ClientAuthentication::TlsClientAuth { subject } => subject.fault(),
+            ClientAuthentication::SelfSignedTlsClientAuth { thumbprints } => {
+                thumbprints.is_empty().then(|| "thumbprints: expected at least one".to_owned())
+            }
+        }
+    }
+
+    fn redirect_fault(&self) -> Option<String> {
+        for (what, uris) in [
+            ("redirect_uris", &self.redirect_uris),
+            ("post_logout_redirect_uris", &self.post_logout_redirect_uris),
+        ] {
+            if uris.len() > REDIRECT_URIS_MAX {
+                return Some(format!("{what}: {} of them, at most {REDIRECT_URIS_MAX}", uris.len()));
+            }
+            let public = self.authentication == ClientAuthentication::None;
+            if let Some(why) = uris.iter().find_map(|uri| redirect::fault(uri, public)) {
+                return Some(format!("{what}: {why}"));
+            }
+        }
+        let uri = self.backchannel_logout_uri.as_ref()?;
+        let why = redirect::fault(uri, false)?;
+        Some(format!("backchannel_logout_uri: {why}"))
+    }
+
+    fn grant_fault(&self) -> Option<String> {
+        if self.allows(GrantType::AuthorizationCode) == self.redirect_uris.is_empty() {
+            return Some("redirect_uris and authorization_code belong together".to_owned());
+        }
+        let people = self.allows(GrantType::AuthorizationCode) || self.allows(GrantType::DeviceCode);
+        if self.allows(GrantType::RefreshToken) && !people {
+            return Some(
+                "refresh_token: there is nothing to refresh without authorization_code or device_code"
+                    .to_owned(),
+            );
+        }
+        if self.allows(GrantType::TokenExchange) && self.authentication == ClientAuthentication::None {
+            return Some("token-exchange: a public client has none".to_owned());
+        }
+        None
+    }
+
+    fn reach_fault(&self, settings: &RealmSettings) -> Option<String> {
+        if let Some(scope) = self.scopes.iter().find(|scope| !settings.knows_scope(scope)) {
+            return Some(format!("unknown scope {scope:?}"));
+        }
+        let named = self.resources.iter().chain(&self.serves);
+        if let Some(resource) = named.into_iter().find(|name| !settings.resources.contains_key(*name)) {
+            return Some(format!("unknown resource {resource:?}"));
+        }
+        let algorithm = self.id_token_algorithm.unwrap_or(Algorithm::Rs256);
+        (!settings.algorithms.contains(&algorithm))
+            .then(|| format!("id_token_algorithm: {algorithm} is not among the realm's algorithms"))
+    }
+
+    /// The keys of its assertions.
+    fn assertion_keys(&self) -> Result<KeySet, String> {
+        let ClientAuthentication::PrivateKeyJwt { jwks } = &self.authentication else {
+            return Err("it has no keys for assertions".to_owned());
+        };
+        match KeySet::parse(jwks.to_string().as_bytes(), &Algorithm::ALL) {
+            Ok((keys, skipped)) if skipped.is_empty() => Ok(keys),
+            Ok((_, skipped)) => Err(format!("jwks: {}", skipped.join("; "))),
+            Err(error) => Err(format!("jwks: {error}")),
+        }
+    }
+
+    /// Whether it shows nothing by which it could be told from another.
+    pub fn is_public(&self) -> bool {
+        self.authentication == ClientAuthentication::None
+    }
+
+    /// Whether it may use this grant.
+    pub fn allows(&self, grant: GrantType) -> bool {
+        self.grant_types.contains(&grant)
+    }
+
+    /// Whether it may get tokens for this API.
+    pub(crate) fn may_reach(&self, resource: &str) -> bool {
+        self.resources.contains(resource)
+    }
+
+    /// What pages call it.
+    pub(crate) fn display_name(&self) -> &str {
+        if self.name.is_empty() { &self.id } else { &self.name }
+    }
+}

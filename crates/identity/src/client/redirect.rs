@@ -1,0 +1,164 @@
+//! Redirect URIs: compared as texts (RFC 9700 §2.1), but for the port of a native
+//! application on this machine (RFC 8252 §7.3).
+
+use axum::http::Uri;
+
+use crate::settings::is_loopback;
+
+/// Longest redirect URI, bytes.
+const URI_BYTES_MAX: usize = 2048;
+
+/// What is wrong with a URI that is to be registered. `public` clients are native
+/// applications too, which have schemes of their own.
+pub(super) fn fault(uri: &str, public: bool) -> Option<String> {
+    let found = keys::encoding::quote(uri);
+    if uri.len() > URI_BYTES_MAX || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(format!("\"{found}\": expected at most {URI_BYTES_MAX} visible ASCII characters"));
+    }
+    if uri.contains(['#', '*', '\\', '"', '<', '>']) {
+        return Some(format!("\"{found}\": neither fragment nor pattern nor quotes"));
+    }
+    let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    match scheme.as_str() {
+        "https" | "http" => {
+            let Ok(parsed) = uri.parse::<Uri>() else { return Some(format!("\"{found}\": not a URI")) };
+            let host = parsed.host().unwrap_or_default();
+            let user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
+            if host.is_empty() || user {
+                return Some(format!("\"{found}\": expected a host and no user"));
+            }
+            (scheme == "http" && !is_loopback(host))
+                .then(|| format!("\"{found}\": http:// is for loopback addresses alone"))
+        }
+        // RFC 8252 §7.1: a name under the application's control, reversed.
+        other if public && other.contains('.') && uri.contains(":/") => None,
+        _ => Some(format!(
+            "\"{found}\": expected https://, http:// on loopback, or for public clients com.example.app:/…"
+        )),
+    }
+}
+
+/// Whether `given` is one of the registered URIs.
+pub(crate) fn is_registered(given: &str, registered: &[String]) -> bool {
+    registered.iter().any(|known| known == given || same_but_port(given, known))
+}
+
+/// RFC 8252 §7.3: any port at a loopback address by `http`. `localhost` is not one of
+/// them (§8.3): its name can lead elsewhere.
+fn same_but_port(given: &str, known: &str) -> bool {
+    let parts = |uri: &str| {
+        let rest = uri.strip_prefix("http://")?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end)?;
+        let host = ["127.0.0.1", "[::1]"].into_iter().find(|host| authority.starts_with(host))?;
+        let port = authority.strip_prefix(host)?;
+        let good = port.is_empty()
+            || port
+                .strip_prefix(':')
+                .is_some_and(|port| port.parse::<u16>().is_ok() && !port.starts_with('+'));
+        good.then(|| (host, path.to_owned()))
+    };
+    parts(given).is_some_and(|given| parts(known) == Some(given))
+}
+
+/// What of a redirect URI a page's `form-action` has to name, so that browsers follow a
+/// redirect there after a form.
+pub(crate) fn form_action(uri: &str) -> String {
+    match uri.parse::<Uri>() {
+        Ok(parsed) if parsed.authority().is_some() => {
+            let scheme = parsed.scheme_str().unwrap_or("https");
+            let authority = parsed.authority().map(|authority| authority.as_str()).unwrap_or_default();
+            format!("{scheme}://{authority}")
+        }
+        _ => format!("{}:", uri.split(':').next().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_but_for_the_port_on_loopback() {
+        let registered = [
+            "https://app.example/cb",
+            "http://127.0.0.1/cb",
+            "http://[::1]:1/cb?x=1",
+            "http://localhost/cb",
+            "com.example.app:/cb",
+        ]
+        .map(str::to_owned);
+        for good in [
+            "https://app.example/cb",
+            "http://127.0.0.1/cb",
+            "http://127.0.0.1:51004/cb",
+            "http://[::1]:51004/cb?x=1",
+            "http://localhost/cb",
+            "com.example.app:/cb",
+        ] {
+            assert!(is_registered(good, &registered), "{good}");
+        }
+        for wrong in [
+            "https://app.example/cb/",
+            "https://app.example/cb?x=1",
+            "https://app.example/CB",
+            "https://APP.example/cb",
+            "https://app.example:443/cb",
+            "https://app.example/cb#x",
+            "https://app.example/cb/../evil",
+            "https://app.example/c%62",
+            "https://app.example.evil.example/cb",
+            "https://app.example@evil.example/cb",
+            "http://app.example/cb",
+            "https://127.0.0.1/cb",
+            "http://127.0.0.1:1/cb2",
+            "http://127.0.0.1:1@evil.example/cb",
+            "http://127.0.0.1.evil.example/cb",
+            "http://127.0.0.1:99999/cb",
+            "http://127.0.0.1:+1/cb",
+            "http://127.0.0.1:/cb",
+            "http://127.0.0.1:80:80/cb",
+            "http://localhost:51004/cb",
+            "http://[::1]:51004/cb",
+            "com.example.app:/cb2",
+            "javascript:alert(1)",
+            "",
+        ] {
+            assert!(!is_registered(wrong, &registered), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_registered() {
+        for good in
+            ["https://a.example/cb", "https://a.example", "http://127.0.0.1/", "http://localhost:3000/cb"]
+        {
+            assert_eq!(fault(good, false), None, "{good}");
+        }
+        assert_eq!(fault("com.example.app:/cb", true), None);
+        for wrong in [
+            "com.example.app:/cb",
+            "http://a.example/cb",
+            "https://*.example/cb",
+            "https://a.example/cb#x",
+            "https://u@a.example/cb",
+            "https:///cb",
+            "https://a.example/c b",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "/cb",
+            "",
+        ] {
+            assert!(fault(wrong, false).is_some(), "{wrong}");
+        }
+        for wrong in ["app:/cb", "javascript:alert(1)", "com.example.app:cb"] {
+            assert!(fault(wrong, true).is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pages_name_the_origin() {
+        assert_eq!(form_action("https://a.example:8443/cb?x=1"), "https://a.example:8443");
+        assert_eq!(form_action("com.example.app:/cb"), "com.example.app:");
+    }
+}

@@ -1,0 +1,287 @@
+//! Device authorization (RFC 8628): a device without keyboard shows a code, a person
+//! types it here and decides.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::{Expect, Transaction};
+
+use crate::Error;
+use crate::authorize::consent::describe;
+use crate::authorize::interaction::{self, Then};
+use crate::call::Call;
+use crate::client::{GrantType, authenticate};
+use crate::grant::Decided;
+use crate::page::{self, DevicePage, MessagePage};
+use crate::parameter::with_query;
+use crate::realm::Realm;
+use crate::record::{self, Kind, Stored, Written};
+use crate::refusal::{Answer, Code, Refusal};
+use crate::session::{self, Session};
+use crate::token::uncached;
+
+/// Letters of user codes: consonants that are not taken for each other (§6.1).
+const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+/// Letters of one code: 2^34 codes.
+const LETTERS_COUNT: usize = 8;
+/// Wrong codes that one person may type in [`ATTEMPTS_WITHIN`].
+const ATTEMPTS_MAX: u32 = 10;
+const ATTEMPTS_WITHIN: Duration = Duration::from_secs(600);
+
+/// A device that waits, by the hash of its code.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) client: String,
+    pub(crate) until: Timestamp,
+    pub(crate) standing: Standing,
+    /// How long it waits between two questions.
+    pub(crate) interval: Duration,
+    /// When it last asked.
+    pub(crate) polled: Option<Timestamp>,
+    scopes: BTreeSet<String>,
+    resources: BTreeSet<String>,
+}
+
+/// What a person decided about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    Pending,
+    Denied,
+    Allowed(Box<Decided>),
+}
+
+/// Answers `POST /device_authorization` (§3.1).
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
+    let client = authenticate(&realm, &call).await?.client;
+    if !client.allows(GrantType::DeviceCode) {
+        return Err(Refusal::plain(Code::UnauthorizedClient, "this client has no such grant"));
+    }
+    let scopes = match call.parameters.get("scope") {
+        Some(text) => crate::scope::parse(text)?,
+        None => BTreeSet::new(),
+    };
+    if !scopes.is_subset(&client.scopes) {
+        return Err(Refusal::plain(Code::InvalidScope, "`scope` holds one that this client has not"));
+    }
+    let resources = crate::resource::requested(&call.parameters, &client, &realm.settings)?;
+    let lifetimes = &realm.settings.lifetimes;
+    let device_code = crate::random::secret(realm.random.as_ref())?;
+    let until = call.now.plus(lifetimes.device_code);
+    let device = Device {
+        client: client.id.clone(),
+        until,
+        standing: Standing::Pending,
+        interval: lifetimes.device_interval,
+        polled: None,
+        scopes,
+        resources: if resources.is_empty() { client.resources.clone() } else { resources },
+    };
+    let name = crate::random::hash(&device_code);
+    let user_code = user_code(&realm)?;
+    let records = &realm.records;
+    let changes = Transaction::new();
+    let changes = records.write(changes, Kind::Device, &[&name], &device, Some(until), Expect::Absent)?;
+    let changes =
+        records.write(changes, Kind::UserCode, &[&user_code], &name, Some(until), Expect::Absent)?;
+    match records.commit(changes).await? {
+        Written::Done => {}
+        Written::Conflict => return Err(Error::Contended("a user code").into()),
+    }
+    let page = realm.address("/device");
+    let shown = shown(&user_code);
+    let body = json!({
+        "device_code": device_code,
+        "user_code": shown,
+        "verification_uri": page,
+        "verification_uri_complete": with_query(&page, &[("user_code", &shown)]),
+        "expires_in": lifetimes.device_code.as_secs(),
+        "interval": lifetimes.device_interval.as_secs(),
+    });
+    Ok(uncached(Json(body).into_response()))
+}
+
+fn user_code(realm: &Realm) -> Result<String, Error> {
+    let mut code = String::new();
+    while code.len() < LETTERS_COUNT {
+        // Of 256 values the first 240 fall on 20 letters evenly.
+        for byte in crate::random::bytes::<16>(realm.random.as_ref())? {
+            let letter = LETTERS.get(usize::from(byte) % LETTERS.len());
+            if byte < 240
+                && code.len() < LETTERS_COUNT
+                && let Some(letter) = letter
+            {
+                code.push(char::from(*letter));
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// With a hyphen, easier to read.
+fn shown(code: &str) -> String {
+    match code.split_at_checked(LETTERS_COUNT / 2) {
+        Some((first, second)) => format!("{first}-{second}"),
+        None => code.to_owned(),
+    }
+}
+
+/// What a person typed, without case and whatever they put between.
+fn typed(code: &str) -> String {
+    code.chars()
+        .filter(char::is_ascii_alphabetic)
+        .map(|letter| letter.to_ascii_uppercase())
+        .take(16)
+        .collect()
+}
+
+/// Answers `GET /device`: the page, for somebody who is logged in.
+pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    let code = call.parameters.get("user_code").map(typed).unwrap_or_default();
+    let shown = async {
+        match session::current(&realm, &call).await? {
+            // A code in the address fills in the field, and nothing more: the person
+            // compares it with the device (§3.3.1).
+            Some(session) => {
+                let ask = Ask { code: &code, device: None, error: "" };
+                show(&realm, &session.value, &ask).await
+            }
+            None => {
+                let path = with_query("/device", &[("user_code", &self::shown(&code))]);
+                interaction::begin(&realm, &call, Then::Visit(path)).await
+            }
+        }
+    };
+    page::or_error(&realm, shown.await)
+}
+
+/// What the page asks.
+struct Ask<'a> {
+    code: &'a str,
+    device: Option<&'a Device>,
+    error: &'a str,
+}
+
+async fn show(realm: &Realm, session: &Session, ask: &Ask<'_>) -> Answer {
+    let user = realm.user(&session.user).await?.map(|user| user.username).unwrap_or_default();
+    let client = match ask.device {
+        Some(device) => realm.client(&device.client).await?.map(|client| client.display_name().to_owned()),
+        None => None,
+    };
+    let code = if ask.code.is_empty() { String::new() } else { shown(ask.code) };
+    let content = DevicePage {
+        realm: &realm.settings.display_name,
+        base: realm.settings.path(),
+        action: &realm.path("/device"),
+        csrf: &session.csrf(realm),
+        user: &user,
+        code: &code,
+        client: client.as_deref().unwrap_or_default(),
+        scopes: ask.device.map(|device| describe(realm, &device.scopes)).unwrap_or_default(),
+        error: ask.error,
+    };
+    page::show(&content, None, false)
+}
+
+/// Answers `POST /device`: the code, then the decision.
+pub(crate) async fn submit(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, decide(&realm, &call).await)
+}
+
+async fn decide(realm: &Realm, call: &Call) -> Answer {
+    let over = || Refusal::plain(Code::AccessDenied, "Your session has ended. Log in again.");
+    let session = session::current(realm, call).await?.ok_or_else(over)?.value;
+    interaction::check_form(realm, call, &session.csrf(realm))?;
+    let code = typed(call.parameters.require("user_code")?);
+    count_attempt(realm, &session.user, call.now).await?;
+    let Some((name, stored)) = find(realm, &code, call.now).await? else {
+        let ask = Ask { code: &code, device: None, error: "No device waits with this code." };
+        return show(realm, &session, &ask).await;
+    };
+    let allowed = match call.parameters.get("decision") {
+        None => {
+            let ask = Ask { code: &code, device: Some(&stored.value), error: "" };
+            return show(realm, &session, &ask).await;
+        }
+        Some(decision) => decision == "allow",
+    };
+    let mut device = stored.value;
+    device.standing =
+        if allowed { Standing::Allowed(Box::new(decided(&device, &session))) } else { Standing::Denied };
+    let until = Some(device.until);
+    let changes = Transaction::new().delete(realm.records.key(Kind::UserCode, &[&code]), Expect::Present);
+    let expect = Expect::Version(stored.version);
+    let changes = realm.records.write(changes, Kind::Device, &[&name], &device, until, expect)?;
+    let (title, text) = match realm.records.commit(changes).await? {
+        Written::Done if allowed => ("Connected", "You can go back to the device."),
+        Written::Done => ("Not connected", "The device gets no access."),
+        Written::Conflict => ("That did not work", "The device asked at this moment. Type the code again."),
+    };
+    let base = realm.settings.path();
+    let content = MessagePage { realm: &realm.settings.display_name, base, title, text };
+    page::show(&content, None, false)
+}
+
+fn decided(device: &Device, session: &Session) -> Decided {
+    Decided {
+        client: device.client.clone(),
+        user: session.user.clone(),
+        scopes: device.scopes.clone(),
+        resources: device.resources.clone(),
+        asked: crate::claim::Asked::default(),
+        authentication: session.authentication(),
+        nonce: None,
+    }
+}
+
+async fn find(realm: &Realm, code: &str, now: Timestamp) -> Answer<Option<(String, Stored<Device>)>> {
+    if code.len() != LETTERS_COUNT {
+        return Ok(None);
+    }
+    let Some(name) = realm.records.get::<String>(Kind::UserCode, &[code]).await? else { return Ok(None) };
+    let found = realm.records.get::<Device>(Kind::Device, &[&name.value]).await?;
+    let waits =
+        |found: &Stored<Device>| found.value.until > now && matches!(found.value.standing, Standing::Pending);
+    Ok(found.filter(waits).map(|found| (name.value, found)))
+}
+
+/// RFC 8628 §5.1: codes are short, so nobody may try many.
+async fn count_attempt(realm: &Realm, user: &str, now: Timestamp) -> Answer<()> {
+    for attempt in 0..record::ATTEMPTS_MAX {
+        record::pause(attempt).await;
+        let stored = realm.records.get::<u32>(Kind::CodeAttempts, &[user]).await?;
+        let (count, expect, until) = match stored {
+            Some(stored) => (stored.value, Expect::Version(stored.version), stored.expires),
+            None => (0, Expect::Absent, Some(now.plus(ATTEMPTS_WITHIN))),
+        };
+        if count >= ATTEMPTS_MAX {
+            let told = "Too many codes were tried. Wait ten minutes.";
+            return Err(Refusal::new(Code::AccessDenied, told, format!("user {user:?} tried {count} codes")));
+        }
+        let counted = realm.records.put(Kind::CodeAttempts, &[user], &(count + 1), until, expect).await?;
+        if counted == Written::Done {
+            return Ok(());
+        }
+    }
+    Err(Error::Contended("a count of codes").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_however_they_are_typed() {
+        assert_eq!(shown("BCDFGHJK"), "BCDF-GHJK");
+        for text in ["BCDF-GHJK", "bcdf ghjk", " bcdfghjk\t", "b-c-d-f-g-h-j-k"] {
+            assert_eq!(typed(text), "BCDFGHJK", "{text}");
+        }
+        assert_eq!(typed(&"B".repeat(100)).len(), 16);
+    }
+}

@@ -1,0 +1,243 @@
+//! Grants: what a person allowed a client, the tokens that come of it, and their end.
+
+pub(crate) mod client_credentials;
+pub(crate) mod code;
+pub(crate) mod device;
+pub(crate) mod exchange;
+pub(crate) mod refresh;
+
+use std::collections::BTreeSet;
+
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::{Expect, Transaction};
+
+use crate::Error;
+use crate::claim::{Asked, Subject};
+use crate::client::{Client, GrantType};
+use crate::mint::{self, AccessToken, Authentication, Binding, IdToken, Minted};
+use crate::realm::Realm;
+use crate::record::Kind;
+use crate::revocation;
+use crate::token::Issued;
+use crate::user::User;
+
+/// Access tokens of one grant that are remembered, so that they can be revoked at the
+/// gateways too. Older ones are still told from their grant by introspection.
+const TOKENS_MAX: usize = 16;
+
+/// What a person allowed a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Grant {
+    pub(crate) id: String,
+    pub(crate) client: String,
+    pub(crate) user: String,
+    pub(crate) scopes: BTreeSet<String>,
+    pub(crate) resources: BTreeSet<String>,
+    pub(crate) asked: Asked,
+    pub(crate) authentication: Authentication,
+    /// What refresh tokens are bound to: those of public clients to their key (RFC 9449
+    /// §5), others by their client's authentication.
+    pub(crate) binding: Binding,
+    /// When it ends, however often it is refreshed.
+    pub(crate) until: Timestamp,
+    pub(crate) family: Option<Family>,
+    /// Access tokens that are still good.
+    tokens: Vec<(String, Timestamp)>,
+}
+
+/// The refresh tokens of a grant: always one that is current.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Family {
+    /// How often it was rotated.
+    pub(crate) generation: u64,
+    /// When it was last.
+    pub(crate) rotated: Timestamp,
+    /// What its tokens are derived from, with the realm's secret.
+    pub(crate) seed: String,
+}
+
+/// What a person decided, on the way to a grant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    pub(crate) client: String,
+    pub(crate) user: String,
+    pub(crate) scopes: BTreeSet<String>,
+    pub(crate) resources: BTreeSet<String>,
+    pub(crate) asked: Asked,
+    pub(crate) authentication: Authentication,
+    pub(crate) nonce: Option<String>,
+}
+
+impl Grant {
+    /// A grant that begins now; with refresh tokens when the client has that grant.
+    pub(crate) fn begin(
+        realm: &Realm,
+        client: &Client,
+        decided: &Decided,
+        binding: &Binding,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let random = realm.random.as_ref();
+        let family = if client.allows(GrantType::RefreshToken) {
+            Some(Family { generation: 0, rotated: now, seed: crate::random::secret(random)? })
+        } else {
+            None
+        };
+        Ok(Self {
+            id: crate::random::name(random)?,
+            client: decided.client.clone(),
+            user: decided.user.clone(),
+            scopes: decided.scopes.clone(),
+            resources: decided.resources.clone(),
+            asked: decided.asked.clone(),
+            authentication: decided.authentication.clone(),
+            binding: if client.is_public() { binding.clone() } else { Binding::default() },
+            until: now.plus(realm.settings.lifetimes.refresh_absolute),
+            family,
+            tokens: Vec::new(),
+        })
+    }
+
+    /// Whether it goes on without its session (OpenID Connect Core §11).
+    pub(crate) fn is_offline(&self) -> bool {
+        self.scopes.contains("offline_access")
+    }
+
+    /// Makes the tokens of one answer and remembers the access token.
+    pub(crate) fn issue(
+        &mut self,
+        realm: &Realm,
+        parties: Parties<'_>,
+        narrowed: Narrowed,
+        nonce: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Issued, Error> {
+        let Parties { client, user, binding } = parties;
+        let subject = Subject::User(user);
+        let access = mint::access_token(
+            realm,
+            &AccessToken {
+                subject,
+                client: &client.id,
+                scopes: &narrowed.scopes,
+                resources: &narrowed.resources,
+                authentication: Some(&self.authentication),
+                grant: Some(&self.id),
+                binding,
+                actor: None,
+                until: Some(self.until),
+            },
+            now,
+        )?;
+        let id_token = if narrowed.scopes.contains("openid") {
+            let what = IdToken {
+                subject,
+                client,
+                scopes: &narrowed.scopes,
+                asked: &self.asked,
+                authentication: &self.authentication,
+                nonce,
+                access_token: &access.token,
+            };
+            Some(mint::id_token(realm, &what, now)?)
+        } else {
+            None
+        };
+        self.remember(&access, now);
+        Ok(Issued {
+            token_type: binding.token_type(),
+            scopes: narrowed.scopes,
+            refresh_token: self.refresh_token(realm),
+            id_token,
+            issued_token_type: None,
+            subject: user.id.clone(),
+            access,
+        })
+    }
+
+    fn remember(&mut self, access: &Minted, now: Timestamp) {
+        self.tokens.retain(|(_, until)| *until > now);
+        if self.tokens.len() == TOKENS_MAX {
+            self.tokens.remove(0);
+        }
+        self.tokens.push((access.id.clone(), access.expires));
+    }
+
+    /// The text of the current refresh token.
+    fn refresh_token(&self, realm: &Realm) -> Option<String> {
+        let family = self.family.as_ref()?;
+        let tag = self.refresh_tag(realm, family, family.generation);
+        Some(format!("{}.{}.{tag}", self.id, family.generation))
+    }
+
+    /// What proves that a refresh token of this generation was given out by us.
+    pub(crate) fn refresh_tag(&self, realm: &Realm, family: &Family, generation: u64) -> String {
+        realm.ring().derive("refresh", &format!("{} {} {generation}", self.id, family.seed))
+    }
+
+    /// From when on its record is of no use.
+    fn expires(&self, realm: &Realm, now: Timestamp) -> Timestamp {
+        let last = self.tokens.iter().map(|(_, until)| *until).max().unwrap_or(now);
+        let idle = now.plus(realm.settings.lifetimes.refresh_idle);
+        if self.family.is_some() { idle.min(self.until).max(last) } else { last }
+    }
+
+    /// Adds its record to a transaction.
+    pub(crate) fn write(
+        &self,
+        realm: &Realm,
+        transaction: Transaction,
+        expect: Expect,
+        now: Timestamp,
+    ) -> Result<Transaction, Error> {
+        let expires = Some(self.expires(realm, now));
+        let records = &realm.records;
+        let transaction = records.write(transaction, Kind::Grant, &[&self.id], self, expires, expect)?;
+        let of_session = [self.authentication.session.as_str(), self.id.as_str()];
+        records.write(transaction, Kind::SessionGrant, &of_session, &self.client, expires, Expect::Any)
+    }
+}
+
+/// For whom tokens are made, and bound to what.
+#[derive(Clone, Copy)]
+pub(crate) struct Parties<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) user: &'a User,
+    pub(crate) binding: &'a Binding,
+}
+
+/// What of a grant one token is for.
+pub(crate) struct Narrowed {
+    pub(crate) scopes: BTreeSet<String>,
+    pub(crate) resources: BTreeSet<String>,
+}
+
+/// Ends a grant: its refresh tokens are gone, its access tokens are revoked.
+pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Error> {
+    let Some(stored) = realm.records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
+    let grant = stored.value;
+    tracing::warn!(grant = id, client = grant.client, user = grant.user, why, "identity: grant revoked");
+    let records = &realm.records;
+    let session = grant.authentication.session.as_str();
+    let mut changes = Transaction::new()
+        .delete(records.key(Kind::Grant, &[id]), Expect::Any)
+        .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any);
+    for (token, until) in &grant.tokens {
+        changes = revocation::write(realm, changes, revocation::Named::Token(token), *until)?;
+    }
+    match records.commit(changes).await? {
+        crate::record::Written::Done => Ok(()),
+        crate::record::Written::Conflict => Err(Error::Contended("a grant that is revoked")),
+    }
+}
+
+/// The chain of actors with one more at its head (RFC 8693 §4.1).
+pub(crate) fn actor(subject: &str, before: Option<&Value>) -> Value {
+    let mut actor = serde_json::json!({ "sub": subject });
+    if let (Some(actor), Some(before)) = (actor.as_object_mut(), before) {
+        actor.insert("act".to_owned(), before.clone());
+    }
+    actor
+}

@@ -1,0 +1,49 @@
+//! Client credentials (RFC 6749 §4.4): a client on its own behalf.
+
+use std::collections::BTreeSet;
+
+use crate::claim::Subject;
+use crate::mint::{self, AccessToken};
+use crate::refusal::{Answer, Code, Refusal};
+use crate::settings::STANDARD_SCOPES;
+use crate::token::{Asking, Issued};
+
+pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
+    let client = &asking.authenticated.client;
+    // Nobody logged in: the scopes of OpenID Connect mean nothing here.
+    let own: BTreeSet<String> =
+        client.scopes.iter().filter(|scope| !STANDARD_SCOPES.contains(&scope.as_str())).cloned().collect();
+    let scopes = asking.scopes_within(&own)?;
+    let resources = asking.resources_within(&client.resources)?;
+    if resources.iter().any(|name| !reaches(asking, name, &scopes)) {
+        return Err(Refusal::plain(Code::InvalidScope, "no such `scope` at this `resource`"));
+    }
+    let what = AccessToken {
+        subject: Subject::Client(client),
+        client: &client.id,
+        scopes: &scopes,
+        resources: &resources,
+        authentication: None,
+        grant: None,
+        binding: &asking.binding,
+        actor: None,
+        until: None,
+    };
+    let access = mint::access_token(asking.realm, &what, asking.now())?;
+    Ok(Issued {
+        access,
+        token_type: asking.binding.token_type(),
+        scopes,
+        refresh_token: None,
+        id_token: None,
+        issued_token_type: None,
+        subject: client.id.clone(),
+    })
+}
+
+/// Whether one of the scopes that were named means something at this API.
+fn reaches(asking: &Asking<'_>, resource: &str, scopes: &BTreeSet<String>) -> bool {
+    let known = asking.realm.settings.resources.get(resource);
+    let named = asking.call.parameters.get("scope").is_some();
+    known.is_some_and(|known| !named || known.scopes.is_empty() || !known.scopes.is_disjoint(scopes))
+}

@@ -1,0 +1,270 @@
+//! The realm's signing keys: made, published before they sign, and published until
+//! nothing that they signed is good any more.
+//!
+//! The times of a key are fixed when it is made, and each process reads from them what
+//! it is now; so a rotation is one compare-and-set of one record, and no process can
+//! sign with a key that the others do not publish yet.
+//!
+//! ```text
+//! created ──────── signs_from ──────────── signs_until ──────── published_until
+//!     published          published, signs          published        forgotten
+//! ```
+
+use std::time::Duration;
+
+use keys::encoding::{decode_base64url, encode_base64url};
+use keys::{Algorithm, KeySet, LocalSigner, SecureRandom, Signer, publish};
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::Error;
+use crate::settings::{Lifetimes, RealmSettings};
+
+/// How much longer than the longest token a key stays published.
+const PUBLISHED_AFTER: Duration = Duration::from_secs(3600);
+/// Longest time for which verifiers may keep the key set.
+const CACHE_MAX: Duration = Duration::from_secs(300);
+
+/// One key, as kept.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct KeyEntry {
+    pub(crate) algorithm: Algorithm,
+    /// PKCS #8, base64url.
+    document: Zeroizing<String>,
+    pub(crate) created: Timestamp,
+    pub(crate) signs_from: Timestamp,
+    pub(crate) signs_until: Timestamp,
+    pub(crate) published_until: Timestamp,
+}
+
+/// Keys and secrets of a realm: one record.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct KeyRecord {
+    pub(crate) keys: Vec<KeyEntry>,
+    /// From which refresh tokens and nonces are derived, base64url.
+    secret: Zeroizing<String>,
+}
+
+impl KeyRecord {
+    pub(crate) fn new(random: &dyn SecureRandom) -> Result<Self, Error> {
+        Ok(Self { keys: Vec::new(), secret: Zeroizing::new(crate::random::secret(random)?) })
+    }
+
+    /// Forgets and makes keys as [`plan`] says; `None` when there is nothing to do.
+    pub(crate) fn rotated(
+        &self,
+        settings: &RealmSettings,
+        random: &dyn SecureRandom,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Error> {
+        let kept: Vec<KeyEntry> = self.keys.iter().filter(|key| key.published_until > now).cloned().collect();
+        let wanted = plan(&kept, settings, now);
+        if wanted.is_empty() && kept.len() == self.keys.len() {
+            return Ok(None);
+        }
+        let mut record = Self { keys: kept, secret: self.secret.clone() };
+        for (algorithm, signs_from) in wanted {
+            let (_, document) = LocalSigner::generate(algorithm, random)?;
+            let signs_until = signs_from.plus(settings.lifetimes.key_signs);
+            record.keys.push(KeyEntry {
+                algorithm,
+                document: Zeroizing::new(encode_base64url(&document)),
+                created: now,
+                signs_from,
+                signs_until,
+                published_until: signs_until.plus(longest_token(settings)).plus(PUBLISHED_AFTER),
+            });
+        }
+        Ok(Some(record))
+    }
+
+    /// Ends the signing of every key of today: the next [`KeyRecord::rotated`] makes
+    /// others, which sign at once. With `forget`, what they signed is good no more.
+    pub(crate) fn ended(&self, now: Timestamp, forget: bool) -> Self {
+        let ended = |key: &KeyEntry| KeyEntry {
+            signs_from: key.signs_from.min(now),
+            signs_until: key.signs_until.min(now),
+            published_until: if forget { now } else { key.published_until },
+            ..key.clone()
+        };
+        Self { keys: self.keys.iter().map(ended).collect(), secret: self.secret.clone() }
+    }
+}
+
+fn longest_token(settings: &RealmSettings) -> Duration {
+    let Lifetimes { access_token, id_token, .. } = settings.lifetimes;
+    let of_resources = settings.resources.values().filter_map(|resource| resource.access_token);
+    of_resources.fold(access_token.max(id_token), Duration::max)
+}
+
+/// Which keys have to be made now, and from when on each signs.
+fn plan(keys: &[KeyEntry], settings: &RealmSettings, now: Timestamp) -> Vec<(Algorithm, Timestamp)> {
+    let next = |algorithm: &Algorithm| {
+        let ends = keys.iter().filter(|key| key.algorithm == *algorithm).map(|key| key.signs_until);
+        match ends.max() {
+            Some(end) if end > now => {
+                let due = end.since(now) <= settings.lifetimes.key_prepared;
+                due.then_some((*algorithm, end))
+            }
+            _ => Some((*algorithm, now)),
+        }
+    };
+    settings.algorithms.iter().filter_map(next).collect()
+}
+
+/// The keys of a realm, ready to be used.
+pub(crate) struct Ring {
+    signers: Vec<(KeyEntry, LocalSigner)>,
+    /// What verifies our own tokens.
+    pub(crate) verifying: KeySet,
+    /// The JWK Set (RFC 7517 §5).
+    pub(crate) jwks: String,
+    /// Its entity tag (RFC 9110 §8.8.3).
+    pub(crate) tag: String,
+    /// For how long verifiers may keep it.
+    pub(crate) cache: Duration,
+    secret: Zeroizing<Vec<u8>>,
+}
+
+impl Ring {
+    pub(crate) fn new(record: &KeyRecord, settings: &RealmSettings) -> Result<Self, Error> {
+        let broken = |what: &str| Error::Record { what: "stored keys".to_owned(), why: what.to_owned() };
+        let mut signers = Vec::new();
+        for entry in &record.keys {
+            let document =
+                decode_base64url(entry.document.as_bytes()).ok_or_else(|| broken("not base64url"))?;
+            let signer = LocalSigner::from_pkcs8(&Zeroizing::new(document))?;
+            if signer.algorithm() != entry.algorithm {
+                return Err(broken("a key is not of its algorithm"));
+            }
+            signers.push((entry.clone(), signer));
+        }
+        let published: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
+        let jwks = publish(&published);
+        let (verifying, _) = KeySet::parse(jwks.as_bytes(), &Algorithm::ALL)?;
+        let secret = decode_base64url(record.secret.as_bytes()).ok_or_else(|| broken("not base64url"))?;
+        Ok(Self {
+            tag: format!("\"{}\"", crate::random::hash(&jwks)),
+            cache: CACHE_MAX.min(settings.lifetimes.key_prepared / 2),
+            signers,
+            verifying,
+            jwks,
+            secret: Zeroizing::new(secret),
+        })
+    }
+
+    /// The key that signs now.
+    pub(crate) fn signer(&self, algorithm: Algorithm, now: Timestamp) -> Result<&LocalSigner, Error> {
+        let of_algorithm = self.signers.iter().filter(|(entry, _)| entry.algorithm == algorithm);
+        let signing = of_algorithm.filter(|(entry, _)| entry.signs_from <= now && now < entry.signs_until);
+        let newest = signing.max_by_key(|(entry, _)| entry.signs_from);
+        newest.map(|(_, signer)| signer).ok_or_else(|| Error::Record {
+            what: format!("signing key for {algorithm}"),
+            why: "none signs now; keys are rotated by the control plane".to_owned(),
+        })
+    }
+
+    /// What is published of each key: its `kid`, algorithm and times.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &KeyEntry)> {
+        self.signers.iter().map(|(entry, signer)| (signer.key_id(), entry))
+    }
+
+    /// A value that only this realm can derive, for `purpose`.
+    pub(crate) fn derive(&self, purpose: &str, input: &str) -> String {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.secret);
+        let tag = aws_lc_rs::hmac::sign(&key, format!("{purpose}\0{input}").as_bytes());
+        encode_base64url(tag.as_ref())
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.entries().map(|(key_id, _)| key_id)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keys::SystemRandom;
+
+    use super::*;
+
+    const DAY: u64 = 24 * 3600;
+
+    fn at(day: u64) -> Timestamp {
+        Timestamp::from_unix_seconds(1_795_384_267 + day * DAY)
+    }
+
+    fn settings() -> RealmSettings {
+        let mut settings = RealmSettings::new("shop", "https://id.example.org");
+        settings.algorithms = vec![Algorithm::Es256];
+        settings
+    }
+
+    fn kid(record: &KeyRecord, now: Timestamp) -> String {
+        let ring = Ring::new(record, &settings()).unwrap();
+        ring.signer(Algorithm::Es256, now).unwrap().key_id().to_owned()
+    }
+
+    #[test]
+    fn keys_are_published_before_they_sign_and_until_nothing_of_theirs_is_good() {
+        let random = SystemRandom::new();
+        let record = KeyRecord::new(&random).unwrap();
+        let rotate = |record: &KeyRecord, now| record.rotated(&settings(), &random, now).unwrap();
+        let first = rotate(&record, at(0)).unwrap();
+        let first_kid = kid(&first, at(0));
+        assert!(rotate(&first, at(0)).is_none() && rotate(&first, at(28)).is_none());
+
+        // A day ahead the next one is made; it is published and does not sign.
+        let prepared = rotate(&first, at(29)).unwrap();
+        assert_eq!(prepared.keys.len(), 2);
+        assert_eq!(kid(&prepared, at(29)), first_kid);
+        assert!(rotate(&prepared, at(29)).is_none());
+        let published = Ring::new(&prepared, &settings()).unwrap();
+        assert_eq!(published.verifying.len(), 2);
+
+        // Then it signs, and the first only verifies, then is forgotten.
+        let second_kid = kid(&prepared, at(30));
+        assert_ne!(second_kid, first_kid);
+        assert!(rotate(&prepared, at(30)).is_none());
+        let forgotten = rotate(&prepared, at(31)).unwrap();
+        assert_eq!(forgotten.keys.len(), 1);
+        assert_eq!(kid(&forgotten, at(31)), second_kid);
+    }
+
+    #[test]
+    fn after_a_long_silence_there_is_a_key_at_once() {
+        let random = SystemRandom::new();
+        let first = KeyRecord::new(&random).unwrap().rotated(&settings(), &random, at(0)).unwrap().unwrap();
+        let later = first.rotated(&settings(), &random, at(400)).unwrap().unwrap();
+        assert_eq!(later.keys.len(), 1);
+        assert_ne!(kid(&later, at(400)), kid(&first, at(0)));
+    }
+
+    #[test]
+    fn a_compromised_key_is_ended_and_forgotten() {
+        let random = SystemRandom::new();
+        let first = KeyRecord::new(&random).unwrap().rotated(&settings(), &random, at(0)).unwrap().unwrap();
+        let ended = first.ended(at(1), false).rotated(&settings(), &random, at(1)).unwrap().unwrap();
+        assert_eq!(ended.keys.len(), 2, "what it signed is still good");
+        assert_ne!(kid(&ended, at(1)), kid(&first, at(0)));
+        let forgotten = first.ended(at(1), true).rotated(&settings(), &random, at(1)).unwrap().unwrap();
+        assert_eq!(forgotten.keys.len(), 1);
+        assert_ne!(kid(&forgotten, at(1)), kid(&first, at(0)));
+    }
+
+    #[test]
+    fn every_algorithm_has_a_key_and_no_debug_shows_it() {
+        let random = SystemRandom::new();
+        let settings = RealmSettings::new("shop", "https://id.example.org");
+        let record = KeyRecord::new(&random).unwrap().rotated(&settings, &random, at(0)).unwrap().unwrap();
+        let ring = Ring::new(&record, &settings).unwrap();
+        for algorithm in &settings.algorithms {
+            assert_eq!(ring.signer(*algorithm, at(0)).unwrap().algorithm(), *algorithm);
+        }
+        assert!(!ring.jwks.contains("\"d\""));
+        assert!(!format!("{ring:?}").contains(ring.secret.as_slice().escape_ascii().to_string().as_str()));
+        assert_ne!(ring.derive("a", "b"), ring.derive("b", "a"));
+    }
+}

@@ -1,0 +1,98 @@
+//! An OAuth 2.1 authorization server and OpenID Connect provider, as an axum
+//! [`Router`] per realm.
+//!
+//! ```text
+//! Realm::open(settings, world) ─ router(realm) ─┬─ discovery, jwks                what clients find out
+//!                                               ├─ authorize ─ login ─ consent    people, in a browser
+//!                                               ├─ token ─ grant/…                clients, for tokens
+//!                                               └─ introspect, revoke, userinfo, logout, device, par
+//! ```
+//!
+//! The way of a request: [`call`](crate::call) reads it, [`client`] says who the client is,
+//! one file per grant or endpoint decides, [`mint`](crate::mint) signs, and
+//! [`record`](crate::record) keeps what has to be kept as typed records of the store. A
+//! "no" is a [`refusal`](crate::refusal): the specification's code and a sentence for the
+//! client, the reason for the log.
+//!
+//! What it must never do:
+//! - send a browser or an error to an address that is not registered for the client;
+//! - let a code, a refresh token, an assertion or a proof count twice: each use is one
+//!   compare-and-set in the store;
+//! - keep a secret other than as its hash, or derive one from less than 256 random bits;
+//! - tell one reason for a failed login or a failed client authentication from another;
+//! - read the clock, make random numbers or open a connection by itself: they are given.
+
+mod authorize;
+mod call;
+pub mod claim;
+pub mod client;
+pub mod deliver;
+mod device;
+mod discovery;
+mod error;
+mod grant;
+mod introspect;
+mod key;
+mod live;
+pub mod login;
+mod logout;
+mod mint;
+mod page;
+mod parameter;
+mod pkce;
+mod proof;
+mod random;
+mod realm;
+mod record;
+mod refusal;
+mod resource;
+mod revocation;
+mod scope;
+mod seen;
+mod session;
+pub mod settings;
+mod token;
+mod user;
+mod userinfo;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+pub use client::{Client, ClientAuthentication, GrantType};
+pub use deliver::{Deliver, NoDelivery};
+pub use error::Error;
+pub use realm::{Realm, World};
+pub use settings::{Lifetimes, RealmSettings, Resource};
+pub use user::User;
+
+/// Every endpoint of a realm, at the paths below its issuer. Realms of one host can be
+/// merged into one router.
+///
+/// A request may carry an `Arc<model::principal::Peer>` as an extension: client
+/// certificates are read from it, and from nowhere else.
+pub fn router(realm: Arc<Realm>) -> Router {
+    let path = realm.settings.path().to_owned();
+    let at = |endpoint: &str| format!("{path}{endpoint}");
+    // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect Discovery §4 before.
+    let inserted = format!("/.well-known/oauth-authorization-server{path}");
+    Router::new()
+        .route(&at("/.well-known/openid-configuration"), get(discovery::metadata))
+        .route(&inserted, get(discovery::metadata))
+        .route(&at("/jwks"), get(discovery::jwks))
+        .route(&at("/authorize"), get(authorize::endpoint).post(authorize::endpoint))
+        .route(&at("/flow"), get(authorize::go_on))
+        .route(&at("/login"), get(login::page).post(login::endpoint))
+        .route(&at("/consent"), get(authorize::consent::page).post(authorize::consent::endpoint))
+        .route(&at("/par"), post(authorize::pushed::endpoint))
+        .route(&at("/token"), post(token::endpoint))
+        .route(&at("/introspect"), post(introspect::endpoint))
+        .route(&at("/revoke"), post(revocation::endpoint))
+        .route(&at("/userinfo"), get(userinfo::endpoint).post(userinfo::endpoint))
+        .route(&at("/device_authorization"), post(device::endpoint))
+        .route(&at("/device"), get(device::page).post(device::submit))
+        .route(&at("/logout"), get(logout::endpoint).post(logout::endpoint))
+        .route(&at("/style.css"), get(page::style))
+        .with_state(realm)
+}

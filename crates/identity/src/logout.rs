@@ -1,0 +1,251 @@
+//! Logout: started by a client (RP-Initiated Logout 1.0) or here, and told to every
+//! client of the session (Back-Channel Logout 1.0).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::{Expect, Transaction};
+
+use crate::Error;
+use crate::authorize::interaction::check_form;
+use crate::call::Call;
+use crate::client::{Client, redirect};
+use crate::grant::{self, Grant};
+use crate::mint;
+use crate::page::{self, LogoutPage, MessagePage};
+use crate::parameter::with_query;
+use crate::realm::Realm;
+use crate::record::{Kind, Written};
+use crate::refusal::{Answer, Code, Refusal};
+use crate::revocation::{self, Named};
+use crate::session::{self, Session, cookie_name, set_cookie};
+
+/// Most grants of one session that are ended.
+const GRANTS_MAX: usize = 1000;
+/// Most deliveries that are looked at in one round.
+const DELIVERIES_MAX: usize = 100;
+/// How often a delivery is tried; then it is given up, and the log says so.
+const ATTEMPTS_MAX: u32 = 6;
+/// The pause after the first attempt; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_secs(10);
+
+/// A logout token that is to be delivered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Pending {
+    client: String,
+    user: String,
+    session: String,
+    attempts: u32,
+    due: Timestamp,
+}
+
+/// Ends a session: its cookie, its grants but those that go on offline, the tokens at the
+/// gateways, and the sessions at its clients.
+pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Error> {
+    let records = &realm.records;
+    let grants = records.list::<String>(Kind::SessionGrant, &[&session.id], GRANTS_MAX).await?;
+    // What was given out last ends within the longest life of a token.
+    let until = now.plus(crate::settings::ACCESS_TOKEN_MAX);
+    let gone = Transaction::new().delete(records.key(Kind::Session, &[&session.id]), Expect::Any);
+    let gone = revocation::write(realm, gone, Named::Session(&session.id), until)?;
+    match records.commit(gone).await? {
+        Written::Done => {}
+        Written::Conflict => return Err(Error::Contended("a session that ends")),
+    }
+    tracing::info!(session = session.id, user = session.user, "identity: session ended");
+    let mut clients = BTreeSet::new();
+    for (id, client) in grants {
+        clients.insert(client.value);
+        let grant = records.get::<Grant>(Kind::Grant, &[&id]).await?;
+        if grant.is_some_and(|grant| !grant.value.is_offline()) {
+            grant::revoke(realm, &id, "its session has ended").await?;
+        }
+    }
+    for id in clients {
+        let told = realm.client(&id).await?.is_some_and(|client| client.backchannel_logout_uri.is_some());
+        if !told {
+            continue;
+        }
+        let name = crate::random::name(realm.random.as_ref())?;
+        let (user, session) = (session.user.clone(), session.id.clone());
+        let pending = Pending { client: id, user, session, attempts: 0, due: now };
+        match records.put(Kind::Delivery, &[&name], &pending, Some(until), Expect::Absent).await? {
+            Written::Done => {}
+            Written::Conflict => return Err(Error::Random),
+        }
+    }
+    realm.delivery_due.notify_one();
+    Ok(())
+}
+
+impl Realm {
+    /// Ends a session by its `sid`, as an administrator does. One that is over already is
+    /// left alone.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn end_session(&self, id: &str) -> Result<(), Error> {
+        match session::get(self, id, self.now()).await? {
+            Some(found) => end(self, &found.value, self.now()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Delivers the logout tokens that are due, as [`Self::keep`] does all the time.
+    ///
+    /// # Errors
+    /// The store fails. A delivery that fails is tried again later.
+    pub async fn deliver_logouts(&self) -> Result<(), Error> {
+        deliver_due(self).await
+    }
+}
+
+async fn deliver_due(realm: &Realm) -> Result<(), Error> {
+    let now = realm.now();
+    for (name, stored) in realm.records.list::<Pending>(Kind::Delivery, &[], DELIVERIES_MAX).await? {
+        if stored.value.due > now {
+            continue;
+        }
+        let mut pending = stored.value;
+        pending.attempts += 1;
+        pending.due = now.plus(RETRY_FIRST * 2_u32.pow(pending.attempts.min(ATTEMPTS_MAX)));
+        // Taken by this write: of several processes one delivers.
+        let expect = Expect::Version(stored.version);
+        if realm.records.put(Kind::Delivery, &[&name], &pending, stored.expires, expect).await?
+            == Written::Conflict
+        {
+            continue;
+        }
+        match deliver(realm, &pending, now).await? {
+            Ok(()) => realm.records.remove(Kind::Delivery, &[&name]).await?,
+            Err(why) => {
+                let (client, attempts) = (&pending.client, pending.attempts);
+                tracing::warn!(client, attempts, why, "identity: a logout token was not delivered");
+                if attempts >= ATTEMPTS_MAX {
+                    realm.records.remove(Kind::Delivery, &[&name]).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn deliver(realm: &Realm, pending: &Pending, now: Timestamp) -> Result<Result<(), String>, Error> {
+    let Some(client) = realm.client(&pending.client).await? else { return Ok(Ok(())) };
+    let Some(uri) = client.backchannel_logout_uri.clone() else { return Ok(Ok(())) };
+    let token = mint::logout_token(realm, &client, &pending.user, &pending.session, now)?;
+    let form = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &token).finish();
+    Ok(realm.deliver.deliver(uri, form).await)
+}
+
+/// Answers `GET` and `POST /logout` (RP-Initiated Logout 1.0 §2).
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, log_out(&realm, &call).await)
+}
+
+async fn log_out(realm: &Realm, call: &Call) -> Answer {
+    let asked = Asked::read(realm, call).await?;
+    let session = session::current(realm, call).await?.map(|stored| stored.value);
+    if let Some(session) = &session {
+        let confirmed = call.parameters.get("decision") == Some("logout");
+        if confirmed {
+            check_form(realm, call, &session.csrf(realm))?;
+        } else if !asked.is_of(session) {
+            // Anybody can send a browser here: the person is asked (§2).
+            return confirm(realm, call, session).await;
+        }
+        end(realm, session, call.now).await?;
+    }
+    let mut response = match &asked.address {
+        Some(address) => crate::authorize::see_other(address),
+        None => {
+            let (display_name, base) = (&realm.settings.display_name, realm.settings.path());
+            let text = "You are logged out here. Applications may take a moment to notice.";
+            page::show(&MessagePage { realm: display_name, base, title: "Logged out", text }, None, false)?
+        }
+    };
+    let cookie = set_cookie(&cookie_name(realm), "", Some(Duration::ZERO))?;
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    let cleared = (HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+    response.headers_mut().insert(cleared.0, cleared.1);
+    Ok(response)
+}
+
+async fn confirm(realm: &Realm, call: &Call, session: &Session) -> Answer {
+    let user = realm.user(&session.user).await?.map(|user| user.username).unwrap_or_default();
+    let kept = ["id_token_hint", "client_id", "post_logout_redirect_uri", "state"];
+    let fields =
+        kept.iter().filter_map(|name| Some(((*name).to_owned(), call.parameters.get(name)?.to_owned())));
+    let content = LogoutPage {
+        realm: &realm.settings.display_name,
+        base: realm.settings.path(),
+        action: &realm.path("/logout"),
+        csrf: &session.csrf(realm),
+        user: &user,
+        fields: fields.collect(),
+    };
+    let target = call.parameters.get("post_logout_redirect_uri").map(redirect::form_action);
+    page::show(&content, target.as_deref(), false)
+}
+
+/// What a client asks for.
+struct Asked {
+    /// Of the hint: whose session is meant.
+    subject: Option<String>,
+    session: Option<String>,
+    /// Where the browser goes then.
+    address: Option<String>,
+}
+
+impl Asked {
+    async fn read(realm: &Realm, call: &Call) -> Answer<Self> {
+        let refused = |told: &'static str, why: String| Refusal::new(Code::InvalidRequest, told, why);
+        let hint = call.parameters.get("id_token_hint");
+        // One that is over still says who was meant (§4).
+        let hint = hint.map(|hint| mint::read(realm, hint, "JWT")).transpose();
+        let hint =
+            hint.map_err(|why| refused("`id_token_hint` is not one of ours", why))?.unwrap_or_default();
+        let text = |name: &str| hint.get(name).and_then(Value::as_str);
+        let named = call.parameters.get("client_id");
+        if let (Some(named), Some(audience)) = (named, text("aud"))
+            && named != audience
+        {
+            let why = format!("client_id {named:?}, hint for {audience:?}");
+            return Err(refused("`client_id` is not the client of `id_token_hint`", why));
+        }
+        let client = match named.or(text("aud")) {
+            Some(id) => realm.client(id).await?,
+            None => None,
+        };
+        let address = call.parameters.get("post_logout_redirect_uri");
+        let address =
+            address.map(|uri| after(uri, client.as_deref(), call.parameters.get("state"))).transpose()?;
+        Ok(Self { subject: text("sub").map(str::to_owned), session: text("sid").map(str::to_owned), address })
+    }
+
+    /// Whether it is about this session, so that nobody needs to be asked.
+    fn is_of(&self, session: &Session) -> bool {
+        self.subject.as_ref() == Some(&session.user)
+            && self.session.as_ref().is_none_or(|named| *named == session.id)
+    }
+}
+
+/// Where the browser goes: only to an address that is registered for this (§3).
+fn after(uri: &str, client: Option<&Client>, state: Option<&str>) -> Answer<String> {
+    let registered =
+        client.is_some_and(|client| redirect::is_registered(uri, &client.post_logout_redirect_uris));
+    if !registered {
+        let found = keys::encoding::quote(uri);
+        let reason = format!("post_logout_redirect_uri \"{found}\" of {:?}", client.map(|client| &client.id));
+        let told = "The application asked to go to an address that is not registered for it.";
+        return Err(Refusal::new(Code::InvalidRequest, told, reason));
+    }
+    Ok(state.map_or_else(|| uri.to_owned(), |state| with_query(uri, &[("state", state)])))
+}

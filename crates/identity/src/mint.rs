@@ -1,0 +1,265 @@
+//! Tokens: access tokens (RFC 9068), ID tokens (OpenID Connect Core §2) and logout
+//! tokens, and reading our own back.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest::{SHA256, SHA512, digest};
+use keys::encoding::{encode_base64url, parse_object};
+use keys::jws::Unverified;
+use keys::{Algorithm, sign_token};
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+use crate::claim::{self, Asked, Subject, Target};
+use crate::client::Client;
+use crate::realm::Realm;
+
+/// `typ` of access tokens (RFC 9068 §2.1).
+pub(crate) const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+/// `typ` of logout tokens (Back-Channel Logout §2.4).
+const LOGOUT_TOKEN_TYPE: &str = "logout+jwt";
+/// The event of logout tokens.
+const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+/// What a token is worth something with: nothing, a key (RFC 9449) or a certificate
+/// (RFC 8705).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    /// The thumbprint of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) jkt: Option<String>,
+    /// The thumbprint of the certificate.
+    #[serde(default, rename = "x5t#S256", skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<String>,
+}
+
+impl Binding {
+    pub(crate) fn is_bearer(&self) -> bool {
+        self.jkt.is_none() && self.certificate.is_none()
+    }
+
+    /// `token_type` (RFC 9449 §5).
+    pub(crate) fn token_type(&self) -> &'static str {
+        if self.jkt.is_some() { "DPoP" } else { "Bearer" }
+    }
+}
+
+/// How a person was authenticated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Authentication {
+    /// The session, `sid`.
+    pub(crate) session: String,
+    /// `auth_time`.
+    pub(crate) time: Timestamp,
+    /// `acr`.
+    pub(crate) acr: Option<String>,
+    /// `amr` (RFC 8176).
+    pub(crate) amr: Vec<String>,
+}
+
+impl Authentication {
+    fn add(&self, claims: &mut Map<String, Value>) {
+        claims.insert("auth_time".to_owned(), json!(self.time.unix_seconds()));
+        if let Some(acr) = &self.acr {
+            claims.insert("acr".to_owned(), json!(acr));
+        }
+        if !self.amr.is_empty() {
+            claims.insert("amr".to_owned(), json!(self.amr));
+        }
+        claims.insert("sid".to_owned(), json!(self.session));
+    }
+}
+
+/// What an access token says.
+#[derive(Debug)]
+pub(crate) struct AccessToken<'a> {
+    pub(crate) subject: Subject<'a>,
+    pub(crate) client: &'a str,
+    pub(crate) scopes: &'a BTreeSet<String>,
+    pub(crate) resources: &'a BTreeSet<String>,
+    pub(crate) authentication: Option<&'a Authentication>,
+    /// The grant that it is of: it does not outlive it.
+    pub(crate) grant: Option<&'a str>,
+    pub(crate) binding: &'a Binding,
+    /// Who acts for the subject (RFC 8693 §4.1).
+    pub(crate) actor: Option<Value>,
+    /// It ends then at the latest.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// A token that was made.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub(crate) token: String,
+    pub(crate) id: String,
+    pub(crate) expires: Timestamp,
+}
+
+/// Signs an access token.
+pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp) -> Result<Minted, Error> {
+    let settings = &realm.settings;
+    let of_resources = what.resources.iter().filter_map(|name| settings.resources.get(name));
+    let mut life = settings.lifetimes.access_token;
+    let mut algorithm = None;
+    for resource in of_resources {
+        life = resource.access_token.map_or(life, |own| own.min(life));
+        algorithm = algorithm.or(resource.algorithm);
+    }
+    let until = what.until.unwrap_or_else(|| now.plus(life));
+    // Whole seconds, as the token says it.
+    let expires = Timestamp::from_unix_seconds(now.plus(life).min(until).unix_seconds());
+    let id = token_id(realm, what.grant)?;
+    let mut claims = Map::new();
+    for (name, value) in [
+        ("iss", json!(settings.issuer)),
+        ("sub", json!(what.subject.id())),
+        ("aud", audience(settings.issuer.as_str(), what)),
+        ("client_id", json!(what.client)),
+        ("iat", json!(now.unix_seconds())),
+        ("exp", json!(expires.unix_seconds())),
+        ("jti", json!(id)),
+    ] {
+        claims.insert(name.to_owned(), value);
+    }
+    if !what.scopes.is_empty() {
+        claims.insert("scope".to_owned(), json!(crate::scope::join(what.scopes)));
+    }
+    if let Some(authentication) = what.authentication {
+        authentication.add(&mut claims);
+    }
+    if !what.binding.is_bearer() {
+        claims.insert("cnf".to_owned(), json!(what.binding));
+    }
+    if let Some(actor) = &what.actor {
+        claims.insert("act".to_owned(), actor.clone());
+    }
+    let nothing = Asked::default();
+    claim::add(&mut claims, &settings.claims, what.subject, Target::AccessToken, what.scopes, &nothing);
+    let ring = realm.ring();
+    let signer = ring.signer(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
+    Ok(Minted { token: sign_token(signer, ACCESS_TOKEN_TYPE, &claims)?, id, expires })
+}
+
+fn default_algorithm(realm: &Realm) -> Algorithm {
+    realm.settings.algorithms.first().copied().unwrap_or(Algorithm::Es256)
+}
+
+/// RFC 9068 §3: the APIs that it is for; ourselves when it opens userinfo, or when it is
+/// for none.
+fn audience(issuer: &str, what: &AccessToken<'_>) -> Value {
+    let mut names: Vec<&str> = what.resources.iter().map(String::as_str).collect();
+    if names.is_empty() || what.scopes.contains("openid") {
+        names.push(issuer);
+    }
+    match names.as_slice() {
+        [one] => json!(one),
+        many => json!(many),
+    }
+}
+
+/// A `jti` that leads to its grant.
+fn token_id(realm: &Realm, grant: Option<&str>) -> Result<String, Error> {
+    let name = crate::random::name(realm.random.as_ref())?;
+    Ok(grant.map_or_else(|| name.clone(), |grant| format!("{grant}.{name}")))
+}
+
+/// What an ID token says.
+#[derive(Debug)]
+pub(crate) struct IdToken<'a> {
+    pub(crate) subject: Subject<'a>,
+    pub(crate) client: &'a Client,
+    pub(crate) scopes: &'a BTreeSet<String>,
+    pub(crate) asked: &'a Asked,
+    pub(crate) authentication: &'a Authentication,
+    pub(crate) nonce: Option<&'a str>,
+    pub(crate) access_token: &'a str,
+}
+
+/// Signs an ID token.
+pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Result<String, Error> {
+    let algorithm = what.client.id_token_algorithm.unwrap_or(Algorithm::Rs256);
+    let mut claims = Map::new();
+    for (name, value) in [
+        ("iss", json!(realm.settings.issuer)),
+        ("sub", json!(what.subject.id())),
+        ("aud", json!(what.client.id)),
+        ("iat", json!(now.unix_seconds())),
+        ("exp", json!(now.plus(realm.settings.lifetimes.id_token).unix_seconds())),
+        ("at_hash", json!(half_hash(algorithm, what.access_token))),
+    ] {
+        claims.insert(name.to_owned(), value);
+    }
+    if let Some(nonce) = what.nonce {
+        claims.insert("nonce".to_owned(), json!(nonce));
+    }
+    what.authentication.add(&mut claims);
+    claim::add(&mut claims, &realm.settings.claims, what.subject, Target::IdToken, what.scopes, what.asked);
+    Ok(sign_token(realm.ring().signer(algorithm, now)?, "JWT", &claims)?)
+}
+
+/// OpenID Connect Core §3.1.3.6: the left half of the hash of the token's algorithm;
+/// SHA-512 is Ed25519's.
+fn half_hash(algorithm: Algorithm, token: &str) -> String {
+    let hash = match algorithm {
+        Algorithm::EdDsa => digest(&SHA512, token.as_bytes()),
+        _ => digest(&SHA256, token.as_bytes()),
+    };
+    let bytes = hash.as_ref();
+    encode_base64url(bytes.get(..bytes.len() / 2).unwrap_or_default())
+}
+
+/// Signs a logout token (OpenID Connect Back-Channel Logout §2.4).
+pub(crate) fn logout_token(
+    realm: &Realm,
+    client: &Client,
+    user: &str,
+    session: &str,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let claims = json!({
+        "iss": realm.settings.issuer,
+        "sub": user,
+        "aud": client.id,
+        "iat": now.unix_seconds(),
+        "exp": now.plus(realm.settings.lifetimes.id_token).unix_seconds(),
+        "jti": token_id(realm, None)?,
+        "sid": session,
+        "events": { LOGOUT_EVENT: {} },
+    });
+    let Value::Object(claims) = claims else { return Err(Error::Random) };
+    let algorithm = client.id_token_algorithm.unwrap_or(Algorithm::Rs256);
+    Ok(sign_token(realm.ring().signer(algorithm, now)?, LOGOUT_TOKEN_TYPE, &claims)?)
+}
+
+/// The claims of a token that one of our keys signed, of this `typ` and our `iss`. Times
+/// and revocation are the caller's to look at.
+pub(crate) fn read(realm: &Realm, token: &str, token_type: &str) -> Result<Map<String, Value>, String> {
+    let unverified = Unverified::parse(token.as_bytes()).map_err(|refusal| refusal.to_string())?;
+    let ring = realm.ring();
+    let verified =
+        ring.verifying.verify(unverified, &realm.settings.issuer).map_err(|refusal| refusal.to_string())?;
+    if verified.token_type() != Some(token_type) {
+        let found = keys::encoding::quote(verified.token_type().unwrap_or_default());
+        return Err(format!("typ \"{found}\", expected \"{token_type}\""));
+    }
+    let claims = parse_object(verified.payload()).map_err(|error| error.to_string())?;
+    if claims.get("iss").and_then(Value::as_str) != Some(realm.settings.issuer.as_str()) {
+        return Err("iss is another realm's".to_owned());
+    }
+    Ok(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_half_hash_is_the_specifications() {
+        // OpenID Connect Core appendix A.3: SHA-256 of the access token, left half.
+        let token = "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y";
+        assert_eq!(half_hash(Algorithm::Rs256, token), "77QmUPtjPfzWtF2AnpK9RQ");
+        assert_eq!(half_hash(Algorithm::EdDsa, token).len(), 43);
+    }
+}

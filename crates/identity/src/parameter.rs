@@ -1,0 +1,122 @@
+//! Request parameters (RFC 6749 §3.1, §3.2 and appendix B), read strictly.
+
+use crate::refusal::{Answer, Code, Refusal};
+
+/// Largest body or query that is read, bytes.
+pub(crate) const PARAMETERS_BYTES_MAX: usize = 64 * 1024;
+/// Most parameters of one request.
+pub(crate) const PARAMETERS_COUNT_MAX: usize = 64;
+/// Longest value, bytes; client assertions and tokens are the long ones.
+pub(crate) const PARAMETER_BYTES_MAX: usize = 32 * 1024;
+
+/// Parameters that may be repeated: RFC 8707 §2, RFC 8693 §2.1.
+const REPEATABLE: [&str; 2] = ["resource", "audience"];
+
+/// The parameters of one request, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Reads `application/x-www-form-urlencoded` text. A parameter without a value counts
+    /// as left out (RFC 6749 §3.1); one that is there twice refuses the request.
+    pub(crate) fn parse(text: &[u8]) -> Answer<Self> {
+        let refused = |why: String| Refusal::plain(Code::InvalidRequest, why);
+        if text.len() > PARAMETERS_BYTES_MAX {
+            return Err(refused(format!("more than {PARAMETERS_BYTES_MAX} bytes of parameters")));
+        }
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(text) {
+            if pairs.len() == PARAMETERS_COUNT_MAX {
+                return Err(refused(format!("more than {PARAMETERS_COUNT_MAX} parameters")));
+            }
+            if value.len() > PARAMETER_BYTES_MAX {
+                return Err(refused(format!("a parameter of more than {PARAMETER_BYTES_MAX} bytes")));
+            }
+            // U+FFFD is what the decoder makes of bytes that are not UTF-8.
+            let strange = |text: &str| text.contains(['\u{fffd}', '\0']);
+            if strange(&name) || strange(&value) {
+                return Err(refused("a parameter is not UTF-8, or has a NUL in it".to_owned()));
+            }
+            let known = pairs.iter().any(|(known, _)| *known == name);
+            if known && !REPEATABLE.contains(&name.as_ref()) {
+                return Err(refused(format!("parameter `{}` is there twice", keys::encoding::quote(&name))));
+            }
+            pairs.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self(pairs))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The values of a parameter that may be repeated; empty ones left out.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(known, _)| known == name);
+        named.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn require(&self, name: &'static str) -> Answer<&str> {
+        self.get(name)
+            .ok_or_else(|| Refusal::plain(Code::InvalidRequest, format!("parameter `{name}` is missing")))
+    }
+
+    /// The pairs without the one named, for keeping.
+    pub(crate) fn without(&self, names: &[&str]) -> Self {
+        Self(self.0.iter().filter(|(name, _)| !names.contains(&name.as_str())).cloned().collect())
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
+    }
+}
+
+/// `address` with these parameters behind whatever query it has.
+pub(crate) fn with_query(address: &str, pairs: &[(&str, &str)]) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let separator = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{separator}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn empty_is_left_out_and_twice_is_refused() {
+        let read = |text: &str| Parameters::parse(text.as_bytes());
+        let found = read("a=1&b=&resource=x&resource=y&c=%C3%A4+%26").unwrap();
+        assert_eq!((found.get("a"), found.get("b"), found.get("c")), (Some("1"), None, Some("ä &")));
+        assert_eq!(found.all("resource").collect::<Vec<_>>(), ["x", "y"]);
+        for wrong in ["a=1&a=1", "a=&a=1", "%61=1&a=2", "a=%ff", "a=%00", "%ff=1"] {
+            assert_eq!(read(wrong).unwrap_err().code, Code::InvalidRequest, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_the_limit_and_one_past_it() {
+        let many = |count: usize| (0..count).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
+        assert!(Parameters::parse(many(PARAMETERS_COUNT_MAX).as_bytes()).is_ok());
+        assert!(Parameters::parse(many(PARAMETERS_COUNT_MAX + 1).as_bytes()).is_err());
+        let long = |bytes: usize| format!("a={}", "x".repeat(bytes));
+        assert!(Parameters::parse(long(PARAMETER_BYTES_MAX).as_bytes()).is_ok());
+        assert!(Parameters::parse(long(PARAMETER_BYTES_MAX + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_query_goes_behind_the_one_that_is_there() {
+        assert_eq!(with_query("https://a/b", &[("c", "d e")]), "https://a/b?c=d+e");
+        assert_eq!(with_query("https://a/b?x=1", &[("c", "&")]), "https://a/b?x=1&c=%26");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_round_trips(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(found) = Parameters::parse(&bytes) {
+                prop_assert_eq!(Parameters::parse(found.to_text().as_bytes()).unwrap(), found);
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The realm's records: which kinds there are, how each is named in the store, and
+//! reading and writing them as typed values.
+//!
+//! Everything that comes from outside or names somebody is a hidden segment of a key; a
+//! secret is a segment only as its hash.
+
+use std::time::Duration;
+
+use model::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::limits::SCAN_RECORDS_MAX;
+use store::{Expect, Key, Store, Transaction, Value, Version};
+
+use crate::Error;
+
+/// The kinds of records, and the word of the key that each stands under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The realm's signing keys and secrets: one record.
+    Keys,
+    /// A client, by id.
+    Client,
+    /// A user, by id.
+    User,
+    /// A user's id, by folded user name.
+    UserName,
+    /// A user's password hash, by user id.
+    Password,
+    /// A browser session, by `sid`.
+    Session,
+    /// An authorization that waits for a person, by hash of its id.
+    Interaction,
+    /// A pushed authorization request, by hash of its name.
+    Pushed,
+    /// An authorization code, by its hash.
+    Code,
+    /// A grant and its refresh family, by id.
+    Grant,
+    /// The grants of a session, by `sid` and grant.
+    SessionGrant,
+    /// What was consented to, by user and client.
+    Consent,
+    /// A `jti` that was used, by hash of its owner and itself.
+    Seen,
+    /// A device authorization, by hash of the device code.
+    Device,
+    /// How many user codes a person tried, by user.
+    CodeAttempts,
+    /// A device code's hash, by user code.
+    UserCode,
+    /// An access token that was revoked, by `jti`.
+    Revoked,
+    /// A logout token that is still to be delivered, by a name of its own.
+    Delivery,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Client => "client",
+            Self::User => "user",
+            Self::UserName => "user_name",
+            Self::Password => "password",
+            Self::Session => "session",
+            Self::Interaction => "interaction",
+            Self::Pushed => "pushed",
+            Self::Code => "code",
+            Self::Grant => "grant",
+            Self::SessionGrant => "session_grant",
+            Self::Consent => "consent",
+            Self::Seen => "seen",
+            Self::Device => "device",
+            Self::CodeAttempts => "code_attempts",
+            Self::UserCode => "user_code",
+            Self::Revoked => "revoked",
+            Self::Delivery => "delivery",
+        }
+    }
+}
+
+/// How often a contended record is read again.
+pub(crate) const ATTEMPTS_MAX: u32 = 8;
+
+/// A record as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored<T> {
+    pub(crate) value: T,
+    pub(crate) version: Version,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// Waits a little before a contended record is read again: what another process wrote is
+/// seen here within 50 ms.
+pub(crate) async fn pause(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(5) * attempt.min(ATTEMPTS_MAX)).await;
+}
+
+/// How a write that expected something came out.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Done,
+    /// Something else stands there; nothing was written.
+    Conflict,
+}
+
+/// The records of one realm.
+#[derive(Clone)]
+pub(crate) struct Records {
+    store: Store,
+    realm: String,
+}
+
+impl Records {
+    pub(crate) fn new(store: Store, realm: String) -> Self {
+        Self { store, realm }
+    }
+
+    fn prefix(&self, kind: Kind) -> Key {
+        Key::new("identity").hidden(self.realm.clone()).name(kind.name())
+    }
+
+    /// The key of a record.
+    pub(crate) fn key(&self, kind: Kind, path: &[&str]) -> Key {
+        path.iter().fold(self.prefix(kind), |key, segment| key.hidden(*segment))
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+    ) -> Result<Option<Stored<T>>, Error> {
+        let Some(record) = self.store.get(&self.key(kind, path)).await? else { return Ok(None) };
+        let value = read(kind, &record.value)?;
+        Ok(Some(Stored { value, version: record.version, expires: record.expires }))
+    }
+
+    /// Whether there is such a record.
+    pub(crate) async fn exists(&self, kind: Kind, path: &[&str]) -> Result<bool, Error> {
+        Ok(self.store.get(&self.key(kind, path)).await?.is_some())
+    }
+
+    /// Writes one record.
+    pub(crate) async fn put<T: Serialize>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+        value: &T,
+        expires: Option<Timestamp>,
+        expect: Expect,
+    ) -> Result<Written, Error> {
+        self.commit(self.write(Transaction::new(), kind, path, value, expires, expect)?).await
+    }
+
+    /// Removes one record, whatever it is.
+    pub(crate) async fn remove(&self, kind: Kind, path: &[&str]) -> Result<(), Error> {
+        let gone = self.commit(Transaction::new().delete(self.key(kind, path), Expect::Any)).await?;
+        match gone {
+            Written::Done | Written::Conflict => Ok(()),
+        }
+    }
+
+    /// Adds a write to a transaction.
+    pub(crate) fn write<T: Serialize>(
+        &self,
+        transaction: Transaction,
+        kind: Kind,
+        path: &[&str],
+        value: &T,
+        expires: Option<Timestamp>,
+        expect: Expect,
+    ) -> Result<Transaction, Error> {
+        let value = Value::from_json(value)?;
+        Ok(transaction.put(self.key(kind, path), value, expires, expect))
+    }
+
+    /// Does all of it or nothing.
+    pub(crate) async fn commit(&self, transaction: Transaction) -> Result<Written, Error> {
+        match self.store.commit(transaction).await {
+            Ok(_) => Ok(Written::Done),
+            Err(store::Error::Conflict { .. }) => Ok(Written::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The records below a path, at most `most` of them, with the last segment of each
+    /// key.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+        most: usize,
+    ) -> Result<Vec<(String, Stored<T>)>, Error> {
+        let mut found = Vec::new();
+        let mut cursor = None;
+        loop {
+            let limit = most.min(SCAN_RECORDS_MAX);
+            let page = self.store.scan(&self.key(kind, path), cursor.as_ref(), limit).await?;
+            for record in page.records {
+                let name = record.key.last_text().unwrap_or_default().to_owned();
+                let value = read(kind, &record.value)?;
+                found.push((name, Stored { value, version: record.version, expires: record.expires }));
+                if found.len() == most {
+                    return Ok(found);
+                }
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, Error> {
+    serde_json::from_slice(value).map_err(|source| Error::Content { kind: kind.name(), source })
+}

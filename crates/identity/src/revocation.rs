@@ -1,0 +1,113 @@
+//! What was revoked before its time: told to introspection here, and to gateways by
+//! [`Realm::revocations`] in their own terms.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use keys::Revocation;
+use model::Timestamp;
+use store::{Expect, Key, Transaction};
+
+use crate::Error;
+use crate::call::Call;
+use crate::client::authenticate;
+use crate::grant;
+use crate::mint;
+use crate::realm::Realm;
+use crate::record::{Kind, Written};
+use crate::refusal::Answer;
+
+/// Most revocations that are listed.
+const LISTING_MAX: usize = keys::REVOCATIONS_MAX;
+
+/// What a revocation names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Named<'a> {
+    /// An access token's `jti`.
+    Token(&'a str),
+    /// A session's `sid`.
+    Session(&'a str),
+}
+
+impl Named<'_> {
+    fn path(&self) -> [&str; 2] {
+        match self {
+            Self::Token(id) => ["token", id],
+            Self::Session(id) => ["session", id],
+        }
+    }
+}
+
+/// Adds a revocation to a transaction; it is forgotten when nothing that it names is good
+/// any more.
+pub(crate) fn write(
+    realm: &Realm,
+    transaction: Transaction,
+    named: Named<'_>,
+    until: Timestamp,
+) -> Result<Transaction, Error> {
+    // Verifiers allow for clocks that are apart.
+    let until = until.plus(keys::LEEWAY_MAX);
+    let mut entry = Revocation {
+        issuer: Some(realm.settings.issuer.clone()),
+        until: Some(until.unix_seconds()),
+        ..Revocation::default()
+    };
+    match named {
+        Named::Token(id) => entry.token = Some(id.to_owned()),
+        Named::Session(id) => entry.session = Some(id.to_owned()),
+    }
+    realm.records.write(transaction, Kind::Revoked, &named.path(), &entry, Some(until), Expect::Any)
+}
+
+/// Whether this was revoked.
+pub(crate) async fn is_revoked(realm: &Realm, named: Named<'_>) -> Result<bool, Error> {
+    realm.records.exists(Kind::Revoked, &named.path()).await
+}
+
+impl Realm {
+    /// Everything that is revoked and would otherwise still be good, for the gateways.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, Error> {
+        let found = self.records.list::<Revocation>(Kind::Revoked, &[], LISTING_MAX).await?;
+        Ok(found.into_iter().map(|(_, stored)| stored.value).collect())
+    }
+
+    /// The prefix of the records whose change means that [`Self::revocations`] changed:
+    /// for a watch of the store.
+    pub fn revocations_key(&self) -> Key {
+        self.records.key(Kind::Revoked, &[])
+    }
+}
+
+/// Answers `POST /revoke` (RFC 7009): a refresh token ends its grant, an access token
+/// only itself. A token that is none of the client's is answered alike and left alone.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
+    let authenticated = authenticate(&realm, &call).await?;
+    let client = &authenticated.client.id;
+    let token = call.parameters.require("token")?;
+    if let Some((grant, _)) = grant::refresh::find(&realm, token).await? {
+        if grant.value.client == *client {
+            grant::revoke(&realm, &grant.value.id, "revoked by its client").await?;
+        }
+    } else if let Ok(claims) = mint::read(&realm, token, mint::ACCESS_TOKEN_TYPE) {
+        let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
+        let until = claims.get("exp").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let until = Timestamp::from_unix_seconds(until);
+        if text("client_id") == Some(client.as_str())
+            && until > call.now
+            && let Some(id) = text("jti")
+        {
+            let change = write(&realm, Transaction::new(), Named::Token(id), until)?;
+            match realm.records.commit(change).await? {
+                Written::Done => {}
+                Written::Conflict => return Err(Error::Contended("a revocation").into()),
+            }
+        }
+    }
+    Ok(StatusCode::OK.into_response())
+}

@@ -1,0 +1,152 @@
+//! Browser sessions: a cookie that nobody can guess, a record that can be ended.
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::Expect;
+use subtle::ConstantTimeEq as _;
+
+use crate::Error;
+use crate::call::Call;
+use crate::mint::Authentication;
+use crate::realm::Realm;
+use crate::record::{Kind, Stored, Written};
+
+/// A session is written again at most this often for being used.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
+/// A session of one browser with one person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Session {
+    /// `sid`: public.
+    pub(crate) id: String,
+    /// The hash of the cookie's secret.
+    secret: String,
+    pub(crate) user: String,
+    pub(crate) created: Timestamp,
+    /// When the person last showed who they are.
+    pub(crate) authenticated: Timestamp,
+    pub(crate) acr: Option<String>,
+    pub(crate) amr: Vec<String>,
+    seen: Timestamp,
+}
+
+impl Session {
+    pub(crate) fn authentication(&self) -> Authentication {
+        Authentication {
+            session: self.id.clone(),
+            time: self.authenticated,
+            acr: self.acr.clone(),
+            amr: self.amr.clone(),
+        }
+    }
+
+    /// The token in forms of somebody who is logged in: of this session and its secret.
+    pub(crate) fn csrf(&self, realm: &Realm) -> String {
+        realm.ring().derive("csrf", &format!("{} {}", self.id, self.secret))
+    }
+
+    /// When it ends, whatever happens.
+    pub(crate) fn ends(&self, realm: &Realm) -> Timestamp {
+        self.created.plus(realm.settings.lifetimes.session_absolute)
+    }
+
+    fn expires(&self, realm: &Realm) -> Timestamp {
+        self.seen.plus(realm.settings.lifetimes.session_idle).min(self.ends(realm))
+    }
+}
+
+/// The cookie's name: `__Host-` binds it to this host, by TLS alone (RFC 6265bis §4.1.3).
+pub(crate) fn cookie_name(realm: &Realm) -> String {
+    format!("__Host-{}-session", realm.settings.name)
+}
+
+/// A `Set-Cookie` value. Lax: the cookie comes along when a client sends the browser here.
+pub(crate) fn set_cookie(name: &str, value: &str, life: Option<Duration>) -> Result<HeaderValue, Error> {
+    let age = life.map_or_else(String::new, |life| format!("; Max-Age={}", life.as_secs()));
+    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{age}");
+    HeaderValue::from_str(&text).map_err(|_| Error::Random)
+}
+
+/// The session of a browser, if it has one that is good.
+pub(crate) async fn current(realm: &Realm, call: &Call) -> Result<Option<Stored<Session>>, Error> {
+    let Some((id, secret)) = call.cookie(&cookie_name(realm)).and_then(|value| value.split_once('.')) else {
+        return Ok(None);
+    };
+    let Some(stored) = get(realm, id, call.now).await? else { return Ok(None) };
+    let given = crate::random::hash(secret);
+    if !bool::from(given.as_bytes().ct_eq(stored.value.secret.as_bytes())) {
+        tracing::warn!(session = id, "identity: a cookie with the wrong secret for its session");
+        return Ok(None);
+    }
+    touch(realm, &stored, call.now).await?;
+    Ok(Some(stored))
+}
+
+/// A session by `sid`, while it is good and its user is.
+pub(crate) async fn get(realm: &Realm, id: &str, now: Timestamp) -> Result<Option<Stored<Session>>, Error> {
+    let Some(stored) = realm.records.get::<Session>(Kind::Session, &[id]).await? else { return Ok(None) };
+    if stored.value.expires(realm) <= now || realm.user(&stored.value.user).await?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(stored))
+}
+
+async fn touch(realm: &Realm, stored: &Stored<Session>, now: Timestamp) -> Result<(), Error> {
+    if now.since(stored.value.seen) < TOUCH_EVERY {
+        return Ok(());
+    }
+    let mut session = stored.value.clone();
+    session.seen = now;
+    let expires = session.expires(realm);
+    let id = session.id.clone();
+    let expect = Expect::Version(stored.version);
+    match realm.records.put(Kind::Session, &[&id], &session, Some(expires), expect).await? {
+        // Somebody else wrote it, or ended it.
+        Written::Done | Written::Conflict => Ok(()),
+    }
+}
+
+/// A session that was just made: its cookie's value.
+pub(crate) struct Begun {
+    pub(crate) session: Session,
+    pub(crate) cookie: String,
+}
+
+/// Begins a session, after somebody showed who they are; or renews the one of that id,
+/// which was theirs. Always with a new secret: a cookie that was planted before a login is
+/// worth nothing after it.
+pub(crate) async fn begin(
+    realm: &Realm,
+    user: &str,
+    renewed: Option<String>,
+    acr: Option<String>,
+    amr: Vec<String>,
+    now: Timestamp,
+) -> Result<Begun, Error> {
+    let random = realm.random.as_ref();
+    let secret = crate::random::secret(random)?;
+    let expect = if renewed.is_some() { Expect::Present } else { Expect::Absent };
+    let id = match renewed {
+        Some(id) => id,
+        None => crate::random::name(random)?,
+    };
+    let session = Session {
+        id: id.clone(),
+        secret: crate::random::hash(&secret),
+        user: user.to_owned(),
+        created: now,
+        authenticated: now,
+        acr,
+        amr,
+        seen: now,
+    };
+    let expires = Some(session.expires(realm));
+    match realm.records.put(Kind::Session, &[&id], &session, expires, expect).await? {
+        Written::Done => Ok(Begun { session, cookie: format!("{id}.{secret}") }),
+        // It was ended while its person logged in again.
+        Written::Conflict => Err(Error::Contended("a session")),
+    }
+}

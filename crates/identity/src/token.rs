@@ -1,0 +1,149 @@
+//! The token endpoint (RFC 6749 §3.2): who the client is, which grant, what it gets.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use model::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::call::Call;
+use crate::client::{Authenticated, GrantType, authenticate};
+use crate::grant::{client_credentials, code, device, exchange, refresh};
+use crate::mint::{Binding, Minted};
+use crate::proof;
+use crate::realm::Realm;
+use crate::refusal::{Answer, Code, Refusal};
+
+/// Answers `POST /token`.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
+    let grant = call.parameters.require("grant_type")?;
+    let grant = GrantType::ALL
+        .into_iter()
+        .find(|known| known.name() == grant)
+        .ok_or_else(|| Refusal::plain(Code::UnsupportedGrantType, "this provider has no such grant"))?;
+    let authenticated = authenticate(&realm, &call).await?;
+    let client = &authenticated.client;
+    if !client.allows(grant) {
+        let reason = format!("client {:?} has no grant {}", client.id, grant.name());
+        return Err(Refusal::new(Code::UnauthorizedClient, "this client has no such grant", reason));
+    }
+    let binding = binding(&realm, &call, &authenticated).await?;
+    let asking = Asking { realm: &realm, call: &call, authenticated: &authenticated, binding };
+    let issued = match grant {
+        GrantType::AuthorizationCode => code::exchange(&asking).await?,
+        GrantType::RefreshToken => refresh::exchange(&asking).await?,
+        GrantType::ClientCredentials => client_credentials::exchange(&asking).await?,
+        GrantType::DeviceCode => device::exchange(&asking).await?,
+        GrantType::TokenExchange => exchange::exchange(&asking).await?,
+    };
+    tracing::info!(
+        client = client.id,
+        grant = grant.name(),
+        subject = issued.subject,
+        token = issued.access.id,
+        "identity: token issued"
+    );
+    let mut response = issued.into_response(call.now);
+    proof::offer_nonce(&realm, &call, response.headers_mut());
+    Ok(response)
+}
+
+/// A request to the token endpoint whose client is known.
+pub(crate) struct Asking<'a> {
+    pub(crate) realm: &'a Arc<Realm>,
+    pub(crate) call: &'a Call,
+    pub(crate) authenticated: &'a Authenticated,
+    /// What the tokens will be bound to.
+    pub(crate) binding: Binding,
+}
+
+impl Asking<'_> {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.call.now
+    }
+
+    /// The scopes that are asked for, within `granted`; all of it when none is named
+    /// (RFC 6749 §6).
+    pub(crate) fn scopes_within(&self, granted: &BTreeSet<String>) -> Answer<BTreeSet<String>> {
+        let Some(text) = self.call.parameters.get("scope") else { return Ok(granted.clone()) };
+        let wanted = crate::scope::parse(text)?;
+        if wanted.is_subset(granted) {
+            return Ok(wanted);
+        }
+        Err(Refusal::plain(Code::InvalidScope, "`scope` is more than what was granted"))
+    }
+
+    /// The APIs that are asked for, within `granted`.
+    pub(crate) fn resources_within(&self, granted: &BTreeSet<String>) -> Answer<BTreeSet<String>> {
+        let client = &self.authenticated.client;
+        let wanted = crate::resource::requested(&self.call.parameters, client, &self.realm.settings)?;
+        crate::resource::within(wanted, granted)
+    }
+}
+
+/// Key and certificate of the request, as far as the client's tokens are bound to them.
+async fn binding(realm: &Realm, call: &Call, authenticated: &Authenticated) -> Answer<Binding> {
+    let client = &authenticated.client;
+    let proof = proof::at_token_endpoint(realm, call, &realm.address("/token")).await?;
+    if proof.is_none() && client.dpop_bound_access_tokens {
+        return Err(Refusal::plain(Code::InvalidDpopProof, "this client has to send a DPoP proof"));
+    }
+    let mut binding = Binding { jkt: proof, certificate: None };
+    if client.certificate_bound_access_tokens {
+        binding.certificate = authenticated.certificate.clone();
+        if binding.certificate.is_none() {
+            return Err(Refusal::plain(Code::InvalidRequest, "this client has to show a client certificate"));
+        }
+    }
+    Ok(binding)
+}
+
+/// What a grant came to.
+pub(crate) struct Issued {
+    pub(crate) access: Minted,
+    pub(crate) token_type: &'static str,
+    pub(crate) scopes: BTreeSet<String>,
+    pub(crate) refresh_token: Option<String>,
+    pub(crate) id_token: Option<String>,
+    /// RFC 8693 §2.2.1.
+    pub(crate) issued_token_type: Option<&'static str>,
+    /// For the log.
+    pub(crate) subject: String,
+}
+
+impl Issued {
+    /// RFC 6749 §5.1.
+    fn into_response(self, now: Timestamp) -> Response {
+        let mut body = Map::new();
+        body.insert("access_token".to_owned(), json!(self.access.token));
+        body.insert("token_type".to_owned(), json!(self.token_type));
+        body.insert("expires_in".to_owned(), json!(self.access.expires.since(now).as_secs()));
+        if !self.scopes.is_empty() {
+            body.insert("scope".to_owned(), json!(crate::scope::join(&self.scopes)));
+        }
+        for (name, value) in [
+            ("refresh_token", self.refresh_token),
+            ("id_token", self.id_token),
+            ("issued_token_type", self.issued_token_type.map(str::to_owned)),
+        ] {
+            if let Some(value) = value {
+                body.insert(name.to_owned(), Value::String(value));
+            }
+        }
+        uncached(Json(Value::Object(body)).into_response())
+    }
+}
+
+/// RFC 6749 §5.1: nobody keeps a copy.
+pub(crate) fn uncached(mut response: Response) -> Response {
+    let fields: [(HeaderName, &'static str); 2] =
+        [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")];
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

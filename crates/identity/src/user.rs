@@ -1,0 +1,89 @@
+//! People.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Error;
+
+/// Longest user name, bytes.
+pub(crate) const USERNAME_BYTES_MAX: usize = 255;
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// `sub`: never given to somebody else (OpenID Connect Core §2).
+    pub id: String,
+    /// What they log in with, without case.
+    pub username: String,
+    /// The full name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The e-mail address.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// Whether they showed that it is theirs.
+    #[serde(default)]
+    pub email_verified: bool,
+    /// The roles.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
+    /// The groups.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+    /// Everything else, by name; claim rules read it.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Value>,
+    /// Switched off: no login, no refresh, no token is active.
+    #[serde(default)]
+    pub disabled: bool,
+    /// When they were made.
+    pub created: Timestamp,
+    /// When they were changed.
+    pub updated: Timestamp,
+}
+
+impl User {
+    /// A user with nothing yet.
+    pub fn new(id: &str, username: &str, now: Timestamp) -> Self {
+        Self {
+            id: id.to_owned(),
+            username: username.to_owned(),
+            name: None,
+            email: None,
+            email_verified: false,
+            roles: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            attributes: BTreeMap::new(),
+            disabled: false,
+            created: now,
+            updated: now,
+        }
+    }
+
+    /// Checks the form.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn check(&self) -> Result<(), Error> {
+        let readable =
+            |text: &str| !text.is_empty() && text.trim() == text && !text.chars().any(char::is_control);
+        let why = if !readable(&self.id) || self.id.len() > 255 || !self.id.is_ascii() {
+            "id: expected 1 to 255 ASCII characters (OpenID Connect Core §2)"
+        } else if !readable(&self.username) || self.username.len() > USERNAME_BYTES_MAX {
+            "username: expected 1 to 255 bytes without control characters and outer spaces"
+        } else {
+            return Ok(());
+        };
+        let name = keys::encoding::quote(&self.username);
+        Err(Error::Record { what: format!("user \"{name}\""), why: why.to_owned() })
+    }
+}
+
+/// How user names are compared: without case.
+pub(crate) fn folded(username: &str) -> String {
+    username.trim().to_lowercase()
+}

@@ -1,0 +1,82 @@
+//! The userinfo endpoint (OpenID Connect Core §5.3).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::{Map, Value, json};
+
+use crate::call::Call;
+use crate::claim::{self, Asked, Subject, Target};
+use crate::grant::Grant;
+use crate::live;
+use crate::proof;
+use crate::realm::Realm;
+use crate::record::Kind;
+use crate::refusal::{Answer, Code, Refusal};
+use crate::token::uncached;
+
+/// Answers `GET` and `POST /userinfo`.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
+    let (scheme, token) = presented(&call)?;
+    let refused = |code: Code, told: &'static str, reason: String| {
+        let refusal = Refusal::new(code, told, reason);
+        let value = format!("Bearer error=\"{}\"", code.name());
+        refusal.with_field(header::WWW_AUTHENTICATE, &value)
+    };
+    let found = live::access_token(&realm, &token, call.now).await?;
+    let live = found.map_err(|why| refused(Code::InvalidToken, "the access token is not valid", why))?;
+    proof::with_token(&realm, &call, &realm.address("/userinfo"), &scheme, &token, live.key()).await?;
+    if let Some(bound) = live.certificate()
+        && call.certificate().map(crate::client::thumbprint).as_deref() != Some(bound)
+    {
+        let reason = "another certificate, or none".to_owned();
+        return Err(refused(Code::InvalidToken, "the token is bound to a certificate", reason));
+    }
+    let ours = live.audiences().contains(&realm.settings.issuer.as_str());
+    let (true, true, Some(user)) = (ours, live.has_scope("openid"), &live.user) else {
+        let reason = format!("scope {:?}, aud {:?}", live.text("scope"), live.claims.get("aud"));
+        return Err(refused(
+            Code::InsufficientScope,
+            "the token is not for userinfo: it needs scope openid",
+            reason,
+        ));
+    };
+    let scopes: BTreeSet<String> =
+        live.text("scope").unwrap_or_default().split(' ').map(str::to_owned).collect();
+    let asked = match live.grant() {
+        Some(grant) => {
+            realm.records.get::<Grant>(Kind::Grant, &[grant]).await?.map(|grant| grant.value.asked)
+        }
+        None => None,
+    };
+    let asked = asked.unwrap_or_else(Asked::default);
+    let mut claims = Map::new();
+    claims.insert("sub".to_owned(), json!(user.id));
+    claim::add(&mut claims, &realm.settings.claims, Subject::User(user), Target::Userinfo, &scopes, &asked);
+    let mut response = uncached(Json(Value::Object(claims)).into_response());
+    proof::offer_nonce(&realm, &call, response.headers_mut());
+    Ok(response)
+}
+
+/// Scheme and token: of the field, or of a form (RFC 6750 §2). Never of the address,
+/// which logs keep.
+fn presented(call: &Call) -> Answer<(String, String)> {
+    let field = call.authorization()?.and_then(|field| field.split_once(' '));
+    let field =
+        field.filter(|(scheme, _)| ["bearer", "dpop"].iter().any(|known| scheme.eq_ignore_ascii_case(known)));
+    let posted =
+        if call.method == axum::http::Method::POST { call.parameters.get("access_token") } else { None };
+    match (field, posted) {
+        (Some((scheme, token)), None) => Ok((scheme.to_owned(), token.trim().to_owned())),
+        (None, Some(token)) => Ok(("Bearer".to_owned(), token.to_owned())),
+        (Some(_), Some(_)) => Err(Refusal::plain(Code::InvalidRequest, "two access tokens")),
+        // RFC 6750 §3.1: without a token, no error code.
+        (None, None) => Err(Refusal::plain(Code::InvalidToken, "no access token")
+            .with_status(StatusCode::UNAUTHORIZED)
+            .with_field(header::WWW_AUTHENTICATE, "Bearer")),
+    }
+}

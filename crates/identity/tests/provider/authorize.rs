@@ -1,0 +1,229 @@
+//! Authorization requests: what is told to whom, and what a browser is asked.
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use serde_json::json;
+
+use crate::support::{Browser, CALLBACK, ISSUER, Town, authorization, form, payload, query, secret, web};
+
+#[tokio::test]
+async fn nothing_is_sent_to_an_address_that_is_not_registered() {
+    let town = Town::new().await;
+    for uri in [
+        "https://evil.example/cb",
+        "https://app.example/cb/",
+        "https://app.example/cb?x=1",
+        "https://app.example/cb#x",
+        "https://app.example.evil.example/cb",
+        "https://app.example@evil.example/cb",
+        "https://app.example/cb/../../evil",
+        "https://APP.example/cb",
+        "http://app.example/cb",
+        "javascript:alert(1)//https://app.example/cb",
+        "//app.example/cb",
+        "/cb",
+        "",
+    ] {
+        for more in [[("x", "x")], [("prompt", "none")], [("response_type", "token")]] {
+            let mut pairs = vec![("redirect_uri", uri)];
+            pairs.extend(more);
+            let reply = town.get(&authorization("web", &pairs)).await;
+            assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{uri}");
+            assert!(reply.field("content-type").starts_with("text/html"), "{uri}");
+            assert!(!reply.text.contains("evil"), "{uri}");
+        }
+    }
+    let unknown = town.get(&authorization("nobody", &[])).await;
+    assert_eq!((unknown.status.as_u16(), unknown.field("location")), (400, ""));
+    let twice = format!("{}&redirect_uri=https%3A%2F%2Fevil.example", authorization("web", &[]));
+    assert_eq!(town.get(&twice).await.field("location"), "");
+    assert_eq!(town.get(&authorization("web", &[("response_mode", "fragment")])).await.field("location"), "");
+}
+
+#[tokio::test]
+async fn the_client_is_told_by_code_with_state_and_issuer() {
+    let town = Town::new().await;
+    for (error, pairs) in [
+        ("unsupported_response_type", &[("response_type", "token")][..]),
+        ("unsupported_response_type", &[("response_type", "code id_token")]),
+        ("invalid_request", &[("response_type", "")]),
+        ("invalid_request", &[("code_challenge", "")]),
+        ("invalid_request", &[("code_challenge_method", "plain")]),
+        ("invalid_request", &[("code_challenge_method", "")]),
+        ("invalid_scope", &[("scope", "openid admin")]),
+        ("invalid_scope", &[("scope", "openid  email")]),
+        ("invalid_target", &[("resource", "https://payments.example.org")]),
+        ("invalid_target", &[("resource", "https://orders.example.org#x")]),
+        ("invalid_request", &[("prompt", "none login")]),
+        ("invalid_request", &[("max_age", "-1")]),
+        ("invalid_request", &[("claims", "[]")]),
+        ("invalid_request", &[("id_token_hint", "x")]),
+        ("request_not_supported", &[("request", "x")]),
+        ("request_uri_not_supported", &[("request_uri", "https://app.example/request")]),
+        ("registration_not_supported", &[("registration", "{}")]),
+        ("login_required", &[("prompt", "none")]),
+    ] {
+        let answer = town.get(&authorization("web", pairs)).await.answer();
+        let found = (answer["error"].as_str(), answer["state"].as_str(), answer["iss"].as_str());
+        assert_eq!(found, (error, "the state", ISSUER), "{pairs:?}");
+        assert!(!answer.contains_key("code"));
+    }
+}
+
+#[tokio::test]
+async fn prompts_and_ages_ask_for_a_login() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    assert!(browser.authorize("web", &[("prompt", "none")]).await.answer().contains_key("code"));
+    town.advance(100);
+    for (pairs, asks) in [
+        (&[("max_age", "100")][..], false),
+        (&[("max_age", "99")], true),
+        (&[("max_age", "0")], true),
+        (&[("prompt", "login")], true),
+        (&[("prompt", "select_account")], true),
+        (&[("acr_values", "1")], false),
+        (&[("acr_values", "2")], false),
+    ] {
+        let reply = browser.authorize("web", pairs).await;
+        assert_eq!(reply.text.contains("type=\"password\""), asks, "{pairs:?}");
+    }
+    let quiet = browser.authorize("web", &[("prompt", "none"), ("max_age", "99")]).await.answer();
+    assert_eq!(quiet["error"], "login_required");
+    // Logging in again renews the session, and the token says so.
+    let page = browser.authorize("web", &[("prompt", "login")]).await;
+    let answer = browser.log_in(&page).await.answer();
+    let tokens = town.redeem("web", &answer["code"]).await.json();
+    assert_eq!(payload(tokens["id_token"].as_str().unwrap())["auth_time"], json!(crate::support::NOW + 100));
+}
+
+#[tokio::test]
+async fn a_class_that_cannot_be_reached_is_told_when_it_is_essential() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let claims =
+        |value: &str| format!(r#"{{"id_token":{{"acr":{{"essential":true,"values":["{value}"]}}}}}}"#);
+    let met = browser.authorize("web", &[("claims", &claims("1"))]).await.answer();
+    assert!(met.contains_key("code"));
+    let unmet = browser.authorize("web", &[("claims", &claims("2"))]).await.answer();
+    assert_eq!(unmet["error"], "unmet_authentication_requirements");
+}
+
+#[tokio::test]
+async fn a_hint_names_the_person_who_has_to_be_there() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    let mut browser = Browser::new(&town);
+    let code = browser.log_in_for("web", &[]).await["code"].clone();
+    let tokens = town.redeem("web", &code).await.json();
+    let hint = tokens["id_token"].as_str().unwrap();
+    assert!(
+        browser
+            .authorize("web", &[("prompt", "none"), ("id_token_hint", hint)])
+            .await
+            .answer()
+            .contains_key("code")
+    );
+    // An access token is no ID token, and another client's is none of this client's.
+    let access = tokens["access_token"].as_str().unwrap();
+    assert_eq!(
+        browser.authorize("web", &[("id_token_hint", access)]).await.answer()["error"],
+        "invalid_request"
+    );
+    assert_eq!(
+        browser.authorize("spa", &[("id_token_hint", hint)]).await.answer()["error"],
+        "invalid_request"
+    );
+
+    let mut other = Browser::new(&town);
+    let page = other.authorize("web", &[]).await;
+    other.submit(&page, &[("username", "bob"), ("password", crate::support::PASSWORD)]).await.answer();
+    let quiet = other.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
+    assert_eq!(quiet["error"], "login_required");
+    let page = other.authorize("web", &[("id_token_hint", hint)]).await;
+    let wrong = other.submit(&page, &[("username", "bob"), ("password", crate::support::PASSWORD)]).await;
+    assert_eq!(wrong.answer()["error"], "login_required");
+    // Asked for by claims, the same.
+    let claims = r#"{"id_token":{"sub":{"value":"alice"}}}"#;
+    assert_eq!(
+        other.authorize("web", &[("prompt", "none"), ("claims", claims)]).await.answer()["error"],
+        "login_required"
+    );
+    assert!(
+        browser
+            .authorize("web", &[("prompt", "none"), ("claims", claims)])
+            .await
+            .answer()
+            .contains_key("code")
+    );
+}
+
+#[tokio::test]
+async fn an_answer_can_be_a_form() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let hostile = "\"><script>alert(1)</script>";
+    let reply = browser.authorize("web", &[("response_mode", "form_post"), ("state", hostile)]).await;
+    let (action, fields) = crate::support::read_form(&reply.text);
+    assert_eq!((action.as_str(), fields["iss"].as_str()), (CALLBACK, ISSUER));
+    assert_eq!(town.redeem("web", &fields["code"]).await.status, 200);
+    assert!(!reply.text.contains("<script>alert"), "{}", reply.text);
+    let policy = reply.field("content-security-policy");
+    assert!(policy.contains("script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(policy.contains("form-action 'self' https://app.example;"), "{policy}");
+}
+
+#[tokio::test]
+async fn consent_is_asked_once_and_for_more_again() {
+    let town = Town::new().await;
+    let mut other = web("other", secret());
+    other.name = "The <b>Other</b>".to_owned();
+    other.trusted = false;
+    town.put(other).await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("other", &[("scope", "openid orders:read")]).await;
+    let consent = browser.log_in(&page).await;
+    for text in ["know who you are", "see your orders", "&#60;b&#62;Other"] {
+        assert!(consent.text.contains(text), "{}", consent.text);
+    }
+    // No answer without a decision, from whoever knows the address.
+    let quiet = browser.authorize("other", &[("prompt", "none")]).await.answer();
+    assert_eq!(quiet["error"], "consent_required");
+    let denied = browser.submit(&consent, &[("decision", "deny")]).await.answer();
+    assert_eq!((denied["error"].as_str(), denied["state"].as_str()), ("access_denied", "the state"));
+
+    let consent = browser.authorize("other", &[("scope", "openid orders:read")]).await;
+    let answer = browser.submit(&consent, &[("decision", "allow")]).await.answer();
+    assert!(answer.contains_key("code"));
+    for (pairs, asks) in [
+        (&[("scope", "openid orders:read")][..], false),
+        (&[("scope", "orders:read")], false),
+        (&[("scope", "openid orders:read"), ("prompt", "consent")], true),
+        (&[("scope", "openid orders:write")], true),
+        (&[("scope", "openid"), ("claims", r#"{"userinfo":{"email":null}}"#)], true),
+    ] {
+        let reply = browser.authorize("other", pairs).await;
+        assert_eq!(reply.text.contains("asks for access"), asks, "{pairs:?}");
+    }
+    // A trusted client asks only when it wants to.
+    assert!(browser.authorize("web", &[("prompt", "consent")]).await.text.contains("asks for access"));
+}
+
+#[tokio::test]
+async fn the_request_can_be_posted() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let address = authorization("web", &[]);
+    let pairs = query(&address);
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let page = browser.post(&format!("{ISSUER}/authorize"), &pairs).await;
+    assert!(browser.log_in(&page).await.answer().contains_key("code"));
+    let json = Request::post(format!("{ISSUER}/authorize"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(form(&pairs)))
+        .unwrap();
+    assert_eq!(town.send(json).await.status, 415);
+}

@@ -1,0 +1,210 @@
+//! Clients showing who they are, and others pretending to.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use identity::{ClientAuthentication, GrantType, client::CertificateSubject};
+use keys::encoding::encode_base64url;
+use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
+use serde_json::{Value, json};
+
+use crate::support::{ISSUER, NOW, SECRET, Town, client, payload};
+
+const GRANT: (&str, &str) = ("grant_type", "client_credentials");
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+fn basic(id: &str, secret: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))
+}
+
+#[tokio::test]
+async fn a_secret_by_header_or_form_and_never_both() {
+    let town = Town::new().await;
+    let good = basic("service", SECRET);
+    assert_eq!(town.post_with("/token", ("authorization", &good), &[GRANT]).await.status, 200);
+    let posted = [GRANT, ("client_id", "service"), ("client_secret", SECRET)];
+    assert_eq!(town.post("/token", &posted).await.status, 200);
+    town.post_with("/token", ("authorization", &good), &posted).await.refused(400, "invalid_request");
+    // Form-encoded before base64 (RFC 6749 §2.3.1).
+    let encoded = basic("service", &SECRET.replace('-', "%2D"));
+    assert_eq!(town.post_with("/token", ("authorization", &encoded), &[GRANT]).await.status, 200);
+    let other = [GRANT, ("client_id", "web")];
+    town.post_with("/token", ("authorization", &good), &other).await.refused(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn every_failure_has_one_answer() {
+    let town = Town::new().await;
+    let mut off = client("off", crate::support::secret());
+    off.disabled = true;
+    town.put(off).await;
+    let mut bodies = Vec::new();
+    for field in [
+        basic("service", "wrong"),
+        basic("service", ""),
+        basic("nobody", SECRET),
+        basic("off", SECRET),
+        basic("spa", SECRET),
+        basic("", SECRET),
+    ] {
+        let reply = town.post_with("/token", ("authorization", &field), &[GRANT]).await;
+        reply.refused(401, "invalid_client");
+        assert!(reply.field("www-authenticate").starts_with("Basic"));
+        bodies.push(reply.text);
+    }
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
+    for field in ["Basic !", "Basic", "Bearer x", "Basic eA=="] {
+        town.post_with("/token", ("authorization", field), &[GRANT]).await.refused(401, "invalid_client");
+    }
+    // A client with a secret is not one without.
+    town.post("/token", &[GRANT, ("client_id", "service")]).await.refused(401, "invalid_client");
+    town.post("/token", &[GRANT]).await.refused(401, "invalid_client");
+}
+
+#[tokio::test]
+async fn grants_are_what_is_registered() {
+    let town = Town::new().await;
+    let by = |id: &'static str, grant: &'static str| {
+        vec![("grant_type", grant), ("client_id", id), ("client_secret", SECRET)]
+    };
+    town.post("/token", &by("web", "client_credentials")).await.refused(400, "unauthorized_client");
+    for grant in ["password", "implicit", "CLIENT_CREDENTIALS"] {
+        town.post("/token", &by("service", grant)).await.refused(400, "unsupported_grant_type");
+    }
+    town.post("/token", &by("service", "")).await.refused(400, "invalid_request");
+    let twice =
+        format!("{}&grant_type=refresh_token", crate::support::form(&by("service", "client_credentials")));
+    let twice = axum::http::Request::post(format!("{ISSUER}/token"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(twice.into())
+        .unwrap();
+    town.send(twice).await.refused(400, "invalid_request");
+    assert_eq!(town.get(&format!("{ISSUER}/token?grant_type=client_credentials")).await.status, 405);
+}
+
+struct Signing {
+    town: Town,
+    signer: LocalSigner,
+}
+
+impl Signing {
+    async fn new(algorithm: Algorithm) -> Self {
+        let town = Town::new().await;
+        let signer = LocalSigner::generate(algorithm, &SystemRandom::new()).unwrap().0;
+        let jwks = serde_json::from_str(&publish(&[&signer])).unwrap();
+        let mut signing = client("signing", ClientAuthentication::PrivateKeyJwt { jwks });
+        signing.grant_types = [GrantType::ClientCredentials].into();
+        town.put(signing).await;
+        Self { town, signer }
+    }
+
+    fn assertion(&self, id: &str, change: Value) -> String {
+        let mut claims = json!({
+            "iss": "signing", "sub": "signing", "aud": ISSUER, "jti": id, "iat": NOW, "exp": NOW + 60,
+        });
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        sign_token(&self.signer, "JWT", claims.as_object().unwrap()).unwrap()
+    }
+
+    async fn present(&self, assertion: &str) -> crate::support::Reply {
+        let pairs = [GRANT, ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion)];
+        self.town.post("/token", &pairs).await
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_used_once_and_here() {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
+        let signing = Signing::new(algorithm).await;
+        let good = signing.assertion("1", json!({}));
+        assert_eq!(signing.present(&good).await.status, 200, "{algorithm}");
+        signing.present(&good).await.refused(401, "invalid_client");
+        // The same name in another assertion.
+        signing
+            .present(&signing.assertion("1", json!({ "iat": NOW - 1 })))
+            .await
+            .refused(401, "invalid_client");
+        let endpoint = signing.assertion("2", json!({ "aud": format!("{ISSUER}/token") }));
+        assert_eq!(signing.present(&endpoint).await.status, 200);
+        for (place, change) in [
+            json!({ "aud": "https://other.example.org" }),
+            json!({ "aud": [ISSUER, "https://other.example.org"] }),
+            json!({ "aud": format!("{ISSUER}/par") }),
+            json!({ "sub": "service" }),
+            json!({ "iss": "service" }),
+            json!({ "exp": NOW - 60 }),
+            json!({ "exp": NOW + 3600 }),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let wrong = signing.assertion(&format!("w{place}"), change);
+            signing.present(&wrong).await.refused(401, "invalid_client");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_signed_by_its_client() {
+    let signing = Signing::new(Algorithm::Es256).await;
+    let stranger = Signing::new(Algorithm::Es256).await;
+    signing.present(&stranger.assertion("1", json!({}))).await.refused(401, "invalid_client");
+    let good = signing.assertion("2", json!({}));
+    let [_, claims, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
+    for header in [
+        json!({ "alg": "none" }),
+        json!({ "alg": "HS256" }),
+        json!({ "alg": "ES256", "jwk": stranger.signer.public_jwk() }),
+        json!({ "alg": "RS256", "kid": signing.signer.key_id() }),
+        json!({ "alg": "ES256", "kid": "other" }),
+        json!({ "alg": "ES256", "crit": ["exp"] }),
+    ] {
+        let header = encode_base64url(header.to_string().as_bytes());
+        for signature in [signature, ""] {
+            signing.present(&format!("{header}.{claims}.{signature}")).await.refused(401, "invalid_client");
+        }
+    }
+    for broken in ["", "x", "a.b.c", "e30.e30.e30"] {
+        let pairs = [GRANT, ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", broken)];
+        assert_eq!(signing.town.post("/token", &pairs).await.status, 401, "{broken}");
+    }
+    let pairs = [GRANT, ("client_assertion_type", "urn:other"), ("client_assertion", good.as_str())];
+    signing.town.post("/token", &pairs).await.refused(400, "invalid_request");
+    // The name alone is not enough, and the assertion is still unused.
+    signing.town.post("/token", &[GRANT, ("client_id", "signing")]).await.refused(401, "invalid_client");
+    assert_eq!(signing.present(&good).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_certificate_authenticates_and_binds() {
+    let town = Town::new().await;
+    let make = |name: &str| {
+        let parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    };
+    let (orders, other) = (make("orders.example"), make("other.example"));
+    let subject = CertificateSubject::SanDns("orders.example".to_owned());
+    let mut by_name = client("by-name", ClientAuthentication::TlsClientAuth { subject });
+    by_name.grant_types = [GrantType::ClientCredentials].into();
+    by_name.certificate_bound_access_tokens = true;
+    town.put(by_name).await;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &orders);
+    let thumbprint = encode_base64url(digest.as_ref());
+    let thumbprints = vec![thumbprint.clone()];
+    let mut pinned = client("pinned", ClientAuthentication::SelfSignedTlsClientAuth { thumbprints });
+    pinned.grant_types = [GrantType::ClientCredentials].into();
+    town.put(pinned).await;
+    for id in ["by-name", "pinned"] {
+        let pairs = [GRANT, ("client_id", id)];
+        let reply = town.post_by(&orders, "/token", &pairs).await;
+        assert_eq!(reply.status, 200, "{id}: {reply:?}");
+        let bound = payload(reply.json()["access_token"].as_str().unwrap())["cnf"]["x5t#S256"].clone();
+        assert_eq!(bound.as_str(), (id == "by-name").then_some(thumbprint.as_str()));
+        town.post_by(&other, "/token", &pairs).await.refused(401, "invalid_client");
+        town.post_by(b"no certificate", "/token", &pairs).await.refused(401, "invalid_client");
+        town.post("/token", &pairs).await.refused(401, "invalid_client");
+    }
+    // A header that a client can write proves nothing.
+    let pairs = [GRANT, ("client_id", "by-name")];
+    let pem = format!(":{}:", STANDARD.encode(&orders));
+    town.post_with("/token", ("client-cert", &pem), &pairs).await.refused(401, "invalid_client");
+}

@@ -1,0 +1,157 @@
+//! The authorization code: one use, one client, one verifier.
+
+use serde_json::json;
+
+use crate::support::{Browser, CALLBACK, ISSUER, NOW, ORDERS, SECRET, Town, VERIFIER, payload};
+
+#[tokio::test]
+async fn a_person_logs_in_and_the_client_gets_its_tokens() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[("scope", "openid email orders:read")]).await;
+    assert!(page.text.contains("type=\"password\""), "{page:?}");
+    let answer = browser.log_in(&page).await.answer();
+    assert_eq!((answer["state"].as_str(), answer["iss"].as_str()), ("the state", ISSUER));
+
+    let reply = town.redeem("web", &answer["code"]).await;
+    assert_eq!(reply.field("cache-control"), "no-store");
+    let tokens = reply.json();
+    assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(300)));
+    assert_eq!(tokens["scope"], "email openid orders:read");
+    let (token_type, mut access) = town.claims(tokens["access_token"].as_str().unwrap()).await;
+    assert_eq!(token_type, "at+jwt");
+    let session = access["sid"].clone();
+    for random in ["jti", "sid"] {
+        assert!(access.as_object_mut().unwrap().remove(random).unwrap().as_str().unwrap().len() >= 22);
+    }
+    let expected = json!({
+        "iss": ISSUER, "sub": "alice", "aud": [ORDERS, ISSUER], "client_id": "web", "iat": NOW, "exp": NOW + 300,
+        "scope": "email openid orders:read", "auth_time": NOW, "acr": "1", "amr": ["pwd"], "roles": ["customer"],
+    });
+    assert_eq!(access, expected);
+
+    let (token_type, mut id) = town.claims(tokens["id_token"].as_str().unwrap()).await;
+    assert_eq!(token_type, "JWT");
+    assert!(id.as_object_mut().unwrap().remove("at_hash").is_some());
+    let expected = json!({
+        "iss": ISSUER, "sub": "alice", "aud": "web", "iat": NOW, "exp": NOW + 300, "nonce": "the nonce",
+        "auth_time": NOW, "acr": "1", "amr": ["pwd"], "sid": session,
+        "email": "alice@example.org", "email_verified": false,
+    });
+    assert_eq!(id, expected);
+
+    // The browser is known now: the next client gets its answer without a page.
+    let answer = browser.authorize("spa", &[]).await.answer();
+    assert!(answer.contains_key("code"));
+}
+
+#[tokio::test]
+async fn a_code_that_is_used_again_takes_back_what_it_gave() {
+    let town = Town::new().await;
+    let answer = Browser::new(&town).log_in_for("web", &[]).await;
+    let tokens = town.redeem("web", &answer["code"]).await.json();
+    let access = tokens["access_token"].as_str().unwrap();
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    assert!(town.is_active(access).await);
+    // A thief without the verifier ends nothing.
+    let stolen = [
+        ("grant_type", "authorization_code"),
+        ("code", &answer["code"]),
+        ("code_verifier", &VERIFIER.replace('d', "e")),
+        ("client_id", "web"),
+        ("client_secret", SECRET),
+    ];
+    town.post("/token", &stolen).await.refused(400, "invalid_grant");
+    town.redeem("spa", &answer["code"]).await.refused(400, "invalid_grant");
+    assert!(town.is_active(access).await);
+
+    town.redeem("web", &answer["code"]).await.refused(400, "invalid_grant");
+    assert!(!town.is_active(access).await);
+    town.refresh("web", refresh).await.refused(400, "invalid_grant");
+    // Gateways learn of it too.
+    let revoked = town.realm.revocations().await.unwrap();
+    assert_eq!(revoked.len(), 1);
+    assert_eq!(revoked[0].token.as_deref(), payload(access)["jti"].as_str());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_uses_at_once_one_wins_and_even_that_is_taken_back() {
+    let town = std::sync::Arc::new(Town::new().await);
+    let answer = Browser::new(&town).log_in_for("web", &[]).await;
+    let uses = (0..16).map(|_| {
+        let (town, code) = (std::sync::Arc::clone(&town), answer["code"].clone());
+        tokio::spawn(async move { town.redeem("web", &code).await })
+    });
+    let mut won = Vec::new();
+    for reply in uses.collect::<Vec<_>>() {
+        let reply = reply.await.unwrap();
+        match reply.status.as_u16() {
+            200 => won.push(reply.json()["access_token"].as_str().unwrap().to_owned()),
+            _ => reply.refused(400, "invalid_grant"),
+        }
+    }
+    assert_eq!(won.len(), 1);
+    assert!(!town.is_active(&won[0]).await);
+}
+
+#[tokio::test]
+async fn a_code_is_for_its_client_its_address_its_verifier_and_a_minute() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let usual = |code: &str| {
+        vec![
+            ("grant_type", "authorization_code".to_owned()),
+            ("code", code.to_owned()),
+            ("redirect_uri", CALLBACK.to_owned()),
+            ("code_verifier", VERIFIER.to_owned()),
+            ("client_id", "web".to_owned()),
+            ("client_secret", SECRET.to_owned()),
+        ]
+    };
+    for (why, name, value, error) in [
+        ("another address", "redirect_uri", "https://app.example/cb2", "invalid_grant"),
+        ("no verifier", "code_verifier", "", "invalid_grant"),
+        ("the challenge for a verifier", "code_verifier", &crate::support::challenge(), "invalid_grant"),
+        ("a short verifier", "code_verifier", "abc", "invalid_grant"),
+        ("no code", "code", "", "invalid_request"),
+        ("another code", "code", "abc", "invalid_grant"),
+        ("another resource", "resource", "https://payments.example.org", "invalid_target"),
+    ] {
+        let code = browser.authorize("web", &[]).await.answer()["code"].clone();
+        let mut pairs = usual(&code);
+        pairs.retain(|(known, _)| *known != name);
+        pairs.push((name, value.to_owned()));
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let reply = town.post("/token", &pairs).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (400, &json!(error)), "{why}");
+        if name == "code_verifier" {
+            town.redeem("web", &code).await.refused(400, "invalid_grant");
+        }
+    }
+    let code = browser.authorize("web", &[]).await.answer()["code"].clone();
+    town.redeem("spa", &code).await.refused(400, "invalid_grant");
+    assert_eq!(town.redeem("web", &code).await.status, 200, "another client did not end it");
+    let (almost, over) = (59, 60);
+    for (seconds, good) in [(almost, true), (over, false)] {
+        let code = browser.authorize("web", &[]).await.answer()["code"].clone();
+        town.advance(seconds);
+        assert_eq!(town.redeem("web", &code).await.status == 200, good, "{seconds} s");
+    }
+}
+
+#[tokio::test]
+async fn no_code_is_redeemed_for_somebody_who_is_gone() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let code = browser.log_in_for("web", &[]).await["code"].clone();
+    let session = browser.session().unwrap().split('.').next().unwrap().to_owned();
+    town.realm.end_session(&session).await.unwrap();
+    town.redeem("web", &code).await.refused(400, "invalid_grant");
+
+    let code = Browser::new(&town).log_in_for("web", &[]).await["code"].clone();
+    let mut alice = identity::User::new("alice", "alice", model::Timestamp::default());
+    alice.disabled = true;
+    town.realm.put_user(&alice).await.unwrap();
+    town.redeem("web", &code).await.refused(400, "invalid_grant");
+}

@@ -1,0 +1,121 @@
+//! Devices without keyboard.
+
+use identity::{ClientAuthentication, GrantType};
+use serde_json::Value;
+
+use crate::support::{Browser, ISSUER, Reply, Town, client};
+
+const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
+
+async fn town() -> Town {
+    let town = Town::new().await;
+    for name in ["tv", "radio"] {
+        let mut device = client(name, ClientAuthentication::None);
+        device.name = format!("The {name}");
+        device.grant_types = [GrantType::DeviceCode, GrantType::RefreshToken].into();
+        device.scopes = ["openid", "orders:read"].map(str::to_owned).into();
+        town.put(device).await;
+    }
+    town
+}
+
+async fn begin(town: &Town) -> Value {
+    let reply =
+        town.post("/device_authorization", &[("client_id", "tv"), ("scope", "openid orders:read")]).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+async fn ask(town: &Town, client: &str, device: &Value) -> Reply {
+    let code = device["device_code"].as_str().unwrap();
+    town.post("/token", &[GRANT, ("device_code", code), ("client_id", client)]).await
+}
+
+async fn open<'a>(town: &'a Town, address: &str) -> (Browser<'a>, Reply) {
+    let mut browser = Browser::new(town);
+    let login = browser.go(address).await;
+    let page = browser.log_in(&login).await;
+    (browser, page)
+}
+
+#[tokio::test]
+async fn a_person_allows_what_the_device_shows() {
+    let town = town().await;
+    let device = begin(&town).await;
+    assert_eq!((&device["expires_in"], &device["interval"]), (&600.into(), &5.into()));
+    ask(&town, "tv", &device).await.refused(400, "authorization_pending");
+    let complete = device["verification_uri_complete"].as_str().unwrap();
+    let (mut browser, page) = open(&town, complete).await;
+    // Opening the address decides nothing.
+    let shown = device["user_code"].as_str().unwrap();
+    assert!(page.text.contains(shown), "{}", page.text);
+    town.advance(5);
+    ask(&town, "tv", &device).await.refused(400, "authorization_pending");
+    let confirm = browser.submit(&page, &[("user_code", &shown.to_lowercase().replace('-', " "))]).await;
+    assert!(confirm.text.contains("The tv") && confirm.text.contains("see your orders"), "{}", confirm.text);
+    assert!(browser.submit(&confirm, &[("decision", "allow")]).await.text.contains("Connected"));
+    ask(&town, "radio", &device).await.refused(400, "invalid_grant");
+    town.advance(5);
+    let tokens = ask(&town, "tv", &device).await.json();
+    assert_eq!(tokens["scope"], "openid orders:read");
+    assert!(tokens["id_token"].is_string() && town.is_active(tokens["access_token"].as_str().unwrap()).await);
+    let refresh = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", tokens["refresh_token"].as_str().unwrap()),
+        ("client_id", "tv"),
+    ];
+    assert_eq!(town.post("/token", &refresh).await.status, 200);
+    ask(&town, "tv", &device).await.refused(400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn a_person_denies_and_a_code_ends() {
+    let town = town().await;
+    let device = begin(&town).await;
+    let (mut browser, page) = open(&town, &format!("{ISSUER}/device")).await;
+    let confirm = browser.submit(&page, &[("user_code", device["user_code"].as_str().unwrap())]).await;
+    browser.submit(&confirm, &[("decision", "deny")]).await;
+    ask(&town, "tv", &device).await.refused(400, "access_denied");
+    let device = begin(&town).await;
+    town.advance(600);
+    assert!(
+        ["expired_token", "invalid_grant"]
+            .contains(&ask(&town, "tv", &device).await.json()["error"].as_str().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_asks_too_often_slows_down() {
+    let town = town().await;
+    let device = begin(&town).await;
+    ask(&town, "tv", &device).await.refused(400, "authorization_pending");
+    town.advance(4);
+    ask(&town, "tv", &device).await.refused(400, "slow_down");
+    town.advance(9);
+    ask(&town, "tv", &device).await.refused(400, "slow_down");
+    town.advance(15);
+    ask(&town, "tv", &device).await.refused(400, "authorization_pending");
+}
+
+#[tokio::test]
+async fn codes_cannot_be_guessed_or_decided_by_others() {
+    let town = town().await;
+    let device = begin(&town).await;
+    let (mut browser, page) = open(&town, &format!("{ISSUER}/device")).await;
+    let code = device["user_code"].as_str().unwrap();
+    // A form that is not ours (RFC 8628 §5.4).
+    let (action, _) = crate::support::read_form(&page.text);
+    let forged = [("user_code", code), ("decision", "allow"), ("csrf", "x")];
+    assert_eq!(browser.post(&action, &forged).await.status, 400);
+    for _ in 0..10 {
+        let wrong = browser.submit(&page, &[("user_code", "BBBB-BBBB")]).await;
+        assert!(wrong.text.contains("No device waits"), "{}", wrong.text);
+    }
+    assert_eq!(browser.submit(&page, &[("user_code", code)]).await.status, 400, "ten were enough");
+    town.advance(5);
+    ask(&town, "tv", &device).await.refused(400, "authorization_pending");
+    let other = [("client_id", "web"), ("client_secret", crate::support::SECRET)];
+    town.post("/device_authorization", &other).await.refused(400, "unauthorized_client");
+    let scope = [("client_id", "tv"), ("scope", "admin")];
+    town.post("/device_authorization", &scope).await.refused(400, "invalid_scope");
+}

@@ -1,0 +1,169 @@
+//! Tokens that are bound to a key.
+
+use axum::body::Body;
+use axum::http::Request;
+use keys::encoding::encode_base64url;
+use keys::{Algorithm, LocalSigner, Signer, SystemRandom};
+use serde_json::{Value, json};
+
+use crate::support::{Browser, CALLBACK, ISSUER, NOW, Reply, Town, VERIFIER, payload};
+
+struct Key(LocalSigner);
+
+impl Key {
+    fn new() -> Self {
+        Self(LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0)
+    }
+
+    fn proof(&self, method: &str, endpoint: &str, id: &str, more: Value) -> String {
+        let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": self.0.public_jwk() });
+        let mut claims =
+            json!({ "htm": method, "htu": format!("{ISSUER}{endpoint}"), "iat": NOW, "jti": id });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let input = [header, claims].map(|part| encode_base64url(part.to_string().as_bytes())).join(".");
+        let signature = encode_base64url(&self.0.sign(input.as_bytes()).unwrap());
+        format!("{input}.{signature}")
+    }
+}
+
+async fn redeem(town: &Town, code: &str, proof: &str) -> Reply {
+    let pairs = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+        ("client_id", "spa"),
+    ];
+    town.post_with("/token", ("dpop", proof), &pairs).await
+}
+
+async fn refresh(town: &Town, token: &str, proof: &str) -> Reply {
+    let pairs = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", "spa")];
+    town.post_with("/token", ("dpop", proof), &pairs).await
+}
+
+async fn userinfo(town: &Town, scheme: &str, token: &str, proof: Option<&str>) -> Reply {
+    let mut request =
+        Request::get(format!("{ISSUER}/userinfo")).header("authorization", format!("{scheme} {token}"));
+    if let Some(proof) = proof {
+        request = request.header("dpop", proof);
+    }
+    town.send(request.body(Body::empty()).unwrap()).await
+}
+
+fn hash(token: &str) -> Value {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    json!({ "ath": encode_base64url(digest.as_ref()) })
+}
+
+#[tokio::test]
+async fn a_bound_token_is_worth_nothing_without_its_key() {
+    let town = Town::new().await;
+    let (key, thief) = (Key::new(), Key::new());
+    let code = Browser::new(&town).log_in_for("spa", &[]).await["code"].clone();
+    let tokens = redeem(&town, &code, &key.proof("POST", "/token", "1", json!({}))).await.json();
+    assert_eq!(tokens["token_type"], "DPoP");
+    let access = tokens["access_token"].as_str().unwrap();
+    assert_eq!(payload(access)["cnf"], json!({ "jkt": key.0.key_id() }));
+
+    let with = |key: &Key, id: &str, more: Value| key.proof("GET", "/userinfo", id, more);
+    let good = with(&key, "2", hash(access));
+    assert_eq!(userinfo(&town, "DPoP", access, Some(&good)).await.status, 200);
+    for (why, scheme, proof, error) in [
+        ("the proof again", "DPoP", Some(good.clone()), "invalid_dpop_proof"),
+        ("as a bearer token", "Bearer", Some(with(&key, "3", hash(access))), "invalid_token"),
+        ("as a bearer token without proof", "Bearer", None, "invalid_token"),
+        ("without proof", "DPoP", None, "invalid_dpop_proof"),
+        ("another key", "DPoP", Some(with(&thief, "4", hash(access))), "invalid_token"),
+        ("another token's proof", "DPoP", Some(with(&key, "5", hash("x"))), "invalid_dpop_proof"),
+        ("a proof of no token", "DPoP", Some(with(&key, "6", json!({}))), "invalid_dpop_proof"),
+        (
+            "another method",
+            "DPoP",
+            Some(key.proof("POST", "/userinfo", "7", hash(access))),
+            "invalid_dpop_proof",
+        ),
+        (
+            "another address",
+            "DPoP",
+            Some(key.proof("GET", "/token", "8", hash(access))),
+            "invalid_dpop_proof",
+        ),
+    ] {
+        let reply = userinfo(&town, scheme, access, proof.as_deref()).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (401, &json!(error)), "{why}");
+        assert!(reply.field("www-authenticate").starts_with("DPoP"), "{why}");
+    }
+    let bearer = town.tokens("web", "openid").await;
+    let bearer = bearer["access_token"].as_str().unwrap();
+    let proof = with(&key, "9", hash(bearer));
+    userinfo(&town, "DPoP", bearer, Some(&proof)).await.refused(401, "invalid_token");
+}
+
+#[tokio::test]
+async fn a_public_clients_refresh_token_needs_the_key_too() {
+    let town = Town::new().await;
+    let (key, thief) = (Key::new(), Key::new());
+    let code = Browser::new(&town).log_in_for("spa", &[]).await["code"].clone();
+    let tokens = redeem(&town, &code, &key.proof("POST", "/token", "1", json!({}))).await.json();
+    let token = tokens["refresh_token"].as_str().unwrap();
+    refresh(&town, token, &thief.proof("POST", "/token", "2", json!({}))).await.refused(400, "invalid_grant");
+    town.refresh("spa", token).await.refused(400, "invalid_grant");
+    let next = refresh(&town, token, &key.proof("POST", "/token", "3", json!({}))).await;
+    assert_eq!(next.status, 200, "the thief ended nothing: {next:?}");
+    // Reuse by the thief does not end it either.
+    town.advance(11);
+    refresh(&town, token, &thief.proof("POST", "/token", "4", json!({}))).await.refused(400, "invalid_grant");
+    let next = next.json()["refresh_token"].as_str().unwrap().to_owned();
+    assert_eq!(refresh(&town, &next, &key.proof("POST", "/token", "5", json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_code_can_be_bound_ahead() {
+    let town = Town::new().await;
+    let (key, thief) = (Key::new(), Key::new());
+    let mut browser = Browser::new(&town);
+    let code = browser.log_in_for("spa", &[("dpop_jkt", key.0.key_id())]).await["code"].clone();
+    redeem(&town, &code, &thief.proof("POST", "/token", "1", json!({}))).await.refused(400, "invalid_grant");
+    town.redeem("spa", &code).await.refused(400, "invalid_grant");
+    assert_eq!(redeem(&town, &code, &key.proof("POST", "/token", "2", json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_proof_is_used_once_and_clients_can_be_held_to_it() {
+    let town = Town::new().await;
+    let mut spa = crate::support::web("spa", identity::ClientAuthentication::None);
+    spa.dpop_bound_access_tokens = true;
+    town.put(spa).await;
+    let key = Key::new();
+    let mut browser = Browser::new(&town);
+    let code = browser.log_in_for("spa", &[]).await["code"].clone();
+    town.redeem("spa", &code).await.refused(400, "invalid_dpop_proof");
+    let proof = key.proof("POST", "/token", "1", json!({}));
+    assert_eq!(redeem(&town, &code, &proof).await.status, 200);
+    let code = browser.authorize("spa", &[]).await.answer()["code"].clone();
+    redeem(&town, &code, &proof).await.refused(400, "invalid_dpop_proof");
+    redeem(&town, &code, "x").await.refused(400, "invalid_dpop_proof");
+    let other = Key::new().proof("POST", "/token", "1", json!({}));
+    assert_eq!(redeem(&town, &code, &other).await.status, 200, "names are per key");
+}
+
+#[tokio::test]
+async fn a_nonce_is_asked_for_and_grows_old() {
+    let town = Town::with(|settings| settings.require_dpop_nonce = true).await;
+    let key = Key::new();
+    let mut browser = Browser::new(&town);
+    let code = browser.log_in_for("spa", &[]).await["code"].clone();
+    let asked = redeem(&town, &code, &key.proof("POST", "/token", "1", json!({}))).await;
+    asked.refused(400, "use_dpop_nonce");
+    let nonce = asked.field("dpop-nonce").to_owned();
+    redeem(&town, &code, &key.proof("POST", "/token", "2", json!({ "nonce": "x" })))
+        .await
+        .refused(400, "use_dpop_nonce");
+    let good = redeem(&town, &code, &key.proof("POST", "/token", "3", json!({ "nonce": nonce }))).await;
+    assert_eq!((good.status.as_u16(), good.field("dpop-nonce")), (200, nonce.as_str()));
+    town.advance(120);
+    let code = browser.authorize("spa", &[]).await.answer()["code"].clone();
+    let late = key.proof("POST", "/token", "4", json!({ "nonce": nonce, "iat": NOW + 120 }));
+    redeem(&town, &code, &late).await.refused(400, "use_dpop_nonce");
+}

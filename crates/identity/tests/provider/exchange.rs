@@ -1,0 +1,120 @@
+//! Token exchange: calling on in somebody's name.
+
+use serde_json::{Value, json};
+
+use crate::support::{ORDERS, PAYMENTS, Reply, SECRET, Town, payload};
+
+const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+async fn exchange(town: &Town, token: &str, pairs: &[(&str, &str)]) -> Reply {
+    let mut all = vec![
+        GRANT,
+        ("subject_token", token),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("client_id", "service"),
+        ("client_secret", SECRET),
+    ];
+    all.retain(|(name, _)| pairs.iter().all(|(other, _)| other != name));
+    all.extend(pairs);
+    town.post("/token", &all).await
+}
+
+fn access(tokens: &Value) -> &str {
+    tokens["access_token"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_service_calls_on_and_the_token_says_who_acts() {
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid orders:read orders:write").await;
+    town.advance(100);
+    let reply = exchange(&town, access(&tokens), &[("resource", PAYMENTS), ("scope", "orders:read")]).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let exchanged = reply.json();
+    assert_eq!(exchanged["issued_token_type"], ACCESS_TOKEN);
+    assert_eq!(exchanged["expires_in"], json!(200), "it does not outlive what it came of");
+    assert!(exchanged.get("refresh_token").is_none());
+    let (before, claims) = (payload(access(&tokens)), payload(access(&exchanged)));
+    assert_eq!(
+        (&claims["sub"], &claims["client_id"], &claims["aud"]),
+        (&json!("alice"), &json!("service"), &json!(PAYMENTS))
+    );
+    assert_eq!((&claims["scope"], &claims["act"]), (&json!("orders:read"), &json!({ "sub": "service" })));
+    for same in ["acr", "auth_time", "amr", "sid", "exp"] {
+        assert_eq!(claims[same], before[same], "{same}");
+    }
+    // It ends with the grant that it came of.
+    assert!(town.is_active(access(&exchanged)).await);
+    town.realm.end_session(claims["sid"].as_str().unwrap()).await.unwrap();
+    assert!(!town.is_active(access(&exchanged)).await);
+}
+
+#[tokio::test]
+async fn a_chain_of_services_is_a_chain_of_actors() {
+    let town = Town::new().await;
+    let mut next = crate::support::client("payments", crate::support::secret());
+    next.grant_types = [identity::GrantType::TokenExchange].into();
+    next.serves = [PAYMENTS.to_owned()].into();
+    next.resources = [ORDERS.to_owned()].into();
+    town.put(next).await;
+    let tokens = town.tokens("web", "orders:read").await;
+    let first = exchange(&town, access(&tokens), &[("audience", PAYMENTS)]).await.json();
+    let second =
+        exchange(&town, access(&first), &[("client_id", "payments"), ("resource", ORDERS)]).await.json();
+    assert_eq!(payload(access(&second))["act"], json!({ "sub": "payments", "act": { "sub": "service" } }));
+}
+
+#[tokio::test]
+async fn no_token_is_exchanged_for_more_or_by_others() {
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid orders:read").await;
+    let token = access(&tokens);
+    for (error, pairs) in [
+        ("invalid_scope", &[("resource", PAYMENTS), ("scope", "orders:write")][..]),
+        ("invalid_scope", &[("resource", PAYMENTS), ("scope", "openid")]),
+        ("invalid_target", &[]),
+        ("invalid_target", &[("resource", "https://other.example.org")]),
+        ("invalid_target", &[("audience", "https://other.example.org")]),
+        ("invalid_request", &[("resource", PAYMENTS), ("subject_token", "x")]),
+        (
+            "invalid_request",
+            &[("resource", PAYMENTS), ("subject_token", tokens["id_token"].as_str().unwrap())],
+        ),
+        (
+            "invalid_request",
+            &[("resource", PAYMENTS), ("subject_token", tokens["refresh_token"].as_str().unwrap())],
+        ),
+        (
+            "invalid_request",
+            &[("resource", PAYMENTS), ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token")],
+        ),
+        ("invalid_request", &[("resource", PAYMENTS), ("subject_token_type", "")]),
+        (
+            "invalid_request",
+            &[
+                ("resource", PAYMENTS),
+                ("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token"),
+            ],
+        ),
+        (
+            "invalid_request",
+            &[("resource", PAYMENTS), ("actor_token", token), ("actor_token_type", ACCESS_TOKEN)],
+        ),
+        ("unauthorized_client", &[("resource", ORDERS), ("client_id", "web")]),
+    ] {
+        exchange(&town, token, pairs).await.refused(400, error);
+    }
+    // A token that was sent to payments is none that orders may exchange.
+    let machine = [
+        ("grant_type", "client_credentials"),
+        ("resource", PAYMENTS),
+        ("client_id", "service"),
+        ("client_secret", SECRET),
+    ];
+    let elsewhere = town.post("/token", &machine).await.json();
+    exchange(&town, access(&elsewhere), &[("resource", PAYMENTS)]).await.refused(400, "invalid_target");
+    // One that is over is over.
+    town.advance(300);
+    exchange(&town, token, &[("resource", PAYMENTS)]).await.refused(400, "invalid_request");
+}

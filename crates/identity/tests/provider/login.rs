@@ -1,0 +1,171 @@
+//! The login page: what it looks like, and who tries to get around it.
+
+use axum::http::header;
+
+use crate::support::{Browser, ISSUER, PASSWORD, Town, read_form};
+
+#[tokio::test]
+async fn the_page_works_without_scripts_and_cannot_be_framed() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[("login_hint", "al\"><script>ice")]).await;
+    assert!(!page.text.contains("<script"), "{}", page.text);
+    for expected in ["<label for=\"password\">", "autocomplete=\"current-password\"", "lang=\"en\""] {
+        assert!(page.text.contains(expected), "{expected}");
+    }
+    let policy = page.field("content-security-policy");
+    for expected in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"]
+    {
+        assert!(policy.contains(expected), "{policy}");
+    }
+    assert_eq!((page.field("x-frame-options"), page.field("cache-control")), ("DENY", "no-store"));
+    let style = town.get(&format!("{ISSUER}/style.css")).await;
+    assert!(style.field("content-type").starts_with("text/css"));
+}
+
+#[tokio::test]
+async fn nobody_learns_which_users_exist() {
+    let town = Town::new().await;
+    let mut bob = identity::User::new("carol", "carol", model::Timestamp::default());
+    bob.disabled = true;
+    town.realm.put_user(&bob).await.unwrap();
+    town.give_password("carol").await;
+    let mut pages = Vec::new();
+    for (username, password) in [
+        ("alice", "wrong"),
+        ("alice", ""),
+        ("bob", PASSWORD),
+        ("carol", PASSWORD),
+        ("nobody", PASSWORD),
+        ("", PASSWORD),
+        ("alice", &"x".repeat(2000)),
+    ] {
+        let mut browser = Browser::new(&town);
+        let page = browser.authorize("web", &[]).await;
+        let failed = browser.submit(&page, &[("username", username), ("password", password)]).await;
+        assert_eq!(failed.status, 401, "{username}");
+        assert!(browser.session().is_none());
+        let (_, hidden) = read_form(&failed.text);
+        let mut text = failed.text.clone();
+        for value in hidden.values() {
+            text = text.replace(value.as_str(), "…");
+        }
+        let value = format!("value=\"{username}\"");
+        pages.push(text.replace(&value, "value=\"\"").replace(" autofocus", ""));
+    }
+    assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "{pages:#?}");
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[]).await;
+    let good = browser.submit(&page, &[("username", " Alice "), ("password", PASSWORD)]).await;
+    assert!(good.answer().contains_key("code"), "user names have no case");
+}
+
+#[tokio::test]
+async fn a_form_is_taken_only_from_our_page_in_the_browser_that_began() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[]).await;
+    let (action, hidden) = read_form(&page.text);
+    let flow = hidden["flow"].as_str();
+    let good =
+        [("username", "alice"), ("password", PASSWORD), ("flow", flow), ("csrf", hidden["csrf"].as_str())];
+    // The attacker's own form, with a token of another login of theirs.
+    let mut attacker = Browser::new(&town);
+    let own = attacker.authorize("web", &[]).await;
+    let (_, own) = read_form(&own.text);
+    for csrf in ["", "x", own["csrf"].as_str()] {
+        let mut forged = good;
+        forged[3].1 = csrf;
+        assert_eq!(browser.post(&action, &forged).await.status, 400);
+    }
+    // The victim's address in the attacker's browser, and the other way.
+    assert_eq!(attacker.post(&action, &good).await.status, 400);
+    assert_eq!(attacker.go(&format!("/realms/shop/login?flow={flow}")).await.status, 400);
+    assert_eq!(Browser::new(&town).go(&format!("/realms/shop/flow?flow={flow}")).await.status, 400);
+    // From another origin, though everything else is right.
+    let cookies: Vec<_> = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let foreign = |origin: &str| {
+        axum::http::Request::post(format!("https://id.example.org{action}"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::COOKIE, cookies.join("; "))
+            .header(header::ORIGIN, origin)
+            .body(crate::support::form(&good).into())
+            .unwrap()
+    };
+    for origin in ["https://evil.example", "null", "http://id.example.org"] {
+        assert_eq!(town.send(foreign(origin)).await.status, 400, "{origin}");
+    }
+    assert_eq!(town.send(foreign("https://id.example.org")).await.status, 303);
+    // Sent twice, it is over.
+    let next = browser.go(&format!("/realms/shop/flow?flow={flow}")).await;
+    assert_eq!(next.status, 200, "the session's cookie went to nobody: {next:?}");
+}
+
+#[tokio::test]
+async fn a_planted_session_is_worth_nothing_after_login() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    // The attacker logs in and plants their cookies in the victim's browser.
+    let mut attacker = Browser::new(&town);
+    let page = attacker.authorize("web", &[]).await;
+    attacker.submit(&page, &[("username", "bob"), ("password", PASSWORD)]).await.answer();
+    let planted = attacker.session().unwrap().clone();
+    let mut victim = Browser::new(&town);
+    victim.cookies.insert("__Host-shop-session".to_owned(), planted.clone());
+    let page = victim.authorize("web", &[("prompt", "login")]).await;
+    victim.log_in(&page).await.answer();
+    assert_ne!(victim.session().unwrap(), &planted);
+    // Bob's session was ended, and is not alice's.
+    assert!(attacker.authorize("web", &[]).await.text.contains("type=\"password\""));
+    // The same person again: a new secret, and the old cookie is worth nothing.
+    let before = victim.session().unwrap().clone();
+    let page = victim.authorize("web", &[("prompt", "login")]).await;
+    victim.log_in(&page).await.answer();
+    let mut thief = Browser::new(&town);
+    thief.cookies.insert("__Host-shop-session".to_owned(), before);
+    assert!(thief.authorize("web", &[]).await.text.contains("type=\"password\""));
+    assert!(victim.authorize("web", &[]).await.answer().contains_key("code"));
+    for forged in ["", ".", "x.y", &victim.session().unwrap().replace('.', ".x")] {
+        thief.cookies.insert("__Host-shop-session".to_owned(), forged.to_owned());
+        assert!(thief.authorize("web", &[]).await.text.contains("type=\"password\""), "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_with_many_wrong_passwords_begins_anew() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let mut page = browser.authorize("web", &[]).await;
+    for _ in 0..9 {
+        page = browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await;
+        assert_eq!(page.status, 401);
+    }
+    assert_eq!(browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await.status, 400);
+    // Alice herself is not locked out.
+    let page = browser.authorize("web", &[]).await;
+    assert!(browser.log_in(&page).await.answer().contains_key("code"));
+}
+
+#[tokio::test]
+async fn sessions_and_logins_end() {
+    let hour = 3600;
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[]).await;
+    town.advance(900);
+    assert_eq!(browser.log_in(&page).await.status, 400, "a login that nobody finished");
+    browser.log_in_for("web", &[]).await;
+    town.advance(7 * hour);
+    assert!(browser.authorize("web", &[]).await.answer().contains_key("code"));
+    town.advance(7 * hour);
+    assert!(browser.authorize("web", &[]).await.answer().contains_key("code"), "used in between");
+    town.advance(8 * hour);
+    assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""), "idle");
+    browser.log_in_for("web", &[]).await;
+    for _ in 0..4 {
+        town.advance(5 * hour);
+        assert!(browser.authorize("web", &[]).await.answer().contains_key("code"));
+    }
+    town.advance(4 * hour);
+    assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""), "a day old");
+}

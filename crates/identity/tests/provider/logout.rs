@@ -1,0 +1,120 @@
+//! Logout: by the client, by the person, told to everybody.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::support::{Browser, ISSUER, Town, form, payload, secret, web};
+
+fn address(pairs: &[(&str, &str)]) -> String {
+    format!("{ISSUER}/logout?{}", form(pairs))
+}
+
+async fn id_token(town: &Town, browser: &mut Browser<'_>) -> (String, Value) {
+    let code = browser.authorize("web", &[]).await.answer()["code"].clone();
+    let tokens = town.redeem("web", &code).await.json();
+    (tokens["id_token"].as_str().unwrap().to_owned(), tokens)
+}
+
+#[tokio::test]
+async fn a_client_logs_its_person_out() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let (hint, tokens) = id_token(&town, &mut browser).await;
+    let bye = [
+        ("id_token_hint", hint.as_str()),
+        ("post_logout_redirect_uri", "https://app.example/bye"),
+        ("state", "s"),
+    ];
+    let reply = browser.go(&address(&bye)).await;
+    assert_eq!(reply.field("location"), "https://app.example/bye?state=s");
+    assert!(browser.session().is_none());
+    assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""));
+    assert!(!town.is_active(tokens["access_token"].as_str().unwrap()).await);
+    let told = town.realm.revocations().await.unwrap();
+    let session = payload(&hint)["sid"].as_str().unwrap().to_owned();
+    assert!(told.iter().any(|entry| entry.session.as_ref() == Some(&session)), "gateways are told: {told:?}");
+}
+
+#[tokio::test]
+async fn nobody_else_logs_a_person_out_without_asking() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let mut other = Browser::new(&town);
+    let page = other.authorize("web", &[]).await;
+    other.submit(&page, &[("username", "bob"), ("password", crate::support::PASSWORD)]).await.answer();
+    let (of_bob, _) = id_token(&town, &mut other).await;
+    for pairs in [&[][..], &[("client_id", "web")], &[("id_token_hint", of_bob.as_str())]] {
+        let page = browser.go(&address(pairs)).await;
+        assert!(page.text.contains("Log out?"), "{pairs:?}");
+        assert!(browser.session().is_some());
+    }
+    // Not by a form of somebody else's either.
+    let page = browser.go(&address(&[])).await;
+    let forged = [("decision", "logout"), ("csrf", "x")];
+    assert_eq!(browser.post(&format!("{ISSUER}/logout"), &forged).await.status, 400);
+    assert!(browser.session().is_some());
+    assert!(browser.submit(&page, &[("decision", "logout")]).await.text.contains("Logged out"));
+    assert!(browser.session().is_none());
+}
+
+#[tokio::test]
+async fn a_browser_is_sent_only_to_registered_addresses() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let (hint, _) = id_token(&town, &mut browser).await;
+    for uri in ["https://evil.example", "https://app.example/bye/", "https://app.example/cb", "javascript:x"]
+    {
+        let pairs = [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", uri)];
+        let reply = browser.go(&address(&pairs)).await;
+        assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{uri}");
+    }
+    // Without a client there is no registered address.
+    let reply = browser.go(&address(&[("post_logout_redirect_uri", "https://app.example/bye")])).await;
+    assert_eq!(reply.status, 400);
+    let mixed = [("id_token_hint", hint.as_str()), ("client_id", "spa")];
+    assert_eq!(browser.go(&address(&mixed)).await.status, 400);
+    assert!(browser.session().is_some());
+}
+
+#[tokio::test]
+async fn every_client_of_the_session_is_told_until_it_hears() {
+    let town = Town::new().await;
+    let mut hears = web("hears", secret());
+    hears.backchannel_logout_uri = Some("https://hears.example/logout".to_owned());
+    town.put(hears).await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let (hint, _) = id_token(&town, &mut browser).await;
+    let code = browser.authorize("hears", &[]).await.answer()["code"].clone();
+    assert_eq!(town.redeem("hears", &code).await.status, 200);
+    let letters = || town.mailbox.letters.lock().unwrap().clone();
+    town.mailbox.closed.store(true, Ordering::SeqCst);
+    browser.go(&address(&[("id_token_hint", &hint)])).await;
+    town.realm.deliver_logouts().await.unwrap();
+    town.mailbox.closed.store(false, Ordering::SeqCst);
+    town.realm.deliver_logouts().await.unwrap();
+    assert!(letters().is_empty(), "tried again at once");
+    town.advance(20);
+    for _ in 0..2 {
+        town.realm.deliver_logouts().await.unwrap();
+    }
+    let letters = letters();
+    assert_eq!(letters.len(), 1, "told once: {letters:?}");
+    let (url, body) = &letters[0];
+    assert_eq!(url, "https://hears.example/logout");
+    let token = crate::support::query(&format!("?{body}"))["logout_token"].clone();
+    let (token_type, claims) = town.claims(&token).await;
+    assert_eq!(token_type, "logout+jwt");
+    let event = json!({ "http://schemas.openid.net/event/backchannel-logout": {} });
+    assert_eq!(
+        (&claims["events"], &claims["sub"], &claims["aud"]),
+        (&event, &json!("alice"), &json!("hears"))
+    );
+    assert_eq!(claims["sid"], payload(&hint)["sid"]);
+    assert!(claims["jti"].is_string() && claims.get("nonce").is_none());
+}

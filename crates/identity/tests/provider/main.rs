@@ -1,0 +1,28 @@
+//! The provider from outside: honest clients and people, and attackers beside them.
+
+#[cfg(test)]
+mod authorize;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod code;
+#[cfg(test)]
+mod device;
+#[cfg(test)]
+mod discovery;
+#[cfg(test)]
+mod dpop;
+#[cfg(test)]
+mod exchange;
+#[cfg(test)]
+mod login;
+#[cfg(test)]
+mod logout;
+#[cfg(test)]
+mod pushed;
+#[cfg(test)]
+mod refresh;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tokens;

@@ -1,0 +1,204 @@
+//! Refresh tokens: rotation, reuse, grace, and many at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::support::{Browser, SECRET, Town, payload};
+
+fn token(tokens: &Value) -> String {
+    tokens["refresh_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn each_use_rotates_and_an_old_one_ends_the_family() {
+    let town = Town::new().await;
+    let first = town.tokens("web", "openid offline_access").await;
+    town.advance(60);
+    let second = town.refresh("web", &token(&first)).await.json();
+    assert_ne!(token(&second), token(&first));
+    let (before, now) =
+        (payload(first["id_token"].as_str().unwrap()), payload(second["id_token"].as_str().unwrap()));
+    // OpenID Connect Core §12.2.
+    for same in ["iss", "sub", "aud", "auth_time", "acr", "sid"] {
+        assert_eq!(before[same], now[same], "{same}");
+    }
+    assert!(now["iat"].as_u64() > before["iat"].as_u64() && now.get("nonce").is_none());
+    town.advance(60);
+    let third = town.refresh("web", &token(&second)).await.json();
+    assert!(town.is_active(third["access_token"].as_str().unwrap()).await);
+
+    // Long after its rotation: stolen.
+    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    town.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
+    for tokens in [&second, &third] {
+        assert!(!town.is_active(tokens["access_token"].as_str().unwrap()).await);
+    }
+    let revoked: BTreeSet<_> =
+        town.realm.revocations().await.unwrap().into_iter().filter_map(|entry| entry.token).collect();
+    let issued = [&first, &second, &third]
+        .map(|tokens| payload(tokens["access_token"].as_str().unwrap())["jti"].clone());
+    for id in issued {
+        assert!(revoked.contains(id.as_str().unwrap()), "{id}: gateways are told of each that is still good");
+    }
+    // Another family of the same person goes on.
+    let other = town.tokens("web", "openid offline_access").await;
+    assert_eq!(town.refresh("web", &token(&other)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_within_the_grace_and_not_after() {
+    let town = Town::new().await;
+    let first = town.tokens("web", "openid offline_access").await;
+    let second = town.refresh("web", &token(&first)).await.json();
+    town.advance(9);
+    let again = town.refresh("web", &token(&first)).await.json();
+    assert_eq!(token(&again), token(&second), "the same successor: no second line of descent");
+    assert!(town.is_active(again["access_token"].as_str().unwrap()).await);
+    // The successor was used: the first is two behind, whatever the time.
+    let third = town.refresh("web", &token(&second)).await.json();
+    assert_ne!(token(&third), token(&second));
+    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    town.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
+
+    let first = town.tokens("web", "openid offline_access").await;
+    let second = town.refresh("web", &token(&first)).await.json();
+    town.advance(10);
+    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    town.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn without_a_grace_every_repetition_is_reuse() {
+    let town = Town::with(|settings| settings.lifetimes.refresh_grace = std::time::Duration::ZERO).await;
+    let first = town.tokens("web", "openid offline_access").await;
+    let second = town.refresh("web", &token(&first)).await.json();
+    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    town.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
+}
+
+/// CVE-2026-1035: concurrent refreshes must not pass by reuse detection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_refreshes_at_once_there_is_one_successor() {
+    for grace in [0, 10] {
+        let town = Town::with(|settings| {
+            settings.lifetimes.refresh_grace = std::time::Duration::from_secs(grace);
+        });
+        let town = Arc::new(town.await);
+        let first = token(&town.tokens("web", "openid offline_access").await);
+        let uses = (0..24).map(|_| {
+            let (town, first) = (Arc::clone(&town), first.clone());
+            tokio::spawn(async move { town.refresh("web", &first).await })
+        });
+        let mut successors = BTreeSet::new();
+        let mut refused = 0;
+        for reply in uses.collect::<Vec<_>>() {
+            let reply = reply.await.unwrap();
+            match reply.status.as_u16() {
+                200 => drop(successors.insert(token(&reply.json()))),
+                // So many at once can also be told to come again.
+                500 => {}
+                _ => {
+                    reply.refused(400, "invalid_grant");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(successors.len(), 1, "grace {grace}: two lines of descent");
+        let successor = successors.first().unwrap();
+        if grace == 0 {
+            assert!(refused > 0);
+            town.refresh("web", successor).await.refused(400, "invalid_grant");
+        } else {
+            assert_eq!(refused, 0);
+            assert_eq!(town.refresh("web", successor).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_its_clients_and_cannot_be_made_up() {
+    let town = Town::new().await;
+    let tokens = token(&town.tokens("web", "openid offline_access").await);
+    town.refresh("spa", &tokens).await.refused(400, "invalid_grant");
+    let [grant, generation, tag] = tokens.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let reversed = tag.chars().rev().collect::<String>();
+    for wrong in [
+        format!("{grant}.1.{tag}"),
+        format!("{grant}.{generation}.{reversed}"),
+        format!("{grant}.{generation}."),
+        format!("{grant}.-1.{tag}"),
+        format!("{grant}.18446744073709551615.{tag}"),
+        format!("{tokens}.x"),
+        format!("other.{generation}.{tag}"),
+        "x".to_owned(),
+    ] {
+        town.refresh("web", &wrong).await.refused(400, "invalid_grant");
+    }
+    // None of that ended the family.
+    assert_eq!(town.refresh("web", &tokens).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refresh_token_ends_with_its_session_unless_it_is_for_offline() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let online = browser.log_in_for("web", &[("scope", "openid")]).await["code"].clone();
+    let online = token(&town.redeem("web", &online).await.json());
+    let offline =
+        browser.authorize("web", &[("scope", "openid offline_access")]).await.answer()["code"].clone();
+    let offline = token(&town.redeem("web", &offline).await.json());
+    let session = browser.session().unwrap().split('.').next().unwrap().to_owned();
+    let online = token(&town.refresh("web", &online).await.json());
+    town.realm.end_session(&session).await.unwrap();
+    town.refresh("web", &online).await.refused(400, "invalid_grant");
+    assert_eq!(town.refresh("web", &offline).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refresh_narrows_and_never_widens() {
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid offline_access orders:read").await;
+    let ask = |scope: &'static str, token: String| {
+        let town = &town;
+        async move {
+            let pairs = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token.as_str()),
+                ("scope", scope),
+                ("client_id", "web"),
+                ("client_secret", SECRET),
+            ];
+            town.post("/token", &pairs).await
+        }
+    };
+    ask("orders:write", token(&tokens)).await.refused(400, "invalid_scope");
+    let narrow = ask("orders:read", token(&tokens)).await.json();
+    assert_eq!((&narrow["scope"], narrow.get("id_token")), (&json!("orders:read"), None));
+    let whole = ask("", token(&narrow)).await.json();
+    assert_eq!(whole["scope"], "offline_access openid orders:read");
+    // What the client lost since is not granted again.
+    let mut web = crate::support::web("web", crate::support::secret());
+    web.scopes.remove("orders:read");
+    town.put(web).await;
+    assert_eq!(ask("", token(&whole)).await.json()["scope"], "offline_access openid");
+}
+
+#[tokio::test]
+async fn a_refresh_token_ends_unused_and_in_any_case() {
+    let day = 24 * 3600;
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid offline_access").await;
+    town.advance(14 * day);
+    town.refresh("web", &token(&tokens)).await.refused(400, "invalid_grant");
+
+    let mut tokens = token(&town.tokens("web", "openid offline_access").await);
+    for _ in 0..8 {
+        town.advance(10 * day);
+        town.realm.rotate_keys().await.unwrap();
+        tokens = token(&town.refresh("web", &tokens).await.json());
+    }
+    town.advance(10 * day);
+    town.refresh("web", &tokens).await.refused(400, "invalid_grant");
+}

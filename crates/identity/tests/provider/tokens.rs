@@ -1,0 +1,180 @@
+//! Client credentials, introspection, revocation, userinfo.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+
+use crate::support::{ISSUER, NOW, ORDERS, PAYMENTS, SECRET, Town, payload};
+
+async fn machine(town: &Town, pairs: &[(&str, &str)]) -> crate::support::Reply {
+    let mut all =
+        vec![("grant_type", "client_credentials"), ("client_id", "service"), ("client_secret", SECRET)];
+    all.extend(pairs);
+    town.post("/token", &all).await
+}
+
+fn access(tokens: &Value) -> &str {
+    tokens["access_token"].as_str().unwrap()
+}
+
+async fn userinfo(town: &Town, authorization: &str) -> crate::support::Reply {
+    let request = Request::get(format!("{ISSUER}/userinfo")).header("authorization", authorization);
+    town.send(request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_machine_gets_tokens_for_what_it_may_reach() {
+    let town = Town::new().await;
+    let tokens = machine(&town, &[("scope", "orders:read"), ("resource", ORDERS)]).await.json();
+    assert!(tokens.get("refresh_token").is_none() && tokens.get("id_token").is_none());
+    let (token_type, mut claims) = town.claims(access(&tokens)).await;
+    assert!(claims.as_object_mut().unwrap().remove("jti").is_some());
+    assert_eq!(token_type, "at+jwt");
+    let expected = json!({
+        "iss": ISSUER, "sub": "service", "aud": ORDERS, "client_id": "service", "iat": NOW, "exp": NOW + 300,
+        "scope": "orders:read", "roles": ["machine"],
+    });
+    assert_eq!(claims, expected);
+    let both = machine(&town, &[("resource", ORDERS), ("resource", PAYMENTS)]).await.json();
+    assert_eq!(payload(access(&both))["aud"], json!([ORDERS, PAYMENTS]));
+    machine(&town, &[("resource", "https://other.example.org")]).await.refused(400, "invalid_target");
+    machine(&town, &[("resource", "orders")]).await.refused(400, "invalid_target");
+    machine(&town, &[("scope", "openid")]).await.refused(400, "invalid_scope");
+    machine(&town, &[("scope", "admin")]).await.refused(400, "invalid_scope");
+}
+
+#[tokio::test]
+async fn resources_choose_algorithm_and_life() {
+    let town = Town::with(|settings| {
+        let own = identity::Resource {
+            algorithm: Some(keys::Algorithm::Rs256),
+            access_token: Some(std::time::Duration::from_secs(30)),
+            scopes: ["pay".to_owned()].into(),
+        };
+        settings.resources.insert(PAYMENTS.to_owned(), own);
+    })
+    .await;
+    let tokens = machine(&town, &[("resource", PAYMENTS), ("scope", "pay")]).await.json();
+    assert_eq!(tokens["expires_in"], json!(30));
+    let header = keys::jws::Unverified::parse(access(&tokens).as_bytes()).unwrap();
+    assert_eq!(header.algorithm(), keys::Algorithm::Rs256);
+    machine(&town, &[("resource", PAYMENTS), ("scope", "orders:read")]).await.refused(400, "invalid_scope");
+}
+
+#[tokio::test]
+async fn introspection_tells_those_who_may_know() {
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid offline_access").await;
+    let ask = |client: &'static str, token: String| {
+        let town = &town;
+        async move {
+            let pairs = [("token", token.as_str()), ("client_id", client), ("client_secret", SECRET)];
+            town.post("/introspect", &pairs).await
+        }
+    };
+    let told = ask("api", access(&tokens).to_owned()).await.json();
+    for (name, value) in [
+        ("active", json!(true)),
+        ("sub", json!("alice")),
+        ("username", json!("alice")),
+        ("client_id", json!("web")),
+        ("token_type", json!("Bearer")),
+        ("iss", json!(ISSUER)),
+        ("roles", json!(["customer"])),
+    ] {
+        assert_eq!(told[name], value, "{name}");
+    }
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    assert_eq!(ask("web", refresh.to_owned()).await.json()["token_type"], "refresh_token");
+    let nothing = json!({ "active": false });
+    // Another client, a resource server that asks for refresh tokens, ID tokens, nonsense.
+    assert_eq!(ask("service", access(&tokens).to_owned()).await.json(), nothing);
+    assert_eq!(ask("api", refresh.to_owned()).await.json(), nothing);
+    assert_eq!(ask("api", tokens["id_token"].as_str().unwrap().to_owned()).await.json(), nothing);
+    for wrong in ["x", "a.b.c", &access(&tokens)[..access(&tokens).len() - 3]] {
+        assert_eq!(ask("api", wrong.to_owned()).await.json(), nothing);
+    }
+    let public = [("token", access(&tokens)), ("client_id", "spa")];
+    town.post("/introspect", &public).await.refused(401, "invalid_client");
+    town.post("/introspect", &[("token", access(&tokens))]).await.refused(401, "invalid_client");
+    town.advance(299);
+    assert!(town.is_active(access(&tokens)).await);
+    town.advance(1);
+    assert!(!town.is_active(access(&tokens)).await);
+}
+
+#[tokio::test]
+async fn tokens_are_revoked_by_their_client_alone() {
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid offline_access").await;
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    let revoke = |client: &'static str, token: String| {
+        let town = &town;
+        async move {
+            let pairs = [("token", token.as_str()), ("client_id", client), ("client_secret", SECRET)];
+            town.post("/revoke", &pairs).await
+        }
+    };
+    // RFC 7009 §2.2: a token that is not valid is no error, whoever's it is.
+    for token in [access(&tokens), refresh, "x"] {
+        assert_eq!(revoke("service", token.to_owned()).await.status, 200);
+    }
+    assert!(town.is_active(access(&tokens)).await);
+    assert_eq!(revoke("web", access(&tokens).to_owned()).await.status, 200);
+    assert!(!town.is_active(access(&tokens)).await);
+    let fresh = town.refresh("web", refresh).await.json();
+    assert!(town.is_active(access(&fresh)).await, "the refresh token goes on");
+    assert_eq!(revoke("web", fresh["refresh_token"].as_str().unwrap().to_owned()).await.status, 200);
+    assert!(!town.is_active(access(&fresh)).await);
+    town.refresh("web", fresh["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
+    let mut told: Vec<_> =
+        town.realm.revocations().await.unwrap().into_iter().filter_map(|one| one.token).collect();
+    told.sort();
+    let mut expected =
+        [&tokens, &fresh].map(|tokens| payload(access(tokens))["jti"].as_str().unwrap().to_owned());
+    expected.sort();
+    assert_eq!(told, expected);
+    // And forgets it when the tokens would be over.
+    town.advance(300 + keys::LEEWAY_MAX.as_secs());
+    assert!(town.realm.revocations().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn userinfo_says_what_was_granted() {
+    let town = Town::new().await;
+    let tokens = town.tokens("web", "openid email").await;
+    let told = userinfo(&town, &format!("Bearer {}", access(&tokens))).await;
+    assert_eq!(told.json(), json!({ "sub": "alice", "email": "alice@example.org", "email_verified": false }));
+    assert_eq!(told.field("cache-control"), "no-store");
+    let posted = town.post("/userinfo", &[("access_token", access(&tokens))]).await;
+    assert_eq!(posted.json(), told.json());
+    let in_address = town.get(&format!("{ISSUER}/userinfo?access_token={}", access(&tokens))).await;
+    assert_eq!(in_address.status, 401);
+
+    let none = town.get(&format!("{ISSUER}/userinfo")).await;
+    assert_eq!((none.status.as_u16(), none.field("www-authenticate")), (401, "Bearer"));
+    let api = town.tokens("web", "orders:read").await;
+    let reply = userinfo(&town, &format!("Bearer {}", access(&api))).await;
+    reply.refused(403, "insufficient_scope");
+    assert!(reply.field("www-authenticate").contains("insufficient_scope"));
+    let own = machine(&town, &[("scope", "orders:read")]).await.json();
+    userinfo(&town, &format!("Bearer {}", access(&own))).await.refused(403, "insufficient_scope");
+    for wrong in [tokens["id_token"].as_str().unwrap(), "x", ""] {
+        userinfo(&town, &format!("Bearer {wrong}")).await.refused(401, "invalid_token");
+    }
+    let mut alice = identity::User::new("alice", "alice", model::Timestamp::default());
+    alice.disabled = true;
+    town.realm.put_user(&alice).await.unwrap();
+    userinfo(&town, &format!("Bearer {}", access(&tokens))).await.refused(401, "invalid_token");
+}
+
+#[tokio::test]
+async fn one_realms_tokens_are_nothing_to_another() {
+    let town = Town::new().await;
+    let other =
+        Town::with(|settings| settings.issuer = "https://id.example.org/realms/other".to_owned()).await;
+    let tokens = machine(&town, &[]).await.json();
+    let request = Request::get("https://id.example.org/realms/other/userinfo")
+        .header("authorization", format!("Bearer {}", access(&tokens)));
+    other.send(request.body(Body::empty()).unwrap()).await.refused(401, "invalid_token");
+}

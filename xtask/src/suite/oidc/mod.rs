@@ -1,0 +1,158 @@
+//! The identity provider under clients that we did not write: npm's `openid-client`, a
+//! certified relying party, and PyPI's `authlib`. Each script runs one flow after another
+//! against `crates/identity/examples/provider.rs` and prints a line for each.
+
+use super::Counts;
+use super::process::{Process, free_port};
+use crate::{command, python, workspace};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What npm installs, exactly.
+const NPM_PACKAGES: [&str; 1] = ["openid-client@6.9.0"];
+/// Its folder under the target folder.
+const NPM_FOLDER: &str = "node-oidc";
+/// What pip installs, and what each is imported as.
+const PYPI_PACKAGES: [(&str, &str); 3] =
+    [("authlib", "authlib"), ("requests", "requests"), ("joserfc", "joserfc")];
+const PYPI_FOLDER: &str = "python-oidc";
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask suite oidc                    both clients, the store in memory
+  cargo xtask suite oidc --sqlite           the store in a SQLite file
+  cargo xtask suite oidc --client openid-client";
+
+/// Which clients, over which store.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// One client alone
+    #[arg(long, value_enum)]
+    client: Option<Client>,
+    /// Keep the provider's records in a SQLite file instead of memory
+    #[arg(long)]
+    sqlite: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Client {
+    /// npm, certified by the OpenID Foundation
+    OpenidClient,
+    /// PyPI
+    Authlib,
+}
+
+impl Options {
+    /// Both, in memory.
+    pub(super) fn bounded() -> Self {
+        Self { client: None, sqlite: false }
+    }
+}
+
+/// Runs the scripts and counts what they print.
+pub(super) fn run(options: &Options) -> Result<Counts> {
+    let root = workspace::root()?;
+    command::run(command::cargo(&root).args([
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        "identity",
+        "--example",
+        "provider",
+    ]))?;
+    let program = workspace::target()?.join("debug/examples/provider");
+    let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
+    for client in [Client::OpenidClient, Client::Authlib] {
+        if options.client.is_some_and(|only| only != client) {
+            continue;
+        }
+        let folder = tempfile::tempdir()?;
+        let script = match script(client, folder.path()) {
+            Ok(script) => script,
+            Err(reason) => {
+                counts.skipped.push(format!("{reason:#}"));
+                continue;
+            }
+        };
+        run_one(&program, folder.path(), options, script, &mut counts)?;
+    }
+    Ok(counts)
+}
+
+/// The program that runs a client's script, or why it cannot run here.
+fn script(client: Client, folder: &Path) -> Result<Command> {
+    let mut command = match client {
+        Client::OpenidClient => {
+            let packages = npm()?;
+            // Node finds packages from the script's own folder upwards.
+            let file = packages.join("openid-client.mjs");
+            std::fs::write(&file, include_str!("openid-client.mjs"))?;
+            let mut command = Command::new("node");
+            command.arg(file);
+            command
+        }
+        Client::Authlib => {
+            let mut command = Command::new(python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?);
+            let file = folder.join("authlib_client.py");
+            std::fs::write(&file, include_str!("authlib_client.py"))?;
+            command.arg(file);
+            command
+        }
+    };
+    command.current_dir(folder);
+    Ok(command)
+}
+
+/// Finds or makes the folder with npm's packages.
+fn npm() -> Result<PathBuf> {
+    let folder = workspace::target()?.join(NPM_FOLDER);
+    let version =
+        command::read(Command::new("node").arg("--version")).context("openid-client: expected node 20")?;
+    let major = version.trim_start_matches('v').split('.').next().and_then(|text| text.parse::<u32>().ok());
+    if major.is_none_or(|major| major < 20) {
+        bail!("openid-client: expected node 20 or newer, found {}", version.trim());
+    }
+    if folder.join("node_modules/openid-client/package.json").exists() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("package.json"), "{\"private\":true}\n")?;
+    println!("installing {} into {}", NPM_PACKAGES.join(" "), folder.display());
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]).args(NPM_PACKAGES);
+    command::run(install.current_dir(&folder)).context("openid-client: npm install")?;
+    Ok(folder)
+}
+
+fn run_one(
+    program: &Path,
+    folder: &Path,
+    options: &Options,
+    mut script: Command,
+    counts: &mut Counts,
+) -> Result<()> {
+    let logout = format!("http://127.0.0.1:{}/logout", free_port()?);
+    let mut provider = Command::new(program);
+    provider.args(["--logout", &logout]);
+    if options.sqlite {
+        provider.arg("--store").arg(folder.join("identity.db"));
+    }
+    let log = folder.join("provider.log");
+    let mut running = Process::start("provider", folder, &mut provider)?;
+    let issuers = running.wait(|| {
+        let said = std::fs::read_to_string(&log).ok()?;
+        said.lines().find(|line| line.starts_with('{')).map(str::to_owned)
+    })?;
+    let mut lines = Vec::new();
+    let well = command::run_seeing(script.arg(issuers).arg(&logout), |line| lines.push(line.to_owned()))?;
+    let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
+    let (passed, failed) = (count("ok "), count("FAIL "));
+    counts.passed += passed;
+    counts.failed += failed;
+    if (!well && failed == 0) || passed + failed == 0 {
+        counts.failed += 1;
+    }
+    Ok(())
+}
