@@ -13,8 +13,7 @@ use bytes::{Bytes, BytesMut};
 use contract::{AnswerCheck, HasBody, Violations};
 use http::StatusCode;
 use proxy::head::{Framing, Manner};
-use proxy::proxy_protocol::Origin;
-use proxy::{Additions, BodyError, Exchange, Frame, ResponseHead};
+use proxy::{Additions, Exchange, Frame, Layer, ResponseHead};
 use tokio::task::JoinHandle;
 
 use crate::snapshot::Route;
@@ -314,29 +313,15 @@ impl<'e, E: Exchange> Shaped<'e, E> {
     }
 }
 
-impl<E: Exchange> Exchange for Shaped<'_, E> {
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
-        self.inner.poll_request(cx)
+impl<E: Exchange> Layer for Shaped<'_, E> {
+    type Inner = E;
+
+    fn inner(&self) -> &E {
+        self.inner
     }
 
-    fn origin(&self) -> Option<Origin> {
-        self.inner.origin()
-    }
-
-    fn limit_request(&mut self, bytes_max: u64) {
-        self.inner.limit_request(bytes_max);
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.inner.poll_gone(cx)
-    }
-
-    fn bytes_in(&self) -> u64 {
-        self.inner.bytes_in()
-    }
-
-    fn bytes_out(&self) -> u64 {
-        self.inner.bytes_out()
+    fn inner_mut(&mut self) -> &mut E {
+        self.inner
     }
 
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
@@ -345,10 +330,6 @@ impl<E: Exchange> Exchange for Shaped<'_, E> {
             return self.inner.send_head(head, additions);
         }
         self.begin(head, additions)
-    }
-
-    fn head_sent(&self) -> bool {
-        self.inner.head_sent()
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -397,13 +378,5 @@ impl<E: Exchange> Exchange for Shaped<'_, E> {
             }
         }
         self.inner.poll_flush(cx)
-    }
-
-    fn abort(&mut self) {
-        self.inner.abort();
-    }
-
-    fn sever(&mut self) {
-        self.inner.sever();
     }
 }

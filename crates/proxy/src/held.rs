@@ -3,14 +3,12 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::exchange::{BodyError, Exchange, Frame};
-use crate::head::{Additions, ResponseHead};
-use crate::proxy_protocol::Origin;
+use crate::layer::Layer;
 
 /// How far a body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +87,17 @@ impl<'e, E: Exchange> Held<'e, E> {
     }
 }
 
-impl<E: Exchange> Exchange for Held<'_, E> {
+impl<E: Exchange> Layer for Held<'_, E> {
+    type Inner = E;
+
+    fn inner(&self) -> &E {
+        self.inner
+    }
+
+    fn inner_mut(&mut self) -> &mut E {
+        self.inner
+    }
+
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         match self.frames.pop_front() {
             Some(frame) => Poll::Ready(Ok(frame)),
@@ -97,59 +105,14 @@ impl<E: Exchange> Exchange for Held<'_, E> {
             None => self.inner.poll_request(cx),
         }
     }
-
-    fn origin(&self) -> Option<Origin> {
-        self.inner.origin()
-    }
-
-    fn limit_request(&mut self, bytes_max: u64) {
-        self.inner.limit_request(bytes_max);
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.inner.poll_gone(cx)
-    }
-
-    fn bytes_in(&self) -> u64 {
-        self.inner.bytes_in()
-    }
-
-    fn bytes_out(&self) -> u64 {
-        self.inner.bytes_out()
-    }
-
-    fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
-        self.inner.send_head(head, additions)
-    }
-
-    fn head_sent(&self) -> bool {
-        self.inner.head_sent()
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn send_frame(&mut self, frame: Frame) -> io::Result<()> {
-        self.inner.send_frame(frame)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_flush(cx)
-    }
-
-    fn abort(&mut self) {
-        self.inner.abort();
-    }
-
-    fn sever(&mut self) {
-        self.inner.sever();
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::{Additions, ResponseHead};
+    use crate::proxy_protocol::Origin;
+    use std::io;
 
     /// A client's exchange with three pieces of body, which notes how it was given up.
     #[derive(Default)]
@@ -221,11 +184,11 @@ mod tests {
         assert_eq!(held.body(), &[1, 1, 2, 2][..]);
         assert_eq!(held.read_ahead(6).await.unwrap(), Ahead::Whole);
         let mut out = Vec::new();
-        while let Frame::Data(data) = poll_fn(|cx| held.poll_request(cx)).await.unwrap() {
+        while let Frame::Data(data) = poll_fn(|cx| Exchange::poll_request(&mut held, cx)).await.unwrap() {
             out.extend_from_slice(&data);
         }
         assert_eq!(out, [1, 1, 2, 2, 3, 3]);
-        assert!(matches!(poll_fn(|cx| held.poll_request(cx)).await, Ok(Frame::End)));
+        assert!(matches!(poll_fn(|cx| Exchange::poll_request(&mut held, cx)).await, Ok(Frame::End)));
     }
 
     #[test]
