@@ -17,7 +17,7 @@ use h2::{Reason, RecvStream};
 use crate::accept::Door;
 use crate::admit::admit;
 use crate::deadline::Watch;
-use crate::http2::head::from_h2;
+use crate::http2::head::{as_http1, from_h2};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::listen::Core;
@@ -105,15 +105,18 @@ async fn serve_stream<W: World>(stream: Stream<W>) {
     let current = core.current();
     let (world, limits) = (&current.world, &current.limits);
     let (parts, body) = request.into_parts();
-    let admitted = from_h2(&parts, body.is_end_stream(), Vec::new(), limits)
+    let mut admitted = from_h2(&parts, body.is_end_stream(), Vec::new(), limits)
         .and_then(|raw| admit(raw, world.admission(), limits, world.is_trusted_proxy(&info)));
-    drop(parts);
     let hits = &core.context().limit_hits;
-    if let Err(refusal) = &admitted
-        && let Some(limit) = refusal.class.limit()
-    {
-        hits.count(limit);
+    if let Err(refusal) = &mut admitted {
+        if let Some(limit) = refusal.class.limit() {
+            hits.count(limit);
+        }
+        if world.admission().keep_written {
+            refusal.seen.raw = as_http1(&parts, limits.http2_header_list_bytes_max as usize);
+        }
     }
+    drop(parts);
     let ticker = &core.context().ticker;
     let head = admitted.as_ref().ok().map(Admitted::head);
     let mut exchange =

@@ -43,8 +43,8 @@ impl<'a> Head<'a> {
         made
     }
 
-    /// What can be read of an HTTP/1 head that admission refused, whatever is wrong
-    /// with it.
+    /// What can be read of a head that admission refused, whatever is wrong with it;
+    /// one of HTTP/2 as HTTP/1 would have written it.
     pub(crate) fn refused(raw: &'a [u8]) -> Self {
         let mut lines = raw
             .split(|&byte| byte == b'\n')

@@ -77,8 +77,8 @@ pub struct Admission {
     /// Whether some heads on which readers disagree are taken as common servers take
     /// them: see `danger_lenient_heads` in docs/configuration.md. Never for service.
     pub lenient: bool,
-    /// Whether HTTP/1 heads are also kept as they were written: names in their own case,
-    /// for the firewall and its log.
+    /// Whether heads are also kept as they were written, for the firewall and its log:
+    /// over HTTP/1 names in their own case, over HTTP/2 the refused ones.
     pub keep_written: bool,
 }
 

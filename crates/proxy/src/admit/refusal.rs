@@ -34,8 +34,9 @@ pub struct Seen {
     pub host: Bytes,
     /// The first `User-Agent`.
     pub user_agent: Bytes,
-    /// The head as far as it was read, at most `head_bytes_max`, for the firewall.
-    /// Over HTTP/2 it is empty.
+    /// The head as far as it was read, at most `head_bytes_max`, for the firewall. Over
+    /// HTTP/2 it is what HTTP/1 would have written, at most `http2_header_list_bytes_max`,
+    /// and empty unless [`crate::Admission::keep_written`].
     pub raw: Bytes,
 }
 

@@ -77,6 +77,28 @@ fn seen(parts: &request::Parts, target: &[u8]) -> Seen {
     }
 }
 
+/// A head as HTTP/1 would have written it, for the firewall's eyes: at most `bytes_max`
+/// bytes, cut between two fields. A request of no path has its whole URI as its target.
+pub(crate) fn as_http1(parts: &request::Parts, bytes_max: usize) -> Bytes {
+    let whole = parts.uri.to_string();
+    let target = match parts.uri.path_and_query() {
+        Some(target) if parts.method != Method::CONNECT && !target.as_str().is_empty() => target.as_str(),
+        _ => &whole,
+    };
+    let mut head = Vec::with_capacity(512);
+    head.extend([parts.method.as_str(), " ", target, " HTTP/2.0\r\n"].map(str::as_bytes).concat());
+    let authority = parts.uri.authority().map(|authority| ("host", authority.as_str().as_bytes()));
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    for (name, value) in authority.into_iter().chain(fields) {
+        if head.len() + name.len() + value.len() + 4 > bytes_max {
+            break;
+        }
+        head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    head.truncate(bytes_max);
+    Bytes::from(head)
+}
+
 fn push_all(built: &mut FieldsBuilder, headers: &HeaderMap) -> Result<(), Class> {
     let mut cookies = headers.get_all(http::header::COOKIE).iter();
     let several = cookies.next().is_some() && cookies.next().is_some();
