@@ -4,7 +4,8 @@
 //!
 //! The way through it: [`RuleSet::load`] reads rule files through the caller's
 //! [`Sources`] ([`seclang`] parses them, [`operator`] and [`transform`] compile them,
-//! [`plan`] lays them out). A [`Transaction`] over a shared rule set is fed the head, the
+//! [`plan`] lays them out); [`RuleSet::overlaid`] gives the same rules other settings and
+//! exclusions. A [`Transaction`] over a shared rule set is fed the head, the
 //! body and the answer, runs the five phases and gives a [`Verdict`] with the
 //! [`Match`]es that led to it.
 //!
@@ -22,6 +23,7 @@ pub mod fuzz;
 mod injection;
 mod lint;
 mod operator;
+mod overlay;
 mod pass;
 mod plan;
 mod rule;
@@ -37,6 +39,7 @@ mod transform;
 mod variable;
 
 pub use collection::{Memory, MemoryLimits};
+pub use overlay::{Chosen, Excluded, Overlay};
 pub use pass::Pass;
 pub use ruleset::{Note, Options, RuleDescription, RuleSet, Statistics, Weight};
 pub use score::{LEVELS, Raise, Scores, Side};

@@ -2,6 +2,7 @@
 
 use crate::{
     action::{Act, Ctl},
+    overlay::Laid,
     plan::{Plan, Quick},
     rule::{Disruptive, Flow, Link, Metadata, Names, Phase, Rule},
     score::ScoreSlots,
@@ -14,7 +15,7 @@ use crate::{
     settings::{EngineMode, Settings},
     sources::Sources,
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 /// The status of `deny` without `status`.
 const STATUS_DENY: u16 = 403;
@@ -84,19 +85,20 @@ pub(crate) struct Entry {
     pub(crate) quick: Quick,
 }
 
-/// A loaded rule set.
+/// A loaded rule set. What is compiled is shared with every [`RuleSet::overlaid`] one.
 #[derive(Debug)]
 pub struct RuleSet {
     pub(crate) settings: Settings,
     pub(crate) notes: Vec<Note>,
-    pub(crate) markers: Vec<(String, Place)>,
+    pub(crate) markers: Arc<Vec<(String, Place)>>,
     pub(crate) statistics: Statistics,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) phases: [Vec<Entry>; 5],
-    pub(crate) names: Names,
+    pub(crate) rules: Arc<Vec<Rule>>,
+    pub(crate) phases: Arc<[Vec<Entry>; 5]>,
+    pub(crate) names: Arc<Names>,
     pub(crate) scores: ScoreSlots,
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) plain: bool,
+    pub(crate) laid: Laid,
 }
 
 impl RuleSet {
@@ -175,14 +177,15 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
     RuleSet {
         settings: builder.settings,
         notes: builder.notes,
-        markers: builder.markers,
+        markers: Arc::new(builder.markers),
         statistics,
-        rules,
-        phases,
+        rules: Arc::new(rules),
+        phases: Arc::new(phases),
         scores: ScoreSlots::new(&builder.names),
-        names: builder.names,
-        plan,
+        names: Arc::new(builder.names),
+        plan: Arc::new(plan),
         plain: options.plain,
+        laid: Laid::default(),
     }
 }
 

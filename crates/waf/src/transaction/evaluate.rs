@@ -18,7 +18,7 @@ use crate::{
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// A rule's link, where it stands, and the targets that a `ctl` took from it.
+/// A rule's link, where it stands, and the targets that a `ctl` or an overlay took from it.
 #[derive(Clone, Copy)]
 pub(super) struct Here<'a> {
     pub(super) set: &'a RuleSet,
@@ -123,10 +123,13 @@ impl State {
     fn rule(&mut self, set: &RuleSet, index: usize, rule: &Rule) -> bool {
         self.matched_vars.clear();
         for (number, link) in rule.links.iter().enumerate() {
-            let removed = match self.removals.is_empty() {
+            let mut removed = match self.removals.is_empty() {
                 true => Vec::new(),
                 false => self.removed_targets(set, index),
             };
+            if number == 0 {
+                removed.extend(set.laid.exclusions_of(index));
+            }
             let here = Here { set, rule, index, link, number, removed: &removed };
             if !self.link(here) {
                 return false;

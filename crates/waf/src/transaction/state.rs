@@ -115,7 +115,7 @@ impl State {
     pub(super) fn new(set: &RuleSet, connection: Connection, now_ms: i64) -> Self {
         Self {
             store: Store::new(&set.plan),
-            tx: Tx::new(&set.names),
+            tx: Tx::new(set),
             phase: None,
             position: 0,
             work_left: u64::MAX,
@@ -127,7 +127,7 @@ impl State {
             matched_var: Matched::default(),
             matched_vars: Vec::new(),
             highest_severity: u8::MAX,
-            removed: Vec::new(),
+            removed: set.laid.removed.clone(),
             removals: Vec::new(),
             scratch: Vec::new(),
             found: Found::default(),

@@ -1,6 +1,9 @@
 //! The `TX` collection: named slots for what rules name, a list for names made at run time.
 
-use crate::rule::{CAPTURES, Names};
+use crate::{
+    rule::{CAPTURES, Names},
+    ruleset::RuleSet,
+};
 
 /// Most `TX` variables whose names are made at run time.
 pub(crate) const DYNAMIC_MAX: usize = 1_000;
@@ -79,7 +82,18 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(names: &Names) -> Self {
+    /// With what lies over the rule set.
+    pub(crate) fn new(set: &RuleSet) -> Self {
+        let mut tx = Self::empty(&set.names);
+        for (name, value) in &set.laid.variables {
+            if let Some(kept) = tx.entry(&set.names, name.as_bytes()) {
+                kept.clone_from(value);
+            }
+        }
+        tx
+    }
+
+    fn empty(names: &Names) -> Self {
         Self { slots: vec![Value::Unset; names.len()], dynamic: Vec::new() }
     }
 
@@ -162,7 +176,7 @@ mod tests {
     #[test]
     fn names_made_at_run_time_are_bounded() {
         let names = Names::default();
-        let mut tx = Tx::new(&names);
+        let mut tx = Tx::empty(&names);
         for number in 0..DYNAMIC_MAX {
             assert!(tx.entry(&names, format!("n{number}").as_bytes()).is_some());
         }
