@@ -103,6 +103,12 @@ impl Places {
         Self::find(root, None, None, None)
     }
 
+    /// The folder of the release: what `waf:` names.
+    pub(crate) fn release(&self) -> Result<PathBuf> {
+        let release = self.rules.parent().filter(|folder| self.rules == folder.join("rules"));
+        release.map(Path::to_path_buf).context("the rules lie in no folder `rules` of a release")
+    }
+
     fn find(
         root: &Path,
         rules: Option<PathBuf>,

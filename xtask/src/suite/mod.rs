@@ -2,8 +2,9 @@
 //!
 //! [`differential`] sends the same bytes through Bastide, nginx, haproxy and varnish and
 //! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
-//! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks.
-//! [`oidc`] runs certified clients against the identity provider. [`servers`] and [`process`] start and end the programs.
+//! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks;
+//! [`sqlmap`] attacks through it. [`oidc`] runs certified clients against the identity provider.
+//! [`servers`] and [`process`] start and end the programs.
 
 mod blocking;
 mod crs;
@@ -13,6 +14,7 @@ mod oidc;
 mod process;
 mod schemathesis;
 mod servers;
+mod sqlmap;
 
 use anyhow::{Result, bail};
 
@@ -39,6 +41,8 @@ pub(crate) enum Suite {
     Schemathesis(schemathesis::Options),
     /// openid-client and authlib through every flow of the identity provider
     Oidc(oidc::Options),
+    /// sqlmap against an open search behind the firewall, and against the demo's
+    Sqlmap(sqlmap::Options),
 }
 
 /// Runs it; an error when anything failed.
@@ -50,6 +54,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         Suite::Crs(options) => return crs::run(options),
         Suite::Schemathesis(options) => schemathesis::run(options)?,
         Suite::Oidc(options) => oidc::run(options)?,
+        Suite::Sqlmap(options) => sqlmap::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped.len());
@@ -72,6 +77,11 @@ pub(crate) fn bounded_schemathesis() -> Result<Counts> {
 /// Every flow, the store in memory.
 pub(crate) fn bounded_oidc() -> Result<Counts> {
     oidc::run(&oidc::Options::bounded())
+}
+
+/// The part of sqlmap's attack that is bounded in time.
+pub(crate) fn bounded_sqlmap() -> Result<Counts> {
+    sqlmap::run(&sqlmap::Options::bounded())
 }
 
 /// The part of the floods that is bounded in time, and judges no time.

@@ -107,6 +107,11 @@ const STEPS: &[Step] = &[
     },
     Step { name: "demo", holds: "bastide demo --tour comes out as it must", run: steps::demo },
     Step { name: "crs", holds: "the Core Rule Set's own tests pass through the gateway", run: steps::crs },
+    Step {
+        name: "sqlmap",
+        holds: "sqlmap finds nothing through the firewall, and what is open without it (bounded)",
+        run: steps::sqlmap,
+    },
     Step { name: "docs", holds: "generated documents are current", run: steps::docs },
 ];
 

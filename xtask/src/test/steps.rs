@@ -92,6 +92,10 @@ pub(super) fn oidc(_: &Context) -> Result<Tally> {
     suite::bounded_oidc().map(tally)
 }
 
+pub(super) fn sqlmap(_: &Context) -> Result<Tally> {
+    suite::bounded_sqlmap().map(tally)
+}
+
 fn tally(counts: suite::Counts) -> Tally {
     let suite::Counts { passed, failed, skipped } = counts;
     Tally { passed, failed, skipped: (!skipped.is_empty()).then(|| skipped.join("; ")) }

@@ -46,6 +46,10 @@ pub(crate) const FOR_FLOODS: &[Tool] = &[
     Tool { program: "python3", package: "python3-venv" },
 ];
 
+/// What looks for injections.
+pub(crate) const FOR_SQLMAP: &[Tool] =
+    &[Tool { program: "sqlmap", package: "sqlmap" }, Tool { program: "python3", package: "python3" }];
+
 /// Installs what is missing, as root on Debian; else an error that names it all.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing = missing(tools);

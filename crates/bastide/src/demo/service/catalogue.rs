@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
@@ -16,6 +16,13 @@ struct Product {
     id: u32,
     name: &'static str,
     cents: u64,
+}
+
+/// `?q=walnut`: products whose name holds this, in any case.
+#[derive(Deserialize)]
+struct Search {
+    #[serde(default)]
+    q: String,
 }
 
 #[derive(Deserialize)]
@@ -44,8 +51,11 @@ fn products(shelf: &Shelf) -> Vec<Product> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-async fn list(told: Told, State(shelf): State<Shelf>) -> Response {
-    told.answer(StatusCode::OK, products(&shelf))
+async fn list(told: Told, State(shelf): State<Shelf>, Query(search): Query<Search>) -> Response {
+    let wanted = search.q.to_lowercase();
+    let mut products = products(&shelf);
+    products.retain(|product| product.name.to_lowercase().contains(&wanted));
+    told.answer(StatusCode::OK, products)
 }
 
 async fn one(told: Told, State(shelf): State<Shelf>, Path(id): Path<u32>) -> Response {
