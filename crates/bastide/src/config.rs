@@ -86,8 +86,8 @@ pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
 pub use splits::{Mirror, Split};
 pub use waf::{
-    CRS_MARK, Excluded, Exclusion, Firewall, WafChoice, WafMode, WafRequestBody, WafResponseBody,
-    WafSettings, load_rules,
+    CRS_MARK, Excluded, Exclusion, Firewall, WafChoice, WafCompressed, WafMode, WafRequestBody,
+    WafResponseBody, WafSettings, load_rules,
 };
 
 use decoder::{Decoder, Table};

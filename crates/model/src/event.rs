@@ -110,6 +110,9 @@ pub struct FirewallRecord {
     /// of the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intended: Option<u64>,
+    /// The body that the rules could not read, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<FirewallUnread>,
     /// The anomaly scores.
     pub scores: FirewallScores,
     /// The paranoia level up to which scores block, where the rules keep scores.
@@ -126,6 +129,15 @@ pub struct FirewallRecord {
     /// How many more matched.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub further: u64,
+}
+
+/// A body that the rules could not read, or not to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallUnread {
+    /// `request` or `response`.
+    pub body: String,
+    /// Why not.
+    pub why: String,
 }
 
 /// The anomaly scores that the rules of the OWASP Core Rule Set keep.

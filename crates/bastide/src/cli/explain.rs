@@ -127,6 +127,9 @@ fn describe_firewall(found: &FirewallRecord) -> String {
         "firewall ({} mode): {}{decided}; anomaly score inbound {}, outbound {}",
         found.mode, found.verdict, found.scores.inbound, found.scores.outbound
     );
+    if let Some(unread) = &found.unread {
+        let _ = write!(text, "\n  the {}'s body was not read: {}", unread.body, unread.why);
+    }
     for rule in &found.rules {
         let _ = write!(text, "\n  {} phase {} {}: {}", rule.id, rule.phase, rule.variable, rule.msg);
         if !rule.data.is_empty() {

@@ -1,8 +1,9 @@
 //! `waf:`: the firewall, as default, of a listener, of a route.
 //!
 //! What is written becomes [`WafSettings`]; those of a listener and a route are put over
-//! the default's. Each different one is loaded once ([`Firewall`]); a rule file that
-//! cannot be loaded whole is a fault of the line that names it.
+//! the default's. Each different one is a [`Firewall`]; those that name the same files
+//! share their compiled rules. A rule file that cannot be loaded whole is a fault of the
+//! line that names it.
 
 mod rules;
 
@@ -113,6 +114,17 @@ pub enum Excluded {
     Tag(String),
 }
 
+/// What is done with request bodies that have a content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WafCompressed {
+    /// They are refused.
+    Refuse,
+    /// The rules read what they unpack to.
+    Unpack,
+    /// They pass unseen.
+    Pass,
+}
+
 /// How request bodies are inspected. What is `None` is left to the rule files, and with a
 /// Core Rule Set folder has the default of the reference page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,6 +137,8 @@ pub struct WafRequestBody {
     pub no_files_limit: Option<u64>,
     /// Whether what goes past a limit passes unseen instead of being refused.
     pub partial: Option<bool>,
+    /// What is done with those that have a content coding.
+    pub compressed: Option<WafCompressed>,
 }
 
 /// How response bodies are inspected; see [`WafRequestBody`].
@@ -136,6 +150,8 @@ pub struct WafResponseBody {
     pub limit: Option<u64>,
     /// Whether what goes past the limit passes unseen instead of being refused.
     pub partial: Option<bool>,
+    /// Whether one that cannot be unpacked passes unseen instead of being refused.
+    pub unreadable_passes: Option<bool>,
     /// Media types that are.
     pub types: Vec<String>,
 }
@@ -238,12 +254,18 @@ pub(super) const REQUEST_BODY: Section = Section {
             "reject",
             "What goes past a limit: refuse it, or inspect what fits and let the rest pass.",
         ),
+        key(
+            "compressed",
+            "refuse, unpack or pass",
+            "refuse",
+            "Bodies with a content coding: refuse them (415), inspect what gzip, deflate, br and zstd unpack to, or let them pass unseen. `unpack` is for upstreams that unpack them too: one that does not would read another body than the rules.",
+        ),
     ],
 };
 
 pub(super) const RESPONSE_BODY: Section = Section {
     path: "waf.response_body",
-    about: "How response bodies are inspected. A response is held back until it is judged only when a rule needs its body and its type is one of these; event streams and gRPC never are. The upstream is then asked for an answer without compression.",
+    about: "How response bodies are inspected. A response is held back until it is judged only when a rule needs its body and its type is one of these; event streams and gRPC never are. The upstream is then asked for an answer without compression; one that is compressed all the same (gzip, deflate, br, zstd) is unpacked for the rules, and goes on as it came.",
     short: "",
     keys: &[
         key("access", "true or false", "false", "Whether they are (SecResponseBodyAccess)."),
@@ -253,6 +275,12 @@ pub(super) const RESPONSE_BODY: Section = Section {
             "reject or partial",
             "partial",
             "What goes past the limit: refuse it, or inspect what fits and let the rest pass.",
+        ),
+        key(
+            "unreadable",
+            "refuse or pass",
+            "refuse",
+            "What cannot be unpacked: refuse it (502), or let it pass unseen. That is an unknown coding, several codings, a broken stream, one that unpacks to more than 200 times its bytes past the first MiB.",
         ),
         key(
             "types",
@@ -265,6 +293,9 @@ pub(super) const RESPONSE_BODY: Section = Section {
 
 const MODES: &[(&str, WafMode)] =
     &[("block", WafMode::Block), ("detect", WafMode::Detect), ("off", WafMode::Off)];
+const COMPRESSED: &[(&str, WafCompressed)] =
+    &[("refuse", WafCompressed::Refuse), ("unpack", WafCompressed::Unpack), ("pass", WafCompressed::Pass)];
+const UNREADABLE: &[(&str, bool)] = &[("refuse", false), ("pass", true)];
 const OVER: &[(&str, bool)] = &[("reject", false), ("partial", true)];
 /// Largest limit of a body, bytes.
 const BODY_BYTES_MAX: u64 = 1 << 30;
@@ -274,6 +305,7 @@ const BODY_BYTES_MAX: u64 = 1 << 30;
 pub(super) struct Firewalls {
     default: Option<WafSettings>,
     loaded: Vec<Firewall>,
+    compiled: rules::Compiled,
     /// Settings whose rules could not be loaded: said once.
     refused: Vec<WafSettings>,
 }
@@ -334,7 +366,7 @@ impl Decoder<'_> {
         if all.refused.contains(&settings) {
             return WafChoice::Inherit;
         }
-        match self.waf_rules(at, &settings) {
+        match self.waf_rules(at, &settings, &mut all.compiled) {
             Some(rules) => {
                 all.loaded.push(Firewall { settings, rules: Arc::new(rules) });
                 WafChoice::Firewall(all.loaded.len() - 1)
@@ -405,6 +437,9 @@ impl Decoder<'_> {
             body.no_files_limit = self.waf_size(&table, "no_files_limit").or(body.no_files_limit);
             body.partial =
                 table.get("over").and_then(|node| self.word(node, "answer", OVER)).or(body.partial);
+            let compressed = table.get("compressed");
+            body.compressed =
+                compressed.and_then(|node| self.word(node, "answer", COMPRESSED)).or(body.compressed);
         }
         if let Some(table) = table.get("response_body").and_then(|node| self.table(node, &RESPONSE_BODY)) {
             let body = &mut settings.response_body;
@@ -412,6 +447,9 @@ impl Decoder<'_> {
             body.limit = self.waf_size(&table, "limit").or(body.limit);
             body.partial =
                 table.get("over").and_then(|node| self.word(node, "answer", OVER)).or(body.partial);
+            let unreadable = table.get("unreadable");
+            body.unreadable_passes =
+                unreadable.and_then(|node| self.word(node, "answer", UNREADABLE)).or(body.unreadable_passes);
             if let Some(node) = table.get("types") {
                 body.types = self.values(node, media_type);
             }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use gateway::firewall::{Choice, Firewall, Firewalls, Mode};
+use gateway::firewall::{Choice, CompressedRequests, Firewall, Firewalls, Mode};
 use proxy::world::{ListenerSettings, keyed};
 
-use crate::config::{Configuration, WafChoice, WafMode};
+use crate::config::{Configuration, WafChoice, WafCompressed, WafMode};
 
 /// The configuration's firewalls, each once.
 pub(super) struct Loaded {
@@ -23,6 +23,12 @@ impl Loaded {
                     WafMode::Detect | WafMode::Off => Mode::Detect,
                 },
                 memory: Arc::clone(memory),
+                compressed_requests: match firewall.settings.request_body.compressed {
+                    None | Some(WafCompressed::Refuse) => CompressedRequests::Refuse,
+                    Some(WafCompressed::Unpack) => CompressedRequests::Unpack,
+                    Some(WafCompressed::Pass) => CompressedRequests::Pass,
+                },
+                unreadable_answers_pass: firewall.settings.response_body.unreadable_passes == Some(true),
             })
         };
         Self { firewalls: configuration.firewalls.iter().map(one).collect() }

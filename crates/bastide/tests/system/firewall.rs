@@ -1,4 +1,8 @@
 //! The firewall on the way: what it stops, what it lets pass, what is written down.
+//! [`packed`] has compressed bodies, [`bounds`] what it may cost.
+
+mod bounds;
+mod packed;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,8 +33,8 @@ SecRule RESPONSE_HEADERS:X-Leak "@streq yes" "id:30,phase:3,deny,log,msg:'leakin
 SecRule RESPONSE_BODY "@contains leak" "id:40,phase:4,deny,log,msg:'leak'"
 "#;
 
-/// An upstream that answers as it is asked: `/echo` with the request's body, `/page` and
-/// `/leak` with HTML, `/head` with a header, `/events` with a stream that goes on when it
+/// An upstream that answers as it is asked: `/echo` with the request's body, `/reflect` the
+/// same under the coding and type that the request names, `/page` and `/leak` with HTML, `/head` with a header, `/events` with a stream that goes on when it
 /// is released.
 struct Upstream {
     address: SocketAddr,
@@ -92,7 +96,11 @@ async fn answer(mut stream: TcpStream, seen: &AtomicU64, release: &Semaphore) {
         let _ = stream.write_all(b"data: last leak\n\n").await;
         return;
     }
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let reflected =
+        format!("content-encoding: {}\r\ncontent-type: {}", field("x-coding: "), field("x-type: "));
     let (fields, body): (&str, &[u8]) = match path {
+        "/reflect" => (&reflected, body),
         "/echo" => ("content-type: application/octet-stream", body),
         "/leak" => ("content-type: text/html", b"<p>a leak</p>"),
         "/image" => ("content-type: image/png", b"a leak"),
@@ -284,6 +292,24 @@ async fn a_head_that_admission_refuses_still_names_its_attack() {
     connection.send(b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n").await.unwrap();
     let honest = connection.answer(false).await.unwrap();
     assert_eq!(ids(&line(&town, honest.json()["id"].as_str().unwrap()).await), [0_u64; 0]);
+    assert_eq!(upstream.seen(), 0);
+}
+
+#[tokio::test]
+async fn over_http2_too_a_refused_head_names_its_attack() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, "", "").await;
+    let connection = bastide::demo::client::http2::Connection::open(&town.door()).await.unwrap();
+    for (target, probe, found) in [
+        ("/%00", "an attack", vec![10]),
+        ("/%00?q=attack", "none", vec![20]),
+        ("/%00?q=honest", "none", vec![]),
+    ] {
+        let refused = connection.ask(&get_request(target).field("x-probe", probe)).await.unwrap();
+        assert_eq!(refused.status, 400, "{target}: admission's refusal stands");
+        let line = line(&town, refused.json()["id"].as_str().unwrap()).await;
+        assert_eq!(ids(&line), found, "{target}");
+    }
     assert_eq!(upstream.seen(), 0);
 }
 

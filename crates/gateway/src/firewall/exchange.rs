@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::StatusCode;
 use proxy::head::Framing;
-use proxy::proxy_protocol::Origin;
-use proxy::{Additions, BodyError, Exchange, Frame, Known, ResponseHead};
+use proxy::{Additions, Exchange, Frame, Known, Layer, ResponseHead};
 use waf::Step;
 
-use super::Inspection;
 use super::head::response_fields;
+use super::unpack::Unpacker;
+use super::{Inspection, Reading, Shown, Side};
 
 /// A client's exchange with the firewall before it, when there is one.
 pub(crate) struct Inspected<'e, E> {
@@ -43,6 +43,16 @@ struct Whole {
     head: ResponseHead,
     additions: Additions,
     frames: VecDeque<Frame>,
+    packed: Option<Packed>,
+}
+
+/// What is to be unpacked of a held answer.
+struct Packed {
+    unpacker: Box<Unpacker>,
+    /// What the rules have not seen yet.
+    pieces: VecDeque<Bytes>,
+    /// Whether no more comes.
+    over: bool,
 }
 
 impl<'e, E: Exchange> Inspected<'e, E> {
@@ -55,8 +65,46 @@ impl<'e, E: Exchange> Inspected<'e, E> {
         io::Error::other("the firewall refused the answer")
     }
 
+    /// Begins to judge a held answer.
+    fn judge(&mut self) {
+        if let (Answer::Collecting(whole), Some(inspection)) =
+            (std::mem::replace(&mut self.answer, Answer::None), &mut self.inspection)
+        {
+            let step = inspection.response_body_end();
+            self.answer = Answer::Judging(whole, step);
+        }
+    }
+
+    /// Unpacks what has come of a held answer, a slice at a time.
+    fn poll_unpack(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let (Answer::Collecting(whole), Some(inspection)) = (&mut self.answer, &mut self.inspection) else {
+            return Poll::Ready(Ok(()));
+        };
+        let Some(Packed { unpacker, pieces, over }) = &mut whole.packed else { return Poll::Ready(Ok(())) };
+        let shown = match pieces.front_mut() {
+            Some(piece) => inspection.show_packed(Side::Response, unpacker, piece),
+            None if *over => inspection.end_packed(Side::Response, unpacker).map(|()| Shown::Enough),
+            None => return Poll::Ready(Ok(())),
+        };
+        match shown {
+            Ok(Shown::Enough) => {
+                self.judge();
+                return Poll::Ready(Ok(()));
+            }
+            Ok(Shown::Whole) => drop(pieces.pop_front()),
+            Ok(Shown::Some) => {}
+            Err(_) => return Poll::Ready(Err(self.refused())),
+        }
+        if pieces.is_empty() && !*over {
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Judges and releases a held answer as far as that goes now.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unpack(cx))?;
         if let (Answer::Judging(_, step), Some(inspection)) = (&mut self.answer, &mut self.inspection) {
             let judged = ready!(inspection.poll_judge(step, cx));
             if judged.is_err() {
@@ -85,29 +133,15 @@ impl<'e, E: Exchange> Inspected<'e, E> {
     }
 }
 
-impl<E: Exchange> Exchange for Inspected<'_, E> {
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
-        self.inner.poll_request(cx)
+impl<E: Exchange> Layer for Inspected<'_, E> {
+    type Inner = E;
+
+    fn inner(&self) -> &E {
+        self.inner
     }
 
-    fn origin(&self) -> Option<Origin> {
-        self.inner.origin()
-    }
-
-    fn limit_request(&mut self, bytes_max: u64) {
-        self.inner.limit_request(bytes_max);
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.inner.poll_gone(cx)
-    }
-
-    fn bytes_in(&self) -> u64 {
-        self.inner.bytes_in()
-    }
-
-    fn bytes_out(&self) -> u64 {
-        self.inner.bytes_out()
+    fn inner_mut(&mut self) -> &mut E {
+        self.inner
     }
 
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
@@ -122,9 +156,20 @@ impl<E: Exchange> Exchange for Inspected<'_, E> {
         }
         let has_body = head.framing != Framing::None && head.status != StatusCode::SWITCHING_PROTOCOLS;
         if has_body && !is_stream(head) && inspection.needs_response_body() {
-            let (head, additions) = (head.clone(), additions.clone());
-            self.answer = Answer::Collecting(Box::new(Whole { head, additions, frames: VecDeque::new() }));
-            return Ok(());
+            let packed = match inspection.reading(Side::Response, &head.fields) {
+                Ok(Reading::Plain) => Some(None),
+                Ok(Reading::Unpacked(unpacker)) => {
+                    Some(Some(Packed { unpacker, pieces: VecDeque::new(), over: false }))
+                }
+                Ok(Reading::Not) => None,
+                Err(_) => return Err(self.refused()),
+            };
+            if let Some(packed) = packed {
+                let (head, additions) = (head.clone(), additions.clone());
+                let whole = Whole { head, additions, frames: VecDeque::new(), packed };
+                self.answer = Answer::Collecting(Box::new(whole));
+                return Ok(());
+            }
         }
         if inspection.response_without_body().is_err() {
             return Err(self.refused());
@@ -133,35 +178,37 @@ impl<E: Exchange> Exchange for Inspected<'_, E> {
         self.inner.send_head(head, additions)
     }
 
-    fn head_sent(&self) -> bool {
-        self.inner.head_sent()
-    }
-
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Answer::Collecting(_) = self.answer {
-            return Poll::Ready(Ok(()));
-        }
         ready!(self.poll_release(cx))?;
-        self.inner.poll_ready(cx)
+        // What is held back has its own limit.
+        if matches!(self.answer, Answer::Collecting(_)) {
+            Poll::Ready(Ok(()))
+        } else {
+            self.inner.poll_ready(cx)
+        }
     }
 
     fn send_frame(&mut self, frame: Frame) -> io::Result<()> {
         let Some(inspection) = &mut self.inspection else { return self.inner.send_frame(frame) };
         match &mut self.answer {
             Answer::Collecting(whole) => {
-                let wanted = match &frame {
-                    Frame::Data(bytes) => match inspection.response_body(bytes) {
-                        Ok(more) => more,
-                        Err(_) => return Err(self.refused()),
-                    },
-                    Frame::Trailers(_) | Frame::End => false,
+                let wanted = match (&frame, &mut whole.packed) {
+                    (Frame::Data(bytes), None) => inspection.response_body(bytes),
+                    (Frame::Data(bytes), Some(packed)) => {
+                        packed.pieces.push_back(bytes.clone());
+                        Ok(true)
+                    }
+                    (Frame::Trailers(_) | Frame::End, None) => Ok(false),
+                    (Frame::Trailers(_) | Frame::End, Some(packed)) => {
+                        packed.over = true;
+                        Ok(true)
+                    }
                 };
                 whole.frames.push_back(frame);
-                if !wanted
-                    && let Answer::Collecting(whole) = std::mem::replace(&mut self.answer, Answer::None)
-                {
-                    let step = inspection.response_body_end();
-                    self.answer = Answer::Judging(whole, step);
+                match wanted {
+                    Ok(true) => {}
+                    Ok(false) => self.judge(),
+                    Err(_) => return Err(self.refused()),
                 }
                 Ok(())
             }
@@ -181,19 +228,6 @@ impl<E: Exchange> Exchange for Inspected<'_, E> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_release(cx))?;
         self.inner.poll_flush(cx)
-    }
-
-    fn abort(&mut self) {
-        self.inner.abort();
-    }
-
-    fn sever(&mut self) {
-        self.inner.sever();
-    }
-
-    fn respond(&mut self, status: StatusCode, additions: &Additions, body: Bytes) -> io::Result<()> {
-        // An answer of ours: nothing to judge.
-        self.inner.respond(status, additions, body)
     }
 }
 

@@ -6,13 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use audit::Slot;
+use bytes::Bytes;
+use http::StatusCode;
 use model::{RequestId, Timestamp};
+use proxy::Fields;
 use waf::{Budget, Intake, Match, Pass, Step, Transaction, Verdict};
 
-use super::{Firewall, Head, Mode};
+use super::unpack::{Coding, Unpacker, Unreadable};
+use super::{CompressedRequests, Firewall, Head, Mode};
 
 /// Work between two rests: about a millisecond.
 const SLICE: Budget = Budget { work_max: 20_000 };
+/// Bytes that are unpacked between two rests.
+const SLICE_BYTES: usize = 128 * 1024;
+/// What a step of unpacking that gives nothing counts for, bytes.
+const STEP_COST_BYTES: usize = 1024;
 
 /// Why a message does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +31,48 @@ pub(crate) enum Stopped {
     Drop { rule: u64 },
     /// The client is sent elsewhere.
     Redirect { status: u16, location: Vec<u8>, rule: u64 },
+    /// The rules cannot read its body.
+    Unreadable { status: StatusCode, why: Unreadable },
     /// The engine could not say.
     Unable,
+}
+
+/// Which body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+impl Side {
+    /// As the log says it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+}
+
+/// How the rules read a body.
+pub(crate) enum Reading {
+    /// As it comes.
+    Plain,
+    /// As it is unpacked.
+    Unpacked(Box<Unpacker>),
+    /// Not at all: it goes on unseen, and the log says so.
+    Not,
+}
+
+/// How far a piece of a body was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// All of it.
+    Whole,
+    /// There is more: rest first.
+    Some,
+    /// As far as the rules want to see the body.
+    Enough,
 }
 
 /// A request under inspection.
@@ -34,6 +82,7 @@ pub(crate) struct Inspection {
     transaction: Transaction,
     slot: Option<Slot>,
     stopped: Option<Stopped>,
+    unread: Option<(Side, Unreadable)>,
     over: bool,
 }
 
@@ -61,7 +110,7 @@ impl Inspection {
             &begin.id.to_string(),
             millis(begin.time),
         );
-        Self { firewall: Arc::clone(firewall), transaction, slot, stopped: None, over: false }
+        Self { firewall: Arc::clone(firewall), transaction, slot, stopped: None, unread: None, over: false }
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -88,9 +137,14 @@ impl Inspection {
         self.transaction.matches_further()
     }
 
-    /// Whether anything did.
+    /// Whether anything did, or went by unread.
     pub(crate) fn has_findings(&self) -> bool {
-        self.found().next().is_some()
+        self.unread.is_some() || self.found().next().is_some()
+    }
+
+    /// The body that the rules could not read, or not to its end, and why.
+    pub(crate) fn unread(&self) -> Option<&(Side, Unreadable)> {
+        self.unread.as_ref()
     }
 
     /// The anomaly scores, where the rules keep some.
@@ -129,6 +183,75 @@ impl Inspection {
     pub(crate) fn request_body(&mut self, bytes: &[u8]) -> Result<bool, Stopped> {
         let intake = self.transaction.request_body_chunk(bytes);
         self.taken(intake)
+    }
+
+    /// How the body of a message with these fields is read.
+    pub(crate) fn reading(&mut self, side: Side, fields: &Fields) -> Result<Reading, Stopped> {
+        let coding = match (Coding::of(fields.named(b"content-encoding")), side) {
+            (Ok(Some(coding)), Side::Request) => match self.firewall.compressed_requests {
+                CompressedRequests::Unpack => Ok(Some(coding)),
+                CompressedRequests::Refuse | CompressedRequests::Pass => Err(coding.refused()),
+            },
+            (coding, _) => coding,
+        };
+        let settings = self.firewall.rules.settings();
+        let bytes_max = match side {
+            Side::Request => settings.request_body_bytes_max,
+            Side::Response => settings.response_body_bytes_max,
+        };
+        let unpacker = |coding| Unpacker::new(coding, bytes_max as u64);
+        match coding.and_then(|coding| coding.map(unpacker).transpose()) {
+            Ok(None) => Ok(Reading::Plain),
+            Ok(Some(unpacker)) => Ok(Reading::Unpacked(Box::new(unpacker))),
+            Err(why) => self.unreadable(side, why).map(|()| Reading::Not),
+        }
+    }
+
+    /// Shows a slice of what a piece of a compressed body unpacks to.
+    pub(crate) fn show_packed(
+        &mut self,
+        side: Side,
+        unpacker: &mut Unpacker,
+        piece: &mut Bytes,
+    ) -> Result<Shown, Stopped> {
+        let mut done = 0;
+        while done < SLICE_BYTES {
+            let given = match unpacker.step(piece) {
+                Ok(given) => given,
+                Err(why) => return self.unreadable(side, why).map(|()| Shown::Enough),
+            };
+            if given.is_empty() && piece.is_empty() {
+                return Ok(Shown::Whole);
+            }
+            done += given.len().max(STEP_COST_BYTES);
+            let intake = match side {
+                Side::Request => self.transaction.request_body_chunk(given),
+                Side::Response => self.transaction.response_body_chunk(given),
+            };
+            if !self.taken(intake)? {
+                return Ok(Shown::Enough);
+            }
+        }
+        Ok(Shown::Some)
+    }
+
+    /// The compressed body is over; is its stream?
+    pub(crate) fn end_packed(&mut self, side: Side, unpacker: &Unpacker) -> Result<(), Stopped> {
+        unpacker.finish().or_else(|why| self.unreadable(side, why))
+    }
+
+    /// The rules cannot read a body, or not further: it stops here, unless it may pass.
+    fn unreadable(&mut self, side: Side, why: Unreadable) -> Result<(), Stopped> {
+        self.unread = Some((side, why.clone()));
+        let passes = match side {
+            Side::Request => self.firewall.compressed_requests == CompressedRequests::Pass,
+            Side::Response => self.firewall.unreadable_answers_pass,
+        };
+        let status = match side {
+            Side::Request => why.status(),
+            Side::Response => StatusCode::BAD_GATEWAY,
+        };
+        self.conclude((!passes).then_some(Stopped::Unreadable { status, why }))
     }
 
     /// Phase 2.

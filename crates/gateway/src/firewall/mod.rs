@@ -3,9 +3,10 @@
 //!
 //! The way through it: [`crate::step::inspect`] begins an inspection and takes the
 //! request through its phases; `head` shows it heads as the rules know them; `exchange`
-//! stands between the hop and the client while the answer is judged; `record` writes
-//! what was found into the audit event and the firewall's log, `mask` takes secrets out
-//! of it; `allowance` bounds what is spent on requests that are refused anyway.
+//! stands between the hop and the client while the answer is judged; `unpack` reads
+//! compressed bodies for the rules; `record` writes what was found into the audit event
+//! and the firewall's log, `mask` takes secrets out of it; `allowance` bounds what is
+//! spent on requests that are refused anyway.
 //!
 //! What it must never do: let a request pass because the engine could not say, let a
 //! verdict change anything in detect mode, hold back a stream that no rule needs.
@@ -16,13 +17,14 @@ mod head;
 mod inspection;
 mod mask;
 mod record;
+mod unpack;
 
 use std::sync::Arc;
 
 pub(crate) use allowance::Allowance;
 pub(crate) use exchange::Inspected;
 pub(crate) use head::Head;
-pub(crate) use inspection::{Begin, Inspection, Stopped};
+pub(crate) use inspection::{Begin, Inspection, Reading, Shown, Side, Stopped};
 pub(crate) use record::Line;
 
 /// What is done with what the rules find.
@@ -44,6 +46,20 @@ impl Mode {
     }
 }
 
+/// What is done with request bodies that have a content coding, where the rules look at
+/// bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressedRequests {
+    /// They are refused: an upstream that does not unpack them would read another body
+    /// than the rules.
+    #[default]
+    Refuse,
+    /// The rules read what they unpack to; what cannot be unpacked is refused.
+    Unpack,
+    /// They pass unseen.
+    Pass,
+}
+
 /// A firewall, as configured.
 #[derive(Debug)]
 pub struct Firewall {
@@ -53,6 +69,10 @@ pub struct Firewall {
     pub mode: Mode,
     /// What its rules remember from request to request.
     pub memory: Arc<waf::Memory>,
+    /// What it does with compressed requests.
+    pub compressed_requests: CompressedRequests,
+    /// Whether an answer goes on whose body should be looked at and cannot be unpacked.
+    pub unreadable_answers_pass: bool,
 }
 
 /// Which firewall a listener or a route has.

@@ -34,7 +34,7 @@ pub(crate) struct Line<'a> {
 }
 
 impl Inspection {
-    /// Appends `{"mode":…,"verdict":…,"rule":…,"scores":…,"rules":[…]}`.
+    /// Appends `{"mode":…,"verdict":…,"rule":…,"unread":…,"scores":…,"rules":[…]}`.
     pub(crate) fn append_record(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         self.append_findings(out);
@@ -63,7 +63,7 @@ impl Inspection {
             Some(Stopped::Deny { rule, .. } | Stopped::Drop { rule } | Stopped::Redirect { rule, .. }) => {
                 ("blocked", *rule)
             }
-            Some(Stopped::Unable) => ("blocked", 0),
+            Some(Stopped::Unreadable { .. } | Stopped::Unable) => ("blocked", 0),
             None if self.has_findings() => ("detected", 0),
             None => ("passed", 0),
         };
@@ -73,6 +73,11 @@ impl Inspection {
         }
         if let Some(rule) = self.intended().filter(|_| self.stopped().is_none()) {
             let _ = write!(out, ",\"intended\":{rule}");
+        }
+        if let Some((side, why)) = self.unread() {
+            let _ = write!(out, ",\"unread\":{{\"body\":\"{}\"", side.name());
+            text(out, "why", &why.to_string());
+            out.push(b'}');
         }
         append_scores(out, self.scores());
         out.extend_from_slice(b",\"rules\":[");

@@ -7,10 +7,10 @@ use http::StatusCode;
 use model::Switch;
 use model::event::Step;
 use proxy::head::Framing;
-use proxy::{Exchange, Held, RequestHead};
+use proxy::{BodyError, Exchange, Held, RequestHead};
 use waf::Pass;
 
-use crate::firewall::{Begin, Firewall, Head, Inspection, Mode, Stopped};
+use crate::firewall::{Begin, Firewall, Head, Inspection, Mode, Reading, Shown, Side, Stopped};
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -65,20 +65,52 @@ pub(crate) async fn request<E: Exchange>(
     let inspection = journey.inspection.insert(inspection);
     inspection.request_headers(&Head::admitted(head)).await.map_err(|stopped| refuse(&stopped))?;
     if head.framing != Framing::None && inspection.needs_request_body() {
-        loop {
-            let data = match exchange.read_frame().await {
-                Ok(data) => data,
-                Err(error) => return Err(forward::refuse_body(gateway, journey, error)),
-            };
-            let Some(data) = data else { break };
-            if !inspection.request_body(&data).map_err(|stopped| refuse(&stopped))? {
-                break;
-            }
+        match read_body(inspection, head, exchange).await {
+            Ok(()) => {}
+            Err(Unread::Stopped(stopped)) => return Err(refuse(&stopped)),
+            Err(Unread::Broken(error)) => return Err(forward::refuse_body(gateway, journey, error)),
         }
     }
     inspection.request_body_end().await.map_err(|stopped| refuse(&stopped))?;
     // INVARIANT: without the engine's own word the request does not go on.
     inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))
+}
+
+/// Why a body was not read as far as the rules want it.
+enum Unread {
+    Stopped(Stopped),
+    Broken(BodyError),
+}
+
+/// Shows the rules as much of the request's body as they want, unpacked where it came
+/// compressed.
+async fn read_body<E: Exchange>(
+    inspection: &mut Inspection,
+    head: &RequestHead,
+    exchange: &mut Held<'_, E>,
+) -> Result<(), Unread> {
+    let mut reading = inspection.reading(Side::Request, &head.fields).map_err(Unread::Stopped)?;
+    while let Some(mut data) = exchange.read_frame().await.map_err(Unread::Broken)? {
+        let wanted = match &mut reading {
+            Reading::Not => return Ok(()),
+            Reading::Plain => inspection.request_body(&data),
+            Reading::Unpacked(unpacker) => loop {
+                match inspection.show_packed(Side::Request, unpacker, &mut data) {
+                    Ok(Shown::Some) => tokio::task::yield_now().await,
+                    shown => break shown.map(|shown| shown == Shown::Whole),
+                }
+            },
+        };
+        if !wanted.map_err(Unread::Stopped)? {
+            return Ok(());
+        }
+    }
+    match &reading {
+        Reading::Unpacked(unpacker) => {
+            inspection.end_packed(Side::Request, unpacker).map_err(Unread::Stopped)
+        }
+        Reading::Plain | Reading::Not => Ok(()),
+    }
 }
 
 /// Shows the firewall a head that admission refused, so that the log names the attack.
@@ -168,6 +200,14 @@ pub(crate) fn refuse(stopped: &Stopped) -> Stop {
             match String::from_utf8(location.clone()) {
                 Ok(location) => refusal.with("location", location).into(),
                 Err(_) => refuse(&Stopped::Deny { status: 403, rule: *rule }),
+            }
+        }
+        Stopped::Unreadable { status, why } => {
+            let reason = format!("the firewall cannot read the body: {why}");
+            let refusal = Refusal::new(Step::Inspect, "firewall_unreadable", *status, reason);
+            match why.accepted().filter(|_| *status == StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+                Some(codings) => refusal.with("accept-encoding", codings).into(),
+                None => refusal.into(),
             }
         }
         Stopped::Unable => {

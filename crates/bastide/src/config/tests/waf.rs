@@ -1,10 +1,12 @@
 //! `waf:`: what counts where, what is refused, what the rules come to.
 
-use super::super::{Configuration, Excluded, WafChoice, WafMode};
+use std::sync::Arc;
+
+use super::super::{Configuration, Excluded, WafChoice, WafCompressed, WafMode};
 use super::{read_with, said_with};
 
 const RULES: &str = "SecRule ARGS:q \"@contains x\" \"id:1,phase:2,deny,tag:'a'\"\n";
-const SETUP: &str = "SecAction \"id:900990,phase:1,pass,nolog,setvar:tx.crs_setup_version=428\"\n";
+const SETUP: &str = "SecAction \"id:900990,phase:1,pass,nolog,setvar:tx.crs_setup_version=428,setvar:tx.inbound_anomaly_score_threshold=5,setvar:tx.blocking_paranoia_level=1\"\n";
 const MARK: &str = "rules/REQUEST-901-INITIALIZATION.conf";
 
 /// A configuration with one route, the files of rules beside it.
@@ -18,6 +20,7 @@ fn files() -> Vec<(&'static str, &'static str)> {
     vec![
         ("a.conf", RULES),
         ("waf/b.conf", RULES),
+        ("waf/b2.conf", "SecRule ARGS:r \"@contains x\" \"id:2,phase:2,deny\"\n"),
         ("crs/crs-setup.conf", SETUP),
         ("crs/rules/REQUEST-901-INITIALIZATION.conf", RULES),
         ("broken.conf", "SecRule ARGS \"@contians x\" \"id:1,phase:2,deny\"\n"),
@@ -80,10 +83,101 @@ fn the_same_settings_are_loaded_once_and_off_is_nothing() {
 #[test]
 fn a_core_rule_set_is_known_by_its_files() {
     let read = read("waf: { rules: crs, paranoia: 2, thresholds: { inbound: 7 } }\n", "", "");
-    // The base rules, the setup, what is set, and its own rule.
-    assert_eq!(read.firewalls[0].rules.statistics().rules, 5 + 1 + 1 + 1);
+    // The base rules, the setup, what settings set, and its own rule.
+    assert_eq!(read.firewalls[0].rules.statistics().rules, 5 + 1 + 4 + 1);
     assert!(read.firewalls[0].rules.settings().request_body_access);
     assert!(read.files.iter().any(|file| file.ends_with(MARK)), "a change of it is not seen");
+}
+
+/// A hundred routes with an exclusion each, and settings of every kind.
+#[test]
+fn whoever_names_the_same_files_shares_their_compiled_rules() {
+    let mut routes = String::new();
+    for number in 0..100 {
+        let waf = match number % 5 {
+            0 => "paranoia: 2".to_owned(),
+            1 => "mode: detect".to_owned(),
+            2 => "thresholds: { inbound: 9 }".to_owned(),
+            3 => "request_body: { limit: 1MiB }".to_owned(),
+            _ => format!("exclusions: [ {{ rule: 1, target: \"ARGS:a{number}\" }} ]"),
+        };
+        routes.push_str(&format!(
+            "    waf: {{ {waf} }}\n  - match: /{number}/**\n    to: a\n    allow: anyone\n"
+        ));
+    }
+    let read = read("waf: crs\n", "    waf: { exclusions: [ { rule: 1 } ] }\n", &routes);
+    let [first, others @ ..] = &read.firewalls[..] else { panic!("no firewall") };
+    assert_eq!(others.len() + 1, 1 + 1 + 4 + 20, "the same settings are one firewall");
+    assert!(
+        others.iter().all(|other| other.rules.shares_rules(&first.rules)),
+        "a rule set was compiled twice"
+    );
+    let apart = self::read("waf: a.conf\n", "", "    waf: { rules: [ a.conf, waf/b2.conf ] }\n");
+    assert!(!apart.firewalls[0].rules.shares_rules(&apart.firewalls[1].rules), "other files are other rules");
+}
+
+#[test]
+fn what_settings_say_counts_over_the_setup_file() {
+    let inbound = |top: &str| {
+        let read = read(top, "", "");
+        let rules = Arc::clone(&read.firewalls[0].rules);
+        let connection = waf::Connection {
+            client_address: [127, 0, 0, 1].into(),
+            client_port: 1,
+            server_address: [127, 0, 0, 1].into(),
+            server_port: 1,
+        };
+        let memory = Arc::new(waf::Memory::new(waf::MemoryLimits::default()));
+        let mut transaction = waf::Transaction::new(rules, memory, connection, "id", 0);
+        let head = waf::RequestHead {
+            line: b"GET / HTTP/1.1",
+            method: b"GET",
+            target: b"/",
+            protocol: b"HTTP/1.1",
+            headers: &[],
+        };
+        let _ = transaction.request_headers(&head, waf::Budget::UNLIMITED);
+        ["inbound_anomaly_score_threshold", "blocking_paranoia_level", "detection_paranoia_level"].map(
+            |name| {
+                let value = transaction.variable("TX", Some(name)).unwrap_or_default();
+                String::from_utf8(value).unwrap()
+            },
+        )
+    };
+    assert_eq!(inbound("waf: crs\n"), ["5", "1", ""]);
+    assert_eq!(inbound("waf: { rules: crs, thresholds: { inbound: 7 } }\n"), ["7", "1", ""]);
+    assert_eq!(inbound("waf: { rules: crs, paranoia: 2 }\n"), ["5", "2", "2"]);
+    assert_eq!(inbound("waf: { rules: crs, paranoia: 2, paranoia_detection: 3 }\n"), ["5", "2", "3"]);
+}
+
+#[test]
+fn an_exclusion_that_excludes_nothing_is_told_once() {
+    let told = |exclusions: &str, route: &str| {
+        let top = format!("waf: {{ rules: a.conf, exclusions: [ {exclusions} ] }}\n");
+        let found = read(&top, "", route).warnings;
+        found.iter().filter(|finding| finding.to_string().contains("no rule is meant")).count()
+    };
+    assert_eq!(told("{ rule: 1 }", "    waf: detect\n"), 0);
+    assert_eq!(told("{ rule: 7 }", "    waf: detect\n"), 1);
+}
+
+#[test]
+fn compressed_bodies_are_refused_unless_something_else_is_said() {
+    let both = |waf: &str| {
+        let read = read(&format!("waf: {{ rules: a.conf, {waf} }}\n"), "", "");
+        let settings = &read.firewalls[0].settings;
+        (settings.request_body.compressed, settings.response_body.unreadable_passes)
+    };
+    assert_eq!(both("request_body: { limit: 1MiB }"), (None, None));
+    assert_eq!(
+        both("request_body: { compressed: refuse }, response_body: { unreadable: refuse }"),
+        (Some(WafCompressed::Refuse), Some(false))
+    );
+    assert_eq!(
+        both("request_body: { compressed: unpack }, response_body: { unreadable: pass }"),
+        (Some(WafCompressed::Unpack), Some(true))
+    );
+    assert_eq!(both("request_body: { compressed: pass }").0, Some(WafCompressed::Pass));
 }
 
 #[test]
@@ -121,6 +215,9 @@ fn what_is_wrong_is_said_where_it_stands() {
         ("{ rules: a.conf, exclusions: [ { rule: 9-1 } ] }", "a rule's id"),
         ("{ rules: a.conf, exclusions: [ { rule: 1, target: \"ARGS:a\\\"b\" } ] }", "a target such as"),
         ("{ rules: a.conf, exclusions: [ { tag: \"a|b\" } ] }", "a tag such as"),
+        ("{ rules: a.conf, exclusions: [ { rule: 1, target: \"ARG:a\" } ] }", "unknown variable \"ARG\""),
+        ("{ rules: a.conf, request_body: { compressed: inflate } }", "unknown answer"),
+        ("{ rules: a.conf, response_body: { unreadable: drop } }", "unknown answer"),
         ("{ rules: a.conf, response_body: { types: [ text ] } }", "a media type"),
         ("{ rules: a.conf, request_body: { limit: 2GiB } }", "1GiB"),
         ("{ rules: a.conf, request_body: { over: drop } }", "unknown answer"),

@@ -1,11 +1,16 @@
 //! From settings to rules: a text in the rules' own language that names the files in
-//! their order, with what the settings say before, between and behind them.
+//! their order. Each different text is compiled once; what else settings say lies over
+//! the compiled rules, so that a route with an exclusion of its own costs next to nothing.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use waf::{EngineMode, Options, RuleSet, SourceFault, resolve};
+use waf::{
+    Chosen, EngineMode, Excluded as Taken, LimitAction, Options, Overlay, RuleSet, SourceFault, resolve,
+};
 
 use super::super::decoder::Decoder;
 use super::super::node::At;
@@ -61,40 +66,86 @@ pub fn load_rules(settings: &WafSettings, files: &dyn Files) -> Result<RuleSet, 
     let Some(text) = decoder.waf_text(At::default(), settings) else {
         return Err(decoder.into_findings().0);
     };
-    decoder.waf_load_text(text, settings).map_err(|faults| {
-        let whole = |fault: waf::Fault| Fault {
-            severity: Severity::Fault,
-            file: PathBuf::from(&*fault.place.file),
-            line: fault.place.line,
-            column: fault.place.column,
-            message: fault.message,
-            suggestion: fault.suggestion.map(|name| format!("did you mean {name:?}?")),
-        };
+    let whole = |fault: waf::Fault| Fault {
+        severity: Severity::Fault,
+        file: PathBuf::from(&*fault.place.file),
+        line: fault.place.line,
+        column: fault.place.column,
+        message: fault.message,
+        suggestion: fault.suggestion.map(|name| format!("did you mean {name:?}?")),
+    };
+    let shared = decoder.waf_load_text(&text).map_err(|faults| {
         let mut all: Vec<Fault> = faults.faults.into_iter().map(whole).collect();
         if faults.further > 0 {
             all.push(Fault::whole_file(Path::new("rules"), format!("and {} more faults", faults.further)));
         }
         all
-    })
+    })?;
+    shared.overlaid(&overlay(&shared, settings)).map_err(|fault| vec![whole(fault)])
+}
+
+/// What the settings set of the Core Rule Set: the variable that an overlay sets, and those of
+/// the rules that get its value; version 3.3, which Debian carries, has other names.
+const VARIABLES: [(&str, &[&str]); 4] = [
+    ("set_paranoia", &["blocking_paranoia_level", "paranoia_level"]),
+    ("set_paranoia_detection", &["detection_paranoia_level", "executing_paranoia_level"]),
+    ("set_threshold_inbound", &["inbound_anomaly_score_threshold"]),
+    ("set_threshold_outbound", &["outbound_anomaly_score_threshold"]),
+];
+
+/// The rule sets that were compiled so far, each by the text that names its files; none
+/// where the files are at fault.
+#[derive(Default)]
+pub(super) struct Compiled {
+    sets: Vec<(String, Option<Arc<RuleSet>>)>,
+    /// Warnings that were given: a default's exclusion is every route's.
+    told: HashSet<String>,
 }
 
 impl Decoder<'_> {
-    fn waf_load_text(&mut self, text: String, settings: &WafSettings) -> Result<RuleSet, waf::LoadFaults> {
-        let options = Options {
-            engine: Some(match settings.mode {
-                WafMode::Block => EngineMode::On,
-                WafMode::Detect | WafMode::Off => EngineMode::DetectionOnly,
-            }),
-            ..Options::default()
-        };
-        let source = RuleSources { settings: text, sources: RefCell::new(&mut self.sources) };
-        RuleSet::load(&source, &[SETTINGS], &options)
+    /// Loads the rules of these settings; what is wrong with them is recorded.
+    pub(super) fn waf_rules(
+        &mut self,
+        at: At,
+        settings: &WafSettings,
+        compiled: &mut Compiled,
+    ) -> Option<RuleSet> {
+        let text = self.waf_text(at, settings)?;
+        let shared = match compiled.sets.iter().find(|(known, _)| *known == text) {
+            Some((_, set)) => set.clone(),
+            None => {
+                let set = self.waf_compile(at, &text).map(Arc::new);
+                compiled.sets.push((text, set.clone()));
+                set
+            }
+        }?;
+        match shared.overlaid(&overlay(&shared, settings)) {
+            Ok(rules) => {
+                for note in rules.notes().iter().skip(shared.notes().len()) {
+                    if compiled.told.insert(note.message.clone()) {
+                        self.warn(at, note.message.clone(), "see the ids and tags in the rule files");
+                    }
+                }
+                Some(rules)
+            }
+            Err(fault) => {
+                let message = format!("an exclusion's target: {}", fault.message);
+                match fault.suggestion {
+                    Some(near) => self.advise(at, message, format!("did you mean {near:?}?")),
+                    None => self.fault(at, message),
+                }
+                None
+            }
+        }
     }
 
-    /// Loads the rules of these settings; what is wrong with them is recorded.
-    pub(super) fn waf_rules(&mut self, at: At, settings: &WafSettings) -> Option<RuleSet> {
-        let text = self.waf_text(at, settings)?;
-        match self.waf_load_text(text, settings) {
+    fn waf_load_text(&mut self, text: &str) -> Result<RuleSet, waf::LoadFaults> {
+        let source = RuleSources { settings: text, sources: RefCell::new(&mut self.sources) };
+        RuleSet::load(&source, &[SETTINGS], &Options::default())
+    }
+
+    fn waf_compile(&mut self, at: At, text: &str) -> Option<RuleSet> {
+        match self.waf_load_text(text) {
             Ok(rules) => Some(rules),
             Err(faults) => {
                 for fault in &faults.faults {
@@ -127,7 +178,7 @@ impl Decoder<'_> {
                 };
                 text.push_str(BASE);
                 include(&mut text, &setup);
-                core_rule_set(&mut text, settings);
+                core_rule_set(&mut text);
                 include(&mut text, &path.join("rules/*.conf"));
             } else {
                 match self.sources.glob(path) {
@@ -150,10 +201,6 @@ impl Decoder<'_> {
                 "name the folder of a release, or set them in the rule files",
             );
             return None;
-        }
-        bodies(&mut text, settings);
-        for exclusion in &settings.exclusions {
-            exclude(&mut text, exclusion);
         }
         Some(text)
     }
@@ -183,75 +230,74 @@ fn names_core_rule_set(settings: &WafSettings) -> bool {
         || settings.threshold_outbound.is_some()
 }
 
-/// What is set between the setup file and the rules.
-fn core_rule_set(text: &mut String, settings: &WafSettings) {
+/// Between the setup file and the rules: what an overlay sets counts, not the setup file.
+fn core_rule_set(text: &mut String) {
+    for ((set, names), id) in VARIABLES.iter().zip(8_000_010..) {
+        let gets: String = names.iter().map(|name| format!(",setvar:tx.{name}=%{{tx.{set}}}")).collect();
+        let _ = writeln!(text, "SecRule &TX:{set} \"@eq 1\" \"id:{id},phase:1,pass,nolog,t:none{gets}\"");
+    }
+}
+
+/// What the settings say besides the files.
+fn overlay(shared: &RuleSet, settings: &WafSettings) -> Overlay {
     let detection = settings.paranoia_detection.or(settings.paranoia).map(u32::from);
-    let blocking = settings.paranoia.map(u32::from);
     let values = [
-        ("blocking_paranoia_level", blocking),
-        ("detection_paranoia_level", detection),
-        // As version 3.3 calls them, which Debian carries.
-        ("paranoia_level", blocking),
-        ("executing_paranoia_level", detection),
-        ("inbound_anomaly_score_threshold", settings.threshold_inbound),
-        ("outbound_anomaly_score_threshold", settings.threshold_outbound),
+        settings.paranoia.map(u32::from),
+        detection,
+        settings.threshold_inbound,
+        settings.threshold_outbound,
     ];
-    let set: String = values
-        .iter()
-        .filter_map(|(name, value)| value.map(|value| format!(",setvar:tx.{name}={value}")))
-        .collect();
-    if !set.is_empty() {
-        let _ = writeln!(text, "SecAction \"id:8000010,phase:1,pass,nolog,t:none{set}\"");
+    let values = VARIABLES.iter().zip(values);
+    let set = values.filter_map(|((name, _), value)| Some(((*name).to_owned(), value?.to_string())));
+    Overlay {
+        settings: engine_settings(shared.settings().clone(), settings),
+        variables: set.collect(),
+        exclusions: settings.exclusions.iter().map(excluded).collect(),
     }
 }
 
-/// What the settings say of bodies, behind the files: it counts.
-fn bodies(text: &mut String, settings: &WafSettings) {
-    let on = |on: bool| if on { "On" } else { "Off" }.to_owned();
-    let over = |partial: bool| if partial { "ProcessPartial" } else { "Reject" }.to_owned();
+/// The engine's settings: the mode's word counts, then ours of bodies, then the files'.
+fn engine_settings(mut engine: waf::Settings, settings: &WafSettings) -> waf::Settings {
+    let over = |partial| if partial { LimitAction::ProcessPartial } else { LimitAction::Reject };
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let (request, response) = (&settings.request_body, &settings.response_body);
-    let types = (!response.types.is_empty()).then(|| response.types.join(" "));
-    let values = [
-        ("SecRequestBodyAccess", request.access.map(on)),
-        ("SecRequestBodyLimit", request.limit.map(|limit| limit.to_string())),
-        ("SecRequestBodyNoFilesLimit", request.no_files_limit.map(|limit| limit.to_string())),
-        ("SecRequestBodyLimitAction", request.partial.map(over)),
-        ("SecResponseBodyAccess", response.access.map(on)),
-        ("SecResponseBodyLimit", response.limit.map(|limit| limit.to_string())),
-        ("SecResponseBodyLimitAction", response.partial.map(over)),
-        ("SecResponseBodyMimeTypesClear", types.as_ref().map(|_| String::new())),
-        ("SecResponseBodyMimeType", types),
-    ];
-    for (directive, value) in values {
-        if let Some(value) = value {
-            let _ = writeln!(text, "{}", format!("{directive} {value}").trim_end());
-        }
+    engine.engine = match settings.mode {
+        WafMode::Block => EngineMode::On,
+        WafMode::Detect | WafMode::Off => EngineMode::DetectionOnly,
+    };
+    engine.request_body_access = request.access.unwrap_or(engine.request_body_access);
+    engine.request_body_bytes_max = request.limit.map_or(engine.request_body_bytes_max, bytes);
+    engine.request_body_no_files_bytes_max =
+        request.no_files_limit.map_or(engine.request_body_no_files_bytes_max, bytes);
+    engine.request_body_limit_action = request.partial.map_or(engine.request_body_limit_action, over);
+    engine.response_body_access = response.access.unwrap_or(engine.response_body_access);
+    engine.response_body_bytes_max = response.limit.map_or(engine.response_body_bytes_max, bytes);
+    engine.response_body_limit_action = response.partial.map_or(engine.response_body_limit_action, over);
+    if !response.types.is_empty() {
+        engine.response_body_types.clone_from(&response.types);
     }
+    engine
 }
 
-fn exclude(text: &mut String, exclusion: &Exclusion) {
-    let (way, which) = match &exclusion.which {
-        Excluded::Rules(first, last) if first == last => ("Id", first.to_string()),
-        Excluded::Rules(first, last) => ("Id", format!("{first}-{last}")),
-        Excluded::Tag(tag) => ("Tag", format!("^{}$", tag.replace('.', "\\."))),
+fn excluded(exclusion: &Exclusion) -> Taken {
+    let rules = match &exclusion.which {
+        Excluded::Rules(first, last) => Chosen::Ids(*first, *last),
+        Excluded::Tag(tag) => Chosen::Tag(tag.clone()),
     };
-    let _ = match &exclusion.target {
-        None => writeln!(text, "SecRuleRemoveBy{way} \"{which}\""),
-        Some(target) => writeln!(text, "SecRuleUpdateTargetBy{way} \"{which}\" \"!{target}\""),
-    };
+    Taken { rules, target: exclusion.target.clone() }
 }
 
 /// The text of the settings, and everything else from where the configuration comes
 /// from, so that a change of any rule file is seen.
 struct RuleSources<'s, 'f> {
-    settings: String,
+    settings: &'s str,
     sources: RefCell<&'s mut Sources<'f>>,
 }
 
 impl waf::Sources for RuleSources<'_, '_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, SourceFault> {
         if path == SETTINGS {
-            return Ok(self.settings.clone().into_bytes());
+            return Ok(self.settings.as_bytes().to_vec());
         }
         self.sources.borrow_mut().read(Path::new(path), FILE_BYTES_MAX).map_err(SourceFault)
     }

@@ -1,0 +1,205 @@
+//! What the firewall may cost, and what happens when it cannot do its work.
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::*;
+use crate::support::BASTIDE;
+
+/// A gateway with rules of its own.
+async fn town_with(upstream: &Upstream, rules: &str, waf: &str, route: &str) -> Town {
+    let mut town = Town::prepare(&configuration(upstream, waf, route));
+    std::fs::write(town.path("rules.conf"), rules).unwrap();
+    town.start_gateway().await;
+    town
+}
+
+/// Rules of which none matches and each reads all of what it looks at, without a short cut:
+/// a counted gap makes more states than are kept.
+fn slow_rules(count: usize, target: &str, phase: u8) -> String {
+    let mut rules =
+        "SecRequestBodyAccess On\nSecRequestBodyLimit 1048576\nSecRequestBodyNoFilesLimit 1048576\n"
+            .to_owned();
+    for number in 0..count {
+        let (id, gap) = (1000 + number, 20 + number % 40);
+        writeln!(
+            rules,
+            "SecRule {target} \"@rx (?:[a-f].{{{gap}}}[g-k]){{2}}q[0-9]\" \"id:{id},phase:{phase},deny,t:none,t:lowercase\""
+        )
+        .unwrap();
+    }
+    rules
+}
+
+/// Text that none of them matches.
+fn slow_text(bytes: usize) -> String {
+    "abc7 ghijk fed ".chars().cycle().take(bytes).collect()
+}
+
+#[tokio::test]
+async fn a_long_inspection_lets_others_of_its_core_go_on() {
+    let upstream = Upstream::start().await;
+    let rules = slow_rules(40, "ARGS", 2);
+    let town = Arc::new(town_with(&upstream, &rules, "", "").await);
+    let door = town.clear_door();
+    let mut quick = Connection::open(&door).await.unwrap();
+    assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
+    let long = form("/echo", &format!("q={}", slow_text(400_000)));
+    let task = tokio::spawn(async move { http1::ask(&door, &long).await.unwrap() });
+    // Its body has to arrive before anything is inspected.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut meanwhile = 0;
+    while !task.is_finished() {
+        assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
+        meanwhile += 1;
+    }
+    assert_eq!(task.await.unwrap().status, 200);
+    assert!(meanwhile >= 20, "only {meanwhile} requests were answered while a long body was inspected");
+}
+
+#[tokio::test]
+async fn a_flood_without_credentials_is_shown_to_the_rules_only_within_its_budget() {
+    const ASKED: usize = 60;
+    let upstream = Upstream::start().await;
+    let key = "  - match: /private/**\n    to: here\n    authenticate: api_key\n    allow: authenticated\n";
+    let mut town = Town::prepare(
+        &configuration(&upstream, "", key)
+            .replace("services:", "authentication: { api_keys: state }\nservices:"),
+    );
+    std::fs::write(town.path("rules.conf"), slow_rules(40, "REQUEST_HEADERS:X-Long", 1)).unwrap();
+    town.start_gateway().await;
+    let request = get_request("/private/x").field("x-long", &slow_text(12_000));
+    let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+    let begun = std::time::Instant::now();
+    for _ in 0..ASKED {
+        assert_eq!(connection.ask(&request).await.unwrap().status, 401);
+    }
+    // Each is dearer than a second's budget: one is shown in each second that was begun.
+    let most = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
+    town.stop_gateway().await;
+    let shown = lines(&town).len();
+    assert!((1..=most).contains(&shown), "{shown} of {ASKED} were shown to the rules, at most {most} may be");
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_say_blocks_in_block_mode() {
+    let upstream = Upstream::start().await;
+    // More variables than a transaction may have.
+    let rules = "SecArgumentsLimit 5000\nSecRule ARGS \"@unconditionalMatch\" \"id:1,phase:1,pass,nolog,setvar:tx.%{MATCHED_VAR_NAME}=1\"\n";
+    let many = |count: usize| {
+        let query: Vec<String> = (0..count).map(|number| format!("a{number}=1")).collect();
+        get_request(&format!("/?{}", query.join("&")))
+    };
+    let blocking = town_with(&upstream, rules, "", "").await;
+    assert_eq!(ask(&blocking, &many(900)).await.status, 200);
+    let refused = ask(&blocking, &many(1100)).await;
+    assert_eq!((refused.status, upstream.seen()), (500, 1));
+    assert_eq!(line(&blocking, refused.json()["id"].as_str().unwrap()).await["verdict"], "blocked");
+    let detecting = town_with(&upstream, rules, "  mode: detect\n", "").await;
+    assert_eq!(ask(&detecting, &many(1100)).await.status, 200);
+}
+
+/// Whether this machine lets an ordinary test mount a small disk of its own.
+fn can_mount() -> bool {
+    let script = "mount -t tmpfs -o size=64k tmpfs /mnt";
+    let output =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// A gateway whose firewall's log lies on a disk of 64 KiB.
+async fn town_on_a_small_disk(upstream: &Upstream, waf: &str) -> Town {
+    let mut town =
+        Town::prepare(&format!("{}audit: {{ firewall: small }}\n", configuration(upstream, waf, "")));
+    std::fs::write(town.path("rules.conf"), RULES).unwrap();
+    std::fs::create_dir(town.path("small")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=64k,mode=0700 tmpfs small && exec {BASTIDE} serve --config bastide.yaml"
+    );
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .current_dir(town.folder.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(town.path("log")).unwrap());
+    town.start_gateway_by(command).await;
+    town
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
+    if !can_mount() {
+        println!("skipped: no user namespaces here, so no small disk");
+        return;
+    }
+    let upstream = Upstream::start().await;
+    let blocking = town_on_a_small_disk(&upstream, "").await;
+    let mut connection = Connection::open(&blocking.clear_door()).await.unwrap();
+    let (answer, before) = until("the log to be full", async || {
+        for _ in 0..200 {
+            let before = upstream.seen();
+            let answer = connection.ask(&get_request("/")).await.unwrap();
+            if answer.status != 200 {
+                return Some((answer, before));
+            }
+        }
+        None
+    })
+    .await;
+    assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
+    assert_eq!(upstream.seen(), before, "an inspected request without a line reached the upstream");
+    let detecting = town_on_a_small_disk(&upstream, "  mode: detect\n").await;
+    let mut connection = Connection::open(&detecting.clear_door()).await.unwrap();
+    until("the log to be full", async || {
+        for _ in 0..200 {
+            assert_eq!(connection.ask(&get_request("/")).await.unwrap().status, 200);
+        }
+        let metrics = detecting.admin("/healthz").await;
+        String::from_utf8_lossy(&metrics.body).contains("firewall").then_some(())
+    })
+    .await;
+    for _ in 0..2000 {
+        assert_eq!(connection.ask(&get_request("/")).await.unwrap().status, 200);
+    }
+}
+
+/// The most memory that a process has held so far, KiB.
+fn peak_kib(town: &mut Town) -> u64 {
+    let status = read(std::path::Path::new(&format!("/proc/{}/status", town.gateway().id())));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A body that no processor reads.
+fn octets(bytes: usize) -> Request {
+    let mut request =
+        Request::new("POST", "localhost", "/echo").field("content-type", "application/octet-stream");
+    request.body = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
+    request
+}
+
+#[tokio::test]
+async fn a_body_of_12_mib_costs_no_more_memory_than_its_limit() {
+    const BODY: usize = 12 << 20;
+    const LIMIT_KIB: u64 = 256;
+    let upstream = Upstream::start().await;
+    let rules = format!("{RULES}SecRule REQUEST_BODY \"@contains attack\" \"id:50,phase:2,deny\"\n");
+    let limits = format!("limit: {LIMIT_KIB}KiB, no_files_limit: {LIMIT_KIB}KiB");
+    for (over, status) in [("reject", 413), ("partial", 200)] {
+        let waf = format!("  request_body: {{ {limits}, over: {over} }}\n");
+        let mut town = town_with(&upstream, &rules, &waf, "    body_max: 16MiB\n").await;
+        // Whatever a first body needs.
+        assert_eq!(ask(&town, &octets(100 << 10)).await.status, 200);
+        let before = peak_kib(&mut town);
+        for _ in 0..3 {
+            let answer = ask(&town, &octets(BODY)).await;
+            assert_eq!(answer.status, status, "{over}");
+            assert!(status != 200 || answer.body == octets(BODY).body, "the body went on changed");
+        }
+        let more = peak_kib(&mut town) - before;
+        assert!(more < LIMIT_KIB + 4096, "{over}: {more} KiB more for a body of {} KiB", BODY >> 10);
+        let line = lines(&town).into_iter().last().unwrap();
+        assert_eq!(line["verdict"], if status == 413 { "blocked" } else { "passed" }, "{over}");
+    }
+}
