@@ -4,7 +4,7 @@
 use crate::{
     action::By,
     rule::Rule,
-    ruleset::{Note, RuleSet},
+    ruleset::{Note, RuleSet, Weight},
     seclang::{
         fault::{Fault, Place},
         lexer::Text,
@@ -95,7 +95,8 @@ impl RuleSet {
             let meant: Vec<usize> = self.chosen(&excluded.rules);
             if meant.is_empty() {
                 let message = format!("no rule is meant by the exclusion of {}", excluded.rules);
-                notes.push(Note { place: Place { file: PLACE.into(), line: 1, column: 1 }, message });
+                let place = Place { file: PLACE.into(), line: 1, column: 1 };
+                notes.push(Note { place, message, suggestion: None, weight: Weight::Warning });
             }
             let Some(target) = &excluded.target else {
                 meant.into_iter().for_each(|rule| laid.remove(rule, self.rules.len()));

@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) fn look(set: &RuleSet, notes: &mut Vec<Note>) {
-    for rule in &set.rules {
+    for rule in set.rules.iter() {
         if let Some(why) = rule.links.iter().find_map(|link| never(rule, link)) {
             notes.push(warning(&rule.place, format!("rule {} can never match: {why}", rule.id)));
         }
@@ -157,7 +157,7 @@ fn unread(set: &RuleSet, notes: &mut Vec<Note>, body: Variable) {
 
 /// `ctl`s that mean no rule.
 fn idle_controls(set: &RuleSet, notes: &mut Vec<Note>) {
-    for rule in &set.rules {
+    for rule in set.rules.iter() {
         let idle = rule.links.iter().flat_map(|link| &link.acts).any(|act| {
             matches!(act, Act::Ctl(Ctl::RemoveRules(meant) | Ctl::RemoveTarget(meant, _)) if meant.rules.is_empty())
         });
