@@ -6,7 +6,8 @@
 //! serialises the event ([`record`]) into a reused buffer and hands it to the writer
 //! without waking it; the writer looks every [`POLL`] and writes everything that it
 //! finds in one call; [`Log::close`] writes the rest. [`Health`] tells how that goes,
-//! [`read::find`] finds one event again.
+//! [`read::find`] finds one event again. Whoever else is to be told each event gets it
+//! from the writer through a bounded [`sink::Buffer`].
 //!
 //! **What survives.** A line is safe from a killed process (SIGKILL, a crash of ours)
 //! once the writer has written it: what is lost is what lay in the queues, at most
@@ -33,6 +34,7 @@ mod queue;
 pub mod read;
 pub mod record;
 mod segment;
+pub mod sink;
 mod writer;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::event::AccessEvent;
 use model::{RequestId, Timestamp};
@@ -24,6 +25,8 @@ pub struct Queue {
     ends: RefCell<Ends>,
     lane: Arc<Lane>,
     when_full: WhenFull,
+    /// Set while a sink that blocks is full.
+    shut: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -44,16 +47,22 @@ impl Queue {
         spare: Consumer<Vec<u8>>,
         lane: Arc<Lane>,
         when_full: WhenFull,
+        shut: Arc<AtomicBool>,
     ) -> Self {
-        Self { ends: RefCell::new(Ends { lines, spare, reserved: 0 }), lane, when_full }
+        Self { ends: RefCell::new(Ends { lines, spare, reserved: 0 }), lane, when_full, shut }
     }
 
     /// Takes a place in the queue for the event of this request. Whoever holds the
     /// slot can always commit: the place is kept even while the disk is full.
     ///
     /// # Errors
-    /// All places are taken, and the configuration says to refuse.
+    /// All places are taken, and the configuration says to refuse; or a sink that blocks
+    /// is full.
     pub fn reserve(self: &Rc<Self>, id: RequestId, time: Timestamp) -> Result<Slot, Full> {
+        if self.shut.load(Ordering::Relaxed) {
+            add(&self.lane.refused, 1);
+            return Err(Full);
+        }
         let mut ends = self.ends.borrow_mut();
         let placed = ends.lines.slots() > ends.reserved;
         if placed {

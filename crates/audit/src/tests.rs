@@ -40,6 +40,10 @@ impl Clock for TestClock {
     }
 }
 
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    TestClock::at(1_000)
+}
+
 fn settings(folder: &Path) -> Settings {
     Settings::new(folder)
 }

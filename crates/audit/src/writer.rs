@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::health::{Health, Lane, add};
 use crate::outlet::Outlet;
 use crate::queue::{LINE_BYTES_KEPT_MAX, Queue};
 use crate::segment::{self, Segment};
+use crate::sink::Buffer;
 use crate::{Error, POLL, RETRY, Settings};
 
 /// A batch is written when it has so many bytes, even if more is waiting.
@@ -33,7 +34,27 @@ pub struct Log {
     health: Arc<Health>,
     closing: Arc<Closing>,
     lock: File,
+    sinks: Arc<Sinks>,
     thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+/// Who is told besides, and whether one of them wants no more requests.
+#[derive(Debug, Default)]
+struct Sinks {
+    buffers: Mutex<Vec<Arc<Buffer>>>,
+    shut: Arc<AtomicBool>,
+}
+
+impl Sinks {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Buffer>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shuts or opens the door.
+    fn judge(&self) {
+        let shut = self.lock().iter().any(|buffer| buffer.is_shut());
+        self.shut.store(shut, Ordering::Relaxed);
+    }
 }
 
 /// When to stop: monotonic nanoseconds plus one; 0 while the log is open.
@@ -54,6 +75,12 @@ impl Log {
     /// No more descriptors.
     pub fn lock(&self) -> io::Result<File> {
         self.lock.try_clone()
+    }
+
+    /// Whoever is told each event besides, from now on. The buffers of before get no more.
+    pub fn set_sinks(&self, buffers: Vec<Arc<Buffer>>) {
+        *self.sinks.lock() = buffers;
+        self.sinks.judge();
     }
 
     /// Writes everything that was committed, waits for reserved slots, and ends the
@@ -95,12 +122,13 @@ pub(crate) fn open(
     let beside = handed.is_some();
     let lock = handed.map_or_else(|| segment::lock(&settings.folder), Ok)?;
     let (mut queues, mut sources, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
+    let sinks = Arc::new(Sinks::default());
     for _ in 0..cores {
         let capacity = settings.queue_events.max(1);
         let (lines_in, lines_out) = RingBuffer::new(capacity);
         let (spare_in, spare_out) = RingBuffer::new(capacity.min(SPARE_LINES_MAX));
         let lane = Arc::new(Lane::default());
-        queues.push(Queue::new(lines_in, spare_out, lane.clone(), settings.when_full));
+        queues.push(Queue::new(lines_in, spare_out, lane.clone(), settings.when_full, sinks.shut.clone()));
         sources.push(Source { lines: lines_out, spare: spare_in });
         lanes.push(lane);
     }
@@ -119,6 +147,7 @@ pub(crate) fn open(
         closing: closing.clone(),
         sources,
         outlet: Outlet::default(),
+        sinks: sinks.clone(),
         current,
         looked: Duration::ZERO,
     };
@@ -126,7 +155,7 @@ pub(crate) fn open(
         .name("audit".to_owned())
         .spawn(move || writer.run())
         .map_err(|source| Error::Io { doing: "start the writer for", path: PathBuf::new(), source })?;
-    Ok((Log { health, closing, lock, thread: Some(thread) }, queues))
+    Ok((Log { health, closing, lock, sinks, thread: Some(thread) }, queues))
 }
 
 struct Source {
@@ -176,6 +205,7 @@ struct Writer {
     closing: Arc<Closing>,
     sources: Vec<Source>,
     outlet: Outlet,
+    sinks: Arc<Sinks>,
     current: Current,
     /// When the folder was last looked at, monotonic.
     looked: Duration,
@@ -194,6 +224,7 @@ impl Writer {
             // without having been reserved before it.
             let reserved = self.health.counts().reserved;
             let more = self.fill();
+            self.sinks.judge();
             let result = self.write();
             match &result {
                 Ok(()) if more => continue,
@@ -217,6 +248,7 @@ impl Writer {
     /// Takes lines from the queues, round by round, so that no core waits for another.
     /// Says whether a full batch left some behind.
     fn fill(&mut self) -> bool {
+        let sinks = self.sinks.lock();
         loop {
             let mut found = false;
             for source in &mut self.sources {
@@ -226,6 +258,7 @@ impl Writer {
                 let Ok(mut line) = source.lines.pop() else { continue };
                 found = true;
                 self.outlet.add(&line);
+                sinks.iter().for_each(|sink| sink.push(&line));
                 if line.capacity() <= LINE_BYTES_KEPT_MAX {
                     line.clear();
                     // A full ring of spares only means that this one is let go.

@@ -39,6 +39,7 @@ mod listen;
 mod matching;
 pub(crate) mod node;
 mod outline;
+mod outward;
 mod pem;
 mod policies;
 mod rates;
@@ -49,8 +50,10 @@ mod routes;
 mod schema;
 mod services;
 mod shaping;
+mod sinks;
 mod sources;
 mod splits;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -77,6 +80,7 @@ pub use listen::{
 };
 pub use matching::{HostMatch, Match};
 pub use outline::{Entry, Kind, Outline, Setting, Written};
+pub use outward::{Hidden, Outward};
 pub use policies::Policies;
 pub use rates::{LimitBy, RateLimit};
 pub use reference::reference;
@@ -84,7 +88,9 @@ pub use resilience::{Balance, Breaker, Ejection, HealthCheck, HealthKind, Resili
 pub use roles::{Member, Role};
 pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
+pub use sinks::{Sink, SinkKind, Syslog, Transport};
 pub use splits::{Mirror, Split};
+pub use telemetry::{Telemetry, Traces};
 pub use waf::{
     CRS_MARK, Excluded, Exclusion, Firewall, WafChoice, WafCompressed, WafMode, WafRequestBody,
     WafResponseBody, WafSettings, load_rules,
@@ -139,6 +145,8 @@ pub struct Configuration {
     pub security_headers: Option<SecurityHeaders>,
     /// The audit log.
     pub audit: Audit,
+    /// What goes to an OpenTelemetry collector.
+    pub telemetry: Option<Telemetry>,
     /// Every firewall that somebody has, loaded.
     pub firewalls: Vec<Firewall>,
     /// The firewall of whoever names none.
@@ -199,6 +207,7 @@ const TOP: Section = Section {
             "Leaves answers without security headers.",
         ),
         key("audit", "map or path", "refuse when full", "The audit log."),
+        key("telemetry", "map or URL", "nothing is sent", "What goes to an OpenTelemetry collector."),
         key("waf", "map, path or `off`", "off", "The firewall."),
         key(
             "danger_lenient_heads",
@@ -302,6 +311,7 @@ impl Decoder<'_> {
             addresses: self.addresses(top.get("addresses")),
             security_headers: self.all_security_headers(&top),
             audit: self.audit(top.get("audit"), &state),
+            telemetry: self.telemetry(top.get("telemetry")),
             firewalls: firewalls.into_loaded(),
             waf,
             lenient_heads: self.danger(

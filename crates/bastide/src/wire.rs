@@ -135,6 +135,7 @@ pub fn build(
         issuers,
         api_keys: Arc::new(api_keys),
         firewalls,
+        tracing: configuration.telemetry.as_ref().and_then(|t| t.traces).map(|traces| traces.sampling),
         certificates: CertificateRules {
             trust_domain: configuration.authentication.certificates.trust_domain.clone(),
         },

@@ -19,7 +19,7 @@ use crate::firewall::Allowance;
 use crate::inventory::Inventory;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
 
 /// Client certificates that a core remembers to have read.
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) unwelcome: Allowance,
     /// Its counters.
     pub(crate) metrics: Option<CoreMetrics>,
+    /// Its way to whoever exports spans.
+    pub(crate) spans: Option<proxy::telemetry::Lane>,
     /// Identity tokens that are still fresh.
     pub(crate) identity_tokens: RefCell<CoreIdentities>,
     /// Decisions that were made before, under this snapshot.
@@ -87,9 +89,11 @@ impl Core {
         let process = &snapshot.process;
         let mut parts = process.core_parts.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = parts.get_mut(index).and_then(Option::take);
-        let (audit, firewall_log, metrics) = match parts {
-            Some(parts) => (Some(Rc::new(parts.audit)), Some(Rc::new(parts.firewall)), Some(parts.metrics)),
-            None => (None, None, None),
+        let (audit, firewall_log, metrics, spans) = match parts {
+            Some(CoreParts { audit, firewall, metrics, spans }) => {
+                (Some(Rc::new(audit)), Some(Rc::new(firewall)), Some(metrics), Some(spans))
+            }
+            None => (None, None, None, None),
         };
         let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -98,6 +102,7 @@ impl Core {
             firewall_log,
             unwelcome: Allowance::default(),
             metrics,
+            spans,
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
             decisions: RefCell::default(),
             inventory: Arc::clone(&process.inventory),

@@ -18,6 +18,7 @@ use proxy::{Known, RequestHead};
 use crate::firewall::{Inspection, Line};
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
+use crate::trace::{About, Traced};
 
 /// Longest text of a client that an event keeps, bytes.
 const TEXT_BYTES_MAX: usize = 256;
@@ -95,6 +96,8 @@ pub struct Journey<'g> {
     pub step: Step,
     /// What the firewall does with it, once it has begun.
     pub(crate) inspection: Option<Box<Inspection>>,
+    /// Where it stands in its trace; `None` while tracing is off or its head is unknown.
+    pub(crate) traced: Option<Traced>,
 }
 
 impl<'g> Journey<'g> {
@@ -126,6 +129,7 @@ impl<'g> Journey<'g> {
             bytes: (0, 0),
             step: Step::Accept,
             inspection: None,
+            traced: None,
         }
     }
 
@@ -174,6 +178,11 @@ impl<'g> Journey<'g> {
         self.host = head.host.clone();
         self.path = without_query(&head.raw_target);
         self.version = head.version.name();
+        if let Some(sampling) = &self.gateway.snapshot().tracing {
+            let traced = Traced::of(sampling, self.id, head);
+            self.trace_id = Some(traced.id());
+            self.traced = Some(traced);
+        }
         if let Some(agent) = head.fields.get(Known::UserAgent) {
             let agent = agent.get(..TEXT_BYTES_MAX).unwrap_or(agent);
             self.user_agent = head.fields.buffer.slice_ref(agent);
@@ -200,6 +209,7 @@ impl<'g> Journey<'g> {
         let took = snapshot.process.clock.monotonic().saturating_sub(self.begun);
         let route = self.route.and_then(|route| snapshot.routes.get(route));
         self.count(end, status, route, took);
+        self.leave_spans(end, status, route, took);
         let firewall = self.end_inspection(status, end.step, route);
         let Some(slot) = self.slot.take() else { return };
         if Switch::Audit.is_off() {
@@ -248,6 +258,53 @@ impl<'g> Journey<'g> {
 }
 
 impl Journey<'_> {
+    /// A step begins that a sampled request has a span for.
+    pub(crate) fn enter(&mut self, step: &'static str) {
+        let gateway = self.gateway;
+        if let Some(traced) = &mut self.traced {
+            traced.enter(step, || gateway.snapshot().process.clock.monotonic());
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn leave_step(&mut self) {
+        let gateway = self.gateway;
+        if let Some(traced) = &mut self.traced {
+            traced.leave_step(|| gateway.snapshot().process.clock.monotonic());
+        }
+    }
+
+    /// Leaves the spans, of those requests that leave some.
+    fn leave_spans(&mut self, end: &End, status: u16, route: Option<&Route>, took: Duration) {
+        let (Some(sampling), Some(lane)) = (&self.gateway.snapshot().tracing, &self.gateway.core().spans)
+        else {
+            return;
+        };
+        let traced = self.traced.take().unwrap_or_else(|| Traced::root(sampling, self.id));
+        let about = About {
+            id: self.id,
+            time: self.time,
+            begun: self.begun,
+            took,
+            end,
+            status,
+            route,
+            method: &self.method,
+            secure: self.is_secure(),
+            host: &self.host,
+            path: self.path.get(..PATH_BYTES_MAX).unwrap_or(&self.path),
+            version: self.version,
+            user_agent: &self.user_agent,
+            client: self.address,
+            peer: self.connection.peer,
+            decision: &self.decision,
+        };
+        if let Some(trace) = traced.finish(sampling, &about) {
+            self.trace_id = Some(trace.id.to_ascii());
+            lane.leave(trace);
+        }
+    }
+
     /// Ends the inspection and leaves its line in the firewall's log. Gives its record.
     fn end_inspection(&mut self, status: u16, step: Step, route: Option<&Route>) -> Vec<u8> {
         let mut record = Vec::new();

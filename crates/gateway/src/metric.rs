@@ -186,6 +186,15 @@ impl Registry {
     /// Everything, in the Prometheus text format 0.0.4
     /// ([`exposition::CONTENT_TYPE`]).
     pub fn render(&self) -> String {
+        self.collect().finish()
+    }
+
+    /// Everything, for another format.
+    pub fn families(&self) -> Vec<proxy::telemetry::Family> {
+        self.collect().into_families()
+    }
+
+    fn collect(&self) -> Exposition {
         let mut out = Exposition::default();
         self.requests(&mut out);
         self.durations(&mut out);
@@ -200,7 +209,7 @@ impl Registry {
         for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
             source(&mut out);
         }
-        out.finish()
+        out
     }
 
     fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {

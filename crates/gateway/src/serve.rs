@@ -55,14 +55,18 @@ impl Gateway {
         let routed = step::route::route(self, journey, admitted)?;
         let route = self.route(&routed)?;
         let mut grant = step::limit::by_address(self, journey, route)?;
+        journey.enter("authenticate");
         let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;
+        journey.enter("authorize");
         let permit = step::authorize::authorize(self, journey, route, &principal, routed).await?;
+        journey.enter("inspect");
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
         step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
         let exchange = &mut Held::new(exchange);
         let firewall =
             step::inspect::request(self, journey, route, permit.subject().head(), exchange).await?;
         let contract = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await?;
+        journey.leave_step();
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);
         let cleared = proxy::clear(permit, grant, contract, firewall, journey.time).map_err(|_| expired())?;

@@ -37,6 +37,8 @@ pub struct CoreParts {
     pub firewall: audit::Queue,
     /// Its counters.
     pub metrics: CoreMetrics,
+    /// Its way to whoever exports spans.
+    pub spans: proxy::telemetry::Lane,
 }
 
 /// What outlives snapshots: shared by all cores for the life of the process.
@@ -97,12 +99,16 @@ pub struct Snapshot {
     pub certificates: CertificateRules,
     /// The firewalls of listeners and of whoever names none.
     pub firewalls: Firewalls,
+    /// Which requests leave spans; `None`: tracing is off.
+    pub tracing: Option<proxy::telemetry::Sampling>,
 }
 
 /// What a route asks of its requests and does with them.
 pub struct Route {
     /// Its name.
     pub name: Arc<str>,
+    /// The pattern of its paths.
+    pub pattern: Arc<str>,
     /// The service's name.
     pub service: Arc<str>,
     /// The service's place in the configuration.

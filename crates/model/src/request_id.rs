@@ -23,6 +23,11 @@ impl RequestId {
         (self.0 >> 80) as u64
     }
 
+    /// The 16 bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// The 32 hexadecimal digits, without allocating.
     pub fn to_ascii(self) -> [u8; 32] {
         // Each byte's nibbles in two bytes of their own, all sixteen at once.

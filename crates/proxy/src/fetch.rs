@@ -1,13 +1,14 @@
-//! The one guarded way out that is no forwarded request: signing keys, discovery
-//! documents and the orders of certificates. Whoever can make us fetch an address of their choice must not reach
-//! what only we can reach (server-side request forgery), so every target is checked
-//! on the address that is connected to, after its name was resolved, and again at
-//! every redirect.
+//! The one guarded way out that is no forwarded request: signing keys and discovery
+//! documents ([`fetch()`]), the orders of certificates, telemetry and events ([`send()`],
+//! [`open()`]). Whoever can make us fetch an address of their choice must not reach what
+//! only we can reach (server-side request forgery), so every target is checked on the
+//! address that is connected to, after its name was resolved, and again at every redirect.
 //!
-//! What it must never do: follow from https to http, send credentials, connect to an
-//! address that was not checked, read more than its limits.
+//! What it must never do: follow from https to http, send credentials to a place that it
+//! was redirected to, connect to an address that was not checked, read more than its
+//! limits.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,10 @@ use crate::http1::response::{Asked, Reader};
 use crate::limits::Limits;
 use crate::link::{Link, Wire};
 use crate::tls::{ClientTls, Offer};
+
+mod stream;
+
+pub use stream::{Stream, open, resolve};
 
 /// What a fetch may do.
 #[derive(Clone, Debug)]
@@ -313,9 +318,12 @@ async fn ask(
     let mut wire = Wire::new(connect(target, rules).await?);
     wire.output().extend_from_slice(request);
     let lost = |source| FetchError::Connect { host: target.host.clone(), source };
-    std::future::poll_fn(|cx| wire.poll_flush(cx)).await.map_err(lost)?;
-    let head = read_head(&mut wire, method).await.map_err(|found| target.broke(found))?;
-    Ok((wire, head))
+    // A server may answer before it has read everything, and close: what it said counts.
+    let sent = std::future::poll_fn(|cx| wire.poll_flush(cx)).await;
+    match read_head(&mut wire, method).await {
+        Ok(head) => Ok((wire, head)),
+        Err(found) => Err(sent.err().map_or_else(|| target.broke(found), lost)),
+    }
 }
 
 async fn body_of(
@@ -332,13 +340,7 @@ async fn body_of(
 
 async fn connect(target: &Target, rules: &FetchRules) -> Result<Link, FetchError> {
     let failed = |source| FetchError::Connect { host: target.host.clone(), source };
-    let found: Vec<SocketAddr> =
-        tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(failed)?.collect();
-    let allowed: Vec<SocketAddr> =
-        found.iter().filter(|a| rules.allow_private_addresses || is_public(a.ip())).copied().collect();
-    if let (true, Some(refused)) = (allowed.is_empty(), found.first()) {
-        return Err(FetchError::Private { host: target.host.clone(), address: refused.ip() });
-    }
+    let allowed = resolve(&target.host, target.port, rules).await?;
     // Connects to the very addresses that were checked: a name that resolves to
     // something else a moment later gains nothing.
     let socket = crate::upstream::dial::connect(&allowed).await.map_err(failed)?;

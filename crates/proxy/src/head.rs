@@ -427,6 +427,17 @@ impl Additions {
         Ok(())
     }
 
+    /// Adds a field in the place of those of this lower-case name that were added before;
+    /// see [`Additions::push`].
+    ///
+    /// # Errors
+    /// The value holds CR, LF, NUL or another control character.
+    pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), UnfitValue> {
+        let buffer = &self.buffer;
+        self.list.retain(|addition| addition.name.of(buffer) != name.as_bytes());
+        self.push(name, value)
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Span {
         let start = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
         self.buffer.extend_from_slice(bytes);
@@ -517,6 +528,9 @@ mod tests {
             ]
         );
         assert!(additions.has(b"server") && !additions.has(b"vary"));
+        additions.set("server", b"newer").unwrap();
+        let servers: Vec<_> = additions.with(&fields).filter(|(name, _)| *name == b"server").collect();
+        assert_eq!(servers, [(&b"server"[..], &b"newer"[..])]);
     }
 
     #[test]

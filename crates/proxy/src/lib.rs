@@ -36,6 +36,7 @@ pub mod route;
 mod serve1;
 mod serve2;
 mod stream2;
+pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod way;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::decoder::Decoder;
 use super::node::Node;
 use super::schema::{Section, key};
+use super::sinks::Sink;
 use super::values;
 
 /// What happens to requests when an event cannot be kept.
@@ -29,6 +30,8 @@ pub struct Audit {
     pub keep: u32,
     /// When the disk or the queue is full.
     pub when_full: WhenFull,
+    /// Who is told besides.
+    pub sinks: Vec<Sink>,
 }
 
 pub(super) const AUDIT: Section = Section {
@@ -56,6 +59,7 @@ pub(super) const AUDIT: Section = Section {
             "refuse",
             "When an event cannot be kept: refuse requests, or count what is lost.",
         ),
+        key("sinks", "list of maps", "none", "Who is told each event besides the log."),
     ],
 };
 
@@ -68,6 +72,7 @@ impl Decoder<'_> {
             rotate_bytes: 64 << 20,
             keep: 32,
             when_full: WhenFull::Refuse,
+            sinks: Vec::new(),
         };
         let Some(node) = node else { return audit };
         if node.text().is_some() {
@@ -92,6 +97,7 @@ impl Decoder<'_> {
         let words = [("refuse", WhenFull::Refuse), ("drop", WhenFull::Drop)];
         let word = table.get("when_full").and_then(|node| self.word(node, "answer to a full log", &words));
         audit.when_full = word.unwrap_or(audit.when_full);
+        audit.sinks = table.get("sinks").map_or_else(Vec::new, |node| self.sinks(node));
         audit
     }
 }

@@ -17,8 +17,6 @@ use model::{Clock, Switch};
 use proxy::Cores;
 use proxy::rate::Limiter;
 use proxy::upstream::probe;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::clock::SystemClock;
@@ -27,8 +25,11 @@ use super::generations::Generations;
 use super::handover::{self, Estate};
 use super::names::Names;
 use super::notify::Notifier;
+use super::otlp::{self, Destination, Exporter};
 use super::running;
 use super::shared::{Shared, add_inventory, add_sources, start_admin};
+use super::signals::Signals;
+use super::sinks::Sinks;
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
 use super::systemd;
 use super::watch::Watched;
@@ -100,41 +101,6 @@ fn say_faults(faults: &[Fault]) {
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    upgrade: Signal,
-    /// Says that standard input closed.
-    leash: oneshot::Receiver<()>,
-    /// Holds the leash where nobody else does.
-    _unleashed: Option<oneshot::Sender<()>>,
-}
-
-impl Signals {
-    fn new(leashed: bool) -> std::io::Result<Self> {
-        let (closed, leash) = oneshot::channel();
-        let unleashed = if leashed {
-            // A thread, because a read of standard input cannot be called off.
-            std::thread::Builder::new().name("leash".to_owned()).spawn(move || {
-                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-                let _ = closed.send(());
-            })?;
-            None
-        } else {
-            Some(closed)
-        };
-        Ok(Self {
-            leash,
-            _unleashed: unleashed,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
-    }
-}
-
 /// A running gateway.
 struct Server {
     path: PathBuf,
@@ -154,6 +120,8 @@ struct Server {
     admin_socket: std::net::TcpListener,
     log: audit::Log,
     firewall_log: audit::Log,
+    sinks: Sinks,
+    exporter: Exporter,
     arguments: ServeArguments,
     notifier: Notifier,
 }
@@ -172,7 +140,8 @@ impl Settled {
         Self {
             state: configuration.state.clone(),
             workers: configuration.workers,
-            audit: configuration.audit.clone(),
+            // Sinks follow a reload.
+            audit: config::Audit { sinks: Vec::new(), ..configuration.audit.clone() },
             admin: configuration.admin.address,
         }
     }
@@ -212,6 +181,7 @@ impl Server {
             None => audit::open(firewall, count, Arc::clone(&clock))?,
         };
         let (registry, counters) = Registry::new(count);
+        let (span_lanes, lanes) = proxy::telemetry::Lanes::new(count, otlp::TRACES_PER_CORE_MAX);
         let limiter = Arc::new(Limiter::new(LIMITER_CELLS, [number(&random)?, number(&random)?]));
         registry.add_audit(Arc::clone(log.health()));
         registry.add_limiter(Arc::clone(&limiter));
@@ -225,7 +195,10 @@ impl Server {
                     .into_iter()
                     .zip(firewall_queues)
                     .zip(counters)
-                    .map(|((audit, firewall), metrics)| Some(CoreParts { audit, firewall, metrics }))
+                    .zip(lanes)
+                    .map(|(((audit, firewall), metrics), spans)| {
+                        Some(CoreParts { audit, firewall, metrics, spans })
+                    })
                     .collect(),
             ),
             metrics: Arc::new(registry),
@@ -247,6 +220,11 @@ impl Server {
             Arc::clone(&random),
         );
         let acme = Arc::new(acme);
+        let mut sinks = Sinks::new(&process.metrics, &random);
+        sinks.become_those(&configuration.audit.sinks, &log)?;
+        let destination = destination(&configuration)?;
+        let metrics = &process.metrics;
+        let exporter = Exporter::start(destination, span_lanes, metrics, &clock, &random);
         let parts = Parts { state, process, names, acme, signer: Arc::new(signer), random };
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
         let fetch = Arc::new(GuardedFetch::new()?);
@@ -289,6 +267,8 @@ impl Server {
             admin_socket,
             log,
             firewall_log,
+            sinks,
+            exporter,
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
@@ -495,8 +475,11 @@ impl Server {
 
     /// Builds a snapshot and hands it to the cores.
     async fn publish(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        let destination = destination(configuration)?;
         let next = build(&self.parts, configuration, self.current.generation + 1, Some(&self.current))?;
         let next = Arc::new(next);
+        self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
+        self.exporter.redirect(destination);
         self.cores.publish(Arc::clone(&next)).await?;
         self.keeper.abort();
         let clock = Arc::clone(&self.parts.process.clock);
@@ -533,6 +516,7 @@ impl Server {
             firewall_log.close(AUDIT_CLOSE_WITHIN).and(closed)
         })
         .await?;
+        tokio::join!(self.sinks.close(), self.exporter.close());
         closed.context("at the end")?;
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
@@ -593,6 +577,11 @@ fn build(
         }
     };
     wire::build(parts, configuration, generation, policies, before)
+}
+
+/// Where telemetry goes, if anywhere.
+fn destination(configuration: &Configuration) -> anyhow::Result<Option<Arc<Destination>>> {
+    configuration.telemetry.as_ref().map(|telemetry| Destination::new(telemetry).map(Arc::new)).transpose()
 }
 
 fn watch(configuration: &Configuration) -> Watched {

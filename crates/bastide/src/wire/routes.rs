@@ -81,6 +81,7 @@ pub(super) fn settings(
     }
     Ok(Route {
         name: route.name.as_str().into(),
+        pattern: route.matches.path.as_str().into(),
         service: service.map_or("", |service| service.name.as_str()).into(),
         service_number: route.service,
         label: metrics.route(&route.name),

@@ -1,69 +1,126 @@
-//! The Prometheus text format, version 0.0.4.
+//! A scrape, and how it is written in the Prometheus text format, version 0.0.4.
 
 use std::fmt::Write;
 use std::time::Duration;
 
+pub use proxy::telemetry::Kind;
+use proxy::telemetry::{Family, Sample, SampleValue};
+
 /// The `Content-Type` of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a family counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows. Its name ends in `_total`.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Counts in buckets.
-    Histogram,
-}
-
-/// A page of metrics that is being written. Writing to a string cannot fail, which is
-/// why results are let go here.
+/// The families of a scrape, as they come in.
 #[derive(Debug, Default)]
 pub struct Exposition {
-    text: String,
+    families: Vec<Family>,
 }
 
 impl Exposition {
     /// Begins a family; its samples follow.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
-        let kind = match kind {
+        let (name, help) = (name.to_owned(), help.to_owned());
+        self.families.push(Family { name, kind, help, samples: Vec::new() });
+    }
+
+    /// One sample of the family that was begun last: label names and values, value.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let labels = labels.iter().map(|(label, text)| ((*label).to_owned(), (*text).to_owned())).collect();
+        self.push(name, Sample { labels, value: SampleValue::Number(value) });
+    }
+
+    /// One cumulative bucket; `None` is the last, without a bound.
+    pub fn bucket(&mut self, name: &str, bound: Option<Duration>, total: u64) {
+        // The last one is the count, which comes with the end.
+        let Some(bound) = bound else { return };
+        let open = self.families.last_mut().and_then(|family| family.samples.last_mut());
+        match open {
+            Some(Sample { value: SampleValue::Histogram { buckets, .. }, .. }) => {
+                buckets.push((bound.as_secs_f64(), total));
+            }
+            _ => {
+                let value = SampleValue::Histogram {
+                    buckets: vec![(bound.as_secs_f64(), total)],
+                    sum: 0.0,
+                    count: 0,
+                };
+                self.push(name, Sample { labels: Vec::new(), value });
+            }
+        }
+    }
+
+    /// Sum and count of a histogram of durations.
+    pub fn histogram_end(&mut self, _name: &str, total: Duration, number: u64) {
+        let open = self.families.last_mut().and_then(|family| family.samples.last_mut());
+        if let Some(Sample { value: SampleValue::Histogram { sum, count, .. }, .. }) = open {
+            (*sum, *count) = (total.as_secs_f64(), number);
+        }
+    }
+
+    fn push(&mut self, name: &str, sample: Sample) {
+        if let Some(family) = self.families.last_mut() {
+            debug_assert_eq!(family.name, name, "a sample belongs to the family that was begun last");
+            family.samples.push(sample);
+        }
+    }
+
+    /// The families.
+    pub fn into_families(self) -> Vec<Family> {
+        self.families
+    }
+
+    /// The page.
+    pub fn finish(self) -> String {
+        let mut page = Page::default();
+        self.families.iter().for_each(|family| page.family(family));
+        page.text
+    }
+}
+
+/// Text that is being written. Writing to a string cannot fail, which is why results are
+/// let go here.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, family: &Family) {
+        let name = &family.name;
+        let kind = match family.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
         let _ = write!(self.text, "# HELP {name} ");
-        self.escaped(help, false);
+        self.escaped(&family.help, false);
         let _ = writeln!(self.text, "\n# TYPE {name} {kind}");
+        for sample in &family.samples {
+            match &sample.value {
+                SampleValue::Number(value) => {
+                    self.text.push_str(name);
+                    self.labels(&sample.labels);
+                    let _ = writeln!(self.text, " {value}");
+                }
+                SampleValue::Histogram { buckets, sum, count } => {
+                    for (bound, total) in buckets {
+                        let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {total}");
+                    }
+                    let _ = writeln!(self.text, "{name}_bucket{{le=\"+Inf\"}} {count}");
+                    let _ = writeln!(self.text, "{name}_sum {sum}\n{name}_count {count}");
+                }
+            }
+        }
     }
 
-    /// One sample: label names and values, value.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.text.push_str(name);
+    fn labels(&mut self, labels: &[(String, String)]) {
         for (at, (label, text)) in labels.iter().enumerate() {
             let _ = write!(self.text, "{}{label}=\"", if at == 0 { '{' } else { ',' });
             self.escaped(text, true);
             self.text.push('"');
         }
-        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-
-    /// One cumulative bucket; `None` is the last, without a bound.
-    pub fn bucket(&mut self, name: &str, bound: Option<Duration>, total: u64) {
-        let _ = match bound {
-            Some(bound) => writeln!(self.text, "{name}_bucket{{le=\"{}\"}} {total}", bound.as_secs_f64()),
-            None => writeln!(self.text, "{name}_bucket{{le=\"+Inf\"}} {total}"),
-        };
-    }
-
-    /// Sum and count of a histogram of durations.
-    pub fn histogram_end(&mut self, name: &str, sum: Duration, count: u64) {
-        let _ = writeln!(self.text, "{name}_sum {}\n{name}_count {count}", sum.as_secs_f64());
-    }
-
-    /// The page.
-    pub fn finish(self) -> String {
-        self.text
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
     }
 
     fn escaped(&mut self, text: &str, quotes: bool) {

@@ -55,7 +55,7 @@ async fn prove(
     for proof in &route.authenticate {
         let found = match proof {
             Proof::Jwt => match offered(*proof, head)? {
-                Some(token) => Some(verify_token(gateway, token, now).await),
+                Some(token) => Some(verify_token(gateway, journey, token).await),
                 None => None,
             },
             Proof::ApiKey => offered(*proof, head)?.map(|key| gateway.snapshot().api_keys.verify(key, now)),
@@ -164,7 +164,12 @@ fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
     Ok(field.or(written))
 }
 
-async fn verify_token(gateway: &Gateway, token: &[u8], now: Timestamp) -> Result<Arc<Principal>, Unproven> {
+async fn verify_token(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    token: &[u8],
+) -> Result<Arc<Principal>, Unproven> {
+    let now = journey.time;
     let ask = || {
         let mut verifier = gateway.core().verifier.borrow_mut();
         let verdict = verifier.verify(token, now);
@@ -182,7 +187,9 @@ async fn verify_token(gateway: &Gateway, token: &[u8], now: Timestamp) -> Result
             Verdict::Accepted(principal) => return Ok(principal),
             Verdict::Refused(unproven) => return Err(unproven),
             Verdict::NeedsKey(wait) => {
+                journey.enter("fetch keys");
                 wait.ended().await;
+                journey.enter("authenticate");
                 verdict = ask();
             }
         }

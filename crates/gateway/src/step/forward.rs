@@ -3,7 +3,6 @@
 use http::StatusCode;
 use model::event::{Outcome, Step};
 use proxy::forward::ForwardError;
-use proxy::upstream::dial::DialError;
 use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
 
 use crate::firewall::Inspected;
@@ -36,19 +35,29 @@ pub(crate) async fn forward<E: Exchange>(
     }
     let edit = ResponseEdit { set: response, remove: &[] };
     let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
+    let trail = journey.traced.as_ref().and_then(|traced| traced.trail(&*gateway.snapshot().process.clock));
     let inspection = journey.inspection.as_deref_mut();
     let mut refused = None;
     let mut outcome = if route.response.are_none() {
         let mut inspected = Inspected::new(exchange, inspection);
-        proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge).await
+        proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge, trail.as_ref())
+            .await
     } else {
         let head = cleared.routed().head().clone();
         let operation = cleared.contract().operation();
         let mut shaped = Shaped::new(exchange, route, &head, operation);
         // The firewall sees what the upstream sent, before it is compressed.
         let mut inspected = Inspected::new(&mut shaped, inspection);
-        let outcome =
-            proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge).await;
+        let outcome = proxy::forward(
+            cleared,
+            &mut inspected,
+            gateway.upstreams(),
+            request,
+            edit,
+            &judge,
+            trail.as_ref(),
+        )
+        .await;
         refused = shaped.refused.take();
         if let Some(violations) = shaped.reported.take() {
             journey.report(&violations);
@@ -60,6 +69,9 @@ pub(crate) async fn forward<E: Exchange>(
     {
         // The decision that counts is the one that ended it.
         journey.decision = std::mem::take(&mut cut.decision);
+    }
+    if let (Some(trail), Some(traced)) = (trail, &mut journey.traced) {
+        traced.keep(trail.into_attempts());
     }
     journey.upstream = outcome.endpoint;
     journey.attempts = outcome.attempts;
@@ -91,7 +103,7 @@ pub(crate) async fn forward<E: Exchange>(
             outcome: Outcome::Failed,
             step: Step::Forward,
             status: Some(status),
-            class: class(&error),
+            class: error.class(),
             reason: format!("after the answer had begun: {error}").into(),
         }),
         (Some(error), None) => Err(refuse(gateway, &error, route, journey)),
@@ -162,7 +174,7 @@ fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut 
     let status = error.status().or(StatusCode::from_u16(499).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
     let refusal = Refusal::new(
         Step::Forward,
-        class(error),
+        error.class(),
         status,
         format!(
             "service {:?} at {}: {error}",
@@ -175,20 +187,4 @@ fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut 
         return refusal.with("retry-after", seconds.to_string()).into();
     }
     refusal.into()
-}
-
-const fn class(error: &ForwardError) -> &'static str {
-    match error {
-        ForwardError::NoService => "no_endpoint",
-        ForwardError::BreakerOpen { .. } => "breaker_open",
-        ForwardError::Connect(DialError::Full) => "upstream_full",
-        ForwardError::Connect(_) => "connect",
-        ForwardError::Timeout(_) => "upstream_timeout",
-        ForwardError::Upstream(_) => "upstream",
-        ForwardError::ClientGone(_) => "client_gone",
-        ForwardError::Contract => "contract_missing",
-        ForwardError::Path(_) => "rewritten_path",
-        ForwardError::Request(_) => "request_body",
-        ForwardError::Cut(_) => "cut",
-    }
 }

@@ -158,11 +158,12 @@ fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, reque
 /// Continues a W3C trace (Trace Context §3.2), or begins one whose trace id is the
 /// request's.
 fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions) {
-    let mut given = head.fields.values(Known::Traceparent);
-    if let (Some(value), None) = (given.next(), given.next())
-        && let Some(trace_id) = trace_id(value)
-    {
-        journey.trace_id = Some(trace_id);
+    if let Some(traced) = &journey.traced {
+        return traced.tell(request);
+    }
+    // Nothing is taken down here, so the upstream's parent stays the caller's span.
+    if let Some(parent) = crate::trace::parent(head) {
+        journey.trace_id = Some(parent.trace_id.to_ascii());
         return;
     }
     let id = journey.id.to_ascii();
@@ -175,43 +176,4 @@ fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions)
     value.extend_from_slice(b"-01");
     let _ = request.push("traceparent", &value);
     request.remove("tracestate");
-}
-
-/// The trace id of a valid `traceparent` of version 00.
-fn trace_id(value: &[u8]) -> Option<[u8; 32]> {
-    let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let nonzero = |part: &[u8]| part.iter().any(|&byte| byte != b'0');
-    let mut parts = value.split(|&byte| byte == b'-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let good = parts.next().is_none()
-        && version == b"00"
-        && (trace.len(), parent.len(), flags.len()) == (32, 16, 2)
-        && hex(trace)
-        && hex(parent)
-        && hex(flags)
-        && nonzero(trace)
-        && nonzero(parent);
-    if good { trace.try_into().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_valid_traceparent_is_continued() {
-        let good = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(trace_id(good).unwrap(), *b"4bf92f3577b34da6a3ce929d0e0e4736");
-        for wrong in [
-            &b""[..],
-            b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            b"00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            b"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-            b"00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
-        ] {
-            assert_eq!(trace_id(wrong), None, "{}", String::from_utf8_lossy(wrong));
-        }
-    }
 }

@@ -86,6 +86,23 @@ impl ForwardError {
         })
     }
 
+    /// A short stable name for metrics and spans.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::NoService => "no_endpoint",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Connect(DialError::Full) => "upstream_full",
+            Self::Connect(_) => "connect",
+            Self::Timeout(_) => "upstream_timeout",
+            Self::Upstream(_) => "upstream",
+            Self::ClientGone(_) => "client_gone",
+            Self::Contract => "contract_missing",
+            Self::Path(_) => "rewritten_path",
+            Self::Request(_) => "request_body",
+            Self::Cut(_) => "cut",
+        }
+    }
+
     pub(super) fn of_body(error: BodyError) -> Self {
         match error {
             BodyError::Io(error) => Self::ClientGone(error),

@@ -14,6 +14,7 @@ mod error;
 pub mod mirror;
 mod pump;
 mod rewrite;
+mod trail;
 mod tunnel;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use model::Switch;
 
 pub use error::{ForwardError, Phase};
 pub use rewrite::{PathPiece, PathTemplate};
+pub use trail::{Attempt, Trail};
 
 use crate::deadline::{Watch, earlier};
 use crate::exchange::{BodyError, Exchange};
@@ -69,7 +71,7 @@ pub struct Outcome {
 
 /// Forwards a request and streams the answer. When the outcome has an error and no
 /// status, nothing has been sent to the client. `judge` is asked again while it is under
-/// way.
+/// way; `trail` takes down how each attempt went.
 pub async fn forward<E: Exchange>(
     cleared: Cleared,
     exchange: &mut E,
@@ -77,6 +79,7 @@ pub async fn forward<E: Exchange>(
     request_additions: &Additions,
     response_edit: ResponseEdit<'_>,
     judge: &dyn Judge,
+    trail: Option<&Trail<'_>>,
 ) -> Outcome {
     let routed = cleared.routed();
     let mut outcome =
@@ -102,6 +105,7 @@ pub async fn forward<E: Exchange>(
                         watch: Watch::new(ticker),
                         total: earlier(ticker.moment(settings.timeouts.total), live.until_ms()),
                         live,
+                        trail,
                     };
                     job.run(exchange, &mut outcome).await
                 }
@@ -134,6 +138,7 @@ struct Job<'a> {
     /// When everything must be over: the time for a request, or the end of the permit.
     total: u64,
     live: Watched<'a>,
+    trail: Option<&'a Trail<'a>>,
 }
 
 /// Whether a failed attempt may be followed by another.
@@ -176,8 +181,13 @@ impl Job<'_> {
             };
             outcome.attempts += 1;
             outcome.endpoint = Some(Arc::clone(&chosen.endpoint.label));
-            let attempt = self.attempt(&chosen, exchange, &mut body, outcome, &mut admission);
-            let failed = match attempt.await {
+            let begun = self.trail.map(Trail::now);
+            let attempt = self.attempt(&chosen, exchange, &mut body, outcome, &mut admission).await;
+            if let (Some(trail), Some(begun)) = (self.trail, begun) {
+                let error = attempt.as_ref().err().map(|failed| &failed.error);
+                trail.note(&chosen.endpoint.label, &self.path, begun, outcome.status, error);
+            }
+            let failed = match attempt {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
@@ -210,7 +220,7 @@ impl Job<'_> {
         let mut connection = self.connect(chosen, admission).await?;
         let was_used = connection.was_used();
         body.rewind();
-        let sent = self.send_head(chosen, &mut connection);
+        let sent = self.send_head(chosen, &mut connection, outcome.attempts);
         let answer = match sent {
             Ok(asked) => pump::head(self, exchange, &mut connection, body, asked).await,
             Err(fault) => Err(Stop::Upstream(fault)),
@@ -275,13 +285,15 @@ impl Job<'_> {
         &self,
         chosen: &Chosen<'_>,
         connection: &mut Connection,
+        attempts: u32,
     ) -> Result<Asked<'_>, UpstreamFault> {
+        let further = self.trail.and_then(|trail| trail.further(self.additions, attempts.saturating_sub(1)));
         let upgrade = self.allowed_upgrade().filter(|_| !connection.is_http2());
         let framing = self.head.framing;
         let mut request = UpstreamRequest {
             head: self.head,
             path: &self.path,
-            additions: self.additions,
+            additions: further.as_ref().unwrap_or(self.additions),
             framing: if connection.is_http2() { framing } else { request_framing(framing) },
             upgrade: upgrade.is_some(),
             expect: false,

@@ -236,7 +236,8 @@ impl TestHandler {
         let cleared = clear(permit, grant, contract, firewall, Timestamp::default())
             .map_err(|_| (403, String::new()))?;
         let edit = ResponseEdit { set: &self.generation, remove: &[] };
-        let outcome = forward(cleared, exchange, &self.upstreams, &self.none, edit, &*self.world.judge).await;
+        let outcome =
+            forward(cleared, exchange, &self.upstreams, &self.none, edit, &*self.world.judge, None).await;
         if let Some(report) = &self.world.report {
             report(&outcome);
         }
