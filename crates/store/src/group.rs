@@ -98,11 +98,6 @@ impl Group {
         Self { now, revision, generation, standing: HashMap::default(), writes: HashMap::default() }
     }
 
-    /// What stands in the database, where it is known before.
-    pub(crate) fn stand(&mut self, key: StoredKey, head: Option<Head>) {
-        self.standing.insert(key, head);
-    }
-
     /// Judges the transaction number `job`: all of it happens or nothing. `look` finds what
     /// stands in the database.
     pub(crate) fn judge(
@@ -188,17 +183,30 @@ impl Group {
     }
 }
 
-/// Answers the transactions of a commit, however it ended.
-pub(crate) fn answer(
-    jobs: Vec<Job>,
-    outcomes: Vec<Result<Version, Error>>,
-    committed: Result<(), impl Fn() -> Error>,
-) {
-    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+/// Answers the transactions of a commit: with their outcomes, or all with its fault.
+pub(crate) fn answer(jobs: Vec<Job>, outcomes: Vec<Result<Version, Error>>, committed: &Result<(), Error>) {
+    let mut outcomes = outcomes.into_iter();
+    for job in jobs {
+        let outcome = outcomes.next().unwrap_or(Err(Error::Closed));
         // Nobody waits any more when the caller was dropped: it is committed all the same.
-        let _ = job.reply.send(match &committed {
+        let _ = job.reply.send(match committed {
             Ok(()) => outcome,
-            Err(fault) => Err(fault()),
+            Err(fault) => Err(again(fault)),
         });
+    }
+}
+
+/// The same fault once more, for each who waited.
+fn again(fault: &Error) -> Error {
+    match fault {
+        Error::Full(text) => Error::Full(text.clone()),
+        Error::Corrupt(text) => Error::Corrupt(text.clone()),
+        Error::Unknown(text) => Error::Unknown(text.clone()),
+        Error::Unavailable(text) => Error::Unavailable(text.clone()),
+        Error::WrongKey => Error::WrongKey,
+        Error::Uninitialised => Error::Uninitialised,
+        Error::Closed => Error::Closed,
+        Error::Cryptography(what) => Error::Cryptography(what),
+        other => Error::Unavailable(other.to_string()),
     }
 }

@@ -54,16 +54,19 @@
 //! - give a record that does not open as what was written under this key, version and end;
 //! - read the clock: it is given one.
 
-#![allow(dead_code, reason = "rotation, backup and PostgreSQL use what lies here")]
-
 mod backend;
+mod backup;
 mod barrier;
 mod cache;
 mod error;
 mod group;
 mod key;
+mod lease;
 pub mod limits;
+mod maintain;
+mod postgres;
 mod record;
+mod rotate;
 mod rows;
 mod sqlite;
 mod store;
@@ -71,9 +74,14 @@ mod transaction;
 mod unseal;
 mod watch;
 
+pub use backup::{Backup, check_backup};
 pub use error::Error;
 pub use key::Key;
+pub use lease::Lease;
+pub use maintain::{Maintained, Status};
+pub use postgres::PostgresSettings;
 pub use record::{Record, Value, Version};
+pub use rotate::Reencryption;
 pub use store::{CacheLimits, Cursor, Page, Store};
 pub use transaction::{Expect, Transaction};
 pub use unseal::{SHARES_MAX, Share, Shares, UnsealKey, split};

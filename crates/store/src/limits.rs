@@ -27,5 +27,3 @@ pub const HISTORY_REVISIONS: u64 = 20_000;
 pub const CACHE_RECORDS_DEFAULT: usize = 10_000;
 /// Values and keys in the read cache together, bytes, by default. SQLite only.
 pub const CACHE_BYTES_DEFAULT: usize = 16 << 20;
-/// The largest backup that is read, bytes.
-pub const BACKUP_BYTES_MAX: u64 = 64 << 30;

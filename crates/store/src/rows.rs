@@ -1,6 +1,6 @@
 //! What the databases are asked for, in the same words for both.
 
-use crate::barrier::{Row, StoredKey, end_of};
+use crate::barrier::{Plain, Row, StoredKey, end_of};
 
 /// Stored keys from `from` to before `to`; all from there on when there is no `to`.
 #[derive(Clone, Debug)]
@@ -13,6 +13,11 @@ impl Range {
     /// What begins with these bytes.
     pub(crate) fn below(prefix: &StoredKey) -> Self {
         Self { from: prefix.as_bytes().to_vec(), to: end_of(prefix.as_bytes()) }
+    }
+
+    /// Every stored key.
+    pub(crate) const fn everything() -> Self {
+        Self { from: Vec::new(), to: None }
     }
 
     /// The rest of it after this key.
@@ -59,3 +64,32 @@ pub(crate) struct Counts {
     /// What the database takes, bytes.
     pub(crate) bytes: u64,
 }
+
+/// A whole store, read at one moment, in pieces.
+pub(crate) enum Exported {
+    /// First: where it stood, and its keyring.
+    Head { state: State, keyring: Vec<u8> },
+    /// Then rows, in the order of their stored keys.
+    Rows(Vec<Row>),
+    /// Last: it is whole.
+    End,
+}
+
+/// One record for a store that is being restored.
+pub(crate) struct Restored {
+    pub(crate) key: StoredKey,
+    pub(crate) plain: Plain,
+    pub(crate) expires: Option<u64>,
+}
+
+/// What a store is restored from, in pieces.
+pub(crate) enum Incoming {
+    Records(Vec<Restored>),
+    /// Last: it was whole. Without it, nothing is restored.
+    End,
+}
+
+/// Rows that are handed on at once.
+pub(crate) const PIECE_ROWS: usize = 500;
+/// Pieces that wait to be taken.
+pub(crate) const PIECES_WAITING: usize = 4;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Clock, Timestamp};
 
 use crate::backend::Backend;
-use crate::barrier::{Barrier, Row, StoredKey, Unopened};
+use crate::barrier::{Barrier, Opened, Row, StoredKey, Unopened};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::group::Prepared;
@@ -15,6 +15,7 @@ use crate::limits::{
     CACHE_BYTES_DEFAULT, CACHE_RECORDS_DEFAULT, SCAN_RECORDS_MAX, SEARCH_RECORDS_MAX,
     TRANSACTION_OPERATIONS_MAX,
 };
+use crate::postgres::{self, Postgres, PostgresSettings};
 use crate::record::{Record, Value, Version};
 use crate::rows::Range;
 use crate::sqlite::{self, Sqlite};
@@ -117,6 +118,50 @@ impl Store {
     /// [`Error::Cryptography`], [`Error::Unavailable`].
     pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, Error> {
         Self::open(None, UnsealKey::generate()?, clock, CacheLimits::default())
+    }
+
+    /// Makes the tables of a new store in a PostgreSQL database, in the schema `bastide`.
+    /// Of several processes that do so at once, one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Initialised`], and as the database says.
+    pub async fn initialise_postgres(
+        settings: &PostgresSettings,
+        unseal_key: &UnsealKey,
+    ) -> Result<(), Error> {
+        postgres::initialise(settings, unseal_key).await
+    }
+
+    /// Opens the store in a PostgreSQL database, 13 or newer, which several processes on
+    /// several machines share. Must be called in a Tokio runtime, whose tasks keep the
+    /// connections.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialised`], [`Error::WrongKey`], [`Error::Format`],
+    /// [`Error::Settings`]: the server has `fsync` off. Otherwise as the database says.
+    pub async fn open_postgres(
+        settings: &PostgresSettings,
+        unseal_key: UnsealKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let (postgres, barrier) = Postgres::open(settings.clone(), unseal_key, Arc::clone(&clock)).await?;
+        Ok(Self::new(Inner { barrier, backend: Backend::Postgres(Box::new(postgres)), clock }))
+    }
+
+    /// Whether there is a store in a SQLite file.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn is_initialised_sqlite(path: &Path) -> Result<bool, Error> {
+        sqlite::is_initialised(path)
+    }
+
+    /// Whether there is a store in a PostgreSQL database.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub async fn is_initialised_postgres(settings: &PostgresSettings) -> Result<bool, Error> {
+        postgres::is_initialised(settings).await
     }
 
     fn open(
@@ -334,13 +379,24 @@ impl Inner {
     }
 
     /// Opens a row, if need be with a keyring that another process has changed.
-    pub(crate) async fn record(&self, row: &Row) -> Result<Record, Error> {
-        match self.barrier.record(row) {
+    pub(crate) async fn opened(&self, row: &Row) -> Result<Opened, Error> {
+        match self.barrier.open(row) {
             Err(Unopened::Generation(_)) => {
                 self.barrier.take_keyring(&self.backend.keyring().await?)?;
-                Ok(self.barrier.record(row)?)
+                Ok(self.barrier.open(row)?)
             }
             other => Ok(other?),
         }
+    }
+
+    /// The record that a row was.
+    pub(crate) async fn record(&self, row: &Row) -> Result<Record, Error> {
+        let Opened { key, value } = self.opened(row).await?;
+        Ok(Record {
+            key,
+            value,
+            version: Version::from_number(row.head.version),
+            expires: row.head.expires.map(Timestamp::from_unix_nanos),
+        })
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use path::{StoredKey, end_of};
 
 use crate::error::Error;
 use crate::key::Key;
-use crate::record::{Record, Value, Version};
+use crate::record::Value;
 use crate::unseal::UnsealKey;
 
 const NONCE_BYTES: usize = 12;
@@ -133,6 +133,11 @@ impl Barrier {
         Ok(keyring)
     }
 
+    /// Opens a keyring that is sealed under the unseal key of this store.
+    pub(crate) fn open_keyring(&self, sealed: &[u8]) -> Result<Keyring, Error> {
+        Keyring::open(sealed, &self.unseal_key)
+    }
+
     /// Seals a keyring for the database.
     pub(crate) fn seal_keyring(&self, keyring: &Keyring) -> Result<Vec<u8>, Error> {
         keyring.seal(&self.unseal_key, &self.random)
@@ -172,22 +177,6 @@ impl Barrier {
     /// Opens a row.
     pub(crate) fn open(&self, row: &Row) -> Result<Opened, Unopened> {
         self.keyring().open_row(row)
-    }
-
-    /// Opens a row of a record.
-    pub(crate) fn record(&self, row: &Row) -> Result<Record, Unopened> {
-        let Opened { key, value } = self.open(row)?;
-        Ok(record_of(row, key, value))
-    }
-}
-
-/// The record that a row was.
-pub(crate) fn record_of(row: &Row, key: Key, value: Value) -> Record {
-    Record {
-        key,
-        value,
-        version: Version::from_number(row.head.version),
-        expires: row.head.expires.map(Timestamp::from_unix_nanos),
     }
 }
 

@@ -81,14 +81,13 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
-        let (outcomes, committed) = match self.try_commit(&jobs) {
-            Ok(outcomes) => (outcomes, Ok(())),
+        match self.try_commit(&jobs) {
+            Ok(outcomes) => answer(jobs, outcomes, &Ok(())),
             Err(fault) => {
                 tracing::warn!(%fault, transactions = jobs.len(), "a commit of the store failed");
-                (jobs.iter().map(|_| Err(Error::Closed)).collect(), Err(move || again(&fault)))
+                answer(jobs, Vec::new(), &Err(fault));
             }
-        };
-        answer(jobs, outcomes, committed);
+        }
     }
 
     fn try_commit(&mut self, jobs: &[Job]) -> Result<Vec<Result<Version, Error>>, Error> {
@@ -145,18 +144,5 @@ impl Writer {
             *revision = state.revision.max(*revision);
             newer
         });
-    }
-}
-
-/// The same fault once more, for each who waited.
-fn again(fault: &Error) -> Error {
-    match fault {
-        Error::Full(text) => Error::Full(text.clone()),
-        Error::Corrupt(text) => Error::Corrupt(text.clone()),
-        Error::Unavailable(text) => Error::Unavailable(text.clone()),
-        Error::Unknown(text) => Error::Unknown(text.clone()),
-        Error::WrongKey => Error::WrongKey,
-        Error::Cryptography(what) => Error::Cryptography(what),
-        other => Error::Unavailable(other.to_string()),
     }
 }

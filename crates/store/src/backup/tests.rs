@@ -1,0 +1,38 @@
+use aws_lc_rs::rand::SystemRandom;
+use proptest::prelude::*;
+
+use super::*;
+use crate::barrier::Keyring;
+
+/// Reads to the end, whatever the bytes are.
+fn read_all(bytes: &[u8], keyring: impl FnOnce(&[u8]) -> Result<Keyring, Error>) -> Result<u64, Error> {
+    let (mut reader, _) = Reader::begin(bytes, keyring)?;
+    let mut rows = 0;
+    while reader.row()?.is_some() {
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fuzz_smoke_backups(tail: Vec<u8>, keyring in proptest::collection::vec(any::<u8>(), 0..40)) {
+        let open = |_: &[u8]| Keyring::generate(&SystemRandom::new());
+        prop_assert!(read_all(&tail, open).is_err());
+        // A beginning as it has to be, so that what follows is read.
+        let length = u32::try_from(keyring.len()).unwrap().to_be_bytes();
+        let whole = [&b"BASTIDE-BACKUP-1\n"[..], &length, &keyring, &[0; 8], &tail].concat();
+        prop_assert!(read_all(&whole, open).is_err());
+    }
+}
+
+#[test]
+fn a_length_that_no_row_has_is_refused_before_it_is_read() {
+    let open = |_: &[u8]| Keyring::generate(&SystemRandom::new());
+    let huge = [&b"BASTIDE-BACKUP-1\n"[..], &u32::MAX.to_be_bytes()].concat();
+    assert!(matches!(read_all(&huge, open), Err(Error::Corrupt(_))));
+    let row = [&b"BASTIDE-BACKUP-1\n"[..], &[0; 4], &[0; 8], &[1], &u32::MAX.to_be_bytes()].concat();
+    assert!(matches!(read_all(&row, open), Err(Error::Corrupt(_))));
+}

@@ -1,0 +1,232 @@
+//! What is done beside the records' daily business: forgetting, rotating, exporting,
+//! restoring.
+
+use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use super::schema::{self, signed};
+use super::writer::Columns;
+use super::{Ask, Postgres, rows_max, session};
+use crate::barrier::{Head, Row, StoredKey};
+use crate::error::Error;
+use crate::rows::{Counts, Exported, Incoming, PIECE_ROWS, Restored, State};
+
+/// A query for rows.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT key, version, expires, generation, live, sealed FROM bastide.store_record ", $rest)
+    };
+}
+
+impl Postgres {
+    /// Records that are past their end.
+    pub(crate) async fn expired(&self, now: u64, limit: usize) -> Result<Vec<Row>, Error> {
+        let text = select!("WHERE expires IS NOT NULL AND expires <= $1 ORDER BY expires LIMIT $2");
+        schema::read_rows(&self.query(Ask::Text(text), &[&signed(now), &rows_max(limit)]).await?)
+    }
+
+    /// Rows under other generations than the current one, after a key.
+    pub(crate) async fn stale(
+        &self,
+        after: Option<StoredKey>,
+        current: u32,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        let text = select!("WHERE key > $1 AND generation <> $2 ORDER BY key LIMIT $3");
+        let after = after.as_ref().map_or(&[][..], StoredKey::as_bytes);
+        let values: [&(dyn ToSql + Sync); 3] = [&after, &i64::from(current), &rows_max(limit)];
+        schema::read_rows(&self.query(Ask::Text(text), &values).await?)
+    }
+
+    /// Forgets deletions up to a revision, at most so many. Gives how many.
+    pub(crate) async fn forget(&self, until: u64, limit: usize) -> Result<usize, Error> {
+        let mut client = self.maintenance().await?;
+        let (transaction, _) = take_turn(&mut client).await?;
+        let until = signed(until);
+        let text = "DELETE FROM bastide.store_record WHERE key IN (SELECT key FROM bastide.store_record
+            WHERE version <= $1 AND NOT live ORDER BY version LIMIT $2)";
+        let count = execute(&transaction, text, &[&until, &rows_max(limit)]).await?;
+        if count > 0 {
+            let text = "UPDATE bastide.store_state SET compacted = greatest(compacted, $1)";
+            execute(&transaction, text, &[&until]).await?;
+        }
+        commit(transaction).await?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// Stores a keyring with a new current generation, if `before` is the current one.
+    pub(crate) async fn advance(
+        &self,
+        before: u32,
+        keyring: Vec<u8>,
+        generation: u32,
+    ) -> Result<bool, Error> {
+        let mut client = self.maintenance().await?;
+        let (transaction, state) = take_turn(&mut client).await?;
+        if state.generation != before {
+            return Ok(false);
+        }
+        set_keyring(&transaction, &keyring, generation).await?;
+        commit(transaction).await.map(|()| true)
+    }
+
+    /// Stores a keyring without old generations, if nothing is sealed under them any more.
+    pub(crate) async fn retire(&self, current: u32, keyring: Vec<u8>) -> Result<bool, Error> {
+        let mut client = self.maintenance().await?;
+        let (transaction, state) = take_turn(&mut client).await?;
+        let text = "SELECT 1 FROM bastide.store_record WHERE generation <> $1 LIMIT 1";
+        let stale = transaction.query_opt(text, &[&i64::from(current)]).await;
+        let is_stale = stale.map_err(|error| schema::fault(&error))?.is_some();
+        if state.generation != current || is_stale {
+            return Ok(false);
+        }
+        set_keyring(&transaction, &keyring, current).await?;
+        commit(transaction).await.map(|()| true)
+    }
+
+    /// Stores the same records under the current generation, except those that were written
+    /// meanwhile. `false`: it is not current any more, nothing was done.
+    pub(crate) async fn reseal(&self, current: u32, rows: Vec<Row>) -> Result<bool, Error> {
+        let mut client = self.maintenance().await?;
+        let (transaction, state) = take_turn(&mut client).await?;
+        if state.generation != current {
+            return Ok(false);
+        }
+        let keys: Vec<&[u8]> = rows.iter().map(|row| row.key.as_bytes()).collect();
+        let versions: Vec<i64> = rows.iter().map(|row| signed(row.head.version)).collect();
+        let sealed: Vec<&[u8]> = rows.iter().map(|row| row.sealed.as_slice()).collect();
+        let text = "UPDATE bastide.store_record r SET generation = $4, sealed = n.sealed
+            FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) AS n (key, version, sealed)
+            WHERE r.key = n.key AND r.version = n.version";
+        execute(&transaction, text, &[&keys, &versions, &sealed, &i64::from(current)]).await?;
+        commit(transaction).await.map(|()| true)
+    }
+
+    pub(crate) async fn counts(&self) -> Result<Counts, Error> {
+        let text = "SELECT generation, count(*) FILTER (WHERE live), count(*) FILTER (WHERE NOT live)
+            FROM bastide.store_record GROUP BY generation ORDER BY generation";
+        let groups = self.query(Ask::Text(text), &[]).await?;
+        let mut counts = Counts::default();
+        for row in &groups {
+            let read = |place| row.try_get::<_, i64>(place).map_err(|error| schema::fault(&error));
+            let [generation, live, deleted] =
+                [read(0)?, read(1)?, read(2)?].map(|number| u64::try_from(number).unwrap_or(0));
+            counts.records += live;
+            counts.deleted += deleted;
+            counts.generations.push((u32::try_from(generation).unwrap_or(0), live + deleted));
+        }
+        let text = "SELECT pg_total_relation_size('bastide.store_record')";
+        let bytes = self.query(Ask::Text(text), &[]).await?;
+        let bytes = bytes.first().ok_or(Error::Uninitialised)?;
+        let bytes: i64 = bytes.try_get(0).map_err(|error| schema::fault(&error))?;
+        counts.bytes = u64::try_from(bytes).unwrap_or(0);
+        Ok(counts)
+    }
+
+    /// Hands the whole store on, as it is at one moment. Writing goes on meanwhile.
+    pub(crate) async fn export(&self, pieces: mpsc::Sender<Exported>) -> Result<(), Error> {
+        let wrong = |error: tokio_postgres::Error| schema::fault(&error);
+        let mut client = session::connect(&self.settings, None).await?;
+        let snapshot =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let transaction = snapshot.start().await.map_err(wrong)?;
+        // Between two pieces the transaction waits for whoever takes them.
+        transaction
+            .batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .await
+            .map_err(wrong)?;
+        let state =
+            transaction.query_one("SELECT revision, generation, compacted FROM bastide.store_state", &[]);
+        let state = schema::read_state(&state.await.map_err(wrong)?)?;
+        let keyring = schema::keyring(transaction.client()).await?;
+        let closed = |_| Error::Closed;
+        pieces.send(Exported::Head { state, keyring }).await.map_err(closed)?;
+        let statement = select!("WHERE key > $1 ORDER BY key LIMIT $2");
+        let statement = transaction.prepare(statement).await.map_err(wrong)?;
+        let mut after = Vec::new();
+        loop {
+            let rows =
+                transaction.query(&statement, &[&after, &rows_max(PIECE_ROWS)]).await.map_err(wrong)?;
+            let rows = schema::read_rows(&rows)?;
+            let Some(last) = rows.last() else {
+                return pieces.send(Exported::End).await.map_err(closed);
+            };
+            after = last.key.as_bytes().to_vec();
+            pieces.send(Exported::Rows(rows)).await.map_err(closed)?;
+        }
+    }
+
+    /// Puts these records in the place of everything, at one moment. Gives how many.
+    pub(crate) async fn restore(&self, mut records: mpsc::Receiver<Incoming>) -> Result<u64, Error> {
+        let barrier = &self.shared.barrier;
+        let text = concat!(
+            "INSERT INTO bastide.store_record (key, version, expires, generation, live, sealed) ",
+            "SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bytea[])"
+        );
+        let mut client = self.maintenance().await?;
+        let (transaction, state) = take_turn(&mut client).await?;
+        let unlimited = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
+        transaction.batch_execute(unlimited).await.map_err(|error| schema::fault(&error))?;
+        if barrier.keyring().current() != state.generation {
+            barrier.take_keyring(&schema::keyring(transaction.client()).await?)?;
+        }
+        let version = state.revision + 1;
+        execute(&transaction, "DELETE FROM bastide.store_record", &[]).await?;
+        let mut count = 0;
+        while let Incoming::Records(piece) = records.recv().await.ok_or(Error::Closed)? {
+            let sealed = piece.into_iter().map(|Restored { key, plain, expires }| {
+                let head = Head { version, expires, generation: state.generation, live: true };
+                barrier.seal(&key, head, &plain)
+            });
+            let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
+            count += execute(&transaction, text, &Columns::of(&sealed).values()).await?;
+        }
+        let text = "UPDATE bastide.store_state SET revision = $1, compacted = $1";
+        execute(&transaction, text, &[&signed(version)]).await?;
+        let notify = "SELECT pg_notify($1::text, $2::text)";
+        execute(&transaction, notify, &[&schema::CHANNEL, &version.to_string()]).await?;
+        commit(transaction).await?;
+        self.shared.publish(version);
+        Ok(count)
+    }
+
+    /// The connection for what takes a transaction of its own; a new one where it broke.
+    async fn maintenance(&self) -> Result<MappedMutexGuard<'_, Client>, Error> {
+        let mut held = self.maintenance.lock().await;
+        if held.as_ref().is_none_or(Client::is_closed) {
+            *held = Some(session::connect(&self.settings, None).await?);
+        }
+        MutexGuard::try_map(held, Option::as_mut).map_err(|_| Error::Closed)
+    }
+}
+
+/// Begins a transaction in which nobody else writes.
+async fn take_turn(client: &mut Client) -> Result<(Transaction<'_>, State), Error> {
+    let wrong = |error: tokio_postgres::Error| schema::fault(&error);
+    let transaction = client.transaction().await.map_err(wrong)?;
+    let text = "SELECT revision, generation, compacted FROM bastide.store_state FOR UPDATE";
+    let state = schema::read_state(&transaction.query_one(text, &[]).await.map_err(wrong)?)?;
+    Ok((transaction, state))
+}
+
+async fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
+    match transaction.commit().await {
+        Ok(()) => Ok(()),
+        Err(error) if error.as_db_error().is_some() => Err(schema::fault(&error)),
+        Err(error) => Err(Error::Unknown(error.to_string())),
+    }
+}
+
+async fn set_keyring(transaction: &Transaction<'_>, keyring: &[u8], generation: u32) -> Result<(), Error> {
+    let text = "UPDATE bastide.store_state SET keyring = $1, generation = $2";
+    execute(transaction, text, &[&keyring, &i64::from(generation)]).await.map(|_| ())
+}
+
+async fn execute(
+    transaction: &Transaction<'_>,
+    text: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<u64, Error> {
+    transaction.execute(text, values).await.map_err(|error| schema::fault(&error))
+}

@@ -1,0 +1,118 @@
+//! Several processes on one store: exact writes, watches across them, one of them first.
+
+use std::time::Duration;
+
+use store::{Error, Event, Expect, Key, Store, UnsealKey, Value};
+
+use crate::server;
+use crate::town::{Place, Town, on_every_store, on_stores};
+use crate::watches::next;
+
+on_every_store!(
+    what_one_writes_the_other_reads_and_is_told,
+    counting_by_two_is_exact,
+    another_key_opens_nothing,
+    a_store_is_made_once,
+);
+on_stores!(connections, postgres: a_lost_notice_is_made_up_for, a_broken_connection_is_made_anew);
+
+fn user(name: &str) -> Key {
+    Key::new("user").hidden(name)
+}
+
+async fn what_one_writes_the_other_reads_and_is_told(town: Town) {
+    let Some(other) = town.again().await else { return };
+    let mut watch = other.watch(&Key::new("user"), other.version());
+    town.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
+    assert!(matches!(next(&mut watch).await, Event::Put(record) if &record.value[..] == b"1"));
+    assert_eq!(&other.get(&user("a")).await.unwrap().unwrap().value[..], b"1");
+    town.store.put(user("a"), "2", None, Expect::Any).await.unwrap();
+    // Whoever was told reads what it was told of, cache or not.
+    assert!(matches!(next(&mut watch).await, Event::Put(record) if &record.value[..] == b"2"));
+    assert_eq!(&other.get(&user("a")).await.unwrap().unwrap().value[..], b"2");
+}
+
+async fn counting_by_two_is_exact(town: Town) {
+    let Some(other) = town.again().await else { return };
+    let counters: Vec<_> = [town.store.clone(), other]
+        .into_iter()
+        .map(|store| {
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    while !add_one(&store).await {}
+                }
+            })
+        })
+        .collect();
+    for counter in counters {
+        counter.await.unwrap();
+    }
+    let third = town.again().await.unwrap();
+    let count: u64 = third.get(&user("count")).await.unwrap().unwrap().json().unwrap();
+    assert_eq!(count, 200);
+}
+
+async fn add_one(store: &Store) -> bool {
+    let read = store.get(&user("count")).await.unwrap();
+    let count: u64 = read.as_ref().map_or(0, |record| record.json().unwrap());
+    let expect = read.map_or(Expect::Absent, |record| Expect::Version(record.version));
+    match store.put(user("count"), Value::from_json(&(count + 1)).unwrap(), None, expect).await {
+        Ok(_) => true,
+        Err(Error::Conflict { .. }) => {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            false
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn another_key_opens_nothing(town: Town) {
+    let Some(wrong) = town.open_with(&UnsealKey::generate().unwrap()).await else { return };
+    assert!(matches!(wrong, Err(Error::WrongKey)));
+    assert!(town.open_with(&town.key()).await.unwrap().is_ok());
+}
+
+async fn a_store_is_made_once(town: Town) {
+    town.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
+    let key = UnsealKey::generate().unwrap();
+    let again = match &town.place {
+        Place::Memory => return,
+        Place::File(path) => Store::initialise_sqlite(path, &key),
+        Place::Database(address) => Store::initialise_postgres(&server::settings(address), &key).await,
+    };
+    assert!(matches!(again, Err(Error::Initialised)));
+    assert!(town.store.get(&user("a")).await.unwrap().is_some());
+}
+
+async fn a_lost_notice_is_made_up_for(town: Town) {
+    let Place::Database(address) = &town.place else { return };
+    let name = address.rsplit('=').next().unwrap();
+    let mut watch = town.store.watch(&Key::new("user"), town.store.version());
+    town.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
+    next(&mut watch).await;
+    // Another process writes while nobody listens: the connection that does was ended.
+    let other = town.again().await.unwrap();
+    let client = server::shared().unwrap().client(name).await;
+    let silence = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND (query LIKE 'LISTEN%' OR query = 'SELECT revision FROM bastide.store_state')";
+    client.batch_execute(silence).await.unwrap();
+    other.put(user("b"), "2", None, Expect::Any).await.unwrap();
+    assert!(matches!(next(&mut watch).await, Event::Put(record) if record.key == user("b")));
+}
+
+async fn a_broken_connection_is_made_anew(town: Town) {
+    let Place::Database(address) = &town.place else { return };
+    let name = address.rsplit('=').next().unwrap();
+    let client = server::shared().unwrap().client(name).await;
+    for round in 0..5 {
+        let value = round.to_string();
+        town.store.put(user("a"), value.as_str(), None, Expect::Any).await.unwrap();
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        client.batch_execute(all).await.unwrap();
+        // The client sees the end of a connection a moment after the server.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(&town.store.get(&user("a")).await.unwrap().unwrap().value[..], value.as_bytes());
+    }
+}

@@ -1,0 +1,194 @@
+//! A real PostgreSQL for the tests: in a folder of its own, on loopback, ended with them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use store::PostgresSettings;
+use tempfile::TempDir;
+
+/// Runs the server and ends it when standard input closes: with the tests, however they
+/// end. Nothing is left of its folder, which is the script's name.
+const LEASHED: &str =
+    r#""$@" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; cd /; rm -rf -- "$0""#;
+
+/// A server.
+pub(crate) struct Server {
+    bin: PathBuf,
+    user: u32,
+    folder: TempDir,
+    port: u16,
+    running: Mutex<Child>,
+    databases: AtomicU32,
+}
+
+/// The server that all tests share, or why there is none.
+pub(crate) fn shared() -> Result<&'static Server, &'static str> {
+    static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(&[])).as_ref().map_err(String::as_str)
+}
+
+/// Says once that a test was left out.
+pub(crate) fn skip(why: &str) {
+    println!("skipped: no PostgreSQL to test with: {why}");
+}
+
+impl Server {
+    /// Makes a cluster and starts it. Servers refuse to run as root.
+    pub(crate) fn start(settings: &[&str]) -> Result<Self, String> {
+        let bin = binaries().ok_or("no initdb; install the Debian package postgresql")?;
+        let folder =
+            tempfile::Builder::new().prefix("bastide-pg").tempdir().map_err(|error| error.to_string())?;
+        let own = fs::metadata(folder.path()).unwrap().uid();
+        let user = if own == 0 {
+            user("postgres").or_else(|| user("nobody")).ok_or("no user but root")?
+        } else {
+            own
+        };
+        chown(folder.path(), Some(user), None).map_err(|error| error.to_string())?;
+        let data = folder.path().join("data");
+        let made = as_user(Command::new(bin.join("initdb")), user, folder.path())
+            .args(["--auth=trust", "--username=bastide", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .arg("--pgdata")
+            .arg(&data)
+            .output()
+            .map_err(|error| error.to_string())?;
+        if !made.status.success() {
+            return Err(String::from_utf8_lossy(&made.stderr).into_owned());
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for line in settings {
+            let path = data.join("postgresql.auto.conf");
+            let text = fs::read_to_string(&path).unwrap() + line + "\n";
+            fs::write(&path, text).unwrap();
+        }
+        let running = Mutex::new(run(&bin, user, folder.path(), port));
+        let server = Self { bin, user, folder, port, running, databases: AtomicU32::new(0) };
+        server.wait();
+        Ok(server)
+    }
+
+    fn wait(&self) {
+        for _ in 0..300 {
+            let ready = as_user(Command::new(self.bin.join("pg_isready")), self.user, self.folder.path())
+                .args(["--quiet", "--host=127.0.0.1", &format!("--port={}", self.port)])
+                .status();
+            if ready.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("PostgreSQL does not start");
+    }
+
+    /// A new database of this server, as a connection string.
+    pub(crate) async fn database(&self) -> String {
+        let name = format!("town{}", self.databases.fetch_add(1, Ordering::SeqCst));
+        let client = self.client("postgres").await;
+        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
+        self.address(&name)
+    }
+
+    pub(crate) fn address(&self, database: &str) -> String {
+        format!("host=127.0.0.1 port={} user=bastide dbname={database}", self.port)
+    }
+
+    /// A client of our own, for what the store has no function for.
+    pub(crate) async fn client(&self, database: &str) -> tokio_postgres::Client {
+        let (client, connection) =
+            tokio_postgres::connect(&self.address(database), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Kills the server's first process as a crash would, and starts it anew.
+    pub(crate) fn crash(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
+        let mut running = self.running.lock().unwrap();
+        running.kill().unwrap();
+        running.wait().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        // Its other processes see that it is gone; until then a new one ends at once.
+        for _ in 0..100 {
+            *running = run(&self.bin, self.user, self.folder.path(), self.port);
+            if self.is_up() {
+                return;
+            }
+            running.kill().unwrap();
+            running.wait().unwrap();
+        }
+        panic!("PostgreSQL does not come back");
+    }
+
+    fn is_up(&self) -> bool {
+        (0..40).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            let asked = as_user(Command::new(self.bin.join("pg_isready")), self.user, self.folder.path())
+                .args(["--quiet", "--host=127.0.0.1", &format!("--port={}", self.port)])
+                .status();
+            asked.is_ok_and(|status| status.success())
+        })
+    }
+}
+
+/// Settings for a connection string, with no TLS to verify.
+pub(crate) fn settings(address: &str) -> PostgresSettings {
+    let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+    PostgresSettings::new(address, tls.with_no_client_auth(), false).unwrap()
+}
+
+fn run(bin: &Path, user: u32, folder: &Path, port: u16) -> Child {
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    as_user(Command::new("sh"), user, folder)
+        .args(["-c", LEASHED])
+        .arg(folder)
+        .arg(bin.join("postgres"))
+        .arg("-D")
+        .arg(folder.join("data"))
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"])
+        .arg(folder)
+        .args(["-c", "max_connections=400", "-c", "shared_buffers=32MB"])
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn as_user(mut command: Command, user: u32, folder: &Path) -> Command {
+    command.current_dir(folder);
+    if rustix::process::geteuid().as_raw() != user {
+        command.uid(user);
+    }
+    command
+}
+
+/// Where `initdb` and its neighbours lie.
+fn binaries() -> Option<PathBuf> {
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = debian.map(|version| version.path().join("bin"));
+    let usual = ["/usr/local/bin", "/usr/bin", "/usr/local/pgsql/bin"].map(PathBuf::from);
+    let mut places: Vec<_> = debian.chain(usual).filter(|place| place.join("initdb").exists()).collect();
+    places.retain(|place| place.join("postgres").exists() && place.join("pg_isready").exists());
+    places.into_iter().next()
+}
+
+fn user(name: &str) -> Option<u32> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
