@@ -148,17 +148,23 @@ impl Key {
     }
 }
 
+impl fmt::Debug for Segment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => formatter.write_str(name),
+            Self::Number(number) => write!(formatter, "{number}"),
+            Self::Hidden(_) => formatter.write_str("…"),
+        }
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, segment) in self.segments.iter().enumerate() {
             if place > 0 {
                 formatter.write_str("/")?;
             }
-            match segment {
-                Segment::Name(name) => formatter.write_str(name)?,
-                Segment::Number(number) => write!(formatter, "{number}")?,
-                Segment::Hidden(_) => formatter.write_str("…")?,
-            }
+            write!(formatter, "{segment:?}")?;
         }
         Ok(())
     }

@@ -1,0 +1,231 @@
+//! `bastide store`: what an operator does with the store: look, back up, restore, rotate.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueHint};
+use serde_json::json;
+use store::{Shares, Store, UnsealKey};
+
+use super::{Output, say};
+use crate::config::{Configuration, Unseal};
+use crate::process::clock::SystemClock;
+use crate::process::storage;
+
+/// Arguments of `bastide store`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "All of it works while `bastide serve` runs on the same store.\n\nExamples:\n  bastide store status --output json\n  bastide store backup /backup/$(date +%F).bastide\n  bastide store check /backup/2026-11-29.bastide\n  bastide store restore /backup/2026-11-29.bastide --replace\n  bastide store rotate                      new keys, and everything put under them\n\nExit codes: 0 done, 1 the answer is no (damage was found, records would be replaced), 2 wrong usage, 3 could not run."
+)]
+pub struct StoreArguments {
+    #[command(subcommand)]
+    command: StoreCommand,
+    /// The configuration, which says where the store is.
+    #[arg(long, short, default_value = "bastide.yaml", global = true, value_hint = ValueHint::FilePath)]
+    config: PathBuf,
+    /// With `unseal: shares`, a file that holds a share; may be given several times. Default:
+    /// standard input.
+    #[arg(long = "share-file", global = true, value_hint = ValueHint::FilePath)]
+    share_files: Vec<PathBuf>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// How the store stands: records, keys, size.
+    Status,
+    /// Writes everything, as it is at one moment, to a new file and checks it. It is encrypted.
+    Backup {
+        /// The new file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Puts what a backup holds in the place of everything, at one moment.
+    Restore {
+        /// The backup.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Do it although there are records, which are gone then.
+        #[arg(long)]
+        replace: bool,
+        /// The unseal key that the backup was made under. Default: that of the store.
+        #[arg(long, value_hint = ValueHint::FilePath)]
+        key_file: Option<PathBuf>,
+    },
+    /// Reads everything and says whether it is whole: the store, or a backup.
+    Check {
+        /// A backup. Default: the store.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// The unseal key that the backup was made under. Default: that of the store.
+        #[arg(long, requires = "file", value_hint = ValueHint::FilePath)]
+        key_file: Option<PathBuf>,
+    },
+    /// Makes new keys, puts everything under them and destroys the old ones. Can be
+    /// interrupted, and goes on with --resume, or by itself while `bastide serve` runs.
+    Rotate {
+        /// Make no new keys, only go on with what an earlier rotation left.
+        #[arg(long)]
+        resume: bool,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The configuration has faults, or the store cannot be opened, read or written.
+pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
+    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let key = unlock(&configuration, &arguments.share_files)?;
+    let output = arguments.output;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if let StoreCommand::Check { file: Some(file), key_file } = &arguments.command {
+            let key = key_file.as_deref().map(read_key).transpose()?.unwrap_or(key);
+            return Ok(show_check(store::check_backup(file, &key).map(|backup| backup.records), output));
+        }
+        let database = &configuration.storage.database;
+        let opened = storage::open(database, key, Arc::new(SystemClock::start())).await;
+        let store = opened.with_context(|| storage::place(database))?;
+        match arguments.command {
+            StoreCommand::Status => status(&store, output).await,
+            StoreCommand::Backup { file } => {
+                let backup = store.backup(&file).await?;
+                match output {
+                    Output::Json => say(json!({ "file": file, "backup": backup })),
+                    Output::Text => say(format_args!(
+                        "{}: {} records up to version {}, {} bytes, read back and whole",
+                        file.display(),
+                        backup.records,
+                        backup.version,
+                        backup.bytes
+                    )),
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            StoreCommand::Restore { file, replace, key_file } => {
+                let key = key_file.as_deref().map(read_key).transpose()?;
+                restore(&store, &file, replace, key, output).await
+            }
+            StoreCommand::Check { .. } => Ok(show_check(store.verify().await, output)),
+            StoreCommand::Rotate { resume } => rotate(&store, resume, output).await,
+        }
+    })
+}
+
+/// The unseal key: of this machine, or made up of shares that are given now.
+fn unlock(configuration: &Configuration, share_files: &[PathBuf]) -> anyhow::Result<UnsealKey> {
+    let unseal = &configuration.storage.unseal;
+    anyhow::ensure!(
+        *unseal == Unseal::Shares || share_files.is_empty(),
+        "--share-file stands with `unseal: shares`; the configuration says otherwise"
+    );
+    if let Some(key) = storage::local_key(unseal)? {
+        return Ok(key);
+    }
+    let mut shares = Shares::new();
+    for text in super::unseal::shares(share_files)? {
+        if let Some(key) = shares.add(store::Share::parse(&text)?)? {
+            return Ok(key);
+        }
+    }
+    let needed = shares.needed().unwrap_or(0);
+    anyhow::bail!("{} of {needed} shares were given; give them one per line, or by --share-file", shares.given())
+}
+
+fn read_key(path: &std::path::Path) -> anyhow::Result<UnsealKey> {
+    Ok(UnsealKey::read_file(path, rustix::process::geteuid().as_raw())?)
+}
+
+async fn status(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
+    let status = store.status().await?;
+    match output {
+        Output::Json => say(json!(status)),
+        Output::Text => {
+            say(format_args!("database    {}, {} bytes", status.backend, status.bytes));
+            say(format_args!("records     {}, and {} deletions that are remembered", status.records, status.deletions));
+            say(format_args!("version     {}", status.version));
+            let stale = match status.stale {
+                0 => "everything is under them".to_owned(),
+                stale => format!("{stale} records wait for them: bastide store rotate --resume"),
+            };
+            say(format_args!("keys        generation {}, {stale}", status.generation));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn restore(
+    store: &Store,
+    file: &std::path::Path,
+    replace: bool,
+    key: Option<UnsealKey>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let there = store.status().await?.records;
+    if there > 0 && !replace {
+        match output {
+            Output::Json => say(json!({ "restored": false, "records": there })),
+            Output::Text => say(format_args!(
+                "the store holds {there} records, which would be gone; with --replace the backup takes their place"
+            )),
+        }
+        return Ok(ExitCode::FAILURE);
+    }
+    let backup = store.restore(file, key).await?;
+    match output {
+        Output::Json => say(json!({ "restored": true, "backup": backup })),
+        Output::Text => say(format_args!("restored {} records", backup.records)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_check(checked: Result<u64, store::Error>, output: Output) -> ExitCode {
+    let whole = checked.is_ok();
+    match (output, checked) {
+        (Output::Json, Ok(records)) => say(json!({ "whole": true, "records": records })),
+        (Output::Json, Err(fault)) => say(json!({ "whole": false, "fault": fault.to_string() })),
+        (Output::Text, Ok(records)) => say(format_args!("whole: {records} records were read and opened")),
+        (Output::Text, Err(fault)) => say(format_args!("not whole: {fault}")),
+    }
+    if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn rotate(store: &Store, resume: bool, output: Output) -> anyhow::Result<ExitCode> {
+    let generation = if resume { None } else { Some(store.rotate().await?) };
+    let all = store.status().await?;
+    let mut work = store.reencryption();
+    let mut done = 0;
+    loop {
+        let count = work.step().await?;
+        if count == 0 {
+            break;
+        }
+        done += u64::try_from(count).unwrap_or(0);
+        progress(done, all.stale);
+    }
+    let generation = generation.unwrap_or(all.generation);
+    match output {
+        Output::Json => say(json!({ "generation": generation, "reencrypted": done })),
+        Output::Text => {
+            say(format_args!("{done} records are under generation {generation} now; older keys are destroyed"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says on a terminal how far it is.
+fn progress(done: u64, all: u64) {
+    use std::io::{IsTerminal as _, Write as _};
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        let end = if done >= all { "\n" } else { "" };
+        let _ = write!(terminal, "\r{done} of {all} records{end}");
+    }
+}
