@@ -26,6 +26,8 @@ use crate::config::{AcmeAccount, AcmeChallenge};
 const POLL_FOR: Duration = Duration::from_secs(120);
 /// What a server says that does not know an account (RFC 8555 §6.7).
 const UNKNOWN_ACCOUNT: &str = "accountDoesNotExist";
+/// Longest reason of a failure.
+const REASON_CHARACTERS_MAX: usize = 1_000;
 /// Longest token (RFC 8555 §8 asks for 128 bits of chance; servers send 22 to 43 bytes).
 const TOKEN_BYTES_MAX: usize = 256;
 
@@ -97,7 +99,7 @@ impl<'s> Client<'s> {
         let limited = problem(fault).is_some_and(|problem| is(problem, "rateLimited"));
         Failure {
             cause: if reachable { Cause::Refused } else { Cause::Unreachable },
-            reason: format!("{fault:#}"),
+            reason: one_line(&format!("{fault:#}")),
             asked,
             limited: limited && asked.is_some(),
         }
@@ -174,12 +176,13 @@ impl<'s> Client<'s> {
         let contact = self.settings.email.as_ref().map(|email| format!("mailto:{email}"));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let account = if let Some(kept) = self.shelf.account(directory)? {
-            // Written once more for the builder, which takes it over.
-            let again = AccountCredentialsText::of(&kept.credentials)?;
             let account = builder.from_credentials(kept.credentials).await?;
             if kept.email != self.settings.email {
                 account.update_contacts(&contact).await?;
-                self.keep(again.read()?)?;
+                // Read again: credentials cannot be copied.
+                if let Some(kept) = self.shelf.account(directory)? {
+                    self.keep(kept.credentials)?;
+                }
             }
             account
         } else {
@@ -202,19 +205,6 @@ impl<'s> Client<'s> {
     fn keep(&self, credentials: AccountCredentials) -> anyhow::Result<()> {
         let kept = shelf::Account { email: self.settings.email.clone(), credentials };
         self.shelf.keep_account(&self.settings.directory, &kept)
-    }
-}
-
-/// Credentials as text: they cannot be copied.
-struct AccountCredentialsText(Secret<Vec<u8>>);
-
-impl AccountCredentialsText {
-    fn of(credentials: &AccountCredentials) -> anyhow::Result<Self> {
-        Ok(Self(Secret::new(serde_json::to_vec(credentials)?)))
-    }
-
-    fn read(&self) -> anyhow::Result<AccountCredentials> {
-        Ok(serde_json::from_slice(self.0.expose())?)
     }
 }
 
@@ -355,6 +345,12 @@ async fn finalize(order: &mut Order, name: &str) -> anyhow::Result<(String, Secr
     Ok((chain, Secret::new(key.serialize_pem())))
 }
 
+/// What a server says goes into the log: one line, and not without end.
+fn one_line(text: &str) -> String {
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(REASON_CHARACTERS_MAX).collect()
+}
+
 fn problem(fault: &anyhow::Error) -> Option<&Problem> {
     match fault.downcast_ref::<Error>() {
         Some(Error::Api(problem)) => Some(problem),
@@ -365,4 +361,29 @@ fn problem(fault: &anyhow::Error) -> Option<&Problem> {
 /// Whether a problem is of this type (RFC 8555 §6.7).
 fn is(problem: &Problem, kind: &str) -> bool {
     problem.r#type.as_deref().and_then(|t| t.strip_prefix("urn:ietf:params:acme:error:")) == Some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_one_line_of_bounded_length() {
+        assert_eq!(one_line("no: DNS\n2026 INFO forged\u{1b}[31m"), "no: DNS 2026 INFO forged [31m");
+        assert_eq!(one_line(&"ä".repeat(5_000)).chars().count(), REASON_CHARACTERS_MAX);
+    }
+
+    #[test]
+    fn the_certificate_of_a_proof_is_what_rfc_8737_asks_for() {
+        let identity = proof_certificate("shop.example.org", &[7; 32]).unwrap();
+        let (_, leaf) = x509_parser::parse_x509_certificate(&identity.chain[0]).unwrap();
+        let names = leaf.subject_alternative_name().unwrap().unwrap().value;
+        assert_eq!(names.general_names.len(), 1);
+        // id-pe-acmeIdentifier, an octet string of 32 bytes, critical (RFC 8737 §3, §6.1).
+        let is_proof =
+            |e: &&x509_parser::extensions::X509Extension<'_>| e.oid.to_id_string() == "1.3.6.1.5.5.7.1.31";
+        let proof = leaf.extensions().iter().find(is_proof).unwrap();
+        assert!(proof.critical);
+        assert_eq!(proof.value, [&[4, 32][..], &[7; 32]].concat());
+    }
 }

@@ -284,6 +284,16 @@ async fn an_account_is_bound_to_one_elsewhere_and_a_refusal_is_said() {
     // The right one is taken by a reload, without waiting out the pause.
     town.configure(&configure(KEY));
     ready(&town, &pebble).await;
+    // Another mail address is told to the server, by the same account.
+    let account = || {
+        let folder = std::fs::read_dir(town.path("state/acme")).unwrap().next().unwrap().unwrap();
+        let text = read(&folder.path().join("account.json"));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let before = account();
+    town.configure(&configure(KEY).replace("ops@example.org", "security@example.org"));
+    until("the address", async || (account()["email"] == "security@example.org").then_some(())).await;
+    assert_eq!(account()["credentials"], before["credentials"]);
 
     // A name that leads elsewhere: what the server found is said, with what to do.
     town.configure(&configure(KEY).replace("names: api.test", "names: nowhere.test"));

@@ -76,7 +76,7 @@ async fn a_server_that_lies_changes_nothing() {
         (Manner::Redirect, "redirects (302 Found), which is not followed"),
         (Manner::Cleartext, "which is not https"),
         (Manner::ForeignName, "asks for proof of \"evil.test\", which was not ordered"),
-        (Manner::Limited, "enough (urn:ietf:params:acme:error:rateLimited)"),
+        (Manner::Limited, "enough of you (urn:ietf:params:acme:error:rateLimited)"),
     ];
     // Two at a time: each has a process of its own.
     for pair in table.chunks(2) {
@@ -171,7 +171,9 @@ async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_long
     until("the refusal", async || (!is_served(&town, address).await).then_some(())).await;
     let ended = "the certificate for shop.test has ended and was not renewed";
     assert_eq!(town.log().matches(ended).count(), 1, "{}", town.log());
-    // It is not taken up again by a restart either.
+    // It is not taken up again by a restart either. What answers nonsense is tried again
+    // after seconds.
+    liar.behave(Manner::Garbage);
     town.stop_gateway().await;
     town.start_gateway().await;
     assert!(!is_served(&town, address).await);

@@ -164,7 +164,8 @@ async fn answer(State(desk): State<Arc<Desk>>, method: Method, uri: Uri, body: B
             if manner == Manner::Limited {
                 fields.insert(header::RETRY_AFTER, "7200".parse().unwrap());
                 fields.insert(header::CONTENT_TYPE, "application/problem+json".parse().unwrap());
-                let problem = json!({ "type": "urn:ietf:params:acme:error:rateLimited", "detail": "enough" });
+                let problem =
+                    json!({ "type": "urn:ietf:params:acme:error:rateLimited", "detail": "enough\nof you" });
                 return (StatusCode::TOO_MANY_REQUESTS, fields, problem.to_string()).into_response();
             }
             location(&mut fields, "/order");
@@ -291,7 +292,7 @@ fn issue(desk: &Desk, manner: Manner, request: &[u8]) -> String {
     params.not_after = now
         + match manner {
             Manner::Ended => Duration::hours(-1),
-            Manner::Brief => Duration::seconds(5),
+            Manner::Brief => Duration::seconds(8),
             _ => Duration::days(30),
         };
     params.use_authority_key_identifier_extension = true;
