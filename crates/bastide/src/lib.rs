@@ -3,7 +3,7 @@
 //!
 //! The way through it: [`config::load`] turns one YAML file into a checked
 //! [`config::Configuration`]; [`wire`] builds from it the snapshot that the cores serve;
-//! [`process`] is the life of `bastide serve`; [`cli`] is what an operator types;
+//! [`import`] translates configurations of other gateways; [`process`] is the life of `bastide serve`; [`cli`] is what an operator types;
 //! [`demo`] is a town to play with.
 //!
 //! What it must never do: run with a configuration that has a fault, or decide about
@@ -13,5 +13,6 @@ mod acme;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod import;
 pub mod process;
 pub mod wire;

@@ -5,6 +5,7 @@ pub mod diff;
 pub mod explain;
 pub mod fmt;
 pub mod generated;
+pub mod import;
 pub mod key;
 pub mod policy;
 pub mod policy_diff;
@@ -31,6 +32,7 @@ Examples:
   bastide check bastide.yaml               all faults of a configuration, with their places
   bastide fmt bastide.yaml                 the same configuration, laid out canonically
   bastide diff                             what a reload would change
+  bastide import kong kong.yaml --out town a decK file, translated
   bastide serve --config bastide.yaml      the gateway
   bastide explain 0192f3c8a1b2…            why a request was refused
   bastide key new --owner ci --expires 90d an API key, shown once
@@ -57,6 +59,8 @@ enum Command {
     Undocumented(undocumented::UndocumentedArguments),
     /// Says what a reload would change, or what differs between two configurations.
     Diff(diff::DiffArguments),
+    /// Translates configurations of other gateways.
+    Import(import::ImportArguments),
     /// Lays configuration files out canonically, without changing what they say.
     Fmt(fmt::FmtArguments),
     /// Prints completions for a shell.
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Completions(arguments) => generated::completions(&arguments),
         Command::Man(arguments) => generated::man(&arguments),

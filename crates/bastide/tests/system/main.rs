@@ -18,6 +18,7 @@ mod contract;
 mod curl;
 mod firewall;
 mod handover;
+mod import;
 mod kill;
 mod liar;
 mod pebble;

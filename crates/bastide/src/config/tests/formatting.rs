@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_taken_or_refused(text in "[ -~\n\t]{0,80}|[a-c:\\[\\]{}\n #&*|>'\"-]{0,60}") {
+    fn fuzz_smoke_any_text_is_laid_out_or_refused(text in "[ -~\n\t]{0,80}|[a-c:\\[\\]{}\n #&*|>'\"-]{0,60}") {
         promise(&text);
     }
 }

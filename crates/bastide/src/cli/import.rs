@@ -1,0 +1,156 @@
+//! `bastide import`: configurations of other gateways, translated.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueHint};
+use serde_json::json;
+
+use super::{COULD_NOT_RUN, Output, check, say};
+use crate::config::{self, Disk};
+use crate::import::{Imported, Outcome, kong};
+
+/// Most bytes of a source.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// Arguments of `bastide import`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    #[command(subcommand)]
+    from: From,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum From {
+    /// A decK file of Kong, format 1.1 or 3.0 (`deck gateway dump`).
+    #[command(
+        after_help = "Examples:\n  deck gateway dump -o kong.yaml && bastide import kong kong.yaml --out town\n  bastide import kong kong.yaml --output json | jq '.findings[] | select(.outcome == \"closed\")'\n\nWritten are OUT/bastide.yaml, its policies and certificates, readable for their owner alone. The report\nsays of each entity what became of it, with its place in the source. What protects a route in Kong and\ncannot be translated closes the route: it is written down with a forbid policy that names the reason.\nThe result is laid out by `bastide fmt` and checked as by `bastide check`. See docs/migration.md.\n\nExit codes: 0 translated, 1 a route is closed or the result has faults, 3 the file cannot be read or OUT\ncannot be written."
+    )]
+    Kong {
+        /// The decK file; `-` reads standard input.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// The folder that is written; it must not exist, unless --force is given.
+        #[arg(long, default_value = "imported", value_hint = ValueHint::DirPath)]
+        out: PathBuf,
+        /// Replace files in OUT.
+        #[arg(long)]
+        force: bool,
+        /// Where the result listens for cleartext, as Kong's 8000.
+        #[arg(long, default_value = "0.0.0.0:8000", value_name = "ADDRESS")]
+        http: String,
+        /// Where the result listens for TLS, as Kong's 8443.
+        #[arg(long, default_value = "0.0.0.0:8443", value_name = "ADDRESS")]
+        https: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The source cannot be read, or the folder cannot be written.
+pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
+    let From::Kong { file, out, force, http, https } = &arguments.from;
+    anyhow::ensure!(*force || !out.exists(), "{} exists; --force replaces its files", out.display());
+    let text = read(file)?;
+    let listen = kong::Listen { http: http.clone(), https: https.clone() };
+    let imported = match kong::import(&text, listen) {
+        Ok(imported) => imported,
+        Err(unreadable) => {
+            let text = format!("{}:{unreadable}", file.display());
+            match arguments.output {
+                Output::Text => say_error(&text),
+                Output::Json => say(json!({ "file": file, "fault": text })),
+            }
+            return Ok(ExitCode::from(COULD_NOT_RUN));
+        }
+    };
+    write(out, &imported)?;
+    let path = out.join("bastide.yaml");
+    // A variable that is not set here will be where the gateway runs.
+    let environment = |name: &str| check::environment(name).or_else(|| Some("1".to_owned()));
+    let report = config::check_with(&path, &environment, &Disk);
+    match arguments.output {
+        Output::Text => say(text_report(file, &imported, &report).trim_end()),
+        Output::Json => say(serde_json::to_string_pretty(&json!({
+            "file": file, "out": out, "findings": imported.findings,
+            "next_steps": imported.next_steps, "closed": imported.is_closed(), "check": report,
+        }))?),
+    }
+    let good = report.ok && !imported.is_closed();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::print_stderr, reason = "a fault of the source")]
+fn say_error(text: &str) {
+    eprintln!("{text}");
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let cannot = || format!("cannot read {}", file.display());
+    if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    } else {
+        let source = std::fs::File::open(file).with_context(cannot)?;
+        source.take(BYTES_MAX + 1).read_to_end(&mut bytes).with_context(cannot)?;
+    }
+    anyhow::ensure!(bytes.len() as u64 <= BYTES_MAX, "{} has more than {BYTES_MAX} bytes", file.display());
+    String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", file.display()))
+}
+
+/// Everything for the owner alone: header values and keys can be secrets.
+fn write(out: &Path, imported: &Imported) -> anyhow::Result<()> {
+    for file in &imported.files {
+        let path = out.join(&file.path);
+        let cannot = || format!("cannot write {}", path.display());
+        if let Some(folder) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(cannot)?;
+        }
+        // A new file, so that it has these permissions whatever stood there.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(cannot);
+            }
+            _ => {}
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let opened = options.write(true).create_new(true).mode(0o600).open(&path);
+        opened.and_then(|mut target| target.write_all(&file.bytes)).with_context(cannot)?;
+    }
+    Ok(())
+}
+
+fn text_report(file: &Path, imported: &Imported, report: &config::Report) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for finding in &imported.findings {
+        let _ = writeln!(
+            text,
+            "{}:{}:{}: {}: {}: {}",
+            file.display(),
+            finding.line,
+            finding.column,
+            finding.what,
+            finding.outcome.name(),
+            finding.note
+        );
+    }
+    if !imported.next_steps.is_empty() {
+        text.push_str("\nLeft to do:\n");
+    }
+    for step in &imported.next_steps {
+        let _ = writeln!(text, "  {step}");
+    }
+    let count = |outcome| imported.findings.iter().filter(|finding| finding.outcome == outcome).count();
+    let counts = [Outcome::Translated, Outcome::Changed, Outcome::Dropped, Outcome::Closed]
+        .map(|outcome| format!("{} {}", count(outcome), outcome.name()));
+    let _ = writeln!(text, "\n{}\n{report}", counts.join(", "));
+    text
+}

@@ -1,0 +1,326 @@
+//! decK files of our own writing, and what became of them.
+
+use std::path::{Path, PathBuf};
+
+use super::{Listen, import};
+use crate::config::{Configuration, Memory, Proof, load};
+use crate::import::{Finding, Imported, Outcome};
+
+const SHOP: &str = include_str!("../../../tests/kong/shop.yaml");
+const LEGACY: &str = include_str!("../../../tests/kong/legacy.yaml");
+
+fn imported(text: &str) -> Imported {
+    import(text, Listen::default()).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+fn text(imported: &Imported, name: &str) -> String {
+    let file = imported.files.iter().find(|file| file.path == Path::new(name));
+    file.map_or_else(String::new, |file| String::from_utf8(file.bytes.clone()).unwrap())
+}
+
+/// The result, loaded as the gateway loads it.
+fn loaded(imported: &Imported) -> Configuration {
+    let files = imported.files.iter().map(|file| (PathBuf::from(&file.path), file.bytes.clone()));
+    let loaded = load(Path::new("bastide.yaml"), &|_| Some("1".to_owned()), &Memory::new(files));
+    loaded.unwrap_or_else(|findings| {
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        panic!(
+            "{}\n{}\n{}",
+            said.join("\n"),
+            text(imported, "bastide.yaml"),
+            text(imported, "policies/kong.cedar")
+        )
+    })
+}
+
+fn outcome<'i>(imported: &'i Imported, what: &str, outcome: Outcome) -> &'i Finding {
+    let found = imported.findings.iter().find(|f| f.what.contains(what) && f.outcome == outcome);
+    found.unwrap_or_else(|| panic!("{what} is not {}: {:#?}", outcome.name(), imported.findings))
+}
+
+/// One service with one route and what stands in it.
+fn one_route(route: &str, more: &str) -> String {
+    format!(
+        "_format_version: '3.0'\nservices:\n- name: s\n  url: http://127.0.0.1:1\n  routes:\n  - name: r\n    \
+         hosts: [h.example]\n{route}\n{more}"
+    )
+}
+
+fn is_closed(imported: &Imported, route: &str) -> bool {
+    text(imported, "policies/kong.cedar").contains(&format!("@id(\"{route}: closed\")"))
+}
+
+#[test]
+fn a_shop_is_translated_and_passes_the_check() {
+    let imported = imported(SHOP);
+    let configuration = loaded(&imported);
+    let route = |name: &str| configuration.routes.iter().find(|route| route.name == name).unwrap();
+    let orders = route("orders");
+    assert_eq!(orders.matches.to_string(), "GET,POST shop.example.org/orders/**");
+    assert_eq!(orders.authenticate, [Proof::ApiKey]);
+    assert_eq!(orders.strip_prefix.as_deref(), Some("/orders"));
+    assert_eq!(orders.add_prefix.as_deref(), Some("/v1"));
+    assert_eq!((orders.limits[0].requests, orders.limits[0].period.as_secs()), (60, 60));
+    assert_eq!(orders.body_max, Some(2 << 20));
+    assert_eq!(orders.addresses.allow.len(), 2);
+    assert_eq!(route("orders-2").matches.path, "/o/{id}");
+    let service = configuration.service("orders").unwrap();
+    assert_eq!(service.endpoints.len(), 2);
+    assert_eq!(service.endpoints[0].weight, 2 * service.endpoints[1].weight);
+    assert_eq!(service.retries, 3);
+    assert!(service.resilience.health.is_some());
+    // The global limit counts where no route says another.
+    assert_eq!(route("accounts").limits[0].requests, 1_000);
+    assert!(route("old").own_answer.is_some());
+    assert_eq!(route("beta").matches.headers, [("x-beta".to_owned(), "yes".to_owned())]);
+    for (route, closed) in [
+        ("orders", false),
+        ("orders-admin", true),
+        ("accounts", false),
+        ("accounts-by-number", true),
+        ("site", false),
+    ] {
+        assert_eq!(is_closed(&imported, route), closed, "{route}");
+    }
+    assert!(configuration.routes.iter().all(|route| route.name != "database"));
+}
+
+#[test]
+fn the_report_names_places_and_reasons_and_no_secret() {
+    let imported = imported(SHOP);
+    let basic = outcome(&imported, "plugin basic-auth", Outcome::Closed);
+    let line = SHOP.lines().position(|line| line.contains("basic-auth")).unwrap() + 1;
+    assert_eq!((basic.line as usize, basic.column), (line, 13));
+    outcome(&imported, "plugin proxy-cache", Outcome::Dropped);
+    outcome(&imported, "plugin bot-detection", Outcome::Dropped);
+    outcome(&imported, "consumer \"legacy\": jwt_secrets", Outcome::Dropped);
+    outcome(&imported, "route \"database\"", Outcome::Dropped);
+    outcome(&imported, "vaults", Outcome::Dropped);
+    outcome(&imported, "plugin cors", Outcome::Translated);
+    let all: String =
+        imported.files.iter().map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).collect();
+    let report = format!("{:?}{:?}", imported.findings, imported.next_steps);
+    assert!(!all.contains("not-to-be-seen") && !report.contains("not-to-be-seen"));
+    assert!(imported.next_steps.contains(&"bastide key new --name importer --owner team-import".to_owned()));
+}
+
+#[test]
+fn the_result_is_laid_out() {
+    for source in [SHOP, LEGACY] {
+        let written = text(&imported(source), "bastide.yaml");
+        assert_eq!(crate::config::format(Path::new("x"), &written).unwrap(), written);
+    }
+}
+
+#[test]
+fn the_old_format_has_its_own_regular_expressions() {
+    let imported = imported(LEGACY);
+    let configuration = loaded(&imported);
+    let matches: Vec<String> = configuration.routes.iter().map(|route| route.matches.to_string()).collect();
+    assert_eq!(matches, ["/plain/**", "/**", "/status"]);
+    assert!(is_closed(&imported, "regex") && !is_closed(&imported, "plain"));
+    assert_eq!(configuration.routes[0].limits[0].requests, 10);
+    assert!(configuration.routes.iter().all(|route| !route.addresses.allow.is_empty()));
+}
+
+/// Whatever keeps somebody out and is not understood closes the route; its neighbour that
+/// harms nobody does not.
+#[test]
+fn what_would_weaken_closes_and_what_would_not_does_not() {
+    for (plugin, closes) in [
+        ("basic-auth", true),
+        ("hmac-auth", true),
+        ("oauth2", true),
+        ("ldap-auth", true),
+        ("session", true),
+        ("opa", true),
+        ("bot-detection", true),
+        ("request-validator", true),
+        ("pre-function", true),
+        ("some-plugin-of-ours", true),
+        ("mocking", true),
+        ("acl, config: { allow: [ g ] }", true),
+        ("jwt", true),
+        ("mtls-auth, config: { ca_certificates: [ x ] }", true),
+        ("openid-connect, config: { issuer: 'http://x/', client_id: [ c ] }", true),
+        ("openid-connect, config: { issuer: 'https://x/', client_id: [ c ], roles_required: [ r ] }", true),
+        ("openid-connect, config: { issuer: 'https://x/', client_id: [ c ] }", false),
+        ("request-termination, config: { trigger: x }", true),
+        ("request-transformer, config: { remove: { querystring: [ admin ] } }", true),
+        ("request-transformer, config: { add: { querystring: [ 'a:b' ] } }", false),
+        ("response-transformer, config: { remove: { json: [ password ] } }", true),
+        ("response-transformer, config: { remove: { headers: [ server ] } }", false),
+        ("rate-limiting, config: { month: 3 }", true),
+        ("rate-limiting, config: { month: 3000 }", false),
+        ("rate-limiting, config: { second: 5 }", false),
+        ("rate-limiting-advanced, config: { limit: [ 10 ], window_size: [ 30 ] }", false),
+        ("rate-limiting-advanced, config: { limit: [ 10 ], window_size: [ 30, 60 ] }", true),
+        ("key-auth", false),
+        ("prometheus", false),
+        ("zipkin", false),
+        ("proxy-cache", false),
+        ("cors", false),
+        ("correlation-id", false),
+    ] {
+        let source = one_route("", &format!("plugins: [ {{ name: {plugin} }} ]"));
+        let imported = imported(&source);
+        assert_eq!(is_closed(&imported, "r"), closes, "{plugin}: {:#?}", imported.findings);
+        assert_eq!(imported.is_closed(), closes, "{plugin}");
+        loaded(&imported);
+    }
+    for (route, closes) in [
+        ("    hosts: [ 'x.*' ]", true),
+        ("    expression: 'http.path == \"/\"'", true),
+        ("    paths: [ '~/a/(?!b)' ]", true),
+        ("    paths: [ '/a/{b}' ]", true),
+        ("    headers: { x-a: [ '~*^1' ] }", true),
+        ("    headers: { x-a: [ '1' ] }", false),
+        ("    paths: [ '~/a/[^/]+$' ]", false),
+    ] {
+        let source = one_route(route, "").replace("    hosts: [h.example]\n    hosts", "    hosts");
+        let imported = imported(&source);
+        assert_eq!(is_closed(&imported, "r"), closes, "{route}: {:#?}", imported.findings);
+        loaded(&imported);
+    }
+}
+
+#[test]
+fn several_proofs_are_all_asked_for_and_one_of_them_would_not_do() {
+    let both = "plugins: [ { name: key-auth }, { name: openid-connect, config: { issuer: 'https://x/', client_id: [ c ] } } ]";
+    assert!(is_closed(&imported(&one_route("", both)), "r"));
+    // With an anonymous consumer that is ended, any of them does in Kong too.
+    let either = "plugins:\n- { name: key-auth, config: { anonymous: nobody } }\n- { name: openid-connect, config: { issuer: 'https://x/', client_id: [ c ], anonymous: nobody } }\nconsumers:\n- username: nobody\n  plugins: [ { name: request-termination } ]";
+    let imported = imported(&one_route("", either));
+    assert!(!is_closed(&imported, "r"), "{:#?}", imported.findings);
+    let policies = text(&imported, "policies/kong.cedar");
+    assert!(!policies.contains("principal is Anonymous"), "{policies}");
+    assert_eq!(loaded(&imported).routes[0].authenticate.len(), 2);
+}
+
+#[test]
+fn an_anonymous_consumer_that_is_not_ended_gets_in() {
+    let source = one_route(
+        "",
+        "plugins: [ { name: key-auth, config: { anonymous: guest } } ]\nconsumers: [ { username: guest } ]",
+    );
+    let imported = imported(&source);
+    assert!(text(&imported, "policies/kong.cedar").contains("principal is Anonymous"));
+    loaded(&imported);
+}
+
+#[test]
+fn the_most_specific_instance_of_a_plugin_runs() {
+    let source = "_format_version: '3.0'\nservices:\n- name: s\n  url: http://127.0.0.1:1\n  plugins: [ { name: rate-limiting, config: { minute: 2 } } ]\n  routes:\n  - { name: a, paths: [ /a ], plugins: [ { name: rate-limiting, config: { minute: 1 } } ] }\n  - { name: b, paths: [ /b ] }\n- name: t\n  url: http://127.0.0.1:1\n  routes: [ { name: c, paths: [ /c ] } ]\nplugins:\n- { name: rate-limiting, config: { minute: 3 } }\n- { name: rate-limiting, route: b, service: s, config: { minute: 4 } }\n";
+    let configuration = loaded(&imported(source));
+    let rates: Vec<u32> = configuration.routes.iter().map(|route| route.limits[0].requests).collect();
+    assert_eq!(rates, [1, 4, 3]);
+}
+
+#[test]
+fn plugins_of_consumers_become_policies() {
+    let with = |plugin: &str, global: &str| {
+        imported(&one_route(
+            "",
+            &format!(
+                "plugins: [ {{ name: key-auth }}{global} ]\nconsumers:\n- username: bob\n  keyauth_credentials: [ {{ key: x }} ]\n  plugins: [ {{ name: {plugin} }} ]"
+            ),
+        ))
+    };
+    let limited = with("rate-limiting, config: { minute: 5 }", "");
+    let policies = text(&limited, "policies/kong.cedar");
+    assert!(policies.contains("forbid (principal == ApiKey::\"bob\", action, resource);"), "{policies}");
+    // A limit of the route that is as low does it.
+    let lower =
+        with("rate-limiting, config: { minute: 5 }", ", { name: rate-limiting, config: { minute: 5 } }");
+    assert!(!text(&lower, "policies/kong.cedar").contains("ApiKey::\"bob\""));
+    let higher =
+        with("rate-limiting, config: { minute: 5 }", ", { name: rate-limiting, config: { minute: 6 } }");
+    assert!(text(&higher, "policies/kong.cedar").contains("ApiKey::\"bob\""));
+    let ranges = with("ip-restriction, config: { allow: [ 10.0.0.0/8 ] }", "");
+    let policies = text(&ranges, "policies/kong.cedar");
+    assert!(policies.contains("when { (!(context.address.isInRange(ip(\"10.0.0.0/8\")))) }"), "{policies}");
+    let harmless = with("correlation-id", "");
+    assert!(!text(&harmless, "policies/kong.cedar").contains("ApiKey::\"bob\""));
+    for imported in [limited, lower, higher, ranges, harmless] {
+        loaded(&imported);
+    }
+}
+
+/// Kong's `/admin` takes `/administrator`; ours does not, and the site behind it must not
+/// get what was kept from everybody.
+#[test]
+fn what_a_prefix_guarded_does_not_fall_to_an_open_route() {
+    let source = "_format_version: '3.0'\nservices:\n- name: s\n  url: http://127.0.0.1:1\n  routes:\n  - { name: site, paths: [ / ] }\n  - { name: admin, paths: [ /admin ], plugins: [ { name: key-auth } ] }\n";
+    let imported = imported(source);
+    let policies = text(&imported, "policies/kong.cedar");
+    assert!(policies.contains("context.path like \"/admin*\""), "{policies}");
+    loaded(&imported);
+}
+
+#[test]
+fn two_routes_that_take_the_same_are_one_and_the_stricter_wins() {
+    let source = "_format_version: '3.0'\nservices:\n- name: s\n  url: http://127.0.0.1:1\n  routes:\n  - { name: a, paths: [ /x ], methods: [ GET, POST ] }\n  - { name: b, paths: [ /x/ ], methods: [ POST, PUT ], plugins: [ { name: basic-auth } ] }\n";
+    let imported = imported(source);
+    let configuration = loaded(&imported);
+    let matches: Vec<String> = configuration.routes.iter().map(|route| route.matches.to_string()).collect();
+    assert_eq!(matches, ["GET,POST /x/**", "PUT /x/**"]);
+    assert!(is_closed(&imported, "a") && is_closed(&imported, "b"));
+}
+
+#[test]
+fn a_consumer_can_neither_name_roles_nor_be_another() {
+    let written = text(&imported(SHOP), "bastide.yaml");
+    let issuer = written.split("- issuer: mobile-issuer").nth(1).unwrap();
+    assert!(issuer.contains("prefix: mobile/") && issuer.contains("roles: []"), "{written}");
+}
+
+#[test]
+fn variables_of_deck_are_variables_and_other_dollars_are_not() {
+    let route = "    plugins: [ { name: request-transformer, config: { add: { headers: [ 'x-a:${{ env \"DECK_KEY\" }}', 'x-b:${HOME}' ] } } } ]";
+    let written = text(&imported(&one_route(route, "")), "bastide.yaml");
+    assert!(written.contains("x-a: \"${DECK_KEY}\""), "{written}");
+    assert!(written.contains("x-b: \"$${HOME}\"") || written.contains("x-b: \"$${{HOME}\""), "{written}");
+}
+
+#[test]
+fn what_is_no_deck_file_is_refused_with_its_place() {
+    for (text, said) in [
+        ("a: 1", "1:1: expected a decK file, which begins with _format_version"),
+        ("_format_version: '9'", "1:18: expected _format_version 1.1 or 3.0, found \"9\""),
+        ("_format_version: '3.0'\nservices: []\nservices: []\n", "3:1: key \"services\" stands here twice"),
+    ] {
+        assert_eq!(import(text, Listen::default()).err().unwrap().to_string(), said);
+    }
+    assert!(import("a: [", Listen::default()).is_err());
+}
+
+#[test]
+fn an_empty_file_makes_a_configuration_that_the_check_explains() {
+    let imported = imported("_format_version: '3.0'\n");
+    assert!(text(&imported, "bastide.yaml").contains("routes:"));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 192, ..Default::default() })]
+
+    /// Bytes changed anywhere: taken or refused, never a panic.
+    #[test]
+    fn fuzz_smoke_mutated_deck_files_are_taken_or_refused(
+        cuts in proptest::collection::vec((0usize..8000, 0usize..12, "[ -~\n]{0,6}"), 1..4),
+    ) {
+        let mut bytes = SHOP.as_bytes().to_vec();
+        for (place, length, put) in cuts {
+            let place = place % bytes.len();
+            let end = (place + length).min(bytes.len());
+            bytes.splice(place..end, put.bytes());
+        }
+        super::fuzz(&bytes);
+    }
+
+    /// An auth plugin whose name is spelt in any other way closes.
+    #[test]
+    fn a_plugin_of_any_unknown_name_closes(name in "[a-z][a-z0-9-]{1,14}") {
+        let source = one_route("", &format!("plugins: [ {{ name: {name}x }} ]"));
+        proptest::prop_assert!(is_closed(&imported(&source), "r"));
+    }
+}
