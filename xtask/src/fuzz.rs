@@ -1,9 +1,14 @@
-//! The fuzzers of `fuzz/`, run by `cargo fuzz` with the nightly toolchain. Their stable
-//! stand-ins are ordinary tests named `fuzz_smoke…`, which `cargo xtask test` runs.
+//! The fuzzers of `fuzz/`, run by `cargo fuzz`. Their stand-ins without instrumentation
+//! are ordinary tests named `fuzz_smoke…`, which `cargo xtask test` runs.
 
 use crate::{command, workspace};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
+
+/// Memory that a fuzzer may take, MiB; more is a finding.
+const MEMORY_MB_MAX: u32 = 3_000;
+/// How long one input may take; longer is a finding.
+const INPUT_SECONDS_MAX: u32 = 30;
 
 /// Which fuzzer, and how long.
 #[derive(clap::Args)]
@@ -26,23 +31,30 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if chosen.is_empty() {
         bail!("no fuzzer `{}`; there are: {}", options.target.as_deref().unwrap_or("*"), targets.join(", "));
     }
-    command::read(Command::new("cargo").args(["+nightly", "fuzz", "--version"])).context(
-        "the fuzzers need `rustup toolchain install nightly` and `cargo install cargo-fuzz`; \
-         without them `cargo xtask test --only fuzz` runs the smoke tests",
+    command::read(command::cargo(&root).args(["fuzz", "--version"])).context(
+        "the fuzzers need `cargo install --locked cargo-fuzz`; \
+         without it `cargo xtask test --only fuzz` runs the smoke tests",
     )?;
     for target in chosen {
         println!("fuzz {target}, {} s", options.seconds);
-        // Not $CARGO: that is the stable cargo, which does not understand `+nightly`.
+        // The instrumentation is unstable: this toolchain takes it when it is told that
+        // it may, so that no nightly one is needed and the code under test is what ships.
         command::run(
-            Command::new("cargo")
-                .current_dir(&root)
-                .env_remove("CARGO")
-                .env_remove("RUSTUP_TOOLCHAIN")
-                .args(["+nightly", "fuzz", "run", target, "--"])
-                .arg(format!("-max_total_time={}", options.seconds)),
+            command::cargo(&root)
+                .env("RUSTC_BOOTSTRAP", "1")
+                .args(["fuzz", "run", "--no-default-features", "--features", feature(target), target, "--"])
+                .arg(format!("-max_total_time={}", options.seconds))
+                .arg(format!("-rss_limit_mb={MEMORY_MB_MAX}"))
+                .arg(format!("-timeout={INPUT_SECONDS_MAX}")),
         )?;
     }
     Ok(())
+}
+
+/// The feature of `fuzz/Cargo.toml` that a fuzzer belongs to: the firewall's build
+/// without the gateway.
+fn feature(target: &str) -> &'static str {
+    if target.starts_with("waf_") { "waf" } else { "gateway" }
 }
 
 fn targets(folder: &std::path::Path) -> Result<Vec<String>> {

@@ -60,7 +60,7 @@ enum Task {
     Floors,
     /// Check the house rules: file length, paths of one machine, links in documents
     House,
-    /// Run a fuzzer of `fuzz/` with the nightly toolchain
+    /// Run a fuzzer of `fuzz/` with cargo-fuzz
     Fuzz(fuzz::Options),
     /// Measure beside peers and write docs/benchmarks.md; exits 1 naming each row past its bound
     #[command(subcommand)]

@@ -59,7 +59,9 @@ pub fn operators(data: &[u8]) {
             let _ = found.get(value, index);
         }
         // What the plan relies on: a match contains one of the operator's literals.
-        if let Some(literals) = operator.literals() {
+        if crate::classes::of(value) & operator.unless() == 0
+            && let Some(literals) = operator.literals()
+        {
             let folded = value.to_ascii_lowercase();
             assert!(
                 literals.iter().any(|literal| memchr::memmem::find(&folded, literal.bytes()).is_some()),

@@ -1,5 +1,5 @@
 //! What must hold for any bytes: one function per fuzzer. The fuzzers of `fuzz/` call
-//! them with nightly's help; the smoke test beside this file calls them on every run.
+//! them under libFuzzer; the smoke test beside this file calls them on every run.
 
 use std::cmp::Ordering;
 
