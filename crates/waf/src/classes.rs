@@ -44,6 +44,26 @@ pub(crate) const HIGH: Classes = 1 << 26;
 pub(crate) const ODD: Classes = 1 << 27;
 /// No byte: every value has it.
 pub(crate) const ALWAYS: Classes = 1 << 28;
+/// Signs that are rare in honest values, and of use to take words apart.
+pub(crate) const SIGNS: Classes = QUOTE
+    | PARENTHESIS
+    | BRACKET
+    | BRACE
+    | BACKSLASH
+    | DOLLAR
+    | STAR
+    | HASH
+    | PIPE
+    | CARET
+    | ANGLE
+    | AMPERSAND
+    | PLUS
+    | PERCENT
+    | SEMICOLON
+    | EQUALS
+    | OTHER
+    | CONTROL
+    | HIGH;
 /// All of them.
 pub(crate) const ALL: Classes = u32::MAX;
 

@@ -13,7 +13,7 @@ use crate::{
     settings::Settings,
     sources::{SourceFault, Sources},
     target::{Exclusion, Selector},
-    transaction::Value,
+    transaction::{Opening, Value},
 };
 use std::sync::Arc;
 
@@ -114,19 +114,23 @@ impl RuleSet {
         let mut statistics = self.statistics;
         let removed: u32 = laid.removed.iter().map(|word| word.count_ones()).sum();
         statistics.rules = self.rules.len().saturating_sub(removed as usize);
-        Ok(Self {
+        let mut set = Self {
             settings: overlay.settings.clone(),
             notes,
             markers: Arc::clone(&self.markers),
             statistics,
             rules: Arc::clone(&self.rules),
             phases: Arc::clone(&self.phases),
+            gates: Arc::clone(&self.gates),
+            opening: Opening::default(),
             names: Arc::clone(&self.names),
             scores: self.scores,
             plan: Arc::clone(&self.plan),
             plain: self.plain,
             laid,
-        })
+        };
+        set.opening = Opening::new(&set);
+        Ok(set)
     }
 
     /// Whether two rule sets are the same compiled rules, perhaps under different overlays.

@@ -119,6 +119,16 @@ pub(crate) struct Rule {
     pub(crate) metadata: Metadata,
 }
 
+impl Rule {
+    /// Whether a match leaves nothing but what the links do.
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.log
+            && !self.audit
+            && self.metadata.severity.is_none()
+            && matches!(self.disruptive, Disruptive::Pass | Disruptive::Block)
+    }
+}
+
 /// What a rule says about itself.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Metadata {

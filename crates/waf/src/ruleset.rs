@@ -3,7 +3,7 @@
 use crate::{
     action::{Act, Ctl},
     overlay::Laid,
-    plan::{Plan, Quick},
+    plan::{Gate, Plan, Quick},
     rule::{Disruptive, Flow, Link, Metadata, Names, Phase, Rule},
     score::ScoreSlots,
     seclang::{
@@ -14,6 +14,7 @@ use crate::{
     },
     settings::{EngineMode, Settings},
     sources::Sources,
+    transaction::Opening,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -83,6 +84,8 @@ pub(crate) struct Entry {
     /// Where evaluation goes on when the rule matches.
     pub(crate) next: u32,
     pub(crate) quick: Quick,
+    /// Whether a match does nothing but choose where evaluation goes on.
+    pub(crate) jumps: bool,
 }
 
 /// A loaded rule set. What is compiled is shared with every [`RuleSet::overlaid`] one.
@@ -94,6 +97,8 @@ pub struct RuleSet {
     pub(crate) statistics: Statistics,
     pub(crate) rules: Arc<Vec<Rule>>,
     pub(crate) phases: Arc<[Vec<Entry>; 5]>,
+    pub(crate) gates: Arc<[Gate; 5]>,
+    pub(crate) opening: Opening,
     pub(crate) names: Arc<Names>,
     pub(crate) scores: ScoreSlots,
     pub(crate) plan: Arc<Plan>,
@@ -112,6 +117,14 @@ impl RuleSet {
         let mut builder = load::read(sources, entries);
         std::mem::take(&mut builder.faults).verdict()?;
         Ok(finish(builder, options))
+    }
+
+    /// Compiles what the first requests would otherwise wait for: each regular expression
+    /// is compiled when it first runs. Takes some hundred milliseconds of processor for the
+    /// Core Rule Set: call it on a thread of its own, while requests are already judged.
+    pub fn prepare(&self) {
+        let tests = self.rules.iter().flat_map(|rule| &rule.links).filter_map(|link| link.test.as_ref());
+        tests.for_each(|test| test.operator.prepare());
     }
 
     /// What the directives set.
@@ -164,6 +177,9 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
     let plan = Plan::new(&rules);
     let layout = Layout { items: &items, kept: &kept, ids: &ids, phases: &phases_of };
     let phases = Phase::ALL.map(|phase| layout.phase(phase, &rules, &plan, &mut builder.notes));
+    let gates = phases
+        .each_ref()
+        .map(|entries| Gate::new(plan.groups.len(), entries.iter().map(|entry| entry.quick)));
     if let Some(engine) = options.engine {
         builder.settings.engine = engine;
     }
@@ -174,19 +190,23 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
         expressions: rules.iter().flat_map(|rule| &rule.links).filter(|link| is_expression(link)).count(),
         files: builder.files,
     };
-    RuleSet {
+    let mut set = RuleSet {
         settings: builder.settings,
         notes: builder.notes,
         markers: Arc::new(builder.markers),
         statistics,
         rules: Arc::new(rules),
         phases: Arc::new(phases),
+        gates: Arc::new(gates),
         scores: ScoreSlots::new(&builder.names),
         names: Arc::new(builder.names),
         plan: Arc::new(plan),
+        opening: Opening::default(),
         plain: options.plain,
         laid: Laid::default(),
-    }
+    };
+    set.opening = Opening::new(&set);
+    set
 }
 
 fn is_expression(link: &Link) -> bool {
@@ -265,6 +285,12 @@ fn resolve_selections(rules: &mut [Rule]) {
     }
 }
 
+/// Whether a match of the rule leaves nothing but what matched.
+fn jumps(rule: &Rule) -> bool {
+    let plain = |link: &Link| link.acts.is_empty() && link.exclusions.is_empty() && !link.capture;
+    rule.is_silent() && matches!(rule.links.as_slice(), [link] if plain(link))
+}
+
 /// What is needed to lay a phase out.
 struct Layout<'a> {
     items: &'a [Item],
@@ -306,7 +332,7 @@ impl Layout<'_> {
             };
             let next = u32::try_from(next.min(order.len())).unwrap_or(u32::MAX);
             let quick = plan.quick(*index as usize, rule);
-            entries.push(Entry { rule: *index, next, quick });
+            entries.push(Entry { rule: *index, next, quick, jumps: jumps(rule) });
         }
         entries
     }

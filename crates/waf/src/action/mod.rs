@@ -99,6 +99,21 @@ pub(crate) struct Selection {
     pub(crate) rules: Vec<u32>,
 }
 
+impl Selection {
+    /// Puts a bit for each of its rules to `all`.
+    pub(crate) fn mark(&self, all: &mut Vec<u64>) {
+        for rule in &self.rules {
+            let word = *rule as usize / 64;
+            if all.len() <= word {
+                all.resize(word + 1, 0);
+            }
+            if let Some(word) = all.get_mut(word) {
+                *word |= 1 << (rule % 64);
+            }
+        }
+    }
+}
+
 /// How rules are chosen.
 #[derive(Debug, Clone)]
 pub(crate) enum By {

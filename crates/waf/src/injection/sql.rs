@@ -3,9 +3,9 @@
 
 use super::fingerprint::Fingerprint;
 use super::fold::{Folded, fold};
-use super::token::Kind;
+use super::token::{Kind, TEXT_MAX};
 use super::tokenizer::{BareExponent, Dialect, Tokenizer};
-use super::words::is_known;
+use super::words::{is_known, look_up, starts_phrase};
 
 /// The fingerprint of the injection that `value` is, if it is one.
 pub(super) fn detect(value: &[u8]) -> Option<Fingerprint> {
@@ -13,11 +13,28 @@ pub(super) fn detect(value: &[u8]) -> Option<Fingerprint> {
     if value.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
         return None;
     }
+    if is_prose(value) { None } else { examine(value) }
+}
+
+fn examine(value: &[u8]) -> Option<Fingerprint> {
     match places(value, BareExponent::Nothing) {
         // The original's earlier and later releases differ in this: each reading counts.
         (None, true) => places(value, BareExponent::Word).0,
         (found, _) => found,
     }
+}
+
+/// Whether a value is words of no meaning in SQL, and whole numbers, between single spaces
+/// and dots. It is read as names and numbers alone, of which no fingerprint consists.
+fn is_prose(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_ .".contains(byte))
+        && value.split(|byte| matches!(byte, b' ' | b'.')).all(|word| match word.first() {
+            None => false,
+            Some(b'0'..=b'9') => word.iter().all(u8::is_ascii_digit),
+            // The tokenizer cuts longer words, to what may be a known one.
+            Some(_) if word.len() + 1 >= TEXT_MAX => false,
+            Some(_) => look_up(word) == Kind::Nothing && !starts_phrase(word),
+        })
 }
 
 /// What was found in a reading, and whether there was a number with a bare exponent.
@@ -139,5 +156,33 @@ fn is_chance_of_three(letters: &[u8], folded: &Folded, tokens: usize) -> bool {
             text.len() < 5 || !text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"INTO"))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn prose_is_no_injection(value in "((value|order|a|x|_|SYS|current|sleep|at|1|0x1|1e5|42|b|e1|DATABASE_NAME|time)[ .]{0,2}){0,7}") {
+            if is_prose(value.as_bytes()) {
+                prop_assert!(examine(value.as_bytes()).is_none(), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn prose_is_told_from_sql() {
+        for prose in ["value 12", "json.item.field1", "a b c 1 2"] {
+            assert!(is_prose(prose.as_bytes()), "{prose}");
+        }
+        for other in ["1 or 1", "a  b", " a", "a-b", "1e5 x", "full join", "utl_http.request", "", "sleep 1"]
+        {
+            assert!(!is_prose(other.as_bytes()), "{other}");
+        }
     }
 }

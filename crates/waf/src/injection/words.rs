@@ -116,6 +116,28 @@ pub(super) fn look_up(word: &[u8]) -> Kind {
     Kind::Nothing
 }
 
+/// Words that mean something only together with those behind them.
+const PHRASES: [&[u8]; 13] = [
+    b"AT",
+    b"CTXSYS",
+    b"CURRENT",
+    b"DBMS_LOCK",
+    b"DBMS_PIPE",
+    b"DBMS_UTILITY",
+    b"FULL",
+    b"NEXT",
+    b"PREVIOUS",
+    b"SYS",
+    b"USER_LOCK",
+    b"UTL_HTTP",
+    b"UTL_INADDR",
+];
+
+/// Whether a known phrase begins with this word, which is no known word itself.
+pub(super) fn starts_phrase(word: &[u8]) -> bool {
+    PHRASES.iter().any(|first| first.eq_ignore_ascii_case(word))
+}
+
 /// Whether these kinds of tokens in a row are known of injections.
 pub(super) fn is_known(letters: &[u8]) -> bool {
     let mut value = 0;
@@ -150,6 +172,29 @@ mod tests {
         assert_eq!(count, 985);
         for word in [&b""[..], b"FOO", b"SELEC", b"SELECTS", b"UNION  ALL", &[b'A'; 32]] {
             assert_eq!(look_up(word), Kind::Nothing, "{}", word.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_phrase_begins_with_a_known_word_or_one_of_the_list() {
+        let words = WORDS.split(|byte| matches!(byte, b'\t' | b'\n'));
+        let mut listed = std::collections::BTreeSet::new();
+        let parts = |word: &'static [u8]| word.split(|byte| matches!(byte, b' ' | b'.'));
+        for phrase in words.filter(|word| parts(word).count() > 1) {
+            let first = parts(phrase).next().unwrap();
+            if look_up(first) == Kind::Nothing {
+                assert!(starts_phrase(first), "{}", phrase.escape_ascii());
+                listed.insert(first);
+            }
+        }
+        assert_eq!(listed.into_iter().collect::<Vec<_>>(), PHRASES);
+    }
+
+    /// What `sql::is_prose` relies on.
+    #[test]
+    fn no_fingerprint_is_of_names_and_numbers_alone() {
+        for fingerprint in std::str::from_utf8(FINGERPRINTS).unwrap().split_whitespace() {
+            assert!(fingerprint.bytes().any(|letter| !b"N1".contains(&letter)), "{fingerprint}");
         }
     }
 

@@ -7,7 +7,8 @@
 //! is handed out is complete; when in doubt there is none.
 
 use super::class::folded;
-use regex_syntax::hir::{Hir, HirKind};
+use crate::classes::{self, Classes};
+use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Repetition};
 
 /// A text in small letters that is looked for in any case of ASCII letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,8 +61,18 @@ impl Part {
     }
 }
 
-/// The literals that `expression` needs, when they tell anything.
-pub(super) fn required(expression: &Hir) -> Option<Vec<Literal>> {
+/// The literals that `expression` needs, when they tell anything; of values that hold a
+/// byte of the second, nothing is known.
+pub(super) fn required(expression: &Hir) -> Option<(Vec<Literal>, Classes)> {
+    if let Some(literals) = telling(expression) {
+        return Some((literals, 0));
+    }
+    // What takes words apart to hide them is rare: without it they are seen.
+    let plain = without(expression, classes::SIGNS)?;
+    telling(&plain).map(|literals| (literals, classes::SIGNS))
+}
+
+fn telling(expression: &Hir) -> Option<Vec<Literal>> {
     let texts = part(expression).requirement()?;
     if least_rarity(&texts) < RARITY_MIN {
         return None;
@@ -69,6 +80,45 @@ pub(super) fn required(expression: &Hir) -> Option<Vec<Literal>> {
     let mut literals: Vec<Literal> = shortest(texts).into_iter().map(Literal).collect();
     literals.sort_unstable();
     (literals.len() <= LITERALS_MAX).then_some(literals)
+}
+
+/// What is left of an expression on values that hold no byte of `absent`; None where it
+/// matches none of them.
+fn without(expression: &Hir, absent: Classes) -> Option<Hir> {
+    let is_absent = |byte: u8| classes::of_byte(byte) & absent != 0;
+    Some(match expression.kind() {
+        HirKind::Empty | HirKind::Look(_) => expression.clone(),
+        HirKind::Literal(literal) => {
+            let gone = literal.0.iter().any(|byte| is_absent(*byte));
+            return (!gone).then(|| expression.clone());
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            let bytes = class.iter().flat_map(|range| range.start()..=range.end());
+            let kept = bytes.filter(|byte| !is_absent(*byte)).map(|byte| ClassBytesRange::new(byte, byte));
+            let class = ClassBytes::new(kept);
+            if class.ranges().is_empty() {
+                return None;
+            }
+            Hir::class(Class::Bytes(class))
+        }
+        HirKind::Class(Class::Unicode(_)) => expression.clone(),
+        HirKind::Repetition(repetition) => match without(&repetition.sub, absent) {
+            Some(sub) => Hir::repetition(Repetition { sub: Box::new(sub), ..repetition.clone() }),
+            None if repetition.min == 0 => Hir::empty(),
+            None => return None,
+        },
+        HirKind::Capture(capture) => without(&capture.sub, absent)?,
+        HirKind::Concat(parts) => {
+            Hir::concat(parts.iter().map(|part| without(part, absent)).collect::<Option<_>>()?)
+        }
+        HirKind::Alternation(parts) => {
+            let parts: Vec<Hir> = parts.iter().filter_map(|part| without(part, absent)).collect();
+            if parts.is_empty() {
+                return None;
+            }
+            Hir::alternation(parts)
+        }
+    })
 }
 
 /// How rare a text is in honest values: letters and the signs of plain texts and paths

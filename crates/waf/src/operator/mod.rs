@@ -308,6 +308,11 @@ impl Operator {
         }
     }
 
+    /// Whether its answer is of the value and the argument alone and cannot fail.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.kind, Kind::Always(_) | Kind::Compare(_) | Kind::Order(..))
+    }
+
     /// How much one evaluation costs.
     pub(crate) fn cost(&self) -> Cost {
         match &self.kind {
@@ -323,7 +328,7 @@ impl Operator {
     }
 
     /// Some: the operator matches only a value that contains at least one of these, in
-    /// any case of ASCII letters. None: it may match any value.
+    /// any case of ASCII letters, or a byte of [`Self::unless`]. None: it may match any value.
     pub(crate) fn literals(&self) -> Option<&[Literal]> {
         match &self.kind {
             Kind::Regex(pattern) => pattern.literals(),
@@ -331,6 +336,15 @@ impl Operator {
             Kind::Verify(verify) => verify.pattern().literals(),
             Kind::Compare(_) => self.literal.as_ref().map(<[Literal; 1]>::as_slice),
             _ => None,
+        }
+    }
+
+    /// Kinds of bytes whose presence makes [`Self::literals`] say nothing.
+    pub(crate) fn unless(&self) -> Classes {
+        match &self.kind {
+            Kind::Regex(pattern) => pattern.unless(),
+            Kind::Verify(verify) => verify.pattern().unless(),
+            _ => 0,
         }
     }
 

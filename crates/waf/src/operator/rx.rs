@@ -7,7 +7,7 @@
 
 use super::{Cost, Found, Literal, OperatorFault, class, literal, pcre};
 use crate::classes::{self, Classes};
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::{Input, meta::Regex, util::syntax};
 use regex_syntax::hir::{Hir, HirKind};
 use std::sync::OnceLock;
 
@@ -28,6 +28,8 @@ pub(super) struct Pattern {
     source: String,
     compiled: OnceLock<Result<Regex, String>>,
     literals: Option<Vec<Literal>>,
+    /// Of values that hold one of these, the literals say nothing.
+    unless: Classes,
     needs: Classes,
     cost: Cost,
     global: bool,
@@ -77,12 +79,21 @@ fn check(pattern: &str) -> Result<(String, Hir), OperatorFault> {
     Ok((source, tree))
 }
 
+/// Without literals of its own to look for first: the plan has looked for them, and on
+/// short values the search for them costs more than the expression.
 fn compile(source: &str) -> Result<Regex, String> {
-    RegexBuilder::new(source)
-        .unicode(false)
-        .dot_matches_new_line(true)
-        .size_limit(COMPILED_SIZE_MAX)
-        .build()
+    Regex::builder()
+        .configure(
+            Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED_SIZE_MAX)).auto_prefilter(false),
+        )
+        .syntax(
+            syntax::Config::new()
+                .unicode(false)
+                .utf8(false)
+                .dot_matches_new_line(true)
+                .nest_limit(GROUP_DEPTH_MAX),
+        )
+        .build(source)
         .map_err(|error| error.to_string())
 }
 
@@ -91,8 +102,10 @@ impl Pattern {
         let (source, tree) = check(pattern)?;
         let cost = if states(&tree) > 1_000 { Cost::LargeRegex } else { Cost::Regex };
         let needs = classes::required(&tree).unwrap_or(0);
+        let (literals, unless) = literal::required(&tree).unzip();
         Ok(Self {
-            literals: literal::required(&tree),
+            literals,
+            unless: unless.unwrap_or(0),
             needs,
             source,
             compiled: OnceLock::new(),
@@ -107,6 +120,10 @@ impl Pattern {
 
     pub(super) fn source(&self) -> &str {
         &self.source
+    }
+
+    pub(super) fn unless(&self) -> Classes {
+        self.unless
     }
 
     pub(super) fn needs(&self) -> Classes {
@@ -137,18 +154,20 @@ fn search(regex: &Regex, value: &[u8], global: bool, found: &mut Found) -> bool 
     if !regex.is_match(value) {
         return false;
     }
-    let mut groups = regex.capture_locations();
+    let mut groups = regex.create_captures();
     let mut start = 0;
-    while let Some(matched) = regex.captures_read_at(&mut groups, value, start) {
-        for index in 0..groups.len() {
-            let range = groups.get(index).map(|(start, end)| start..end);
+    while start <= value.len() {
+        regex.search_captures(&Input::new(value).range(start..), &mut groups);
+        let Some(matched) = groups.get_match() else { break };
+        for index in 0..groups.group_len() {
+            let range = groups.get_group(index).map(|group| group.range());
             // A group of a later match that took no part does not undo an earlier one.
             if range.is_some() || !global {
                 found.set(index, range);
             }
         }
         start = matched.end().max(matched.start() + 1);
-        if !global || start > value.len() {
+        if !global {
             break;
         }
     }

@@ -1,6 +1,8 @@
 //! `@verifyCC`, `@verifySSN`, `@verifyCPF` and `@verifySVNR`: a number of a person or a
 //! card, found by a regular expression and confirmed by its check digits.
 
+use regex_automata::Input;
+
 use super::{Found, OperatorFault, rx::Pattern};
 
 /// Most bytes of overlapping matches that are looked at, per byte of the value. Past it
@@ -42,16 +44,14 @@ impl Verify {
         // A match that fails the check may hide a good one that starts inside of it.
         let mut start = 0;
         let mut work = WORK_PER_BYTE_MAX.saturating_mul(value.len());
-        while let Some(matched) = regex.find_at(value, start) {
-            if self.number.is_valid(matched.as_bytes()) {
+        while start <= value.len() {
+            let Some(matched) = regex.find(Input::new(value).range(start..)) else { break };
+            if self.number.is_valid(value.get(matched.range()).unwrap_or_default()) {
                 found.matched(matched.range());
                 return true;
             }
             work = work.saturating_sub(matched.len());
             start = if work > 0 { matched.start() + 1 } else { matched.end().max(matched.start() + 1) };
-            if start > value.len() {
-                break;
-            }
         }
         false
     }

@@ -1,14 +1,20 @@
 //! Rules laid out for evaluation, with what they share computed once.
 //!
 //! * Transformation chains form a tree: a chain's result starts from its parent's.
-//! * Rules that look at the same fixed variables through the same chain form a group,
-//!   whose values are collected once per transaction.
+//! * What a selector takes of a variable, through a chain, is a cell: which kinds of bytes
+//!   its values hold, and which literals, is found out once per transaction.
+//! * Rules that look at the same fixed variables through the same chain form a group of
+//!   cells, whose values are collected once per transaction, where a rule may match them.
 //! * The literals that the operators of a side (request, response) need are looked for in
 //!   one pass over each value; a rule runs only where one of its own was found.
+//! * The rules of a phase that look at the same group are asked together, when the first
+//!   of them is reached: those that cannot match are passed over without a look.
 
 mod change;
+mod gate;
 mod needles;
 
+pub(crate) use gate::Gate;
 pub(crate) use needles::{Needles, Side, has};
 
 use crate::{
@@ -22,10 +28,11 @@ use crate::{
 };
 
 /// A transformation chain: its parent's, and one more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chain {
     pub(crate) parent: u16,
-    pub(crate) transformation: Transformation,
+    /// All of it from the beginning, each with what it may change.
+    pub(crate) path: Vec<(Transformation, Classes)>,
     /// A value that holds none of these passes the whole chain unchanged.
     pub(crate) may_change: Classes,
 }
@@ -35,8 +42,24 @@ pub(crate) struct Chain {
 pub(crate) struct Group {
     pub(crate) targets: Vec<Target>,
     pub(crate) chain: u16,
+    /// Whether what each transformation of the chain leaves is a value too (`multiMatch`).
+    stages: bool,
+    side: Side,
+    /// What its targets hold together.
+    pub(crate) cells: Vec<u32>,
+}
+
+/// What a chain makes of what a selector takes of a stored variable. Many groups hold the
+/// same cells: what is known of one is known for all.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Cell {
+    pub(crate) variable: Variable,
+    pub(crate) selector: Selector,
+    pub(crate) chain: u16,
+    /// As in [`Group::stages`].
+    pub(crate) stages: bool,
     pub(crate) side: Side,
-    /// The group of the same targets with no transformations; itself where it has none.
+    /// The cell of the same with no transformations; itself where it has none.
     pub(crate) base: u32,
     /// Where its base's values hold none of these, both see the same.
     pub(crate) may_change: Classes,
@@ -70,6 +93,8 @@ pub(crate) struct LinkPlan {
 pub(crate) struct Filter {
     /// The bit of its literals.
     pub(crate) needle: Option<u32>,
+    /// A value that holds one of these passes without its literals.
+    pub(crate) unless: Classes,
     /// One of these kinds of bytes; 0 when none is needed.
     pub(crate) needs: Classes,
 }
@@ -80,6 +105,7 @@ pub(crate) struct Plan {
     /// Node 0 is the empty chain.
     pub(crate) chains: Vec<Chain>,
     pub(crate) groups: Vec<Group>,
+    pub(crate) cells: Vec<Cell>,
     /// For each rule, for each link.
     links: Vec<Vec<LinkPlan>>,
     pub(crate) needles: [Needles; 2],
@@ -92,8 +118,9 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(rules: &[Rule]) -> Self {
         let mut plan = Self {
-            chains: vec![Chain { parent: 0, transformation: Transformation::None, may_change: 0 }],
+            chains: vec![Chain::default()],
             groups: Vec::new(),
+            cells: Vec::new(),
             links: Vec::with_capacity(rules.len()),
             needles: [Needles::default(), Needles::default()],
             uses: [false; crate::variable::COUNT],
@@ -147,17 +174,21 @@ impl Plan {
             };
             builder.add(literals)
         });
-        LinkPlan { chain, group, filter: Filter { needle, needs }, multi_match: link.multi_match }
+        let unless = test.map_or(0, |test| test.operator.unless());
+        LinkPlan { chain, group, filter: Filter { needle, unless, needs }, multi_match: link.multi_match }
     }
 
     /// The node of a chain of transformations.
     fn chain(&mut self, transformations: &[Transformation]) -> u16 {
         let mut node = 0;
         for transformation in transformations {
-            let before = self.chains.get(usize::from(node)).map_or(0, |chain| chain.may_change);
-            let may_change = before | change::may_change(*transformation);
-            let wanted = Chain { parent: node, transformation: *transformation, may_change };
-            let found = self.chains.iter().skip(1).position(|chain| *chain == wanted).map(|at| at + 1);
+            let own = change::may_change(*transformation);
+            let before = self.chains.get(usize::from(node));
+            let mut path = before.map(|chain| chain.path.clone()).unwrap_or_default();
+            path.push((*transformation, own));
+            let may_change = before.map_or(0, |chain| chain.may_change) | own;
+            let wanted = Chain { parent: node, path, may_change };
+            let found = self.chains.iter().position(|chain| *chain == wanted);
             let at = found.unwrap_or_else(|| {
                 self.chains.push(wanted);
                 self.chains.len() - 1
@@ -172,9 +203,6 @@ impl Plan {
         let (Some(link), Some(plan)) = (rule.links.first(), self.link_plan(index, 0)) else {
             return Quick::Look;
         };
-        if plan.multi_match {
-            return Quick::Look;
-        }
         if let Some(group) = plan.group {
             return Quick::Group(group, plan.filter);
         }
@@ -190,17 +218,38 @@ impl Plan {
     }
 
     fn group(&mut self, link: &Link, chain: u16, side: Side) -> u32 {
-        let base = (chain != 0).then(|| self.group(link, 0, side));
-        let may_change = self.chains.get(usize::from(chain)).map_or(0, |chain| chain.may_change);
-        let same =
-            |group: &Group| group.chain == chain && group.side == side && group.targets == link.targets;
+        let stages = link.multi_match && chain != 0;
+        let same = |group: &Group| {
+            (group.chain, group.stages, group.side) == (chain, stages, side) && group.targets == link.targets
+        };
         let found = self.groups.iter().position(same);
         let at = u32::try_from(found.unwrap_or(self.groups.len())).unwrap_or(u32::MAX);
         if found.is_none() {
-            let base = base.unwrap_or(at);
-            self.groups.push(Group { targets: link.targets.clone(), chain, side, base, may_change });
+            let mut cells = Vec::new();
+            for target in &link.targets {
+                for part in target.variable.parts() {
+                    cells.push(self.cell(*part, &target.selector, chain, stages, side));
+                }
+            }
+            self.groups.push(Group { targets: link.targets.clone(), chain, stages, side, cells });
         }
         at
+    }
+
+    fn cell(&mut self, variable: Variable, selector: &Selector, chain: u16, stages: bool, side: Side) -> u32 {
+        let base = (chain != 0).then(|| self.cell(variable, selector, 0, false, side));
+        let may_change = self.chains.get(usize::from(chain)).map_or(0, |chain| chain.may_change);
+        let next = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
+        let cell =
+            |base| Cell { variable, selector: selector.clone(), chain, stages, side, base, may_change };
+        let found = self.cells.iter().position(|known| *known == cell(known.base));
+        match found.and_then(|at| u32::try_from(at).ok()) {
+            Some(at) => at,
+            None => {
+                self.cells.push(cell(base.unwrap_or(next)));
+                next
+            }
+        }
     }
 
     fn note_uses(&mut self, rule: &Rule) {

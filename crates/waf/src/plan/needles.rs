@@ -1,8 +1,17 @@
 //! The literals of many rules, looked for in one pass.
 
 use crate::{operator::Literal, rule::Phase};
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{
+    Anchored, MatchKind, automaton::Automaton, dfa::DFA, nfa::contiguous, nfa::noncontiguous,
+};
 use std::collections::BTreeMap;
+
+/// How much of a literal is looked for, bytes; more makes the automaton large and tells
+/// little more.
+const LITERAL_BYTES_MAX: usize = 16;
+/// Most bytes of literals whose automaton is a table of all transitions: one look-up for
+/// each byte of a value, at up to 256 bytes of memory for each byte of a literal.
+const TABLE_LITERAL_BYTES_MAX: usize = 1 << 16;
 
 /// Which half of a transaction a rule looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +48,7 @@ impl Builder {
                 self.always.push(bit);
                 continue;
             }
-            let bits = self.literals.entry(literal.bytes().to_ascii_lowercase()).or_default();
+            let bits = self.literals.entry(middle(literal.bytes()).to_ascii_lowercase()).or_default();
             if bits.last() != Some(&bit) {
                 bits.push(bit);
             }
@@ -50,14 +59,10 @@ impl Builder {
     /// When the automaton cannot be built, every bit counts as present: slower, never wrong.
     pub(super) fn build(self) -> Needles {
         let words = (self.bits as usize).div_ceil(64);
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .ascii_case_insensitive(true)
-            .build(self.literals.keys())
-            .ok();
-        let mut needles = Needles { words, automaton, ..Needles::default() };
-        needles.preset = vec![if needles.automaton.is_some() { 0 } else { u64::MAX }; words];
+        let scanner = scanner(&self.literals);
+        let mut needles = Needles { words, ..Needles::default() };
+        needles.preset = vec![if scanner.is_some() { 0 } else { u64::MAX }; words];
+        needles.scanner = scanner;
         for bit in self.always {
             set(&mut needles.preset, bit);
         }
@@ -68,6 +73,26 @@ impl Builder {
         needles.starts.push(u32::try_from(needles.bits.len()).unwrap_or(u32::MAX));
         needles
     }
+}
+
+/// The middle of a long literal: texts of one kind begin and end alike.
+fn middle(literal: &[u8]) -> &[u8] {
+    let first = literal.len().saturating_sub(LITERAL_BYTES_MAX) / 2;
+    literal.get(first..(first + LITERAL_BYTES_MAX).min(literal.len())).unwrap_or(literal)
+}
+
+fn scanner(literals: &BTreeMap<Vec<u8>, Vec<u32>>) -> Option<Scanner> {
+    // Values are folded byte by byte, so that the automaton needs small letters only.
+    let tree = noncontiguous::Builder::new()
+        .match_kind(MatchKind::Standard)
+        .prefilter(false)
+        .build(literals.keys())
+        .ok()?;
+    let bytes: usize = literals.keys().map(Vec::len).sum();
+    if bytes <= TABLE_LITERAL_BYTES_MAX {
+        return DFA::builder().build_from_noncontiguous(&tree).ok().map(Scanner::Table);
+    }
+    contiguous::Builder::new().build_from_noncontiguous(&tree).ok().map(Scanner::Tree)
 }
 
 fn set(words: &mut [u64], bit: u32) {
@@ -81,10 +106,17 @@ pub(crate) fn has(words: &[u64], bit: u32) -> bool {
     words.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
+/// The automaton of all literals.
+#[derive(Debug)]
+enum Scanner {
+    Table(DFA),
+    Tree(contiguous::NFA),
+}
+
 /// All literals of one side.
 #[derive(Debug, Default)]
 pub(crate) struct Needles {
-    automaton: Option<AhoCorasick>,
+    scanner: Option<Scanner>,
     /// For each literal, where its bits begin in `bits`.
     starts: Vec<u32>,
     bits: Vec<u32>,
@@ -103,17 +135,34 @@ impl Needles {
     pub(crate) fn scan(&self, value: &[u8], found: &mut Vec<u64>) {
         let begin = found.len();
         found.extend_from_slice(&self.preset);
-        let Some(automaton) = &self.automaton else { return };
         let Some(words) = found.get_mut(begin..) else { return };
-        for literal in automaton.find_overlapping_iter(value) {
-            let at = literal.pattern().as_usize();
-            let range = self.starts.get(at).zip(self.starts.get(at + 1));
-            let Some((first, last)) = range.map(|(first, last)| (*first as usize, *last as usize)) else {
-                continue;
-            };
-            for bit in self.bits.get(first..last).unwrap_or_default() {
-                set(words, *bit);
+        match &self.scanner {
+            Some(Scanner::Table(table)) => self.run(table, value, words),
+            Some(Scanner::Tree(tree)) => self.run(tree, value, words),
+            None => {}
+        }
+    }
+
+    fn run(&self, automaton: &impl Automaton, value: &[u8], words: &mut [u64]) {
+        let Ok(mut state) = automaton.start_state(Anchored::No) else { return words.fill(u64::MAX) };
+        for byte in value {
+            state = automaton.next_state(Anchored::No, state, byte.to_ascii_lowercase());
+            if automaton.is_special(state) && automaton.is_match(state) {
+                for number in 0..automaton.match_len(state) {
+                    self.note(automaton.match_pattern(state, number).as_usize(), words);
+                }
             }
+        }
+    }
+
+    /// Sets the bits of a literal.
+    fn note(&self, literal: usize, words: &mut [u64]) {
+        let range = self.starts.get(literal).zip(self.starts.get(literal + 1));
+        let Some((first, last)) = range.map(|(first, last)| (*first as usize, *last as usize)) else {
+            return;
+        };
+        for bit in self.bits.get(first..last).unwrap_or_default() {
+            set(words, *bit);
         }
     }
 }

@@ -35,6 +35,22 @@ impl State {
         self.rule = here.index;
     }
 
+    /// The same of a `TX` variable that a rule without actions of its own looked at.
+    pub(super) fn remember_slot(&mut self, set: &RuleSet, index: usize, slot: u16, count: bool) {
+        let matched = &mut self.matched_var;
+        (matched.variable, matched.count) = (Some(Variable::Tx), count);
+        matched.name.clear();
+        matched.value.clear();
+        let value = self.tx.slot(slot);
+        matched.name.extend_from_slice(set.names.name(slot).as_bytes());
+        match count {
+            true => super::tx::write_number(i64::from(*value != Value::Unset), &mut matched.value),
+            false => _ = value.write(&mut matched.value),
+        }
+        self.matched_vars.clear();
+        self.rule = index;
+    }
+
     /// Executes one action of a link.
     pub(super) fn act(&mut self, here: Here<'_>, position: usize) {
         let Some(act) = here.link.acts.get(position) else { return };
@@ -71,7 +87,7 @@ impl State {
                 self.set_env(name, value);
             }
             Act::Sanitise(what) => self.sanitise(what),
-            Act::Ctl(ctl) => self.ctl(set, ctl, ActAt { rule: here.index, link: here.number, act: position }),
+            Act::Ctl(ctl) => self.ctl(ctl, ActAt { rule: here.index, link: here.number, act: position }),
         }
     }
 
@@ -141,7 +157,7 @@ impl State {
         members.map(|member| self.store.values.value(member.value).to_vec()).collect()
     }
 
-    fn ctl(&mut self, set: &RuleSet, ctl: &Ctl, at: ActAt) {
+    fn ctl(&mut self, ctl: &Ctl, at: ActAt) {
         match ctl {
             Ctl::AuditEngine(on) => self.audit = *on,
             Ctl::ForceRequestBodyVariable(on) => self.body.force_request_body = *on,
@@ -152,11 +168,12 @@ impl State {
             Ctl::ResponseBodyLimit(bytes) => self.body.response_bytes_max = *bytes,
             Ctl::RuleEngine(mode) => self.engine = *mode,
             Ctl::Nothing => {}
-            Ctl::RemoveRules(selection) => self.remove(&selection.rules, set.rules.len()),
-            Ctl::RemoveTarget(..) => {
+            Ctl::RemoveRules(selection) => selection.mark(&mut self.removed),
+            Ctl::RemoveTarget(selection, _) => {
                 let known = |kept: &ActAt| (kept.rule, kept.link, kept.act) == (at.rule, at.link, at.act);
                 if !self.removals.iter().any(known) {
                     self.removals.push(at);
+                    selection.mark(&mut self.touched);
                 }
             }
         }

@@ -26,7 +26,7 @@ pub(super) struct Here<'a> {
     pub(super) index: usize,
     pub(super) link: &'a Link,
     pub(super) number: usize,
-    removed: &'a [&'a Exclusion],
+    pub(super) removed: &'a [&'a Exclusion],
 }
 
 impl Here<'_> {
@@ -57,18 +57,39 @@ impl State {
     pub(super) fn run(&mut self, set: &RuleSet, watch: &mut impl Watch) -> bool {
         let Some(phase) = self.phase else { return true };
         let Some(entries) = set.phases.get(phase.index()) else { return true };
-        while let Some(entry) = entries.get(self.position) {
+        loop {
+            let position = self.candidates.next(self.position);
+            let Some(entry) = entries.get(position) else { return true };
             if self.work_left == 0 {
                 return false;
             }
             self.spend(1);
+            self.position = position + 1;
+            if phase == Phase::RequestHeaders
+                && let Some(block) = set.opening.at(self.opened, position)
+            {
+                self.open(block);
+                continue;
+            }
             let index = entry.rule as usize;
-            self.position += 1;
             if self.is_removed(index) {
                 continue;
             }
             watch.begin(index);
-            let rule = self.may_match(set, entry.quick).then(|| set.rules.get(index)).flatten();
+            let looks = self.may_match(set, phase, position, entry.quick);
+            if let Quick::Slot { slot, count, .. } = entry.quick
+                && looks
+                && entry.jumps
+                && !set.plain
+                && !self.is_touched(index)
+                && set.laid.exclusions_of(index).next().is_none()
+            {
+                self.remember_slot(set, index, slot, count);
+                watch.end(true);
+                self.position = entry.next as usize;
+                continue;
+            }
+            let rule = looks.then(|| set.rules.get(index)).flatten();
             let matched = rule.is_some_and(|rule| self.rule(set, index, rule));
             watch.end(matched);
             if rule.is_none() {
@@ -78,20 +99,21 @@ impl State {
                 self.position = entry.next as usize;
             }
             if self.ended_phase(phase) {
-                break;
+                return true;
             }
         }
-        true
     }
 
     /// Whether a rule may match, as far as can be told without looking at it.
-    fn may_match(&mut self, set: &RuleSet, quick: Quick) -> bool {
+    fn may_match(&mut self, set: &RuleSet, phase: Phase, position: usize, quick: Quick) -> bool {
         match quick {
             Quick::Look => true,
             _ if set.plain => true,
-            Quick::Group(group, filter) => {
-                let range = self.store.group(&set.plan, group);
-                !range.is_empty() && self.store.group_passes(&set.plan, group, filter)
+            Quick::Group(group, _) => {
+                if self.candidates.asks(group as usize) {
+                    self.ask(set, phase, group);
+                }
+                self.candidates.has(position)
             }
             Quick::Slot { slot, count, order, number, negated } => {
                 let value = match (self.tx.slot(slot), count) {
@@ -102,6 +124,18 @@ impl State {
                 order.evaluate(value, number) != negated
             }
         }
+    }
+
+    /// Takes out every rule of the phase that looks at a group and cannot match it.
+    fn ask(&mut self, set: &RuleSet, phase: Phase, group: u32) {
+        let Some(gate) = set.gates.get(phase.index()) else { return };
+        let before = self.store.values.bytes_read();
+        for (position, filter) in gate.rules(group) {
+            if !self.store.group_passes(&set.plan, group, *filter) {
+                self.candidates.drop(*position as usize);
+            }
+        }
+        self.spend_bytes(self.store.values.bytes_read() - before);
     }
 
     /// Whether what a rule did ends the phase.
@@ -123,9 +157,9 @@ impl State {
     fn rule(&mut self, set: &RuleSet, index: usize, rule: &Rule) -> bool {
         self.matched_vars.clear();
         for (number, link) in rule.links.iter().enumerate() {
-            let mut removed = match self.removals.is_empty() {
-                true => Vec::new(),
-                false => self.removed_targets(set, index),
+            let mut removed = match self.is_touched(index) {
+                true => self.removed_targets(set, index),
+                false => Vec::new(),
             };
             if number == 0 {
                 removed.extend(set.laid.exclusions_of(index));
@@ -148,7 +182,7 @@ impl State {
             .collect()
     }
 
-    fn link(&mut self, here: Here<'_>) -> bool {
+    pub(super) fn link(&mut self, here: Here<'_>) -> bool {
         let Some(test) = &here.link.test else {
             let before = std::mem::take(&mut self.scratch);
             self.matched(here, None, b"", None);
@@ -168,10 +202,10 @@ impl State {
     /// All targets are fixed: what they hold is collected once and shared.
     fn grouped(&mut self, here: Here<'_>, test: &Test, group: u32, link: LinkPlan) -> bool {
         let plan = &here.set.plan;
-        let range = self.store.group(plan, group);
-        if range.is_empty() || (!link.multi_match && !self.store.group_passes(plan, group, link.filter)) {
+        if !self.store.group_passes(plan, group, link.filter) {
             return false;
         }
+        let range = self.store.group(plan, group);
         let mut any = false;
         for at in range {
             let Some(seen) = self.store.seen(at) else { continue };
@@ -192,6 +226,9 @@ impl State {
     /// With `multiMatch`: the value as it came, and after each transformation that changed it.
     fn stages(&mut self, here: Here<'_>, test: &Test, seen: Seen, link: LinkPlan) -> bool {
         let chains = &here.set.plan.chains;
+        if !self.store.values.may_change(chains, seen.raw, link.chain) {
+            return self.seen_value(here, test, seen, seen.raw, link);
+        }
         let mut nodes = SmallVec::<[u16; 8]>::new();
         let mut node = link.chain;
         while node != 0 {
@@ -268,10 +305,20 @@ impl State {
                 self.volatile_members(here.set, target.variable, selector).len()
             }
         };
+        if let Some((order, number)) = test.operator.order().filter(|_| here.link.transformations.is_empty())
+        {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            if order.evaluate(count, number) == test.negated {
+                return false;
+            }
+        }
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
         super::tx::write_number(i64::try_from(count).unwrap_or(i64::MAX), &mut text);
-        let name = target.selector.describe();
+        let name = match &target.selector {
+            Selector::Slot(slot) => format!(":{}", here.set.names.name(*slot)),
+            selector => selector.describe(),
+        };
         let origin =
             Origin { variable: target.variable, name: name.trim_start_matches(':').as_bytes(), count: true };
         let matches = self.transformed_value(here, test, origin, &text);

@@ -3,9 +3,11 @@
 mod act;
 mod body;
 mod calendar;
+mod candidates;
 mod collections;
 mod evaluate;
 mod head;
+mod opening;
 mod record;
 mod state;
 mod store;
@@ -13,6 +15,7 @@ mod tx;
 mod values;
 mod volatile;
 
+pub(crate) use opening::Opening;
 pub(crate) use tx::Value;
 
 use crate::{
@@ -230,13 +233,23 @@ impl Transaction {
         if let Some(kept) = self.state.tx.entry(names, name.as_bytes()) {
             *kept = Value::Text(value.as_bytes().to_vec());
         }
+        self.state.opened = usize::MAX;
     }
 
     /// Takes rules out of this transaction, as `ctl:ruleRemoveById` does.
     pub fn remove_rules(&mut self, ids: impl Fn(u64) -> bool) {
-        let taken = self.set.rules.iter().enumerate().filter(|(_, rule)| ids(rule.id));
-        let taken: Vec<u32> = taken.filter_map(|(index, _)| u32::try_from(index).ok()).collect();
-        self.state.remove(&taken, self.set.rules.len());
+        for (index, rule) in self.set.rules.iter().enumerate() {
+            if ids(rule.id) {
+                let word = index / 64;
+                if self.state.removed.len() <= word {
+                    self.state.removed.resize(word + 1, 0);
+                }
+                if let Some(word) = self.state.removed.get_mut(word) {
+                    *word |= 1 << (index % 64);
+                }
+            }
+        }
+        self.state.opened = usize::MAX;
     }
 
     /// The time now; rules see it as DURATION and TIME.
@@ -323,6 +336,8 @@ impl Transaction {
         if state.ended == Ended::Allowed(AllowScope::Request) && past_requests {
             state.ended = Ended::No;
         }
+        let rules = self.set.phases.get(phase.index()).map_or(0, Vec::len);
+        state.candidates.begin(rules, self.set.plan.groups.len());
         let skips = state.ended != Ended::No && phase != Phase::Logging;
         state.position = match skips || state.engine == EngineMode::Off {
             true => usize::MAX,

@@ -1,6 +1,9 @@
 //! Everything that a transaction holds besides its rule set.
 
-use super::{Connection, Match, Verdict, body::Body, collections::Collections, store::Store, tx::Tx};
+use super::{
+    Connection, Match, Verdict, body::Body, candidates::Candidates, collections::Collections, store::Store,
+    tx::Tx,
+};
 use crate::{
     action::{Act, Ctl, Selection},
     operator::Found,
@@ -76,6 +79,10 @@ pub(super) struct State {
     /// The phase that runs or was run last.
     pub(super) phase: Option<Phase>,
     pub(super) position: usize,
+    pub(super) candidates: Candidates,
+    /// How many blocks of the opening are behind; past all of them where something was set
+    /// by hand, so that what was worked out at load does not hold.
+    pub(super) opened: usize,
     pub(super) work_left: u64,
     pub(super) work_done: u64,
     pub(super) engine: EngineMode,
@@ -86,9 +93,11 @@ pub(super) struct State {
     pub(super) matched_vars: Vec<Matched>,
     /// 255: nothing matched yet.
     pub(super) highest_severity: u8,
-    /// A bit for each rule; empty when none is removed.
+    /// A bit for each rule that was removed.
     pub(super) removed: Vec<u64>,
     pub(super) removals: Vec<ActAt>,
+    /// A bit for each rule that one of `removals` means.
+    pub(super) touched: Vec<u64>,
     pub(super) scratch: Vec<u8>,
     /// What the last operator found.
     pub(super) found: Found,
@@ -111,6 +120,10 @@ pub(super) struct State {
     pub(super) secrets_further: bool,
 }
 
+fn is_marked(marks: &[u64], rule: usize) -> bool {
+    marks.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+}
+
 impl State {
     pub(super) fn new(set: &RuleSet, connection: Connection, now_ms: i64) -> Self {
         Self {
@@ -118,6 +131,8 @@ impl State {
             tx: Tx::new(set),
             phase: None,
             position: 0,
+            candidates: Candidates::default(),
+            opened: if set.plain { usize::MAX } else { 0 },
             work_left: u64::MAX,
             work_done: 0,
             engine: set.settings.engine,
@@ -129,6 +144,7 @@ impl State {
             highest_severity: u8::MAX,
             removed: set.laid.removed.clone(),
             removals: Vec::new(),
+            touched: Vec::new(),
             scratch: Vec::new(),
             found: Found::default(),
             env: Vec::new(),
@@ -158,16 +174,12 @@ impl State {
     }
 
     pub(super) fn is_removed(&self, rule: usize) -> bool {
-        self.removed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+        is_marked(&self.removed, rule)
     }
 
-    pub(super) fn remove(&mut self, rules: &[u32], all: usize) {
-        self.removed.resize(all.div_ceil(64), 0);
-        for rule in rules {
-            if let Some(word) = self.removed.get_mut(*rule as usize / 64) {
-                *word |= 1 << (rule % 64);
-            }
-        }
+    /// Whether a rule no longer looks at something.
+    pub(super) fn is_touched(&self, rule: usize) -> bool {
+        is_marked(&self.touched, rule)
     }
 
     /// Whether a verdict stops the evaluation of further values.

@@ -75,7 +75,7 @@ pub(crate) fn write_number(number: i64, out: &mut Vec<u8>) {
 }
 
 /// The collection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Tx {
     slots: Vec<Value>,
     dynamic: Vec<(Vec<u8>, Value)>,
@@ -104,6 +104,12 @@ impl Tx {
 
     pub(crate) fn slot_mut(&mut self, slot: u16) -> Option<&mut Value> {
         self.slots.get_mut(usize::from(slot))
+    }
+
+    /// The slots that hold something else than those of `before`.
+    pub(crate) fn changed_since(&self, before: &Self) -> Vec<(u16, Value)> {
+        let pairs = (0..).zip(self.slots.iter().zip(&before.slots));
+        pairs.filter(|(_, (now, then))| now != then).map(|(slot, (now, _))| (slot, now.clone())).collect()
     }
 
     /// By name, made where it is not there yet. None: there are too many.

@@ -34,26 +34,39 @@ struct Slot {
     scans: [u32; 2],
     /// Equal to this value but for the case of its letters: shares its scans.
     folded: u32,
-    /// Where its row of chain results begins.
-    row: u32,
     /// Its classes; 0 is not yet known.
     classes: Classes,
     /// Results of single transformations.
     memo: SmallVec<[(Transformation, u32); 2]>,
 }
 
+/// What a plain request needs, so that its values grow into place without being moved.
+const BYTES_AT_FIRST: usize = 4_096;
+const VALUES_AT_FIRST: usize = 128;
+const SCANS_AT_FIRST: usize = 512;
+
 /// All values of a transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Values {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
-    rows: Vec<u32>,
     scans: Vec<u64>,
+    bytes_read: usize,
     /// More came than may be kept.
     pub(crate) overflow: bool,
 }
 
 impl Values {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: Vec::with_capacity(BYTES_AT_FIRST),
+            slots: Vec::with_capacity(VALUES_AT_FIRST),
+            scans: Vec::with_capacity(SCANS_AT_FIRST),
+            bytes_read: 0,
+            overflow: false,
+        }
+    }
+
     /// Keeps a text that is no value of its own, such as a name.
     pub(crate) fn text(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
@@ -75,14 +88,7 @@ impl Values {
     /// Keeps a value that already stands in the arena.
     pub(crate) fn slot(&mut self, span: Span) -> ValueId {
         let id = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(Slot {
-            span,
-            scans: [NONE; 2],
-            folded: id,
-            row: NONE,
-            classes: 0,
-            memo: SmallVec::new(),
-        });
+        self.slots.push(Slot { span, scans: [NONE; 2], folded: id, classes: 0, memo: SmallVec::new() });
         ValueId(id)
     }
 
@@ -95,25 +101,32 @@ impl Values {
         self.slots.get(id.0 as usize).map_or(&[], |slot| self.get(slot.span))
     }
 
+    /// How many bytes transformations and scans have read so far.
+    pub(crate) fn bytes_read(&self) -> usize {
+        self.bytes_read
+    }
+
+    /// Whether a chain may change a value.
+    pub(crate) fn may_change(&mut self, chains: &[Chain], id: ValueId, chain: u16) -> bool {
+        let node = chains.get(usize::from(chain));
+        node.is_none_or(|node| self.classes(id) & node.may_change != 0)
+    }
+
     /// The value after a chain.
     pub(crate) fn transformed(&mut self, chains: &[Chain], id: ValueId, chain: u16) -> ValueId {
-        if chain == 0 {
-            return id;
-        }
         let Some(node) = chains.get(usize::from(chain)) else { return id };
-        if self.classes(id) & node.may_change == 0 {
+        let mut classes = self.classes(id);
+        if classes & node.may_change == 0 {
             return id;
         }
-        let row = self.row(id, chains.len());
-        if let Some(known) = self.rows.get(row + usize::from(chain)).filter(|known| **known != NONE) {
-            return ValueId(*known);
+        let mut value = id;
+        for (transformation, may_change) in &node.path {
+            if classes & may_change != 0 {
+                value = self.apply(value, *transformation);
+                classes = self.classes(value);
+            }
         }
-        let before = self.transformed(chains, id, node.parent);
-        let after = self.apply(before, node.transformation);
-        if let Some(slot) = self.rows.get_mut(row + usize::from(chain)) {
-            *slot = after.0;
-        }
-        after
+        value
     }
 
     /// The kinds of bytes of a value.
@@ -129,21 +142,13 @@ impl Values {
         found
     }
 
-    fn row(&mut self, id: ValueId, width: usize) -> usize {
-        let Some(slot) = self.slots.get_mut(id.0 as usize) else { return 0 };
-        if slot.row == NONE {
-            slot.row = u32::try_from(self.rows.len()).unwrap_or(NONE);
-            self.rows.resize(self.rows.len() + width, NONE);
-        }
-        slot.row as usize
-    }
-
     fn apply(&mut self, id: ValueId, transformation: Transformation) -> ValueId {
         let Some(slot) = self.slots.get(id.0 as usize) else { return id };
         if let Some((_, known)) = slot.memo.iter().find(|(known, _)| *known == transformation) {
             return ValueId(*known);
         }
         let (span, folded) = (slot.span, slot.folded);
+        self.bytes_read += span.length as usize;
         let input = self.get(span);
         let after = match transformation.apply(Cow::Borrowed(input)) {
             Cow::Borrowed(same) if same.len() == input.len() => id,
@@ -181,13 +186,6 @@ impl Values {
         self.scans.get(at..at + needles.words()).unwrap_or_default()
     }
 
-    /// Puts the bits of a value to those of others.
-    pub(crate) fn scan_into(&mut self, needles: &Needles, side: Side, id: ValueId, bits: &mut [u64]) {
-        for (all, one) in bits.iter_mut().zip(self.scan(needles, side, id)) {
-            *all |= one;
-        }
-    }
-
     fn scan_at(&mut self, needles: &Needles, side: Side, id: ValueId) -> usize {
         let Some(folded) = self.slots.get(id.0 as usize).map(|slot| slot.folded as usize) else { return 0 };
         let Some(slot) = self.slots.get_mut(folded) else { return 0 };
@@ -202,6 +200,7 @@ impl Values {
         *known = u32::try_from(at).unwrap_or(NONE);
         let start = slot.span.start as usize;
         let value = self.bytes.get(start..start + slot.span.length as usize).unwrap_or_default();
+        self.bytes_read += value.len();
         needles.scan(value, &mut self.scans);
         at
     }

@@ -5,7 +5,7 @@ use super::{NO_BREAK_SPACE, is_space, started};
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
     let white = |byte: &u8| is_space(*byte) || *byte == NO_BREAK_SPACE;
     let (mut out, rest) = started(input, input.iter().position(white)?);
-    out.extend(rest.iter().filter(|byte| !white(byte)));
+    rest.split(white).for_each(|piece| out.extend_from_slice(piece));
     Some(out)
 }
 

@@ -5,7 +5,7 @@ use super::*;
 fn of(pattern: &str) -> Option<Vec<String>> {
     let expression = parse(&translate(pattern).unwrap()).unwrap();
     required(&expression)
-        .map(|literals| literals.iter().map(|literal| literal.bytes().escape_ascii().to_string()).collect())
+        .map(|literals| literals.0.iter().map(|literal| literal.bytes().escape_ascii().to_string()).collect())
 }
 
 #[test]

@@ -128,12 +128,13 @@ proptest! {
 
     /// An expression matches only what contains one of its literals.
     #[test]
-    fn a_match_contains_a_literal(pattern in shapes(), values in prop::collection::vec("[a-cA-C<sSeE1 ]{0,12}", 12)) {
+    fn a_match_contains_a_literal(pattern in shapes(), values in prop::collection::vec("[a-cA-C<sSeE1 \"]{0,12}", 12)) {
         let pattern = Pattern::new(&pattern, false).unwrap();
         let Some(literals) = pattern.literals() else { return Ok(()) };
         for value in values {
             let mut found = Found::default();
-            if pattern.evaluate(value.as_bytes(), &mut found) {
+            let known = crate::classes::of(value.as_bytes()) & pattern.unless() == 0;
+            if pattern.evaluate(value.as_bytes(), &mut found) && known {
                 let folded = value.to_ascii_lowercase();
                 prop_assert!(
                     literals.iter().any(|literal| memchr::memmem::find(folded.as_bytes(), literal.bytes()).is_some()),
@@ -142,6 +143,22 @@ proptest! {
             }
         }
     }
+}
+
+/// A word that signs may take apart is looked for whole in values without such signs.
+#[test]
+fn words_taken_apart_are_looked_for_where_no_sign_could_hide_them() {
+    let literals = |pattern: &str| {
+        let pattern = Pattern::new(pattern, false).unwrap();
+        let literals =
+            pattern.literals().map(|literals| literals.iter().map(|one| one.bytes().to_vec()).collect());
+        (literals, pattern.unless())
+    };
+    let some = |texts: &[&str]| Some(texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>());
+    assert_eq!(literals(r#"n["'\\]*e['"]*t"#), (some(&["net"]), crate::classes::SIGNS));
+    assert_eq!(literals(r#"(?:n['"]*c|w['"]+x|c['"]*p)\s*[0-9]"#).0, some(&["cp", "nc"]));
+    assert_eq!(literals(r#"net['"]*"#), (some(&["net"]), 0));
+    assert_eq!(literals(r#"n['"]*"#), (None, 0));
 }
 
 /// The expressions of the Core Rule Set, where it is at hand.
