@@ -7,8 +7,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What is installed into it, by name, and what it is imported as.
-const PACKAGES: [(&str, &str); 3] =
-    [("h2", "h2.connection"), ("websockets", "websockets"), ("grpcio", "grpc")];
+const PACKAGES: [(&str, &str); 5] = [
+    ("h2", "h2.connection"),
+    ("websockets", "websockets"),
+    ("grpcio", "grpc"),
+    // Receivers of OpenTelemetry's protocol.
+    ("oteltap", "oteltap"),
+    ("rotel", "rotel"),
+];
 /// Its folder under the target folder; the system tests look there too.
 const FOLDER: &str = "python-tests";
 

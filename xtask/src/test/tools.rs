@@ -4,8 +4,8 @@ use crate::command;
 use anyhow::{Result, bail};
 use std::process::Command;
 
-/// A program, or a shared library by its name with `.so.`, and the Debian package that
-/// brings it.
+/// A program, a shared library by its name with `.so.` or a module by its folder and name,
+/// and the Debian package that brings it.
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,
@@ -20,6 +20,9 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "pebble", package: "pebble" },
     Tool { program: "nghttp", package: "nghttp2-client" },
+    Tool { program: "promtool", package: "prometheus" },
+    Tool { program: "rsyslogd", package: "rsyslog" },
+    Tool { program: "rsyslog/lmnsd_ossl.so", package: "rsyslog-openssl" },
     Tool { program: "python3", package: "python3-yaml" },
     Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },
     Tool { program: "libpcre2-8.so.0", package: "libpcre2-8-0" },
@@ -93,6 +96,11 @@ fn missing(tools: &[Tool]) -> Vec<&Tool> {
 }
 
 fn is_there(name: &str) -> bool {
+    if name.ends_with(".so") {
+        // Below the folder of this machine's architecture.
+        let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        return folders.into_iter().any(|folder| folder.path().join(name).is_file());
+    }
     if !name.contains(".so.") {
         return command::find(name).is_some();
     }

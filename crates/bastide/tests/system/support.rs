@@ -199,6 +199,11 @@ impl Town {
         http1::ask(&self.door(), &get_request(target)).await.unwrap()
     }
 
+    /// The admin listener's address.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, target: &str) -> Answer {
         http1::ask(&Door::clear(self.admin), &get_request(target)).await.unwrap()
