@@ -40,6 +40,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask suite schemathesis        generated requests against an API document
   cargo xtask suite floods              attacks beside honest clients: memory, p99
   cargo xtask suite oidc                certified clients against the identity provider
+  cargo xtask suite store               the store, killed 1,000 times while it writes
   cargo xtask suite crs                 the Core Rule Set's own tests, through the gateway
   cargo xtask docs --check               are the generated documents current?";
 

@@ -53,6 +53,7 @@ mod shaping;
 mod sinks;
 mod sources;
 mod splits;
+mod storage;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,7 @@ pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
 pub use sinks::{Sink, SinkKind, Syslog, Transport};
 pub use splits::{Mirror, Split};
+pub use storage::{Database, Storage, Unseal};
 pub use telemetry::{Telemetry, Traces};
 pub use waf::{
     CRS_MARK, Excluded, Exclusion, Firewall, WafChoice, WafCompressed, WafMode, WafRequestBody,
@@ -145,6 +147,8 @@ pub struct Configuration {
     pub security_headers: Option<SecurityHeaders>,
     /// The audit log.
     pub audit: Audit,
+    /// Where durable records are kept.
+    pub storage: Storage,
     /// What goes to an OpenTelemetry collector.
     pub telemetry: Option<Telemetry>,
     /// Every firewall that somebody has, loaded.
@@ -207,6 +211,12 @@ const TOP: Section = Section {
             "Leaves answers without security headers.",
         ),
         key("audit", "map or path", "refuse when full", "The audit log."),
+        key(
+            "storage",
+            "map or path",
+            "`store.db` in the state folder",
+            "Where durable records are kept, encrypted.",
+        ),
         key("telemetry", "map or URL", "nothing is sent", "What goes to an OpenTelemetry collector."),
         key("waf", "map, path or `off`", "off", "The firewall."),
         key(
@@ -311,6 +321,7 @@ impl Decoder<'_> {
             addresses: self.addresses(top.get("addresses")),
             security_headers: self.all_security_headers(&top),
             audit: self.audit(top.get("audit"), &state),
+            storage: self.storage(top.get("storage"), &state),
             telemetry: self.telemetry(top.get("telemetry")),
             firewalls: firewalls.into_loaded(),
             waf,

@@ -1,5 +1,6 @@
 //! The handle that everybody holds.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,6 +87,12 @@ pub(crate) struct Inner {
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) backend: Backend,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Store({}, version {})", self.inner.backend.name(), self.version())
+    }
 }
 
 impl Store {

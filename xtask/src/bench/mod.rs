@@ -23,7 +23,7 @@ pub(crate) enum Bench {
     Gateway(gateway::Options),
     /// Time of a clean release build, size of the binary, memory at rest
     Footprint(footprint::Options),
-    /// Figures that a crate's own example prints: policy, audit, revocation
+    /// Figures that a crate's own example prints: policy, audit, revocation, store
     #[command(flatten)]
     Example(Example),
 }
@@ -35,6 +35,8 @@ pub(crate) enum Example {
     Policy,
     /// One audit event, from the way's end to the file
     Audit,
+    /// Durable puts, single and grouped, and gets, beside plain SQLite
+    Store,
     /// From a revocation on disk to the end of 5,000 open connections
     Revocation,
 }
@@ -46,6 +48,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Footprint(options) => footprint::run(options),
         Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
         Bench::Example(Example::Audit) => example("audit", "audit", "cost", &[]),
+        Bench::Example(Example::Store) => example("store", "store", "cost", &[]),
         Bench::Example(Example::Revocation) => {
             let binary = shipped_binary(&workspace::root()?)?;
             example("revocation", "bastide", "revocation", &[binary.as_os_str()])

@@ -4,7 +4,7 @@
 //! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
 //! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks;
 //! [`sqlmap`] attacks through it. [`oidc`] runs certified clients against the identity provider.
-//! [`servers`] and [`process`] start and end the programs.
+//! [`store`] kills what writes to the store. [`servers`] and [`process`] start and end the programs.
 
 mod blocking;
 mod crs;
@@ -15,6 +15,7 @@ mod process;
 mod schemathesis;
 mod servers;
 mod sqlmap;
+mod store;
 
 use anyhow::{Result, bail};
 
@@ -41,6 +42,8 @@ pub(crate) enum Suite {
     Schemathesis(schemathesis::Options),
     /// openid-client and authlib through every flow of the identity provider
     Oidc(oidc::Options),
+    /// The store, killed 1,000 times while it writes, on SQLite and on PostgreSQL
+    Store(store::Options),
     /// sqlmap against an open search behind the firewall, and against the demo's
     Sqlmap(sqlmap::Options),
 }
@@ -54,6 +57,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         Suite::Crs(options) => return crs::run(options),
         Suite::Schemathesis(options) => schemathesis::run(options)?,
         Suite::Oidc(options) => oidc::run(options)?,
+        Suite::Store(options) => store::run(options)?,
         Suite::Sqlmap(options) => sqlmap::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));

@@ -6,6 +6,8 @@
 mod steps;
 pub(crate) mod tools;
 
+pub(crate) use steps::test_result;
+
 use crate::{clock::Stopwatch, metadata::Metadata, workspace};
 use anyhow::{Result, bail};
 use std::path::PathBuf;

@@ -194,7 +194,7 @@ fn cargo_test(context: &Context, arguments: &[String]) -> Result<Tally> {
 }
 
 /// Reads `test result: ok. 12 passed; 0 failed; …`.
-fn test_result(line: &str) -> Option<(usize, usize)> {
+pub(crate) fn test_result(line: &str) -> Option<(usize, usize)> {
     let rest = line.strip_prefix("test result: ")?;
     let count = |word: &str| {
         let words: Vec<_> = rest.split([' ', ';']).filter(|text| !text.is_empty()).collect();

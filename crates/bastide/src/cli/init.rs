@@ -128,13 +128,17 @@ impl Made {
                 "shares": shares, "threshold": self.threshold,
             });
             let whole = whole.as_object().context("an object")?.iter().filter(|(_, value)| !value.is_null());
-            say(serde_json::Value::Object(whole.map(|(name, value)| (name.clone(), value.clone())).collect()));
+            say(serde_json::Value::Object(
+                whole.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            ));
             return Ok(());
         }
         say(format_args!("made the store: {place}"));
         if let Some(path) = &self.file {
             say(format_args!("its unseal key: {}", path.display()));
-            say("Keep a copy of the key elsewhere, and none of it beside backups: without it, nothing can be read.");
+            say(
+                "Keep a copy of the key elsewhere, and none of it beside backups: without it, nothing can be read.",
+            );
         }
         if !self.shown.is_empty() {
             say("This is the only time that they are shown:\n");

@@ -6,11 +6,14 @@ pub mod explain;
 pub mod fmt;
 pub mod generated;
 pub mod import;
+pub mod init;
 pub mod key;
 pub mod policy;
 pub mod policy_diff;
 pub mod revoke;
+pub mod store;
 pub mod undocumented;
+pub mod unseal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +39,7 @@ Examples:
   bastide serve --config bastide.yaml      the gateway
   bastide explain 0192f3c8a1b2…            why a request was refused
   bastide key new --owner ci --expires 90d an API key, shown once
+  bastide init                             the encrypted store and its key
 
 Exit codes: 0 done, 1 the answer is no (faults found, tests failed), 2 wrong usage, 3 could not run.";
 
@@ -55,6 +59,12 @@ enum Command {
     Revoke(revoke::RevokeArguments),
     /// Tests policies, prints their schema, and says what a change of them would do.
     Policy(policy::PolicyArguments),
+    /// Makes the encrypted store and its unseal key.
+    Init(init::InitArguments),
+    /// Gives a share of the unseal key to a process that waits for it.
+    Unseal(unseal::UnsealArguments),
+    /// Looks at the store, backs it up, restores it, rotates its keys.
+    Store(store::StoreArguments),
     /// Lists endpoints that clients asked for and no OpenAPI document describes.
     Undocumented(undocumented::UndocumentedArguments),
     /// Says what a reload would change, or what differs between two configurations.
@@ -118,6 +128,9 @@ pub fn main() -> ExitCode {
         Command::Key(arguments) => key::run(arguments),
         Command::Revoke(arguments) => revoke::run(arguments),
         Command::Policy(arguments) => policy::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Unseal(arguments) => unseal::run(&arguments),
+        Command::Store(arguments) => store::run(arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),

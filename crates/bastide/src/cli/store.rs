@@ -136,7 +136,10 @@ fn unlock(configuration: &Configuration, share_files: &[PathBuf]) -> anyhow::Res
         }
     }
     let needed = shares.needed().unwrap_or(0);
-    anyhow::bail!("{} of {needed} shares were given; give them one per line, or by --share-file", shares.given())
+    anyhow::bail!(
+        "{} of {needed} shares were given; give them one per line, or by --share-file",
+        shares.given()
+    )
 }
 
 fn read_key(path: &std::path::Path) -> anyhow::Result<UnsealKey> {
@@ -149,7 +152,10 @@ async fn status(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
         Output::Json => say(json!(status)),
         Output::Text => {
             say(format_args!("database    {}, {} bytes", status.backend, status.bytes));
-            say(format_args!("records     {}, and {} deletions that are remembered", status.records, status.deletions));
+            say(format_args!(
+                "records     {}, and {} deletions that are remembered",
+                status.records, status.deletions
+            ));
             say(format_args!("version     {}", status.version));
             let stale = match status.stale {
                 0 => "everything is under them".to_owned(),
@@ -214,7 +220,9 @@ async fn rotate(store: &Store, resume: bool, output: Output) -> anyhow::Result<E
     match output {
         Output::Json => say(json!({ "generation": generation, "reencrypted": done })),
         Output::Text => {
-            say(format_args!("{done} records are under generation {generation} now; older keys are destroyed"));
+            say(format_args!(
+                "{done} records are under generation {generation} now; older keys are destroyed"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::outline::{Entry, Kind, Outline};
 
 /// Settings that only a restart changes: a reload that changes one is refused.
-pub const RESTART: [&str; 4] = ["state", "workers", "audit", "admin"];
+pub const RESTART: [&str; 5] = ["state", "workers", "audit", "admin", "storage"];
 
 /// What happened to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -79,6 +79,8 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::headers::SECURITY,
     &super::audit::AUDIT,
     &super::sinks::SINKS,
+    &super::storage::STORAGE,
+    &super::storage::UNSEAL,
     &super::telemetry::TELEMETRY,
     &super::telemetry::TRACES,
     &super::telemetry::METRICS,

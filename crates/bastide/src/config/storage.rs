@@ -81,7 +81,12 @@ pub(super) const STORAGE: Section = Section {
             "false",
             "Lets `sslmode=disable` reach a PostgreSQL server on another machine.",
         ),
-        key("unseal", "map or `shares`", "`unseal.key` in the state folder", "Where the unseal key comes from."),
+        key(
+            "unseal",
+            "map or `shares`",
+            "`unseal.key` in the state folder",
+            "Where the unseal key comes from.",
+        ),
     ],
 };
 

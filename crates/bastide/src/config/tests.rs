@@ -12,6 +12,7 @@ mod includes;
 mod outward;
 mod pages;
 mod properties;
+mod storage;
 mod waf;
 
 const POLICY: &str = "@id(\"all\") permit(principal, action, resource);\n";

@@ -15,6 +15,8 @@ mod shared;
 mod signals;
 mod sinks;
 pub mod state;
+pub mod storage;
 pub mod systemd;
+pub mod unseal;
 mod upstreams;
 pub mod watch;

@@ -31,6 +31,7 @@ use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::signals::Signals;
 use super::sinks::Sinks;
 use super::state::{REVOCATIONS, StateFolder, write_atomically};
+use super::storage::Keeper;
 use super::systemd;
 use super::watch::Watched;
 use crate::acme::Orders;
@@ -133,6 +134,7 @@ struct Settled {
     workers: Option<usize>,
     audit: config::Audit,
     admin: SocketAddr,
+    storage: config::Storage,
 }
 
 impl Settled {
@@ -143,6 +145,7 @@ impl Settled {
             // Sinks follow a reload.
             audit: config::Audit { sinks: Vec::new(), ..configuration.audit.clone() },
             admin: configuration.admin.address,
+            storage: configuration.storage.clone(),
         }
     }
 }
@@ -165,6 +168,10 @@ impl Server {
         if predecessor.is_none() {
             let _ = std::fs::remove_file(state.join(READY));
         }
+        let storage = match configuration.storage.is_set {
+            true => Some(Keeper::start(&configuration.storage, state.path(), Arc::clone(&clock)).await?),
+            false => None,
+        };
         let count = configuration.workers.map_or_else(all_cores, Ok)?;
         let settings = audit_settings(&configuration.audit);
         let firewall = audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
@@ -245,6 +252,7 @@ impl Server {
             reloads: Mutex::default(),
             audit: [Arc::clone(log.health()), Arc::clone(firewall_log.health())],
             acme: Arc::clone(&parts.acme),
+            storage,
         });
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
 use super::names::Names;
+use super::storage::Keeper;
 use super::upstreams;
 use crate::acme::Orders;
 use crate::config::Configuration;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) audit: [Arc<audit::Health>; 2],
     /// The certificates that are ordered.
     pub(super) acme: Arc<Orders>,
+    /// The store, where one is configured.
+    pub(super) storage: Option<Keeper>,
 }
 
 #[derive(Default)]
@@ -100,6 +103,9 @@ impl Shared {
             reasons.extend(issuers.into_iter().map(reason));
         }
         reasons.extend(self.acme.unready());
+        if self.storage.as_ref().is_some_and(|storage| storage.store().is_none()) {
+            reasons.push("the store is sealed: give shares of its key with `bastide unseal`".to_owned());
+        }
         reasons
     }
 

@@ -114,7 +114,8 @@ pub fn local_key(unseal: &Unseal) -> anyhow::Result<Option<UnsealKey>> {
             })?))
         }
         Unseal::Environment(name) => {
-            let text = environment(name).with_context(|| format!("the environment has no {name}, the unseal key"))?;
+            let text = environment(name)
+                .with_context(|| format!("the environment has no {name}, the unseal key"))?;
             Ok(Some(UnsealKey::parse(&zeroize::Zeroizing::new(text), name)?))
         }
         Unseal::Shares => Ok(None),

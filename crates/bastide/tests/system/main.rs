@@ -27,6 +27,7 @@ mod peers;
 mod revocation;
 mod serving;
 mod sinks;
+mod storage;
 mod support;
 mod tools;
 mod tour;
