@@ -85,6 +85,12 @@ impl Grant {
         } else {
             None
         };
+        let lifetimes = &realm.settings.lifetimes;
+        let mut until = now.plus(lifetimes.refresh_absolute);
+        if !decided.scopes.contains("offline_access") {
+            // With the session that it is of: no token outlives it.
+            until = until.min(decided.authentication.time.plus(lifetimes.session_absolute));
+        }
         Ok(Self {
             id: crate::random::name(random)?,
             client: decided.client.clone(),
@@ -94,7 +100,7 @@ impl Grant {
             asked: decided.asked.clone(),
             authentication: decided.authentication.clone(),
             binding: if client.is_public() { binding.clone() } else { Binding::default() },
-            until: now.plus(realm.settings.lifetimes.refresh_absolute),
+            until,
             family,
             tokens: Vec::new(),
         })

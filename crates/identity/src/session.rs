@@ -25,7 +25,6 @@ pub(crate) struct Session {
     /// The hash of the cookie's secret.
     secret: String,
     pub(crate) user: String,
-    pub(crate) created: Timestamp,
     /// When the person last showed who they are.
     pub(crate) authenticated: Timestamp,
     pub(crate) acr: Option<String>,
@@ -48,13 +47,10 @@ impl Session {
         realm.ring().derive("csrf", &format!("{} {}", self.id, self.secret))
     }
 
-    /// When it ends, whatever happens.
-    pub(crate) fn ends(&self, realm: &Realm) -> Timestamp {
-        self.created.plus(realm.settings.lifetimes.session_absolute)
-    }
-
     fn expires(&self, realm: &Realm) -> Timestamp {
-        self.seen.plus(realm.settings.lifetimes.session_idle).min(self.ends(realm))
+        let lifetimes = &realm.settings.lifetimes;
+        let ends = self.authenticated.plus(lifetimes.session_absolute);
+        self.seen.plus(lifetimes.session_idle).min(ends)
     }
 }
 
@@ -94,7 +90,8 @@ pub(crate) async fn get(realm: &Realm, id: &str, now: Timestamp) -> Result<Optio
     Ok(Some(stored))
 }
 
-async fn touch(realm: &Realm, stored: &Stored<Session>, now: Timestamp) -> Result<(), Error> {
+/// Notes that a session is used.
+pub(crate) async fn touch(realm: &Realm, stored: &Stored<Session>, now: Timestamp) -> Result<(), Error> {
     if now.since(stored.value.seen) < TOUCH_EVERY {
         return Ok(());
     }
@@ -137,7 +134,6 @@ pub(crate) async fn begin(
         id: id.clone(),
         secret: crate::random::hash(&secret),
         user: user.to_owned(),
-        created: now,
         authenticated: now,
         acr,
         amr,

@@ -96,8 +96,8 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     if grant.client != client.id {
         return Err(refused(format!("it is of client {:?}, not {:?}", grant.client, client.id)));
     }
-    if grant.binding.jkt.is_some() && grant.binding.jkt != asking.binding.jkt {
-        return Err(refused("it is bound to another key"));
+    if !grant.binding.is_bearer() && grant.binding != asking.binding {
+        return Err(refused("it is bound to another key or certificate"));
     }
     let Some(family) = &mut grant.family else { return Err(refused("the grant has none")) };
     match family.standing(generation, realm, now) {
@@ -115,8 +115,11 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     if grant.until <= now {
         return Err(refused("the grant is over"));
     }
-    if !grant.is_offline() && session::get(realm, &grant.authentication.session, now).await?.is_none() {
-        return Err(refused("its session has ended"));
+    if !grant.is_offline() {
+        let session = session::get(realm, &grant.authentication.session, now).await?;
+        let session = session.ok_or_else(|| refused("its session has ended"))?;
+        // An application that refreshes is somebody at work.
+        session::touch(realm, &session, now).await?;
     }
     let user = realm.user(&grant.user).await?.ok_or_else(|| refused("the user is switched off"))?;
     // What the client lost since is not granted again.

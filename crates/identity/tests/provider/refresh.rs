@@ -157,6 +157,22 @@ async fn a_refresh_token_ends_with_its_session_unless_it_is_for_offline() {
 }
 
 #[tokio::test]
+async fn refreshing_keeps_a_session_busy_and_nothing_outlives_it() {
+    let hour = 3600;
+    let town = Town::new().await;
+    let mut tokens = token(&town.tokens("web", "openid").await);
+    for _ in 0..3 {
+        town.advance(7 * hour);
+        tokens = token(&town.refresh("web", &tokens).await.json());
+    }
+    town.advance(3 * hour - 100);
+    let last = town.refresh("web", &tokens).await.json();
+    assert_eq!(last["expires_in"], json!(100), "the session is a day old then");
+    town.advance(100);
+    town.refresh("web", &token(&last)).await.refused(400, "invalid_grant");
+}
+
+#[tokio::test]
 async fn a_refresh_narrows_and_never_widens() {
     let town = Town::new().await;
     let tokens = town.tokens("web", "openid offline_access orders:read").await;

@@ -106,7 +106,7 @@ def code_by_each_way():
 
 
 def code_by_private_key_jwt():
-    client = session("jwt", ECKey.import_key(KEY).as_pem(private=True), PrivateKeyJWT.name)
+    client = session("jwt", ECKey.import_key(KEY), PrivateKeyJWT.name)
     client.register_client_auth_method(PrivateKeyJWT(META["token_endpoint"], alg="ES256"))
     code_flow(client)
 

@@ -208,7 +208,7 @@ const tests = {
     const tokens = await client.clientCredentialsGrant(config, { scope: "orders:read", resource: ORDERS });
     equal([tokens.scope, jose.decodeJwt(tokens.access_token).sub], ["orders:read", "web"], "token");
     await refused(client.clientCredentialsGrant(config, { scope: "admin" }), "invalid_scope");
-    const wrong = await discover("web", {}, client.ClientSecretBasic("wrong"));
+    const wrong = await discover("web", {}, client.ClientSecretPost("wrong"));
     await refused(client.clientCredentialsGrant(wrong), "invalid_client");
   },
   async "introspection and revocation"() {
