@@ -30,6 +30,7 @@ pub mod deliver;
 mod device;
 mod discovery;
 mod error;
+pub mod fuzz;
 mod grant;
 mod introspect;
 mod key;

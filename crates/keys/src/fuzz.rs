@@ -1,7 +1,10 @@
 //! The bodies of the fuzz targets: any bytes at all are read or refused, and nothing
 //! that the key did not sign is ever verified.
 
+use model::Timestamp;
+
 use crate::algorithm::Algorithm;
+use crate::dpop::{Expected, Proof};
 use crate::encoding::encode_base64url;
 use crate::jwk::KeySet;
 use crate::jws::Unverified;
@@ -10,6 +13,8 @@ use crate::jwt::unverified_issuer;
 /// The public key of RFC 8037 §A.2 and what it signed in §A.4.
 const KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 const SIGNED: &[u8] = b"Example of Ed25519 signing";
+/// The key of the proof of RFC 9449 §4.1; nobody here can sign with another.
+const PROOF_KEY: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
 
 /// Reads bytes as a token. Behind an odd first byte the lines are header, claims and
 /// signature before they are encoded, so that mutations reach what is inside.
@@ -30,6 +35,24 @@ pub fn token(bytes: &[u8]) {
 fn encoded(lines: &[u8]) -> Vec<u8> {
     let parts: Vec<String> = lines.splitn(3, |&byte| byte == b'\n').map(encode_base64url).collect();
     parts.join(".").into_bytes()
+}
+
+/// Reads bytes as a DPoP proof; in the same two forms as [`token`].
+///
+/// # Panics
+/// When a proof is taken whose key is not the one that it names: that is the finding.
+pub fn proof(bytes: &[u8]) {
+    let Some((form, rest)) = bytes.split_first() else { return };
+    let text = if form & 1 == 0 { rest.to_vec() } else { encoded(rest) };
+    let expected = Expected {
+        method: "POST",
+        url: "https://server.example.com/token",
+        access_token: None,
+        now: Timestamp::from_unix_seconds(1_562_262_616),
+    };
+    if let Ok(proof) = Proof::verify(&text, expected) {
+        assert_eq!(proof.thumbprint, PROOF_KEY, "another key than the seed's");
+    }
 }
 
 /// Reads bytes as what an issuer publishes and as what an operator pins.

@@ -76,6 +76,8 @@ async fn prompts_and_ages_ask_for_a_login() {
     let mut browser = Browser::new(&town);
     browser.log_in_for("web", &[]).await;
     assert!(browser.authorize("web", &[("prompt", "none")]).await.answer().contains_key("code"));
+    let at_once = browser.authorize("web", &[("max_age", "0")]).await;
+    assert!(at_once.text.contains("type=\"password\""), "zero: whenever they logged in");
     town.advance(100);
     for (pairs, asks) in [
         (&[("max_age", "100")][..], false),
@@ -226,4 +228,22 @@ async fn the_request_can_be_posted() {
         .body(Body::from(form(&pairs)))
         .unwrap();
     assert_eq!(town.send(json).await.status, 415);
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_left_alone() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let pairs = [
+        ("display", "popup"),
+        ("ui_locales", "de en"),
+        ("claims_locales", "de"),
+        ("nonce", ""),
+        ("something", "else"),
+        ("acr_values", "gold silver"),
+    ];
+    let answer = browser.log_in_for("web", &pairs).await;
+    let tokens = town.redeem("web", &answer["code"]).await.json();
+    let claims = payload(tokens["id_token"].as_str().unwrap());
+    assert_eq!((&claims["sub"], claims.get("nonce")), (&json!("alice"), None));
 }

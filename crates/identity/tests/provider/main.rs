@@ -15,6 +15,8 @@ mod dpop;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod logout;

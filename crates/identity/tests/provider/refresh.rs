@@ -170,6 +170,12 @@ async fn refreshing_keeps_a_session_busy_and_nothing_outlives_it() {
     assert_eq!(last["expires_in"], json!(100), "the session is a day old then");
     town.advance(100);
     town.refresh("web", &token(&last)).await.refused(400, "invalid_grant");
+
+    let idle = town.tokens("web", "openid").await;
+    let offline = town.tokens("web", "openid offline_access").await;
+    town.advance(8 * hour);
+    town.refresh("web", &token(&idle)).await.refused(400, "invalid_grant");
+    assert_eq!(town.refresh("web", &token(&offline)).await.status, 200);
 }
 
 #[tokio::test]

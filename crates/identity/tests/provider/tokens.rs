@@ -178,3 +178,45 @@ async fn one_realms_tokens_are_nothing_to_another() {
         .header("authorization", format!("Bearer {}", access(&tokens)));
     other.send(request.body(Body::empty()).unwrap()).await.refused(401, "invalid_token");
 }
+
+#[tokio::test]
+async fn each_scope_gives_its_claims() {
+    let town = Town::new().await;
+    let mut web = crate::support::web("web", crate::support::secret());
+    web.scopes.extend(["address", "phone"].map(str::to_owned));
+    town.put(web).await;
+    let mut alice = identity::User::new("alice", "alice", model::Timestamp::from_unix_seconds(NOW));
+    alice.name = Some("Alice Example".to_owned());
+    alice.email = Some("alice@example.org".to_owned());
+    alice.attributes = [
+        ("given_name", json!("Alice")),
+        ("address", json!({ "country": "FR" })),
+        ("phone_number", json!("+33 1 23 45 67 89")),
+        ("department", json!("sales")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    town.realm.put_user(&alice).await.unwrap();
+    let profile = json!({
+        "preferred_username": "alice", "name": "Alice Example", "given_name": "Alice", "updated_at": NOW,
+    });
+    let email = json!({ "email": "alice@example.org", "email_verified": false });
+    let address = json!({ "address": { "country": "FR" } });
+    let phone = json!({ "phone_number": "+33 1 23 45 67 89" });
+    for (scope, parts) in [
+        ("openid", vec![]),
+        ("profile openid", vec![&profile]),
+        ("openid email", vec![&email]),
+        ("address openid", vec![&address]),
+        ("openid phone", vec![&phone]),
+        ("phone address openid email profile", vec![&profile, &email, &address, &phone]),
+    ] {
+        let mut expected = json!({ "sub": "alice" });
+        for part in parts {
+            expected.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        }
+        let tokens = town.tokens("web", scope).await;
+        let told = userinfo(&town, &format!("Bearer {}", access(&tokens))).await.json();
+        assert_eq!(told, expected, "{scope}");
+    }
+}

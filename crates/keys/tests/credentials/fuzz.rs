@@ -1,7 +1,9 @@
 //! The stable stand-ins of the fuzzers of tokens and key sets: mutations of a small
 //! corpus, the same ones on every run.
 
-use keys::fuzz::{key_set, token};
+use keys::fuzz::{key_set, proof, token};
+
+use crate::dpop::EXAMPLE;
 
 /// Mutations per seed.
 const ROUNDS: usize = 3000;
@@ -63,4 +65,11 @@ fn fuzz_smoke_token() {
 #[test]
 fn fuzz_smoke_key_set() {
     smoke(key_set, KEY_SETS);
+}
+
+#[test]
+fn fuzz_smoke_proofs() {
+    let example = format!("\0{EXAMPLE}");
+    let open = b"\x01{\"typ\":\"dpop+jwt\",\"alg\":\"ES256\",\"jwk\":{\"kty\":\"EC\"}}\n{\"htm\":\"POST\",\"iat\":1}\nx";
+    smoke(proof, &[example.as_bytes(), open]);
 }
