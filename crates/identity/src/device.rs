@@ -35,6 +35,9 @@ const LETTERS_COUNT: usize = 8;
 const ATTEMPTS_MAX: u32 = 10;
 const ATTEMPTS_WITHIN: Duration = Duration::from_secs(600);
 
+/// How long a device that comes too late is still told so (§3.5).
+const OVER_REMEMBERED: Duration = Duration::from_secs(300);
+
 /// A device that waits, by the hash of its code.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Device {
@@ -47,6 +50,13 @@ pub(crate) struct Device {
     pub(crate) polled: Option<Timestamp>,
     scopes: BTreeSet<String>,
     resources: BTreeSet<String>,
+}
+
+impl Device {
+    /// Until when its record is kept.
+    pub(crate) fn kept(&self) -> Option<Timestamp> {
+        Some(self.until.plus(OVER_REMEMBERED))
+    }
 }
 
 /// What a person decided about it.
@@ -87,7 +97,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     let user_code = user_code(&realm)?;
     let records = &realm.records;
     let changes = Transaction::new();
-    let changes = records.write(changes, Kind::Device, &[&name], &device, Some(until), Expect::Absent)?;
+    let changes = records.write(changes, Kind::Device, &[&name], &device, device.kept(), Expect::Absent)?;
     let changes =
         records.write(changes, Kind::UserCode, &[&user_code], &name, Some(until), Expect::Absent)?;
     match records.commit(changes).await? {
@@ -214,10 +224,9 @@ async fn decide(realm: &Realm, call: &Call) -> Answer {
     let mut device = stored.value;
     device.standing =
         if allowed { Standing::Allowed(Box::new(decided(&device, &session))) } else { Standing::Denied };
-    let until = Some(device.until);
     let changes = Transaction::new().delete(realm.records.key(Kind::UserCode, &[&code]), Expect::Present);
     let expect = Expect::Version(stored.version);
-    let changes = realm.records.write(changes, Kind::Device, &[&name], &device, until, expect)?;
+    let changes = realm.records.write(changes, Kind::Device, &[&name], &device, device.kept(), expect)?;
     let (title, text) = match realm.records.commit(changes).await? {
         Written::Done if allowed => ("Connected", "You can go back to the device."),
         Written::Done => ("Not connected", "The device gets no access."),

@@ -40,7 +40,7 @@ pub(crate) enum Suite {
     Crs(crs::Options),
     /// schemathesis against a route with an OpenAPI document: nothing that breaks it passes
     Schemathesis(schemathesis::Options),
-    /// openid-client and authlib through every flow of the identity provider
+    /// openid-client, authlib and Chromium through the flows of the identity provider
     Oidc(oidc::Options),
     /// The store, killed 1,000 times while it writes, on SQLite and on PostgreSQL
     Store(store::Options),

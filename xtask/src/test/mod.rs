@@ -99,7 +99,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "oidc",
-        holds: "certified clients run every flow of the identity provider (npm openid-client, PyPI authlib)",
+        holds: "clients that others wrote run the flows of the identity provider (npm openid-client, PyPI authlib, Chromium)",
         run: steps::oidc,
     },
     Step {

@@ -102,7 +102,6 @@ pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Stored<Interactio
         Refusal::new(Code::InvalidRequest, told, reason)
     };
     let found = realm.records.get::<Interaction>(Kind::Interaction, &[&name(call)?]).await?;
-    let found = found.filter(|found| found.value.until > call.now);
     let found = found.ok_or_else(|| over("no such interaction"))?;
     let browser = call.cookie(&cookie_name(realm)).map(crate::random::hash).unwrap_or_default();
     if !bool::from(browser.as_bytes().ct_eq(found.value.browser.as_bytes())) {

@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{Expect, Transaction};
@@ -35,7 +34,6 @@ struct Record {
     client: String,
     parameters: String,
     jkt: Option<String>,
-    until: Timestamp,
 }
 
 /// Answers `POST /par`.
@@ -52,7 +50,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     let life: Duration = realm.settings.lifetimes.pushed_request;
     let name = crate::random::secret(realm.random.as_ref())?;
     let until = call.now.plus(life);
-    let record = Record { client: client.id.clone(), parameters: parameters.to_text(), jkt, until };
+    let record = Record { client: client.id.clone(), parameters: parameters.to_text(), jkt };
     let path = crate::random::hash(&name);
     match realm.records.put(Kind::Pushed, &[&path], &record, Some(until), Expect::Absent).await? {
         Written::Done => {}
@@ -82,7 +80,6 @@ pub(super) async fn resolve(realm: &Realm, call: &Call) -> Answer<(Arc<Client>, 
     };
     let path = crate::random::hash(name);
     let found = realm.records.get::<Record>(Kind::Pushed, &[&path]).await?;
-    let found = found.filter(|found| found.value.until > call.now);
     let found = found.ok_or_else(|| over("no such pushed request"))?;
     if found.value.client != client.id {
         return Err(over("a pushed request of another client"));

@@ -11,8 +11,9 @@ use super::Client;
 
 /// `client_assertion_type` of the one kind that there is (RFC 7523 §2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How far in the future an assertion may end: its `jti` is remembered until then.
-pub(super) const ASSERTION_LIFETIME_MAX: Duration = Duration::from_secs(600);
+/// How far in the future an assertion may end: its `jti` is remembered until then. An hour
+/// is what widespread clients ask for.
+const ASSERTION_LIFETIME_MAX: Duration = Duration::from_secs(3600);
 /// How far two clocks may be apart.
 const LEEWAY: Duration = Duration::from_secs(10);
 /// Longest `jti`, bytes.
@@ -69,7 +70,7 @@ pub(super) fn verify(
     if expires.plus(LEEWAY) <= now {
         return Err(format!("exp {}: it is {}", expires.unix_seconds(), now.unix_seconds()));
     }
-    if expires.since(now) > ASSERTION_LIFETIME_MAX {
+    if expires.since(now) > ASSERTION_LIFETIME_MAX + LEEWAY {
         let most = ASSERTION_LIFETIME_MAX.as_secs();
         return Err(format!("exp more than {most} s ahead"));
     }
@@ -143,7 +144,7 @@ mod tests {
             json!({ "aud": US[1] }),
             json!({ "aud": [US[0]] }),
             json!({ "iat": null }),
-            json!({ "exp": NOW + 600 }),
+            json!({ "exp": NOW + 3610 }),
         ] {
             assert!(judge("client-authentication+jwt", change).is_ok());
         }
@@ -156,7 +157,7 @@ mod tests {
             ("an audience without a value", "JWT", json!({ "aud": [] })),
             ("no end", "JWT", json!({ "exp": null })),
             ("ended", "JWT", json!({ "exp": NOW - 10 })),
-            ("ends late", "JWT", json!({ "exp": NOW + 601 })),
+            ("ends late", "JWT", json!({ "exp": NOW + 3611 })),
             ("an end of another type", "JWT", json!({ "exp": "tomorrow" })),
             ("not yet", "JWT", json!({ "nbf": NOW + 60 })),
             ("from the future", "JWT", json!({ "iat": NOW + 60 })),

@@ -25,7 +25,6 @@ struct Record {
     challenge: String,
     /// RFC 9449 §10: the key that has to come for it.
     jkt: Option<String>,
-    until: Timestamp,
     /// The grant that it became.
     used: Option<String>,
 }
@@ -46,7 +45,6 @@ pub(crate) async fn make(
         redirect_uri: redirect_uri.to_owned(),
         challenge: challenge.to_owned(),
         jkt,
-        until,
         used: None,
     };
     let name = crate::random::hash(&code);
@@ -67,9 +65,6 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         // OAuth 2.1 §4.1.3: whoever comes second shows that somebody has a copy.
         revoke(realm, grant, "its code was used again").await?;
         return Err(refused("the code was used before; what it gave is revoked"));
-    }
-    if record.until <= asking.now() {
-        return Err(refused("the code is over"));
     }
     let client = &asking.authenticated.client;
     let user = realm.user(&record.decided.user).await?.ok_or_else(|| refused("the user is switched off"))?;

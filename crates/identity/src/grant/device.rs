@@ -45,7 +45,7 @@ async fn wait(asking: &Asking<'_>, name: &str, stored: &Stored<Device>) -> Answe
         device.interval += SLOWER_BY;
     }
     device.polled = Some(asking.now());
-    let (until, expect) = (Some(device.until), Expect::Version(stored.version));
+    let (until, expect) = (device.kept(), Expect::Version(stored.version));
     let answer = match asking.realm.records.put(Kind::Device, &[name], &device, until, expect).await? {
         Written::Done if early => Refusal::plain(Code::SlowDown, "ask less often, five seconds more between"),
         // Decided at this moment: the next question finds it.

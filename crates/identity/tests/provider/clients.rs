@@ -132,7 +132,7 @@ async fn an_assertion_is_used_once_and_here() {
             json!({ "sub": "service" }),
             json!({ "iss": "service" }),
             json!({ "exp": NOW - 60 }),
-            json!({ "exp": NOW + 3600 }),
+            json!({ "exp": NOW + 7200 }),
         ]
         .into_iter()
         .enumerate()

@@ -78,10 +78,11 @@ async fn a_person_denies_and_a_code_ends() {
     ask(&town, "tv", &device).await.refused(400, "access_denied");
     let device = begin(&town).await;
     town.advance(600);
-    assert!(
-        ["expired_token", "invalid_grant"]
-            .contains(&ask(&town, "tv", &device).await.json()["error"].as_str().unwrap())
-    );
+    ask(&town, "tv", &device).await.refused(400, "expired_token");
+    let late = browser.submit(&page, &[("user_code", device["user_code"].as_str().unwrap())]).await;
+    assert!(late.text.contains("No device waits"), "{}", late.text);
+    town.advance(300);
+    ask(&town, "tv", &device).await.refused(400, "invalid_grant");
 }
 
 #[tokio::test]

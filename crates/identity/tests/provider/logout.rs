@@ -117,4 +117,7 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     );
     assert_eq!(claims["sid"], payload(&hint)["sid"]);
     assert!(claims["jti"].is_string() && claims.get("nonce").is_none());
+    // It is no ID token, though all it says would fit.
+    let hint = browser.authorize("hears", &[("id_token_hint", &token)]).await.answer();
+    assert_eq!(hint["error"], "invalid_request");
 }

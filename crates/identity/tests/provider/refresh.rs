@@ -157,6 +157,20 @@ async fn a_refresh_token_ends_with_its_session_unless_it_is_for_offline() {
 }
 
 #[tokio::test]
+async fn every_token_of_a_family_ends_with_it_however_many_there_are() {
+    let town = Town::new().await;
+    let first = town.tokens("web", "openid offline_access").await;
+    let mut current = first.clone();
+    for _ in 0..20 {
+        current = town.refresh("web", &token(&current)).await.json();
+    }
+    let access = first["access_token"].as_str().unwrap();
+    assert!(town.is_active(access).await);
+    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    assert!(!town.is_active(access).await);
+}
+
+#[tokio::test]
 async fn refreshing_keeps_a_session_busy_and_nothing_outlives_it() {
     let hour = 3600;
     let town = Town::new().await;

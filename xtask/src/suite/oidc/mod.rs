@@ -1,5 +1,5 @@
 //! The identity provider under clients that we did not write: npm's `openid-client`, a
-//! certified relying party, and PyPI's `authlib`. Each script runs one flow after another
+//! certified relying party, PyPI's `authlib`, and Chromium. Each script runs one flow after another
 //! against `crates/identity/examples/provider.rs` and prints a line for each.
 
 use super::Counts;
@@ -14,12 +14,12 @@ const NPM_PACKAGES: [&str; 1] = ["openid-client@6.9.0"];
 /// Its folder under the target folder.
 const NPM_FOLDER: &str = "node-oidc";
 /// What pip installs, and what each is imported as.
-const PYPI_PACKAGES: [(&str, &str); 3] =
-    [("authlib", "authlib"), ("requests", "requests"), ("joserfc", "joserfc")];
+const PYPI_PACKAGES: [(&str, &str); 4] =
+    [("authlib", "authlib"), ("requests", "requests"), ("joserfc", "joserfc"), ("websockets", "websockets")];
 const PYPI_FOLDER: &str = "python-oidc";
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask suite oidc                    both clients, the store in memory
+  cargo xtask suite oidc                    every client, the store in memory
   cargo xtask suite oidc --sqlite           the store in a SQLite file
   cargo xtask suite oidc --client openid-client";
 
@@ -38,13 +38,16 @@ pub(crate) struct Options {
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Client {
     /// npm, certified by the OpenID Foundation
-    OpenidClient,
+    #[value(name = "openid-client")]
+    Certified,
     /// PyPI
     Authlib,
+    /// A browser, by keyboard alone
+    Chromium,
 }
 
 impl Options {
-    /// Both, in memory.
+    /// Every client, in memory.
     pub(super) fn bounded() -> Self {
         Self { client: None, sqlite: false }
     }
@@ -64,7 +67,7 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
     ]))?;
     let program = workspace::target()?.join("debug/examples/provider");
     let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
-    for client in [Client::OpenidClient, Client::Authlib] {
+    for client in [Client::Certified, Client::Authlib, Client::Chromium] {
         if options.client.is_some_and(|only| only != client) {
             continue;
         }
@@ -84,7 +87,7 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
 /// The program that runs a client's script, or why it cannot run here.
 fn script(client: Client, folder: &Path) -> Result<Command> {
     let mut command = match client {
-        Client::OpenidClient => {
+        Client::Certified => {
             let packages = npm()?;
             // Node finds packages from the script's own folder upwards.
             let file = packages.join("openid-client.mjs");
@@ -93,15 +96,23 @@ fn script(client: Client, folder: &Path) -> Result<Command> {
             command.arg(file);
             command
         }
-        Client::Authlib => {
-            let mut command = Command::new(python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?);
-            let file = folder.join("authlib_client.py");
-            std::fs::write(&file, include_str!("authlib_client.py"))?;
-            command.arg(file);
-            command
+        Client::Authlib => pypi(folder, "authlib_client.py", include_str!("authlib_client.py"))?,
+        Client::Chromium => {
+            command::read(Command::new("chromium").arg("--version"))
+                .context("no Chromium (Debian's chromium)")?;
+            pypi(folder, "chromium.py", include_str!("chromium.py"))?
         }
     };
     command.current_dir(folder);
+    Ok(command)
+}
+
+/// A script with the environment of Python.
+fn pypi(folder: &Path, name: &str, text: &str) -> Result<Command> {
+    let mut command = Command::new(python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?);
+    let file = folder.join(name);
+    std::fs::write(&file, text)?;
+    command.arg(file);
     Ok(command)
 }
 

@@ -1,0 +1,260 @@
+"""Chromium through login, consent and both kinds of answer, by keyboard alone, with and
+without scripts. Prints "ok NAME" or "FAIL NAME: why"."""
+
+import base64
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import urllib.request
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from websockets.sync.client import connect
+
+ISSUER = json.loads(sys.argv[1])["shop"]
+SECRET = "a-secret-that-everybody-knows-0123456789"
+PASSWORD = "correct horse battery staple"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+WAIT_SECONDS = 20
+
+
+class Application(http.server.BaseHTTPRequestHandler):
+    """Where answers arrive: of another origin than the provider."""
+
+    answers = queue.Queue()
+
+    def answer(self, query):
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>back</title>")
+        if self.path.startswith("/cb"):
+            Application.answers.put({name: values[0] for name, values in parse_qs(query).items()})
+
+    def do_GET(self):
+        self.answer(urlsplit(self.path).query)
+
+    def do_POST(self):
+        self.answer(self.rfile.read(int(self.headers["content-length"])).decode())
+
+    def log_message(self, *_):
+        pass
+
+
+class Page:
+    """One tab, driven over the DevTools protocol."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self.last = 0
+        self.complaints = []
+        for domain in ["Page", "Runtime", "Log", "DOM"]:
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **parameters):
+        self.last += 1
+        self.socket.send(json.dumps({"id": self.last, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv(timeout=WAIT_SECONDS))
+            if message.get("method") == "Log.entryAdded":
+                entry = message["params"]["entry"]
+                # The tab's icon, which nobody has, and the page of a refused login.
+                if entry["level"] == "error" and "favicon" not in entry.get("url", "") and "401" not in entry["text"]:
+                    self.complaints.append(f"{entry['text']} ({entry.get('url')})")
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.complaints.append(message["params"]["exceptionDetails"]["text"])
+            if message.get("id") == self.last:
+                assert "error" not in message, f"{method}: {message}"
+                return message["result"]
+
+    def html(self):
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        return self.call("DOM.getOuterHTML", nodeId=root)["outerHTML"]
+
+    def wait(self, text):
+        end = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < end:
+            try:
+                html = self.html()
+            except AssertionError:
+                html = ""
+            if re.search(text, html):
+                # Laid out and focused a moment later.
+                time.sleep(0.3)
+                return html
+            time.sleep(0.05)
+        raise AssertionError(f"expected {text!r}, found {html}; {self.complaints}")
+
+    def type(self, text):
+        self.call("Input.insertText", text=text)
+
+    def key(self, name, code):
+        for kind in ["rawKeyDown", "char", "keyUp"]:
+            more = {"text": "\r"} if kind == "char" and name == "Enter" else {}
+            if kind == "char" and not more:
+                continue
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, **more)
+
+    def tab(self):
+        self.key("Tab", 9)
+
+    def enter(self):
+        self.key("Enter", 13)
+
+    def log_in(self, password=PASSWORD):
+        self.wait('type="password"')
+        self.type("alice")
+        self.tab()
+        self.type(password)
+        self.enter()
+
+
+class Chromium:
+    def __init__(self):
+        self.sockets = contextlib.ExitStack()
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.process = subprocess.Popen(
+            ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
+             f"--user-data-dir={self.folder.name}", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        place = os.path.join(self.folder.name, "DevToolsActivePort")
+        end = time.monotonic() + 2 * WAIT_SECONDS
+        while not (os.path.exists(place) and open(place).read()):
+            assert time.monotonic() < end, "chromium does not start"
+            time.sleep(0.1)
+        self.port = open(place).readline().strip()
+
+    def context(self, address, scripts=True):
+        """A new tab without cookies of others."""
+        version = json.load(urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/version"))
+        with connect(version["webSocketDebuggerUrl"], max_size=None) as browser:
+            def call(method, **parameters):
+                browser.send(json.dumps({"id": 1, "method": method, "params": parameters}))
+                while True:
+                    message = json.loads(browser.recv(timeout=WAIT_SECONDS))
+                    if message.get("id") == 1:
+                        return message["result"]
+
+            context = call("Target.createBrowserContext", disposeOnDetach=False)["browserContextId"]
+            target = call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        socket = connect(f"ws://127.0.0.1:{self.port}/devtools/page/{target}", max_size=None)
+        page = Page(self.sockets.enter_context(socket))
+        page.call("Emulation.setScriptExecutionDisabled", value=not scripts)
+        page.call("Page.navigate", url=address)
+        return page
+
+    def end(self):
+        self.sockets.close()
+        self.process.terminate()
+        self.process.wait(timeout=WAIT_SECONDS)
+
+
+def address(port, client="web", **parameters):
+    return f"{ISSUER}/authorize?" + urlencode({
+        "client_id": client, "redirect_uri": f"http://127.0.0.1:{port}/cb", "response_type": "code",
+        "scope": "openid orders:read", "state": "the state", "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    } | parameters)
+
+
+def arrived(page, port, client="web"):
+    """The answer at the application, and that its code is good."""
+    answer = Application.answers.get(timeout=WAIT_SECONDS)
+    page.wait("<title>back</title>")
+    assert (answer["state"], answer["iss"]) == ("the state", ISSUER), answer
+    if "code" in answer:
+        form = urlencode({
+            "grant_type": "authorization_code", "code": answer["code"], "code_verifier": VERIFIER,
+            "redirect_uri": f"http://127.0.0.1:{port}/cb", "client_id": client, "client_secret": SECRET,
+        })
+        tokens = json.load(urllib.request.urlopen(f"{ISSUER}/token", form.encode()))
+        assert "id_token" in tokens, tokens
+    return answer
+
+
+def login(chromium, port, scripts):
+    page = chromium.context(address(port), scripts)
+    page.log_in("wrong")
+    html = page.wait("The user name or the password is wrong")
+    assert 'role="alert"' in html
+    # The name is kept, and the password is where the caret is.
+    page.type(PASSWORD)
+    page.enter()
+    arrived(page, port)
+    # Known now: no page.
+    page.call("Page.navigate", url=address(port, prompt="none"))
+    assert "code" in arrived(page, port)
+    assert not page.complaints, page.complaints
+    return page
+
+
+def consent(chromium, port, scripts):
+    # Asked whatever was consented to before.
+    page = chromium.context(address(port, "consent", prompt="consent"), scripts)
+    page.log_in()
+    page.wait("asks for access")
+    page.tab()
+    page.tab()
+    page.enter()
+    assert arrived(page, port)["error"] == "access_denied"
+    page.call("Page.navigate", url=address(port, "consent", prompt="consent"))
+    page.wait("asks for access")
+    page.tab()
+    page.enter()
+    assert "code" in arrived(page, port, "consent")
+    assert not page.complaints, page.complaints
+
+
+def form_post(chromium, port, scripts):
+    page = chromium.context(address(port, response_mode="form_post"), scripts)
+    page.log_in()
+    if not scripts:
+        page.wait("Back to the application")
+        page.tab()
+        page.enter()
+    assert "code" in arrived(page, port)
+    assert not page.complaints, page.complaints
+
+
+def logout(chromium, port, scripts):
+    page = login(chromium, port, scripts)
+    page.call("Page.navigate", url=f"{ISSUER}/logout")
+    page.wait("Log out\\?")
+    page.tab()
+    page.enter()
+    page.wait("Logged out")
+    page.call("Page.navigate", url=address(port, prompt="none"))
+    assert arrived(page, port)["error"] == "login_required"
+    assert not page.complaints, page.complaints
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+chromium = Chromium()
+failed = 0
+try:
+    for test in [login, consent, form_post, logout]:
+        for scripts in [True, False]:
+            Application.answers = queue.Queue()
+            name = f"chromium: {test.__name__.replace('_', ' ')} {'with' if scripts else 'without'} scripts"
+            try:
+                test(chromium, server.server_port, scripts)
+                print(f"ok {name}", flush=True)
+            except Exception as error:  # every failure is a line
+                failed += 1
+                traceback.print_exc()
+                print(f"FAIL {name}: {error!r}", flush=True)
+finally:
+    chromium.end()
+sys.exit(1 if failed else 0)
