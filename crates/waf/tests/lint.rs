@@ -45,7 +45,7 @@ fn what_never_matches_or_never_runs_is_told_with_its_place() {
         ),
         (
             "SecAction \"id:1,phase:1,deny\"\nSecRule ARGS a \"id:2,phase:1\"\nSecRule ARGS a \"id:3,phase:1\"",
-            "warning test.conf:4:1: rule 2 never runs (nor do 1 more behind it): rule 1 at test.conf:3:1 always matches and refuses",
+            "warning test.conf:4:1: rule 2 never runs, nor the next 1 behind it: rule 1 at test.conf:3:1 always matches and refuses",
         ),
         (
             "SecAction \"id:1,phase:1,pass,skipAfter:end\"\nSecRule ARGS a \"id:2,phase:1\"\nSecMarker end",

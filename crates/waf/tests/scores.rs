@@ -42,6 +42,23 @@ fn scores_stand_by_level_with_what_raised_them() {
 }
 
 #[test]
+fn the_rule_that_judges_settles_only_where_nothing_follows() {
+    let settles = |text: String| {
+        let (transaction, _) = run(&rules(&text, &Options::default()), &get("/?a=attack"));
+        let judge = transaction.matches().iter().find(|found| found.judges.is_some()).unwrap();
+        judge.settles
+    };
+    assert!(!settles(RULES.to_owned()), "in phase 1 the body is not seen yet");
+    let late = RULES.replace("phase:1", "phase:2");
+    assert!(settles(late.clone()));
+    assert!(settles(format!("{late}SecRule ARGS x \"id:30,phase:2,pass,log\"\n")));
+    assert!(settles(format!("{late}SecRule ARGS x \"id:30,phase:3,deny,log\"\n")));
+    assert!(!settles(format!("{late}SecRule ARGS x \"id:30,phase:2,deny,log\"\n")));
+    let raise = "SecRule ARGS x \"id:30,phase:2,pass,log,setvar:tx.inbound_anomaly_score_pl4=+1\"\n";
+    assert!(!settles(format!("{late}{raise}")));
+}
+
+#[test]
 fn version_3_keeps_scores_under_other_names() {
     let older = RULES
         .replace("blocking_inbound_anomaly_score", "anomaly_score")

@@ -49,7 +49,7 @@ fn behind_certain_ends(set: &RuleSet, phase: Phase, notes: &mut Vec<Note>) {
         if let Some(first) = first {
             let further = match hidden.len() - 1 {
                 0 => String::new(),
-                further => format!(" (nor do {further} more behind it)"),
+                further => format!(", nor the next {further} behind it"),
             };
             let message = format!(
                 "rule {} never runs{further}: rule {} at {} always matches and {how}",

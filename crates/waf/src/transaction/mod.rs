@@ -160,6 +160,9 @@ pub struct Match {
     /// The side whose anomaly score the rule holds against its threshold, where that is
     /// what it does.
     pub judges: Option<Side>,
+    /// Whether it does so last: no rule behind it could stop that half of the transaction or
+    /// add to its score.
+    pub settles: bool,
     /// Whether it changed more than scores: something that other rules may read.
     pub does_more: bool,
     /// Whether the rule is a chain of conditions; `variable` is what the last one looked at.

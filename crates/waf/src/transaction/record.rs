@@ -3,9 +3,9 @@
 use super::{Match, state::State, tx::parse_number};
 use crate::{
     action::Change,
-    rule::{Disruptive, Rule},
+    rule::{Disruptive, Phase, Rule},
     ruleset::RuleSet,
-    score::Raise,
+    score::{Raise, Side},
     template::Template,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn record(state: &mut State, set: &RuleSet, rule: &Rule) {
         disruptive: !matches!(rule.disruptive, Disruptive::Pass | Disruptive::Allow(_)),
         raises: raises(state, set, rule),
         judges: set.scores.judged_by(rule),
+        settles: set.scores.judged_by(rule).is_some_and(|side| settles(set, rule, side)),
         does_more: set.scores.does_more(rule, &set.names),
         is_chain: rule.links.len() > 1,
     };
@@ -70,6 +71,21 @@ fn raises(state: &State, set: &RuleSet, rule: &Rule) -> Vec<Raise> {
         .filter(|(_, _, amount)| *amount > 0)
         .map(|(side, level, amount)| Raise { side, level, amount })
         .collect()
+}
+
+/// Whether nothing behind the rule could stop that side or add to its score.
+fn settles(set: &RuleSet, judge: &Rule, side: Side) -> bool {
+    let last = match side {
+        Side::Inbound => Phase::RequestBody,
+        Side::Outbound => Phase::ResponseBody,
+    };
+    let entries = set.phases.get(judge.phase.index()).map(Vec::as_slice).unwrap_or_default();
+    let rules = entries.iter().filter_map(|entry| set.rules.get(entry.rule as usize));
+    let harmless = |rule: &Rule| {
+        matches!(rule.disruptive, Disruptive::Pass | Disruptive::Allow(_))
+            && set.scores.raised_by(rule).next().is_none()
+    };
+    judge.phase == last && rules.skip_while(|rule| rule.id != judge.id).skip(1).all(harmless)
 }
 
 fn readable(bytes: &[u8]) -> String {
