@@ -209,6 +209,10 @@ pub struct FirewallMatch {
     /// The score that it holds against its threshold, where that is what the rule does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judges: Option<FirewallSide>,
+    /// Whether it does so last: no rule behind it could stop that half of the exchange or add to
+    /// its score.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub settles: bool,
     /// Whether its action is to stop the message.
     #[serde(default, skip_serializing_if = "is_false")]
     pub disruptive: bool,

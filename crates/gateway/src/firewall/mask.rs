@@ -25,7 +25,7 @@ const SECRET_NAMES: [&str; 14] = [
 const SCHEMES: [&str; 3] = ["bearer ", "basic ", "apikey "];
 
 /// The data of a match in `variable` (`ARGS:password`), as the log may show it.
-pub(super) fn mask<'t>(variable: &str, data: &'t str) -> Cow<'t, str> {
+pub fn mask<'t>(variable: &str, data: &'t str) -> Cow<'t, str> {
     if data.is_empty() {
         return Cow::Borrowed(data);
     }

@@ -25,6 +25,7 @@ pub(crate) use allowance::Allowance;
 pub(crate) use exchange::Inspected;
 pub(crate) use head::Head;
 pub(crate) use inspection::{Begin, Inspection, Reading, Shown, Side, Stopped};
+pub use mask::mask;
 pub(crate) use record::Line;
 
 /// What is done with what the rules find.

@@ -160,8 +160,13 @@ fn append_effects(out: &mut Vec<u8>, found: &waf::Match) {
     if let Some(judged) = found.judges {
         let _ = write!(out, ",\"judges\":\"{}\"", side(judged));
     }
-    for (name, is) in [("disruptive", found.disruptive), ("chain", found.is_chain), ("more", found.does_more)]
-    {
+    let is = [
+        ("settles", found.settles),
+        ("disruptive", found.disruptive),
+        ("chain", found.is_chain),
+        ("more", found.does_more),
+    ];
+    for (name, is) in is {
         if is {
             let _ = write!(out, ",\"{name}\":true");
         }
