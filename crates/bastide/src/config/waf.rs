@@ -176,7 +176,7 @@ impl PartialEq for Firewall {
 pub(super) const WAF: Section = Section {
     path: "waf",
     about: "The firewall: rules in ModSecurity's language, such as the OWASP Core Rule Set. At the top it is the default; in a listener or a route, what is written there is put over the default. A route's counts before its listener's. Without any `waf` nothing is inspected.",
-    short: "`off`, `detect`, `block`, or a path of `rules`: `waf: /usr/share/modsecurity-crs`",
+    short: "`off`, `detect`, `block`, or a path of `rules`: `waf: /opt/coreruleset`",
     keys: &[
         key(
             "mode",
@@ -397,7 +397,7 @@ impl Decoder<'_> {
             self.advise(
                 node.at,
                 "the firewall has no rules",
-                "add rules: /usr/share/modsecurity-crs (package modsecurity-crs), or waf: off",
+                "add rules: the folder of a Core Rule Set release, or waf: off",
             );
         }
         (self.count() == before).then_some(settings)

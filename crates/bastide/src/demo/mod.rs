@@ -30,7 +30,7 @@ use town::Town;
 /// Arguments of `bastide demo`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide demo                     the town, until Ctrl-C\n  bastide demo --tour              every attack of the tour, then the end\n  bastide demo --tour --only quota one row of it"
+    after_help = "Examples:\n  bastide demo                     the town, until Ctrl-C\n  bastide demo --tour              every attack of the tour, then the end\n  bastide demo --tour --only quota one row of it\n\nThe town's firewall runs the OWASP Core Rule Set where there is one: in $BASTIDE_CRS, or in /usr/share/modsecurity-crs; else a few rules of its own."
 )]
 pub struct DemoArguments {
     /// Try every attack, print what refused it, and end.
@@ -53,6 +53,7 @@ pub struct DemoArguments {
 /// The town does not come up.
 pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let rows = tour::select(&arguments.only)?;
+    let firewall = town::Rules::find(crate::cli::check::environment("BASTIDE_CRS"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -63,7 +64,7 @@ pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         tokio::pin!(interrupted);
         let executable = std::env::current_exe()?;
         let mut town = tokio::select! {
-            town = Town::start(&executable) => town?,
+            town = Town::start(&executable, firewall) => town?,
             () = &mut interrupted => return Ok(ExitCode::FAILURE),
         };
         let code = if arguments.tour {

@@ -16,6 +16,7 @@ use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
 use super::partners::Partners;
 use super::process::{Process, signal_pid};
 use super::service::{Announcement, Role};
+use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
 
 /// The name by which customers know the shop. RFC 6761 §6.3: it is loopback wherever
 /// it is looked up.
@@ -23,16 +24,85 @@ pub const HOST: &str = "shop.localhost";
 /// Who lives here.
 pub const USERS: [&str; 3] = ["alice", "bob", "eve"];
 
-const START_TIME_MAX: Duration = Duration::from_secs(20);
+const START_TIME_MAX: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(20);
 
 const CONFIGURATION: &str = include_str!("town/bastide.yaml");
-const FIREWALL: &str = include_str!("town/firewall.conf");
+const PROTOCOL: &str = include_str!("town/protocol.conf");
+const ATTACKS: &str = include_str!("town/attacks.conf");
 const POLICIES: [(&str, &str); 3] = [
     ("customers.cedar", include_str!("town/policies/customers.cedar")),
     ("machines.cedar", include_str!("town/policies/machines.cedar")),
     ("merchants.cedar", include_str!("town/policies/merchants.cedar")),
 ];
+
+/// Where the Core Rule Set lies on Debian.
+pub(super) const CRS_FOLDER: &str = "/usr/share/modsecurity-crs";
+
+/// Which rules of attacks the town's firewall runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// A few of its own; perhaps because the Core Rule Set that was found cannot run, and why.
+    Own(Option<String>),
+    /// Those of the Core Rule Set in this folder.
+    CoreRuleSet(PathBuf),
+}
+
+impl Rules {
+    /// The Core Rule Set that `named` (the environment's `BASTIDE_CRS`) says, or the system's
+    /// own, or the town's rules where there is none that runs. An empty name asks for the
+    /// town's rules.
+    ///
+    /// # Errors
+    /// A folder is named, and holds no release of it that can be loaded.
+    pub fn find(named: Option<String>) -> anyhow::Result<Self> {
+        Self::find_in(named, Path::new(CRS_FOLDER))
+    }
+
+    fn find_in(named: Option<String>, system: &Path) -> anyhow::Result<Self> {
+        match named {
+            Some(name) if name.is_empty() => Ok(Self::Own(None)),
+            Some(name) => {
+                let folder = std::path::absolute(&name)?;
+                runs(&folder).with_context(|| format!("BASTIDE_CRS names {name}"))?;
+                Ok(Self::CoreRuleSet(folder))
+            }
+            None if !system.is_dir() => Ok(Self::Own(None)),
+            None => Ok(match runs(system) {
+                Ok(()) => Self::CoreRuleSet(system.to_owned()),
+                Err(fault) => Self::Own(Some(format!("{fault:#}"))),
+            }),
+        }
+    }
+
+    /// As the configuration names them.
+    fn written(&self) -> String {
+        match self {
+            Self::Own(_) => "[ protocol.conf, attacks.conf ]".to_owned(),
+            // Paths are cleaned before they are routed: that one climbs to where it may is no attack.
+            Self::CoreRuleSet(folder) => format!(
+                "\n  rules: [ protocol.conf, {:?} ]\n  exclusions:\n    - {{ rule: 930100, target: REQUEST_URI_RAW }}\n    - {{ rule: 930110, target: REQUEST_URI_RAW }}",
+                folder.display().to_string()
+            ),
+        }
+    }
+}
+
+/// Whether this folder holds a release of the Core Rule Set that can be loaded.
+fn runs(folder: &Path) -> anyhow::Result<()> {
+    if !folder.join(CRS_MARK).is_file() {
+        bail!("{} holds no release of the Core Rule Set (no {CRS_MARK})", folder.display());
+    }
+    let settings = WafSettings::of_rules(vec![folder.to_owned()]);
+    load_rules(&settings, &Disk).map(drop).map_err(|faults| {
+        let first = faults.first().map(ToString::to_string).unwrap_or_default();
+        anyhow::anyhow!(
+            "{} of its rules cannot run, see bastide waf check {}; the first: {first}",
+            faults.len(),
+            folder.display()
+        )
+    })
+}
 
 /// What the gateway writes to `ready.json` in its state folder once it serves.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,6 +122,8 @@ pub struct Town {
     partners_door: SocketAddr,
     admin: SocketAddr,
     authority: Vec<u8>,
+    /// Which rules its firewall runs.
+    pub rules: Rules,
     /// The warehouse's certificate authority and certificates.
     pub(crate) partners: Partners,
     /// Tokens by user.
@@ -74,7 +146,7 @@ impl Town {
     ///
     /// # Errors
     /// A process does not start; the error says what it said.
-    pub async fn start(executable: &Path) -> anyhow::Result<Self> {
+    pub async fn start(executable: &Path, rules: Rules) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("bastide-town-")
             .permissions(std::fs::Permissions::from_mode(0o700))
@@ -104,7 +176,7 @@ impl Town {
         let services = vec![issuer, catalogue, payments, accounts, orders_1, orders_2];
 
         let partners = Partners::make()?;
-        write_files(at, services.iter().map(|(_, service)| service), &partners)?;
+        write_files(at, services.iter().map(|(_, service)| service), &partners, &rules)?;
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut town = Self {
@@ -116,6 +188,7 @@ impl Town {
             partners_door: nowhere,
             admin: nowhere,
             authority: Vec::new(),
+            rules,
             partners,
             tokens: BTreeMap::new(),
             keys: ApiKeys::default(),
@@ -372,8 +445,9 @@ fn write_files<'a>(
     folder: &Path,
     services: impl Iterator<Item = &'a Announcement>,
     partners: &Partners,
+    rules: &Rules,
 ) -> std::io::Result<()> {
-    let mut text = CONFIGURATION.to_owned();
+    let mut text = CONFIGURATION.replace("{{rules}}", &rules.written());
     for service in services {
         let place = match service.role {
             Role::Orders => format!("{{{{orders_{}}}}}", service.instance),
@@ -382,7 +456,10 @@ fn write_files<'a>(
         text = text.replace(&place, &format!("http://{}", service.address));
     }
     std::fs::write(folder.join("bastide.yaml"), text)?;
-    std::fs::write(folder.join("firewall.conf"), FIREWALL)?;
+    std::fs::write(folder.join("protocol.conf"), PROTOCOL)?;
+    if let Rules::Own(_) = rules {
+        std::fs::write(folder.join("attacks.conf"), ATTACKS)?;
+    }
     std::fs::write(folder.join("partners-ca.pem"), partners.authority())?;
     std::fs::create_dir(folder.join("policies"))?;
     POLICIES.iter().try_for_each(|(name, text)| std::fs::write(folder.join("policies").join(name), text))
@@ -391,7 +468,7 @@ fn write_files<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Disk};
+    use crate::config;
 
     #[test]
     fn the_towns_own_configuration_has_neither_fault_nor_warning() {
@@ -407,13 +484,37 @@ mod tests {
                 address: SocketAddr::from(([127, 0, 0, 1], 7000 + number)),
             })
             .collect();
-        write_files(folder.path(), services.iter(), &Partners::make().unwrap()).unwrap();
+        write_files(folder.path(), services.iter(), &Partners::make().unwrap(), &Rules::Own(None)).unwrap();
         let loaded = config::load(&folder.path().join("bastide.yaml"), &|_| None, &Disk);
         let configuration = loaded.unwrap_or_else(|faults| {
             panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         });
         assert_eq!(configuration.warnings, []);
+        assert_eq!(configuration.firewalls[0].rules.lint(), [], "a rule of the town does nothing");
         // Shorter than what it replaces: the whole shop in under 150 lines.
         assert!(CONFIGURATION.lines().count() < 150);
+    }
+
+    #[test]
+    fn a_core_rule_set_that_runs_is_taken_and_one_that_does_not_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, nowhere) = (folder.path(), folder.path().join("none"));
+        let name = path.to_str().unwrap().to_owned();
+        let fault =
+            |name: &str| format!("{:#}", Rules::find_in(Some(name.to_owned()), &nowhere).unwrap_err());
+        assert!(fault(&name).contains("holds no release"), "{}", fault(&name));
+        assert_eq!(Rules::find_in(None, &nowhere).unwrap(), Rules::Own(None));
+        std::fs::create_dir(path.join("rules")).unwrap();
+        std::fs::write(path.join("crs-setup.conf"), "").unwrap();
+        std::fs::write(path.join(CRS_MARK), "SecAction \"id:1,phase:1,pass\"\n").unwrap();
+        let found = Rules::CoreRuleSet(path.to_owned());
+        assert_eq!(Rules::find_in(Some(name.clone()), &nowhere).unwrap(), found);
+        assert_eq!(Rules::find_in(None, path).unwrap(), found);
+        assert_eq!(Rules::find_in(Some(String::new()), path).unwrap(), Rules::Own(None));
+        // As of version 3: an expression that no engine runs in linear time.
+        std::fs::write(path.join(CRS_MARK), "SecRule ARGS \"@rx a(?!b)\" \"id:1,phase:2\"\n").unwrap();
+        assert!(fault(&name).contains("1 of its rules cannot run"), "{}", fault(&name));
+        let Rules::Own(Some(why)) = Rules::find_in(None, path).unwrap() else { panic!("it is taken") };
+        assert!(why.contains("lookaround"), "{why}");
     }
 }

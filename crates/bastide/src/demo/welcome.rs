@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::tour::Paint;
-use super::town::{HOST, Town, USERS};
+use super::town::{CRS_FOLDER, HOST, Rules, Town, USERS};
 use crate::cli::say;
 
 /// Prints it.
@@ -25,11 +25,26 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
     writeln!(to, "  shop      https://{HOST}:{port}   (partners: https://{HOST}:{})", partners.port())?;
     writeln!(to, "  admin     http://{admin}   /metrics /healthz /readyz")?;
     writeln!(to, "  folder    {folder}   bastide.yaml, policies/, state/audit/")?;
-    writeln!(
-        to,
-        "  firewall  firewall.conf, a few rules; for the Core Rule Set: apt install modsecurity-crs, and"
-    )?;
-    writeln!(to, "            in bastide.yaml waf: /usr/share/modsecurity-crs")?;
+    match &town.rules {
+        Rules::Own(why) => {
+            writeln!(
+                to,
+                "  firewall  protocol.conf and attacks.conf, a few rules of the town's own. The OWASP Core Rule"
+            )?;
+            writeln!(to, "            Set guards services: unpack a release of version 4 from")?;
+            writeln!(
+                to,
+                "            https://github.com/coreruleset/coreruleset/releases and start the demo with"
+            )?;
+            writeln!(to, "            BASTIDE_CRS=FOLDER (in a configuration: waf: FOLDER)")?;
+            if let Some(why) = why {
+                writeln!(to, "            The one in {CRS_FOLDER} is passed over: {why}")?;
+            }
+        }
+        Rules::CoreRuleSet(folder) => {
+            writeln!(to, "  firewall  protocol.conf and the OWASP Core Rule Set in {}", folder.display())?;
+        }
+    }
     let mut services: Vec<String> =
         town.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
     services.extend(town.gateway_pid().map(|pid| format!("gateway {pid}")));

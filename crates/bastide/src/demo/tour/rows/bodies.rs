@@ -10,8 +10,10 @@ const BODY_MAX: usize = 64 * 1024;
 
 pub(in crate::demo::tour) async fn limit(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let alice = visitor.town.token("alice");
-    let picture =
-        |bytes: usize| Ask::new("PUT", "/accounts/alice/picture").bearer(alice).body(vec![b'.'; bytes]);
+    let picture = |bytes: usize| {
+        let ask = Ask::new("PUT", "/accounts/alice/picture").bearer(alice);
+        ask.field("content-type", "image/png").body(vec![b'.'; bytes])
+    };
     let refused = refusal(413, Step::Inspect);
     visitor.attack("a picture one byte over 64 KiB", &picture(BODY_MAX + 1), refused).await;
     chunked(visitor, alice).await?;

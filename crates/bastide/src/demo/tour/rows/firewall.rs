@@ -1,5 +1,6 @@
 //! Attacks on what stands behind a service, in arguments that the service is meant to
-//! take: from people who may ask. The rules are the town's own, `firewall.conf`.
+//! take: from people who may ask. The rules are the town's own, or the Core Rule Set where
+//! the demo found one: then its score refuses, and the explanation names what raised it.
 
 use model::event::Step;
 use serde_json::json;
@@ -7,32 +8,44 @@ use serde_json::json;
 use crate::demo::client::Answer;
 use crate::demo::tour::trail;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
+use crate::demo::town::Rules;
 
 const REFUSED: Refusal = refusal(403, Step::Inspect);
 const SQL_INJECTION: &str = "rule 1020 ";
 const SCRIPTING: &str = "rule 1030 ";
 const TRAVERSAL: &str = "rule 1040 ";
+/// The rule of the Core Rule Set that refuses what the others have found.
+const SCORE: &str = "rule 949110 ";
+
+/// The rule that refuses an attack that `own` of the town's rules would find.
+fn decider(visitor: &Visitor<'_>, own: &'static str) -> &'static str {
+    match visitor.town.rules {
+        Rules::Own(_) => own,
+        Rules::CoreRuleSet(_) => SCORE,
+    }
+}
 
 pub(in crate::demo::tour) async fn sql_injection(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let query = Ask::get("/products?q=1%27%20OR%20%271%27=%271");
     let answer = visitor.attack("1' OR '1'='1 in a query", &query, REFUSED).await;
-    visitor.because(SQL_INJECTION);
-    is_explained(visitor, answer, &["rule 1020", "SQL injection", "ARGS:q"]).await?;
+    visitor.because(decider(visitor, SQL_INJECTION));
+    is_explained(visitor, answer, &[decider(visitor, SQL_INJECTION).trim(), "attack-sqli", "ARGS:q"]).await?;
     let union = Ask::get("/products?q=-1%2BUNION%2BSELECT%2Bname,secret%2BFROM%2Busers--").http2();
     visitor.attack("UNION SELECT, encoded twice, over HTTP/2", &union, REFUSED).await;
-    visitor.because(SQL_INJECTION);
+    visitor.because(decider(visitor, SQL_INJECTION));
     let second = note(visitor, "1'; DROP TABLE orders--");
     let answer = visitor.attack("'; DROP TABLE in JSON", &second, REFUSED).await;
-    visitor.because(SQL_INJECTION);
-    is_explained(visitor, answer, &["rule 1020", "SQL injection", "ARGS:json.note"]).await?;
+    visitor.because(decider(visitor, SQL_INJECTION));
+    is_explained(visitor, answer, &[decider(visitor, SQL_INJECTION).trim(), "attack-sqli", "ARGS:json.note"])
+        .await?;
     let cookie = Ask::get("/products").field("cookie", "basket=1' OR '1'='1");
     visitor.attack("the same in a cookie", &cookie, REFUSED).await;
-    visitor.because(SQL_INJECTION);
+    visitor.because(decider(visitor, SQL_INJECTION));
 
     visitor.innocent("O'Brien in a query", &Ask::get("/products?q=O%27Brien"), 200).await;
     let words = Ask::get("/products?q=select%20a%20table%20from%20the%20union").http2();
     visitor.innocent("select a table from the union", &words, 200).await;
-    let honest = note(visitor, "For Mrs O'Brien; drop it at the table, please");
+    let honest = note(visitor, "For Mrs O'Brien: drop it at the table, please");
     visitor.innocent("a note for Mrs O'Brien in JSON", &honest, 201).await;
     Ok(())
 }
@@ -40,11 +53,11 @@ pub(in crate::demo::tour) async fn sql_injection(visitor: &mut Visitor<'_>) -> a
 pub(in crate::demo::tour) async fn scripting(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let script = Ask::get("/products?q=%3Cscript%3Ealert(1)%3C/script%3E");
     let answer = visitor.attack("<script> in a query", &script, REFUSED).await;
-    visitor.because(SCRIPTING);
-    is_explained(visitor, answer, &["rule 1030", "Cross-site scripting", "ARGS:q"]).await?;
+    visitor.because(decider(visitor, SCRIPTING));
+    is_explained(visitor, answer, &[decider(visitor, SCRIPTING).trim(), "attack-xss", "ARGS:q"]).await?;
     let image = note(visitor, "<img src=x onerror=alert(1)>");
     visitor.attack("<img onerror> in JSON", &image, REFUSED).await;
-    visitor.because(SCRIPTING);
+    visitor.because(decider(visitor, SCRIPTING));
 
     let sum = Ask::get("/products?q=1%20%3C%202%20and%203%20%3E%202%20%26%20so%20on");
     visitor.innocent("1 < 2 and 3 > 2 & so on", &sum, 200).await;
@@ -56,11 +69,12 @@ pub(in crate::demo::tour) async fn scripting(visitor: &mut Visitor<'_>) -> anyho
 pub(in crate::demo::tour) async fn traversal(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let file = Ask::get("/products?picture=../../etc/passwd");
     let answer = visitor.attack("../../etc/passwd in an argument", &file, REFUSED).await;
-    visitor.because(TRAVERSAL);
-    is_explained(visitor, answer, &["rule 1040", "Traversal", "ARGS:picture"]).await?;
+    visitor.because(decider(visitor, TRAVERSAL));
+    is_explained(visitor, answer, &[decider(visitor, TRAVERSAL).trim(), "attack-lfi", "ARGS:picture"])
+        .await?;
     let twice = Ask::get("/products?picture=%252e%252e%255cboot.ini").http2();
     visitor.attack("the same, encoded twice, with a backslash", &twice, REFUSED).await;
-    visitor.because(TRAVERSAL);
+    visitor.because(decider(visitor, TRAVERSAL));
 
     visitor.innocent("a picture in a folder", &Ask::get("/products?picture=oil/1..2.png"), 200).await;
     let note = note(visitor, "Well... either/or, 3..5 pieces");
