@@ -14,6 +14,7 @@ pub mod revoke;
 pub mod store;
 pub mod undocumented;
 pub mod unseal;
+pub mod waf;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ Examples:
   bastide import kong kong.yaml --out town a decK file, translated
   bastide serve --config bastide.yaml      the gateway
   bastide explain 0192f3c8a1b2…            why a request was refused
+  bastide waf check rules/*.conf           faults of firewall rules, and rules that never match
   bastide key new --owner ci --expires 90d an API key, shown once
   bastide init                             the encrypted store and its key
 
@@ -77,6 +79,8 @@ enum Command {
     Completions(generated::CompletionsArguments),
     /// Writes manual pages, one for each command.
     Man(generated::ManArguments),
+    /// Checks, tests and tunes the firewall's rules.
+    Waf(waf::WafArguments),
     /// One service of the demo's shop.
     #[command(hide = true)]
     DemoService(crate::demo::ServiceArguments),
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Fmt(arguments) => fmt::run(&arguments),
         Command::Completions(arguments) => generated::completions(&arguments),
         Command::Man(arguments) => generated::man(&arguments),
+        Command::Waf(arguments) => waf::run(&arguments),
     };
     done.unwrap_or_else(|fault| {
         say_error(&fault);

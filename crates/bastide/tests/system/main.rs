@@ -32,3 +32,4 @@ mod support;
 mod tools;
 mod tour;
 mod upstreams;
+mod waf;
