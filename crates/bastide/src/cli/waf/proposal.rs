@@ -161,3 +161,6 @@ fn touches(line: &Line, candidate: &Candidate) -> bool {
 fn is_all_of(line: &Line, all: &[Choice<'_>]) -> bool {
     candidates(line).all(|here| all.iter().any(|(candidate, _)| **candidate == here))
 }
+
+#[cfg(test)]
+mod tests;
