@@ -31,8 +31,8 @@ use crate::token::uncached;
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 /// Letters of one code: 2^34 codes.
 const LETTERS_COUNT: usize = 8;
-/// Wrong codes that one person may type in [`ATTEMPTS_WITHIN`].
-const ATTEMPTS_MAX: u32 = 10;
+/// Codes that one person may type or decide about in [`ATTEMPTS_WITHIN`].
+const ATTEMPTS_MAX: u32 = 20;
 const ATTEMPTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// How long a device that comes too late is still told so (§3.5).

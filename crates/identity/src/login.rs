@@ -24,8 +24,8 @@ use crate::record::{Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, set_cookie};
 
-/// Wrong passwords after which a login has to begin anew.
-const FAILURES_MAX: u32 = 10;
+/// Passwords that are tried in one login; then it has to begin anew.
+const ATTEMPTS_MAX: u32 = 10;
 /// Longest password, bytes: what is hashed has a bound.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -53,8 +53,13 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let username = call.parameters.get("username").unwrap_or_default();
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
-    let Some(user) = password::check(realm, username, password).await? else {
-        return failed(realm, call, waiting).await;
+    count_attempt(realm, call, waiting).await?;
+    let checked = password::check(realm, username, password).await?;
+    let waiting = interaction::open(realm, call).await?;
+    let Some(user) = checked else {
+        // One text for every reason: nobody learns which users exist.
+        tracing::info!(attempts = waiting.value.attempts, "identity: login failed");
+        return show(realm, call, &waiting, Some("The user name or the password is wrong."));
     };
     let (amr, levels) = (vec!["pwd".to_owned()], &realm.settings.acr_levels);
     let acr = acr::reached(levels, &amr).map(str::to_owned);
@@ -77,23 +82,22 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     Ok(response)
 }
 
-/// One text for every reason: nobody learns which users exist.
-async fn failed(realm: &Arc<Realm>, call: &Call, waiting: Stored<Interaction>) -> Answer {
-    let mut counted = waiting.value.clone();
-    counted.failures += 1;
-    let over = counted.failures >= FAILURES_MAX;
-    let name = interaction::name(call)?;
-    let written = interaction::keep(realm, &name, &counted, Expect::Version(waiting.version)).await?;
-    if over || written == Written::Conflict {
-        return Err(Refusal::new(
-            Code::AccessDenied,
-            "Too many attempts. Go back to the application and begin again.",
-            "a login with too many wrong passwords, or with several at once",
-        ));
+/// Counts an attempt before it is judged: of many at once one is tried.
+async fn count_attempt(realm: &Realm, call: &Call, waiting: Stored<Interaction>) -> Answer<()> {
+    let refused = |reason: &str| {
+        let told = "Too many attempts. Go back to the application and begin again.";
+        Err(Refusal::new(Code::AccessDenied, told, reason))
+    };
+    if waiting.value.attempts >= ATTEMPTS_MAX {
+        return refused("a login with too many attempts");
     }
-    tracing::info!(failures = counted.failures, "identity: login failed");
-    let waiting = Stored { value: counted, ..waiting };
-    show(realm, call, &waiting, Some("The user name or the password is wrong."))
+    let name = interaction::name(call)?;
+    let mut counted = waiting.value;
+    counted.attempts += 1;
+    match interaction::keep(realm, &name, &counted, Expect::Version(waiting.version)).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => refused("a login with several attempts at once"),
+    }
 }
 
 fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option<&str>) -> Answer {

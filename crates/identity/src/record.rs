@@ -94,7 +94,10 @@ pub(crate) struct Stored<T> {
 /// Waits a little before a contended record is read again: what another process wrote is
 /// seen here within 50 ms.
 pub(crate) async fn pause(attempt: u32) {
-    tokio::time::sleep(Duration::from_millis(5) * attempt.min(ATTEMPTS_MAX)).await;
+    // The first attempt is at once: a sleep of nothing takes a turn of the timer.
+    if attempt > 0 {
+        tokio::time::sleep(Duration::from_millis(5) * attempt.min(ATTEMPTS_MAX)).await;
+    }
 }
 
 /// How a write that expected something came out.

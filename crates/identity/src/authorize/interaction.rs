@@ -40,8 +40,8 @@ pub(crate) struct Interaction {
     pub(crate) session: Option<String>,
     /// The person consented.
     pub(crate) consented: bool,
-    /// Wrong passwords.
-    pub(crate) failures: u32,
+    /// Passwords that were tried.
+    pub(crate) attempts: u32,
     until: model::Timestamp,
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then) -> Answer {
         browser: crate::random::hash(&browser),
         session: None,
         consented: false,
-        failures: 0,
+        attempts: 0,
         until,
     };
     match keep(realm, &crate::random::hash(&id), &interaction, Expect::Absent).await? {

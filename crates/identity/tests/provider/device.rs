@@ -108,11 +108,11 @@ async fn codes_cannot_be_guessed_or_decided_by_others() {
     let (action, _) = crate::support::read_form(&page.text);
     let forged = [("user_code", code), ("decision", "allow"), ("csrf", "x")];
     assert_eq!(browser.post(&action, &forged).await.status, 400);
-    for _ in 0..10 {
+    for _ in 0..20 {
         let wrong = browser.submit(&page, &[("user_code", "BBBB-BBBB")]).await;
         assert!(wrong.text.contains("No device waits"), "{}", wrong.text);
     }
-    assert_eq!(browser.submit(&page, &[("user_code", code)]).await.status, 400, "ten were enough");
+    assert_eq!(browser.submit(&page, &[("user_code", code)]).await.status, 400, "twenty were enough");
     town.advance(5);
     ask(&town, "tv", &device).await.refused(400, "authorization_pending");
     let other = [("client_id", "web"), ("client_secret", crate::support::SECRET)];

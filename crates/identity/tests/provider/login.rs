@@ -136,14 +136,42 @@ async fn a_login_with_many_wrong_passwords_begins_anew() {
     let town = Town::new().await;
     let mut browser = Browser::new(&town);
     let mut page = browser.authorize("web", &[]).await;
-    for _ in 0..9 {
+    for _ in 0..10 {
         page = browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await;
         assert_eq!(page.status, 401);
     }
-    assert_eq!(browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await.status, 400);
+    assert_eq!(browser.log_in(&page).await.status, 400, "not even the right one");
     // Alice herself is not locked out.
     let page = browser.authorize("web", &[]).await;
     assert!(browser.log_in(&page).await.answer().contains_key("code"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn passwords_that_are_tried_at_once_are_not_tried_uncounted() {
+    let town = std::sync::Arc::new(Town::new().await);
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[]).await;
+    let (action, hidden) = read_form(&page.text);
+    let tries = (0..32).map(|_| {
+        let (town, cookies) = (std::sync::Arc::clone(&town), browser.cookies.clone());
+        let (action, hidden) = (action.clone(), hidden.clone());
+        tokio::spawn(async move {
+            let fields = [("username", "alice"), ("password", "wrong")];
+            let fields =
+                fields.into_iter().chain(hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            let fields: Vec<_> = fields.collect();
+            let mut browser = Browser { town: &town, cookies };
+            browser.post(&action, &fields).await.status.as_u16()
+        })
+    });
+    let mut tried = 0;
+    for status in tries.collect::<Vec<_>>() {
+        match status.await.unwrap() {
+            401 => tried += 1,
+            other => assert_eq!(other, 400),
+        }
+    }
+    assert!((1..=10).contains(&tried), "{tried} passwords were tried in one login of ten");
 }
 
 #[tokio::test]
