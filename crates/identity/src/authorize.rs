@@ -90,7 +90,8 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
         session: own,
         fresh: own.is_some_and(|session| waiting.value.session.as_ref() == Some(&session.id)),
         consented: consent::given(realm, own, request).await?,
-        decided: waiting.value.consented,
+        // Whoever consented: another may have logged in since.
+        decided: own.is_some_and(|session| waiting.value.consented.as_ref() == Some(&session.user)),
         now: call.now,
     };
     match (decide::next(&realm.settings, &client, request, &facts), own) {

@@ -107,7 +107,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         return respond::refused(realm, &request.target, &refusal);
     }
     remember(realm, &session.user, request, call.now).await?;
-    interaction::consented(realm, call, waiting).await?;
+    interaction::consented(realm, call, waiting, &session.user).await?;
     interaction::go_on(realm, call)
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Interaction {
     browser: String,
     /// The session that was begun for it.
     pub(crate) session: Option<String>,
-    /// The person consented.
-    pub(crate) consented: bool,
+    /// Who consented.
+    pub(crate) consented: Option<String>,
     /// Passwords that were tried.
     pub(crate) attempts: u32,
     until: model::Timestamp,
@@ -76,7 +76,7 @@ pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then) -> Answer {
         csrf,
         browser: crate::random::hash(&browser),
         session: None,
-        consented: false,
+        consented: None,
         attempts: 0,
         until,
     };
@@ -148,9 +148,15 @@ pub(crate) async fn logged_in(
     change(realm, call, &logged_in, waiting.version).await
 }
 
-/// Notes that a person consented.
-pub(crate) async fn consented(realm: &Realm, call: &Call, waiting: Stored<Interaction>) -> Answer<()> {
-    change(realm, call, &Interaction { consented: true, ..waiting.value }, waiting.version).await
+/// Notes that this person consented.
+pub(crate) async fn consented(
+    realm: &Realm,
+    call: &Call,
+    waiting: Stored<Interaction>,
+    user: &str,
+) -> Answer<()> {
+    let consented = Interaction { consented: Some(user.to_owned()), ..waiting.value };
+    change(realm, call, &consented, waiting.version).await
 }
 
 async fn change(realm: &Realm, call: &Call, changed: &Interaction, version: store::Version) -> Answer<()> {

@@ -215,6 +215,27 @@ async fn consent_is_asked_once_and_for_more_again() {
 }
 
 #[tokio::test]
+async fn one_persons_consent_is_not_anothers() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    let mut other = web("other", secret());
+    other.trusted = false;
+    town.put(other).await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("other", &[("prompt", "consent")]).await;
+    let consent = browser.log_in(&page).await;
+    let (action, hidden) = crate::support::read_form(&consent.text);
+    let mut fields: Vec<_> = hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fields.push(("decision", "allow"));
+    let next = browser.post_and_stay(&action, &fields).await.field("location").to_owned();
+    // In another tab, before the browser goes on.
+    let page = browser.authorize("web", &[("prompt", "login")]).await;
+    browser.submit(&page, &[("username", "bob"), ("password", crate::support::PASSWORD)]).await.answer();
+    let asked = browser.go(&next).await;
+    assert!(asked.text.contains("<strong>bob</strong>"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn the_request_can_be_posted() {
     let town = Town::new().await;
     let mut browser = Browser::new(&town);

@@ -371,14 +371,19 @@ impl<'a> Browser<'a> {
     }
 
     pub(crate) async fn post(&mut self, address: &str, fields: &[(&str, &str)]) -> Reply {
-        let builder = Request::post(address)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(header::ORIGIN, "https://id.example.org");
-        let reply = self.send(builder, form(fields)).await;
+        let reply = self.post_and_stay(address, fields).await;
         match reply.field("location").to_owned() {
             next if next.starts_with('/') => self.go(&next).await,
             _ => reply,
         }
+    }
+
+    /// Posts, and does not follow where the answer leads.
+    pub(crate) async fn post_and_stay(&mut self, address: &str, fields: &[(&str, &str)]) -> Reply {
+        let builder = Request::post(address)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ORIGIN, "https://id.example.org");
+        self.send(builder, form(fields)).await
     }
 
     /// Begins an authorization; more pairs replace the usual ones.
