@@ -30,7 +30,7 @@ pub fn format(file: &Path, text: &str) -> Result<String, Fault> {
         let message = format!("the file has {} bytes, the limit is {FILE_BYTES_MAX}", text.len());
         return Err(Fault::whole_file(file, message));
     }
-    let before = node::parse(0, text).map_err(|(line, column, message)| Fault {
+    node::parse(0, text).map_err(|(line, column, message)| Fault {
         severity: Severity::Fault,
         file: file.to_owned(),
         line,
@@ -42,23 +42,27 @@ pub fn format(file: &Path, text: &str) -> Result<String, Fault> {
         suggestion: Some("the file is left as it is".to_owned()),
         ..Fault::whole_file(file, why.to_owned())
     };
-    let kept = marks(text).ok_or_else(|| refused("the formatter cannot read this file"))?;
     let mut formatted = lay_out(text).ok_or_else(|| refused("the formatter cannot lay out this file"))?;
     for _ in 1..PASSES_MAX {
         let again = lay_out(&formatted).ok_or_else(|| refused("the formatter cannot read its own text"))?;
         if again == formatted {
-            let after = node::parse(0, &formatted).map_err(|_| refused("formatting would break it"))?;
-            return if !same(&before, &after) {
-                Err(refused("formatting would change what it means"))
-            } else if marks(&formatted).as_ref() != Some(&kept) {
-                Err(refused("formatting would lose a comment or an anchor"))
-            } else {
-                Ok(formatted)
-            };
+            return prove(text, &formatted).map(|()| formatted).map_err(refused);
         }
         formatted = again;
     }
     Err(refused("the layout does not settle"))
+}
+
+/// Shows that `after` says what `before` says.
+fn prove(before: &str, after: &str) -> Result<(), &'static str> {
+    let parse = |text| node::parse(0, text).map_err(|_| "formatting would break it");
+    if !same(&parse(before)?, &parse(after)?) {
+        return Err("formatting would change what it means");
+    }
+    match (marks(before), marks(after)) {
+        (Some(before), Some(after)) if before == after => Ok(()),
+        _ => Err("formatting would lose a comment or an anchor"),
+    }
 }
 
 /// One pass. A panic of the library is an answer like any other: this file is not
@@ -112,5 +116,29 @@ fn same(one: &Node, other: &Node) -> bool {
                 })
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_layout_may_differ() {
+        let text = "a: &x [1, '2'] # c\nb: *x\nc: ${D}\n";
+        assert_eq!(prove(text, "a: &x\n  - 1\n  - \"2\" # c\nb: *x\n\nc:   '${D}'\n"), Ok(()));
+        for other in [
+            "a: &x [1, '3'] # c\nb: *x\nc: ${D}\n",
+            "a: &x [1] # c\nb: *x\nc: ${D}\n",
+            "a: &x [1, '2'] # c\nc: ${D}\nb: *x\n",
+            "a: &x [1, '2'] # c\nb: *x\nc: ${E}\n",
+            "a: &x [1, '2']\nb: *x\nc: ${D}\n",
+            "a: &x [1, '2'] # d\nb: *x\nc: ${D}\n",
+            "a: [1, '2'] # c\nb: [1, '2']\nc: ${D}\n",
+            "a: &x [1, '2' # c\nb: *x\nc: ${D}\n",
+            "a: &x [1, ~] # c\nb: *x\nc: ${D}\n",
+        ] {
+            assert!(prove(text, other).is_err(), "{other}");
+        }
     }
 }

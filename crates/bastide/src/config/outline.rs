@@ -116,7 +116,13 @@ impl Outline {
     /// digests: two outlines are compared under the same one.
     pub fn of(configuration: &Configuration, written: &Written, salt: &str, files: &dyn Files) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
-        let mut drawing = Drawing { key, entries: Vec::new() };
+        let folder = configuration.file.parent().unwrap_or(Path::new(""));
+        // As `Debug` shows a path below it: a configuration is the same from wherever it is read.
+        let folder = match folder.as_os_str().is_empty() {
+            true => String::new(),
+            false => format!("\"{}/", folder.display()),
+        };
+        let mut drawing = Drawing { key, folder, entries: Vec::new() };
         drawing.settings(configuration, &written.tree);
         drawing.lists(configuration, &written.tree);
         drawing.policies(configuration);
@@ -137,6 +143,8 @@ impl Outline {
 /// An outline in the making.
 struct Drawing {
     key: hmac::Key,
+    /// How paths below the configuration's folder begin; empty: with nothing.
+    folder: String,
     entries: Vec<Entry>,
 }
 
@@ -167,7 +175,11 @@ impl Drawing {
             None => BTreeMap::new(),
         };
         let written = || node.map_or_else(String::new, |node| flow(node, true));
-        let whole = self.digest(means.map_or_else(written, str::to_owned).as_bytes());
+        let mut means = means.map_or_else(written, str::to_owned);
+        if !self.folder.is_empty() {
+            means = means.replace(&self.folder, "\"");
+        }
+        let whole = self.digest(means.as_bytes());
         self.entries.push(Entry { kind, name: name.to_owned(), whole, keys });
     }
 

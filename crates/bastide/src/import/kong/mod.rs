@@ -145,7 +145,8 @@ impl<'n> Importer<'n> {
 
     /// Keys at the top that nothing else looks at.
     fn other_keys(&mut self) {
-        const KNOWN: [&str; 9] = [
+        const KNOWN: [&str; 10] = [
+            "filter_chains",
             "services",
             "routes",
             "upstreams",
@@ -217,8 +218,8 @@ impl<'n> Importer<'n> {
     fn plugin(&mut self, entity: Entity<'n>, nested: [Option<String>; 4]) -> Option<Plugin<'n>> {
         let [service, route, consumer, group] = nested;
         let name = entity.text("name").unwrap_or_default();
-        let service = service.or_else(|| entity.reference("service"));
-        let route = route.or_else(|| entity.reference("route"));
+        let service = service.or_else(|| self.resolved(entity, "service", &name));
+        let route = route.or_else(|| self.resolved(entity, "route", &name));
         let consumer = consumer.or_else(|| entity.reference("consumer"));
         let group = group.or_else(|| entity.reference("consumer_group"));
         let level = match (&route, &service) {
@@ -233,6 +234,35 @@ impl<'n> Importer<'n> {
             return None;
         }
         Some(plugin)
+    }
+}
+
+impl<'n> Importer<'n> {
+    /// The key of what a plugin refers to by name or id.
+    fn resolved(&mut self, plugin: Entity<'n>, kind: &str, name: &str) -> Option<String> {
+        let reference = plugin.reference(kind)?;
+        let top = self.source.top;
+        let services = self.source.list(top, "services", "service").into_iter().enumerate();
+        let services = services.map(|(number, service)| (service, key_of(&service, "service", number)));
+        let services: Vec<(Entity<'n>, String)> = services.collect();
+        let mut known = Vec::new();
+        if kind == "route" {
+            for (service, key) in &services {
+                let routes = self.source.list(*service, "routes", "route").into_iter().enumerate();
+                let kind = format!("{key}-route");
+                known.extend(routes.map(|(number, route)| (route, key_of(&route, &kind, number))));
+            }
+            let alone = self.source.list(top, "routes", "route").into_iter().enumerate();
+            known.extend(alone.map(|(number, route)| (route, key_of(&route, "route", number))));
+        } else {
+            known = services;
+        }
+        let found = known.into_iter().find(|(entity, _)| entity.is_called(&reference));
+        if found.is_none() {
+            let note = format!("{kind} {reference:?} is not in the file, so it is for nobody");
+            self.say(plugin, &format!("plugin {name}"), Outcome::Dropped, &note);
+        }
+        Some(found.map_or(reference, |(_, key)| key))
     }
 }
 

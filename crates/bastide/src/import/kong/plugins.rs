@@ -82,15 +82,13 @@ impl<'n> Plugin<'n> {
 /// Of each plugin the most specific instance (Kong's precedence, without consumers).
 pub(super) fn effective<'p, 'n>(
     all: &'p [Plugin<'n>],
-    route: &[String],
+    route: &str,
     service: Option<&str>,
 ) -> Vec<&'p Plugin<'n>> {
     let applies = |plugin: &&Plugin<'n>| {
-        let fits = |wanted: &Option<String>, names: &[String]| {
-            wanted.as_ref().is_none_or(|wanted| names.contains(wanted))
-        };
-        let service: Vec<String> = service.map(str::to_owned).into_iter().collect();
-        !plugin.of_somebody() && fits(&plugin.route, route) && fits(&plugin.service, &service)
+        !plugin.of_somebody()
+            && plugin.route.as_ref().is_none_or(|wanted| wanted == route)
+            && plugin.service.as_ref().is_none_or(|wanted| Some(wanted.as_str()) == service)
     };
     let mut chosen: Vec<&Plugin<'n>> = all.iter().filter(applies).collect();
     chosen.sort_by_key(|plugin| plugin.level);

@@ -102,12 +102,8 @@ impl<'n> Importer<'n> {
             );
             return;
         }
-        let mut names = vec![written.name.clone()];
-        names.extend(entity.text("id"));
-        let mut service_names: Vec<String> = written.service_key.clone().into_iter().collect();
-        service_names.extend(written.service.and_then(|service| service.text("id")));
         let all = Rc::clone(&self.plugins);
-        let plugins = effective(&all, &names, service_names.first().map(String::as_str));
+        let plugins = effective(&all, &written.name, written.service_key.as_deref());
         let access = self.access(&plugins);
         let mut treatment = Treatment::default();
         for plugin in
@@ -117,6 +113,10 @@ impl<'n> Importer<'n> {
         }
         let mut closed = [access.closed.clone(), std::mem::take(&mut treatment.closed)].concat();
         closed.extend(service.and_then(|service| service.closed.clone()));
+        let filtered = [Some(self.source.top), written.service, Some(entity)].into_iter().flatten();
+        if filtered.into_iter().any(|entity| !entity.items("filter_chains").is_empty()) {
+            closed.push("filter_chains are not translated, and what they keep out is not known".to_owned());
+        }
         self.odd_keys(entity, &place, &mut closed);
         if service.is_none() && !treatment.answered {
             closed.push("the route has no service".to_owned());
@@ -293,11 +293,15 @@ impl<'n> Importer<'n> {
     /// come to a route that asks for something else, it is refused there.
     fn keep_prefixes_apart(&mut self) {
         let mut rules = Vec::new();
-        for guarded in self.routes.iter().filter(|made| made.prefix && !made.open) {
+        // A client can leave out the headers of a condition, so those guard nothing.
+        let guards = |made: &&Made| made.prefix && !made.open && made.headers.is_empty();
+        for guarded in self.routes.iter().filter(guards) {
             let literal = guarded.path.trim_end_matches("/**");
             for wider in self.routes.iter().filter(|made| made.of != guarded.of) {
                 let base = wider.path.strip_suffix("/**");
-                let hosts = wider.host.is_empty() || wider.host == guarded.host;
+                let hosts = wider.host.is_empty()
+                    || wider.host == guarded.host
+                    || wider.host.strip_prefix('*').is_some_and(|suffix| guarded.host.ends_with(suffix));
                 let above = base.is_some_and(|base| literal.starts_with(base) && literal.len() > base.len());
                 if hosts && above && !literal.contains('{') {
                     rules.push((wider.name.clone(), literal.to_owned(), guarded.of.clone()));
@@ -367,11 +371,11 @@ impl<'n> Importer<'n> {
                 return;
             }
             name => match treat_alone(plugin) {
-                Became::Nothing(note) | Became::Same(note) => {
+                Became::Nothing(note) => {
                     self.say(plugin.entity, &place, Outcome::Dropped, &note);
                     return;
                 }
-                Became::Other(_) | Became::Closed(_) => {
+                Became::Same(_) | Became::Other(_) | Became::Closed(_) => {
                     let note =
                         format!("{name} for single consumers has no counterpart, so they do not get in");
                     (Outcome::Closed, note, String::new())
@@ -420,10 +424,18 @@ impl<'n> Importer<'n> {
     }
 }
 
-/// What a plugin would become on a route.
+/// What a plugin would become on a route; what only adds is not missed by those who are
+/// kept out.
 fn treat_alone(plugin: &Plugin<'_>) -> Became {
+    let config = plugin.config();
+    let only_adds = ["remove", "replace", "allow", "transform"].iter().all(|key| config.get(key).is_none());
     match plugin.name.as_str() {
-        "cors" | "correlation-id" => Became::Nothing("it has no counterpart for single consumers".to_owned()),
+        "cors" | "correlation-id" | "redirect" => {
+            Became::Nothing("it has no counterpart for single consumers".to_owned())
+        }
+        name if name.contains("-transformer") && only_adds => {
+            Became::Nothing("headers for single consumers have no counterpart".to_owned())
+        }
         _ => treat(plugin, true, &mut Treatment::default()),
     }
 }

@@ -216,6 +216,30 @@ fn the_most_specific_instance_of_a_plugin_runs() {
     assert_eq!(rates, [1, 4, 3]);
 }
 
+/// A plugin may name what it is for by its id, and keeps out there all the same.
+#[test]
+fn references_by_id_are_followed() {
+    let ids = "_format_version: '3.0'\nservices:\n- name: s\n  id: 11-22\n  url: http://127.0.0.1:1\n  routes: [ { name: a, id: 33-44, paths: [ /a ] }, { name: b, paths: [ /b ] } ]\n- { name: t, url: 'http://127.0.0.1:1', routes: [ { name: c, paths: [ /c ] } ] }\nplugins:\n";
+    for (plugin, closed) in [
+        ("- { name: basic-auth, service: { id: 11-22 } }", [true, true, false]),
+        ("- { name: basic-auth, service: 11-22 }", [true, true, false]),
+        ("- { name: basic-auth, route: { id: 33-44 } }", [true, false, false]),
+        ("- { name: basic-auth, route: { name: a }, service: { name: s } }", [true, false, false]),
+        ("- { name: basic-auth }", [true, true, true]),
+    ] {
+        let imported = imported(&format!("{ids}{plugin}\n"));
+        assert_eq!(["a", "b", "c"].map(|route| is_closed(&imported, route)), closed, "{plugin}");
+    }
+    let of_consumer = "- { name: request-size-limiting, consumer: u-1, route: { id: 33-44 } }\nconsumers: [ { id: u-1, username: bob, keyauth_credentials: [ { key: k } ] } ]";
+    let policies = text(&imported(&format!("{ids}{of_consumer}\n")), "policies/kong.cedar");
+    assert!(
+        policies.contains("forbid (principal == ApiKey::\"bob\", action, resource == Route::\"a\");"),
+        "{policies}"
+    );
+    let filters = format!("{ids}- name: prometheus\nfilter_chains: [ {{ name: f }} ]\n");
+    assert!(["a", "b", "c"].iter().all(|route| is_closed(&imported(&filters), route)));
+}
+
 #[test]
 fn plugins_of_consumers_become_policies() {
     let with = |plugin: &str, global: &str| {
@@ -239,6 +263,16 @@ fn plugins_of_consumers_become_policies() {
     let ranges = with("ip-restriction, config: { allow: [ 10.0.0.0/8 ] }", "");
     let policies = text(&ranges, "policies/kong.cedar");
     assert!(policies.contains("when { (!(context.address.isInRange(ip(\"10.0.0.0/8\")))) }"), "{policies}");
+    for (plugin, out) in [
+        ("request-size-limiting", true),
+        ("request-transformer, config: { remove: { headers: [ x-admin ] } }", true),
+        ("request-transformer, config: { add: { headers: [ 'x-a:b' ] } }", false),
+        ("some-plugin-of-ours", true),
+        ("http-log", false),
+    ] {
+        let policies = text(&with(plugin, ""), "policies/kong.cedar");
+        assert_eq!(policies.contains("forbid (principal == ApiKey::\"bob\""), out, "{plugin}: {policies}");
+    }
     let harmless = with("correlation-id", "");
     assert!(!text(&harmless, "policies/kong.cedar").contains("ApiKey::\"bob\""));
     for imported in [limited, lower, higher, ranges, harmless] {
@@ -251,10 +285,18 @@ fn plugins_of_consumers_become_policies() {
 #[test]
 fn what_a_prefix_guarded_does_not_fall_to_an_open_route() {
     let source = "_format_version: '3.0'\nservices:\n- name: s\n  url: http://127.0.0.1:1\n  routes:\n  - { name: site, paths: [ / ] }\n  - { name: admin, paths: [ /admin ], plugins: [ { name: key-auth } ] }\n";
-    let imported = imported(source);
-    let policies = text(&imported, "policies/kong.cedar");
-    assert!(policies.contains("context.path like \"/admin*\""), "{policies}");
-    loaded(&imported);
+    for (hosts, guarded) in [
+        (["", ""], true),
+        (["hosts: [ a.example.org ], ", "hosts: [ a.example.org ], "], true),
+        (["hosts: [ '*.example.org' ], ", "hosts: [ a.example.org ], "], true),
+        (["hosts: [ b.example.org ], ", "hosts: [ a.example.org ], "], false),
+    ] {
+        let source = source.replace("site, ", &format!("site, {}", hosts[0]));
+        let imported = imported(&source.replace("admin, ", &format!("admin, {}", hosts[1])));
+        let policies = text(&imported, "policies/kong.cedar");
+        assert_eq!(policies.contains("context.path like \"/admin*\""), guarded, "{policies}");
+        loaded(&imported);
+    }
 }
 
 #[test]
