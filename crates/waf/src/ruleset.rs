@@ -2,6 +2,7 @@
 
 use crate::{
     action::{Act, Ctl},
+    operator::Operator,
     overlay::Laid,
     plan::{Gate, Plan, Quick},
     rule::{Disruptive, Flow, Link, Metadata, Names, Phase, Rule},
@@ -123,8 +124,18 @@ impl RuleSet {
     /// is compiled when it first runs. Takes some hundred milliseconds of processor for the
     /// Core Rule Set: call it on a thread of its own, while requests are already judged.
     pub fn prepare(&self) {
-        let tests = self.rules.iter().flat_map(|rule| &rule.links).filter_map(|link| link.test.as_ref());
-        tests.for_each(|test| test.operator.prepare());
+        self.operators().for_each(Operator::prepare);
+    }
+
+    /// Whether [`Self::prepare`] has nothing left to do.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.operators().all(Operator::is_prepared)
+    }
+
+    fn operators(&self) -> impl Iterator<Item = &Operator> {
+        let links = self.rules.iter().flat_map(|rule| &rule.links);
+        links.filter_map(|link| link.test.as_ref()).map(|test| &test.operator)
     }
 
     /// What the directives set.

@@ -9,6 +9,7 @@ pub mod names;
 pub mod notify;
 mod otlp;
 mod outward;
+mod prepare;
 pub mod running;
 pub mod serve;
 mod shared;

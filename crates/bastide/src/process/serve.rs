@@ -27,6 +27,7 @@ use super::names::Names;
 use super::notify::Notifier;
 use super::otlp::{self, Destination, Exporter};
 use super::running;
+use super::prepare;
 use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::signals::Signals;
 use super::sinks::Sinks;
@@ -584,7 +585,9 @@ fn build(
             Arc::new(policies)
         }
     };
-    wire::build(parts, configuration, generation, policies, before)
+    let snapshot = wire::build(parts, configuration, generation, policies, before)?;
+    drop(prepare::in_background(configuration.firewalls.iter().map(|firewall| &firewall.rules)));
+    Ok(snapshot)
 }
 
 /// Where telemetry goes, if anywhere.

@@ -381,6 +381,15 @@ impl Operator {
         }
     }
 
+    /// Whether [`Self::prepare`] has nothing left to do.
+    pub(crate) fn is_prepared(&self) -> bool {
+        match &self.kind {
+            Kind::Regex(pattern) => pattern.is_compiled(),
+            Kind::Verify(verify) => verify.pattern().is_compiled(),
+            _ => true,
+        }
+    }
+
     /// All names that [`Self::compile`] supports.
     pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         OPERATORS.iter().map(|&(name, _)| name)

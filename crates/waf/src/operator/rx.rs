@@ -134,6 +134,10 @@ impl Pattern {
         self.cost
     }
 
+    pub(super) fn is_compiled(&self) -> bool {
+        self.compiled.get().is_some()
+    }
+
     pub(super) fn regex(&self) -> Result<&Regex, &str> {
         self.compiled.get_or_init(|| compile(&self.source)).as_ref().map_err(String::as_str)
     }
