@@ -3,7 +3,6 @@
 
 use crate::{command, workspace};
 use anyhow::{Context, Result, bail};
-use std::process::Command;
 
 /// Memory that a fuzzer may take, MiB; more is a finding.
 const MEMORY_MB_MAX: u32 = 3_000;

@@ -9,6 +9,7 @@ mod peer;
 mod pki;
 mod server;
 pub(crate) mod usage;
+mod waf;
 mod whole_way;
 
 use crate::workspace;
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Bench {
     /// CPU per request beside nginx: TLS, HTTP/2, the whole way
     Gateway(gateway::Options),
+    /// What the firewall adds to a request, beside nginx with ModSecurity and the same rules
+    Waf(waf::Options),
     /// Time of a clean release build, size of the binary, memory at rest
     Footprint(footprint::Options),
     /// Figures that a crate's own example prints: policy, audit, revocation, store
@@ -45,6 +48,7 @@ pub(crate) enum Example {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Gateway(options) => gateway::run(options),
+        Bench::Waf(options) => waf::run(options),
         Bench::Footprint(options) => footprint::run(options),
         Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
         Bench::Example(Example::Audit) => example("audit", "audit", "cost", &[]),

@@ -58,11 +58,11 @@ pub(crate) struct Tally {
 /// Where rules, tests and harness lie.
 pub(crate) struct Places {
     /// The folder with the rule files.
-    pub(super) rules: PathBuf,
+    pub(crate) rules: PathBuf,
     /// The setup file.
-    pub(super) setup: PathBuf,
-    pub(super) tests: PathBuf,
-    pub(super) harness: PathBuf,
+    pub(crate) setup: PathBuf,
+    pub(crate) tests: PathBuf,
+    pub(crate) harness: PathBuf,
 }
 
 /// How the tests are run.

@@ -17,6 +17,7 @@ use row::{ROWS, Row};
 use stage::Stage;
 use std::path::PathBuf;
 use std::process::Command;
+pub(super) use table::Spread;
 use table::{Samples, judge};
 
 /// The row that measures memory; it has a table of its own.

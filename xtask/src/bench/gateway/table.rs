@@ -103,14 +103,14 @@ fn ratios(text: &mut String, past: &mut Vec<String>, row: &Row, samples: &Sample
 }
 
 /// Median and the outermost values.
-pub(super) struct Spread {
-    pub(super) median: f64,
+pub(in crate::bench) struct Spread {
+    pub(in crate::bench) median: f64,
     low: f64,
     high: f64,
 }
 
 impl Spread {
-    pub(super) fn of(mut values: Vec<f64>) -> Self {
+    pub(in crate::bench) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);

@@ -3,7 +3,7 @@
 
 mod envoy;
 mod haproxy;
-mod nginx;
+pub(super) mod nginx;
 
 use super::pki::Pki;
 use super::server::{Server, free_port};

@@ -103,7 +103,14 @@ pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
     run(folder, "nginx", PROXY_CORE, &text, doors.tls)
 }
 
-fn run(folder: &Path, name: &'static str, core: &str, text: &str, ready: u16) -> Result<Server> {
+/// Starts nginx with this configuration, on that core.
+pub(in crate::bench) fn run(
+    folder: &Path,
+    name: &'static str,
+    core: &str,
+    text: &str,
+    ready: u16,
+) -> Result<Server> {
     let path = folder.join(format!("{name}.conf"));
     std::fs::write(&path, text)?;
     let program = crate::command::find("nginx").context("nginx is missing: apt-get install nginx")?;
@@ -112,7 +119,8 @@ fn run(folder: &Path, name: &'static str, core: &str, text: &str, ready: u16) ->
     Server::start(name, core, folder, &[&program, "-p", &folder_text, "-c", &path], ready)
 }
 
-fn opening(folder: &Path, name: &str) -> String {
+/// What every configuration begins with, up to and with `http {`.
+pub(in crate::bench) fn opening(folder: &Path, name: &str) -> String {
     format!(
         "daemon off;
 worker_processes 1;
