@@ -18,7 +18,7 @@ use crate::claim::{Asked, Subject};
 use crate::client::{Client, GrantType};
 use crate::mint::{self, AccessToken, Authentication, Binding, IdToken, Minted};
 use crate::realm::Realm;
-use crate::record::Kind;
+use crate::record::{ATTEMPTS_MAX, Kind, Written, pause};
 use crate::revocation;
 use crate::token::Issued;
 use crate::user::User;
@@ -220,23 +220,33 @@ pub(crate) struct Narrowed {
     pub(crate) resources: BTreeSet<String>,
 }
 
-/// Ends a grant: its refresh tokens are gone, its access tokens are revoked.
+/// Ends a grant: its refresh tokens are gone, its access tokens are revoked, the one that
+/// somebody gets at this very moment too.
 pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Error> {
-    let Some(stored) = realm.records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
-    let grant = stored.value;
-    tracing::warn!(grant = id, client = grant.client, user = grant.user, why, "identity: grant revoked");
     let records = &realm.records;
-    let session = grant.authentication.session.as_str();
-    let mut changes = Transaction::new()
-        .delete(records.key(Kind::Grant, &[id]), Expect::Any)
-        .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any);
-    for (token, until) in &grant.tokens {
-        changes = revocation::write(realm, changes, revocation::Named::Token(token), *until)?;
+    for attempt in 0..ATTEMPTS_MAX {
+        pause(attempt).await;
+        let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
+        let grant = stored.value;
+        let session = grant.authentication.session.as_str();
+        let mut changes = Transaction::new()
+            .delete(records.key(Kind::Grant, &[id]), Expect::Version(stored.version))
+            .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any);
+        for (token, until) in &grant.tokens {
+            changes = revocation::write(realm, changes, revocation::Named::Token(token), *until)?;
+        }
+        if records.commit(changes).await? == Written::Done {
+            tracing::warn!(
+                grant = id,
+                client = grant.client,
+                user = grant.user,
+                why,
+                "identity: grant revoked"
+            );
+            return Ok(());
+        }
     }
-    match records.commit(changes).await? {
-        crate::record::Written::Done => Ok(()),
-        crate::record::Written::Conflict => Err(Error::Contended("a grant that is revoked")),
-    }
+    Err(Error::Contended("a grant that is revoked"))
 }
 
 /// The chain of actors with one more at its head (RFC 8693 §4.1).

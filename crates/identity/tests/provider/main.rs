@@ -21,6 +21,8 @@ mod login;
 #[cfg(test)]
 mod logout;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod pushed;
 #[cfg(test)]
 mod refresh;

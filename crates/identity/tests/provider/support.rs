@@ -33,6 +33,12 @@ pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 #[derive(Debug)]
 pub(crate) struct HandClock(AtomicU64);
 
+impl HandClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(Timestamp::from_unix_seconds(NOW).unix_nanos())))
+    }
+}
+
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_nanos(self.0.load(Ordering::SeqCst))
@@ -143,7 +149,7 @@ impl Town {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut RealmSettings)) -> Self {
-        let clock = Arc::new(HandClock(AtomicU64::new(Timestamp::from_unix_seconds(NOW).unix_nanos())));
+        let clock = HandClock::new();
         let store = store::Store::in_memory(Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         Self::on(store, clock, change).await
     }

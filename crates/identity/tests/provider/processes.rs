@@ -1,0 +1,88 @@
+//! Several processes on one store: what counts once, counts once over all of them. Here two
+//! stores are open on one SQLite file, each with its own cache, as two processes have them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{CacheLimits, Store, UnsealKey};
+
+use crate::support::{Browser, HandClock, Reply, Town};
+
+/// Longer than what one process writes takes to be seen by another.
+const SEEN: Duration = Duration::from_millis(200);
+
+async fn two(grace: u64) -> ([Arc<Town>; 2], tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity.db");
+    let key = UnsealKey::generate().unwrap();
+    Store::initialise_sqlite(&path, &key).unwrap();
+    let clock = HandClock::new();
+    let mut towns = Vec::new();
+    for _ in 0..2 {
+        let key = UnsealKey::parse(&key.to_text(), "the test").unwrap();
+        let clock_of_store = Arc::clone(&clock) as Arc<dyn model::Clock>;
+        let store = Store::open_sqlite(&path, key, clock_of_store, CacheLimits::default()).unwrap();
+        let change = |settings: &mut identity::RealmSettings| {
+            settings.lifetimes.refresh_grace = Duration::from_secs(grace);
+        };
+        towns.push(Arc::new(Town::on(store, Arc::clone(&clock), change).await));
+    }
+    (towns.try_into().unwrap_or_else(|_| unreachable!()), folder)
+}
+
+/// Sixteen at once, half of them to each.
+async fn at_once<F: Future<Output = Reply> + Send + 'static>(
+    towns: &[Arc<Town>; 2],
+    ask: impl Fn(Arc<Town>) -> F,
+) -> Vec<Reply> {
+    let asked: Vec<_> = (0..16).map(|place| tokio::spawn(ask(Arc::clone(&towns[place % 2])))).collect();
+    let mut replies = Vec::new();
+    for reply in asked {
+        replies.push(reply.await.unwrap());
+    }
+    tokio::time::sleep(SEEN).await;
+    replies
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_refresh_token_has_one_successor() {
+    for grace in [10, 0] {
+        let (towns, _folder) = two(grace).await;
+        let first = towns[0].tokens("web", "openid offline_access").await;
+        let first = first["refresh_token"].as_str().unwrap().to_owned();
+        tokio::time::sleep(SEEN).await;
+        let replies = at_once(&towns, |town| {
+            let first = first.clone();
+            async move { town.refresh("web", &first).await }
+        });
+        let good: Vec<_> = replies.await.into_iter().filter(|reply| reply.status == 200).collect();
+        let successors: BTreeSet<_> =
+            good.iter().map(|reply| reply.json()["refresh_token"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(successors.len(), 1, "grace {grace}: two lines of descent");
+        for town in &towns {
+            let access = good[0].json()["access_token"].as_str().unwrap().to_owned();
+            assert_eq!(town.is_active(&access).await, grace > 0, "grace {grace}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_code_is_used_once_and_even_that_is_taken_back() {
+    let (towns, _folder) = two(10).await;
+    let code = Browser::new(&towns[0]).log_in_for("web", &[]).await["code"].clone();
+    tokio::time::sleep(SEEN).await;
+    let replies = at_once(&towns, |town| {
+        let code = code.clone();
+        async move { town.redeem("web", &code).await }
+    });
+    let replies = replies.await;
+    let good: Vec<_> = replies.iter().filter(|reply| reply.status == 200).collect();
+    assert_eq!(good.len(), 1, "{replies:?}");
+    let access = good[0].json()["access_token"].as_str().unwrap().to_owned();
+    for town in &towns {
+        assert!(!town.is_active(&access).await);
+        let told = town.realm.revocations().await.unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
