@@ -130,6 +130,7 @@ impl Grant {
                 scopes: &narrowed.scopes,
                 resources: &narrowed.resources,
                 authentication: Some(&self.authentication),
+                session: (!self.is_offline()).then_some(self.authentication.session.as_str()),
                 grant: Some(&self.id),
                 binding,
                 actor: None,

@@ -60,7 +60,7 @@ pub(crate) struct Authentication {
 }
 
 impl Authentication {
-    fn add(&self, claims: &mut Map<String, Value>) {
+    fn add(&self, claims: &mut Map<String, Value>, session: Option<&str>) {
         claims.insert("auth_time".to_owned(), json!(self.time.unix_seconds()));
         if let Some(acr) = &self.acr {
             claims.insert("acr".to_owned(), json!(acr));
@@ -68,7 +68,9 @@ impl Authentication {
         if !self.amr.is_empty() {
             claims.insert("amr".to_owned(), json!(self.amr));
         }
-        claims.insert("sid".to_owned(), json!(self.session));
+        if let Some(session) = session {
+            claims.insert("sid".to_owned(), json!(session));
+        }
     }
 }
 
@@ -80,6 +82,8 @@ pub(crate) struct AccessToken<'a> {
     pub(crate) scopes: &'a BTreeSet<String>,
     pub(crate) resources: &'a BTreeSet<String>,
     pub(crate) authentication: Option<&'a Authentication>,
+    /// The session that it ends with; none for offline access.
+    pub(crate) session: Option<&'a str>,
     /// The grant that it is of: it does not outlive it.
     pub(crate) grant: Option<&'a str>,
     pub(crate) binding: &'a Binding,
@@ -127,7 +131,7 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
         claims.insert("scope".to_owned(), json!(crate::scope::join(what.scopes)));
     }
     if let Some(authentication) = what.authentication {
-        authentication.add(&mut claims);
+        authentication.add(&mut claims, what.session);
     }
     if !what.binding.is_bearer() {
         claims.insert("cnf".to_owned(), json!(what.binding));
@@ -194,7 +198,7 @@ pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Res
     if let Some(nonce) = what.nonce {
         claims.insert("nonce".to_owned(), json!(nonce));
     }
-    what.authentication.add(&mut claims);
+    what.authentication.add(&mut claims, Some(&what.authentication.session));
     claim::add(&mut claims, &realm.settings.claims, what.subject, Target::IdToken, what.scopes, what.asked);
     Ok(sign_token(realm.ring().signer(algorithm, now)?, "JWT", &claims)?)
 }

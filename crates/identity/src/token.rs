@@ -121,7 +121,9 @@ impl Issued {
         let mut body = Map::new();
         body.insert("access_token".to_owned(), json!(self.access.token));
         body.insert("token_type".to_owned(), json!(self.token_type));
-        body.insert("expires_in".to_owned(), json!(self.access.expires.since(now).as_secs()));
+        // In whole seconds, as `exp` is.
+        let life = self.access.expires.unix_seconds().saturating_sub(now.unix_seconds());
+        body.insert("expires_in".to_owned(), json!(life));
         if !self.scopes.is_empty() {
             body.insert("scope".to_owned(), json!(crate::scope::join(&self.scopes)));
         }

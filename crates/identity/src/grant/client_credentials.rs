@@ -24,6 +24,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         scopes: &scopes,
         resources: &resources,
         authentication: None,
+        session: None,
         grant: None,
         binding: &asking.binding,
         actor: None,

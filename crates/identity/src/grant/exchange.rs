@@ -50,6 +50,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         scopes: &scopes,
         resources: &resources,
         authentication: authentication.as_ref(),
+        session: subject.text("sid"),
         grant: subject.grant(),
         binding: &asking.binding,
         actor: Some(acting),
@@ -140,11 +141,10 @@ fn resources(asking: &Asking<'_>) -> Answer<BTreeSet<String>> {
 }
 
 fn authentication(subject: &Live) -> Option<Authentication> {
-    let session = subject.text("sid")?.to_owned();
-    let time = subject.claims.get("auth_time").and_then(Value::as_u64).unwrap_or_default();
+    let time = subject.claims.get("auth_time").and_then(Value::as_u64)?;
     let amr = subject.claims.get("amr").and_then(Value::as_array).cloned().unwrap_or_default();
     Some(Authentication {
-        session,
+        session: subject.text("sid").unwrap_or_default().to_owned(),
         time: Timestamp::from_unix_seconds(time),
         acr: subject.text("acr").map(str::to_owned),
         amr: amr.iter().filter_map(Value::as_str).map(str::to_owned).collect(),

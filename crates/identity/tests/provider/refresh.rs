@@ -153,7 +153,12 @@ async fn a_refresh_token_ends_with_its_session_unless_it_is_for_offline() {
     let online = token(&town.refresh("web", &online).await.json());
     town.realm.end_session(&session).await.unwrap();
     town.refresh("web", &online).await.refused(400, "invalid_grant");
-    assert_eq!(town.refresh("web", &offline).await.status, 200);
+    // What goes on offline is good here and at gateways, which were told of the session.
+    let offline = town.refresh("web", &offline).await.json();
+    let access = offline["access_token"].as_str().unwrap();
+    assert!(town.is_active(access).await);
+    assert_eq!(payload(access).get("sid"), None);
+    assert_eq!(payload(offline["id_token"].as_str().unwrap())["sid"], json!(session));
 }
 
 #[tokio::test]
