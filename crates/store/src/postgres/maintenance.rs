@@ -12,13 +12,6 @@ use crate::barrier::{Head, Row, StoredKey};
 use crate::error::Error;
 use crate::rows::{Counts, Exported, Incoming, PIECE_ROWS, Restored, State};
 
-/// A query for rows.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!("SELECT key, version, expires, generation, live, sealed FROM bastide.store_record ", $rest)
-    };
-}
-
 impl Postgres {
     /// Records that are past their end.
     pub(crate) async fn expired(&self, now: u64, limit: usize) -> Result<Vec<Row>, Error> {
@@ -160,10 +153,6 @@ impl Postgres {
     /// Puts these records in the place of everything, at one moment. Gives how many.
     pub(crate) async fn restore(&self, mut records: mpsc::Receiver<Incoming>) -> Result<u64, Error> {
         let barrier = &self.shared.barrier;
-        let text = concat!(
-            "INSERT INTO bastide.store_record (key, version, expires, generation, live, sealed) ",
-            "SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bytea[])"
-        );
         let mut client = self.maintenance().await?;
         let (transaction, state) = take_turn(&mut client).await?;
         let unlimited = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
@@ -180,12 +169,11 @@ impl Postgres {
                 barrier.seal(&key, head, &plain)
             });
             let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
-            count += execute(&transaction, text, &Columns::of(&sealed).values()).await?;
+            count += execute(&transaction, schema::PUT, &Columns::of(&sealed).values()).await?;
         }
         let text = "UPDATE bastide.store_state SET revision = $1, compacted = $1";
         execute(&transaction, text, &[&signed(version)]).await?;
-        let notify = "SELECT pg_notify($1::text, $2::text)";
-        execute(&transaction, notify, &[&schema::CHANNEL, &version.to_string()]).await?;
+        execute(&transaction, schema::NOTIFY, &[&schema::CHANNEL, &version.to_string()]).await?;
         commit(transaction).await?;
         self.shared.publish(version);
         Ok(count)

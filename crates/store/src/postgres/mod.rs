@@ -4,6 +4,13 @@
 //! versions come in the order of commits. What changed is told by `NOTIFY`, which may get
 //! lost: each process asks for the last version besides.
 
+/// A query for rows.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT key, version, expires, generation, live, sealed FROM bastide.store_record ", $rest)
+    };
+}
+
 mod listener;
 mod maintenance;
 mod schema;

@@ -46,12 +46,14 @@ SET idle_in_transaction_session_timeout = '10s';
 SET default_transaction_isolation = 'read committed';
 SET search_path = pg_catalog";
 
-/// A query for rows.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!("SELECT key, version, expires, generation, live, sealed FROM bastide.store_record ", $rest)
-    };
-}
+/// Writes rows, given by columns, in the place of those that stand there.
+pub(super) const PUT: &str =
+    "INSERT INTO bastide.store_record (key, version, expires, generation, live, sealed)
+    SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bytea[])
+    ON CONFLICT (key) DO UPDATE SET version = excluded.version, expires = excluded.expires,
+        generation = excluded.generation, live = excluded.live, sealed = excluded.sealed";
+/// Tells a number in a channel.
+pub(super) const NOTIFY: &str = "SELECT pg_notify($1::text, $2::text)";
 
 /// The statements of one session, prepared.
 pub(super) struct Statements {
@@ -80,16 +82,11 @@ impl Statements {
             select!("WHERE version > $1 AND key >= $2 AND key < $3 ORDER BY version, key LIMIT $4"),
             ") r ON true ORDER BY r.version, r.key"
         );
-        let put = "INSERT INTO bastide.store_record (key, version, expires, generation, live, sealed)
-            SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bool[], $6::bytea[])
-            ON CONFLICT (key) DO UPDATE SET version = excluded.version, expires = excluded.expires,
-                generation = excluded.generation, live = excluded.live, sealed = excluded.sealed";
         let state = "SELECT revision, generation, compacted FROM bastide.store_state";
         let lock = "SELECT revision, generation, compacted, pg_current_xact_id()::text
             FROM bastide.store_state FOR UPDATE";
         let set_revision = "UPDATE bastide.store_state SET revision = $1";
-        let notify = "SELECT pg_notify($1::text, $2::text)";
-        let all = [get, get_many, range, changes, state, lock, put, set_revision, notify];
+        let all = [get, get_many, range, changes, state, lock, PUT, set_revision, NOTIFY];
         let mut prepared = Vec::with_capacity(all.len());
         for text in all {
             prepared.push(client.prepare(text).await.map_err(|error| fault(&error))?);

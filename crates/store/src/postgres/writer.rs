@@ -223,6 +223,7 @@ async fn write(session: &Session, begun: Begun) -> Result<Done, Failure> {
     let notice = done.revision.to_string();
     let notify_values: [&(dyn ToSql + Sync); 2] = [&schema::CHANNEL, &notice];
     let (put, set, told, committed) = tokio::join!(
+        biased;
         client.execute(&statements.put, &values),
         client.execute(&statements.set_revision, &set_values),
         client.execute(&statements.notify, &notify_values),
