@@ -110,6 +110,44 @@ fn everything_beside_the_sealed_bytes_is_bound_to_them() {
     }
 }
 
+/// Each by itself is bound as associated data, beside what the key of the record is derived
+/// from.
+#[test]
+fn no_two_rows_have_the_same_associated_data() {
+    let heads = [
+        head(5),
+        head(6),
+        Head { expires: Some(78), ..head(5) },
+        Head { expires: None, ..head(5) },
+        Head { expires: Some(0), ..head(5) },
+        Head { live: false, ..head(5) },
+        Head { generation: 2, ..head(5) },
+    ];
+    let keys = [&b"a"[..], b"b", b""].map(|key| StoredKey::from_bytes(key.to_vec()));
+    let mut all: Vec<_> = keys.iter().flat_map(|key| heads.map(|head| associated(key, head))).collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count);
+}
+
+/// The key of a record is one for each version of each record, whatever is beside it.
+#[test]
+fn no_two_versions_or_records_share_a_key() {
+    let keyring = Keyring::generate(&SystemRandom::new()).unwrap();
+    let secret = keyring.generation(1).unwrap();
+    let sealed = |key: &[u8], version| {
+        let cipher = record_key(secret, &StoredKey::from_bytes(key.to_vec()), version).unwrap();
+        let mut text = *b"the same text";
+        let nonce = Nonce::assume_unique_for_key([0; NONCE_BYTES]);
+        let tag = cipher.seal_in_place_separate_tag(nonce, Aad::empty(), &mut text).unwrap();
+        (text, tag.as_ref().to_vec())
+    };
+    assert_eq!(sealed(b"a", 1), sealed(b"a", 1));
+    assert_ne!(sealed(b"a", 1), sealed(b"a", 2));
+    assert_ne!(sealed(b"a", 1), sealed(b"b", 1));
+}
+
 /// A generation that is in the keyring, but not the one that the row was sealed under.
 #[test]
 fn another_generation_does_not_open_a_row() {

@@ -71,12 +71,12 @@ fn search(folders: &[PathBuf], needles: impl IntoIterator<Item = Vec<u8>>) -> St
     String::from_utf8(found.stdout).unwrap()
 }
 
-/// As it is, and as it may be written.
-fn written_as(secret: &str) -> [Vec<u8>; 4] {
+/// As it is, its beginning, and as it may be written.
+fn written_as(secret: &str) -> [Vec<u8>; 5] {
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     let wide: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
     // Without the last characters, which depend on what follows.
     let base64 = base64::engine::general_purpose::STANDARD_NO_PAD.encode(secret);
     let base64 = base64.as_bytes()[..base64.len() - 3].to_vec();
-    [secret.as_bytes().to_vec(), hex.into_bytes(), wide, base64]
+    [secret.as_bytes().to_vec(), secret.as_bytes()[..12].to_vec(), hex.into_bytes(), wide, base64]
 }
