@@ -307,6 +307,9 @@ fn two_routes_that_take_the_same_are_one_and_the_stricter_wins() {
     let matches: Vec<String> = configuration.routes.iter().map(|route| route.matches.to_string()).collect();
     assert_eq!(matches, ["GET,POST /x/**", "PUT /x/**"]);
     assert!(is_closed(&imported, "a") && is_closed(&imported, "b"));
+    // Nor does the open one of two go before the one that asks for a proof.
+    let keyed = super::import(&source.replace("basic-auth", "key-auth"), Listen::default()).unwrap();
+    assert!(is_closed(&keyed, "a") && !is_closed(&keyed, "b"));
 }
 
 #[test]
