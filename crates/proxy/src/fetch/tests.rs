@@ -101,6 +101,21 @@ fn a_private_target_is_refused_before_a_connection_and_allowed_when_configured()
 }
 
 #[test]
+fn what_is_no_http_goes_to_the_same_places_and_no_others() {
+    let (port, hits) = server(|_| String::new());
+    for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
+        for tls in [true, false] {
+            let refused = run(open(host, port, tls, &rules())).unwrap_err();
+            assert!(matches!(refused, FetchError::Private { .. }), "{host}: {refused}");
+        }
+        assert!(matches!(run(resolve(host, port, &rules())), Err(FetchError::Private { .. })), "{host}");
+    }
+    assert_eq!(hits.load(Ordering::SeqCst), 0);
+    assert!(run(resolve("127.0.0.1", port, &loopback_rules())).is_ok());
+    assert!(run(open("127.0.0.1", port, false, &loopback_rules())).is_ok());
+}
+
+#[test]
 fn addresses_that_cannot_be_trusted_are_refused() {
     let table = [
         ("http://8.8.8.8/", "http,"),
