@@ -168,7 +168,7 @@ impl Writer<'_> {
     fn unmapped(&mut self, event: &AccessEvent<'_>, abandoned: bool) {
         self.number(r#","unmapped":{"time_nanos":"#, event.time.unix_nanos());
         self.number(r#","duration_nanos":"#, event.duration_nanos);
-        self.name(r#","outcome":""#, outcome_name(event.outcome));
+        self.name(r#","outcome":""#, event.outcome.name());
         self.name(r#","step":""#, event.step.name());
         self.text(r#","route":"#, &event.route, TEXT_BYTES_MAX);
         self.text(r#","upstream":"#, &event.upstream, TEXT_BYTES_MAX);
@@ -280,14 +280,6 @@ fn activity(method: &str) -> (u64, Option<&str>) {
         "TRACE" => (8, None),
         "" => (0, None),
         other => (99, Some(other)),
-    }
-}
-
-const fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Allowed => "allowed",
-        Outcome::Denied => "denied",
-        Outcome::Failed => "failed",
     }
 }
 

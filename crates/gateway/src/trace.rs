@@ -239,7 +239,7 @@ impl About<'_> {
             add("error.type", class.into());
         }
         add("bastide.request.id", self.id.to_string().into());
-        add("bastide.outcome", outcome(self.end.outcome).into());
+        add("bastide.outcome", self.end.outcome.name().into());
         add("bastide.step", self.end.step.name().into());
         let name = match self.route {
             Some(route) => Cow::Owned(format!("{} {}", span_method(method), route.pattern)),
@@ -263,7 +263,7 @@ impl About<'_> {
     fn decided(&self) -> Event {
         let mut attributes: Attributes = vec![
             ("bastide.step", self.end.step.name().into()),
-            ("bastide.outcome", outcome(self.end.outcome).into()),
+            ("bastide.outcome", self.end.outcome.name().into()),
         ];
         if !self.end.class.is_empty() {
             attributes.push(("bastide.reason.class", self.end.class.into()));
@@ -340,14 +340,6 @@ impl About<'_> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-const fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Allowed => "allowed",
-        Outcome::Denied => "denied",
-        Outcome::Failed => "failed",
-    }
 }
 
 /// The caller's place in its trace. Two fields are none: readers could each believe

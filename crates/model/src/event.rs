@@ -81,6 +81,17 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// The name in events, spans and `explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What the decision read and which policies decided, so that it can be made again
 /// after a restart or reload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::decoder::{Decoder, Table};
 use super::node::{Node, Value};
+use super::outward::is_loopback;
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
@@ -501,11 +502,7 @@ impl Decoder<'_> {
     /// Keys travel under TLS, except on loopback.
     fn fetched_safely(&mut self, node: &Node, url: &str, issuer: &Issuer) {
         let Some(rest) = url.strip_prefix("http://") else { return };
-        let host = rest.split('/').next().unwrap_or_default();
-        let name =
-            host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name);
-        let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        let loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        let loopback = is_loopback(rest.split('/').next().unwrap_or_default());
         if issuer.allow_private_addresses && (issuer.plain_http || loopback) {
             return;
         }
@@ -519,7 +516,7 @@ impl Decoder<'_> {
 }
 
 /// `http://` or `https://`, a host, no user, query or fragment.
-fn url(text: &str) -> Result<String, Unfit> {
+pub(super) fn url(text: &str) -> Result<String, Unfit> {
     const EXPECTED: &str = "a URL such as https://id.example.org";
     let unfit = || Unfit { expected: EXPECTED, instead: None };
     let Some((scheme, rest)) = text.split_once("://") else {

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::outline::{Entry, Kind, Outline};
 
-/// Settings that only a restart changes: a reload that changes one is refused.
+/// Settings that only a restart changes: a reload that changes one is refused. Of `audit`
+/// the sinks follow a reload.
 pub const RESTART: [&str; 5] = ["state", "workers", "audit", "admin", "storage"];
 
 /// What happened to an entry.
@@ -179,11 +180,17 @@ fn consequences(changes: &[Change]) -> Vec<Consequence> {
     all
 }
 
+/// Whether nothing changed but this key.
+fn only(change: &Change, key: &str) -> bool {
+    !change.keys.is_empty() && change.keys.iter().all(|changed| changed.key == key)
+}
+
 fn of_change(change: &Change, all: &mut Vec<Consequence>) {
     let touches = |keys: &[&str]| change.keys.iter().any(|key| keys.contains(&key.key.as_str()));
     let name = &change.name;
     let mut say = |effect, text: String| all.push(Consequence { effect, text });
     match (change.kind, change.what) {
+        (Kind::Setting, _) if name == "audit" && only(change, "sinks") => {}
         (Kind::Setting, _) if RESTART.contains(&name.as_str()) => {
             say(Effect::Restart, format!("`{name}` takes a restart: a reload is refused"));
         }

@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::files::Files;
-use super::node::{Node, Value};
+use super::node::{Name, Node, Scalar, Value};
 use super::{Configuration, Route, WafChoice};
 
 /// Longest value that is kept as it is written, characters.
@@ -157,8 +157,9 @@ impl Drawing {
         })
     }
 
-    fn setting(&self, node: &Node) -> Setting {
-        let mut written = flow(node, false);
+    /// `hides`: whether credentials may stand in it.
+    fn setting(&self, key: &str, node: &Node, hides: bool) -> Setting {
+        let mut written = if hides { flow(&masked(key, node), false) } else { flow(node, false) };
         if written.chars().count() > WRITTEN_MAX {
             written = written.chars().take(WRITTEN_MAX).chain(['…']).collect();
         }
@@ -167,11 +168,14 @@ impl Drawing {
 
     /// `means` is what it means as a whole; without it that is what is written.
     fn entry(&mut self, kind: Kind, name: &str, node: Option<&Node>, means: Option<&str>) {
+        let hides = kind == Kind::Setting && ["audit", "telemetry"].contains(&name);
         let keys = match node.map(|node| (&node.value, node)) {
             Some((Value::Map(entries), _)) => {
-                entries.iter().map(|(name, node)| (name.text.clone(), self.setting(node))).collect()
+                let setting =
+                    |(key, node): &(Name, Node)| (key.text.clone(), self.setting(&key.text, node, hides));
+                entries.iter().map(setting).collect()
             }
-            Some((_, node)) => BTreeMap::from([(kind.short().to_owned(), self.setting(node))]),
+            Some((_, node)) => BTreeMap::from([(kind.short().to_owned(), self.setting("", node, hides))]),
             None => BTreeMap::new(),
         };
         let written = || node.map_or_else(String::new, |node| flow(node, true));
@@ -263,6 +267,26 @@ impl Drawing {
             self.entries.push(Entry { kind: Kind::File, name, whole: digest, keys: BTreeMap::new() });
         }
     }
+}
+
+/// The same without what stands under keys of credentials. What `${…}` stands for is
+/// never written, so it may stay.
+fn masked(key: &str, node: &Node) -> Node {
+    let secret = ["token", "api_key", "headers"].contains(&key);
+    let value = match &node.value {
+        Value::Scalar(scalar) if secret && scalar.written.is_none() => {
+            Value::Scalar(Scalar { text: "(hidden)".to_owned(), written: None })
+        }
+        Value::List(items) => Value::List(items.iter().map(|item| masked(key, item)).collect()),
+        Value::Map(entries) => {
+            // Each of the fields of `headers` may be one.
+            let below = |name: &Name| if secret { key.to_owned() } else { name.text.clone() };
+            let one = |(name, node): &(Name, Node)| (name.clone(), masked(&below(name), node));
+            Value::Map(entries.iter().map(one).collect())
+        }
+        other => other.clone(),
+    };
+    Node { at: node.at, value }
 }
 
 /// What a setting means, where short forms and defaults could hide that it is the same.

@@ -9,8 +9,8 @@ use model::Secret;
 
 use super::decoder::{Decoder, Table};
 use super::node::{Node, Value};
-use super::schema;
 use super::values::{self, Unfit};
+use super::{authentication, schema};
 
 /// Fields that frame a message or name its target: never anybody's to set.
 const FRAMING: [&str; 7] =
@@ -117,8 +117,7 @@ impl Decoder<'_> {
         let url = self.value(node, url)?;
         let Some(rest) = url.strip_prefix("http://") else { return Some(url) };
         let plain = self.plain(table);
-        self.safe_without_tls(node, rest.split('/').next().unwrap_or_default(), plain, outward)
-            .then(|| url.trim_end_matches('/').to_owned())
+        self.safe_without_tls(node, rest.split('/').next().unwrap_or_default(), plain, outward).then_some(url)
     }
 
     /// Whether `danger_plain_http` is set.
@@ -134,9 +133,7 @@ impl Decoder<'_> {
         plain: bool,
         outward: &Outward,
     ) -> bool {
-        let host = host_of(authority);
-        let address = host.parse::<std::net::IpAddr>();
-        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        let loopback = is_loopback(authority);
         let safe = outward.allow_private_addresses && (plain || loopback);
         if !safe {
             let suggestion = if loopback {
@@ -199,15 +196,15 @@ pub(super) fn host_of(authority: &str) -> &str {
     name.trim_matches(['[', ']'])
 }
 
-/// `http://` or `https://`, a host, perhaps a path; no user, query or fragment.
+/// Whether `host` or `host:port` is this machine.
+pub(super) fn is_loopback(authority: &str) -> bool {
+    let host = host_of(authority);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A URL without the slash at its end.
 fn url(text: &str) -> Result<String, Unfit> {
     const EXPECTED: &str = "a URL such as https://collector.example.org:4318";
-    let unfit = || Unfit { expected: EXPECTED, instead: None };
-    let (scheme, rest) = text.split_once("://").ok_or_else(unfit)?;
-    let uri: http::Uri = text.parse().map_err(|_| unfit())?;
-    let fits = matches!(scheme, "http" | "https")
-        && uri.host().is_some_and(|host| values::host(host).is_ok())
-        && !rest.contains(['@', '?', '#', '\\'])
-        && (uri.port().is_none() || uri.port_u16().is_some_and(|port| port > 0));
-    if fits { Ok(text.trim_end_matches('/').to_owned()) } else { Err(unfit()) }
+    let url = authentication::url(text).map_err(|unfit| Unfit { expected: EXPECTED, ..unfit })?;
+    Ok(url.trim_end_matches('/').to_owned())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gateway::metric::{Exposition, Kind, Registry};
-use keys::{SecureRandom as _, SystemRandom};
+use keys::SystemRandom;
 use model::{Clock, Timestamp};
 use proxy::fetch::FetchRules;
 use proxy::telemetry::otlp::{self, Partial};
@@ -190,7 +190,7 @@ impl Work {
             if tries == 0 {
                 tracing::warn!("telemetry: spans wait: {}", failed.why);
             }
-            let wait = failed.after.unwrap_or_else(|| outward::backoff(tries, random(&self.random)));
+            let wait = failed.after.unwrap_or_else(|| outward::backoff(tries, outward::draw(&self.random)));
             tries += 1;
             self.pause(wait.min(BATCH_TRIED_FOR)).await;
         }
@@ -246,12 +246,6 @@ fn spans(traces: &[Trace]) -> usize {
 
 fn add(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
-}
-
-fn random(random: &SystemRandom) -> u64 {
-    let mut bytes = [0; 8];
-    // Without random numbers the wait is the longest of its round.
-    if random.fill(&mut bytes).is_err() { u64::MAX } else { u64::from_ne_bytes(bytes) }
 }
 
 /// Why something was not sent.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use keys::{SecureRandom as _, SystemRandom};
 use proxy::fetch::{FetchError, FetchRules, Outgoing, Reply, send};
 use proxy::tls::{ClientTls, ClientTlsSettings, certificates_from_pem};
 
@@ -67,6 +68,12 @@ pub(super) async fn post(
 pub(super) fn retry_after(reply: &Reply) -> Option<Duration> {
     let value = reply.fields.named(b"retry-after").next()?;
     std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A random number for [`backoff`]; without one the wait is the longest of its round.
+pub(super) fn draw(random: &SystemRandom) -> u64 {
+    let mut bytes = [0; 8];
+    if random.fill(&mut bytes).is_err() { u64::MAX } else { u64::from_ne_bytes(bytes) }
 }
 
 /// How long to wait before the next try: between half and all of a time that doubles

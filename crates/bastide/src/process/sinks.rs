@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use audit::sink::{Bounds, Buffer};
 use gateway::metric::{Exposition, Kind, Registry};
-use keys::{SecureRandom as _, SystemRandom};
+use keys::SystemRandom;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -253,9 +253,10 @@ impl Work {
         if self.tries == 0 {
             tracing::warn!(sink = name, events = later.len(), "events wait for a sink: {why}");
         }
-        let wait = delivery
-            .after
-            .map_or_else(|| outward::backoff(self.tries, self.draw()), |after| after.min(AFTER_MAX));
+        let wait = delivery.after.map_or_else(
+            || outward::backoff(self.tries, outward::draw(&self.random)),
+            |after| after.min(AFTER_MAX),
+        );
         self.tries = self.tries.saturating_add(1);
         self.pause_between(wait).await;
         later
@@ -273,11 +274,6 @@ impl Work {
         if self.pause(time).await {
             tokio::time::sleep(time.min(LOOK_EVERY)).await;
         }
-    }
-
-    fn draw(&self) -> u64 {
-        let mut bytes = [0; 8];
-        if self.random.fill(&mut bytes).is_err() { u64::MAX } else { u64::from_ne_bytes(bytes) }
     }
 }
 

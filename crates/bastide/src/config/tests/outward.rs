@@ -1,11 +1,12 @@
 //! `telemetry:` and `audit.sinks`: what goes out, and that no credential is ever shown.
 
+use std::path::Path;
 use std::time::Duration;
 
 use proxy::telemetry::ParentRule;
 
-use super::super::{SinkKind, Transport};
-use super::{read_with, said_with};
+use super::super::{Outline, SinkKind, Transport, load_written};
+use super::{disk, environment, read_with, said_with};
 
 const BASE: &str = "listen: [ 127.0.0.1:0 ]
 services: { a: [ http://10.0.0.1 ] }
@@ -83,6 +84,11 @@ audit:
     assert!(!shown.contains("hunter2") && shown.contains("(hidden)"));
     let telemetry = configuration.telemetry.unwrap();
     assert_eq!(telemetry.outward.headers[0].1.expose(), "hunter2");
+    // Nor where two configurations are compared.
+    let files = disk(&text, &[]);
+    let (configuration, written) = load_written(Path::new("bastide.yaml"), &environment, &files).unwrap();
+    let shown = serde_json::to_string(&Outline::of(&configuration, &written, "salt", &files)).unwrap();
+    assert!(!shown.contains("hunter2") && shown.contains("(hidden)") && shown.contains("https://s.example"));
     // Nor in a fault about one.
     for wrong in [
         "telemetry: { endpoint: https://o.example, headers: { authorization: \"hunter2\\n\" } }",
@@ -148,6 +154,10 @@ fn sinks_are_one_thing_each_with_their_own_keys() {
 fn telemetry_says_what_is_wrong_with_it() {
     for (wrong, fault) in [
         ("telemetry: {}", "telemetry needs \"endpoint\" (endpoint: URL)"),
+        (
+            "telemetry: otel.example.org",
+            "expected a URL such as https://collector.example.org:4318, found \"otel.example.org\" (write \"https://otel.example.org\")",
+        ),
         (
             "telemetry: otel:4318",
             "expected a URL such as https://collector.example.org:4318, found \"otel:4318\"",
