@@ -7,6 +7,7 @@ use crate::town::{Town, on_every_store};
 on_every_store!(
     rotation_loses_nothing_and_old_keys_end,
     a_reencryption_goes_on_after_an_interruption,
+    a_rotation_in_the_middle_of_a_reencryption_leaves_nothing_behind,
     rotation_goes_on_while_others_write,
     another_process_follows_a_rotation,
 );
@@ -70,6 +71,20 @@ async fn a_reencryption_goes_on_after_an_interruption(town: Town) {
     }
     assert_eq!(store.generations().await.unwrap(), [3]);
     assert_eq!(store.scan_all(&Key::new("user"), 1_000).await.unwrap().len(), 600);
+}
+
+async fn a_rotation_in_the_middle_of_a_reencryption_leaves_nothing_behind(town: Town) {
+    let store = &town.store;
+    fill(&town, 600).await;
+    store.rotate().await.unwrap();
+    let mut work = store.reencryption();
+    assert!(work.step().await.unwrap() > 0);
+    // What was done until here is old again, and lies behind the place of the work.
+    store.rotate().await.unwrap();
+    while work.step().await.unwrap() > 0 {}
+    assert_eq!(store.generations().await.unwrap(), [3]);
+    assert_eq!(store.status().await.unwrap().stale, 0);
+    assert_eq!(store.verify().await.unwrap(), 600);
 }
 
 async fn rotation_goes_on_while_others_write(town: Town) {
