@@ -15,6 +15,7 @@ use bytes::Bytes;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::tls::{Identity, TlsError};
 
@@ -64,12 +65,16 @@ impl Challenges {
     /// Shows this certificate to whoever opens a TLS-ALPN-01 connection for `name`.
     ///
     /// # Errors
-    /// Key and certificate do not fit.
+    /// The key cannot be used.
     pub fn offer_tls(self: &Arc<Self>, name: &str, identity: Identity) -> Result<Offered, TlsError> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?;
-        let mut config =
-            builder.with_no_client_auth().with_single_cert(identity.chain, identity.key.clone_key())?;
+        let provider = aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(identity.key.clone_key())?;
+        // Not compared with the certificate: that would have to understand the critical
+        // extension of a proof, which is there so that nobody else takes it for one.
+        let shown = SingleCertAndKey::from(CertifiedKey::new(identity.chain, key));
+        let builder =
+            ServerConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(shown));
         config.alpn_protocols = vec![TLS_PROTOCOL.to_vec()];
         // Nothing may be resumed: every proof is a handshake of its own.
         config.session_storage = Arc::new(NoServerSessionStorage {});

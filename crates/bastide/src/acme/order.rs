@@ -91,7 +91,7 @@ impl<'s> Client<'s> {
     fn failure(&self, fault: &anyhow::Error) -> Failure {
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let reachable = match fault.downcast_ref::<Error>() {
-            Some(Error::Api(problem)) => !is(problem, "serverInternal"),
+            Some(Error::Api(problem)) => !is(problem, "serverInternal") && !is(problem, "badNonce"),
             Some(Error::Timeout(_)) => true,
             Some(_) => false,
             None => true,
@@ -99,7 +99,7 @@ impl<'s> Client<'s> {
         let limited = problem(fault).is_some_and(|problem| is(problem, "rateLimited"));
         Failure {
             cause: if reachable { Cause::Refused } else { Cause::Unreachable },
-            reason: one_line(&format!("{fault:#}")),
+            reason: one_line(fault),
             asked,
             limited: limited && asked.is_some(),
         }
@@ -346,7 +346,15 @@ async fn finalize(order: &mut Order, name: &str) -> anyhow::Result<(String, Secr
 }
 
 /// What a server says goes into the log: one line, and not without end.
-fn one_line(text: &str) -> String {
+fn one_line(fault: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in fault.chain().map(ToString::to_string) {
+        // Some say their cause themselves.
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
     let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     printable.take(REASON_CHARACTERS_MAX).collect()
 }
@@ -369,8 +377,12 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_one_line_of_bounded_length() {
-        assert_eq!(one_line("no: DNS\n2026 INFO forged\u{1b}[31m"), "no: DNS 2026 INFO forged [31m");
-        assert_eq!(one_line(&"ä".repeat(5_000)).chars().count(), REASON_CHARACTERS_MAX);
+        let fault = |text: &str| anyhow!("{text}").context("order").context("order: one");
+        assert_eq!(
+            one_line(&fault("no: DNS\n2026 INFO forged\u{1b}[31m")),
+            "order: one: no: DNS 2026 INFO forged [31m"
+        );
+        assert_eq!(one_line(&fault(&"ä".repeat(5_000))).chars().count(), REASON_CHARACTERS_MAX);
     }
 
     #[test]
@@ -385,5 +397,8 @@ mod tests {
         let proof = leaf.extensions().iter().find(is_proof).unwrap();
         assert!(proof.critical);
         assert_eq!(proof.value, [&[4, 32][..], &[7; 32]].concat());
+        // And it can be shown, although it says what nobody else understands.
+        let challenges = Arc::new(Challenges::default());
+        drop(challenges.offer_tls("shop.example.org", identity).unwrap());
     }
 }

@@ -281,13 +281,16 @@ impl Server {
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
+        // Two processes never order at the same time: who is taken over from is told first.
+        if predecessor.is_none() {
+            server.parts.acme.follow(&server.configuration);
+        }
         server.announce(&server.configuration, admin_address)?;
         if let Some(predecessor) = predecessor {
             predecessor.ready().context("the process to take over from has gone")?;
             tracing::info!("took over");
+            server.parts.acme.follow(&server.configuration);
         }
-        // Two processes never order at the same time: the one before has just been told.
-        server.parts.acme.follow(&server.configuration);
         server.notifier.ready();
         Ok(server)
     }
@@ -336,7 +339,6 @@ impl Server {
                         self.notifier.succeeded_by(process);
                         // Whoever asks from now on asks the new one.
                         self.admin.abort();
-                        self.parts.acme.stop();
                         return self.end().await;
                     }
                     Err(error) => tracing::error!(%error, "the hand-over failed; this process goes on"),
@@ -503,6 +505,7 @@ impl Server {
     /// Drains, bounded, and writes what is left of the audit log.
     async fn end(self) -> anyhow::Result<ExitCode> {
         self.shared.draining.store(true, Ordering::Release);
+        self.parts.acme.stop();
         self.notifier.stopping();
         let ready = self.parts.state.join(READY);
         let own = std::fs::read_to_string(&ready).is_ok_and(|text| is_own(&text));
@@ -516,7 +519,6 @@ impl Server {
             tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
         }
         self.keeper.abort();
-        self.parts.acme.stop();
         self.prober.abort();
         self.admin.abort();
         let (log, firewall_log) = (self.log, self.firewall_log);

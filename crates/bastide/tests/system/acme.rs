@@ -53,8 +53,8 @@ async fn curl(root: &std::path::Path, name: &str, address: SocketAddr) -> Result
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// The leaf's serial number that is shown for a name.
-async fn serial(address: SocketAddr, name: &str) -> Option<String> {
+/// The leaf's serial number that is shown for a name; `None` when the handshake is refused.
+pub(crate) async fn serial(address: SocketAddr, name: &str) -> Option<String> {
     let mut client = Command::new("openssl");
     client.args(["s_client", "-connect", &address.to_string(), "-servername", name]);
     client.stdin(std::process::Stdio::null());
@@ -232,9 +232,9 @@ async fn certificates_are_renewed_under_load_and_through_the_servers_death() {
     while serials.len() < 4 {
         let next = until("the next certificate", async || {
             serial(pebble.tls, "shop.test").await.filter(|serial| !serials.contains(serial))
-        })
-        .await;
-        serials.push(next);
+        });
+        let next = tokio::time::timeout(Duration::from_secs(25), next).await;
+        serials.push(next.unwrap_or_else(|_| panic!("{serials:?}\n{}\n{}", town.log(), pebble.log())));
     }
     // Each one is good for the same authority, and no request has noticed.
     assert_eq!(curl(&root, "shop.test", pebble.tls).await.as_deref(), Ok("here 200"));

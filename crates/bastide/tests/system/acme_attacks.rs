@@ -7,8 +7,9 @@ use std::time::Duration;
 use bastide::demo::client::http1::{self, Connection};
 use bastide::demo::client::{Door, Trust};
 
+use crate::acme::serial;
 use crate::liar::{Liar, Manner};
-use crate::peers::free_address;
+use crate::peers::{free_address, has};
 use crate::support::{Process, Town, get_request, read, until};
 
 fn configuration(liar: &Liar, address: SocketAddr, more: &str) -> String {
@@ -156,6 +157,9 @@ async fn a_server_that_wants_a_certificate_renewed_is_followed_once() {
 
 #[tokio::test]
 async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_longer() {
+    if !has("openssl") {
+        return;
+    }
     let mut town = Town::prepare("");
     let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
     liar.behave(Manner::Brief);
@@ -168,7 +172,8 @@ async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_long
     assert!(is_served(&town, address).await, "{}", town.log());
     assert_eq!(town.admin("/readyz").await.status, 200);
     until("the end", async || (town.admin("/readyz").await.status == 503).then_some(())).await;
-    until("the refusal", async || (!is_served(&town, address).await).then_some(())).await;
+    // A client would refuse it anyway; here the listener does.
+    until("the refusal", async || serial(address, "shop.test").await.is_none().then_some(())).await;
     let ended = "the certificate for shop.test has ended and was not renewed";
     assert_eq!(town.log().matches(ended).count(), 1, "{}", town.log());
     // It is not taken up again by a restart either. What answers nonsense is tried again
@@ -176,7 +181,7 @@ async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_long
     liar.behave(Manner::Garbage);
     town.stop_gateway().await;
     town.start_gateway().await;
-    assert!(!is_served(&town, address).await);
+    assert_eq!(serial(address, "shop.test").await, None);
     liar.behave(Manner::Honest);
     until("a new one", async || is_served(&town, address).await.then_some(())).await;
     assert_eq!(town.admin("/readyz").await.status, 200);
