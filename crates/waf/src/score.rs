@@ -3,7 +3,7 @@
 
 use crate::{
     action::{Act, Change, Ctl, SetName, SetVar},
-    rule::{Names, Rule},
+    rule::{Disruptive, Flow, Names, Rule},
     target::Selector,
 };
 
@@ -133,13 +133,18 @@ impl ScoreSlots {
     }
 
     /// Whether a match of the rule changes more than scores: something that other rules may
-    /// read.
+    /// read, or which of them run.
     pub(crate) fn does_more(&self, rule: &Rule, names: &Names) -> bool {
-        rule.links.iter().flat_map(|link| &link.acts).any(|act| match act {
-            Act::SetVar(SetVar { name: SetName::Slot(slot), .. }) => !names.name(*slot).contains("_score"),
-            Act::SetEnv { .. } | Act::Sanitise(_) => false,
-            Act::Ctl(ctl) => !matches!(ctl, Ctl::Nothing | Ctl::AuditEngine(_)),
-            _ => true,
-        })
+        let leads = rule.flow != Flow::Next || matches!(rule.disruptive, Disruptive::Allow(_));
+        let mut acts = rule.links.iter().flat_map(|link| &link.acts);
+        leads
+            || acts.any(|act| match act {
+                Act::SetVar(SetVar { name: SetName::Slot(slot), .. }) => {
+                    !names.name(*slot).contains("_score")
+                }
+                Act::SetEnv { .. } | Act::Sanitise(_) => false,
+                Act::Ctl(ctl) => !matches!(ctl, Ctl::Nothing | Ctl::AuditEngine(_)),
+                _ => true,
+            })
     }
 }

@@ -163,7 +163,8 @@ pub struct Match {
     /// Whether it does so last: no rule behind it could stop that half of the transaction or
     /// add to its score.
     pub settles: bool,
-    /// Whether it changed more than scores: something that other rules may read.
+    /// Whether it changed more than scores: something that other rules may read, or which of
+    /// them run.
     pub does_more: bool,
     /// Whether the rule is a chain of conditions; `variable` is what the last one looked at.
     pub is_chain: bool,
@@ -172,7 +173,7 @@ pub struct Match {
 /// Told of each rule before and after it is looked at, to profile a rule set.
 ///
 /// What rules share (values, transformed ones, the search for literals) is done with the
-/// first rule that needs it.
+/// first rule that needs it. Rules that are passed over without a look are not told.
 pub trait Watch {
     /// The rule at this place of [`RuleSet::ids`] is about to be looked at.
     fn begin(&mut self, place: usize);
