@@ -201,7 +201,7 @@ fn test_judges_requests_from_files_and_says_what_they_cost() {
     );
     let timing = request["timing"]["rules"].as_array().unwrap();
     let micros: Vec<f64> = timing.iter().map(|rule| rule["micros"].as_f64().unwrap()).collect();
-    assert!(micros.len() >= 10 && micros.windows(2).all(|pair| pair[0] >= pair[1]), "{timing:?}");
+    assert!(micros.len() >= 3 && micros.windows(2).all(|pair| pair[0] >= pair[1]), "{timing:?}");
     assert!(micros.iter().sum::<f64>() > 0.0);
     // What cannot be read is said, and is no verdict.
     let (code, _, error) = test(&["none.http"]);
@@ -311,7 +311,7 @@ async fn replay_says_what_another_gateway_does() {
     // From a log of a blocking gateway at level 1 a higher level cannot be told.
     let (town, log, _) = answers("block", 1, 1, 5).await;
     let (code, report) = json(town.folder.path(), &["replay", "--paranoia", "2", &log]);
-    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(code, 1, "what cannot be told is no \"no change\": {report:#}");
     assert_eq!(report["undecidable"]["by_reason"]["level_not_run"], 4, "{report:#}");
     // Nor what stands behind a rule that stopped a request.
     let (_, report) = json(town.folder.path(), &["replay", "--exclude", "21", &log]);

@@ -162,15 +162,14 @@ fn read_one(
         if count.with_context(|| format!("cannot read {}", path.display()))? == 0 {
             break;
         }
-        // What is being written has no end yet.
-        if bytes.last() != Some(&b'\n') && (bytes.len() as u64) < LINE_BYTES_MAX {
-            break;
-        }
         if bytes.trim_ascii().is_empty() {
             continue;
         }
+        let is_whole = bytes.last() == Some(&b'\n') || bytes.len() as u64 == LINE_BYTES_MAX;
         match serde_json::from_slice(&bytes) {
             Ok(line) => each(line),
+            // What is being written has no end yet.
+            Err(_) if !is_whole && number > 1 => break,
             Err(fault) => {
                 unreadable.lines += 1;
                 unreadable.first.get_or_insert_with(|| {
@@ -203,7 +202,8 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_broken_ones_counted_with_their_place() {
-        let (lines, unreadable) = read_text(&format!("{LINE}\n\n{{\"time\":1}}\nnonsense\n{LINE}\n{LINE}"));
+        let torn = LINE.split_at(300).0;
+        let (lines, unreadable) = read_text(&format!("{LINE}\n\n{{\"time\":1}}\nnonsense\n{LINE}\n{torn}"));
         assert_eq!(lines.len(), 2, "the last one has no end yet");
         assert_eq!(unreadable.lines, 2);
         assert!(unreadable.first.unwrap().starts_with("log:3:"));
@@ -212,6 +212,23 @@ mod tests {
         assert_eq!(line.found.rules[0].adds[0].score, 5);
         assert!(line.is_blocked() && line.is_cut() && !line.is_refused_elsewhere());
     }
+
+    #[test]
+    fn a_text_that_is_no_log_is_not_an_empty_one() {
+        assert_eq!((read_text("nonsense").1.lines, read_text("").1.lines), (1, 0));
+        assert_eq!(read_text(LINE).0.len(), 1, "a copied line may have lost its end");
+    }
+
+    proptest::proptest!(
+        #[test]
+        fn any_bytes_are_read_without_a_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), cut in 0..500_usize,
+        ) {
+            let mut unreadable = Unreadable::default();
+            let text = [LINE.as_bytes().get(..cut).unwrap_or_default(), &bytes].concat();
+            read_one(Path::new("log"), text.as_slice(), &mut unreadable, |_| ()).unwrap();
+        }
+    );
 
     #[test]
     fn addresses_of_one_owner_are_one_client() {

@@ -54,7 +54,8 @@ what stands behind a rule that stopped a request. To try a higher level, run wit
 `paranoia_detection` at that level for a while. In detect mode \"blocked\" is what block mode would
 have done. Rules that were not loaded then are not seen: use `bastide waf test` for those.
 
-Exit codes: 0 no verdict changes, 1 some do, 2 wrong usage, 3 the log cannot be read.";
+Exit codes: 0 no verdict changes, 1 some do or cannot be told, 2 wrong usage, 3 the log cannot be
+read.";
 
 /// Runs the command.
 ///
@@ -84,7 +85,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         Output::Text => say(report.text()),
         Output::Json => say(serde_json::to_string_pretty(&report.json())?),
     }
-    Ok(ExitCode::from(u8::from(report.changes() > 0)))
+    Ok(ExitCode::from(u8::from(report.changes() > 0 || !report.undecidable.is_empty())))
 }
 
 /// A request of which something is said.

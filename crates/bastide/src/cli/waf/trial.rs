@@ -83,7 +83,7 @@ Examples:
   bastide waf test --rules rules/*.conf --timing slow.http
 
 A timing is the least of 50 rounds. What rules share (a decoded value, the search for literals) is
-charged to the first rule that needs it.
+charged to the first rule that needs it; rules that are passed over without a look are not listed.
 
 Exit codes: 0 nothing was blocked, 1 something was (or the rules have faults), 2 wrong usage,
 3 a file cannot be read.";
@@ -380,7 +380,7 @@ impl Outcome {
         if let Some(profile) = &self.profile {
             let _ = write!(
                 text,
-                "\n  processor time of {} rules: {:.1} µs",
+                "\n  processor time of the {} rules looked at: {:.1} µs",
                 profile.rules.len(),
                 micros(profile.total)
             );

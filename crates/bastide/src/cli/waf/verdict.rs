@@ -184,7 +184,13 @@ fn judge(line: &Line, other: Option<&Settings>) -> Result<bool, Reason> {
     if left.iter().any(|(found, left)| stops(found) && *left == Left::In) {
         return Ok(true);
     }
-    let perhaps_stopped = left.iter().any(|(found, left)| stops(found) && matches!(left, Left::Perhaps(_)));
+    let mut perhaps_stopped =
+        left.iter().any(|(found, left)| stops(found) && matches!(left, Left::Perhaps(_)));
+    if line.found.further > 0 && left.iter().any(|(found, _)| stops(found)) {
+        // One of those that were counted may be of a value that is still looked at.
+        perhaps_stopped = true;
+        doubt = doubt.or(Some(Reason::NotWritten));
+    }
     let mut certain = false;
     let mut possible = perhaps_stopped;
     for side in [FirewallSide::Inbound, FirewallSide::Outbound] {

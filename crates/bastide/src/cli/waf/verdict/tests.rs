@@ -313,6 +313,10 @@ fn what_stopped_a_request_hides_what_stands_behind() {
     let line = Truth { matches: vec![stop, sqli("ARGS:b")] }.run(&run);
     assert_eq!(replay(&line, &without("8")), Outcome::Undecidable(Reason::CutShort));
     assert_eq!(replay(&line, &without("942100")), Outcome::Same { blocked: true });
+    let mut counted = detected(vec![TrueMatch { id: 8, level: 0, score: 0, ..sqli("ARGS:a") }]);
+    assert_eq!(replay(&counted, &without("8:ARGS:a")), Outcome::NewlyPassed { answer_unseen: false });
+    counted.found.further = 1;
+    assert_eq!(replay(&counted, &without("8:ARGS:a")), Outcome::Undecidable(Reason::NotWritten));
     let scored = Truth { matches: vec![sqli("ARGS:b")] }.run(&run);
     assert_eq!(replay(&scored, &without("942100")), Outcome::NewlyPassed { answer_unseen: true });
     // Rules may stand behind the one that judges the score, too.
