@@ -126,11 +126,11 @@ impl Slot {
 }
 
 impl Slot {
-    /// Hands a line of another log to the writer: `line` is a whole one with its newline.
-    /// Cannot fail and does not wait.
-    pub fn commit_line(mut self, line: &[u8]) {
+    /// Hands a line of another log to the writer: `write` appends a whole one with its
+    /// newline. Cannot fail and does not wait.
+    pub fn commit_line(mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(queue) = self.queue.take() {
-            queue.push(self.placed, |place| place.extend_from_slice(line));
+            queue.push(self.placed, write);
         }
     }
 }

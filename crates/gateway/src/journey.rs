@@ -210,17 +210,18 @@ impl<'g> Journey<'g> {
         let route = self.route.and_then(|route| snapshot.routes.get(route));
         self.count(end, status, route, took);
         self.leave_spans(end, status, route, took);
-        let firewall = self.end_inspection(status, end.step, route);
+        let connection = self.connection;
+        let address = if self.address == connection.peer.ip() {
+            Cow::Borrowed(&*connection.peer_text)
+        } else {
+            Cow::Owned(self.address.to_string())
+        };
+        let firewall = self.end_inspection(status, end.step, route, &address);
         let Some(slot) = self.slot.take() else { return };
         if Switch::Audit.is_off() {
             return;
         }
         let principal = self.principal.as_deref();
-        let address = if self.address == self.connection.peer.ip() {
-            Cow::Borrowed(&*self.connection.peer_text)
-        } else {
-            Cow::Owned(self.address.to_string())
-        };
         slot.commit(&AccessEvent {
             id: self.id,
             time: self.time,
@@ -252,8 +253,9 @@ impl<'g> Journey<'g> {
             decision: None,
             decision_json: Cow::Borrowed(&self.decision),
             firewall: None,
-            firewall_json: Cow::Owned(firewall),
+            firewall_json: Cow::Borrowed(&firewall),
         });
+        self.gateway.core().keep_text(firewall);
     }
 }
 
@@ -306,13 +308,12 @@ impl Journey<'_> {
     }
 
     /// Ends the inspection and leaves its line in the firewall's log. Gives its record.
-    fn end_inspection(&mut self, status: u16, step: Step, route: Option<&Route>) -> Vec<u8> {
-        let mut record = Vec::new();
-        let Some(mut inspection) = self.inspection.take() else { return record };
+    fn end_inspection(&mut self, status: u16, step: Step, route: Option<&Route>, address: &str) -> Vec<u8> {
+        let Some(mut inspection) = self.inspection.take() else { return Vec::new() };
         inspection.end(self.gateway.snapshot().process.clock.now());
+        let mut record = self.gateway.core().spare_text();
         inspection.append_record(&mut record);
         if let Some(slot) = inspection.take_slot() {
-            let mut line = Vec::with_capacity(512);
             let path = self.path.get(..PATH_BYTES_MAX).unwrap_or(&self.path);
             let named = |who: &Principal| format!("{}::{}", who.kind.name(), who.id);
             let principal =
@@ -320,7 +321,7 @@ impl Journey<'_> {
             let about = Line {
                 time: self.time,
                 id: self.id,
-                client_address: &self.address.to_string(),
+                client_address: address,
                 client_port: self.connection.peer.port(),
                 method: &self.method,
                 host: &String::from_utf8_lossy(&self.host),
@@ -330,8 +331,7 @@ impl Journey<'_> {
                 step: step.name(),
                 status,
             };
-            inspection.append_line(&about, &mut line);
-            slot.commit_line(&line);
+            slot.commit_line(|line| about.append(&record, line));
         }
         record
     }

@@ -107,7 +107,7 @@ impl Inspection {
             Arc::clone(&firewall.rules),
             Arc::clone(&firewall.memory),
             connection,
-            &begin.id.to_string(),
+            std::str::from_utf8(&begin.id.to_ascii()).unwrap_or_default(),
             millis(begin.time),
         );
         Self { firewall: Arc::clone(firewall), transaction, slot, stopped: None, unread: None, over: false }

@@ -33,29 +33,34 @@ pub(crate) struct Line<'a> {
     pub(crate) status: u16,
 }
 
+impl Line<'_> {
+    /// Appends the line of an inspection with this record, newline included. Its first key
+    /// is no `id`: readers look for rules by that name.
+    pub(crate) fn append(&self, record: &[u8], out: &mut Vec<u8>) {
+        let _ = write!(out, "{{\"time\":{},\"request\":\"", self.time.unix_millis());
+        out.extend_from_slice(&self.id.to_ascii());
+        out.push(b'"');
+        text(out, "client_address", self.client_address);
+        let _ = write!(out, ",\"client_port\":{}", self.client_port);
+        text(out, "method", self.method);
+        text(out, "host", self.host);
+        text(out, "path", self.path);
+        text(out, "route", self.route);
+        text(out, "principal", self.principal);
+        text(out, "step", self.step);
+        let _ = write!(out, ",\"status\":{},", self.status);
+        // The record's own members follow.
+        out.extend_from_slice(record.strip_prefix(b"{").unwrap_or(b"}"));
+        out.push(b'\n');
+    }
+}
+
 impl Inspection {
     /// Appends `{"mode":…,"verdict":…,"rule":…,"unread":…,"scores":…,"rules":[…]}`.
     pub(crate) fn append_record(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         self.append_findings(out);
         out.push(b'}');
-    }
-
-    /// Appends the line, newline included. Its first key is no `id`: readers look for
-    /// rules by that name.
-    pub(crate) fn append_line(&self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let _ = write!(out, "{{\"time\":{},\"request\":\"{}\"", line.time.unix_millis(), line.id);
-        text(out, "client_address", line.client_address);
-        let _ = write!(out, ",\"client_port\":{}", line.client_port);
-        text(out, "method", line.method);
-        text(out, "host", line.host);
-        text(out, "path", line.path);
-        text(out, "route", line.route);
-        text(out, "principal", line.principal);
-        text(out, "step", line.step);
-        let _ = write!(out, ",\"status\":{},", line.status);
-        self.append_findings(out);
-        out.extend_from_slice(b"}\n");
     }
 
     fn append_findings(&self, out: &mut Vec<u8>) {
@@ -175,7 +180,9 @@ fn append_effects(out: &mut Vec<u8>, found: &waf::Match) {
 
 /// `,"name":"text"`
 fn text(out: &mut Vec<u8>, name: &str, text: &str) {
-    let _ = write!(out, ",\"{name}\":");
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
     quoted(out, text);
 }
 
