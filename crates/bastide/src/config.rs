@@ -72,6 +72,7 @@ pub use cors::{Cors, Origins};
 pub use fault::{Fault, Severity};
 pub use files::{Disk, Files, Memory};
 pub use format::format;
+pub(crate) use headers::belongs_to_the_hop;
 pub use headers::{HeaderRules, SecurityHeaders};
 pub use identity::Identity;
 pub use json_schema::json_schema;

@@ -284,3 +284,42 @@ fn write_key(f: &mut fmt::Formatter<'_>, what: What, key: &KeyChange) -> fmt::Re
         What::Changed => writeln!(f, "    {name}{} → {}", shown(&key.old), shown(&key.new)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::outline::Setting;
+    use super::*;
+
+    fn outline(name: &str, keys: &[(&str, &str)]) -> Outline {
+        let setting = |text: &str| Setting { written: text.to_owned(), digest: text.to_owned() };
+        let keys = keys.iter().map(|(key, text)| ((*key).to_owned(), setting(text))).collect();
+        let entry = Entry { kind: Kind::Setting, name: name.to_owned(), whole: format!("{keys:?}"), keys };
+        Outline { version: String::new(), salt: String::new(), entries: vec![entry] }
+    }
+
+    #[test]
+    fn what_takes_a_restart_is_said_and_what_does_not_is_not() {
+        for (name, before, after, restart) in [
+            ("audit", &[("keep", "3")][..], &[("keep", "4")][..], true),
+            ("audit", &[("keep", "3")], &[("keep", "3"), ("sinks", "[ x ]")], false),
+            ("workers", &[("", "1")], &[("", "2")], true),
+            ("identity", &[("token", "true")], &[("token", "false")], false),
+        ] {
+            let changes = Changes::between(&outline(name, before), &outline(name, after));
+            assert!(!changes.is_empty());
+            let said = changes.consequences.iter().any(|found| found.effect == Effect::Restart);
+            assert_eq!(said, restart, "{name}: {changes}");
+        }
+    }
+
+    #[test]
+    fn another_versions_digests_are_not_compared() {
+        let one = outline("identity", &[("token", "true")]);
+        let mut other = one.clone();
+        other.version = "0.0.1".to_owned();
+        other.entries.iter_mut().for_each(|entry| entry.whole.push('x'));
+        assert!(Changes::between(&other, &one).is_empty());
+        other.version.clear();
+        assert!(!Changes::between(&other, &one).is_empty());
+    }
+}

@@ -90,6 +90,11 @@ pub(super) const SECURITY: Section = Section {
     ],
 };
 
+/// Whether only the hop itself may set this header (lower case).
+pub(crate) fn belongs_to_the_hop(name: &str) -> bool {
+    OURS.contains(&name) || name.starts_with("x-bastide-")
+}
+
 /// Names that only the hop itself may set.
 const OURS: &[&str] = &[
     "connection",
@@ -163,10 +168,7 @@ impl Decoder<'_> {
         let add = table.get("add").map_or(Vec::new(), |node| self.header_templates(node, matches));
         let remove = table.get("remove").map_or(Vec::new(), |node| self.values(node, values::header_name));
         let names = set.iter().chain(&add).map(|(name, _)| name).chain(&remove);
-        let ours: Vec<String> = names
-            .filter(|name| OURS.contains(&name.as_str()) || name.starts_with("x-bastide-"))
-            .cloned()
-            .collect();
+        let ours: Vec<String> = names.filter(|name| belongs_to_the_hop(name)).cloned().collect();
         for name in ours {
             self.fault(table.at, format!("header {name:?} belongs to Bastide and cannot be changed"));
         }

@@ -2,6 +2,7 @@
 
 use super::matching::knows_places;
 use super::source::{Entity, configuration};
+use crate::config::belongs_to_the_hop;
 use crate::import::yaml::Yaml;
 
 /// Plugins that let somebody in or keep somebody out, and that are translated.
@@ -10,18 +11,18 @@ pub(super) const PROOFS: &[&str] = &["key-auth", "jwt", "mtls-auth", "openid-con
 /// Plugins whose absence protects nobody less.
 const HARMLESS: &[(&str, &str)] = &[
     ("prometheus", "metrics are always on: /metrics of the admin listener"),
-    ("http-log", "every request leaves an event in the audit log"),
-    ("file-log", "every request leaves an event in the audit log"),
-    ("tcp-log", "every request leaves an event in the audit log"),
-    ("udp-log", "every request leaves an event in the audit log"),
-    ("syslog", "every request leaves an event in the audit log"),
-    ("kafka-log", "every request leaves an event in the audit log"),
-    ("loggly", "every request leaves an event in the audit log"),
+    ("http-log", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
+    ("file-log", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
+    ("tcp-log", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
+    ("udp-log", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
+    ("syslog", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
+    ("kafka-log", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
+    ("loggly", "every request leaves an event in the audit log; `audit.sinks` sends it elsewhere"),
     ("datadog", "metrics are always on: /metrics of the admin listener"),
     ("statsd", "metrics are always on: /metrics of the admin listener"),
     ("statsd-advanced", "metrics are always on: /metrics of the admin listener"),
-    ("zipkin", "tracing is not a matter of routes here"),
-    ("opentelemetry", "tracing is not a matter of routes here"),
+    ("zipkin", "see `telemetry:`, which is for the whole gateway"),
+    ("opentelemetry", "see `telemetry:`, which is for the whole gateway"),
     ("proxy-cache", "there is no response cache: every request reaches the upstream"),
     ("proxy-cache-advanced", "there is no response cache: every request reaches the upstream"),
     ("grpc-gateway", "gRPC is not translated from and to JSON"),
@@ -390,22 +391,7 @@ fn header(text: &str) -> Result<(String, Yaml), String> {
 }
 
 fn may_change(name: &str) -> bool {
-    const OURS: [&str; 13] = [
-        "connection",
-        "content-length",
-        "expect",
-        "forwarded",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    is_header(name) && !OURS.contains(&name) && !name.starts_with("x-bastide-") && !name.contains('_')
+    is_header(name) && !name.contains('_') && !belongs_to_the_hop(name)
 }
 
 /// Parts of a transformer that take away what a client sent: without them the upstream
