@@ -20,7 +20,7 @@ const LARGE_BYTES: usize = 12 << 20;
 const LARGE_LIMIT_BYTES: u32 = 13 << 20;
 /// Leaves of the JSON body.
 const LEAVES: usize = 47;
-const WARM_UP_SECONDS: u32 = 1;
+const WARM_UP_SECONDS: u32 = 3;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,7 +322,7 @@ fn modsecurity_rules(folder: &Path, places: &Places) -> Result<PathBuf> {
         places.setup.display(),
         places.rules.display()
     );
-    let path = folder.join("modsecurity.conf");
+    let path = folder.join("modsecurity-rules.conf");
     std::fs::write(&path, text)?;
     Ok(path)
 }
