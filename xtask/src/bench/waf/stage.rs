@@ -103,8 +103,9 @@ impl Stage {
         let release = places.release()?;
         let rules = format!("rules: [ \"{}\" ], mode: block, paranoia: 1", release.display());
         let with = format!("waf: {{ {rules}, response_body: {{ access: true }} }}\n");
+        // The rule set takes no octet-stream at all: without that rule the body is inspected.
         let large = format!(
-            "waf: {{ {rules}, request_body: {{ limit: {LARGE_LIMIT_BYTES}, no_files_limit: {LARGE_LIMIT_BYTES} }} }}\n"
+            "waf: {{ {rules}, exclusions: [ {{ rule: 920420 }} ], request_body: {{ limit: {LARGE_LIMIT_BYTES}, no_files_limit: {LARGE_LIMIT_BYTES} }} }}\n"
         );
         let bastide = |name: &'static str, waf: &str| bastide(folder, binary, name, upstream_port, waf);
         let modsecurity = modsecurity_rules(folder, places)?;
