@@ -43,6 +43,7 @@ mod outward;
 mod pem;
 mod policies;
 mod rates;
+mod realms;
 mod reference;
 mod resilience;
 mod roles;
@@ -85,6 +86,7 @@ pub use outline::{Entry, Kind, Outline, Setting, Written};
 pub use outward::{Hidden, Outward};
 pub use policies::Policies;
 pub use rates::{LimitBy, RateLimit};
+pub use realms::{IDENTITY_SERVICE, Realm, issuer_host};
 pub use reference::reference;
 pub use resilience::{Balance, Breaker, Ejection, HealthCheck, HealthKind, Resilience, RetryBudget};
 pub use roles::{Member, Role};
@@ -131,6 +133,8 @@ pub struct Configuration {
     pub roles: Vec<Role>,
     /// Name servers for the names of endpoints; empty: the system's.
     pub dns_servers: Vec<std::net::SocketAddr>,
+    /// The identity provider's realms, by name.
+    pub realms: Vec<Realm>,
     /// Upstream services, by name.
     pub services: Vec<Service>,
     /// Routes, in the order of the file. The position is the route's number.
@@ -197,6 +201,7 @@ const TOP: Section = Section {
         key("authentication", "map", "nothing is proof", "Which proofs of identity count."),
         key("roles", "map of role name to map", "none", "Declared roles and their hierarchy."),
         key("dns", "map or list", "the system's resolver", "Who is asked about the names of endpoints."),
+        key("realms", "map of realm name to map or issuer", "none", "The identity provider's realms."),
         key("services", "map of service name to map or list", "none", "The upstream services."),
         key("routes", "list of maps", "", "What may be reached."),
         key("policies", "path, glob, map, or list of these", "none", "The Cedar policies."),
@@ -292,7 +297,10 @@ impl Decoder<'_> {
             None => Vec::new(),
         };
         let dns_servers = self.dns(top.get("dns"));
-        let services = self.services(top.get("services"));
+        let mut services = self.services(top.get("services"));
+        let realms = self.realms(top.get("realms"));
+        self.identity_service(&top, &realms, &mut services);
+        let needs_store = !realms.is_empty();
         let mut authentication = self.authentication(top.get("authentication"), &state);
         let policies = self.policies(top.get("policies"), top.get("policy"));
         let before = self.count();
@@ -314,6 +322,7 @@ impl Decoder<'_> {
             authentication,
             roles,
             dns_servers,
+            realms,
             services,
             routes,
             policies,
@@ -322,7 +331,7 @@ impl Decoder<'_> {
             addresses: self.addresses(top.get("addresses")),
             security_headers: self.all_security_headers(&top),
             audit: self.audit(top.get("audit"), &state),
-            storage: self.storage(top.get("storage"), &state),
+            storage: self.storage(top.get("storage"), &state, needs_store),
             telemetry: self.telemetry(top.get("telemetry")),
             firewalls: firewalls.into_loaded(),
             waf,

@@ -23,6 +23,7 @@ use proxy::upstream::Upstreams;
 use crate::acme::Orders;
 use crate::config::{self, Configuration};
 use crate::process::names::Names;
+use crate::process::realms::Realms;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
 
 mod finder;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub names: Arc<Names>,
     /// The certificates that are ordered.
     pub acme: Arc<Orders>,
+    /// The identity provider.
+    pub realms: Arc<Realms>,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The local certificate authority, opened when a listener needs it.
@@ -79,7 +82,7 @@ pub fn build(
     issuers.set_revocations(Arc::new(revocations(parts)?));
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
     let router = router(configuration)?;
-    let services = configuration.services.iter().map(|service| services::settings(service, &parts.names));
+    let services = configuration.services.iter().map(|service| services::settings(service, parts));
     let services = services.collect::<anyhow::Result<_>>()?;
     let forward = configuration.routes.iter().map(|route| routes::forward(route, configuration, &limits));
     let upstreams = Upstreams::build(
@@ -165,13 +168,15 @@ fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow
     Ok(ApiKeys::new(&contents, roles)?)
 }
 
-/// The revocation list of the state folder.
+/// The revocation list of the state folder, and what the realms have taken back.
 ///
 /// # Errors
 /// It cannot be read: a list that is not understood revokes nobody, so it is refused.
 pub fn revocations(parts: &Parts) -> anyhow::Result<Revocations> {
     let file = RevocationFile::new(&parts.state.join(REVOCATIONS), parts.random.clone());
-    Ok(file.load(parts.process.clock.now())?)
+    let mut entries = file.entries()?;
+    entries.extend(parts.realms.revocations());
+    Revocations::new(&entries, parts.process.clock.now()).map_err(anyhow::Error::msg)
 }
 
 /// What admission takes from every client.

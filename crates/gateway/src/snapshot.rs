@@ -113,6 +113,8 @@ pub struct Route {
     pub service: Arc<str>,
     /// The service's place in the configuration.
     pub service_number: usize,
+    /// Whether the service is one of this process: it is told of the client's connection.
+    pub in_process: bool,
     /// The route in metrics.
     pub label: Label,
     /// The service in metrics.

@@ -190,6 +190,26 @@ impl Realm {
         Ok(found.into_iter().map(|(_, stored)| stored.value).collect())
     }
 
+    /// The users, switched off or not.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn users(&self) -> Result<Vec<User>, Error> {
+        let found = self.records.list::<User>(Kind::User, &[], LISTING_MAX).await?;
+        Ok(found.into_iter().map(|(_, stored)| stored.value).collect())
+    }
+
+    /// A user by what they log in with, switched off or not.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn find_user(&self, username: &str) -> Result<Option<User>, Error> {
+        let Some(id) = self.records.get::<String>(Kind::UserName, &[&folded(username)]).await? else {
+            return Ok(None);
+        };
+        Ok(self.records.get::<User>(Kind::User, &[&id.value]).await?.map(|stored| stored.value))
+    }
+
     /// A new id for a user: 128 random bits.
     ///
     /// # Errors

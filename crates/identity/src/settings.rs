@@ -11,7 +11,7 @@ use crate::claim::{ClaimRule, default_rules};
 use crate::login::acr::AcrLevel;
 
 /// A realm: users, clients, keys and policies of their own under one issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RealmSettings {
     /// Its name: letters, digits, `-` and `_`; part of cookie names.
     pub name: String,

@@ -14,6 +14,7 @@ pub mod revoke;
 pub mod store;
 pub mod undocumented;
 pub mod unseal;
+pub mod user;
 pub mod waf;
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ enum Command {
     Init(init::InitArguments),
     /// Gives a share of the unseal key to a process that waits for it.
     Unseal(unseal::UnsealArguments),
+    /// Adds, lists and switches off the people of the identity provider's realms.
+    User(user::UserArguments),
     /// Looks at the store, backs it up, restores it, rotates its keys.
     Store(store::StoreArguments),
     /// Lists endpoints that clients asked for and no OpenAPI document describes.
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Unseal(arguments) => unseal::run(&arguments),
+        Command::User(arguments) => user::run(arguments),
         Command::Store(arguments) => store::run(arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),

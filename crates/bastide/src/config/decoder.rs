@@ -317,6 +317,20 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// A map with the keys of `section`, or nothing at all.
+    pub(super) fn optional_table<'n>(
+        &mut self,
+        node: &'n Node,
+        section: &'static Section,
+    ) -> Option<Table<'n>> {
+        if matches!(node.value, Value::Nothing) { None } else { self.table(node, section) }
+    }
+
+    /// One or several texts.
+    pub(super) fn texts(&mut self, node: &Node) -> Vec<String> {
+        self.values(node, |text| Ok(text.to_owned()))
+    }
+
     /// One or several scalars, each read by `read`.
     pub(super) fn values<T>(&mut self, node: &Node, read: impl Fn(&str) -> Result<T, Unfit>) -> Vec<T> {
         let mut list = Vec::new();

@@ -3,7 +3,7 @@
 use model::PrincipalKind;
 
 use super::decoder::Decoder;
-use super::node::{Name, Node, Value};
+use super::node::{Name, Node};
 use super::schema::{Section, key, nearest};
 use super::values::{self, Unfit};
 
@@ -73,9 +73,7 @@ impl Decoder<'_> {
             let position = self.position(name.at);
             let mut role =
                 Role { name: name.text.clone(), includes: Vec::new(), members: Vec::new(), position };
-            if !matches!(node.value, Value::Nothing)
-                && let Some(table) = self.table(node, &ROLE)
-            {
+            if let Some(table) = self.optional_table(node, &ROLE) {
                 for item in table.get("includes").map_or(&[][..], Node::items) {
                     let Some(text) = self.text(item) else { continue };
                     if entries.iter().any(|(known, _)| known.text == text) {

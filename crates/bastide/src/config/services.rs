@@ -32,6 +32,32 @@ pub struct Service {
     pub audience: String,
     /// Whether its connections begin with a PROXY protocol header of version 2.
     pub proxy_protocol: bool,
+    /// Whether this process runs it itself.
+    pub in_process: bool,
+}
+
+impl Service {
+    /// With everything else as it is by default.
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoints: Vec::new(),
+            protocol: Protocol::Http1,
+            tls: UpstreamTls::default(),
+            timeouts: TIMEOUTS_DEFAULT,
+            retries: 1,
+            resilience: Resilience::default(),
+            connections_per_core_max: 256,
+            audience: name.to_owned(),
+            proxy_protocol: false,
+            in_process: false,
+        }
+    }
+
+    /// One that this process runs itself.
+    pub(super) fn in_process(name: &str) -> Self {
+        Self { in_process: true, retries: 0, ..Self::new(name) }
+    }
 }
 
 /// One endpoint.
@@ -268,18 +294,7 @@ impl Decoder<'_> {
     }
 
     fn service(&mut self, name: &Name, node: &Node) -> Service {
-        let mut service = Service {
-            name: name.text.clone(),
-            endpoints: Vec::new(),
-            protocol: Protocol::Http1,
-            tls: UpstreamTls::default(),
-            timeouts: TIMEOUTS_DEFAULT,
-            retries: 1,
-            resilience: Resilience::default(),
-            connections_per_core_max: 256,
-            audience: name.text.clone(),
-            proxy_protocol: false,
-        };
+        let mut service = Service::new(&name.text);
         let endpoints = match &node.value {
             Value::Map(_) => match self.table(node, &SERVICE) {
                 Some(table) => {

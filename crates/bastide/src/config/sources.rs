@@ -25,6 +25,7 @@ const MERGED: &[&str] = &[
     "authentication.audience",
     "authentication.claims",
     "roles",
+    "realms",
     "services",
     "routes",
     "policies",

@@ -13,7 +13,7 @@ const CA_BYTES_MAX: usize = 1 << 20;
 /// Where durable records are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage {
-    /// Whether the configuration has this section.
+    /// Whether the configuration has this section, or another one that needs a store.
     pub is_set: bool,
     /// Which database.
     pub database: Database,
@@ -102,9 +102,9 @@ pub(super) const UNSEAL: Section = Section {
 
 impl Decoder<'_> {
     /// `storage:`
-    pub(super) fn storage(&mut self, node: Option<&Node>, state: &Path) -> Storage {
+    pub(super) fn storage(&mut self, node: Option<&Node>, state: &Path, needed: bool) -> Storage {
         let mut storage = Storage {
-            is_set: node.is_some(),
+            is_set: needed || node.is_some(),
             database: Database::Sqlite(state.join("store.db")),
             unseal: Unseal::KeyFile(state.join("unseal.key")),
         };

@@ -10,6 +10,7 @@ pub mod notify;
 mod otlp;
 mod outward;
 mod prepare;
+pub mod realms;
 pub mod running;
 pub mod serve;
 mod shared;

@@ -27,6 +27,7 @@ use super::names::Names;
 use super::notify::Notifier;
 use super::otlp::{self, Destination, Exporter};
 use super::prepare;
+use super::realms::Realms;
 use super::running;
 use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::signals::Signals;
@@ -233,9 +234,12 @@ impl Server {
         let destination = destination(&configuration)?;
         let metrics = &process.metrics;
         let exporter = Exporter::start(destination, span_lanes, metrics, &clock, &random);
-        let parts = Parts { state, process, names, acme, signer: Arc::new(signer), random };
+        let realms = Arc::new(Realms::start(Arc::clone(&clock), Arc::clone(&random)));
+        let parts = Parts { state, process, names, acme, realms, signer: Arc::new(signer), random };
+        let store = storage.as_ref().and_then(Keeper::store);
+        parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
-        let fetch = Arc::new(GuardedFetch::new()?);
+        let fetch = Arc::new(GuardedFetch::new(Arc::clone(&parts.realms))?);
         let first = current.issuers.refresh_all(fetch.as_ref(), clock.as_ref());
         if let Ok(Err(faults)) = tokio::time::timeout(FIRST_KEYS_WITHIN, first).await {
             for fault in faults {
@@ -255,6 +259,7 @@ impl Server {
             acme: Arc::clone(&parts.acme),
             storage,
         });
+        tokio::spawn(take_realms_when_unsealed(Arc::clone(&shared), Arc::clone(&parts.realms)));
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
@@ -319,6 +324,7 @@ impl Server {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (names, acme) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.acme));
+        let realms = Arc::clone(&self.parts.realms);
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
         let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
@@ -346,6 +352,7 @@ impl Server {
                 () = names.changed() => self.renew("endpoints follow their names").await,
                 () = acme.changed() => self.renew("the certificates have changed").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
+                () = realms.revocations_changed() => self.revoke().await,
                 _ = look.tick() => {
                     if let Some(now) = self.revocations.changed() {
                         self.revocations = now;
@@ -463,6 +470,10 @@ impl Server {
             config::RESTART.map(|key| format!("`{key}`")).join(", ")
         );
         self.parts.names.follow(&configuration).await;
+        if configuration.realms != self.configuration.realms {
+            let store = self.shared.storage.as_ref().and_then(Keeper::store);
+            self.parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
+        }
         self.publish(&configuration).await?;
         self.parts.acme.follow(&configuration);
         self.watched = watch(&configuration).since(&looked);
@@ -531,6 +542,18 @@ impl Server {
         closed.context("at the end")?;
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A store that needs people to unseal it opens its realms when they have.
+async fn take_realms_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>) {
+    let Some(storage) = &shared.storage else { return };
+    if storage.store().is_some() {
+        return;
+    }
+    let Some(store) = storage.opened().await else { return };
+    if let Err(fault) = realms.open_wanted(&store).await {
+        tracing::error!(%fault, "the realms cannot be opened");
     }
 }
 

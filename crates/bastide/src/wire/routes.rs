@@ -84,6 +84,7 @@ pub(super) fn settings(
         pattern: route.matches.path.as_str().into(),
         service: service.map_or("", |service| service.name.as_str()).into(),
         service_number: route.service,
+        in_process: service.is_some_and(|service| service.in_process),
         label: metrics.route(&route.name),
         service_label: metrics.service(service.map_or("", |service| service.name.as_str())),
         audience: service.map_or("", |service| service.audience.as_str()).into(),

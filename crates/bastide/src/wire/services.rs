@@ -8,7 +8,7 @@ use proxy::upstream::{
     ServiceSettings, Timeouts,
 };
 
-use super::read;
+use super::{Parts, read};
 use crate::config::{self, Service};
 use crate::process::names::{Names, Place};
 
@@ -17,7 +17,11 @@ const NEVER: Eject =
     Eject { failures: 0, duration: Duration::ZERO, success_percent_min: 0, requests_min: u32::MAX };
 
 /// A service, with its certificates read.
-pub(super) fn settings(service: &Service, names: &Names) -> anyhow::Result<ServiceSettings> {
+pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<ServiceSettings> {
+    if service.in_process {
+        return Ok(ServiceSettings::in_process(&service.name, parts.realms.door().clone()));
+    }
+    let names = &parts.names;
     let (endpoints, weights) =
         service.endpoints.iter().flat_map(|endpoint| resolved(endpoint, names)).unzip();
     let secure = service.endpoints.iter().any(|endpoint| endpoint.tls);

@@ -24,6 +24,7 @@ mod liar;
 mod observability;
 mod pebble;
 mod peers;
+mod realms;
 mod revocation;
 mod serving;
 mod sinks;

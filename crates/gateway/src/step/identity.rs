@@ -24,6 +24,11 @@ pub const HEADER_KIND: &str = "x-bastide-principal-type";
 pub const HEADER_ROLES: &str = "x-bastide-roles";
 /// The signed identity token.
 pub const HEADER_TOKEN: &str = "x-bastide-identity";
+/// The client's address, for services of this process.
+pub const HEADER_CLIENT_ADDRESS: &str = "x-bastide-client-address";
+/// The leaf of the client's verified certificate chain (base64 of its DER, as in RFC 9440
+/// §2.1 without the colons), for services of this process.
+pub const HEADER_CLIENT_CERTIFICATE: &str = "x-bastide-client-certificate";
 /// The request's id, for upstream logs.
 pub const HEADER_REQUEST_ID: &str = "x-request-id";
 
@@ -112,6 +117,9 @@ pub fn additions(
     let _ = request.push(HEADER_REQUEST_ID, &journey.id.to_ascii());
     forwarded(gateway, journey, head, &mut request);
     trace(journey, head, &mut request);
+    if route.in_process {
+        connection(journey, &mut request);
+    }
     let settings = &gateway.snapshot().identity;
     let mut tokens = gateway.core().identity_tokens.borrow_mut();
     tell(settings, &mut tokens, principal, route, journey.time, &mut request).map_err(|fault| {
@@ -119,6 +127,16 @@ pub fn additions(
         Refusal::new(Step::Forward, "identity_token", StatusCode::INTERNAL_SERVER_ERROR, why)
     })?;
     Ok(request)
+}
+
+/// What a service of this process is told of the client's connection. Admission dropped
+/// whatever a client sent under these names ([`PREFIX`]).
+fn connection(journey: &Journey<'_>, request: &mut Additions) {
+    let _ = request.push(HEADER_CLIENT_ADDRESS, journey.address.to_string().as_bytes());
+    let tls = journey.connection().tls.as_ref();
+    if let Some(leaf) = tls.and_then(|tls| tls.chain.first()) {
+        let _ = request.push(HEADER_CLIENT_CERTIFICATE, keys::encoding::encode_base64(leaf).as_bytes());
+    }
 }
 
 /// `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): what this hop saw,

@@ -1,0 +1,303 @@
+//! `realms:`: the identity provider's realms, each an issuer with clients of its own.
+
+mod clients;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use identity::claim::{ClaimRule, Source, Target};
+use identity::{Client, Lifetimes, RealmSettings, Resource};
+
+use super::Service;
+use super::decoder::{Decoder, Table};
+use super::node::{Name, Node};
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
+
+pub(super) use clients::CLIENT;
+
+/// The service that routes to the identity provider name.
+pub const IDENTITY_SERVICE: &str = "identity";
+
+/// One realm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Realm {
+    /// What it is.
+    pub settings: RealmSettings,
+    /// The clients that the configuration declares.
+    pub clients: Vec<Client>,
+}
+
+pub(super) const REALM: Section = Section {
+    path: "realms.NAME",
+    about: "One realm of the identity provider: an issuer with users, clients and keys of its own, kept in the store. A route with `to: identity` takes requests there.",
+    short: "its issuer as a text: `town: https://id.example.org`",
+    keys: &[
+        key(
+            "issuer",
+            "https:// URL without query and final slash",
+            "",
+            "Its `iss`, and where its endpoints are. http:// is for loopback alone.",
+        ),
+        key("display_name", "text", "the realm's name", "What its pages call it."),
+        key(
+            "algorithms",
+            "list of ES256, EdDSA, RS256",
+            "ES256, EdDSA, RS256",
+            "What it signs with: keys of each are made and rotated; the first is the default.",
+        ),
+        key("lifetimes", "map", "see there", "How long everything lasts."),
+        key(
+            "scopes",
+            "map of scope to text",
+            "OpenID Connect's",
+            "Further scopes, and what the consent page says of each.",
+        ),
+        key(
+            "resources",
+            "map of identifier to map",
+            "none",
+            "The APIs that access tokens can be for (RFC 8707).",
+        ),
+        key(
+            "claims",
+            "list of maps",
+            "OpenID Connect's, and `roles` and `groups` for APIs",
+            "Further claims.",
+        ),
+        key(
+            "require_pushed_requests",
+            "true or false",
+            "false",
+            "Every client has to push its authorization requests (RFC 9126).",
+        ),
+        key(
+            "require_dpop_nonce",
+            "true or false",
+            "false",
+            "DPoP proofs have to carry a nonce of the realm's (RFC 9449 §8).",
+        ),
+        key("clients", "map of client id to map", "none", "The clients that are declared here."),
+    ],
+};
+
+pub(super) const LIFETIMES: Section = Section {
+    path: "realms.NAME.lifetimes",
+    about: "How long everything lasts that a realm issues.",
+    short: "",
+    keys: &[
+        key("access_token", "duration from 1s to 24h", "5m", "An access token."),
+        key("id_token", "duration from 1s to 24h", "5m", "An ID token."),
+        key("code", "duration from 1s to 10m", "60s", "An authorization code."),
+        key("refresh_idle", "duration", "14d", "A refresh token that is not used."),
+        key("refresh_absolute", "duration", "90d", "A grant, however often it is refreshed."),
+        key(
+            "refresh_grace",
+            "duration from 0s to 60s",
+            "10s",
+            "How long the refresh token before the current one is still answered, with the current one.",
+        ),
+        key("session_idle", "duration", "8h", "A login session without activity."),
+        key("session_absolute", "duration", "1d", "A login session, however active."),
+        key("key_signs", "duration", "30d", "How long a signing key signs."),
+        key("key_prepared", "duration", "1d", "How long it is published before."),
+    ],
+};
+
+pub(super) const RESOURCE: Section = Section {
+    path: "realms.NAME.resources.NAME",
+    about: "An API that access tokens can be for.",
+    short: "nothing: `https://orders.example.org: {}`",
+    keys: &[
+        key("scopes", "list of scopes", "all", "The scopes that mean something there."),
+        key("access_token", "duration from 1s to 24h", "the realm's", "How long tokens for it last."),
+    ],
+};
+
+pub(super) const CLAIM: Section = Section {
+    path: "realms.NAME.claims[]",
+    about: "One claim, and where its value comes from.",
+    short: "",
+    keys: &[
+        key("claim", "text", "", "Its name."),
+        key(
+            "attribute",
+            "text",
+            "none",
+            "The attribute of the user or client that it shows. Not beside `fixed`.",
+        ),
+        key("fixed", "text", "none", "The value that it always has."),
+        key("scope", "scope", "always", "Only when this scope was granted."),
+        key("into", "list of access_token, id_token, userinfo", "access_token", "Where it goes."),
+    ],
+};
+
+/// The host name of an issuer, lower case, without port.
+pub fn issuer_host(issuer: &str) -> String {
+    let uri = issuer.parse::<http::Uri>();
+    uri.ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)).unwrap_or_default()
+}
+
+fn issuer(text: &str) -> Result<String, Unfit> {
+    let expected = "an issuer such as https://id.example.org, without query and final slash";
+    let instead = text.strip_suffix('/').map(str::to_owned);
+    let good = text.starts_with("https://") || text.starts_with("http://");
+    if good && instead.is_none() { Ok(text.to_owned()) } else { Err(Unfit { expected, instead }) }
+}
+
+fn algorithm(text: &str) -> Result<keys::Algorithm, Unfit> {
+    let known = [keys::Algorithm::Es256, keys::Algorithm::EdDsa, keys::Algorithm::Rs256];
+    let found = known.into_iter().find(|algorithm| algorithm.name() == text);
+    found.ok_or(Unfit { expected: "ES256, EdDSA or RS256", instead: None })
+}
+
+fn target(text: &str) -> Result<Target, Unfit> {
+    match text {
+        "access_token" => Ok(Target::AccessToken),
+        "id_token" => Ok(Target::IdToken),
+        "userinfo" => Ok(Target::Userinfo),
+        _ => Err(Unfit { expected: "access_token, id_token or userinfo", instead: None }),
+    }
+}
+
+impl Decoder<'_> {
+    /// `realms:`
+    pub(super) fn realms(&mut self, node: Option<&Node>) -> Vec<Realm> {
+        let Some(node) = node else { return Vec::new() };
+        let mut realms: Vec<Realm> = Vec::new();
+        for (name, node) in self.named(node, "a map of realm names") {
+            let Some(realm) = self.realm(name, node) else { continue };
+            let place = |realm: &Realm| {
+                let issuer = realm.settings.issuer.as_str();
+                let path = issuer.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+                (issuer_host(issuer), path.map_or(String::new(), |(_, path)| path.to_owned()))
+            };
+            if let Some(other) = realms.iter().find(|other| place(other) == place(&realm)) {
+                let message =
+                    format!("realms {:?} and {:?} have one host and path", other.settings.name, name.text);
+                self.fault(name.at, message);
+            }
+            realms.push(realm);
+        }
+        realms
+    }
+
+    /// The service behind `to: identity`, where there are realms.
+    pub(super) fn identity_service(
+        &mut self,
+        top: &Table<'_>,
+        realms: &[Realm],
+        services: &mut Vec<Service>,
+    ) {
+        if realms.is_empty() {
+            return;
+        }
+        if services.iter().any(|service| service.name == IDENTITY_SERVICE) {
+            self.advise(
+                top.key_at("services"),
+                format!("{IDENTITY_SERVICE:?} is the service of the realms"),
+                "give your service another name",
+            );
+            return;
+        }
+        services.push(Service::in_process(IDENTITY_SERVICE));
+    }
+
+    fn realm(&mut self, name: &Name, node: &Node) -> Option<Realm> {
+        if let Err(unfit) = values::name(&name.text) {
+            self.fault(name.at, format!("expected {}, found {:?}", unfit.expected, name.text));
+        }
+        if node.text().is_some() {
+            let issuer = self.value(node, issuer)?;
+            let settings = RealmSettings::new(&name.text, &issuer);
+            self.check_realm(node, &settings);
+            return Some(Realm { settings, clients: Vec::new() });
+        }
+        let table = self.table(node, &REALM)?;
+        let issuer_node = self.required(&table, "issuer")?;
+        let mut settings = RealmSettings::new(&name.text, &self.value(issuer_node, issuer)?);
+        if let Some(shown) = table.get("display_name").and_then(|node| self.text(node)) {
+            shown.clone_into(&mut settings.display_name);
+        }
+        if let Some(node) = table.get("algorithms") {
+            settings.algorithms = self.values(node, algorithm);
+        }
+        if let Some(table) = table.get("lifetimes").and_then(|node| self.table(node, &LIFETIMES)) {
+            self.lifetimes(&table, &mut settings.lifetimes);
+        }
+        if let Some(node) = table.get("scopes") {
+            for (scope, text) in self.named(node, "a map of scopes") {
+                settings.scopes.extend(self.text(text).map(|text| (scope.text.clone(), text.to_owned())));
+            }
+        }
+        settings.resources = self.resources(table.get("resources"));
+        for node in table.get("claims").map_or(&[][..], Node::items) {
+            settings.claims.extend(self.claim(node));
+        }
+        let flag =
+            |decoder: &mut Self, key| table.get(key).and_then(|node| decoder.boolean(node)) == Some(true);
+        settings.require_pushed_requests = flag(self, "require_pushed_requests");
+        settings.require_dpop_nonce = flag(self, "require_dpop_nonce");
+        self.check_realm(issuer_node, &settings);
+        let clients = self.realm_clients(table.get("clients"), &settings);
+        Some(Realm { settings, clients })
+    }
+
+    fn check_realm(&mut self, node: &Node, settings: &RealmSettings) {
+        if let Err(error) = settings.check() {
+            self.fault(node.at, error.to_string());
+        }
+    }
+
+    fn lifetimes(&mut self, table: &Table<'_>, lifetimes: &mut Lifetimes) {
+        let mut take = |key: &str, place: &mut Duration| {
+            if let Some(found) = table.get(key).and_then(|node| self.duration(node, Duration::ZERO)) {
+                *place = found;
+            }
+        };
+        take("access_token", &mut lifetimes.access_token);
+        take("id_token", &mut lifetimes.id_token);
+        take("code", &mut lifetimes.code);
+        take("refresh_idle", &mut lifetimes.refresh_idle);
+        take("refresh_absolute", &mut lifetimes.refresh_absolute);
+        take("refresh_grace", &mut lifetimes.refresh_grace);
+        take("session_idle", &mut lifetimes.session_idle);
+        take("session_absolute", &mut lifetimes.session_absolute);
+        take("key_signs", &mut lifetimes.key_signs);
+        take("key_prepared", &mut lifetimes.key_prepared);
+    }
+
+    fn resources(&mut self, node: Option<&Node>) -> BTreeMap<String, Resource> {
+        let mut resources = BTreeMap::new();
+        let Some(node) = node else { return resources };
+        for (name, node) in self.named(node, "a map of API identifiers") {
+            let mut resource = Resource::default();
+            if let Some(table) = self.optional_table(node, &RESOURCE) {
+                let scopes = table.get("scopes").map_or(Vec::new(), |node| self.texts(node));
+                resource.scopes = scopes.into_iter().collect();
+                let life = table.get("access_token").and_then(|node| self.duration(node, Duration::ZERO));
+                resource.access_token = life;
+            }
+            resources.insert(name.text.clone(), resource);
+        }
+        resources
+    }
+
+    fn claim(&mut self, node: &Node) -> Option<ClaimRule> {
+        let table = self.table(node, &CLAIM)?;
+        let claim = self.required(&table, "claim").and_then(|node| self.text(node))?.to_owned();
+        let attribute = table.get("attribute").and_then(|node| self.text(node));
+        let fixed = table.get("fixed").and_then(|node| self.text(node));
+        let from = match (attribute, fixed) {
+            (Some(attribute), None) => Source::Attribute(attribute.to_owned()),
+            (None, Some(fixed)) => Source::Fixed(fixed.into()),
+            _ => {
+                self.fault(table.at, format!("claim {claim:?} needs either `attribute` or `fixed`"));
+                return None;
+            }
+        };
+        let scope = table.get("scope").and_then(|node| self.text(node)).map(str::to_owned);
+        let into = table.get("into").map_or(vec![Target::AccessToken], |node| self.values(node, target));
+        Some(ClaimRule { claim, from, scope, into: into.into_iter().collect() })
+    }
+}

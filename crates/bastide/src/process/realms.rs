@@ -1,0 +1,346 @@
+//! The identity provider of this process: the realms of the configuration, open on the
+//! store, behind the door that routes with `to: identity` lead to.
+//!
+//! The way through it: [`Realms::start`] serves whatever router is current on the control
+//! plane; [`Realms::follow`] opens the realms of a configuration, writes the clients that it
+//! declares, and only then puts their router in the place of the one before.
+//!
+//! What it must never do: serve realms half open, or leave a client usable that the
+//! configuration declared once and declares no more.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE};
+use identity::deliver::{Deliver, Delivery};
+use identity::{Realm, World};
+use keys::{Revocation, SystemRandom};
+use model::Clock;
+use model::principal::{Peer, TlsPeer};
+use proxy::upstream::{Door, Doorway, door};
+use serde_json::{Value, json};
+use store::{Store, Watch};
+use tokio::io::DuplexStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
+
+use crate::config;
+
+/// After the store could not be read.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Marks a client as declared by the configuration, among its attributes.
+const DECLARED: &str = "bastide.declared";
+
+/// The realms of this process.
+pub struct Realms {
+    door: Door,
+    current: Arc<RwLock<Option<Arc<Current>>>>,
+    /// The realms of the newest configuration.
+    wanted: Mutex<Vec<config::Realm>>,
+    keepers: Mutex<Vec<JoinHandle<()>>>,
+    revoked: Arc<Revoked>,
+    server: JoinHandle<()>,
+    clock: Arc<dyn Clock>,
+    random: Arc<SystemRandom>,
+}
+
+/// What the realms have taken back, by realm, for the gateway.
+#[derive(Default)]
+struct Revoked {
+    by_realm: Mutex<BTreeMap<String, Vec<Revocation>>>,
+    changed: Notify,
+}
+
+impl Revoked {
+    fn set(&self, realm: &str, list: Vec<Revocation>) {
+        let before = lock(&self.by_realm).insert(realm.to_owned(), list.clone());
+        if before != Some(list) {
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// What is served.
+struct Current {
+    /// By the host name of the issuers: realms of two hosts may have the same paths.
+    routers: BTreeMap<String, Router>,
+    issuers: Vec<String>,
+}
+
+impl Current {
+    fn of(realms: &[Arc<Realm>]) -> Self {
+        let mut routers: BTreeMap<String, Router> = BTreeMap::new();
+        for realm in realms {
+            let here = routers.entry(config::issuer_host(realm.issuer())).or_default();
+            *here = std::mem::take(here).merge(identity::router(Arc::clone(realm)));
+        }
+        Self { routers, issuers: realms.iter().map(|realm| realm.issuer().to_owned()).collect() }
+    }
+
+    /// The realms of a host; where there is one host alone, whatever the client calls it.
+    fn router(&self, host: &str) -> Option<&Router> {
+        let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+            if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+        });
+        let only = || self.routers.values().next().filter(|_| self.routers.len() == 1);
+        self.routers.get(&name.to_ascii_lowercase()).or_else(only)
+    }
+}
+
+impl Realms {
+    /// Serves whoever comes through the door; until [`Self::follow`] with 503. Must be
+    /// called on the control plane's runtime.
+    pub fn start(clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
+        let (door, doorway) = door();
+        let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
+        let serving = Arc::clone(&current);
+        let router = Router::new().fallback(move |request: Request| {
+            let current = read(&serving);
+            async move { answer(current, request).await }
+        });
+        let server = tokio::spawn(async move {
+            // The door stays open as long as this process holds it.
+            let _ = axum::serve(Streams(doorway), router).await;
+        });
+        Self {
+            door,
+            current,
+            wanted: Mutex::default(),
+            keepers: Mutex::default(),
+            revoked: Arc::default(),
+            server,
+            clock,
+            random,
+        }
+    }
+
+    /// The way in.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// Takes the realms of a configuration in the place of those before; without a store
+    /// when it is unsealed ([`Self::open_wanted`]).
+    ///
+    /// # Errors
+    /// As [`Self::open_wanted`]; those before stay.
+    pub async fn follow(
+        &self,
+        realms: &[config::Realm],
+        store: Option<&Store>,
+    ) -> Result<(), identity::Error> {
+        let before = std::mem::replace(&mut *lock(&self.wanted), realms.to_vec());
+        // None were wanted and none are.
+        let (Some(store), false) = (store, realms.is_empty() && before.is_empty()) else { return Ok(()) };
+        let opened = self.open(realms, store).await;
+        if opened.is_err() {
+            *lock(&self.wanted) = before;
+        }
+        opened
+    }
+
+    /// Opens the realms of the newest configuration.
+    ///
+    /// # Errors
+    /// A realm cannot be opened, or a client not be written.
+    pub async fn open_wanted(&self, store: &Store) -> Result<(), identity::Error> {
+        let wanted = lock(&self.wanted).clone();
+        self.open(&wanted, store).await
+    }
+
+    /// Puts realms in the place of those before.
+    ///
+    /// # Errors
+    /// A realm cannot be opened, or a client not be written; those before stay.
+    async fn open(&self, realms: &[config::Realm], store: &Store) -> Result<(), identity::Error> {
+        let mut opened = Vec::with_capacity(realms.len());
+        for realm in realms {
+            let world = World {
+                store: store.clone(),
+                clock: Arc::clone(&self.clock),
+                random: self.random.clone(),
+                deliver: Arc::new(WayOut),
+            };
+            let open = Realm::open(realm.settings.clone(), world).await?;
+            declare(&open, &realm.clients).await?;
+            opened.push(open);
+        }
+        let next = Arc::new(Current::of(&opened));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        let mut kept = Vec::with_capacity(2 * opened.len());
+        for (realm, wanted) in opened.into_iter().zip(realms) {
+            // Before anybody is served: what was taken back is not good for a moment.
+            let watch = store.watch(&realm.revocations_key(), store.version());
+            let name = wanted.settings.name.clone();
+            self.revoked.set(&name, realm.revocations().await?);
+            kept.push(tokio::spawn(tell_revocations(
+                Arc::clone(&realm),
+                name,
+                watch,
+                Arc::clone(&self.revoked),
+            )));
+            kept.push(tokio::spawn(realm.keep()));
+        }
+        let before = std::mem::replace(&mut *lock(&self.keepers), kept);
+        before.iter().for_each(JoinHandle::abort);
+        Ok(())
+    }
+
+    /// What the realms have taken back and would otherwise still be good.
+    pub fn revocations(&self) -> Vec<Revocation> {
+        lock(&self.revoked.by_realm).values().flatten().cloned().collect()
+    }
+
+    /// Waits until [`Self::revocations`] is another list.
+    pub async fn revocations_changed(&self) {
+        self.revoked.changed.notified().await;
+    }
+
+    /// What one of these realms publishes at an address, without the network; `None` for
+    /// addresses that are not theirs.
+    pub async fn published(&self, url: &str, bytes_max: usize) -> Option<Result<Vec<u8>, String>> {
+        let current = read(&self.current)?;
+        let of =
+            |issuer: &&String| url.strip_prefix(issuer.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        current.issuers.iter().find(of)?;
+        let get = Request::get(url).body(Body::empty());
+        let asked = async {
+            let get = get.map_err(|error| error.to_string())?;
+            let answer = answer(Some(current), get).await;
+            if answer.status() != StatusCode::OK {
+                return Err(format!("the realm answers {}", answer.status()));
+            }
+            let body = axum::body::to_bytes(answer.into_body(), bytes_max).await;
+            body.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+        };
+        Some(asked.await)
+    }
+}
+
+impl Drop for Realms {
+    fn drop(&mut self) {
+        self.server.abort();
+        lock(&self.keepers).iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Hands on what a realm takes back, as it does.
+async fn tell_revocations(realm: Arc<Realm>, name: String, mut watch: Watch, revoked: Arc<Revoked>) {
+    loop {
+        let told = match watch.next().await {
+            Ok(_) => realm.revocations().await.map_err(|error| error.to_string()),
+            Err(store::Error::Closed) => return,
+            Err(error) => Err(error.to_string()),
+        };
+        match told {
+            Ok(list) => revoked.set(&name, list),
+            Err(error) => {
+                tracing::error!(realm = name, error, "identity: revocations cannot be read");
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(current: &RwLock<Option<Arc<Current>>>) -> Option<Arc<Current>> {
+    current.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Writes the clients that the configuration declares, and switches those off that it
+/// declares no more.
+async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), identity::Error> {
+    let known = realm.clients().await?;
+    for client in clients {
+        let mut client = client.clone();
+        client.attributes.insert(DECLARED.to_owned(), Value::Bool(true));
+        if !known.contains(&client) {
+            realm.put_client(&client).await?;
+        }
+    }
+    for mut gone in known {
+        let declared = gone.attributes.contains_key(DECLARED);
+        if declared && !gone.disabled && !clients.iter().any(|client| client.id == gone.id) {
+            tracing::info!(
+                client = gone.id,
+                "identity: the configuration declares it no more; it is switched off"
+            );
+            gone.disabled = true;
+            realm.put_client(&gone).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn answer(current: Option<Arc<Current>>, mut request: Request) -> Response {
+    let Some(current) = current else {
+        let problem = json!({
+            "type": "about:blank",
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": "the store is sealed",
+        });
+        let fields = [(header::CONTENT_TYPE, "application/problem+json"), (header::RETRY_AFTER, "5")];
+        return (StatusCode::SERVICE_UNAVAILABLE, fields, problem.to_string()).into_response();
+    };
+    if let Some(peer) = peer(request.headers()) {
+        request.extensions_mut().insert(Arc::new(peer));
+    }
+    let host = request.uri().host().or_else(|| request.headers().get(header::HOST)?.to_str().ok());
+    match host.and_then(|host| current.router(host)).cloned() {
+        Some(router) => {
+            let Ok(response) = router.oneshot(request).await;
+            response
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// What the gateway says of the client's connection, under names that no client can send.
+fn peer(fields: &HeaderMap) -> Option<Peer> {
+    let address: IpAddr = fields.get(HEADER_CLIENT_ADDRESS)?.to_str().ok()?.parse().ok()?;
+    let leaf = fields.get(HEADER_CLIENT_CERTIFICATE).and_then(|value| STANDARD.decode(value).ok());
+    let tls = leaf.map(|leaf| TlsPeer { version: "1.3", server_name: None, client_chain: vec![leaf] });
+    Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
+}
+
+/// The door as a listener.
+struct Streams(Doorway);
+
+impl axum::serve::Listener for Streams {
+    type Io = DuplexStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (DuplexStream, ()) {
+        match self.0.accept().await {
+            Some(stream) => (stream, ()),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The way out for logout tokens: guarded, as fetches of keys are.
+struct WayOut;
+
+impl Deliver for WayOut {
+    fn deliver(&self, url: String, form: String) -> Delivery<'_> {
+        Box::pin(super::fetch::post_form(url, form))
+    }
+}
