@@ -277,3 +277,21 @@ pub(super) fn check(connection: &Connection) -> Result<(), Error> {
         connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(fault)?;
     if found == "ok" { Ok(()) } else { Err(Error::Corrupt(found)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        for _ in 0..2 {
+            let connection = connect(Some(&path)).unwrap();
+            let log: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            let sync: u32 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+            // 2: FULL, the log is synced at each commit.
+            assert_eq!((log.as_str(), sync), ("wal", 2));
+        }
+    }
+}

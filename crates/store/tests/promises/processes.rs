@@ -116,3 +116,17 @@ async fn a_broken_connection_is_made_anew(town: Town) {
         assert_eq!(&town.store.get(&user("a")).await.unwrap().unwrap().value[..], value.as_bytes());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
+    let server = match server::Server::start(&["fsync = off"]) {
+        Ok(server) => server,
+        Err(why) => return server::skip(&why),
+    };
+    let settings = server::settings(&server.database().await);
+    let key = UnsealKey::generate().unwrap();
+    Store::initialise_postgres(&settings, &key).await.unwrap();
+    let clock = std::sync::Arc::new(crate::clock::ManualClock::new());
+    let opened = Store::open_postgres(&settings, key, clock).await;
+    assert!(matches!(opened, Err(Error::Settings(why)) if why.contains("fsync")));
+}
