@@ -149,8 +149,21 @@ fn mutated_examples_are_not_valid_by_the_schema() {
 
 /// Pointers to keys that the language defines, below `value`: not the user's own names.
 fn keys_of_ours(pointer: &str, value: &serde_json::Value) -> Vec<String> {
-    let own_names =
-        ["/services", "/roles", "/claims", "/set", "/add", "/headers", "/query", "/key", "/resource"];
+    let own_names = [
+        "/services",
+        "/roles",
+        "/claims",
+        "/set",
+        "/add",
+        "/headers",
+        "/query",
+        "/key",
+        "/resource",
+        "/realms",
+        "/scopes",
+        "/resources",
+        "/clients",
+    ];
     match value {
         serde_json::Value::Object(entries) => {
             // `headers` of a route is ours, that of a match or a split is the user's.
