@@ -92,7 +92,8 @@ impl KeyRecord {
     }
 }
 
-fn longest_token(settings: &RealmSettings) -> Duration {
+/// The longest life of anything that a realm signs.
+pub(crate) fn longest_token(settings: &RealmSettings) -> Duration {
     let Lifetimes { access_token, id_token, .. } = settings.lifetimes;
     let of_resources = settings.resources.values().filter_map(|resource| resource.access_token);
     of_resources.fold(access_token.max(id_token), Duration::max)

@@ -89,7 +89,11 @@ pub(crate) async fn access_token(
     if realm.client(client).await?.is_none() {
         return Ok(Err("its client is switched off".to_owned()));
     }
-    if subject != client {
+    if live.text("azp") == Some(subject) {
+        if realm.client(subject).await?.is_none() {
+            return Ok(Err("the client that it is about is switched off".to_owned()));
+        }
+    } else if subject != client {
         let Some(user) = realm.user(subject).await? else {
             return Ok(Err("its user is switched off".to_owned()));
         };

@@ -52,7 +52,7 @@ pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Res
     let records = &realm.records;
     let grants = records.list::<String>(Kind::SessionGrant, &[&session.id], GRANTS_MAX).await?;
     // What was given out last ends within the longest life of a token.
-    let until = now.plus(crate::settings::ACCESS_TOKEN_MAX);
+    let until = now.plus(crate::key::longest_token(&realm.settings));
     let gone = Transaction::new().delete(records.key(Kind::Session, &[&session.id]), Expect::Any);
     let gone = revocation::write(realm, gone, Named::Session(&session.id), until)?;
     match records.commit(gone).await? {

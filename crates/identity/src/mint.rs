@@ -127,6 +127,10 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
     ] {
         claims.insert(name.to_owned(), value);
     }
+    // A client's token in another client's hands is still about a client, not a person.
+    if matches!(what.subject, Subject::Client(_)) && what.subject.id() != what.client {
+        claims.insert("azp".to_owned(), json!(what.subject.id()));
+    }
     if !what.scopes.is_empty() {
         claims.insert("scope".to_owned(), json!(crate::scope::join(what.scopes)));
     }

@@ -181,6 +181,21 @@ impl Realm {
         }
     }
 
+    /// Keeps a client that is switched off, whatever it refers to: a scope or a resource of
+    /// its may be gone.
+    ///
+    /// # Errors
+    /// [`Error::Record`] for one that is not switched off; the store fails.
+    pub async fn put_disabled_client(&self, client: &Client) -> Result<(), Error> {
+        if !client.disabled {
+            return self.put_client(client).await;
+        }
+        match self.records.put(Kind::Client, &[&client.id], client, None, Expect::Any).await? {
+            Written::Done => Ok(()),
+            Written::Conflict => Err(Error::Contended("a client")),
+        }
+    }
+
     /// The clients, switched off or not.
     ///
     /// # Errors

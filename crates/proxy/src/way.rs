@@ -152,7 +152,7 @@ impl Routed {
 ///     cleared: Cleared, exchange: &mut E, to: &CoreUpstreams, add: &Additions, edit: ResponseEdit<'_>,
 ///     judge: &dyn Judge,
 /// ) {
-///     forward(cleared, exchange, to, add, edit, judge).await;
+///     forward(cleared, exchange, to, add, edit, judge, None).await;
 /// }
 /// ```
 /// ```compile_fail,E0308
@@ -162,7 +162,7 @@ impl Routed {
 ///     permit: policy::Permit<Routed>, exchange: &mut E, to: &CoreUpstreams, add: &Additions, edit: ResponseEdit<'_>,
 ///     judge: &dyn Judge,
 /// ) {
-///     forward(permit, exchange, to, add, edit, judge).await;
+///     forward(permit, exchange, to, add, edit, judge, None).await;
 /// }
 /// ```
 #[derive(Debug)]

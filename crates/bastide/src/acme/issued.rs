@@ -1,5 +1,7 @@
 //! What an ACME server issued, once it is known to be what was ordered.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail, ensure};
 use model::Timestamp;
 use proxy::tls::Identity;
@@ -11,6 +13,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 pub(super) const PEM_BYTES_MAX: usize = 256 * 1024;
 /// Most certificates of a chain.
 const CHAIN_MAX: usize = 10;
+/// How far ahead of ours the clock of an authority may be.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(300);
 
 /// A certificate with its key, for one name.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ impl Issued {
         let last = seconds(leaf.validity().not_after.timestamp());
         let not_after = Timestamp::from_unix_seconds(last.saturating_add(1));
         ensure!(not_after > now, "the certificate has ended");
+        ensure!(not_before <= now.plus(CLOCKS_APART_MAX), "the certificate begins in the future");
         ensure!(not_before < not_after, "the certificate ends before it begins");
         Ok(Self { identity, not_before, not_after })
     }
@@ -97,6 +102,8 @@ mod tests {
         ended.not_after = date_time_ymd(2026, 1, 31);
         let mut authority = shop();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut future = shop();
+        future.not_before = date_time_ymd(2026, 2, 2);
         let table = [
             (shop(), None, "5097601"),
             (params(&["SHOP.example.org"]), None, "5097601"),
@@ -115,6 +122,7 @@ mod tests {
             ),
             (params(&[]), None, "expected a certificate for shop.example.org alone, found one for []"),
             (ended, None, "the certificate has ended"),
+            (future, None, "the certificate begins in the future"),
             (authority, None, "the certificate is an authority's"),
         ];
         for (number, (params, other, wanted)) in table.iter().enumerate() {

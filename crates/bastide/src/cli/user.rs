@@ -75,7 +75,8 @@ enum UserCommand {
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Switches a person off: no login, no refresh, no token of theirs is active.
+    /// Switches a person off: no login, no refresh, no token of theirs is active at the
+    /// provider. A gateway takes their last token until it ends; `bastide revoke` ends that.
     Disable {
         /// What they log in with.
         username: String,

@@ -190,7 +190,8 @@ impl Work {
             if tries == 0 {
                 tracing::warn!("telemetry: spans wait: {}", failed.why);
             }
-            let wait = failed.after.unwrap_or_else(|| outward::backoff(tries, outward::draw(&self.random)));
+            let backoff = outward::backoff(tries, outward::draw(&self.random));
+            let wait = failed.after.unwrap_or_default().max(backoff);
             tries += 1;
             self.pause(wait.min(BATCH_TRIED_FOR)).await;
         }

@@ -62,6 +62,12 @@ struct Revoked {
 }
 
 impl Revoked {
+    /// Forgets the realms that are no more.
+    fn keep(&self, realms: &[config::Realm]) {
+        let is_there = |name: &String| realms.iter().any(|realm| realm.settings.name == *name);
+        lock(&self.by_realm).retain(|name, _| is_there(name));
+    }
+
     fn set(&self, realm: &str, list: Vec<Revocation>) {
         let before = lock(&self.by_realm).insert(realm.to_owned(), list.clone());
         if before != Some(list) {
@@ -129,6 +135,11 @@ impl Realms {
         &self.door
     }
 
+    /// Whether these are the realms that it was last told to serve.
+    pub fn are(&self, realms: &[config::Realm]) -> bool {
+        *lock(&self.wanted) == realms
+    }
+
     /// Takes the realms of a configuration in the place of those before; without a store
     /// when it is unsealed ([`Self::open_wanted`]).
     ///
@@ -175,14 +186,20 @@ impl Realms {
             declare(&open, &realm.clients).await?;
             opened.push(open);
         }
-        let next = Arc::new(Current::of(&opened));
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        let mut kept = Vec::with_capacity(2 * opened.len());
-        for (realm, wanted) in opened.into_iter().zip(realms) {
-            // Before anybody is served: what was taken back is not good for a moment.
+        let mut read = Vec::with_capacity(opened.len());
+        for realm in &opened {
+            // The watch first, so that nothing falls between it and the list.
             let watch = store.watch(&realm.revocations_key(), store.version());
+            read.push((watch, realm.revocations().await?));
+        }
+        // From here on nothing fails: the realms before stay, or these are there whole.
+        let next = Arc::new(Current::of(&opened));
+        self.revoked.keep(realms);
+        let mut kept = Vec::with_capacity(2 * opened.len());
+        for ((realm, wanted), (watch, list)) in opened.into_iter().zip(realms).zip(read) {
             let name = wanted.settings.name.clone();
-            self.revoked.set(&name, realm.revocations().await?);
+            // Before their keys are published: what was taken back is not good for a moment.
+            self.revoked.set(&name, list);
             kept.push(tokio::spawn(tell_revocations(
                 Arc::clone(&realm),
                 name,
@@ -191,6 +208,7 @@ impl Realms {
             )));
             kept.push(tokio::spawn(realm.keep()));
         }
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
         let before = std::mem::replace(&mut *lock(&self.keepers), kept);
         before.iter().for_each(JoinHandle::abort);
         Ok(())
@@ -236,19 +254,24 @@ impl Drop for Realms {
 
 /// Hands on what a realm takes back, as it does.
 async fn tell_revocations(realm: Arc<Realm>, name: String, mut watch: Watch, revoked: Arc<Revoked>) {
+    let complain = |error: String| {
+        tracing::error!(realm = name, error, "identity: revocations cannot be read");
+        tokio::time::sleep(TRY_AGAIN_AFTER)
+    };
     loop {
-        let told = match watch.next().await {
-            Ok(_) => realm.revocations().await.map_err(|error| error.to_string()),
+        match watch.next().await {
+            Ok(_) => {}
             Err(store::Error::Closed) => return,
-            Err(error) => Err(error.to_string()),
-        };
-        match told {
-            Ok(list) => revoked.set(&name, list),
-            Err(error) => {
-                tracing::error!(realm = name, error, "identity: revocations cannot be read");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-            }
+            Err(error) => complain(error.to_string()).await,
         }
+        // A change that was told is told once: it is read until that succeeds.
+        let list = loop {
+            match realm.revocations().await {
+                Ok(list) => break list,
+                Err(error) => complain(error.to_string()).await,
+            }
+        };
+        revoked.set(&name, list);
     }
 }
 
@@ -264,14 +287,9 @@ fn read(current: &RwLock<Option<Arc<Current>>>) -> Option<Arc<Current>> {
 /// declares no more.
 async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), identity::Error> {
     let known = realm.clients().await?;
-    for client in clients {
-        let mut client = client.clone();
-        client.attributes.insert(DECLARED.to_owned(), Value::Bool(true));
-        if !known.contains(&client) {
-            realm.put_client(&client).await?;
-        }
-    }
-    for mut gone in known {
+    // Whoever may do less first: at no moment may both.
+    for mut gone in known.iter().cloned() {
+        // What it was allowed may be gone with it.
         let declared = gone.attributes.contains_key(DECLARED);
         if declared && !gone.disabled && !clients.iter().any(|client| client.id == gone.id) {
             tracing::info!(
@@ -279,7 +297,14 @@ async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), iden
                 "identity: the configuration declares it no more; it is switched off"
             );
             gone.disabled = true;
-            realm.put_client(&gone).await?;
+            realm.put_disabled_client(&gone).await?;
+        }
+    }
+    for client in clients {
+        let mut client = client.clone();
+        client.attributes.insert(DECLARED.to_owned(), Value::Bool(true));
+        if !known.contains(&client) {
+            realm.put_client(&client).await?;
         }
     }
     Ok(())

@@ -470,11 +470,13 @@ impl Server {
             config::RESTART.map(|key| format!("`{key}`")).join(", ")
         );
         self.parts.names.follow(&configuration).await;
-        if configuration.realms != self.configuration.realms {
-            let store = self.shared.storage.as_ref().and_then(Keeper::store);
-            self.parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
+        self.follow_realms(&configuration.realms).await.context("realms")?;
+        if let Err(fault) = self.publish(&configuration).await {
+            // What stays is the old configuration whole.
+            let before = self.configuration.realms.clone();
+            self.follow_realms(&before).await.context("the realms of before")?;
+            return Err(fault);
         }
-        self.publish(&configuration).await?;
         self.parts.acme.follow(&configuration);
         self.watched = watch(&configuration).since(&looked);
         for warning in &configuration.warnings {
@@ -483,6 +485,16 @@ impl Server {
         running::keep(self.parts.state.path(), &configuration, &written);
         self.configuration = configuration;
         Ok(())
+    }
+
+    /// Opens realms that are others than those that are open.
+    async fn follow_realms(&self, realms: &[config::Realm]) -> anyhow::Result<()> {
+        let open = &self.parts.realms;
+        if open.are(realms) {
+            return Ok(());
+        }
+        let store = self.shared.storage.as_ref().and_then(Keeper::store);
+        Ok(open.follow(realms, store.as_ref()).await?)
     }
 
     /// What the configuration speaks of is something else now: the same configuration,

@@ -253,10 +253,9 @@ impl Work {
         if self.tries == 0 {
             tracing::warn!(sink = name, events = later.len(), "events wait for a sink: {why}");
         }
-        let wait = delivery.after.map_or_else(
-            || outward::backoff(self.tries, outward::draw(&self.random)),
-            |after| after.min(AFTER_MAX),
-        );
+        // `Retry-After: 0` is no leave to try without a pause.
+        let backoff = outward::backoff(self.tries, outward::draw(&self.random));
+        let wait = delivery.after.map_or(backoff, |after| after.min(AFTER_MAX).max(backoff));
         self.tries = self.tries.saturating_add(1);
         self.pause_between(wait).await;
         later

@@ -118,3 +118,24 @@ async fn no_token_is_exchanged_for_more_or_by_others() {
     town.advance(300);
     exchange(&town, token, &[("resource", PAYMENTS)]).await.refused(400, "invalid_request");
 }
+
+#[tokio::test]
+async fn a_machines_token_stays_a_machines() {
+    let town = Town::new().await;
+    let mut robot = crate::support::client("robot", crate::support::secret());
+    robot.grant_types = [identity::GrantType::ClientCredentials].into();
+    robot.resources = [ORDERS.to_owned()].into();
+    town.put(robot).await;
+    let asked = [("grant_type", "client_credentials"), ("client_id", "robot"), ("client_secret", SECRET)];
+    let tokens = town.post("/token", &[&asked[..], &[("resource", ORDERS)]].concat()).await.json();
+    let exchanged = exchange(&town, access(&tokens), &[("resource", PAYMENTS)]).await.json();
+    let claims = payload(access(&exchanged));
+    // Verifiers tell machines from people by a party that is the subject.
+    assert_eq!((&claims["sub"], &claims["azp"]), (&json!("robot"), &json!("robot")));
+    assert_eq!(claims["client_id"], "service");
+    assert!(town.is_active(access(&exchanged)).await);
+    // A person's token has no such party.
+    let tokens = town.tokens("web", "orders:read").await;
+    let exchanged = exchange(&town, access(&tokens), &[("resource", PAYMENTS)]).await.json();
+    assert!(payload(access(&exchanged)).get("azp").is_none());
+}

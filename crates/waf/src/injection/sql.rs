@@ -25,9 +25,11 @@ fn examine(value: &[u8]) -> Option<Fingerprint> {
 }
 
 /// Whether a value is words of no meaning in SQL, and whole numbers, between single spaces
-/// and dots. It is read as names and numbers alone, of which no fingerprint consists.
+/// and dots. It is read as names and numbers alone, of which no fingerprint consists. A dot
+/// behind a digit is left to the tokenizer: `1.e5or` is a number and an operator.
 fn is_prose(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_ .".contains(byte))
+        && !value.windows(2).any(|pair| matches!(pair, [b'0'..=b'9', b'.']))
         && value.split(|byte| matches!(byte, b' ' | b'.')).all(|word| match word.first() {
             None => false,
             Some(b'0'..=b'9') => word.iter().all(u8::is_ascii_digit),
@@ -168,10 +170,20 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn prose_is_no_injection(value in "((value|order|a|x|_|SYS|current|sleep|at|1|0x1|1e5|42|b|e1|DATABASE_NAME|time)[ .]{0,2}){0,7}") {
+        fn prose_is_no_injection(value in "((value|order|a|x|_|SYS|current|sleep|at|1|0x1|1e5|42|b|e1|DATABASE_NAME|time|or|and|like|union|e5or|e5like|fUNION|dOR)[ .]{0,2}){0,7}") {
             if is_prose(value.as_bytes()) {
                 prop_assert!(examine(value.as_bytes()).is_none(), "{value}");
             }
+        }
+    }
+
+    #[test]
+    fn an_operator_at_the_end_of_a_number_is_no_prose() {
+        for attack in ["1.e5or 1.e5or 1", "1.e5or 1.e5like 1.e5"] {
+            assert!(detect(attack.as_bytes()).is_some(), "{attack}");
+        }
+        for honest in ["version 1.5", "1.e5", "12.50 a piece"] {
+            assert!(detect(honest.as_bytes()).is_none(), "{honest}");
         }
     }
 
@@ -180,7 +192,8 @@ mod tests {
         for prose in ["value 12", "json.item.field1", "a b c 1 2"] {
             assert!(is_prose(prose.as_bytes()), "{prose}");
         }
-        for other in ["1 or 1", "a  b", " a", "a-b", "1e5 x", "full join", "utl_http.request", "", "sleep 1"]
+        for other in
+            ["1 or 1", "a  b", " a", "a-b", "1e5 x", "full join", "utl_http.request", "", "sleep 1", "1.5"]
         {
             assert!(!is_prose(other.as_bytes()), "{other}");
         }
