@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use model::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::Town;
+use crate::support::{Town, until};
 
 /// Answers with what it saw.
 async fn mirror() -> std::net::SocketAddr {
@@ -220,16 +220,19 @@ async fn an_imported_gateway_lets_in_whom_kong_let_in_and_nobody_else() {
 
     // Keys and groups.
     let (importer, outsider) = (it.key("importer"), it.key("outsider"));
-    let reload = async || it.ask("/keyed/x", &[("x-api-key", &importer), ("x-debug", "1")]).await;
-    let mut first = reload().await;
-    while first.status == 401 {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        first = reload().await;
-    }
+    // Each key is known when the gateway has read its file again.
+    let known = async |key: &str| {
+        until("a key to be known", async || {
+            let answer = it.ask("/keyed/x", &[("x-api-key", key), ("x-debug", "1")]).await;
+            (answer.status != 401).then_some(answer)
+        })
+        .await
+    };
+    let first = known(&importer).await;
     let seen = first.json();
     assert_eq!((first.status, seen["path"].as_str()), (200, Some("/base/x")), "{seen}");
     assert_eq!((&seen["headers"]["x-from"], &seen["headers"]["x-debug"]), (&json!("kong"), &Value::Null));
-    assert_eq!(it.ask("/keyed/x", &[("x-api-key", &outsider)]).await.status, 403);
+    assert_eq!(known(&outsider).await.status, 403);
     assert_eq!(it.ask("/keyed/x", &[("x-api-key", "old-1")]).await.status, 401);
     assert_eq!(it.ask("/keyed/x", &[]).await.status, 401);
     assert_eq!(it.ask("/keyed/x", &[("authorization", &mobile.token())]).await.status, 401);
