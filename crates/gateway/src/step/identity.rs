@@ -35,7 +35,8 @@ pub const HEADER_REQUEST_ID: &str = "x-request-id";
 /// Everything of this name is ours alone.
 pub const PREFIX: &str = "x-bastide-";
 
-/// All of them: what a client sends under these names is dropped at admission.
+/// What every service is told: what a client sends under these names, or under any of
+/// [`PREFIX`], is dropped at admission.
 pub const HEADERS: [&str; 5] = [HEADER_PRINCIPAL, HEADER_KIND, HEADER_ROLES, HEADER_TOKEN, HEADER_REQUEST_ID];
 
 /// What upstreams are told.
