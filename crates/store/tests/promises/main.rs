@@ -25,6 +25,8 @@ mod server;
 #[cfg(test)]
 mod theft;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod town;
 #[cfg(test)]
 mod upkeep;

@@ -40,11 +40,23 @@ pub(crate) fn skip(why: &str) {
 }
 
 impl Server {
-    /// Makes a cluster and starts it. Servers refuse to run as root.
+    /// Makes a cluster and starts it.
     pub(crate) fn start(settings: &[&str]) -> Result<Self, String> {
+        Self::start_in(&std::env::temp_dir(), settings, |_| ())
+    }
+
+    /// Makes a cluster in a folder of `place` and starts it; `prepare` is shown the data
+    /// folder before. Servers refuse to run as root.
+    pub(crate) fn start_in(
+        place: &Path,
+        settings: &[&str],
+        prepare: impl FnOnce(&Path),
+    ) -> Result<Self, String> {
         let bin = binaries().ok_or("no initdb; install the Debian package postgresql")?;
-        let folder =
-            tempfile::Builder::new().prefix("bastide-pg").tempdir().map_err(|error| error.to_string())?;
+        let folder = tempfile::Builder::new()
+            .prefix("bastide-pg")
+            .tempdir_in(place)
+            .map_err(|error| error.to_string())?;
         let own = fs::metadata(folder.path()).unwrap().uid();
         let user = if own == 0 {
             user("postgres").or_else(|| user("nobody")).ok_or("no user but root")?
@@ -55,6 +67,7 @@ impl Server {
         let data = folder.path().join("data");
         let made = as_user(Command::new(bin.join("initdb")), user, folder.path())
             .args(["--auth=trust", "--username=bastide", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .arg("--wal-segsize=1")
             .arg("--pgdata")
             .arg(&data)
             .output()
@@ -68,6 +81,7 @@ impl Server {
             let text = fs::read_to_string(&path).unwrap() + line + "\n";
             fs::write(&path, text).unwrap();
         }
+        prepare(&data);
         let running = Mutex::new(run(&bin, user, folder.path(), port));
         let server = Self { bin, user, folder, port, running, databases: AtomicU32::new(0) };
         server.wait();
@@ -99,12 +113,18 @@ impl Server {
         format!("host=127.0.0.1 port={} user=bastide dbname={database}", self.port)
     }
 
-    /// A client of our own, for what the store has no function for.
+    /// A client of our own over the Unix socket, for what the store has no function for.
     pub(crate) async fn client(&self, database: &str) -> tokio_postgres::Client {
-        let (client, connection) =
-            tokio_postgres::connect(&self.address(database), tokio_postgres::NoTls).await.unwrap();
+        let (folder, port) = (self.folder.path().display(), self.port);
+        let address = format!("host={folder} port={port} user=bastide dbname={database}");
+        let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
+    }
+
+    /// A port of loopback that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -130,6 +150,18 @@ impl Server {
             running.wait().unwrap();
         }
         panic!("PostgreSQL does not come back");
+    }
+
+    /// Starts it anew where it gave up by itself.
+    pub(crate) fn revive(&self) {
+        if self.is_up() {
+            return;
+        }
+        let mut running = self.running.lock().unwrap();
+        running.kill().unwrap();
+        running.wait().unwrap();
+        *running = run(&self.bin, self.user, self.folder.path(), self.port);
+        assert!(self.is_up(), "PostgreSQL does not come back");
     }
 
     fn is_up(&self) -> bool {
