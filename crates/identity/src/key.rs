@@ -7,8 +7,11 @@
 //!
 //! ```text
 //! created ──────── signs_from ──────────── signs_until ──────── published_until
-//!     published          published, signs          published        forgotten
+//!     published          published, signs          published        remembered
 //! ```
+//!
+//! Remembered: for as long as a session lasts an ID token that is over still says, as a hint,
+//! who was meant. Nothing else verifies with such a key, and nobody else is told of it.
 
 use std::time::Duration;
 
@@ -36,6 +39,16 @@ pub(crate) struct KeyEntry {
     pub(crate) signs_from: Timestamp,
     pub(crate) signs_until: Timestamp,
     pub(crate) published_until: Timestamp,
+    /// Until when what it signed is still read as a hint of who was meant: as long as a
+    /// session lasts, no token of which it verifies any more.
+    #[serde(default)]
+    remembered_until: Timestamp,
+}
+
+impl KeyEntry {
+    fn is_remembered(&self, now: Timestamp) -> bool {
+        self.published_until.max(self.remembered_until) > now
+    }
 }
 
 /// Keys and secrets of a realm: one record.
@@ -58,7 +71,7 @@ impl KeyRecord {
         random: &dyn SecureRandom,
         now: Timestamp,
     ) -> Result<Option<Self>, Error> {
-        let kept: Vec<KeyEntry> = self.keys.iter().filter(|key| key.published_until > now).cloned().collect();
+        let kept: Vec<KeyEntry> = self.keys.iter().filter(|key| key.is_remembered(now)).cloned().collect();
         let wanted = plan(&kept, settings, now);
         if wanted.is_empty() && kept.len() == self.keys.len() {
             return Ok(None);
@@ -74,6 +87,7 @@ impl KeyRecord {
                 signs_from,
                 signs_until,
                 published_until: signs_until.plus(longest_token(settings)).plus(PUBLISHED_AFTER),
+                remembered_until: signs_until.plus(settings.lifetimes.session_absolute).plus(PUBLISHED_AFTER),
             });
         }
         Ok(Some(record))
@@ -86,6 +100,7 @@ impl KeyRecord {
             signs_from: key.signs_from.min(now),
             signs_until: key.signs_until.min(now),
             published_until: if forget { now } else { key.published_until },
+            remembered_until: if forget { now } else { key.remembered_until },
             ..key.clone()
         };
         Self { keys: self.keys.iter().map(ended).collect(), secret: self.secret.clone() }
@@ -119,6 +134,8 @@ pub(crate) struct Ring {
     signers: Vec<(KeyEntry, LocalSigner)>,
     /// What verifies our own tokens.
     pub(crate) verifying: KeySet,
+    /// The same, with keys that signed tokens of sessions that still last.
+    pub(crate) remembering: KeySet,
     /// The JWK Set (RFC 7517 §5).
     pub(crate) jwks: String,
     /// Its entity tag (RFC 9110 §8.8.3).
@@ -129,7 +146,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn new(record: &KeyRecord, settings: &RealmSettings) -> Result<Self, Error> {
+    pub(crate) fn new(record: &KeyRecord, settings: &RealmSettings, now: Timestamp) -> Result<Self, Error> {
         let broken = |what: &str| Error::Record { what: "stored keys".to_owned(), why: what.to_owned() };
         let mut signers = Vec::new();
         for entry in &record.keys {
@@ -141,6 +158,9 @@ impl Ring {
             }
             signers.push((entry.clone(), signer));
         }
+        let all: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
+        let (remembering, _) = KeySet::parse(publish(&all).as_bytes(), &Algorithm::ALL)?;
+        signers.retain(|(entry, _)| entry.published_until > now);
         let published: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
         let jwks = publish(&published);
         let (verifying, _) = KeySet::parse(jwks.as_bytes(), &Algorithm::ALL)?;
@@ -150,6 +170,7 @@ impl Ring {
             cache: CACHE_MAX.min(settings.lifetimes.key_prepared / 2),
             signers,
             verifying,
+            remembering,
             jwks,
             secret: Zeroizing::new(secret),
         })
@@ -204,7 +225,7 @@ mod tests {
     }
 
     fn kid(record: &KeyRecord, now: Timestamp) -> String {
-        let ring = Ring::new(record, &settings()).unwrap();
+        let ring = Ring::new(record, &settings(), now).unwrap();
         ring.signer(Algorithm::Es256, now).unwrap().key_id().to_owned()
     }
 
@@ -222,16 +243,20 @@ mod tests {
         assert_eq!(prepared.keys.len(), 2);
         assert_eq!(kid(&prepared, at(29)), first_kid);
         assert!(rotate(&prepared, at(29)).is_none());
-        let published = Ring::new(&prepared, &settings()).unwrap();
+        let published = Ring::new(&prepared, &settings(), at(29)).unwrap();
         assert_eq!(published.verifying.len(), 2);
 
-        // Then it signs, and the first only verifies, then is forgotten.
+        // Then it signs, and the first only verifies, then is remembered, then forgotten.
         let second_kid = kid(&prepared, at(30));
         assert_ne!(second_kid, first_kid);
         assert!(rotate(&prepared, at(30)).is_none());
-        let forgotten = rotate(&prepared, at(31)).unwrap();
+        assert!(rotate(&prepared, at(31)).is_none());
+        let remembered = Ring::new(&prepared, &settings(), at(31)).unwrap();
+        assert_eq!((remembered.verifying.len(), remembered.remembering.len()), (1, 2));
+        assert!(!remembered.jwks.contains(&first_kid));
+        let forgotten = rotate(&prepared, at(32)).unwrap();
         assert_eq!(forgotten.keys.len(), 1);
-        assert_eq!(kid(&forgotten, at(31)), second_kid);
+        assert_eq!(kid(&forgotten, at(32)), second_kid);
     }
 
     #[test]
@@ -260,7 +285,7 @@ mod tests {
         let random = SystemRandom::new();
         let settings = RealmSettings::new("shop", "https://id.example.org");
         let record = KeyRecord::new(&random).unwrap().rotated(&settings, &random, at(0)).unwrap().unwrap();
-        let ring = Ring::new(&record, &settings).unwrap();
+        let ring = Ring::new(&record, &settings, at(0)).unwrap();
         for algorithm in &settings.algorithms {
             assert_eq!(ring.signer(*algorithm, at(0)).unwrap().algorithm(), *algorithm);
         }

@@ -209,7 +209,7 @@ impl Asked {
         let refused = |told: &'static str, why: String| Refusal::new(Code::InvalidRequest, told, why);
         let hint = call.parameters.get("id_token_hint");
         // One that is over still says who was meant (§4).
-        let hint = hint.map(|hint| mint::read(realm, hint, "JWT")).transpose();
+        let hint = hint.map(|hint| mint::read_hint(realm, hint)).transpose();
         let hint =
             hint.map_err(|why| refused("`id_token_hint` is not one of ours", why))?.unwrap_or_default();
         let text = |name: &str| hint.get(name).and_then(Value::as_str);

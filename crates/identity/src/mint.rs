@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use keys::encoding::{encode_base64url, parse_object};
 use keys::jws::Unverified;
-use keys::{Algorithm, sign_token};
+use keys::{Algorithm, KeySet, sign_token};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -244,10 +244,23 @@ pub(crate) fn logout_token(
 /// The claims of a token that one of our keys signed, of this `typ` and our `iss`. Times
 /// and revocation are the caller's to look at.
 pub(crate) fn read(realm: &Realm, token: &str, token_type: &str) -> Result<Map<String, Value>, String> {
+    read_with(realm, &realm.ring().verifying, token, token_type)
+}
+
+/// The claims of an ID token of ours that says who is meant, over or not: also of a key that
+/// signs and verifies no more (OpenID Connect Core §3.1.2.1, RP-Initiated Logout §4).
+pub(crate) fn read_hint(realm: &Realm, token: &str) -> Result<Map<String, Value>, String> {
+    read_with(realm, &realm.ring().remembering, token, "JWT")
+}
+
+fn read_with(
+    realm: &Realm,
+    keys: &KeySet,
+    token: &str,
+    token_type: &str,
+) -> Result<Map<String, Value>, String> {
     let unverified = Unverified::parse(token.as_bytes()).map_err(|refusal| refusal.to_string())?;
-    let ring = realm.ring();
-    let verified =
-        ring.verifying.verify(unverified, &realm.settings.issuer).map_err(|refusal| refusal.to_string())?;
+    let verified = keys.verify(unverified, &realm.settings.issuer).map_err(|refusal| refusal.to_string())?;
     if verified.token_type() != Some(token_type) {
         let found = keys::encoding::quote(verified.token_type().unwrap_or_default());
         return Err(format!("typ \"{found}\", expected \"{token_type}\""));

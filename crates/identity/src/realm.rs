@@ -305,14 +305,14 @@ async fn rotate(
             Ok::<_, Error>((record, rotated))
         });
         let (record, rotated) = task.await.map_err(|_| Error::Contended("the thread that makes keys"))??;
-        let Some(rotated) = rotated else { return Ring::new(&record, settings) };
+        let Some(rotated) = rotated else { return Ring::new(&record, settings, now) };
         if records.put(Kind::Keys, &[], &rotated, None, expect).await? == Written::Done {
             tracing::info!(
                 issuer = settings.issuer,
                 keys = rotated.keys.len(),
                 "identity: keys were rotated"
             );
-            return Ring::new(&rotated, settings);
+            return Ring::new(&rotated, settings, now);
         }
     }
     Err(Error::Contended("the realm's keys"))

@@ -217,7 +217,7 @@ fn subject(realm: &Realm, client: &Client, parameters: &Parameters, asked: &Aske
     let Some(hint) = parameters.get("id_token_hint") else { return Ok(asked.subject.clone()) };
     let refused = |why: String| Refusal::new(Code::InvalidRequest, "`id_token_hint` is not one of ours", why);
     // One that is over still says who was meant.
-    let claims = mint::read(realm, hint, "JWT").map_err(&refused)?;
+    let claims = mint::read_hint(realm, hint).map_err(&refused)?;
     let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
     if text("aud") != Some(client.id.as_str()) {
         return Err(refused("it is of another client".to_owned()));
