@@ -298,14 +298,14 @@ impl Decoder<'_> {
         };
         let dns_servers = self.dns(top.get("dns"));
         let mut services = self.services(top.get("services"));
-        let realms = self.realms(top.get("realms"));
-        self.identity_service(&top, &realms, &mut services);
-        let needs_store = !realms.is_empty();
         let mut authentication = self.authentication(top.get("authentication"), &state);
         let policies = self.policies(top.get("policies"), top.get("policy"));
         let before = self.count();
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
+        let realms = self.realms(top.get("realms"), &roles);
+        self.identity_service(&top, &realms, &mut services);
+        let needs_store = !realms.is_empty();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! parameters ─ target (client, redirect URI) ─ request ─ next step ─┬─ login ───┐
-//!   or pushed      wrong: a page, never a       wrong: to the       ├─ consent ─┤ interaction
-//!                  redirect                     client              ├─ code     │
+//!   or pushed      wrong: a page, never a       wrong: to the       ├─ step up ─┤ interaction
+//!                  redirect                     client              ├─ consent ─┤
+//!                                                                   ├─ code     │
 //!                                                                   └─ error  ◄─┘
 //! ```
 
@@ -22,11 +23,13 @@ use axum::response::Response;
 
 use crate::call::Call;
 use crate::client::Client;
+use crate::factor::{self, Factors};
 use crate::grant::{Decided, code};
-use crate::page;
+use crate::login::step::Wanted;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Refusal};
 use crate::session;
+use crate::{login, page};
 use decide::{Facts, Step};
 use interaction::Then;
 use request::{Request, Target};
@@ -49,11 +52,16 @@ async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
     // A browser does not send its session along with somebody else's form.
     let cross_site = call.method == Method::POST && !request.prompt.none;
     let session = session::current(realm, call).await?;
+    let person = Person::read(realm, session.as_ref().map(|stored| &stored.value), &client, &request).await?;
     let facts = Facts {
         session: session.as_ref().map(|stored| &stored.value),
         fresh: false,
         consented: consent::given(realm, session.as_ref().map(|stored| &stored.value), &request).await?,
         decided: false,
+        declined: false,
+        wanted: &person.wanted,
+        factors: &person.factors,
+        available: &login::available(realm),
         now: call.now,
     };
     let step = decide::next(&realm.settings, &client, &request, &facts);
@@ -73,11 +81,17 @@ pub(crate) async fn go_on(State(realm): State<Arc<Realm>>, call: Call) -> Respon
 
 async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
+    if let Some(shown) = waiting.value.shown.clone() {
+        return login::advance(realm, call, waiting, shown).await;
+    }
     let session = session::current(realm, call).await?;
+    let own = session.as_ref().map(|stored| &stored.value);
+    let fresh = own.is_some_and(|session| waiting.value.session.as_ref() == Some(&session.id));
     let request = match &waiting.value.then {
         Then::Authorize(request) => request,
-        Then::Visit(path) => {
-            if session.is_none() {
+        Then::Visit(path) | Then::Confirm(path) => {
+            let confirm = matches!(waiting.value.then, Then::Confirm(_));
+            if own.is_none() || (confirm && !fresh) {
                 return interaction::go_to(realm, call, "/login");
             }
             interaction::end(realm, call).await?;
@@ -85,17 +99,25 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
         }
     };
     let client = request::client(realm, &request.client).await?;
-    let own = session.as_ref().map(|stored| &stored.value);
+    let person = Person::read(realm, own, &client, request).await?;
     let facts = Facts {
         session: own,
-        fresh: own.is_some_and(|session| waiting.value.session.as_ref() == Some(&session.id)),
+        fresh,
         consented: consent::given(realm, own, request).await?,
         // Whoever consented: another may have logged in since.
         decided: own.is_some_and(|session| waiting.value.consented.as_ref() == Some(&session.user)),
+        declined: waiting.value.declined,
+        wanted: &person.wanted,
+        factors: &person.factors,
+        available: &login::available(realm),
         now: call.now,
     };
     match (decide::next(&realm.settings, &client, request, &facts), own) {
-        (Step::Login, _) => interaction::go_to(realm, call, "/login"),
+        (Step::More, Some(session)) => {
+            let shown = session.shown();
+            login::advance(realm, call, waiting, shown).await
+        }
+        (Step::Login | Step::More, _) => interaction::go_to(realm, call, "/login"),
         (Step::Consent, _) => interaction::go_to(realm, call, "/consent"),
         (Step::Answer, Some(session)) => {
             // First the end, so that one interaction is at most one code.
@@ -107,6 +129,27 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
             respond::refused(realm, &request.target, &Refusal::plain(code, why))
         }
         (Step::Answer, None) => interaction::go_to(realm, call, "/login"),
+    }
+}
+
+/// What the decision needs to know of a person.
+#[derive(Default)]
+struct Person {
+    wanted: Wanted,
+    factors: Factors,
+}
+
+impl Person {
+    async fn read(
+        realm: &Realm,
+        session: Option<&session::Session>,
+        client: &Client,
+        request: &Request,
+    ) -> Answer<Self> {
+        let Some(session) = session else { return Ok(Self::default()) };
+        let Some(user) = realm.user(&session.user).await? else { return Ok(Self::default()) };
+        let wanted = login::wanted(realm, client.acr.as_deref(), Some(request), &user);
+        Ok(Self { wanted, factors: factor::get(realm, &user.id).await? })
     }
 }
 

@@ -148,6 +148,9 @@ pub struct Client {
     /// Authorization requests without `max_age` are treated as if they had this one.
     #[serde(default)]
     pub default_max_age: Option<u64>,
+    /// The class of authentication (`acr`) that people have to reach for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
     /// A resource server: it may introspect every token of the realm.
     #[serde(default)]
     pub may_introspect: bool,
@@ -182,6 +185,7 @@ impl Client {
             certificate_bound_access_tokens: false,
             id_token_algorithm: None,
             default_max_age: None,
+            acr: None,
             may_introspect: false,
             roles: BTreeSet::new(),
             attributes: BTreeMap::new(),
@@ -288,6 +292,9 @@ impl Client {
     fn reach_fault(&self, settings: &RealmSettings) -> Option<String> {
         if let Some(scope) = self.scopes.iter().find(|scope| !settings.knows_scope(scope)) {
             return Some(format!("unknown scope {scope:?}"));
+        }
+        if let Some(why) = self.acr.as_ref().and_then(|class| settings.class_fault(class)) {
+            return Some(format!("acr: {why}"));
         }
         let named = self.resources.iter().chain(&self.serves);
         if let Some(resource) = named.into_iter().find(|name| !settings.resources.contains_key(*name)) {

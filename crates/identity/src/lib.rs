@@ -18,7 +18,9 @@
 //! - send a browser or an error to an address that is not registered for the client;
 //! - let a code, a refresh token, an assertion or a proof count twice: each use is one
 //!   compare-and-set in the store;
-//! - keep a secret other than as its hash, or derive one from less than 256 random bits;
+//! - keep a secret other than as its hash where a hash will do, or derive one from less than
+//!   256 random bits;
+//! - begin a session before everything was shown that it needs;
 //! - tell one reason for a failed login or a failed client authentication from another;
 //! - read the clock, make random numbers or open a connection by itself: they are given.
 
@@ -30,6 +32,7 @@ pub mod deliver;
 mod device;
 mod discovery;
 mod error;
+mod factor;
 pub mod fuzz;
 mod grant;
 mod introspect;
@@ -37,6 +40,7 @@ mod key;
 mod live;
 pub mod login;
 mod logout;
+mod method;
 mod mint;
 mod page;
 mod parameter;
@@ -64,8 +68,9 @@ use axum::routing::{get, post};
 pub use client::{Client, ClientAuthentication, GrantType};
 pub use deliver::{Deliver, NoDelivery};
 pub use error::Error;
+pub use factor::{FACTOR_NAME_CHARACTERS_MAX, FACTORS_MAX, Factor, FactorKind};
 pub use realm::{Realm, World};
-pub use settings::{Lifetimes, RealmSettings, Resource};
+pub use settings::{FactorRules, Lifetimes, RealmSettings, Resource};
 pub use user::User;
 
 /// Every endpoint of a realm, at the paths below its issuer. Realms of one host can be
@@ -85,6 +90,9 @@ pub fn router(realm: Arc<Realm>) -> Router {
         .route(&at("/authorize"), get(authorize::endpoint).post(authorize::endpoint))
         .route(&at("/flow"), get(authorize::go_on))
         .route(&at("/login"), get(login::page).post(login::endpoint))
+        .route(&at("/login/passkey"), post(login::passkey::endpoint))
+        .route(&at("/login/factor"), get(login::factor::page).post(login::factor::endpoint))
+        .route(&at("/login/enrol"), get(login::enrol::page).post(login::enrol::endpoint))
         .route(&at("/consent"), get(authorize::consent::page).post(authorize::consent::endpoint))
         .route(&at("/par"), post(authorize::pushed::endpoint))
         .route(&at("/token"), post(token::endpoint))
@@ -95,5 +103,6 @@ pub fn router(realm: Arc<Realm>) -> Router {
         .route(&at("/device"), get(device::page).post(device::submit))
         .route(&at("/logout"), get(logout::endpoint).post(logout::endpoint))
         .route(&at("/style.css"), get(page::style))
+        .route(&at("/passkey.js"), get(page::passkey_script))
         .with_state(realm)
 }

@@ -1,38 +1,46 @@
 //! People showing who they are: the pages, and the factors behind them.
 //!
-//! [`endpoint`] is the page; [`password`] the one factor so far; [`acr`] says which class
-//! of authentication the factors together amount to.
+//! ```text
+//! /login ─ password ─┐
+//! /login/passkey ────┼─ advance ─┬─ /login/factor   a passkey, a code, a recovery code
+//! session, stepped up┘     ▲     ├─ /login/enrol    who has to have a factor and has none
+//!                          └─────┤
+//!                                └─ complete        the session begins: now, and not before
+//! ```
+//!
+//! [`step`] says what is missing, [`acr`] which class of authentication the methods
+//! together amount to.
 
 pub mod acr;
+mod advance;
+pub(crate) mod enrol;
+pub(crate) mod factor;
+pub(crate) mod passkey;
 pub(crate) mod password;
+pub(crate) mod step;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header;
 use axum::response::Response;
 use model::Secret;
 use store::Expect;
 
 use crate::authorize::interaction::{self, Interaction, Then};
 use crate::call::Call;
-use crate::logout;
+use crate::method;
 use crate::page::{self, LoginPage};
 use crate::realm::Realm;
 use crate::record::{Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
-use crate::session::{self, set_cookie};
+use crate::session::Shown;
 
-/// Passwords that are tried in one login; then it has to begin anew.
+pub(crate) use advance::{advance, available, wanted};
+
+/// Passwords and codes that are tried in one login; then it has to begin anew.
 const ATTEMPTS_MAX: u32 = 10;
 /// Longest password, bytes: what is hashed has a bound.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
-
-/// Methods (`amr`, RFC 8176) that a person can show here.
-pub(crate) fn methods() -> BTreeSet<String> {
-    BTreeSet::from(["pwd".to_owned()])
-}
 
 /// Answers `GET /login`: the page.
 pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
@@ -61,25 +69,8 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
         tracing::info!(attempts = waiting.value.attempts, "identity: login failed");
         return show(realm, call, &waiting, Some("The user name or the password is wrong."));
     };
-    let (amr, levels) = (vec!["pwd".to_owned()], &realm.settings.acr_levels);
-    let acr = acr::reached(levels, &amr).map(str::to_owned);
-    // The browser's session before: renewed for the same person, ended for another.
-    let before = session::current(realm, call).await?;
-    let renewed = match before {
-        Some(before) if before.value.user == user.id => Some(before.value.id),
-        Some(before) => {
-            logout::end(realm, &before.value, call.now).await?;
-            None
-        }
-        None => None,
-    };
-    let begun = session::begin(realm, &user.id, renewed, acr, amr, call.now).await?;
-    tracing::info!(user = user.id, session = begun.session.id, "identity: login");
-    interaction::logged_in(realm, call, waiting, &begun.session.id).await?;
-    let mut response = interaction::go_on(realm, call)?;
-    let cookie = set_cookie(&session::cookie_name(realm), &begun.cookie, None)?;
-    response.headers_mut().append(header::SET_COOKIE, cookie);
-    Ok(response)
+    let methods = vec![method::PASSWORD.to_owned()];
+    advance(realm, call, waiting, Shown { user: user.id, methods, at: call.now, session: None }).await
 }
 
 /// Counts an attempt before it is judged: of many at once one is tried.
@@ -103,9 +94,10 @@ async fn count_attempt(realm: &Realm, call: &Call, waiting: Stored<Interaction>)
 fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option<&str>) -> Answer {
     let hint = call.parameters.get("username").or(match &waiting.value.then {
         Then::Authorize(request) => request.login_hint.as_deref(),
-        Then::Visit(_) => None,
+        Then::Visit(_) | Then::Confirm(_) => None,
     });
     let flow = call.parameters.require("flow")?;
+    let options = passkey::options(realm, waiting, None);
     let content = LoginPage {
         realm: &realm.settings.display_name,
         base: realm.settings.path(),
@@ -114,6 +106,8 @@ fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option
         csrf: &waiting.value.csrf,
         username: hint.unwrap_or_default(),
         error: error.unwrap_or_default(),
+        passkey: options.as_deref().unwrap_or_default(),
+        passkey_action: &realm.path("/login/passkey"),
     };
-    page::show(&content, waiting.value.form_target().as_deref(), error.is_some())
+    page::show_scripted(&content, waiting.value.form_target().as_deref(), error.is_some())
 }

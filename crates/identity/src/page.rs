@@ -11,6 +11,8 @@ use crate::refusal::{Answer, Code, Refusal};
 
 /// The style sheet of all pages.
 const STYLE: &str = include_str!("../templates/style.css");
+/// The script of forms with passkeys.
+const PASSKEY: &str = include_str!("../templates/passkey.js");
 /// Sends a form by itself; without scripts there is a button.
 const SUBMIT: &str = "document.forms[0].submit()";
 
@@ -25,6 +27,9 @@ pub(crate) struct LoginPage<'a> {
     pub(crate) csrf: &'a str,
     pub(crate) username: &'a str,
     pub(crate) error: &'a str,
+    /// What the browser is asked for a passkey with; empty: there are none here.
+    pub(crate) passkey: &'a str,
+    pub(crate) passkey_action: &'a str,
 }
 
 /// What a client asks for.
@@ -95,6 +100,12 @@ pub(crate) fn show(page: &impl Template, form_target: Option<&str>, failed: bool
     render(page, status, form_target.unwrap_or_default(), "")
 }
 
+/// The same with our script for passkeys.
+pub(crate) fn show_scripted(page: &impl Template, form_target: Option<&str>, failed: bool) -> Answer {
+    let status = if failed { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+    render(page, status, form_target.unwrap_or_default(), "script-src 'self'; ")
+}
+
 /// Answers with a form that goes to the client by itself.
 pub(crate) fn form_post(realm: &Realm, action: &str, fields: &[(&str, &str)]) -> Answer {
     let base = realm.settings.path();
@@ -149,7 +160,19 @@ fn render(page: &impl Template, status: StatusCode, form_target: &str, script: &
 
 /// Answers `GET /style.css`.
 pub(crate) async fn style(State(_): State<std::sync::Arc<Realm>>) -> Response {
-    let fields =
-        [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600")];
-    (fields, STYLE).into_response()
+    asset("text/css; charset=utf-8", STYLE)
+}
+
+/// Answers `GET /passkey.js`.
+pub(crate) async fn passkey_script(State(_): State<std::sync::Arc<Realm>>) -> Response {
+    asset("text/javascript; charset=utf-8", PASSKEY)
+}
+
+fn asset(media: &'static str, text: &'static str) -> Response {
+    let fields = [
+        (header::CONTENT_TYPE, media),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (fields, text).into_response()
 }

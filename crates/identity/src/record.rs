@@ -27,6 +27,10 @@ pub(crate) enum Kind {
     UserName,
     /// A user's password hash, by user id.
     Password,
+    /// What a user enrolled beside it, by user id.
+    Factors,
+    /// Whose passkey it is, by its credential id.
+    Credential,
     /// A browser session, by `sid`.
     Session,
     /// An authorization that waits for a person, by hash of its id.
@@ -63,6 +67,8 @@ impl Kind {
             Self::User => "user",
             Self::UserName => "user_name",
             Self::Password => "password",
+            Self::Factors => "factors",
+            Self::Credential => "credential",
             Self::Session => "session",
             Self::Interaction => "interaction",
             Self::Pushed => "pushed",

@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::Error;
 use crate::call::Call;
+use crate::login::acr;
 use crate::mint::Authentication;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
@@ -39,6 +40,16 @@ impl Session {
             time: self.authenticated,
             acr: self.acr.clone(),
             amr: self.amr.clone(),
+        }
+    }
+
+    /// What was shown for it, to be added to.
+    pub(crate) fn shown(&self) -> Shown {
+        Shown {
+            user: self.user.clone(),
+            methods: self.amr.clone(),
+            at: self.authenticated,
+            session: Some(self.id.clone()),
         }
     }
 
@@ -106,6 +117,18 @@ pub(crate) async fn touch(realm: &Realm, stored: &Stored<Session>, now: Timestam
     }
 }
 
+/// What a person showed of who they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) user: String,
+    /// The methods (`amr`, RFC 8176).
+    pub(crate) methods: Vec<String>,
+    /// When they began to: `auth_time` does not move when something is added later.
+    pub(crate) at: Timestamp,
+    /// The session that is stepped up; none for a new login.
+    pub(crate) session: Option<String>,
+}
+
 /// A session that was just made: its cookie's value.
 pub(crate) struct Begun {
     pub(crate) session: Session,
@@ -117,10 +140,8 @@ pub(crate) struct Begun {
 /// worth nothing after it.
 pub(crate) async fn begin(
     realm: &Realm,
-    user: &str,
+    shown: Shown,
     renewed: Option<String>,
-    acr: Option<String>,
-    amr: Vec<String>,
     now: Timestamp,
 ) -> Result<Begun, Error> {
     let random = realm.random.as_ref();
@@ -133,10 +154,10 @@ pub(crate) async fn begin(
     let session = Session {
         id: id.clone(),
         secret: crate::random::hash(&secret),
-        user: user.to_owned(),
-        authenticated: now,
-        acr,
-        amr,
+        user: shown.user,
+        authenticated: shown.at,
+        acr: acr::reached(&realm.settings.acr_levels, &shown.methods).map(str::to_owned),
+        amr: shown.methods,
         seen: now,
     };
     let expires = Some(session.expires(realm));

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::claim::{ClaimRule, default_rules};
-use crate::login::acr::AcrLevel;
+use crate::login::acr::{self, AcrLevel};
+use crate::method;
 
 /// A realm: users, clients, keys and policies of their own under one issuer.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,12 +35,31 @@ pub struct RealmSettings {
     pub claims: Vec<ClaimRule>,
     /// Classes of authentication (`acr`), the weakest first.
     pub acr_levels: Vec<AcrLevel>,
+    /// Who is asked for more than a password.
+    pub factors: FactorRules,
     /// Every client has to push its authorization requests (RFC 9126 §5).
     pub require_pushed_requests: bool,
     /// DPoP proofs have to carry a nonce of ours (RFC 9449 §8).
     pub require_dpop_nonce: bool,
     /// Password hashes that are computed at the same time; others wait.
     pub password_hashes_at_once: usize,
+}
+
+/// Who is asked for more than a password, besides those of whom a client or a request asks
+/// it. Who has to show a factor and has none is led to enrolling one before the login ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactorRules {
+    /// Whoever enrolled in a factor is asked for one at each login. Without it, only when a
+    /// class of authentication is asked for that needs one.
+    pub ask_enrolled: bool,
+    /// The class of authentication (`acr`) that people of a role have to reach, by role.
+    pub roles: BTreeMap<String, String>,
+}
+
+impl Default for FactorRules {
+    fn default() -> Self {
+        Self { ask_enrolled: true, roles: BTreeMap::new() }
+    }
 }
 
 /// An API that tokens can be for.
@@ -137,6 +157,7 @@ impl RealmSettings {
             resources: BTreeMap::new(),
             claims: default_rules(),
             acr_levels: AcrLevel::defaults(),
+            factors: FactorRules::default(),
             require_pushed_requests: false,
             require_dpop_nonce: false,
             password_hashes_at_once: 2,
@@ -156,6 +177,7 @@ impl RealmSettings {
             self.check_names(),
             self.claims.iter().find_map(ClaimRule::fault),
             AcrLevel::fault(&self.acr_levels),
+            self.check_factors(),
         ];
         match faults.into_iter().flatten().next() {
             None => Ok(()),
@@ -257,6 +279,23 @@ impl RealmSettings {
             }
         }
         None
+    }
+
+    fn check_factors(&self) -> Option<String> {
+        let mut rules = self.factors.roles.iter();
+        rules.find_map(|(role, class)| Some(format!("factors: role {role:?}: {}", self.class_fault(class)?)))
+    }
+
+    /// What is wrong with asking for a class: nobody could log in.
+    pub fn class_fault(&self, class: &str) -> Option<String> {
+        let levels = &self.acr_levels;
+        if !levels.iter().any(|level| level.name == class) {
+            let names: Vec<&str> = levels.iter().map(|level| level.name.as_str()).collect();
+            return Some(format!("no class of authentication {class:?}; there are: {}", names.join(", ")));
+        }
+        let all = method::ALL.map(str::to_owned);
+        let reachable = acr::satisfies(levels, acr::reached(levels, &all), &[class.to_owned()]);
+        (!reachable).then(|| format!("class {class:?} cannot be reached by what can be shown here"))
     }
 
     /// Whether there is such a scope.

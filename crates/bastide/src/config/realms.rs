@@ -8,11 +8,11 @@ use std::time::Duration;
 use identity::claim::{ClaimRule, Source, Target};
 use identity::{Client, Lifetimes, RealmSettings, Resource};
 
-use super::Service;
 use super::decoder::{Decoder, Table};
 use super::node::{Name, Node};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
+use super::{Role, Service};
 
 pub(super) use clients::CLIENT;
 
@@ -65,6 +65,7 @@ pub(super) const REALM: Section = Section {
             "OpenID Connect's, and `roles` and `groups` for APIs",
             "Further claims.",
         ),
+        key("factors", "map", "see there", "Who is asked for more than a password."),
         key(
             "require_pushed_requests",
             "true or false",
@@ -101,6 +102,26 @@ pub(super) const LIFETIMES: Section = Section {
         key("session_absolute", "duration", "1d", "A login session, however active."),
         key("key_signs", "duration", "30d", "How long a signing key signs."),
         key("key_prepared", "duration", "1d", "How long it is published before."),
+    ],
+};
+
+pub(super) const FACTORS: Section = Section {
+    path: "realms.NAME.factors",
+    about: "Who is asked for more than a password. Who has to show a factor and has none enrols in one before the login ends. `2` is the class of authentication (`acr`) of two factors; a client asks it by `acr`, a request by `acr_values`.",
+    short: "",
+    keys: &[
+        key(
+            "ask",
+            "enrolled or needed",
+            "enrolled",
+            "`enrolled`: whoever has a factor shows it at each login. `needed`: only where a role, a client or a request asks for it.",
+        ),
+        key(
+            "roles",
+            "map of role to class",
+            "none",
+            "The class that people of a role have to reach: `{ admin: \"2\" }`.",
+        ),
     ],
 };
 
@@ -162,11 +183,11 @@ fn target(text: &str) -> Result<Target, Unfit> {
 
 impl Decoder<'_> {
     /// `realms:`
-    pub(super) fn realms(&mut self, node: Option<&Node>) -> Vec<Realm> {
+    pub(super) fn realms(&mut self, node: Option<&Node>, roles: &[Role]) -> Vec<Realm> {
         let Some(node) = node else { return Vec::new() };
         let mut realms: Vec<Realm> = Vec::new();
         for (name, node) in self.named(node, "a map of realm names") {
-            let Some(realm) = self.realm(name, node) else { continue };
+            let Some(realm) = self.realm(name, node, roles) else { continue };
             let place = |realm: &Realm| {
                 let issuer = realm.settings.issuer.as_str();
                 let path = issuer.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
@@ -203,7 +224,7 @@ impl Decoder<'_> {
         services.push(Service::in_process(IDENTITY_SERVICE));
     }
 
-    fn realm(&mut self, name: &Name, node: &Node) -> Option<Realm> {
+    fn realm(&mut self, name: &Name, node: &Node, roles: &[Role]) -> Option<Realm> {
         if let Err(unfit) = values::name(&name.text) {
             self.fault(name.at, format!("expected {}, found {:?}", unfit.expected, name.text));
         }
@@ -234,6 +255,9 @@ impl Decoder<'_> {
         for node in table.get("claims").map_or(&[][..], Node::items) {
             settings.claims.extend(self.claim(node));
         }
+        if let Some(table) = table.get("factors").and_then(|node| self.table(node, &FACTORS)) {
+            self.factor_rules(&table, roles, &mut settings);
+        }
         let flag =
             |decoder: &mut Self, key| table.get(key).and_then(|node| decoder.boolean(node)) == Some(true);
         settings.require_pushed_requests = flag(self, "require_pushed_requests");
@@ -241,6 +265,28 @@ impl Decoder<'_> {
         self.check_realm(issuer_node, &settings);
         let clients = self.realm_clients(table.get("clients"), &settings);
         Some(Realm { settings, clients })
+    }
+
+    fn factor_rules(&mut self, table: &Table<'_>, roles: &[Role], settings: &mut RealmSettings) {
+        if let Some(node) = table.get("ask") {
+            let words = [("enrolled", true), ("needed", false)];
+            let asked = self.word(node, "way of asking", &words);
+            settings.factors.ask_enrolled = asked.unwrap_or(true);
+        }
+        let Some(node) = table.get("roles") else { return };
+        for (role, node) in self.named(node, "a map of roles") {
+            // Nobody has a role that is not declared: a slip of the pen would ask nobody.
+            let declared = roles.iter().map(|role| role.name.as_str());
+            if !declared.clone().any(|name| name == role.text) {
+                self.unknown(role.at, "role", &role.text, declared);
+            }
+            let Some(class) = self.text(node) else { continue };
+            if let Some(why) = settings.class_fault(class) {
+                self.fault(node.at, why);
+                continue;
+            }
+            settings.factors.roles.insert(role.text.clone(), class.to_owned());
+        }
     }
 
     fn check_realm(&mut self, node: &Node, settings: &RealmSettings) {

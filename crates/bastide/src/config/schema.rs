@@ -54,6 +54,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::dns::DNS,
     &super::realms::REALM,
     &super::realms::LIFETIMES,
+    &super::realms::FACTORS,
     &super::realms::RESOURCE,
     &super::realms::CLAIM,
     &super::realms::CLIENT,

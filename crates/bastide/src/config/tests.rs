@@ -12,6 +12,7 @@ mod includes;
 mod outward;
 mod pages;
 mod properties;
+mod realms;
 mod storage;
 mod waf;
 

@@ -4,7 +4,8 @@ use model::Timestamp;
 
 use super::request::Request;
 use crate::client::Client;
-use crate::login::{acr, methods};
+use crate::factor::{FactorKind, Factors};
+use crate::login::step::{self, Have, Next, Wanted};
 use crate::refusal::Code;
 use crate::session::Session;
 use crate::settings::RealmSettings;
@@ -19,6 +20,13 @@ pub(super) struct Facts<'a> {
     pub(super) consented: bool,
     /// The person consented for this very request.
     pub(super) decided: bool,
+    /// The person put off enrolling for this very request.
+    pub(super) declined: bool,
+    /// What is asked of the person.
+    pub(super) wanted: &'a Wanted,
+    /// What the person enrolled in, and could.
+    pub(super) factors: &'a Factors,
+    pub(super) available: &'a [FactorKind],
     pub(super) now: Timestamp,
 }
 
@@ -26,6 +34,8 @@ pub(super) struct Facts<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Login,
+    /// The person is known, and more is to be shown.
+    More,
     Consent,
     Answer,
     /// The client is told so.
@@ -47,15 +57,16 @@ pub(super) fn next(settings: &RealmSettings, client: &Client, request: &Request,
         let other = Step::Refuse(Code::LoginRequired, "another person is logged in than was asked for");
         return if facts.fresh { other } else { login() };
     }
-    match class(settings, request, session, facts.fresh) {
+    match class(settings, request, session, facts) {
         Class::Good => {}
-        Class::StepUp => return login(),
+        Class::StepUp => return asking(Step::More, Code::LoginRequired, "the person has to show more"),
         Class::Unmet => {
             let why = "the class of authentication cannot be reached";
             return Step::Refuse(Code::UnmetAuthenticationRequirements, why);
         }
     }
-    let ask = request.prompt.consent || !(client.trusted || facts.consented);
+    let ask =
+        request.prompt.consent || !(client.trusted || facts.consented) || is_anybodys(client, request, facts);
     if ask && !facts.decided {
         return asking(Step::Consent, Code::ConsentRequired, "the person has to consent");
     }
@@ -73,22 +84,23 @@ enum Class {
 }
 
 /// `acr_values` are wishes (OpenID Connect Core §3.1.2.1): what cannot be reached is left.
-/// Essential ones (§5.5.1.1) are not.
-fn class(settings: &RealmSettings, request: &Request, session: &Session, fresh: bool) -> Class {
+/// Essential ones (§5.5.1.1), and those by role and client, are not.
+fn class(settings: &RealmSettings, request: &Request, session: &Session, facts: &Facts<'_>) -> Class {
     let levels = &settings.acr_levels;
-    let have = session.acr.as_deref();
-    let methods: Vec<String> = methods().into_iter().collect();
-    let reachable = acr::reached(levels, &methods);
-    for (wanted, essential) in [(&request.asked.essential_acr, true), (&request.acr_values, false)] {
-        if wanted.is_empty() || acr::satisfies(levels, have, wanted) {
-            continue;
-        }
-        if !fresh && acr::satisfies(levels, reachable, wanted) {
-            return Class::StepUp;
-        }
-        if essential {
-            return Class::Unmet;
-        }
+    let have = Have { shown: &session.amr, factors: facts.factors, declined: facts.declined };
+    match step::next(levels, facts.wanted, &have, facts.available) {
+        Next::Done if step::is_met(levels, facts.wanted, &session.amr) => Class::Good,
+        Next::Done => Class::Unmet,
+        // Nobody may be asked, and it is a wish.
+        Next::Enrol { may_wait: true, .. } if request.prompt.none => Class::Good,
+        Next::Show(_) | Next::Enrol { .. } => Class::StepUp,
     }
-    Class::Good
+}
+
+/// Whether whoever is at this machine could have asked in the client's name: a public
+/// client that gets its answer at an address of the machine's own. A person who did nothing
+/// for this request is asked then, whatever was allowed before (OAuth 2.1 §7.3.1, RFC 8252
+/// §8.6).
+fn is_anybodys(client: &Client, request: &Request, facts: &Facts<'_>) -> bool {
+    client.is_public() && !request.target.redirect_uri.starts_with("https://") && !facts.fresh
 }

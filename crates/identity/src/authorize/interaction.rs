@@ -13,11 +13,12 @@ use super::respond::see_other;
 use crate::Error;
 use crate::call::Call;
 use crate::client::redirect;
+use crate::factor::Offer;
 use crate::parameter::with_query;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
-use crate::session::set_cookie;
+use crate::session::{Shown, set_cookie};
 
 /// What comes after login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub(crate) enum Then {
     Authorize(Box<Request>),
     /// A page of ours, by its path below the issuer.
     Visit(String),
+    /// The same, for somebody who shows anew who they are.
+    Confirm(String),
 }
 
 /// An authorization that waits.
@@ -40,7 +43,16 @@ pub(crate) struct Interaction {
     pub(crate) session: Option<String>,
     /// Who consented.
     pub(crate) consented: Option<String>,
-    /// Passwords that were tried.
+    /// What was shown for it so far: no session yet.
+    #[serde(default)]
+    pub(crate) shown: Option<Shown>,
+    /// What the person is offered to enrol.
+    #[serde(default)]
+    pub(crate) offer: Option<Offer>,
+    /// The person put off enrolling where they may.
+    #[serde(default)]
+    pub(crate) declined: bool,
+    /// Passwords and codes that were tried.
     pub(crate) attempts: u32,
     until: model::Timestamp,
 }
@@ -50,7 +62,7 @@ impl Interaction {
     pub(crate) fn form_target(&self) -> Option<String> {
         match &self.then {
             Then::Authorize(request) => Some(redirect::form_action(&request.target.redirect_uri)),
-            Then::Visit(_) => None,
+            Then::Visit(_) | Then::Confirm(_) => None,
         }
     }
 }
@@ -77,6 +89,9 @@ pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then) -> Answer {
         browser: crate::random::hash(&browser),
         session: None,
         consented: None,
+        shown: None,
+        offer: None,
+        declined: false,
         attempts: 0,
         until,
     };
@@ -144,7 +159,8 @@ pub(crate) async fn logged_in(
     waiting: Stored<Interaction>,
     session: &str,
 ) -> Answer<()> {
-    let logged_in = Interaction { session: Some(session.to_owned()), ..waiting.value };
+    let logged_in =
+        Interaction { session: Some(session.to_owned()), shown: None, offer: None, ..waiting.value };
     change(realm, call, &logged_in, waiting.version).await
 }
 
@@ -159,7 +175,13 @@ pub(crate) async fn consented(
     change(realm, call, &consented, waiting.version).await
 }
 
-async fn change(realm: &Realm, call: &Call, changed: &Interaction, version: store::Version) -> Answer<()> {
+/// Writes what changed; a conflict is a form that was sent twice.
+pub(crate) async fn change(
+    realm: &Realm,
+    call: &Call,
+    changed: &Interaction,
+    version: store::Version,
+) -> Answer<()> {
     match keep(realm, &name(call)?, changed, Expect::Version(version)).await? {
         Written::Done => Ok(()),
         Written::Conflict => {

@@ -15,7 +15,7 @@ pub struct AcrLevel {
 }
 
 impl AcrLevel {
-    /// `1`: one factor. `2`: two, or a passkey that verified its user.
+    /// `1`: one factor. `2`: two, or a passkey that verified its user (`mfa`).
     pub fn defaults() -> Vec<Self> {
         let level = |name: &str, any_of: &[&[&str]]| Self {
             name: name.to_owned(),
@@ -28,7 +28,7 @@ impl AcrLevel {
             level("1", &[&["pwd"], &["hwk"], &["swk"]]),
             level(
                 "2",
-                &[&["pwd", "otp"], &["pwd", "hwk"], &["pwd", "swk"], &["hwk", "user"], &["swk", "user"]],
+                &[&["pwd", "otp"], &["pwd", "hwk"], &["pwd", "swk"], &["hwk", "mfa"], &["swk", "mfa"]],
             ),
         ]
     }
@@ -76,7 +76,9 @@ mod tests {
             (&["pwd", "otp"], Some("2")),
             (&["otp"], None),
             (&["hwk"], Some("1")),
-            (&["hwk", "user"], Some("2")),
+            // That somebody was there is not who.
+            (&["hwk", "user"], Some("1")),
+            (&["hwk", "user", "mfa"], Some("2")),
             (&[], None),
         ] {
             assert_eq!(reached(&levels, &texts(methods)), class, "{methods:?}");

@@ -109,7 +109,7 @@ async fn a_class_that_cannot_be_reached_is_told_when_it_is_essential() {
         |value: &str| format!(r#"{{"id_token":{{"acr":{{"essential":true,"values":["{value}"]}}}}}}"#);
     let met = browser.authorize("web", &[("claims", &claims("1"))]).await.answer();
     assert!(met.contains_key("code"));
-    let unmet = browser.authorize("web", &[("claims", &claims("2"))]).await.answer();
+    let unmet = browser.authorize("web", &[("claims", &claims("3"))]).await.answer();
     assert_eq!(unmet["error"], "unmet_authentication_requirements");
 }
 
@@ -267,4 +267,78 @@ async fn what_is_not_understood_is_left_alone() {
     let tokens = town.redeem("web", &answer["code"]).await.json();
     let claims = payload(tokens["id_token"].as_str().unwrap());
     assert_eq!((&claims["sub"], claims.get("nonce")), (&json!("alice"), None));
+}
+
+#[tokio::test]
+async fn a_native_client_is_not_answered_by_a_session_alone() {
+    let town = Town::new().await;
+    for (id, trusted) in [("native", false), ("own-native", true)] {
+        let mut native = web(id, identity::ClientAuthentication::None);
+        native.redirect_uris = vec!["http://127.0.0.1/cb".to_owned(), CALLBACK.to_owned()];
+        native.trusted = trusted;
+        town.put(native).await;
+    }
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    // Any program of this machine may listen there and call itself so.
+    let port = ("redirect_uri", "http://127.0.0.1:49152/cb");
+    for client in ["native", "own-native"] {
+        for _ in 0..2 {
+            let page = browser.authorize(client, &[port]).await;
+            assert!(page.text.contains("asks for access"), "{client}: {page:?}");
+            let quiet = browser.authorize(client, &[port, ("prompt", "none")]).await;
+            assert_eq!(query(quiet.field("location"))["error"], "consent_required", "{client}");
+            let answer = browser.submit(&page, &[("decision", "allow")]).await;
+            assert!(query(answer.field("location")).contains_key("code"), "{client}");
+        }
+    }
+    // An address that only the client can be at tells who it is.
+    assert!(browser.authorize("own-native", &[]).await.answer().contains_key("code"));
+    assert!(browser.authorize("native", &[]).await.answer().contains_key("code"));
+    // Who logs in for it knows what for.
+    let page = browser.authorize("own-native", &[port, ("prompt", "login")]).await;
+    let answer = browser.log_in(&page).await;
+    assert!(query(answer.field("location")).contains_key("code"));
+}
+
+#[tokio::test]
+async fn a_hint_is_understood_for_as_long_as_the_session_lasts() {
+    let day = 24 * 3600;
+    let town = Town::with(|settings| {
+        settings.lifetimes.session_idle = std::time::Duration::from_secs(day);
+    })
+    .await;
+    // Logged in at the last moment of the keys.
+    town.advance(29 * day);
+    town.realm.rotate_keys().await.unwrap();
+    town.advance(day - 1);
+    town.realm.rotate_keys().await.unwrap();
+    let mut browser = Browser::new(&town);
+    let code = browser.log_in_for("web", &[]).await["code"].clone();
+    let tokens = town.redeem("web", &code).await.json();
+    let hint = tokens["id_token"].as_str().unwrap();
+    let access = tokens["access_token"].as_str().unwrap();
+    town.advance(day - 1);
+    town.realm.rotate_keys().await.unwrap();
+    let jwks = town.get(&format!("{ISSUER}/jwks")).await.json();
+    let head = hint.split('.').next().unwrap();
+    let head = keys::encoding::decode_base64url(head.as_bytes()).unwrap();
+    let head: serde_json::Value = serde_json::from_slice(&head).unwrap();
+    assert!(!jwks["keys"].as_array().unwrap().iter().any(|key| key["kid"] == head["kid"]), "published still");
+    let quiet = browser.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
+    assert!(quiet.contains_key("code"), "{quiet:?}");
+    // It is a hint and nothing more.
+    let reply = town
+        .send(
+            Request::get(format!("{ISSUER}/userinfo"))
+                .header(header::AUTHORIZATION, format!("Bearer {access}"))
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await;
+    assert_eq!(reply.status, 401);
+    // And with the keys that somebody else may know, it ends.
+    town.realm.replace_keys(true).await.unwrap();
+    let quiet = browser.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
+    assert_eq!(quiet["error"], "invalid_request");
 }

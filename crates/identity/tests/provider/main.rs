@@ -15,11 +15,15 @@ mod dpop;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod factors;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
 mod logout;
+#[cfg(test)]
+mod passkeys;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]

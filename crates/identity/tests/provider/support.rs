@@ -208,6 +208,10 @@ impl Town {
         self.realm.put_client(&client).await.unwrap();
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) fn advance(&self, seconds: u64) {
         self.clock.0.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
     }

@@ -44,6 +44,12 @@ pub(in crate::config) const CLIENT: Section = Section {
         ),
         key("roles", "list of texts", "none", "Its own roles, in tokens by client credentials."),
         key("trusted", "true or false", "false", "People are not asked for consent."),
+        key(
+            "acr",
+            "class of authentication",
+            "none",
+            "The class that people have to reach for it: `\"2\"` is two factors.",
+        ),
         key("may_introspect", "true or false", "false", "It may introspect every token of the realm."),
         key(
             "dpop_bound_access_tokens",
@@ -107,6 +113,7 @@ impl Decoder<'_> {
         client.resources = set(self, "resources");
         client.serves = set(self, "serves");
         client.roles = set(self, "roles");
+        client.acr = table.get("acr").and_then(|node| self.text(node)).map(str::to_owned);
         client.trusted = flag(self, "trusted");
         client.may_introspect = flag(self, "may_introspect");
         client.dpop_bound_access_tokens = flag(self, "dpop_bound_access_tokens");

@@ -1,0 +1,61 @@
+//! `realms.NAME.factors`, and `acr` of a client.
+
+use super::{read_with, said_with};
+
+fn around(realm: &str) -> String {
+    format!(
+        "listen: [ 127.0.0.1:0 ]
+routes: [ {{ match: /**, to: identity, authenticate: none, allow: anyone }} ]
+roles: {{ admin: {{}}, customer: {{}} }}
+realms:
+  town:
+    issuer: https://id.example.org
+{realm}"
+    )
+}
+
+#[test]
+fn who_is_asked_for_a_factor_is_what_it_says() {
+    for (written, ask, roles, client) in [
+        ("", true, &[][..], None),
+        ("    factors: { ask: enrolled }\n", true, &[], None),
+        ("    factors: { ask: needed, roles: { admin: \"2\" } }\n", false, &[("admin", "2")], None),
+        (
+            "    clients: { pay: { redirect_uris: [ https://pay.example.org/cb ], acr: \"2\" } }\n",
+            true,
+            &[],
+            Some("2"),
+        ),
+    ] {
+        let found = read_with(&around(written), &[]).unwrap();
+        let realm = &found.realms[0];
+        let roles: Vec<_> = roles.iter().map(|(role, class)| (role.to_string(), class.to_string())).collect();
+        assert_eq!(realm.settings.factors.ask_enrolled, ask, "{written}");
+        assert_eq!(realm.settings.factors.roles, roles.into_iter().collect(), "{written}");
+        assert_eq!(realm.clients.first().and_then(|client| client.acr.as_deref()), client, "{written}");
+    }
+}
+
+#[test]
+fn a_slip_of_the_pen_asks_nobody_and_is_refused() {
+    for (written, said) in [
+        (
+            "    factors: { roles: { admni: \"2\" } }\n",
+            "bastide.yaml:7:25: unknown role \"admni\" (did you mean \"admin\"?)",
+        ),
+        (
+            "    factors: { roles: { admin: \"3\" } }\n",
+            "bastide.yaml:7:32: no class of authentication \"3\"; there are: 1, 2",
+        ),
+        (
+            "    factors: { ask: always }\n",
+            "bastide.yaml:7:21: unknown way of asking \"always\" (known: enrolled, needed)",
+        ),
+        (
+            "    clients: { pay: { redirect_uris: [ https://pay.example.org/cb ], acr: gold } }\n",
+            "bastide.yaml:7:16: client \"pay\": acr: no class of authentication \"gold\"; there are: 1, 2",
+        ),
+    ] {
+        assert_eq!(said_with(&around(written), &[]), [said], "{written}");
+    }
+}

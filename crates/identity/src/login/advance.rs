@@ -1,0 +1,138 @@
+//! From one step of a login to the next, and its end: the session.
+
+use std::time::Duration;
+
+use axum::http::header;
+
+use super::step::{self, Have, Next, Wanted};
+use crate::authorize::interaction::{self, Interaction, Then};
+use crate::authorize::request;
+use crate::call::Call;
+use crate::factor::{self, FactorKind, Factors, Offer, passkey};
+use crate::logout;
+use crate::realm::Realm;
+use crate::record::Stored;
+use crate::refusal::{Answer, Code, Refusal};
+use crate::session::{self, Shown, set_cookie};
+use crate::user::User;
+
+/// How fresh a login has to be for somebody without a factor to enrol in one: a stolen
+/// session does not become a stronger one.
+const ENROL_WITHIN: Duration = Duration::from_secs(600);
+
+/// The kinds of factors that can be enrolled in a realm.
+pub(crate) fn available(realm: &Realm) -> Vec<FactorKind> {
+    let passkeys = passkey::party(&realm.settings).map(|_| FactorKind::Passkey);
+    passkeys.into_iter().chain([FactorKind::Totp]).collect()
+}
+
+/// What is asked of a person for an authorization.
+pub(crate) fn wanted(
+    realm: &Realm,
+    client: Option<&str>,
+    asked: Option<&request::Request>,
+    user: &User,
+) -> Wanted {
+    let roles = user.roles.iter().filter_map(|role| realm.settings.factors.roles.get(role));
+    let mut required: Vec<Vec<String>> = roles.map(|class| vec![class.clone()]).collect();
+    required.extend(client.map(|class| vec![class.to_owned()]));
+    let essential = asked.map(|request| request.asked.essential_acr.clone()).unwrap_or_default();
+    required.extend((!essential.is_empty()).then_some(essential));
+    let wished = asked.map(|request| request.acr_values.clone()).unwrap_or_default();
+    Wanted { required, wished, enrolled: false }
+}
+
+/// A login, and what is known of whom.
+pub(super) struct Standing {
+    pub(super) user: User,
+    pub(super) factors: Factors,
+    pub(super) next: Next,
+}
+
+/// Where a login stands with what was shown.
+pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown) -> Answer<Standing> {
+    let gone = || Refusal::new(Code::AccessDenied, "This login is over.", "the user is gone or switched off");
+    let user = realm.user(&shown.user).await?.ok_or_else(gone)?;
+    let factors = factor::get(realm, &user.id).await?;
+    let mut wanted = match &waiting.then {
+        Then::Authorize(request) => {
+            let client = request::client(realm, &request.client).await?;
+            wanted(realm, client.acr.as_deref(), Some(request), &user)
+        }
+        Then::Visit(_) | Then::Confirm(_) => wanted(realm, None, None, &user),
+    };
+    // What is changed after a confirmation may be the factors themselves.
+    let confirm = matches!(waiting.then, Then::Confirm(_));
+    wanted.enrolled = shown.session.is_none() && (realm.settings.factors.ask_enrolled || confirm);
+    let have = Have { shown: &shown.methods, factors: &factors, declined: waiting.declined };
+    let next = step::next(&realm.settings.acr_levels, &wanted, &have, &available(realm));
+    Ok(Standing { user, factors, next })
+}
+
+/// The next step of a login: a page, or its end.
+pub(crate) async fn advance(
+    realm: &Realm,
+    call: &Call,
+    waiting: Stored<Interaction>,
+    shown: Shown,
+) -> Answer {
+    let page = match standing(realm, &waiting.value, &shown).await?.next {
+        Next::Done => return complete(realm, call, waiting, shown).await,
+        Next::Show(_) => "/login/factor",
+        Next::Enrol { .. } if call.now.since(shown.at) > ENROL_WITHIN => "/login",
+        Next::Enrol { .. } => "/login/enrol",
+    };
+    let mut kept = waiting.value;
+    kept.shown = Some(shown);
+    if kept.offer.is_none() {
+        kept.offer = Some(Offer::new(realm)?);
+    }
+    interaction::change(realm, call, &kept, waiting.version).await?;
+    interaction::go_to(realm, call, page)
+}
+
+/// Begins the session, or renews the one that is stepped up: its secret is another in any
+/// case, so that a cookie of before is worth nothing.
+pub(super) async fn complete(
+    realm: &Realm,
+    call: &Call,
+    waiting: Stored<Interaction>,
+    mut shown: Shown,
+) -> Answer {
+    let before = session::current(realm, call).await?;
+    let stepped_up = shown.session.take();
+    let renewed = match (before, &stepped_up) {
+        (Some(before), Some(stepped_up)) if before.value.id == *stepped_up => Some(before.value.id),
+        (_, Some(_)) => {
+            let told = "Your session has ended. Go back to the application and begin again.";
+            return Err(Refusal::new(Code::AccessDenied, told, "the session that is stepped up is over"));
+        }
+        (Some(before), None) if before.value.user == shown.user => Some(before.value.id),
+        // The browser's session is another person's.
+        (Some(before), None) => {
+            logout::end(realm, &before.value, call.now).await?;
+            None
+        }
+        (None, None) => None,
+    };
+    if stepped_up.is_none() {
+        // `auth_time`: a login is over when all of it was shown.
+        shown.at = call.now;
+    }
+    let begun = session::begin(realm, shown, renewed, call.now).await?;
+    let (user, amr) = (&begun.session.user, begun.session.amr.join(" "));
+    tracing::info!(user, session = begun.session.id, amr, "identity: login");
+    interaction::logged_in(realm, call, waiting, &begun.session.id).await?;
+    let mut response = interaction::go_on(realm, call)?;
+    let cookie = set_cookie(&session::cookie_name(realm), &begun.cookie, None)?;
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// What was shown in a login that waits for more.
+pub(super) fn shown(waiting: &Interaction) -> Answer<Shown> {
+    waiting.shown.clone().ok_or_else(|| {
+        let told = "This login is over. Go back to the application and begin again.";
+        Refusal::new(Code::InvalidRequest, told, "nothing was shown yet")
+    })
+}

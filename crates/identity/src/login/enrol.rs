@@ -1,0 +1,187 @@
+//! Enrolling within a login: who has to have a factor and has none goes no further
+//! without one.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::advance::{advance, shown, standing};
+use super::step::Next;
+use super::{count_attempt, passkey as sign_in};
+use crate::authorize::interaction::{self, Interaction};
+use crate::call::Call;
+use crate::factor::{self, FactorKind, Factors, Offer, passkey, qr, totp};
+use crate::method;
+use crate::page;
+use crate::realm::Realm;
+use crate::record::Stored;
+use crate::refusal::Answer;
+
+/// What an app is called whose owner does not say.
+pub(crate) const APP: &str = "Authenticator app";
+/// What a wrong code is told.
+pub(crate) const WRONG_CODE: &str = "That is not the code of now. Is the phone's clock right?";
+
+/// The page.
+#[derive(Template)]
+#[template(path = "enrol.html")]
+struct EnrolPage<'a> {
+    realm: &'a str,
+    base: &'a str,
+    action: &'a str,
+    flow: &'a str,
+    csrf: &'a str,
+    user: &'a str,
+    may_wait: bool,
+    /// What the browser is asked for a passkey with; empty: none can be enrolled.
+    passkey: &'a str,
+    /// Whether an app can be.
+    app: bool,
+    qr: qr::Code,
+    address: &'a str,
+    secret: String,
+    name: &'a str,
+    error: &'a str,
+}
+
+/// The recovery codes, shown once.
+#[derive(Template)]
+#[template(path = "codes.html")]
+struct CodesPage<'a> {
+    realm: &'a str,
+    base: &'a str,
+    codes: &'a [String],
+    next: &'a str,
+}
+
+/// A secret in groups of four, easier to type.
+pub(crate) fn grouped(secret: &str) -> String {
+    let letters: Vec<char> = secret.chars().collect();
+    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+/// Answers `GET /login/enrol`.
+pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    let shown = async {
+        let waiting = interaction::open(&realm, &call).await?;
+        show(&realm, &call, waiting, None).await
+    };
+    page::or_error(&realm, shown.await)
+}
+
+async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<&str>) -> Answer {
+    let shown = shown(&waiting.value)?;
+    let standing = standing(realm, &waiting.value, &shown).await?;
+    let (Next::Enrol { may_wait, kinds }, Some(offer)) = (&standing.next, &waiting.value.offer) else {
+        return advance(realm, call, waiting, shown).await;
+    };
+    let address = totp::address(&realm.settings.display_name, &standing.user.username, &offer.secret);
+    let options = kinds
+        .contains(&FactorKind::Passkey)
+        .then(|| passkey::creation(realm, &standing.user, &standing.factors, &offer.challenge));
+    let options = options.flatten().unwrap_or_default();
+    let content = EnrolPage {
+        realm: &realm.settings.display_name,
+        base: realm.settings.path(),
+        action: &realm.path("/login/enrol"),
+        flow: call.parameters.require("flow")?,
+        csrf: &waiting.value.csrf,
+        user: &standing.user.username,
+        may_wait: *may_wait,
+        passkey: &options,
+        app: kinds.contains(&FactorKind::Totp),
+        qr: qr::code(&address)?,
+        address: &address,
+        secret: grouped(&offer.secret),
+        name: call.parameters.get("name").unwrap_or(APP),
+        error: error.unwrap_or_default(),
+    };
+    page::show_scripted(&content, waiting.value.form_target().as_deref(), error.is_some())
+}
+
+/// Answers `POST /login/enrol`.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, submit(&realm, &call).await)
+}
+
+async fn submit(realm: &Realm, call: &Call) -> Answer {
+    let waiting = interaction::open(realm, call).await?;
+    interaction::check_form(realm, call, &waiting.value.csrf)?;
+    let mut shown = shown(&waiting.value)?;
+    let standing = standing(realm, &waiting.value, &shown).await?;
+    let (Next::Enrol { may_wait, kinds }, Some(offer)) = (standing.next, waiting.value.offer.clone()) else {
+        return advance(realm, call, waiting, shown).await;
+    };
+    if may_wait && call.parameters.get("decision") == Some("later") {
+        let mut declined = waiting;
+        declined.value.declined = true;
+        return advance(realm, call, declined, shown).await;
+    }
+    count_attempt(realm, call, waiting).await?;
+    let enrolled = enrol(realm, call, &shown.user, &kinds, &offer).await?;
+    let mut waiting = interaction::open(realm, call).await?;
+    // Another one for another factor.
+    waiting.value.offer = Some(Offer::new(realm)?);
+    let methods = match enrolled {
+        Ok(methods) => methods,
+        Err((error, offer)) => {
+            waiting.value.offer = Some(offer);
+            return show(realm, call, waiting, Some(error)).await;
+        }
+    };
+    let codes = first_codes(realm, &shown.user, &standing.factors).await?;
+    shown.methods = method::add(&shown.methods, &methods);
+    let response = advance(realm, call, waiting, shown).await?;
+    if codes.is_empty() { Ok(response) } else { with_codes(realm, call, &codes, &response) }
+}
+
+/// Enrols what was sent: the methods that were shown by that, or what to tell the person
+/// and the offer that stands.
+async fn enrol(
+    realm: &Realm,
+    call: &Call,
+    user: &str,
+    kinds: &[FactorKind],
+    offer: &Offer,
+) -> Answer<Result<Vec<&'static str>, (&'static str, Offer)>> {
+    let given = |name: &str| call.parameters.get(name);
+    if let (Some(sent), true) = (given("credential"), kinds.contains(&FactorKind::Passkey)) {
+        let name = given("name").unwrap_or("Passkey");
+        let Some((passkey, proved)) = factor::created(realm, offer, name, sent, call.now)? else {
+            return Ok(Err((sign_in::REFUSED, offer.clone())));
+        };
+        factor::add_passkey(realm, user, &passkey).await?;
+        return Ok(Ok(proved.methods));
+    }
+    let (name, code) = (given("name").unwrap_or(APP), given("code").unwrap_or_default());
+    let app = match kinds.contains(&FactorKind::Totp) {
+        true => offer.confirmed(realm, name, code, call.now)?,
+        false => None,
+    };
+    let Some(app) = app else { return Ok(Err((WRONG_CODE, offer.clone()))) };
+    factor::add_authenticator(realm, user, &app).await?;
+    Ok(Ok(vec![method::ONE_TIME]))
+}
+
+/// The recovery codes that come with a first factor; none, where there are some.
+pub(crate) async fn first_codes(realm: &Realm, user: &str, before: &Factors) -> Answer<Vec<String>> {
+    match before.recovery.is_empty() {
+        true => factor::renew_recovery(realm, user).await,
+        false => Ok(Vec::new()),
+    }
+}
+
+/// The page of the codes in the place of a redirect, whose address its link leads to.
+fn with_codes(realm: &Realm, call: &Call, codes: &[String], instead: &Response) -> Answer {
+    let flow = call.parameters.require("flow")?;
+    let next = crate::parameter::with_query(&realm.path("/flow"), &[("flow", flow)]);
+    let (display_name, base) = (&realm.settings.display_name, realm.settings.path());
+    let content = CodesPage { realm: display_name, base, codes, next: &next };
+    let mut response = page::show(&content, None, false)?;
+    for cookie in instead.headers().get_all(axum::http::header::SET_COOKIE) {
+        response.headers_mut().append(axum::http::header::SET_COOKIE, cookie.clone());
+    }
+    Ok(response)
+}

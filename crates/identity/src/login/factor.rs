@@ -1,0 +1,129 @@
+//! The page of the second factor: a passkey, a code of an app, or a recovery code.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::advance::{advance, shown, standing};
+use super::step::{Next, Way};
+use super::{count_attempt, passkey};
+use crate::authorize::interaction::{self, Interaction};
+use crate::call::Call;
+use crate::factor::passkey::Signed;
+use crate::factor::{self, Judged};
+use crate::method;
+use crate::page;
+use crate::realm::Realm;
+use crate::record::Stored;
+use crate::refusal::Answer;
+
+/// The page.
+#[derive(Template)]
+#[template(path = "factor.html")]
+struct FactorPage<'a> {
+    realm: &'a str,
+    base: &'a str,
+    action: &'a str,
+    flow: &'a str,
+    csrf: &'a str,
+    user: &'a str,
+    /// What the browser is asked for a passkey with; empty: none can be shown.
+    passkey: &'a str,
+    code: bool,
+    recovery: bool,
+    error: &'a str,
+}
+
+/// Answers `GET /login/factor`.
+pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    let shown = async {
+        let waiting = interaction::open(&realm, &call).await?;
+        show(&realm, &call, waiting, None).await
+    };
+    page::or_error(&realm, shown.await)
+}
+
+/// Shows it to who has something to show; others go where they have to.
+async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<&str>) -> Answer {
+    let shown = shown(&waiting.value)?;
+    let standing = standing(realm, &waiting.value, &shown).await?;
+    let ways = match standing.next {
+        Next::Show(ways) => ways,
+        Next::Done | Next::Enrol { .. } => return advance(realm, call, waiting, shown).await,
+    };
+    let options =
+        ways.contains(&Way::Passkey).then(|| passkey::options(realm, &waiting, Some(&standing.factors)));
+    let options = options.flatten().unwrap_or_default();
+    let content = FactorPage {
+        realm: &realm.settings.display_name,
+        base: realm.settings.path(),
+        action: &realm.path("/login/factor"),
+        flow: call.parameters.require("flow")?,
+        csrf: &waiting.value.csrf,
+        user: &standing.user.username,
+        passkey: &options,
+        code: ways.contains(&Way::Code),
+        recovery: ways.contains(&Way::Recovery),
+        error: error.unwrap_or_default(),
+    };
+    page::show_scripted(&content, waiting.value.form_target().as_deref(), error.is_some())
+}
+
+/// Answers `POST /login/factor`.
+pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    page::or_error(&realm, submit(&realm, &call).await)
+}
+
+async fn submit(realm: &Realm, call: &Call) -> Answer {
+    let waiting = interaction::open(realm, call).await?;
+    interaction::check_form(realm, call, &waiting.value.csrf)?;
+    let shown = shown(&waiting.value)?;
+    let Next::Show(ways) = standing(realm, &waiting.value, &shown).await?.next else {
+        return advance(realm, call, waiting, shown).await;
+    };
+    let challenge = passkey::challenge(realm, &waiting);
+    count_attempt(realm, call, waiting).await?;
+    let judged = judge(realm, call, &shown.user, &ways, &challenge).await?;
+    let waiting = interaction::open(realm, call).await?;
+    let error = match judged {
+        Ok(methods) => {
+            let mut shown = shown;
+            shown.methods = method::add(&shown.methods, &methods);
+            return advance(realm, call, waiting, shown).await;
+        }
+        Err(error) => error,
+    };
+    show(realm, call, waiting, Some(error)).await
+}
+
+/// The methods that were shown, or what to tell the person.
+async fn judge(
+    realm: &Realm,
+    call: &Call,
+    user: &str,
+    ways: &BTreeSet<Way>,
+    challenge: &str,
+) -> Answer<Result<Vec<&'static str>, &'static str>> {
+    let given = |name: &str| call.parameters.get(name).filter(|code| !code.is_empty());
+    if let (Some(sent), true) = (given("credential"), ways.contains(&Way::Passkey)) {
+        let Some(signed) = Signed::parse(sent) else { return Ok(Err(passkey::REFUSED)) };
+        let proved = factor::take_passkey(realm, user, challenge, &signed, call.now).await?;
+        return Ok(proved.map(|proved| proved.methods).ok_or(passkey::REFUSED));
+    }
+    if let (Some(code), true) = (given("recovery"), ways.contains(&Way::Recovery)) {
+        let good = factor::take_recovery(realm, user, code).await?;
+        let wrong = "That is not one of your recovery codes, or it was used before.";
+        return Ok(if good { Ok(vec![method::ONE_TIME]) } else { Err(wrong) });
+    }
+    if let (Some(code), true) = (given("code"), ways.contains(&Way::Code)) {
+        return Ok(match factor::take_code(realm, user, code, call.now).await? {
+            Judged::Good => Ok(vec![method::ONE_TIME]),
+            Judged::Wrong => Err("The code is wrong, or was used before. Wait for the next one."),
+            Judged::TooMany => Err("Too many wrong codes. Wait an hour, or use a recovery code."),
+        });
+    }
+    Ok(Err("Type a code."))
+}
