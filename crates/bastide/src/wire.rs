@@ -73,11 +73,8 @@ pub fn build(
     }
     let limits = Arc::new(limits);
     let roles: BTreeSet<String> = configuration.roles.iter().map(|role| role.name.clone()).collect();
-    let settings = IssuersSettings {
-        generation,
-        issuers: issuers::settings(&configuration.authentication)?,
-        roles: roles.clone(),
-    };
+    let settings =
+        IssuersSettings { issuers: issuers::settings(&configuration.authentication)?, roles: roles.clone() };
     let issuers = Issuers::new(settings, before.map(|before| before.issuers.as_ref()))?;
     issuers.set_revocations(Arc::new(revocations(parts)?));
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;

@@ -18,7 +18,7 @@ pub const KEY_AGE_MAX_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const KEY_AGE_MAX_LEAST: Duration = Duration::from_secs(60);
 
 /// Where an issuer's keys come from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum KeySource {
     /// `<issuer>/.well-known/openid-configuration` (OpenID Connect Discovery §4).
     Discovery,
@@ -53,8 +53,9 @@ pub enum ClientRule {
     HasClaim(String),
 }
 
-/// One issuer of tokens. Start from [`IssuerSettings::new`].
-#[derive(Debug)]
+/// One issuer of tokens. Start from [`IssuerSettings::new`]. Two that are equal judge every
+/// token alike, given the same keys.
+#[derive(Debug, PartialEq)]
 pub struct IssuerSettings {
     /// The exact `iss`.
     pub issuer: String,

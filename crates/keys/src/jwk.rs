@@ -121,6 +121,12 @@ enum Lookup<'a> {
 /// Most keys that are tried for a token without `kid`: each costs a verification.
 pub const KEYS_TRIED_MAX: usize = 4;
 
+impl PartialEq for KeySet {
+    fn eq(&self, other: &Self) -> bool {
+        self.pinned == other.pinned && self.same_as(other)
+    }
+}
+
 impl KeySet {
     /// Parses a JWK Set (RFC 7517 §5). Keys that cannot be used are left out and named
     /// in the second part of the result, as §5 asks; two keys of one `kid` make the

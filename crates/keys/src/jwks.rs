@@ -46,8 +46,6 @@ pub const KEY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What [`Issuers::new`] is made from.
 #[derive(Debug, Default)]
 pub struct IssuersSettings {
-    /// The configuration's generation; part of the key of every cached token.
-    pub generation: u64,
     /// The issuers.
     pub issuers: Vec<IssuerSettings>,
     /// The declared roles; role names in tokens that are not here are dropped.
@@ -57,7 +55,6 @@ pub struct IssuersSettings {
 /// All issuers of one configuration and their current keys.
 #[derive(Debug)]
 pub struct Issuers {
-    pub(crate) generation: u64,
     pub(crate) roles: BTreeSet<String>,
     pub(crate) entries: Vec<Issuer>,
     /// Moves whenever the keys of any issuer were looked at again; cores compare it
@@ -84,9 +81,8 @@ pub(crate) struct Issuer {
 /// The keys of an issuer at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyState {
+    /// Another `Arc` when the keys became others.
     pub(crate) keys: Arc<KeySet>,
-    /// Moves when the keys became others.
-    pub(crate) generation: u64,
     /// From when on they are too old; the epoch before the first fetch.
     pub(crate) usable_until: Timestamp,
     /// What went wrong at the last attempt.
@@ -119,13 +115,22 @@ impl Issuers {
             }
         };
         Ok(Arc::new(Self {
-            generation: settings.generation,
             roles: settings.roles,
             entries: settings.issuers.into_iter().map(entry).collect(),
             keys_generation: AtomicU64::new(1),
             revocations: Mutex::new(previous.map(Self::revocations).unwrap_or_default()),
             revocation_generation: AtomicU64::new(0),
         }))
+    }
+
+    /// Whether both judge every token alike, given the same keys and revocations.
+    pub(crate) fn judges_like(&self, other: &Self) -> bool {
+        self.roles == other.roles
+            && self
+                .entries
+                .iter()
+                .map(|entry| &entry.settings)
+                .eq(other.entries.iter().map(|entry| &entry.settings))
     }
 
     fn kept(&self, wanted: &IssuerSettings) -> Option<KeyState> {
@@ -240,7 +245,6 @@ impl KeyState {
                 None => Timestamp::default(),
             },
             keys: Arc::new(pinned.unwrap_or_default()),
-            generation: 0,
             fault: None,
             due: Timestamp::default(),
             failures: 0,
@@ -348,7 +352,6 @@ impl Issuer {
                 }
                 if !state.keys.same_as(&keys) {
                     state.keys = Arc::new(keys);
-                    state.generation += 1;
                 }
                 let most = REFRESH_MOST.min(self.settings.key_age_max / 2);
                 let pause = max_age.unwrap_or(REFRESH_DEFAULT).max(REFRESH_LEAST).min(most);

@@ -57,10 +57,17 @@ pub struct VerifierCounts {
 #[derive(Debug)]
 pub struct CoreVerifier {
     issuers: Arc<Issuers>,
-    keys_generation: u64,
-    revocation_generation: u64,
+    /// Counts the ways in which tokens were judged here.
+    judgement: u64,
+    /// The issuers' numbers that were seen last.
+    keys_seen: u64,
+    revocations_seen: u64,
     revocations: Arc<Revocations>,
+    /// Counts the lists that were taken.
+    revocations_taken: u64,
     sets: Vec<CoreKeys>,
+    /// Counts the key sets that were taken.
+    sets_taken: u64,
     by_name: HashMap<String, usize, RandomState>,
     cache: LruCache<CacheKey, CacheEntry, RandomState>,
     cache_bytes: usize,
@@ -74,12 +81,15 @@ pub struct CoreVerifier {
 #[derive(Debug)]
 struct CoreKeys {
     keys: KeySet,
-    generation: u64,
+    /// What they were copied from: the issuer's keys are others when this is another.
+    source: Arc<KeySet>,
+    /// Names these keys on this core, over reloads too.
+    number: u64,
     usable_until: Timestamp,
     fault: Option<String>,
 }
 
-/// INVARIANT: the whole digest and the configuration's generation, so that neither a
+/// INVARIANT: the whole digest and the number of the judgement, so that neither a
 /// collision nor another configuration's judgement can answer.
 type CacheKey = (u64, [u8; 32]);
 
@@ -87,8 +97,10 @@ type CacheKey = (u64, [u8; 32]);
 struct CacheEntry {
     accepted: Accepted,
     issuer: usize,
-    keys_generation: u64,
-    revocation_generation: u64,
+    /// [`CoreKeys::number`] of the keys that verified it.
+    keys: u64,
+    /// The newest list that does not name it.
+    not_in: u64,
     bytes: usize,
 }
 
@@ -97,10 +109,13 @@ impl CoreVerifier {
     pub fn new(issuers: Arc<Issuers>) -> Self {
         let entries = |most: usize| NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
         let mut verifier = Self {
-            keys_generation: 0,
-            revocation_generation: 0,
+            judgement: 0,
+            keys_seen: 0,
+            revocations_seen: 0,
             revocations: Arc::default(),
+            revocations_taken: 0,
             sets: Vec::new(),
+            sets_taken: 0,
             by_name: HashMap::default(),
             cache: LruCache::with_hasher(entries(CACHE_ENTRIES_MAX), RandomState::default()),
             cache_bytes: 0,
@@ -115,13 +130,18 @@ impl CoreVerifier {
         verifier
     }
 
-    /// Takes over a new configuration and forgets what was judged under the old one.
+    /// Takes over a new configuration. What was judged under the old one is forgotten if
+    /// the new one could judge otherwise; else each token stands for as long as the keys
+    /// that verified it, so that a reload does not verify all of them anew.
     pub fn adopt(&mut self, issuers: Arc<Issuers>) {
+        if !self.issuers.judges_like(&issuers) {
+            self.judgement += 1;
+            self.sets.clear();
+            self.cache.clear();
+            self.cache_bytes = 0;
+        }
         self.issuers = issuers;
-        self.sets.clear();
         self.asked.clear();
-        self.cache.clear();
-        self.cache_bytes = 0;
         self.copy_keys();
         self.copy_revocations();
     }
@@ -142,10 +162,10 @@ impl CoreVerifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Verdict::Refused(Refusal::TooLong { bytes: token.len() });
         }
-        if self.issuers.keys_generation() != self.keys_generation {
+        if self.issuers.keys_generation() != self.keys_seen {
             self.copy_keys();
         }
-        if self.issuers.revocation_generation() != self.revocation_generation {
+        if self.issuers.revocation_generation() != self.revocations_seen {
             self.copy_revocations();
         }
         let key = self.cache_key(token);
@@ -153,10 +173,10 @@ impl CoreVerifier {
             && is_current(&self.sets, entry, now)
         {
             let mut judged = entry.accepted.check_time(now);
-            if judged.is_ok() && entry.revocation_generation != self.revocation_generation {
+            if judged.is_ok() && entry.not_in != self.revocations_taken {
                 judged = entry.accepted.check_revoked(&self.revocations);
                 if judged.is_ok() {
-                    entry.revocation_generation = self.revocation_generation;
+                    entry.not_in = self.revocations_taken;
                 }
             }
             return match judged {
@@ -184,7 +204,7 @@ impl CoreVerifier {
         for (to, from) in whole.iter_mut().zip(digest(&SHA256, token).as_ref()) {
             *to = *from;
         }
-        (self.issuers.generation, whole)
+        (self.judgement, whole)
     }
 
     fn verify_anew(&mut self, token: &[u8], now: Timestamp) -> Result<(Accepted, usize), Verdict> {
@@ -244,13 +264,7 @@ impl CoreVerifier {
 
     fn remember(&mut self, key: CacheKey, accepted: Accepted, issuer: usize, bytes: usize) {
         let Some(set) = self.sets.get(issuer) else { return };
-        let entry = CacheEntry {
-            accepted,
-            issuer,
-            keys_generation: set.generation,
-            revocation_generation: self.revocation_generation,
-            bytes,
-        };
+        let entry = CacheEntry { accepted, issuer, keys: set.number, not_in: self.revocations_taken, bytes };
         if let Some((_, old)) = self.cache.push(key, entry) {
             self.cache_bytes = self.cache_bytes.saturating_sub(old.bytes);
         }
@@ -263,27 +277,37 @@ impl CoreVerifier {
 
     fn copy_revocations(&mut self) {
         // First the number: a list that is newer than it is copied once more.
-        self.revocation_generation = self.issuers.revocation_generation();
-        self.revocations = self.issuers.revocations();
+        self.revocations_seen = self.issuers.revocation_generation();
+        let list = self.issuers.revocations();
+        if !Arc::ptr_eq(&list, &self.revocations) {
+            self.revocations = list;
+            self.revocations_taken += 1;
+        }
     }
 
     /// With the above the only place that takes the issuers' locks besides asking for a
     /// refresh.
     fn copy_keys(&mut self) {
-        self.keys_generation = self.issuers.keys_generation();
+        self.keys_seen = self.issuers.keys_generation();
         self.by_name.clear();
         let mut old = std::mem::take(&mut self.sets).into_iter();
         for (place, entry) in self.issuers.entries.iter().enumerate() {
             let state = entry.state().clone();
             self.by_name.insert(entry.settings.issuer.clone(), place);
-            // Keys that were only confirmed are not parsed again.
-            let same = old.next().filter(|old| old.generation == state.generation);
-            self.sets.push(CoreKeys {
-                keys: same.map_or_else(|| state.keys.own_copy(), |old| old.keys),
-                generation: state.generation,
-                usable_until: state.usable_until,
-                fault: state.fault,
-            });
+            // Keys that were only confirmed are neither parsed again nor others. What they
+            // are tells that, not a count: two configurations count apart.
+            let same = old
+                .next()
+                .filter(|old| Arc::ptr_eq(&old.source, &state.keys) || old.source.same_as(&state.keys));
+            let (keys, number) = match same {
+                Some(old) => (old.keys, old.number),
+                None => {
+                    self.sets_taken += 1;
+                    (state.keys.own_copy(), self.sets_taken)
+                }
+            };
+            let (usable_until, fault) = (state.usable_until, state.fault);
+            self.sets.push(CoreKeys { keys, source: state.keys, number, usable_until, fault });
         }
     }
 }
@@ -291,6 +315,5 @@ impl CoreVerifier {
 /// Whether the signature that was verified then would verify now. Time and revocation
 /// of the token are asked besides.
 fn is_current(sets: &[CoreKeys], entry: &CacheEntry, now: Timestamp) -> bool {
-    sets.get(entry.issuer)
-        .is_some_and(|set| set.generation == entry.keys_generation && now < set.usable_until)
+    sets.get(entry.issuer).is_some_and(|set| set.number == entry.keys && now < set.usable_until)
 }

@@ -393,7 +393,7 @@ fn a_reload_keeps_fetched_keys_of_the_same_source_only() {
     refreshed(&old, &origin).unwrap();
     let now = Timestamp::from_unix_seconds(NOW_SECONDS);
     let reload = |settings| {
-        let settings = IssuersSettings { generation: 2, issuers: vec![settings], roles: BTreeSet::new() };
+        let settings = IssuersSettings { issuers: vec![settings], roles: BTreeSet::new() };
         Issuers::new(settings, Some(&old)).unwrap().health(now)[0].1.is_ok()
     };
     assert!(reload(settings(KeySource::JwksUrl(KEYS_URL.to_owned()))));
@@ -405,6 +405,27 @@ fn a_reload_keeps_fetched_keys_of_the_same_source_only() {
     let mut shorter = settings(KeySource::JwksUrl(KEYS_URL.to_owned()));
     shorter.key_age_max = KEY_AGE_MAX_LEAST;
     assert!(!reload(shorter));
+}
+
+/// Two configurations count their keys apart: that the numbers are equal says nothing.
+#[test]
+fn keys_that_changed_over_a_reload_verify_cached_tokens_anew() {
+    let (one, two) = (signer(Algorithm::Es256), signer(Algorithm::Es256));
+    let token = sign_token(&one, "at+jwt", &claims()).unwrap();
+    for (keys, stands) in [(&one, true), (&two, false)] {
+        let (origin, old, new) = (Origin::new(), by_url(), by_url());
+        origin.serve_keys(&[&one]);
+        refreshed(&old, &origin).unwrap();
+        origin.serve_keys(&[keys]);
+        refreshed(&new, &origin).unwrap();
+        let mut verifier = CoreVerifier::new(old);
+        let now = Timestamp::from_unix_seconds(NOW_SECONDS);
+        assert!(matches!(verifier.verify(token.as_bytes(), now), Verdict::Accepted(_)));
+        verifier.adopt(new);
+        let judged = verifier.verify(token.as_bytes(), now);
+        assert_eq!(matches!(judged, Verdict::Accepted(_)), stands, "{judged:?}");
+        assert_eq!(verifier.counts().hits == 1, stands);
+    }
 }
 
 fn jwk(signer: &LocalSigner, kid: &str) -> Value {

@@ -1,10 +1,11 @@
 //! The cache of verified tokens: what it may answer, and what it must not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keys::{
-    Algorithm, CACHE_ENTRIES_MAX, CoreVerifier, Issuers, IssuersSettings, Refusal, Verdict, VerifierCounts,
-    sign_token,
+    Algorithm, CACHE_ENTRIES_MAX, CoreVerifier, IssuerSettings, Issuers, IssuersSettings, Refusal, Verdict,
+    VerifierCounts, sign_token,
 };
 use serde_json::json;
 
@@ -66,21 +67,77 @@ fn refused_tokens_are_not_remembered_as_good() {
 #[test]
 fn another_configuration_judges_anew() {
     let one = signer(Algorithm::Es256);
-    let settings = |generation, audience: &str| {
+    let settings = |audience: &str| {
         let mut issuer = pinned(ISSUER, &one);
         issuer.audiences = vec![audience.to_owned()];
-        let settings = IssuersSettings { generation, issuers: vec![issuer], ..IssuersSettings::default() };
-        Issuers::new(settings, None).unwrap()
+        Issuers::new(IssuersSettings { issuers: vec![issuer], ..IssuersSettings::default() }, None).unwrap()
     };
     let token = sign_token(&one, "at+jwt", &claims()).unwrap();
-    for generation in [1, 2] {
-        let mut verifier = CoreVerifier::new(settings(1, crate::support::AUDIENCE));
+    let mut verifier = CoreVerifier::new(settings(crate::support::AUDIENCE));
+    assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
+    verifier.adopt(settings("other"));
+    assert!(matches!(settled(verifier.verify(token.as_bytes(), now())), Err(Refusal::Audience { .. })));
+    verifier.adopt(settings(crate::support::AUDIENCE));
+    assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
+    assert_eq!(verifier.counts(), counts(0, 3));
+}
+
+/// Each difference that could make another judgement, and the reload without one.
+#[test]
+fn a_reload_that_judges_alike_verifies_nothing_anew() {
+    let (one, two) = (signer(Algorithm::Es256), signer(Algorithm::Es256));
+    let town = |change: &dyn Fn(&mut IssuersSettings)| {
+        let roles = std::collections::BTreeSet::from(["customer".to_owned()]);
+        let mut settings = IssuersSettings { issuers: vec![pinned(ISSUER, &one)], roles };
+        change(&mut settings);
+        Issuers::new(settings, None).unwrap()
+    };
+    let issuer =
+        |change: fn(&mut IssuerSettings)| move |town: &mut IssuersSettings| change(&mut town.issuers[0]);
+    type Change<'a> = &'a dyn Fn(&mut IssuersSettings);
+    let table: [(&str, bool, Change<'_>); 9] = [
+        ("nothing", true, &|_| {}),
+        ("a role", false, &|town| town.roles = ["merchant".to_owned()].into()),
+        ("the keys", false, &|town| town.issuers[0].source = pinned(ISSUER, &two).source),
+        ("an audience", false, &issuer(|issuer| issuer.audiences.push("more".to_owned()))),
+        ("the leeway", false, &issuer(|issuer| issuer.leeway += Duration::from_secs(1))),
+        ("a prefix", false, &issuer(|issuer| issuer.prefix = "corp/".to_owned())),
+        ("a type", false, &issuer(|issuer| issuer.types.clear())),
+        ("role claims", false, &issuer(|issuer| issuer.role_claims.clear())),
+        ("another issuer", false, &|town| {
+            let other = IssuerSettings { prefix: "two/".to_owned(), ..pinned("https://two.example", &two) };
+            town.issuers.push(other);
+        }),
+    ];
+    let token = sign_token(&one, "at+jwt", &claims()).unwrap();
+    for (what, alike, change) in table {
+        let mut verifier = CoreVerifier::new(town(&|_| {}));
         assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
-        verifier.adopt(settings(generation, "other"));
-        assert!(matches!(settled(verifier.verify(token.as_bytes(), now())), Err(Refusal::Audience { .. })));
-        verifier.adopt(settings(generation, crate::support::AUDIENCE));
-        assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
+        verifier.adopt(town(change));
+        let judged = verifier.verify(token.as_bytes(), now());
+        assert_eq!(verifier.counts().hits == 1, alike, "{what}: {judged:?}");
     }
+}
+
+/// Two configurations count their lists apart: that the numbers are equal says nothing.
+#[test]
+fn what_is_revoked_over_a_reload_does_not_hide_behind_a_number() {
+    let one = signer(Algorithm::Es256);
+    let list = |id: &str| {
+        let named = keys::Revocation { token: Some(id.to_owned()), ..Default::default() };
+        Arc::new(keys::Revocations::new(&[named], now()).unwrap())
+    };
+    let issuers = || crate::support::issuers(vec![pinned(ISSUER, &one)]);
+    let token = sign_token(&one, "at+jwt", &with("jti", json!("stolen"))).unwrap();
+    let old = issuers();
+    old.set_revocations(list("other"));
+    let mut verifier = CoreVerifier::new(old);
+    assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
+    let new = issuers();
+    new.set_revocations(list("stolen"));
+    verifier.adopt(new);
+    let refused = settled(verifier.verify(token.as_bytes(), now()));
+    assert!(matches!(refused, Err(Refusal::Revoked { by: "token" })), "{refused:?}");
 }
 
 #[test]
