@@ -171,9 +171,7 @@ fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow
 /// It cannot be read: a list that is not understood revokes nobody, so it is refused.
 pub fn revocations(parts: &Parts) -> anyhow::Result<Revocations> {
     let file = RevocationFile::new(&parts.state.join(REVOCATIONS), parts.random.clone());
-    let mut entries = file.entries()?;
-    entries.extend(parts.realms.revocations());
-    Revocations::new(&entries, parts.process.clock.now()).map_err(anyhow::Error::msg)
+    Ok(file.load(&parts.realms.revocations(), parts.process.clock.now())?)
 }
 
 /// What admission takes from every client.

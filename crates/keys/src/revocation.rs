@@ -1,24 +1,25 @@
 //! Tokens that count no more although they are signed and not yet over: one token, one
 //! session, or everything that a subject was issued until a moment.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand::SecureRandom;
-use foldhash::fast::RandomState;
 use model::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 use crate::file::{Lock, read_bounded, replace};
 
-/// Most entries of a revocation list.
-pub const REVOCATIONS_MAX: usize = 100_000;
+/// Most entries of a revocation list. Each takes 24 bytes, one time for all cores.
+pub const REVOCATIONS_MAX: usize = 1_000_000;
 /// Longest text of an entry, bytes.
 pub const REVOCATION_TEXT_BYTES_MAX: usize = 512;
-/// Largest file that is read, bytes.
-const FILE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Largest file that is read, bytes: [`REVOCATIONS_MAX`] entries of 256.
+const FILE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// One entry: exactly one of `token`, `session` and `subject`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,14 @@ impl Revocation {
         Ok(())
     }
 
+    fn mark(&self) -> Mark {
+        match (&self.token, &self.session) {
+            (Some(_), _) => Mark::Token,
+            (None, Some(_)) => Mark::Session,
+            (None, None) => Mark::Subject,
+        }
+    }
+
     fn is_over(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now.unix_seconds())
     }
@@ -88,22 +97,102 @@ pub struct TokenMarks {
     pub(crate) issued: Option<Timestamp>,
 }
 
-/// Which issuer's tokens, and issued until when.
-#[derive(Debug)]
-struct Scope {
-    issuer: Option<String>,
-    issued_until: Option<u64>,
+/// What of a token an entry names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Token,
+    Session,
+    Subject,
 }
 
-type ByName = HashMap<String, Vec<Scope>, RandomState>;
+impl Mark {
+    const ALL: [Self; 3] = [Self::Token, Self::Session, Self::Subject];
 
-/// A revocation list, ready to be asked.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::Subject => "subject",
+        }
+    }
+}
+
+/// What an entry names, as the first 128 bits of a SHA-256: no name of a token can be made
+/// that falls together with another's.
+type Digest = [u8; 16];
+
+fn digest(mark: Mark, issuer: Option<&str>, name: &str) -> Digest {
+    let mut context = Context::new(&SHA256);
+    // The lengths keep two texts apart that would be one behind each other.
+    context.update(&[mark as u8, u8::from(issuer.is_some())]);
+    let issuer = issuer.unwrap_or_default();
+    context.update(&(issuer.len() as u64).to_be_bytes());
+    context.update(issuer.as_bytes());
+    context.update(name.as_bytes());
+    let mut digest = Digest::default();
+    for (to, from) in digest.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    digest
+}
+
+/// One entry as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    names: Digest,
+    /// Tokens with an `iat` after this are not meant, Unix seconds.
+    issued_until: u64,
+}
+
+/// A revocation list, ready to be asked: immutable, and one for all cores. An entry takes
+/// 24 bytes, whatever its texts are.
 #[derive(Debug, Default)]
 pub struct Revocations {
-    tokens: ByName,
-    sessions: ByName,
-    subjects: ByName,
-    entries: usize,
+    /// By what they name; each name one time, with the latest of its dates.
+    rows: Vec<Row>,
+    /// Whether there is an entry of each [`Mark`].
+    marks: [bool; Mark::ALL.len()],
+}
+
+/// Takes entries one after the other, so that they need not be there all at once.
+#[derive(Debug)]
+struct Builder {
+    now: Timestamp,
+    seen: usize,
+    list: Revocations,
+}
+
+impl Builder {
+    fn new(now: Timestamp) -> Self {
+        Self { now, seen: 0, list: Revocations::default() }
+    }
+
+    fn take(&mut self, entry: &Revocation) -> Result<(), String> {
+        self.seen += 1;
+        entry.check().map_err(|why| format!("entry {}: {why}", self.seen))?;
+        if entry.is_over(self.now) {
+            return Ok(());
+        }
+        if self.list.rows.len() == REVOCATIONS_MAX {
+            return Err(format!("expected at most {REVOCATIONS_MAX} entries in force, found more"));
+        }
+        let mark = entry.mark();
+        let names = digest(mark, entry.issuer.as_deref(), entry.name());
+        self.list.rows.push(Row { names, issued_until: entry.issued_until.unwrap_or(u64::MAX) });
+        if let Some(there) = self.list.marks.get_mut(mark as usize) {
+            *there = true;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Revocations {
+        let rows = &mut self.list.rows;
+        rows.sort_unstable_by(|one, two| two.cmp(one));
+        // Of one name the latest date stands first and stays.
+        rows.dedup_by_key(|row| row.names);
+        rows.shrink_to_fit();
+        self.list
+    }
 }
 
 impl Revocations {
@@ -112,63 +201,50 @@ impl Revocations {
     /// # Errors
     /// The first entry that is malformed, or too many.
     pub fn new(entries: &[Revocation], now: Timestamp) -> Result<Self, String> {
-        let mut list = Self::default();
-        for (place, entry) in entries.iter().enumerate() {
-            entry.check().map_err(|why| format!("entry {}: {why}", place + 1))?;
-            if entry.is_over(now) {
-                continue;
-            }
-            let by_name = match (&entry.token, &entry.session) {
-                (Some(_), _) => &mut list.tokens,
-                (None, Some(_)) => &mut list.sessions,
-                (None, None) => &mut list.subjects,
-            };
-            let scope = Scope { issuer: entry.issuer.clone(), issued_until: entry.issued_until };
-            by_name.entry(entry.name().to_owned()).or_default().push(scope);
-            list.entries += 1;
-        }
-        if list.entries > REVOCATIONS_MAX {
-            return Err(format!("{} entries, at most {REVOCATIONS_MAX} can be", list.entries));
-        }
-        Ok(list)
+        let mut builder = Builder::new(now);
+        entries.iter().try_for_each(|entry| builder.take(entry))?;
+        Ok(builder.finish())
     }
 
     /// Entries that are in force.
     pub fn len(&self) -> usize {
-        self.entries
+        self.rows.len()
     }
 
     /// Whether nothing is revoked.
     pub fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.rows.is_empty()
     }
 
     /// What of a token is revoked: `token`, `session` or `subject`.
     pub(crate) fn revoked(&self, marks: &TokenMarks, issuer: &str, id: &str) -> Option<&'static str> {
-        if self.is_empty() {
-            return None;
-        }
-        let applies = |scope: &Scope| {
-            scope.issuer.as_ref().is_none_or(|wanted| wanted == issuer)
-                && scope
-                    .issued_until
-                    .is_none_or(|until| marks.issued.is_none_or(|issued| issued.unix_seconds() <= until))
+        let named = |mark: Mark| {
+            let name = match mark {
+                Mark::Token => marks.token.as_deref()?,
+                Mark::Session => marks.session.as_deref()?,
+                Mark::Subject => id,
+            };
+            let there = self.marks.get(mark as usize).is_some_and(|there| *there);
+            let found = there
+                && [None, Some(issuer)]
+                    .into_iter()
+                    .any(|issuer| self.names(digest(mark, issuer, name), marks));
+            found.then(|| mark.name())
         };
-        let named = |by_name: &ByName, name: Option<&str>| {
-            name.and_then(|name| by_name.get(name)).is_some_and(|scopes| scopes.iter().any(applies))
-        };
-        [
-            ("token", &self.tokens, marks.token.as_deref()),
-            ("session", &self.sessions, marks.session.as_deref()),
-            ("subject", &self.subjects, Some(id)),
-        ]
-        .into_iter()
-        .find_map(|(what, by_name, name)| named(by_name, name).then_some(what))
+        Mark::ALL.into_iter().find_map(named)
+    }
+
+    fn names(&self, names: Digest, marks: &TokenMarks) -> bool {
+        let place = self.rows.binary_search_by(|row| names.cmp(&row.names));
+        let row = place.ok().and_then(|place| self.rows.get(place));
+        row.is_some_and(|row| {
+            row.issued_until == u64::MAX
+                || marks.issued.is_none_or(|issued| issued.unix_seconds() <= row.issued_until)
+        })
     }
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Contents {
     version: u32,
     entries: Vec<Revocation>,
@@ -196,21 +272,32 @@ impl RevocationFile {
     /// # Errors
     /// The file cannot be read, or holds something else.
     pub fn entries(&self) -> Result<Vec<Revocation>, Error> {
-        let bytes = match read_bounded(&self.path, FILE_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(Error::File { path: self.path.clone(), source }),
-        };
+        let Some(bytes) = self.read()? else { return Ok(Vec::new()) };
         parse(&bytes).map_err(|why| Error::Content { path: self.path.clone(), why })
     }
 
-    /// The list as it is in force.
+    /// The list as it is in force, with `more` that is kept elsewhere. Its entries are
+    /// never in memory all at once.
     ///
     /// # Errors
-    /// As [`RevocationFile::entries`], and a malformed entry.
-    pub fn load(&self, now: Timestamp) -> Result<Revocations, Error> {
-        let entries = self.entries()?;
-        Revocations::new(&entries, now).map_err(|why| Error::Content { path: self.path.clone(), why })
+    /// As [`RevocationFile::entries`], a malformed entry, and too many of them.
+    pub fn load(&self, more: &[Revocation], now: Timestamp) -> Result<Revocations, Error> {
+        let refused = |why| Error::Content { path: self.path.clone(), why };
+        let mut builder = Builder::new(now);
+        if let Some(bytes) = self.read()? {
+            read_entries(&bytes, |entry| builder.take(&entry)).map_err(refused)?;
+        }
+        more.iter().try_for_each(|entry| builder.take(entry)).map_err(refused)?;
+        Ok(builder.finish())
+    }
+
+    /// The file's bytes; `None` when there is none.
+    fn read(&self) -> Result<Option<Vec<u8>>, Error> {
+        match read_bounded(&self.path, FILE_BYTES_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::File { path: self.path.clone(), source }),
+        }
     }
 
     /// Adds entries and drops those that are over. An entry that is there stays once.
@@ -260,12 +347,78 @@ impl RevocationFile {
 /// # Errors
 /// What was expected and what was found.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Revocation>, String> {
-    let contents: Contents = serde_json::from_slice(bytes)
-        .map_err(|error| format!("expected a revocation list as `bastide revoke` writes it: {error}"))?;
-    if contents.version != 1 {
-        return Err(format!("expected version 1, found {}", contents.version));
+    let mut entries = Vec::new();
+    read_entries(bytes, |entry| {
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Gives the entries of a list's text one by one.
+fn read_entries(bytes: &[u8], each: impl FnMut(Revocation) -> Result<(), String>) -> Result<(), String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let read = deserializer.deserialize_map(List { each }).and_then(|()| deserializer.end());
+    read.map_err(|error| format!("expected a revocation list as `bastide revoke` writes it: {error}"))
+}
+
+/// `{"version": 1, "entries": […]}`.
+struct List<E> {
+    each: E,
+}
+
+impl<'de, E: FnMut(Revocation) -> Result<(), String>> Visitor<'de> for List<E> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`version` and `entries`")
     }
-    Ok(contents.entries)
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let (mut version, mut entries) = (None::<u32>, false);
+        while let Some(member) = map.next_key::<String>()? {
+            match member.as_str() {
+                "version" if version.is_none() => version = Some(map.next_value()?),
+                "entries" if !entries => {
+                    entries = true;
+                    map.next_value_seed(Entries(&mut self.each))?;
+                }
+                other => return Err(de::Error::unknown_field(other, &["version", "entries"])),
+            }
+        }
+        match (version, entries) {
+            (Some(1), true) => Ok(()),
+            (Some(1), false) => Err(de::Error::missing_field("entries")),
+            (Some(other), _) => Err(de::Error::custom(format_args!("expected version 1, found {other}"))),
+            (None, _) => Err(de::Error::missing_field("version")),
+        }
+    }
+}
+
+/// The list's entries, which are given on as they are read.
+struct Entries<'e, E>(&'e mut E);
+
+impl<'de, E: FnMut(Revocation) -> Result<(), String>> DeserializeSeed<'de> for Entries<'_, E> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, E: FnMut(Revocation) -> Result<(), String>> Visitor<'de> for Entries<'_, E> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of revocations")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(entry) = entries.next_element()? {
+            (self.0)(entry).map_err(de::Error::custom)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -326,6 +479,11 @@ mod tests {
             r#"{"version":1}"#,
             r#"{"version":1,"entries":[{"jti":"x"}]}"#,
             r#"{"version":1,"entries":[{"token":7}]}"#,
+            r#"{"version":1,"version":1,"entries":[]}"#,
+            r#"{"version":1,"entries":[],"entries":[]}"#,
+            r#"{"version":1,"entries":[],"more":[]}"#,
+            r#"{"version":1,"entries":[]} {}"#,
+            r#"{"entries":[]}"#,
             "[]",
             "",
         ] {
@@ -343,7 +501,36 @@ mod tests {
         assert!(Revocations::new(&[named("token", &long)], NOW).is_ok());
         let many: Vec<Revocation> = (0..=REVOCATIONS_MAX).map(|n| named("token", &n.to_string())).collect();
         assert!(Revocations::new(&many, NOW).is_err());
-        assert_eq!(Revocations::new(&many[1..], NOW).unwrap().len(), REVOCATIONS_MAX);
+        let list = Revocations::new(&many[1..], NOW).unwrap();
+        assert_eq!(list.len(), REVOCATIONS_MAX);
+        assert!(std::mem::size_of::<Row>() <= 24 && list.rows.capacity() == REVOCATIONS_MAX);
+        for (token, expected) in [("1", Some("token")), ("1000000", Some("token")), ("0", None)] {
+            assert_eq!(
+                list.revoked(&marks(Some(token), None, None), "https://a", "bob"),
+                expected,
+                "{token}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_two_entries_for_one_name_the_wider_counts() {
+        let until = |seconds| Revocation { issued_until: seconds, ..named("subject", "bob") };
+        let of = |issuer: &str, seconds| Revocation { issuer: Some(issuer.to_owned()), ..until(seconds) };
+        let table = [
+            (vec![until(Some(400)), until(Some(500))], true, true),
+            (vec![until(Some(500)), until(Some(400))], true, true),
+            (vec![until(Some(400)), until(None)], true, true),
+            (vec![until(Some(400)), of("https://a", Some(500))], true, false),
+            (vec![of("https://b", None), until(Some(499))], false, true),
+        ];
+        for (entries, at_a, at_b) in table {
+            let list = Revocations::new(&entries, NOW).unwrap();
+            for (issuer, expected) in [("https://a", at_a), ("https://b", at_b)] {
+                let found = list.revoked(&marks(None, None, Some(500)), issuer, "bob");
+                assert_eq!(found.is_some(), expected, "{entries:?} {issuer}");
+            }
+        }
     }
 
     #[test]
@@ -351,7 +538,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let random = Arc::new(aws_lc_rs::rand::SystemRandom::new());
         let file = RevocationFile::new(&folder.path().join("revocations.json"), random);
-        assert!(file.load(NOW).unwrap().is_empty());
+        assert!(file.load(&[], NOW).unwrap().is_empty());
         let short = Revocation { until: Some(2_000), ..named("session", "s1") };
         file.add(&[named("token", "t1"), short.clone()], NOW).unwrap();
         file.add(&[named("token", "t1")], NOW).unwrap();
@@ -361,9 +548,11 @@ mod tests {
         assert_eq!(file.entries().unwrap(), [named("token", "t1"), named("subject", "bob")]);
         assert_eq!(file.remove("t1", NOW).unwrap(), 1);
         assert_eq!(file.remove("t1", NOW).unwrap(), 0);
-        assert_eq!(file.load(NOW).unwrap().len(), 1);
+        assert_eq!(file.load(&[], NOW).unwrap().len(), 1);
+        assert_eq!(file.load(&[named("session", "s2")], NOW).unwrap().len(), 2);
+        assert!(file.load(&[Revocation::default()], NOW).is_err());
         std::fs::write(file.path(), "{").unwrap();
-        assert!(file.load(NOW).is_err() && file.add(&[named("token", "x")], NOW).is_err());
+        assert!(file.load(&[], NOW).is_err() && file.add(&[named("token", "x")], NOW).is_err());
         assert_eq!(std::fs::read(file.path()).unwrap(), b"{");
     }
 

@@ -254,6 +254,7 @@ impl Server {
             current: Mutex::new(Arc::clone(&current)),
             clock: Arc::clone(&clock),
             draining: AtomicBool::new(false),
+            revocations_refused: AtomicBool::new(false),
             reloads: Mutex::default(),
             audit: [Arc::clone(log.health()), Arc::clone(firewall_log.health())],
             acme: Arc::clone(&parts.acme),
@@ -378,7 +379,9 @@ impl Server {
             self.cores.publish(Arc::clone(&self.current)).await?;
             anyhow::Ok(entries)
         };
-        match taken.await {
+        let taken = taken.await;
+        self.shared.revocations_refused.store(taken.is_err(), Ordering::Relaxed);
+        match taken {
             Ok(entries) => tracing::info!(entries, "the revocation list has changed"),
             Err(fault) => tracing::error!("the revocation list is refused, the old one stays: {fault:#}"),
         }

@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) current: Mutex<Arc<Snapshot>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) draining: AtomicBool,
+    /// Whether the revocation list on disk is not the one in force.
+    pub(super) revocations_refused: AtomicBool,
     pub(super) reloads: Mutex<Reloads>,
     /// Of the audit log and the firewall's.
     pub(super) audit: [Arc<audit::Health>; 2],
@@ -162,6 +164,9 @@ pub(super) fn add_sources(
         out.family("bastide_reload_refused", Kind::Gauge, "1 while the file on disk is not what runs.");
         out.sample("bastide_reload_refused", &[], u64::from(!reloads.fault.is_empty()));
         drop(reloads);
+        let name = "bastide_revocations_refused";
+        out.family(name, Kind::Gauge, "1 while the revocation list on disk is not the one in force.");
+        out.sample(name, &[], u64::from(shared.revocations_refused.load(Ordering::Relaxed)));
         out.family("bastide_issuer_keys_usable", Kind::Gauge, "1 while an issuer's keys can verify tokens.");
         for (issuer, health) in shared.issuers() {
             out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
