@@ -1,5 +1,5 @@
-//! How long what is revoked goes on: 5,000 TLS connections, each with an open tunnel or
-//! a long answer under a token of its own. First a session that a fifth of them belongs
+//! How long what is revoked goes on: 5,000 TLS connections, each with an open tunnel, a
+//! long answer over HTTP/1.1 or a stream of HTTP/2 under a token of its own. First a session that a fifth of them belongs
 //! to is revoked, then a policy forbids all others. Measured from the moment at which
 //! the change is on disk to the end of the connection as its client sees it.
 //!
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{Door, Trust};
+use bastide::demo::client::{Door, Request, Trust, http2};
 use bastide::process::clock::SystemClock;
 use keys::{Algorithm, LocalSigner, Revocation, RevocationFile, SystemRandom, publish, sign_token};
 use model::Clock;
@@ -81,8 +81,62 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(beside, path)
 }
 
+/// How an exchange is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Tunnel,
+    Http1,
+    Http2,
+}
+
+impl Manner {
+    /// Of ten exchanges one is a long answer and four are streams.
+    fn of(number: usize) -> Self {
+        match number % 10 {
+            3 => Self::Http1,
+            1 | 4 | 6 | 9 => Self::Http2,
+            _ => Self::Tunnel,
+        }
+    }
+}
+
+/// An exchange that was begun and does not end by itself.
+enum Exchange {
+    Http1(Connection),
+    /// The connection is held: a stream that ends must not be taken for its end.
+    Http2(http2::Connection, http2::Begun),
+}
+
+impl Exchange {
+    /// Whether it has ended within this time.
+    async fn ends(self, within: Duration) -> Result<(), Self> {
+        match self {
+            Self::Http1(mut connection) => {
+                if connection.leftovers(within).await.1 {
+                    Ok(())
+                } else {
+                    Err(Self::Http1(connection))
+                }
+            }
+            Self::Http2(connection, mut begun) => match tokio::time::timeout(within, begun.piece()).await {
+                Ok(Err(_) | Ok(None)) => Ok(()),
+                Ok(Ok(Some(_))) | Err(_) => Err(Self::Http2(connection, begun)),
+            },
+        }
+    }
+}
+
 /// Opens one exchange and waits for its first bytes.
-async fn open(door: &Door, token: &str, tunnel: bool) -> std::io::Result<Connection> {
+async fn open(door: &Door, token: &str, manner: Manner) -> std::io::Result<Exchange> {
+    if manner == Manner::Http2 {
+        let connection = http2::Connection::open(door).await?;
+        let mut begun = connection.begin(&Request::new("GET", "localhost", "/long").bearer(token)).await?;
+        return match begun.piece().await? {
+            Some(_) => Ok(Exchange::Http2(connection, begun)),
+            None => Err(std::io::Error::other(format!("the answer ended with {}", begun.status()))),
+        };
+    }
+    let tunnel = manner == Manner::Tunnel;
     let mut connection = Connection::open(door).await?;
     let upgrade = if tunnel { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
     let head =
@@ -96,16 +150,16 @@ async fn open(door: &Door, token: &str, tunnel: bool) -> std::io::Result<Connect
             return Err(std::io::Error::other(String::from_utf8_lossy(&seen).into_owned()));
         }
     }
-    Ok(connection)
+    Ok(Exchange::Http1(connection))
 }
 
 /// Waits until all of these have ended and says how long that took.
-async fn ends(what: &str, connections: Vec<Connection>, since: Instant) -> bool {
+async fn ends(what: &str, exchanges: Vec<Exchange>, since: Instant) -> bool {
     let mut waiting = JoinSet::new();
-    for mut connection in connections {
+    for exchange in exchanges {
         waiting.spawn(async move {
-            let (_, closed) = connection.leftovers(Duration::from_secs(60)).await;
-            (closed, since.elapsed())
+            let ended = exchange.ends(Duration::from_secs(60)).await.is_ok();
+            (ended, since.elapsed())
         });
     }
     let mut took = Vec::new();
@@ -165,7 +219,7 @@ async fn run(binary: &Path) -> anyhow::Result<bool> {
         let gate = Arc::clone(&gate);
         opening.spawn(async move {
             let _turn = gate.acquire_owned().await;
-            (number, open(&door, &token, number % 10 != 3).await)
+            (number, open(&door, &token, Manner::of(number / DOOMED)).await)
         });
     }
     let (mut doomed, mut others) = (Vec::new(), Vec::new());
@@ -179,11 +233,10 @@ async fn run(binary: &Path) -> anyhow::Result<bool> {
     list.add(&[entry], SystemClock::start().now())?;
     let mut well = ends("a session is revoked", doomed, Instant::now()).await;
     let mut honest = Vec::new();
-    for mut connection in others {
-        if connection.leftovers(Duration::from_micros(1)).await.1 {
-            well = false
-        } else {
-            honest.push(connection)
+    for exchange in others {
+        match exchange.ends(Duration::from_micros(1)).await {
+            Ok(()) => well = false,
+            Err(exchange) => honest.push(exchange),
         }
     }
     println!("{} others are still open", honest.len());
