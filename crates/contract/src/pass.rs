@@ -1,5 +1,7 @@
 //! The proof that a request was held against its route's contract.
 
+use model::Switch;
+
 use crate::contract::{Contract, Mode};
 use crate::violation::Violations;
 
@@ -61,6 +63,9 @@ impl Contract {
     /// The contract is enforced; the violations are handed back.
     pub fn excuse(&self, violations: Violations, operation: Option<usize>) -> Result<Pass, Violations> {
         let settings = self.settings();
+        if Switch::Validation.is_off() {
+            return Ok(Pass::earned(self, operation));
+        }
         let undocumented = violations.first().class.is_undocumented();
         match if undocumented { settings.undocumented } else { settings.mode } {
             Mode::Report => Ok(Pass::earned(self, operation)),

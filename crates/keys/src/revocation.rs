@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand::SecureRandom;
-use model::Timestamp;
+use model::{Switch, Timestamp};
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -218,6 +218,9 @@ impl Revocations {
 
     /// What of a token is revoked: `token`, `session` or `subject`.
     pub(crate) fn revoked(&self, marks: &TokenMarks, issuer: &str, id: &str) -> Option<&'static str> {
+        if Switch::Revocation.is_off() {
+            return None;
+        }
         let named = |mark: Mark| {
             let name = match mark {
                 Mark::Token => marks.token.as_deref()?,

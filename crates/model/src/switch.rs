@@ -29,12 +29,16 @@ pub enum Switch {
     TokenTime,
     /// A token's audience is checked.
     TokenAudience,
+    /// What was revoked is refused.
+    Revocation,
     /// Policy is asked.
     Authorize,
     /// Quotas by principal.
     LimitPrincipal,
     /// Bodies are bounded.
     Inspect,
+    /// Requests are held against their route's API document.
+    Validation,
     /// The firewall's rules look at requests and answers.
     Firewall,
     /// Identity headers of clients are dropped.
@@ -47,6 +51,8 @@ pub enum Switch {
     SecurityHeaders,
     /// What failed is tried again, what fails is ejected.
     Forward,
+    /// What fails its health checks gets no requests.
+    Health,
     /// Each request leaves an event.
     Audit,
     /// Changed configurations are taken.
@@ -55,7 +61,7 @@ pub enum Switch {
 
 impl Switch {
     /// All switches, in the order of a request's way.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::ClientCertificate,
         Self::Admit,
         Self::LimitHead,
@@ -67,15 +73,18 @@ impl Switch {
         Self::TokenSignature,
         Self::TokenTime,
         Self::TokenAudience,
+        Self::Revocation,
         Self::Authorize,
         Self::LimitPrincipal,
         Self::Inspect,
+        Self::Validation,
         Self::Firewall,
         Self::IdentityHeaders,
         Self::IdentityToken,
         Self::CrossOrigin,
         Self::SecurityHeaders,
         Self::Forward,
+        Self::Health,
         Self::Audit,
         Self::Reload,
     ];
@@ -94,15 +103,18 @@ impl Switch {
             Self::TokenSignature => "token_signature",
             Self::TokenTime => "token_time",
             Self::TokenAudience => "token_audience",
+            Self::Revocation => "revocation",
             Self::Authorize => "authorize",
             Self::LimitPrincipal => "limit_principal",
             Self::Inspect => "inspect",
+            Self::Validation => "validation",
             Self::Firewall => "firewall",
             Self::IdentityHeaders => "identity_headers",
             Self::IdentityToken => "identity_token",
             Self::CrossOrigin => "cross_origin",
             Self::SecurityHeaders => "security_headers",
             Self::Forward => "forward",
+            Self::Health => "health",
             Self::Audit => "audit",
             Self::Reload => "reload",
         }

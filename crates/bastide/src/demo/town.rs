@@ -29,6 +29,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 const CONFIGURATION: &str = include_str!("town/bastide.yaml");
 const PROTOCOL: &str = include_str!("town/protocol.conf");
+const PRICE_SCHEMA: &str = include_str!("town/price.schema.json");
 const ATTACKS: &str = include_str!("town/attacks.conf");
 const POLICIES: [(&str, &str); 3] = [
     ("customers.cedar", include_str!("town/policies/customers.cedar")),
@@ -358,6 +359,18 @@ impl Town {
         self.services.iter().map(|(_, service)| service).filter(|service| service.role == role).collect()
     }
 
+    /// Has a service say at its health check that it is unwell, or well again. It serves
+    /// all the same.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn fall_ill(&self, service: &Announcement, ill: bool) -> anyhow::Result<()> {
+        let request = Request::new(if ill { "PUT" } else { "DELETE" }, "shop", "/_shop/health");
+        let answer = client::http1::ask(&Door::clear(service.address), &request).await?;
+        anyhow::ensure!(answer.status == 200, "its health page answers {}", answer.status);
+        Ok(())
+    }
+
     /// Kills a service by its process id, as the out-of-memory killer would.
     ///
     /// # Errors
@@ -457,6 +470,7 @@ fn write_files<'a>(
     }
     std::fs::write(folder.join("bastide.yaml"), text)?;
     std::fs::write(folder.join("protocol.conf"), PROTOCOL)?;
+    std::fs::write(folder.join("price.schema.json"), PRICE_SCHEMA)?;
     if let Rules::Own(_) = rules {
         std::fs::write(folder.join("attacks.conf"), ATTACKS)?;
     }

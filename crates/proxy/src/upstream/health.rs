@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use model::Switch;
+
 use super::tally::{Counted, Tally};
 
 /// When an endpoint is ejected, and for how long.
@@ -68,7 +70,7 @@ impl Health {
 
     /// Whether it gets no requests now while another endpoint is well.
     pub fn is_unwell(&self, now_ms: u64) -> bool {
-        self.is_ejected(now_ms) || self.probed() == Probed::Down
+        self.is_ejected(now_ms) || (self.probed() == Probed::Down && !Switch::Health.is_off())
     }
 
     /// When it gets requests again; 0 when it was never ejected.

@@ -3,7 +3,8 @@
 //!
 //! Every answer shows what the service was told (`told`): whatever a client managed
 //! to slip past the gateway would stand there. `/_shop/seen` counts the requests that
-//! arrived, so that "the upstream saw nothing" is measured, not believed.
+//! arrived, so that "the upstream saw nothing" is measured, not believed;
+//! `/_shop/health` is what health checks ask.
 
 mod accounts;
 mod catalogue;
@@ -17,7 +18,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Context;
 use axum::Json;
@@ -133,11 +134,13 @@ async fn serve_until_orphaned(args: ServiceArguments) -> anyhow::Result<()> {
     writeln!(stdout, "{}", serde_json::to_string(&announcement)?)?;
     stdout.flush()?;
 
-    let desk = Arc::new(Desk { role: args.role, instance: args.instance, seen: AtomicU64::new(0) });
+    let (seen_so_far, unwell) = (AtomicU64::new(0), AtomicBool::new(false));
+    let desk = Arc::new(Desk { role: args.role, instance: args.instance, seen: seen_so_far, unwell });
     let app = routes
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({ "error": "no such page" }))) })
         .layer(middleware::from_fn_with_state(Arc::clone(&desk), count))
-        .route("/_shop/seen", get(seen).with_state(desk));
+        .route("/_shop/seen", get(seen).with_state(Arc::clone(&desk)))
+        .route("/_shop/health", get(health).put(fall_ill).delete(recover).with_state(desk));
     let orphaned = async move {
         let mut rest = Vec::new();
         let _ = parent.read_to_end(&mut rest).await;
@@ -153,6 +156,8 @@ struct Desk {
     role: Role,
     instance: u32,
     seen: AtomicU64,
+    /// Says so at its health check, and serves all the same.
+    unwell: AtomicBool,
 }
 
 /// Counts the request, and tells the handlers who they are.
@@ -166,6 +171,18 @@ async fn seen(State(desk): State<Arc<Desk>>) -> Json<Value> {
     Json(
         json!({ "service": desk.role, "instance": desk.instance, "requests": desk.seen.load(Ordering::Relaxed) }),
     )
+}
+
+async fn health(State(desk): State<Arc<Desk>>) -> StatusCode {
+    if desk.unwell.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+}
+
+async fn fall_ill(State(desk): State<Arc<Desk>>) {
+    desk.unwell.store(true, Ordering::Relaxed);
+}
+
+async fn recover(State(desk): State<Arc<Desk>>) {
+    desk.unwell.store(false, Ordering::Relaxed);
 }
 
 /// What a service was told: the request as it arrived.

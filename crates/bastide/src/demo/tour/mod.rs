@@ -52,6 +52,7 @@ rows! {
     "foreign-token" => rows::tokens::foreign, [Authenticate, TokenAudience];
     "other-owner" => rows::policy::other_owner, [Authorize];
     "refund" => rows::policy::refund, [Authorize];
+    "revoked-token" => rows::credentials::revoked_token, [Authenticate, Revocation];
     "api-key" => rows::credentials::api_key, [Authenticate];
     "client-certificate" => rows::credentials::client_certificate, [Authenticate, ClientCertificate];
     "quota" => rows::limits::quota, [LimitPrincipal];
@@ -67,6 +68,7 @@ rows! {
     "head-bomb" => rows::headers::bomb, [LimitHead];
     "cross-origin" => rows::headers::cross_origin, [CrossOrigin];
     "body-limit" => rows::bodies::limit, [Inspect];
+    "broken-promises" => rows::bodies::promises, [Validation];
     "sql-injection" => rows::firewall::sql_injection, [Firewall];
     "cross-site-scripting" => rows::firewall::scripting, [Firewall];
     "traversal" => rows::firewall::traversal, [Firewall];
@@ -75,6 +77,7 @@ rows! {
     "explain" => rows::operator::explain, [Audit, Authorize];
     "reload-under-load" => rows::operator::reload_under_load, [Reload];
     "broken-configuration" => rows::operator::broken_configuration, [Reload];
+    "sick-upstream" => rows::upstream::sick, [Health];
     "killed-upstream" => rows::upstream::killed, [Forward];
 }
 

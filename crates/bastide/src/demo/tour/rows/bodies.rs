@@ -22,6 +22,29 @@ pub(in crate::demo::tour) async fn limit(visitor: &mut Visitor<'_>) -> anyhow::R
     Ok(())
 }
 
+/// What a price has to be stands in `price.schema.json`.
+pub(in crate::demo::tour) async fn promises(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let key = visitor.town.keys.importer.clone();
+    let price = |body: &str| {
+        let ask = Ask::new("PUT", "/products/2").field("x-api-key", &key);
+        ask.field("content-type", "application/json").body(body.as_bytes().to_vec())
+    };
+    let refused = refusal(400, Step::Inspect);
+    for (tried, body) in [
+        ("a price below zero", r#"{"cents":-1}"#),
+        ("a price in words", r#"{"cents":"nothing"}"#),
+        ("a member that nobody knows", r#"{"cents":900,"owner":"eve"}"#),
+        ("two prices under one name", r#"{"cents":900,"cents":1}"#),
+        ("no price", "{}"),
+    ] {
+        visitor.attack(tried, &price(body), refused).await;
+    }
+    visitor.attack("a price below zero over HTTP/2", &price(r#"{"cents":-1}"#).http2(), refused).await;
+    visitor.innocent("a price as promised", &price(r#"{"cents":900}"#), 200).await;
+    visitor.innocent("the same over HTTP/2", &price(r#"{"cents":900}"#).http2(), 200).await;
+    Ok(())
+}
+
 /// A chunked body does not say how long it will be: it is cut off where it passes the
 /// limit, and the service never sees an end of it.
 async fn chunked(visitor: &mut Visitor<'_>, token: &str) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! Machines: API keys and client certificates.
 
+use std::time::Duration;
+
 use model::event::Step;
 use serde_json::json;
 
@@ -7,6 +9,9 @@ use crate::demo::client::http1;
 use crate::demo::tour::visitor::{Ask, Kind, Refusal, Trial, Visitor, refusal};
 
 const REFUSED: Refusal = refusal(401, Step::Authenticate);
+/// How long a revocation may take; on a machine with nothing else to do, a fifth of a second.
+const REVOKED_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
 
 pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let keys = visitor.town.keys.clone();
@@ -20,6 +25,24 @@ pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow:
     visitor.attack("the importer's key where only tokens count", &elsewhere, REFUSED).await;
     visitor.innocent("the importer's key sets a price", &ask(&keys.importer), 200).await;
     visitor.innocent("the same over HTTP/2", &ask(&keys.importer).http2(), 200).await;
+    Ok(())
+}
+
+/// A token that is signed and not over, and that its owner has lost.
+pub(in crate::demo::tour) async fn revoked_token(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let town = visitor.town;
+    let lost = town.mint("alice", None, json!({ "jti": "lost", "sid": "laptop" })).await?;
+    let other = town.mint("alice", None, json!({ "jti": "kept", "sid": "telephone" })).await?;
+    let ask = |token: &str| Ask::get("/orders/alice").bearer(token);
+    visitor.innocent("alice's token before it is lost", &ask(&lost), 200).await;
+    town.bastide(&["revoke", "token", "lost", "--config", "bastide.yaml"]).await?;
+    let deadline = tokio::time::Instant::now() + REVOKED_WITHIN;
+    while visitor.ask(&ask(&lost)).await?.status == 200 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+    visitor.attack("the lost token after `bastide revoke`", &ask(&lost), REFUSED).await;
+    visitor.attack("the same over HTTP/2", &ask(&lost).http2(), REFUSED).await;
+    visitor.innocent("alice's other token", &ask(&other), 200).await;
     Ok(())
 }
 
