@@ -50,8 +50,8 @@ impl Syslog {
         Self { header, message_bytes_max, sequence: 0 }
     }
 
-    /// The message of a line of the log; `None` when it stays too long even without what
-    /// policy read and the firewall found, or is no event.
+    /// The message of a line of the log, shortened to fit ([`form::shorten`]); `None` when the
+    /// longest message has no room for any event, or the line is none.
     pub fn message(&mut self, line: &[u8]) -> Option<Vec<u8>> {
         let seen = form::see(line)?;
         let severity = match seen.outcome {
@@ -70,13 +70,12 @@ impl Syslog {
             " {} {} {} access [origin software=\"Bastide\" swVersion=\"{}\"][meta sequenceId=\"{sequence}\"] ",
             header.hostname, header.app_name, header.process, header.version
         );
-        let fits = |event: &[u8]| start.len() + event.len() <= self.message_bytes_max;
-        let mut message = start.clone().into_bytes();
-        if fits(line) {
+        let room = self.message_bytes_max.saturating_sub(start.len());
+        let mut message = start.into_bytes();
+        if line.len() <= room {
             message.extend_from_slice(line);
         } else {
-            let shorter = form::shorten(line).filter(|shorter| fits(shorter))?;
-            message.extend_from_slice(&shorter);
+            message.extend_from_slice(&form::shorten(line, room)?);
         }
         self.sequence = sequence;
         Some(message)

@@ -178,6 +178,44 @@ fn times_are_those_of_known_dates() {
     }
 }
 
+/// A client chooses path, user agent and more: what it chooses must not keep its event from
+/// being told.
+#[test]
+fn no_text_that_a_client_chose_keeps_its_event_from_a_receiver() {
+    let long = |piece: &str| piece.repeat(4096 / piece.len());
+    for piece in ["a", "\"", "é", "\u{1}", "\u{10ffff}"] {
+        let text = long(piece);
+        let mut line = Vec::new();
+        let chosen = AccessEvent {
+            path: text.as_str().into(),
+            host: text.as_str().into(),
+            user_agent: text.as_str().into(),
+            reason: text.as_str().into(),
+            principal: text.as_str().into(),
+            ..event(7)
+        };
+        record::append(&mut line, &chosen);
+        line.pop();
+        for message_bytes_max in [480, 700, 2048, 4096, 8192] {
+            let message = Syslog::new(header(), message_bytes_max).message(&line).unwrap();
+            assert!(message.len() <= message_bytes_max, "{piece:?} {message_bytes_max}");
+            let text = String::from_utf8(message).unwrap();
+            let told: Value = serde_json::from_str(text.split_once("] ").unwrap().1).unwrap();
+            let whole: Value = serde_json::from_slice(&line).unwrap();
+            for pointer in
+                ["/time", "/metadata/uid", "/unmapped/outcome", "/unmapped/step", "/http_response/code"]
+            {
+                assert_eq!(told.pointer(pointer), whole.pointer(pointer), "{piece:?} {message_bytes_max}");
+            }
+            assert_eq!(told["unmapped"]["cut"], true);
+            if message_bytes_max >= 4096 {
+                let path = told["http_request"]["url"]["path"].as_str().unwrap();
+                assert!(path.len() >= 36 && chosen.path.starts_with(path), "{path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_long_event_goes_shorter_and_one_that_stays_long_not_at_all() {
     let mut long = line(7, Outcome::Denied);
@@ -191,7 +229,7 @@ fn a_long_event_goes_shorter_and_one_that_stays_long_not_at_all() {
     assert!(short.len() <= 2048 && !short.contains("\"firewall\""));
     let event: Value = serde_json::from_str(short.split_once("] ").unwrap().1).unwrap();
     assert_eq!(event["unmapped"]["cut"], true);
-    assert_eq!(Syslog::new(header(), 500).message(&long), None);
+    assert_eq!(Syslog::new(header(), 200).message(&long), None);
     // A message that was not made takes no number: the receiver misses nothing.
     assert!(syslog.message(b"no event").is_none());
     let next = String::from_utf8(syslog.message(&line(8, Outcome::Allowed)).unwrap()).unwrap();

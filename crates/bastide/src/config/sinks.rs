@@ -124,7 +124,7 @@ pub(super) const SINKS: Section = Section {
             "message_bytes_max",
             "size from 480 to 1MiB",
             "8KiB; 2KiB over UDP",
-            "Syslog: the longest message. A longer one goes without what the firewall found and policy read, and is dropped and counted when that is not enough.",
+            "Syslog: the longest message. A longer one goes without what the firewall found and policy read, then with its texts cut, at last with nothing but its id, its time and how it ended.",
         ),
         key("token", "text", "required by `splunk`", "Splunk: the collector's token. Never shown."),
         key(
