@@ -71,7 +71,7 @@ enum Sender {
 impl Sender {
     fn new(sink: &Sink) -> anyhow::Result<Self> {
         Ok(match &sink.kind {
-            SinkKind::Stdout => Self::Local(local::Local::Stdout),
+            SinkKind::Stdout => Self::Local(local::Local::stdout()),
             SinkKind::File(path) => Self::Local(local::Local::file(path.clone())),
             SinkKind::Syslog(settings) => Self::Syslog(Box::new(syslog::Sender::new(sink, settings)?)),
             SinkKind::Splunk { .. } | SinkKind::Elastic { .. } => {
