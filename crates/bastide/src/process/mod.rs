@@ -5,6 +5,7 @@ pub mod clock;
 pub mod fetch;
 pub mod generations;
 pub mod handover;
+mod log;
 pub mod names;
 pub mod notify;
 mod otlp;

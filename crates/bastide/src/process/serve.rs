@@ -23,6 +23,7 @@ use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
 use super::handover::{self, Estate};
+use super::log;
 use super::names::Names;
 use super::notify::Notifier;
 use super::otlp::{self, Destination, Exporter};
@@ -61,7 +62,7 @@ const REBUILD_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// # Errors
 /// It cannot start: the state folder is held, an address is in use.
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
-    start_log(arguments.log_format);
+    log::start(arguments.log_format);
     let (configuration, written) = match config::load_written(&arguments.config, &environment, &Disk) {
         Ok(loaded) => loaded,
         Err(faults) => {
@@ -80,21 +81,6 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
         running::keep(server.parts.state.path(), &server.configuration, &written);
         server.run(signals).await
     })
-}
-
-/// The log goes to standard error; what it shows is chosen by `BASTIDE_LOG`, for
-/// example `debug` or `proxy=debug,warn`.
-fn start_log(format: Output) {
-    use tracing_subscriber::EnvFilter;
-    let filter = environment("BASTIDE_LOG").and_then(|text| text.parse::<EnvFilter>().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // A second start in one process (tests) keeps the first log.
-    let _ = match format {
-        Output::Text => builder.with_ansi(false).try_init(),
-        Output::Json => builder.json().try_init(),
-    };
 }
 
 #[expect(clippy::print_stderr, reason = "faults are the result of this command")]
