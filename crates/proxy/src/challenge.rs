@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -30,15 +30,24 @@ pub struct Challenges {
     /// How many there are of both kinds: mostly none, and then nothing is locked.
     http_count: AtomicUsize,
     tls_count: AtomicUsize,
+    /// Numbers them, so that each is taken back alone.
+    offers: AtomicU64,
     /// By token.
     http: RwLock<HashMap<String, HttpProof>>,
-    /// By name.
-    tls: RwLock<HashMap<String, Arc<ServerConfig>>>,
+    /// By name. Two orders for one name may overlap; a connection says no more than the
+    /// name, so it is shown the newest.
+    tls: RwLock<HashMap<String, Vec<TlsProof>>>,
 }
 
 struct HttpProof {
+    number: u64,
     name: String,
     answer: Bytes,
+}
+
+struct TlsProof {
+    number: u64,
+    config: Arc<ServerConfig>,
 }
 
 impl fmt::Debug for Challenges {
@@ -54,12 +63,14 @@ impl Challenges {
     /// Answers HTTP-01 for `name` and `token` with `answer` from now on. The token must
     /// consist of base64url characters, as every path of a token does.
     pub fn offer_http(self: &Arc<Self>, name: &str, token: &str, answer: &str) -> Offered {
-        let proof = HttpProof { name: name.to_ascii_lowercase(), answer: Bytes::from(answer.to_owned()) };
+        let number = self.offers.fetch_add(1, Ordering::Relaxed);
+        let answer = Bytes::from(answer.to_owned());
+        let proof = HttpProof { number, name: name.to_ascii_lowercase(), answer };
         let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
         http.insert(token.to_owned(), proof);
         self.http_count.store(http.len(), Ordering::Release);
         drop(http);
-        Offered { challenges: Arc::clone(self), key: Key::Http(token.to_owned()) }
+        Offered { challenges: Arc::clone(self), number, key: Key::Http(token.to_owned()) }
     }
 
     /// Shows this certificate to whoever opens a TLS-ALPN-01 connection for `name`.
@@ -80,11 +91,13 @@ impl Challenges {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let name = name.to_ascii_lowercase();
+        let number = self.offers.fetch_add(1, Ordering::Relaxed);
+        let proof = TlsProof { number, config: Arc::new(config) };
         let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
-        tls.insert(name.clone(), Arc::new(config));
+        tls.entry(name.clone()).or_default().push(proof);
         self.tls_count.store(tls.len(), Ordering::Release);
         drop(tls);
-        Ok(Offered { challenges: Arc::clone(self), key: Key::Tls(name) })
+        Ok(Offered { challenges: Arc::clone(self), number, key: Key::Tls(name) })
     }
 
     /// What answers a request for this path of this host (lower case), when it asks for a
@@ -112,19 +125,31 @@ impl Challenges {
             return None;
         }
         let name = hello.server_name()?.to_ascii_lowercase();
-        self.tls.read().unwrap_or_else(PoisonError::into_inner).get(&name).map(Arc::clone)
+        self.newest_tls(&name)
     }
 
-    fn take_back(&self, key: &Key) {
+    fn newest_tls(&self, name: &str) -> Option<Arc<ServerConfig>> {
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
+        tls.get(name)?.last().map(|proof| Arc::clone(&proof.config))
+    }
+
+    fn take_back(&self, key: &Key, number: u64) {
         match key {
             Key::Http(token) => {
                 let mut http = self.http.write().unwrap_or_else(PoisonError::into_inner);
-                http.remove(token);
+                if http.get(token).is_some_and(|proof| proof.number == number) {
+                    http.remove(token);
+                }
                 self.http_count.store(http.len(), Ordering::Release);
             }
             Key::Tls(name) => {
                 let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
-                tls.remove(name);
+                if let Some(proofs) = tls.get_mut(name) {
+                    proofs.retain(|proof| proof.number != number);
+                    if proofs.is_empty() {
+                        tls.remove(name);
+                    }
+                }
                 self.tls_count.store(tls.len(), Ordering::Release);
             }
         }
@@ -142,12 +167,13 @@ enum Key {
 #[must_use = "dropped, it is offered no more"]
 pub struct Offered {
     challenges: Arc<Challenges>,
+    number: u64,
     key: Key,
 }
 
 impl Drop for Offered {
     fn drop(&mut self) {
-        self.challenges.take_back(&self.key);
+        self.challenges.take_back(&self.key, self.number);
     }
 }
 
@@ -179,5 +205,40 @@ mod tests {
         assert_eq!(challenges.http_answer(b"shop.example.org", path), None);
         drop(other);
         assert_eq!(challenges.http_count.load(Ordering::Acquire), 0);
+    }
+
+    /// A renewal may begin while an earlier order for the name has not ended yet.
+    #[test]
+    fn an_order_that_ends_takes_back_its_own_proof_and_no_other_of_the_name() {
+        let identity = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let parameters = rcgen::CertificateParams::new(vec!["shop.example.org".to_owned()]).unwrap();
+            let certificate = parameters.self_signed(&key).unwrap();
+            Identity::from_pem("a proof", certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
+                .unwrap()
+        };
+        let challenges = Arc::new(Challenges::default());
+        let name = "shop.example.org";
+        let first = challenges.offer_tls(name, identity()).unwrap();
+        let shown = challenges.newest_tls(name).unwrap();
+        let second = challenges.offer_tls(name, identity()).unwrap();
+        let newer = challenges.newest_tls(name).unwrap();
+        assert!(!Arc::ptr_eq(&shown, &newer));
+        drop(first);
+        assert!(Arc::ptr_eq(&newer, &challenges.newest_tls(name).unwrap()));
+        let third = challenges.offer_tls(name, identity()).unwrap();
+        drop(third);
+        assert!(Arc::ptr_eq(&newer, &challenges.newest_tls(name).unwrap()));
+        assert!(challenges.expects_tls());
+        drop(second);
+        assert!(challenges.newest_tls(name).is_none() && !challenges.expects_tls());
+
+        let path = b"/.well-known/acme-challenge/abc";
+        let first = challenges.offer_http(name, "abc", "one");
+        let second = challenges.offer_http(name, "abc", "two");
+        drop(first);
+        assert_eq!(challenges.http_answer(name.as_bytes(), path).as_deref(), Some(&b"two"[..]));
+        drop(second);
+        assert_eq!(challenges.http_answer(name.as_bytes(), path), None);
     }
 }
