@@ -222,6 +222,27 @@ mod tests {
         });
     }
 
+    /// What every limit on time comes down to.
+    #[test]
+    fn a_deadline_is_ready_at_its_millisecond_and_not_the_one_before() {
+        local(async {
+            let ticker = Ticker::start(Instant::now());
+            let watch = Watch::new(&ticker);
+            let ready = |now| {
+                ticker.now_ms.set(now);
+                watch.poll(&Context::from_waker(Waker::noop())).is_ready()
+            };
+            for limit in [Duration::from_millis(10), Duration::from_secs(75), Duration::from_secs(86_400)] {
+                ticker.now_ms.set(1_000);
+                watch.set_after(limit);
+                let end = 1_000 + millis(limit) + TICK_MS;
+                assert_eq!([end - 1, end, end + 1].map(ready), [false, true, true], "{limit:?}");
+            }
+            watch.set(0);
+            assert!(!ready(u64::MAX));
+        });
+    }
+
     #[test]
     fn a_watch_without_a_deadline_never_fires_and_its_place_is_used_again() {
         local(async {
