@@ -68,7 +68,14 @@ const TESTED_BY: &[(&str, &str, &str)] = &[
         "one_stream_more_than_allowed_is_refused_and_the_others_are_served",
     ),
     ("handshake_ms_max", "tests/hop/tls.rs", "a_handshake_that_does_not_come_to_its_end_is_ended"),
+    // What the others in milliseconds come down to; their own tests hold that they are asked.
+    ("header_read_ms_max", "src/deadline.rs", AT_ITS_MILLISECOND),
+    ("idle_ms_max", "src/deadline.rs", AT_ITS_MILLISECOND),
+    ("body_idle_ms_max", "src/deadline.rs", AT_ITS_MILLISECOND),
+    ("request_ms_max", "src/deadline.rs", AT_ITS_MILLISECOND),
 ];
+
+const AT_ITS_MILLISECOND: &str = "a_deadline_is_ready_at_its_millisecond_and_not_the_one_before";
 
 #[test]
 fn every_limit_has_a_boundary_test() {
