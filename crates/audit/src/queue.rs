@@ -75,6 +75,12 @@ impl Queue {
         Ok(Slot { queue: Some(self.clone()), placed, id, time })
     }
 
+    /// Whether a place would be given now: to be asked again and again by whoever waits
+    /// for one, and not counted.
+    pub fn has_room(&self) -> bool {
+        !self.shut.load(Ordering::Relaxed) && (self.free() > 0 || self.when_full == WhenFull::Drop)
+    }
+
     /// Places that can still be reserved.
     pub fn free(&self) -> usize {
         let ends = self.ends.borrow();

@@ -10,9 +10,9 @@ use keys::{CertificateIdentity, CertificateRules, CoreIdentities, CoreVerifier, 
 use lru::LruCache;
 use model::Timestamp;
 use policy::DecisionCache;
-use proxy::CoreContext;
 use proxy::deadline::Ticker;
 use proxy::limits::Hits;
+use proxy::CoreContext;
 use tokio::sync::Semaphore;
 
 use crate::firewall::Allowance;
@@ -21,6 +21,7 @@ use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
 use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
+use crate::turn::Turns;
 
 /// Client certificates that a core remembers to have read.
 const CERTIFICATES_MAX: usize = 1024;
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     /// Its way to the audit log; `None` only if more cores run than queues were made,
     /// and then everything is refused.
     pub(crate) audit: Option<Rc<audit::Queue>>,
+    /// Whose turn it is when the audit queue is full.
+    event_turns: Turns,
     /// Its way to the firewall's log; `None` as with `audit`.
     pub(crate) firewall_log: Option<Rc<audit::Queue>>,
     /// What it may spend on showing the firewall requests that are refused anyway.
@@ -99,6 +102,7 @@ impl Core {
         Self {
             verifier: RefCell::new(CoreVerifier::new(Arc::clone(&snapshot.issuers))),
             audit,
+            event_turns: Turns::default(),
             firewall_log,
             unwelcome: Allowance::default(),
             metrics,
@@ -130,6 +134,13 @@ impl Core {
         if text.capacity() <= TEXT_BYTES_KEPT_MAX && spare.len() < TEXTS_KEPT_MAX {
             text.clear();
             spare.push(text);
+        }
+    }
+
+    /// Waits a little while the audit queue is full.
+    pub(crate) async fn await_event_place(&self) {
+        if let Some(queue) = &self.audit {
+            self.event_turns.wait(|| queue.has_room()).await;
         }
     }
 

@@ -24,3 +24,4 @@ pub mod snapshot;
 pub mod step;
 pub mod template;
 mod trace;
+mod turn;

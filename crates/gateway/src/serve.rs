@@ -47,7 +47,7 @@ impl Gateway {
         arrived: Result<Admitted, proxy::Refusal>,
         exchange: &mut E,
     ) -> Result<End, Stop> {
-        reserve_event(journey)?;
+        reserve_event(self.core(), journey).await?;
         let admitted = step::admit::admit(self, journey, arrived).await?;
         step::challenge::prove(self, journey, admitted.head())?;
         step::limit::know_address(self, journey, admitted.head())?;
@@ -168,7 +168,11 @@ pub struct End {
     pub reason: std::borrow::Cow<'static, str>,
 }
 
-fn reserve_event(journey: &mut Journey<'_>) -> Result<(), Stop> {
+/// Takes a place for the request's event. When all are taken, because requests come faster
+/// than the disk takes them, everybody waits a little, in the order in which they came: so
+/// that a flood on some connections refuses no request on the others.
+async fn reserve_event(core: &Core, journey: &mut Journey<'_>) -> Result<(), Stop> {
+    core.await_event_place().await;
     journey.reserve().map_err(|full| {
         Refusal::new(Step::Audit, "audit_full", StatusCode::SERVICE_UNAVAILABLE, full.to_string())
             .with("retry-after", "1")

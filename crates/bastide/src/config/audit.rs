@@ -57,7 +57,7 @@ pub(super) const AUDIT: Section = Section {
             "when_full",
             "refuse or drop",
             "refuse",
-            "When an event cannot be kept: refuse requests, or count what is lost.",
+            "When an event cannot be kept: refuse requests after they have waited 250 ms, or count what is lost.",
         ),
         key("sinks", "list of maps", "none", "Who is told each event besides the log."),
     ],
