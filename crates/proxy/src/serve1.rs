@@ -30,6 +30,9 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// At most so many of those bytes.
 const LINGER_BYTES_MAX: usize = 512 * 1024;
+/// After so many requests in a row others get their turn: pipelined ones are all there, and
+/// their refusals wait for nothing.
+const TURN_REQUESTS: u64 = 8;
 /// A connection that was quiet for so long gives its buffers back: whoever asks again
 /// soon finds them, and thousands that wait cost little.
 const QUIET: Duration = Duration::from_secs(1);
@@ -123,7 +126,12 @@ pub(crate) async fn serve<W: World>(
         let closing = exchange.finish().await;
         drop(current);
         match closing? {
-            Closing::Keep => connection.wire.shrink(),
+            Closing::Keep => {
+                connection.wire.shrink();
+                if connection.served.is_multiple_of(TURN_REQUESTS) && !connection.wire.input.is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            }
             Closing::Linger => {
                 connection.linger().await;
                 return Ok(Ended::Done);
