@@ -185,7 +185,7 @@ fn admission(configuration: &Configuration) -> Admission {
 }
 
 fn security(configuration: &Configuration) -> SecurityHeaders {
-    configuration.security_headers.as_ref().map_or_else(SecurityHeaders::default, |headers| {
+    configuration.security_headers.as_ref().map_or_else(SecurityHeaders::none, |headers| {
         SecurityHeaders::new(headers.hsts.as_secs(), &headers.frame_options, &headers.referrer_policy)
     })
 }

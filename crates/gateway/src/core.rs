@@ -12,7 +12,7 @@ use model::Timestamp;
 use policy::DecisionCache;
 use proxy::deadline::Ticker;
 use proxy::limits::Hits;
-use proxy::CoreContext;
+use proxy::{Additions, CoreContext};
 use tokio::sync::Semaphore;
 
 use crate::firewall::Allowance;
@@ -29,6 +29,13 @@ const CERTIFICATES_MAX: usize = 1024;
 /// Buffers for decisions that a core keeps, and the largest that it keeps.
 const TEXTS_KEPT_MAX: usize = 64;
 const TEXT_BYTES_KEPT_MAX: usize = 8 * 1024;
+
+/// Lists of added fields that a core keeps, and what one has room for at first: fields,
+/// bytes. With an identity token they grow once.
+const FIELDS_KEPT_MAX: usize = 64;
+const FIELDS_ROOM: (usize, usize) = (16, 1024);
+/// The largest that it keeps, bytes.
+const FIELDS_BYTES_KEPT_MAX: usize = 8 * 1024;
 
 /// A client certificate, as principal and as what policies can read.
 pub(crate) struct KnownCertificate {
@@ -76,6 +83,8 @@ pub(crate) struct Core {
     pub(crate) ticker: Rc<Ticker>,
     /// Buffers that were used, for the next requests' decisions.
     spare_texts: RefCell<Vec<Vec<u8>>>,
+    /// Lists of added fields that were used, for the next requests.
+    spare_fields: RefCell<Vec<Additions>>,
     /// The snapshot of this moment, by which open exchanges are judged again.
     newest: RefCell<Arc<Snapshot>>,
     /// Counts the times at which they must be.
@@ -116,6 +125,7 @@ impl Core {
             ids: RequestIds::new(process.request_id_seed, index),
             ticker: Rc::clone(&context.ticker),
             spare_texts: RefCell::default(),
+            spare_fields: RefCell::default(),
             newest: RefCell::new(Arc::clone(snapshot)),
             epoch: Cell::new(0),
             waits_for_keys: Cell::new(false),
@@ -141,6 +151,21 @@ impl Core {
     pub(crate) async fn await_event_place(&self) {
         if let Some(queue) = &self.audit {
             self.event_turns.wait(|| queue.has_room()).await;
+        }
+    }
+
+    /// An empty list of added fields, used before when there is one.
+    pub(crate) fn spare_fields(&self) -> Additions {
+        let (fields, bytes) = FIELDS_ROOM;
+        self.spare_fields.borrow_mut().pop().unwrap_or_else(|| Additions::with_capacity(fields, bytes))
+    }
+
+    /// Keeps a list for the next request, unless it has grown or there are enough.
+    pub(crate) fn keep_fields(&self, mut fields: Additions) {
+        let mut spare = self.spare_fields.borrow_mut();
+        if fields.room_bytes() <= FIELDS_BYTES_KEPT_MAX && spare.len() < FIELDS_KEPT_MAX {
+            fields.clear();
+            spare.push(fields);
         }
     }
 

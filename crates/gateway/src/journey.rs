@@ -66,6 +66,8 @@ pub struct Journey<'g> {
     ended: bool,
     /// Its name.
     pub id: RequestId,
+    /// The same as text.
+    pub id_text: [u8; 32],
     /// When its head had arrived.
     pub time: Timestamp,
     connection: &'g ConnectionInfo,
@@ -105,8 +107,10 @@ impl<'g> Journey<'g> {
     pub fn begin(gateway: &'g Gateway, connection: &'g ConnectionInfo) -> Self {
         let clock = &gateway.snapshot().process.clock;
         let time = clock.now();
+        let id = gateway.core().ids.next(time);
         Self {
-            id: gateway.core().ids.next(time),
+            id,
+            id_text: id.to_ascii(),
             time,
             begun: clock.monotonic(),
             gateway,

@@ -70,7 +70,11 @@ impl Gateway {
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);
         let cleared = proxy::clear(permit, grant, contract, firewall, journey.time).map_err(|_| expired())?;
-        step::forward::forward(self, journey, route, cleared, &request, &response, exchange).await
+        let end = step::forward::forward(self, journey, route, cleared, &request, &response, exchange).await;
+        for fields in [request, response] {
+            self.core.keep_fields(fields);
+        }
+        end
     }
 
     /// For one core, under one snapshot.
@@ -141,7 +145,7 @@ impl Gateway {
     }
 
     fn finish_fields(&self, journey: &Journey<'_>, fields: &mut Additions) {
-        let _ = fields.push(step::identity::HEADER_REQUEST_ID, &journey.id.to_ascii());
+        let _ = fields.push(step::identity::HEADER_REQUEST_ID, &journey.id_text);
         self.snapshot.security.mark(journey.is_secure(), fields);
     }
 }

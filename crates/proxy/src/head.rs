@@ -95,6 +95,23 @@ impl Fields {
         self.list.iter().map(|f| (f.known, f.name.of(&self.buffer), f.value.of(&self.buffer)))
     }
 
+    /// Appends a field as a line of HTTP/1.
+    pub(crate) fn append_line(&self, field: &Field, out: &mut Vec<u8>) {
+        let (name, value) = (field.name, field.value);
+        let length = (value.start + value.length + 2).saturating_sub(name.start);
+        let line = Span { start: name.start, length }.of(&self.buffer);
+        // Most stand in the head's own buffer as they are written: one copy for four.
+        if value.start == name.start + name.length + 2
+            && line.get(name.length as usize..).is_some_and(|rest| rest.starts_with(b": "))
+            && line.ends_with(b"\r\n")
+        {
+            return out.extend_from_slice(line);
+        }
+        for part in [name.of(&self.buffer), b": ", value.of(&self.buffer), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+
     /// How many fields there are, dropped ones included.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -367,6 +384,7 @@ pub struct ResponseHead {
 /// Fields that we add to a message, in one buffer. Cleared and used again.
 #[derive(Clone, Debug, Default)]
 pub struct Additions {
+    /// Each as a line of HTTP/1.
     buffer: Vec<u8>,
     list: Vec<Addition>,
     /// Bit n is set when a replacing name of n bytes is among them (names past 63
@@ -379,6 +397,14 @@ struct Addition {
     name: Span,
     value: Span,
     manner: Manner,
+}
+
+impl Addition {
+    /// Both, as a line of HTTP/1.
+    fn line(self, buffer: &[u8]) -> &[u8] {
+        let length = (self.value.start + self.value.length + 2).saturating_sub(self.name.start);
+        Span { start: self.name.start, length }.of(buffer)
+    }
 }
 
 /// How an addition stands to the message's own fields of the same name.
@@ -421,8 +447,11 @@ impl Additions {
         if matches!(manner, Manner::Replace | Manner::Remove) {
             self.lengths |= 1 << name.len().min(63);
         }
+        self.buffer.reserve(name.len() + value.len() + 4);
         let name = self.append(name.as_bytes());
+        self.buffer.extend_from_slice(b": ");
         let value = self.append(value);
+        self.buffer.extend_from_slice(b"\r\n");
         self.list.push(Addition { name, value, manner });
         Ok(())
     }
@@ -469,17 +498,51 @@ impl Additions {
 
     /// A message's kept fields together with these, as they are written.
     pub fn with<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        let wanted = |addition: &&Addition| match addition.manner {
+        let theirs = fields.kept().filter(|(name, _)| !self.has(name));
+        let ours = self.list.iter().filter(|addition| self.is_wanted(addition, fields));
+        theirs.chain(ours.map(|a| (a.name.of(&self.buffer), a.value.of(&self.buffer))))
+    }
+
+    /// Appends the same as lines of HTTP/1.
+    pub(crate) fn append_lines(&self, fields: &Fields, out: &mut Vec<u8>) {
+        for field in fields.list.iter().filter(|field| field.kept) {
+            if !self.has(field.name.of(&fields.buffer)) {
+                fields.append_line(field, out);
+            }
+        }
+        for addition in self.list.iter().filter(|addition| self.is_wanted(addition, fields)) {
+            out.extend_from_slice(addition.line(&self.buffer));
+        }
+    }
+
+    /// Whether one is added to a message with these fields.
+    fn is_wanted(&self, addition: &Addition, fields: &Fields) -> bool {
+        match addition.manner {
             Manner::Replace | Manner::Beside => true,
             Manner::Remove => false,
             Manner::Default => {
                 let name = addition.name.of(&self.buffer);
                 !self.has(name) && fields.kept_named(name).next().is_none()
             }
-        };
-        let ours = self.list.iter().filter(wanted);
-        let theirs = fields.kept().filter(|(name, _)| !self.has(name));
-        theirs.chain(ours.map(|a| (a.name.of(&self.buffer), a.value.of(&self.buffer))))
+        }
+    }
+
+    /// Adds what was prepared before any request came, behind what is there.
+    pub fn extend(&mut self, prepared: &Self) {
+        let offset = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
+        self.buffer.extend_from_slice(&prepared.buffer);
+        let moved = |span: Span| Span { start: span.start.saturating_add(offset), ..span };
+        self.list.extend(prepared.list.iter().map(|addition| Addition {
+            name: moved(addition.name),
+            value: moved(addition.value),
+            manner: addition.manner,
+        }));
+        self.lengths |= prepared.lengths;
+    }
+
+    /// Bytes of memory for names and values.
+    pub fn room_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Forgets all, keeps the memory.
@@ -527,10 +590,43 @@ mod tests {
                 "referrer-policy: no-referrer"
             ]
         );
+        let mut lines = Vec::new();
+        additions.append_lines(&fields, &mut lines);
+        assert_eq!(text(&lines), written.iter().map(|line| format!("{line}\r\n")).collect::<String>());
+        let mut behind = Additions::default();
+        behind.push("first", b"1").unwrap();
+        behind.extend(&additions);
+        let together: Vec<String> =
+            behind.with(&fields).map(|(n, v)| format!("{}: {}", text(n), text(v))).collect();
+        assert_eq!(together, [&written[..2], &["first: 1".to_owned()], &written[2..]].concat());
         assert!(additions.has(b"server") && !additions.has(b"vary"));
         additions.set("server", b"newer").unwrap();
         let servers: Vec<_> = additions.with(&fields).filter(|(name, _)| *name == b"server").collect();
         assert_eq!(servers, [(&b"server"[..], &b"newer"[..])]);
+    }
+
+    #[test]
+    fn a_field_is_one_line_however_it_stood_in_its_head() {
+        // A head as it came, with names that are folded already.
+        let head: &[u8] = b"a: 1\r\nb:2\r\nc:  3\r\nd: \r\ne: 5 \r\nf: 6";
+        let field = |name: u32, value: u32, length| Field {
+            name: Span { start: name, length: 1 },
+            value: Span { start: value, length },
+            known: Known::Other,
+            kept: true,
+        };
+        let list = vec![
+            field(0, 3, 1),
+            field(6, 8, 1),
+            field(11, 15, 1),
+            field(18, 21, 0),
+            field(23, 26, 1),
+            field(30, 33, 1),
+        ];
+        let fields = Fields { buffer: Bytes::from_static(head), list };
+        let mut out = Vec::new();
+        fields.list.iter().for_each(|field| fields.append_line(field, &mut out));
+        assert_eq!(String::from_utf8(out).unwrap(), "a: 1\r\nb: 2\r\nc: 3\r\nd: \r\ne: 5\r\nf: 6\r\n");
     }
 
     #[test]

@@ -13,14 +13,25 @@ use crate::step::identity::HEADER_REQUEST_ID;
 use crate::step::limit;
 use crate::template::{Into, Template};
 
+/// Response fields of upstreams that only tell an attacker what runs there.
+pub const DROPPED_FROM_RESPONSES: [&str; 4] =
+    ["server", "x-powered-by", "x-aspnet-version", "x-aspnetmvc-version"];
+
 /// Fields of every answer, unless the upstream set them itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SecurityHeaders {
     always: Vec<(&'static str, String)>,
     over_tls: Vec<(&'static str, String)>,
+    /// What an upstream's answer gets: over cleartext, over TLS.
+    prepared: [Additions; 2],
 }
 
 impl SecurityHeaders {
+    /// None: only what tells an attacker what runs there is taken away.
+    pub fn none() -> Self {
+        Self::of(Vec::new(), Vec::new())
+    }
+
     /// `X-Content-Type-Options`, `X-Frame-Options`, `Referrer-Policy`, and over TLS
     /// `Strict-Transport-Security` with this max-age in seconds (0: not sent; over
     /// cleartext it has no meaning, RFC 6797 §7.2).
@@ -31,7 +42,18 @@ impl SecurityHeaders {
             ("referrer-policy", referrer_policy.to_owned()),
         ];
         let hsts = ("strict-transport-security", format!("max-age={hsts_seconds}"));
-        Self { always, over_tls: if hsts_seconds == 0 { Vec::new() } else { vec![hsts] } }
+        Self::of(always, if hsts_seconds == 0 { Vec::new() } else { vec![hsts] })
+    }
+
+    fn of(always: Vec<(&'static str, String)>, over_tls: Vec<(&'static str, String)>) -> Self {
+        let mut headers = Self { always, over_tls, prepared: Default::default() };
+        headers.prepared = [false, true].map(|secure| {
+            let mut prepared = Additions::default();
+            DROPPED_FROM_RESPONSES.iter().for_each(|name| prepared.remove(name));
+            headers.mark(secure, &mut prepared);
+            prepared
+        });
+        headers
     }
 
     /// The fields of an answer.
@@ -49,11 +71,13 @@ impl SecurityHeaders {
             let _ = response.push_as(Manner::Default, name, value.as_bytes());
         }
     }
-}
 
-/// Response fields of upstreams that only tell an attacker what runs there.
-pub const DROPPED_FROM_RESPONSES: [&str; 4] =
-    ["server", "x-powered-by", "x-aspnet-version", "x-aspnetmvc-version"];
+    /// What an upstream's answer gets and loses, made before any request came.
+    fn prepared(&self, secure: bool) -> &Additions {
+        let [clear, over_tls] = &self.prepared;
+        if secure { over_tls } else { clear }
+    }
+}
 
 /// A route's changes to fields.
 #[derive(Clone, Debug, Default)]
@@ -91,16 +115,13 @@ pub fn additions(
     routed: &Routed,
     grant: &Grant,
 ) -> Additions {
-    let mut response = Additions::with_capacity(16, 512);
-    for name in DROPPED_FROM_RESPONSES {
-        response.remove(name);
-    }
+    let mut response = gateway.core().spare_fields();
+    response.extend(gateway.snapshot().security.prepared(journey.is_secure()));
     route.response_headers.apply(routed, &mut response);
     if let Some(cors) = &route.cors {
         cors.mark(routed.head(), &mut response);
     }
     limit::mark(route, grant, &mut response);
-    let _ = response.push(HEADER_REQUEST_ID, &journey.id.to_ascii());
-    gateway.snapshot().security.mark(journey.is_secure(), &mut response);
+    let _ = response.push(HEADER_REQUEST_ID, &journey.id_text);
     response
 }

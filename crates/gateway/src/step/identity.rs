@@ -104,7 +104,7 @@ pub fn additions(
     principal: &Arc<Principal>,
 ) -> Result<Additions, Stop> {
     let head = routed.head();
-    let mut request = Additions::with_capacity(16, 1536);
+    let mut request = gateway.core().spare_fields();
     route.request_headers.apply(routed, &mut request);
     // The rules read answers as they are.
     if journey.inspection.as_ref().is_some_and(|inspection| inspection.reads_answers()) {
@@ -115,7 +115,7 @@ pub fn additions(
     if principal.kind == PrincipalKind::ApiKey {
         request.remove("authorization");
     }
-    let _ = request.push(HEADER_REQUEST_ID, &journey.id.to_ascii());
+    let _ = request.push(HEADER_REQUEST_ID, &journey.id_text);
     forwarded(gateway, journey, head, &mut request);
     trace(journey, head, &mut request);
     if route.in_process {
@@ -185,7 +185,7 @@ fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions)
         journey.trace_id = Some(parent.trace_id.to_ascii());
         return;
     }
-    let id = journey.id.to_ascii();
+    let id = journey.id_text;
     journey.trace_id = Some(id);
     let mut value = SmallVec::<[u8; 64]>::new();
     value.extend_from_slice(b"00-");

@@ -163,16 +163,9 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
 /// Appends the kept fields, and the additions in their manners.
 fn fields(out: &mut Vec<u8>, fields: &Fields, additions: Option<&Additions>) {
     match additions {
-        Some(additions) => additions.with(fields).for_each(|(name, value)| line(out, name, value)),
-        None => fields.kept().for_each(|(name, value)| line(out, name, value)),
+        Some(additions) => additions.append_lines(fields, out),
+        None => fields.list.iter().filter(|f| f.kept).for_each(|field| fields.append_line(field, out)),
     }
-}
-
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn framing(out: &mut Vec<u8>, framing: Framing, expects_body: bool) {
