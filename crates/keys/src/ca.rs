@@ -31,7 +31,7 @@ pub const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// A leaf is replaced when less than this is left of it.
 pub const LEAF_RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 /// Certificates start this much in the past, for clients whose clock is behind.
-const BACKDATE: Duration = Duration::from_secs(3600);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(3600);
 /// Most names of one leaf.
 pub const LEAF_NAMES_MAX: usize = 1_000;
 /// Largest PEM file that is read, bytes.
@@ -323,7 +323,7 @@ fn new_key(random: &dyn SecureRandom) -> Result<KeyPair, Error> {
 }
 
 /// 127 random bits (RFC 5280 §4.1.2.2: positive, at most 20 bytes).
-fn serial(random: &dyn SecureRandom) -> Result<SerialNumber, Error> {
+pub(crate) fn serial(random: &dyn SecureRandom) -> Result<SerialNumber, Error> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes).map_err(|_| Error::Cryptography("random numbers"))?;
     let [first, ..] = &mut bytes;
@@ -331,7 +331,7 @@ fn serial(random: &dyn SecureRandom) -> Result<SerialNumber, Error> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-fn calendar(time: Timestamp) -> Result<OffsetDateTime, Error> {
+pub(crate) fn calendar(time: Timestamp) -> Result<OffsetDateTime, Error> {
     let seconds = i64::try_from(time.unix_seconds()).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds)
         .map_err(|_| Error::Request("a date that certificates cannot hold".to_owned()))

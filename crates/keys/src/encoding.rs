@@ -7,6 +7,21 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// DER as PEM (RFC 7468 §2), 64 characters to the line.
+pub fn encode_pem(label: &str, der: &[u8]) -> String {
+    let text = encode_base64(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at_checked(64).unwrap_or((rest, ""));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
+}
+
 /// Base64url without padding (RFC 7515 §2). Refuses padding, white space, the
 /// standard alphabet and bits that would be thrown away.
 pub fn decode_base64url(text: &[u8]) -> Option<Vec<u8>> {

@@ -296,6 +296,34 @@ pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
     Some(encode_base64url(digest(&SHA256, canonical.as_bytes()).as_ref()))
 }
 
+/// A `SubjectPublicKeyInfo` (DER) as a JWK, with nothing but the key; `None`: it is none of
+/// RSA, EC on the curves known here, and Ed25519.
+pub fn spki_jwk(der: &[u8]) -> Option<Map<String, Value>> {
+    let (_, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
+    let text = |bytes: &[u8]| Value::String(encode_base64url(bytes));
+    let members: Vec<(&str, Value)> = match info.parsed() {
+        Ok(PublicKey::RSA(rsa)) => {
+            let strip = |bytes: &[u8]| {
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                text(bytes.get(zeros..).unwrap_or_default())
+            };
+            vec![("kty", "RSA".into()), ("n", strip(rsa.modulus)), ("e", strip(rsa.exponent))]
+        }
+        Ok(PublicKey::EC(point)) => {
+            let oid = info.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string();
+            let curve = Curve::ALL.into_iter().find(|curve| curve.oid == oid)?;
+            let (x, y) = point.data().strip_prefix(&[4])?.split_at_checked(curve.bytes)?;
+            vec![("kty", "EC".into()), ("crv", curve.name.into()), ("x", text(x)), ("y", text(y))]
+        }
+        _ if info.algorithm.algorithm.to_id_string() == "1.3.101.112" => {
+            let x = text(&info.subject_public_key.data);
+            vec![("kty", "OKP".into()), ("crv", "Ed25519".into()), ("x", x)]
+        }
+        _ => return None,
+    };
+    Some(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
 fn fault(name: &str, why: String) -> Error {
     Error::Key { key_id: format!("\"{}\"", quote(name)), why }
 }

@@ -12,7 +12,8 @@
 //! Each core owns a [`CoreVerifier`]; all share one [`Issuers`], whose keys one task on
 //! the control plane keeps fresh ([`Issuers::keep`]) through a [`Fetch`] that the binary
 //! supplies. Going out: a [`Signer`] makes the short-lived token that tells an upstream
-//! who asks ([`sign_identity`]).
+//! who asks ([`sign_identity`]); an [`svid::X509Authority`] over a signer makes the
+//! certificates of workloads.
 //!
 //! What it must never do:
 //! - let a token choose how it is verified: each [`VerifyingKey`] has one algorithm, and
@@ -43,6 +44,7 @@ mod refusal;
 pub mod revocation;
 mod roca;
 mod signer;
+pub mod svid;
 mod verifier;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
@@ -62,7 +64,7 @@ pub use issuer::{
 };
 pub use jwk::{
     JWKS_BYTES_MAX, JWKS_KEYS_MAX, KEY_ID_BYTES_MAX, KEYS_TRIED_MAX, KeySet, RSA_BITS_MAX, RSA_BITS_MIN,
-    VerifyingKey, thumbprint,
+    VerifyingKey, spki_jwk, thumbprint,
 };
 pub use jwks::{
     DISCOVERY_BYTES_MAX, Issuers, IssuersSettings, KEY_WAIT_MAX, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST,

@@ -35,6 +35,10 @@ pub trait Signer: Send + Sync {
     /// The public key as a JWK with `kid`, `alg` and `use`.
     fn public_jwk(&self) -> Value;
 
+    /// The public key as the bits of an X.509 `subjectPublicKey` (RFC 5280 §4.1.2.7): a
+    /// point, 32 bytes of Ed25519, or an `RSAPublicKey`.
+    fn public_key_bits(&self) -> Vec<u8>;
+
     /// Signs, in the form that JWS wants (RFC 7518 §3.4: `r || s` for ECDSA).
     ///
     /// # Errors
@@ -207,6 +211,14 @@ impl Signer for LocalSigner {
 
     fn public_jwk(&self) -> Value {
         Value::Object(self.public.clone())
+    }
+
+    fn public_key_bits(&self) -> Vec<u8> {
+        match &self.pair {
+            Pair::Es256(pair) => pair.public_key().as_ref().to_vec(),
+            Pair::EdDsa(pair) => pair.public_key().as_ref().to_vec(),
+            Pair::Rs256(pair) => pair.public_key().as_ref().to_vec(),
+        }
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
