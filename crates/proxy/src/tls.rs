@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Switch;
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
@@ -412,6 +414,23 @@ impl TlsPeer {
     }
 }
 
+/// Another way to verify a server than by its host name and a list of authorities: by its
+/// SPIFFE ID. Sessions are not resumed then, so that every connection is judged by what is
+/// trusted when it is opened.
+#[derive(Clone)]
+pub struct ServerVerifier {
+    /// Judges chains.
+    pub verifier: Arc<dyn ServerCertVerifier>,
+    /// What makes two of these the same for a pool.
+    pub mark: Arc<[u8]>,
+}
+
+impl fmt::Debug for ServerVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerVerifier").finish_non_exhaustive()
+    }
+}
+
 /// Whom an upstream must prove to be, and how we prove ourselves.
 #[derive(Clone, Debug, Default)]
 pub struct ClientTlsSettings {
@@ -421,6 +440,8 @@ pub struct ClientTlsSettings {
     pub identity: Option<Identity>,
     /// The name that the upstream must prove; default: the host of its address.
     pub server_name: Option<String>,
+    /// Verifies the upstream in the place of roots and name.
+    pub verifier: Option<ServerVerifier>,
 }
 
 /// TLS to upstreams, ready for use.
@@ -450,6 +471,7 @@ pub(crate) struct TlsFingerprint {
     roots: Vec<CertificateDer<'static>>,
     identity: Vec<CertificateDer<'static>>,
     server_name: Option<String>,
+    verifier: Option<Arc<[u8]>>,
 }
 
 impl ClientTls {
@@ -464,9 +486,12 @@ impl ClientTls {
             store(&settings.roots)?
         };
         let config = |alpn: &[&[u8]]| -> Result<Arc<ClientConfig>, TlsError> {
-            let builder = ClientConfig::builder_with_provider(provider())
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(Arc::clone(&roots));
+            let builder =
+                ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+            let builder = match &settings.verifier {
+                Some(own) => builder.dangerous().with_custom_certificate_verifier(Arc::clone(&own.verifier)),
+                None => builder.with_root_certificates(Arc::clone(&roots)),
+            };
             let mut config = match &settings.identity {
                 Some(identity) => {
                     builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?
@@ -474,6 +499,9 @@ impl ClientTls {
                 None => builder.with_no_client_auth(),
             };
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+            if settings.verifier.is_some() {
+                config.resumption = Resumption::disabled();
+            }
             Ok(Arc::new(config))
         };
         let server_name = match &settings.server_name {
@@ -489,6 +517,7 @@ impl ClientTls {
                 roots: settings.roots.clone(),
                 identity: settings.identity.as_ref().map(|i| i.chain.clone()).unwrap_or_default(),
                 server_name: settings.server_name.clone(),
+                verifier: settings.verifier.as_ref().map(|own| Arc::clone(&own.mark)),
             }),
         })
     }

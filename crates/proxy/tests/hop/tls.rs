@@ -246,6 +246,7 @@ fn an_upstream_must_prove_its_name() {
         roots: vec![roots.der()],
         identity: identity.cloned(),
         server_name: Some(name.to_owned()),
+        verifier: None,
     };
     let table = [
         ("honest", settings_for(&authority, "upstream.test", Some(&member)), 200),

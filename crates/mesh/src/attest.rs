@@ -1,0 +1,161 @@
+//! Who is at the other end of a Unix socket: what the kernel says of the process.
+//!
+//! The process is held by its pidfd from the moment of the connection (`SO_PEERPIDFD`,
+//! Linux 6.5). What is read under its number in `/proc` counts only if it still runs
+//! afterwards: only then was the number its own all the while.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use keys::encoding::hex;
+use nix::sys::socket::{getsockopt, sockopt};
+
+/// Largest executable whose digest is made, bytes.
+pub const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
+/// Largest file of `/proc` that is read, bytes.
+const PROC_BYTES_MAX: u64 = 64 * 1024;
+
+/// The process at the other end of a connection.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its number in this process' namespace.
+    pub pid: i32,
+    /// Its user when it connected.
+    pub uid: u32,
+    /// Its group when it connected.
+    pub gid: u32,
+    held: OwnedFd,
+}
+
+/// What is known of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its number.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its executable; `None`: it cannot be read, or was replaced since it started.
+    pub path: Option<String>,
+    /// The SHA-256 of that, lower-case hexadecimal, when it was asked for.
+    pub sha256: Option<String>,
+    /// The unit of the system's systemd that it runs in.
+    pub unit: Option<String>,
+    /// The id of the container that it runs in, 64 hexadecimal digits.
+    pub container: Option<String>,
+}
+
+/// Why nothing is known of a process.
+#[derive(Debug, thiserror::Error)]
+pub enum Unattested {
+    /// The kernel does not say who is connected.
+    #[error("the kernel does not say who is connected (SO_PEERPIDFD needs Linux 6.5): {0}")]
+    Kernel(std::io::Error),
+    /// It is no more.
+    #[error("the process {0} has ended, or is of another PID namespace")]
+    Gone(i32),
+}
+
+impl Caller {
+    /// Who is at the other end of a connected Unix socket.
+    ///
+    /// # Errors
+    /// [`Unattested::Kernel`]: there is no falling back to the bare number, which may be
+    /// another process' by now.
+    pub fn of(socket: &impl AsFd) -> Result<Self, Unattested> {
+        let kernel = |error: nix::Error| Unattested::Kernel(error.into());
+        let credentials = getsockopt(socket, sockopt::PeerCredentials).map_err(kernel)?;
+        let held = getsockopt(socket, sockopt::PeerPidfd).map_err(kernel)?;
+        Ok(Self { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid(), held })
+    }
+
+    /// What is known of it now. Reads files; with `digest` the whole executable.
+    ///
+    /// # Errors
+    /// [`Unattested::Gone`]: it has ended; what was read may be another's.
+    pub fn facts(&self, digest: bool) -> Result<Facts, Unattested> {
+        let folder = PathBuf::from(format!("/proc/{}", self.pid));
+        let executable = folder.join("exe");
+        let path = std::fs::read_link(&executable).ok().and_then(|path| executable_name(&path));
+        let sha256 = if digest && path.is_some() { sha256(&executable).ok() } else { None };
+        let groups = read(&folder.join("cgroup")).unwrap_or_default();
+        let (unit, container) = (unit(&groups), container(&groups));
+        let facts = Facts { pid: self.pid, uid: self.uid, gid: self.gid, path, sha256, unit, container };
+        match self.number() {
+            Some(number) if number == self.pid => Ok(facts),
+            _ => Err(Unattested::Gone(self.pid)),
+        }
+    }
+
+    /// The number of the held process; `None` once it has ended.
+    fn number(&self) -> Option<i32> {
+        let place = format!("/proc/self/fdinfo/{}", self.held.as_raw_fd());
+        let text = read(Path::new(&place)).ok()?;
+        let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        number.trim().parse().ok().filter(|number| *number > 0)
+    }
+}
+
+/// A replaced binary shows as `… (deleted)`: the name says nothing about what runs.
+fn executable_name(path: &Path) -> Option<String> {
+    let name = path.to_str()?;
+    (!name.ends_with(" (deleted)")).then(|| name.to_owned())
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(PROC_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?.take(EXECUTABLE_BYTES_MAX + 1);
+    let mut digest = Context::new(&SHA256);
+    let mut buffer = vec![0; 64 * 1024];
+    let mut total = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hex(digest.finish().as_ref()));
+        }
+        total += count as u64;
+        if total > EXECUTABLE_BYTES_MAX {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        digest.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+/// The path in the unified hierarchy (cgroup v2), or systemd's own (v1). Below `user.slice`
+/// a user makes groups of any name: nothing there says who runs.
+fn group(groups: &str) -> Option<&str> {
+    let of = |prefix: &str| groups.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path));
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| *path != "/");
+    let path = path.or_else(|| of(":name=systemd:"))?;
+    (!path.starts_with("/user.slice/") && !path.contains("/../")).then_some(path)
+}
+
+/// `/system.slice/orders.service` is the unit `orders.service`; what the service makes
+/// below itself changes nothing.
+fn unit(groups: &str) -> Option<String> {
+    let parts = group(groups)?.strip_prefix("/system.slice/")?.split('/');
+    let unit = parts.into_iter().find(|part| part.ends_with(".service") || part.ends_with(".scope"));
+    unit.map(str::to_owned)
+}
+
+/// `…/docker-ID.scope`, `…/cri-containerd-ID.scope`, `/docker/ID`, `…/libpod-ID`.
+fn container(groups: &str) -> Option<String> {
+    group(groups)?.split('/').find_map(|part| {
+        let name = part.strip_suffix(".scope").unwrap_or(part);
+        let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
+        let is_id = id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_id.then(|| id.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests;

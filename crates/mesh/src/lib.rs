@@ -1,0 +1,40 @@
+//! East-west: every service has an identity.
+//!
+//! The way through it:
+//!
+//! ```text
+//! store ─ TrustDomain ─ Ring ─ issue_x509, issue_jwt
+//!         rotates the   what signs, what
+//!         authorities   verifiers trust
+//! ```
+//!
+//! A [`TrustDomain`] keeps the [`authority::Record`] of its authorities in the store, of
+//! which one process at a time rotates what is due, and parses it into the [`ring::Ring`] of
+//! the moment. Documents are signed by the ring; their names come from the registration of
+//! workloads, never from whoever asks.
+//!
+//! What it must never do:
+//! - sign a document with two names, or one that outlives its authority;
+//! - sign with an authority that verifiers do not trust yet;
+//! - give an identity to somebody who does not match exactly one registered workload's
+//!   conditions;
+//! - read the clock: time comes from the store's.
+
+pub mod attest;
+pub mod authority;
+pub mod bundle;
+mod error;
+pub mod jwt_svid;
+pub mod ring;
+pub mod settings;
+#[cfg(test)]
+mod testing;
+pub mod trust_domain;
+pub mod verify;
+pub mod workload;
+pub mod workload_api;
+
+pub use bundle::Bundle;
+pub use error::Error;
+pub use settings::{Anchor, Given, Lifetimes, Settings};
+pub use trust_domain::{IssuedRecord, IssuedX509, Step, TrustDomain};

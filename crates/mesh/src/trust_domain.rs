@@ -1,0 +1,354 @@
+//! A trust domain at work: its authorities in the store, rotated by one process at a time,
+//! and the documents that they sign.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keys::SecureRandom;
+use keys::svid::WorkloadKey;
+use model::{SpiffeId, Timestamp};
+use serde::{Deserialize, Serialize};
+use store::{Expect, Key, Lease, Store, Transaction, Value, Version};
+use tokio::sync::watch;
+
+use crate::authority::{Kind, Record};
+use crate::error::Error;
+use crate::jwt_svid;
+use crate::ring::Ring;
+use crate::settings::Settings;
+
+/// How often the authorities are looked at, at least.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
+/// And at most.
+const KEEP_PAUSE: Duration = Duration::from_millis(100);
+/// How long one process may take for a rotation.
+const LEASE_LIFETIME: Duration = Duration::from_secs(3);
+/// How often a change is tried that others' changes undo: longer than a lease lives.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// An issued X.509-SVID.
+#[derive(Clone, Debug)]
+pub struct IssuedX509 {
+    /// Whose.
+    pub id: SpiffeId,
+    /// The SVID, then what leads to the anchor, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Lower-case hexadecimal.
+    pub serial: String,
+    /// Last second at which it is valid.
+    pub not_after: Timestamp,
+    /// The authority that signed it.
+    pub authority: String,
+}
+
+/// What is kept of an issued X.509-SVID until it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedRecord {
+    /// Whose.
+    pub id: SpiffeId,
+    /// Lower-case hexadecimal.
+    pub serial: String,
+    /// When it was issued.
+    pub issued: Timestamp,
+    /// Last second at which it is valid.
+    pub not_after: Timestamp,
+    /// The authority that signed it.
+    pub authority: String,
+}
+
+/// A step of an authority's life that a person takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Another authority of this kind is made.
+    Prepare(Kind),
+    /// A prepared one signs from now on.
+    Activate(String),
+    /// One signs no more.
+    Taint(String),
+    /// A tainted one is in no bundle.
+    Revoke(String),
+}
+
+/// A trust domain, open.
+pub struct TrustDomain {
+    settings: Settings,
+    store: Store,
+    random: Arc<dyn SecureRandom + Send + Sync>,
+    ring: watch::Sender<Arc<Ring>>,
+}
+
+impl std::fmt::Debug for TrustDomain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrustDomain").field("name", &self.settings.trust_domain).finish_non_exhaustive()
+    }
+}
+
+fn authorities() -> Key {
+    Key::new("mesh").name("authorities")
+}
+
+/// Below it, one record for each X.509-SVID that is still good.
+fn issued() -> Key {
+    Key::new("mesh").name("issued")
+}
+
+impl TrustDomain {
+    /// Opens it, and makes its authorities when there are none.
+    ///
+    /// # Errors
+    /// The settings contradict themselves; the store holds another trust domain's
+    /// authorities; the store or the cryptographic library fails.
+    pub async fn open(
+        settings: Settings,
+        store: Store,
+        random: Arc<dyn SecureRandom + Send + Sync>,
+    ) -> Result<Arc<Self>, Error> {
+        settings.check()?;
+        check_name(&store, &settings).await?;
+        let record = rotate(&store, &settings, random.as_ref()).await?;
+        let ring = Ring::at(&record, &settings, store.clock().now())?;
+        let (ring, _) = watch::channel(Arc::new(ring));
+        Ok(Arc::new(Self { settings, store, random, ring }))
+    }
+
+    /// What it is.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The time of its store.
+    pub fn now(&self) -> Timestamp {
+        self.store.clock().now()
+    }
+
+    /// Its source of random numbers.
+    pub fn random(&self) -> &(dyn SecureRandom + Send + Sync) {
+        self.random.as_ref()
+    }
+
+    /// The authorities of now.
+    pub fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.borrow())
+    }
+
+    /// The authorities, and each change of them.
+    pub fn watch(&self) -> watch::Receiver<Arc<Ring>> {
+        self.ring.subscribe()
+    }
+
+    /// Keeps the authorities: makes, prepares and forgets them as their times say, and takes
+    /// over what other processes make. Never ends.
+    pub async fn keep(self: Arc<Self>) {
+        let mut changes = self.store.watch(&authorities(), self.store.version());
+        loop {
+            if let Err(error) = self.look_after().await {
+                tracing::error!(trust_domain = self.settings.trust_domain, %error, "mesh: the authorities were not looked after; those of before go on");
+                tokio::time::sleep(KEEP_PAUSE * 10).await;
+            }
+            let now = self.now();
+            let turn = self.ring.borrow().next.map_or(KEEP_EVERY, |next| next.since(now));
+            let often = KEEP_EVERY.min(self.settings.lifetimes.authority / 24);
+            let wait = turn.min(often).max(KEEP_PAUSE);
+            // Either way it is time to look.
+            if let Ok(Err(error)) = tokio::time::timeout(wait, changes.next()).await {
+                if matches!(error, store::Error::Closed) {
+                    return;
+                }
+                tokio::time::sleep(KEEP_PAUSE * 10).await;
+            }
+        }
+    }
+
+    /// Does what is due now.
+    ///
+    /// # Errors
+    /// The store or the cryptographic library fails; the authorities of before go on.
+    pub async fn look_after(&self) -> Result<(), Error> {
+        let record = rotate(&self.store, &self.settings, self.random.as_ref()).await?;
+        self.take(&record)
+    }
+
+    fn take(&self, record: &Record) -> Result<(), Error> {
+        let ring = Ring::at(record, &self.settings, self.now())?;
+        self.ring.send_if_modified(|current| {
+            let differs = ring.differs(current);
+            *current = Arc::new(ring);
+            differs
+        });
+        Ok(())
+    }
+
+    /// The authorities as they are kept.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn record(&self) -> Result<Record, Error> {
+        Ok(read(&self.store).await?.0)
+    }
+
+    /// Takes a step of an authority's life.
+    ///
+    /// # Errors
+    /// [`Error::Authority`]: the step is not possible. The store fails.
+    pub async fn step(&self, step: &Step) -> Result<(), Error> {
+        let record = self::step(&self.store, &self.settings, self.random.as_ref(), step).await?;
+        self.take(&record)
+    }
+
+    /// Issues an X.509-SVID for a key, and keeps its serial number until it ends. What is
+    /// given out is kept.
+    ///
+    /// # Errors
+    /// The name is of another trust domain; no authority signs; the store fails.
+    pub async fn issue_x509(&self, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
+        self.check_own(id)?;
+        let (ring, now) = (self.ring(), self.now());
+        let issuing = ring.issuing.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
+        let lifetime = self.settings.lifetimes.x509_svid;
+        let svid = issuing.authority.issue(id, key, now, lifetime, self.random.as_ref())?;
+        let kept = IssuedRecord {
+            id: id.clone(),
+            serial: svid.serial.clone(),
+            issued: now,
+            not_after: svid.not_after,
+            authority: issuing.id.clone(),
+        };
+        let place = issued().hidden(id.as_str()).hidden(svid.serial.as_str());
+        let end = svid.not_after.plus(Duration::from_secs(1));
+        self.store.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent).await?;
+        let chain = std::iter::once(svid.certificate).chain(issuing.chain.iter().cloned()).collect();
+        Ok(IssuedX509 {
+            id: id.clone(),
+            chain,
+            serial: svid.serial,
+            not_after: svid.not_after,
+            authority: issuing.id.clone(),
+        })
+    }
+
+    /// Issues a JWT-SVID for these audiences, and says when it ends. It never outlives the
+    /// key that signed it.
+    ///
+    /// # Errors
+    /// The name is of another trust domain; no audience, or too many; no key signs.
+    pub fn issue_jwt(&self, id: &SpiffeId, audiences: &[String]) -> Result<(String, Timestamp), Error> {
+        self.check_own(id)?;
+        let (ring, now) = (self.ring(), self.now());
+        let (signer, ends) = ring.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
+        let until = now.plus(self.settings.lifetimes.jwt_svid).min(*ends);
+        if until.unix_seconds() <= now.unix_seconds() {
+            return Err(Error::NoAuthority("the key for JWT-SVIDs has ended"));
+        }
+        Ok((jwt_svid::sign(signer, id, audiences, now, until)?, until))
+    }
+
+    /// X.509-SVIDs that are still good, at most `most`.
+    ///
+    /// # Errors
+    /// The store fails; there are more.
+    pub async fn issued(&self, most: usize) -> Result<Vec<IssuedRecord>, Error> {
+        let records = self.store.scan_all(&issued(), most).await?;
+        records.iter().map(|record| Ok(record.json()?)).collect()
+    }
+
+    fn check_own(&self, id: &SpiffeId) -> Result<(), Error> {
+        if id.trust_domain() == self.settings.trust_domain {
+            return Ok(());
+        }
+        Err(Error::Settings(format!("{id} is not of the trust domain {}", self.settings.trust_domain)))
+    }
+}
+
+/// One store holds one trust domain: keys that signed for one name never sign for another.
+async fn check_name(store: &Store, settings: &Settings) -> Result<(), Error> {
+    let key = Key::new("mesh").name("trust_domain");
+    let own = settings.trust_domain.as_str();
+    match store.put(key.clone(), own, None, Expect::Absent).await {
+        Ok(_) => return Ok(()),
+        Err(store::Error::Conflict { .. }) => {}
+        Err(other) => return Err(other.into()),
+    }
+    let found = store.get(&key).await?.map(|record| String::from_utf8_lossy(&record.value).into_owned());
+    match found {
+        Some(found) if found != own => Err(Error::Settings(format!(
+            "the store holds the authorities of the trust domain {found:?}; {own:?} needs another store"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn read(store: &Store) -> Result<(Record, Option<Version>), Error> {
+    match store.get(&authorities()).await? {
+        Some(record) => Ok((record.json()?, Some(record.version))),
+        None => Ok((Record::default(), None)),
+    }
+}
+
+/// Takes a step of an authority's life in the store; running processes follow.
+///
+/// # Errors
+/// As [`TrustDomain::step`].
+pub async fn step(
+    store: &Store,
+    settings: &Settings,
+    random: &(dyn SecureRandom + Send + Sync),
+    step: &Step,
+) -> Result<Record, Error> {
+    change(store, |record, now| {
+        let next = match step {
+            Step::Prepare(kind) => record.prepared(*kind, settings, random, now)?,
+            Step::Activate(id) => record.activated(id, now)?,
+            Step::Taint(id) => record.tainted(id, now)?,
+            Step::Revoke(id) => record.revoked(id, now)?,
+        };
+        // What is missing now is made at once: nobody is left without an authority.
+        Ok(Some(next.rotated(settings, random, now)?.unwrap_or(next)))
+    })
+    .await
+}
+
+/// Does what is due, in one process at a time.
+async fn rotate(
+    store: &Store,
+    settings: &Settings,
+    random: &(dyn SecureRandom + Send + Sync),
+) -> Result<Record, Error> {
+    change(store, |record, now| record.rotated(settings, random, now)).await
+}
+
+/// Compare and set, under the lease of whoever rotates.
+async fn change(
+    store: &Store,
+    next: impl Fn(&Record, Timestamp) -> Result<Option<Record>, Error>,
+) -> Result<Record, Error> {
+    for attempt in 0..ATTEMPTS_MAX {
+        tokio::time::sleep(KEEP_PAUSE * attempt).await;
+        let (record, version) = read(store).await?;
+        let Some(changed) = next(&record, store.clock().now())? else { return Ok(record) };
+        let Some(lease) = store.take_lease("mesh.rotation", LEASE_LIFETIME).await? else { continue };
+        let written = write(store, &lease, &changed, version).await;
+        lease.release(store).await?;
+        if written? {
+            return Ok(changed);
+        }
+    }
+    Err(Error::Busy)
+}
+
+async fn write(
+    store: &Store,
+    lease: &Lease,
+    record: &Record,
+    version: Option<Version>,
+) -> Result<bool, Error> {
+    let expect = version.map_or(Expect::Absent, Expect::Version);
+    let transaction = Transaction::new().put(authorities(), Value::from_json(record)?, None, expect);
+    match store.commit(lease.fence(transaction)).await {
+        Ok(_) => Ok(true),
+        Err(store::Error::Conflict { .. }) => Ok(false),
+        Err(other) => Err(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

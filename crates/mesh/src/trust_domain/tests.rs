@@ -1,0 +1,151 @@
+use keys::SystemRandom;
+
+use super::*;
+use crate::settings::{Anchor, Lifetimes};
+use crate::testing::{Hands, verifies, workload_key};
+
+fn settings() -> Settings {
+    Settings::new("shop.example")
+}
+
+async fn open(store: &Store, settings: Settings) -> Result<Arc<TrustDomain>, Error> {
+    TrustDomain::open(settings, store.clone(), Arc::new(SystemRandom::new())).await
+}
+
+fn audiences() -> Vec<String> {
+    vec!["payments".to_owned()]
+}
+
+#[tokio::test]
+async fn documents_are_good_and_their_numbers_kept_until_they_end() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    for anchor in [Anchor::Issuing, Anchor::Root] {
+        let chain = if anchor == Anchor::Root { 2 } else { 1 };
+        let domain = open(&store, Settings { anchor, ..settings() }).await.unwrap();
+        let id = settings().workload("orders").unwrap();
+        let svid = domain.issue_x509(&id, &workload_key()).await.unwrap();
+        assert_eq!(svid.chain.len(), chain);
+        verifies(&svid.chain, &domain.ring().bundle.x509, domain.now()).unwrap();
+        assert!(domain.ring().is_good(&svid.authority));
+        let kept = domain.issued(100).await.unwrap();
+        assert!(kept.iter().any(|kept| kept.serial == svid.serial && kept.id == id));
+        let other = "spiffe://other.example/orders".parse().unwrap();
+        assert!(domain.issue_x509(&other, &workload_key()).await.is_err());
+        assert!(domain.issue_jwt(&other, &audiences()).is_err());
+    }
+    clock.forward(Duration::from_secs(3602));
+    let domain = open(&store, settings()).await.unwrap();
+    assert_eq!(domain.issued(100).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_audience_and_its_time() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap(), settings()).await.unwrap();
+    let id = settings().workload("orders").unwrap();
+    let (token, until) = domain.issue_jwt(&id, &audiences()).unwrap();
+    assert_eq!(until, domain.now().plus(Duration::from_secs(300)));
+    let keys = domain.ring().bundle.jwt_keys().unwrap();
+    let validate =
+        |token: &str, audience| jwt_svid::validate(token, audience, "shop.example", &keys, domain.now());
+    assert_eq!(jwt_svid::unverified_trust_domain(&token).unwrap(), "shop.example");
+    assert_eq!(validate(&token, "payments").unwrap().id, id);
+    assert!(validate(&token, "orders").is_err() && validate(&token, "").is_err());
+    let mut forged = token.clone().into_bytes();
+    let at = forged.len() - 10;
+    forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+    assert!(validate(std::str::from_utf8(&forged).unwrap(), "payments").is_err());
+    let elsewhere = jwt_svid::validate(&token, "payments", "other.example", &keys, domain.now());
+    assert!(elsewhere.is_err(), "a domain's keys speak for that domain alone");
+    for bad in [vec![], vec![String::new()], vec!["a".to_owned(); 17], vec!["a".repeat(1025)]] {
+        assert!(domain.issue_jwt(&id, &bad).is_err(), "{bad:?}");
+    }
+    clock.forward(Duration::from_secs(299));
+    assert!(validate(&token, "payments").is_ok());
+    clock.forward(Duration::from_secs(1));
+    assert!(validate(&token, "payments").unwrap_err().to_string().contains("ended"));
+}
+
+#[tokio::test]
+async fn several_processes_make_one_set_of_authorities() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let opened: Vec<_> = (0..8)
+        .map(|_| {
+            tokio::spawn({
+                let store = store.clone();
+                async move { open(&store, settings()).await.unwrap().ring().bundle.clone() }
+            })
+        })
+        .collect();
+    let mut bundles = Vec::new();
+    for one in opened {
+        bundles.push(one.await.unwrap());
+    }
+    assert!(bundles.iter().all(|bundle| *bundle == bundles[0]));
+    assert_eq!((bundles[0].x509.len(), bundles[0].jwt.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn another_processes_steps_are_followed_and_told() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let (one, other) = (open(&store, settings()).await.unwrap(), open(&store, settings()).await.unwrap());
+    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let mut told = other.watch();
+    let id = settings().workload("orders").unwrap();
+    let svid = other.issue_x509(&id, &workload_key()).await.unwrap();
+    one.step(&Step::Taint(svid.authority.clone())).await.unwrap();
+    told.wait_for(|ring| !ring.is_good(&svid.authority)).await.unwrap();
+    assert_ne!(other.issue_x509(&id, &workload_key()).await.unwrap().authority, svid.authority);
+    verifies(&svid.chain, &other.ring().bundle.x509, other.now()).expect("good until it is replaced");
+    one.step(&Step::Revoke(svid.authority.clone())).await.unwrap();
+    told.wait_for(|ring| ring.bundle.x509.len() == 1).await.unwrap();
+    assert!(verifies(&svid.chain, &other.ring().bundle.x509, other.now()).is_err());
+    keeper.abort();
+}
+
+#[tokio::test]
+async fn a_store_holds_one_trust_domain() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    open(&store, settings()).await.unwrap();
+    let other = open(&store, Settings::new("other.example")).await.unwrap_err().to_string();
+    assert!(other.contains("shop.example"), "{other}");
+    assert!(open(&store, settings()).await.is_ok());
+}
+
+#[test]
+fn settings_that_could_not_be_kept_are_refused() {
+    let with = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        settings.check()
+    };
+    let seconds = Duration::from_secs;
+    assert!(with(&|_| {}).is_ok());
+    assert!(with(&|settings| settings.lifetimes.x509_svid = seconds(4 * 3600)).is_ok());
+    assert!(
+        with(&|settings| {
+            settings.lifetimes = Lifetimes {
+                root: seconds(36),
+                authority: seconds(6),
+                x509_svid: seconds(1),
+                jwt_svid: seconds(1),
+            };
+        })
+        .is_ok()
+    );
+    let attacks: [&dyn Fn(&mut Settings); 6] = [
+        &|settings| settings.trust_domain = "Shop.example".to_owned(),
+        &|settings| settings.trust_domain = "shop.example/orders".to_owned(),
+        &|settings| settings.lifetimes.x509_svid = seconds(4 * 3600 + 1),
+        &|settings| settings.lifetimes.jwt_svid = seconds(5 * 3600),
+        &|settings| settings.lifetimes.x509_svid = Duration::from_millis(999),
+        &|settings| {
+            settings.anchor = Anchor::Root;
+            settings.lifetimes.root = seconds(5 * 86_400);
+        },
+    ];
+    for (place, attack) in attacks.iter().enumerate() {
+        assert!(matches!(with(attack), Err(Error::Settings(_))), "{place}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Registered workloads, and which of them a process is.
+
+use model::SpiffeId;
+
+use crate::attest::Facts;
+
+/// Most registered workloads.
+pub const WORKLOADS_MAX: usize = 10_000;
+
+/// What a process has to be. Every condition that is set has to hold; of several values of
+/// one condition any will do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Its user.
+    pub uid: Vec<u32>,
+    /// Its group.
+    pub gid: Vec<u32>,
+    /// Its executable.
+    pub path: Vec<String>,
+    /// The SHA-256 of that, lower-case hexadecimal.
+    pub sha256: Vec<String>,
+    /// The system's systemd unit.
+    pub unit: Vec<String>,
+    /// The container's id.
+    pub container: Vec<String>,
+}
+
+impl Conditions {
+    /// Whether nothing is asked: nobody meets that.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The first condition that a process does not meet; `None`: it meets all.
+    pub fn unmet(&self, facts: &Facts) -> Option<&'static str> {
+        let has = |wanted: &[String], found: &Option<String>| {
+            wanted.is_empty() || found.as_ref().is_some_and(|found| wanted.contains(found))
+        };
+        let number = |wanted: &[u32], found: u32| wanted.is_empty() || wanted.contains(&found);
+        let conditions = [
+            ("a condition", !self.is_empty()),
+            ("uid", number(&self.uid, facts.uid)),
+            ("gid", number(&self.gid, facts.gid)),
+            ("path", has(&self.path, &facts.path)),
+            ("sha256", has(&self.sha256, &facts.sha256)),
+            ("unit", has(&self.unit, &facts.unit)),
+            ("container", has(&self.container, &facts.container)),
+        ];
+        conditions.into_iter().find(|(_, met)| !met).map(|(name, _)| name)
+    }
+}
+
+/// A workload that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name.
+    pub id: SpiffeId,
+    /// What tells it apart from others of the same process.
+    pub hint: String,
+    /// What a process has to be.
+    pub conditions: Conditions,
+}
+
+/// All registered workloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workloads {
+    /// In the order of the configuration.
+    pub list: Vec<Workload>,
+}
+
+impl Workloads {
+    /// Whether the digest of the executable matters to anybody.
+    pub fn want_digest(&self) -> bool {
+        self.list.iter().any(|workload| !workload.conditions.sha256.is_empty())
+    }
+
+    /// The workloads that a process is.
+    ///
+    /// # Errors
+    /// It is none: why, for the log.
+    pub fn of(&self, facts: &Facts) -> Result<Vec<Workload>, String> {
+        let is = |workload: &&Workload| workload.conditions.unmet(facts).is_none();
+        let found: Vec<Workload> = self.list.iter().filter(is).cloned().collect();
+        if found.is_empty() { Err(self.why_none(facts)) } else { Ok(found) }
+    }
+
+    fn why_none(&self, facts: &Facts) -> String {
+        let Facts { pid, uid, gid, path, .. } = facts;
+        let path = path.as_deref().unwrap_or("an unknown executable");
+        let shown = self.list.iter().take(3).filter_map(|workload| {
+            let unmet = workload.conditions.unmet(facts)?;
+            Some(format!("{} by its {unmet}", workload.id.path().trim_start_matches('/')))
+        });
+        let shown: Vec<String> = shown.collect();
+        let more = self.list.len().saturating_sub(3);
+        let not = match (shown.as_slice(), more) {
+            ([], _) => "no workload is registered".to_owned(),
+            (some, 0) => format!("it is not {}", some.join(", not ")),
+            (some, more) => format!("it is not {}, nor any of {more} others", some.join(", not ")),
+        };
+        format!("process {pid} (uid {uid}, gid {gid}, {path}) is no registered workload: {not}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            pid: 7,
+            uid: 1000,
+            gid: 100,
+            path: Some("/usr/bin/orders".to_owned()),
+            sha256: Some("ab".repeat(32)),
+            unit: Some("orders.service".to_owned()),
+            container: None,
+        }
+    }
+
+    fn workload(name: &str, conditions: Conditions) -> Workload {
+        let id = format!("spiffe://shop.example/{name}").parse().unwrap();
+        Workload { id, hint: name.to_owned(), conditions }
+    }
+
+    #[test]
+    fn every_condition_counts_and_of_several_values_any() {
+        let all = Conditions {
+            uid: vec![0, 1000],
+            gid: vec![100],
+            path: vec!["/usr/bin/orders".to_owned()],
+            sha256: vec!["ab".repeat(32)],
+            unit: vec!["other.service".to_owned(), "orders.service".to_owned()],
+            container: Vec::new(),
+        };
+        assert_eq!(all.unmet(&facts()), None);
+        type Attack = (&'static str, fn(&mut Facts));
+        let attacks: [Attack; 9] = [
+            ("uid", |facts| facts.uid = 1001),
+            ("gid", |facts| facts.gid = 0),
+            ("path", |facts| facts.path = Some("/usr/bin/order".to_owned())),
+            ("path", |facts| facts.path = None),
+            ("sha256", |facts| facts.sha256 = Some("ac".repeat(32))),
+            ("sha256", |facts| facts.sha256 = None),
+            ("unit", |facts| facts.unit = Some("orders.service2".to_owned())),
+            ("unit", |facts| facts.unit = None),
+            ("uid", |facts| *facts = Facts::default().clone_with_uid(9)),
+        ];
+        for (unmet, attack) in attacks {
+            let mut changed = facts();
+            attack(&mut changed);
+            assert_eq!(all.unmet(&changed), Some(unmet));
+        }
+        let contained = Conditions { container: vec!["0".repeat(64)], ..Conditions::default() };
+        assert_eq!(contained.unmet(&facts()), Some("container"));
+        assert_eq!(Conditions::default().unmet(&facts()), Some("a condition"), "nobody is everybody");
+    }
+
+    impl Facts {
+        fn clone_with_uid(self, uid: u32) -> Self {
+            Self { uid, ..self }
+        }
+    }
+
+    #[test]
+    fn a_process_is_each_workload_that_it_matches_or_none_with_the_reason() {
+        let uid = |uid| Conditions { uid: vec![uid], ..Conditions::default() };
+        let list = vec![workload("a", uid(1000)), workload("b", uid(1)), workload("c", uid(1000))];
+        let workloads = Workloads { list };
+        let found = workloads.of(&facts()).unwrap();
+        assert_eq!(found.iter().map(|one| one.hint.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        assert!(!workloads.want_digest());
+        let why = workloads.of(&Facts { uid: 9, ..facts() }).unwrap_err();
+        assert!(why.contains("uid 9") && why.contains("not a by its uid"), "{why}");
+        assert!(Workloads::default().of(&facts()).unwrap_err().contains("no workload is registered"));
+    }
+}

@@ -1,0 +1,235 @@
+//! The SPIFFE Workload API and Envoy's secret discovery, on one Unix socket.
+//!
+//! The way of a call through it:
+//!
+//! ```text
+//! socket ─ Caller ─ header ─ method ─ attest ─ registered workloads ─ documents ─ audit ─ answer
+//!          pidfd    `workload.spiffe.io`   process → Facts      → identities
+//! ```
+//!
+//! Who calls is asked anew for every call, and in a stream for every update: a process that
+//! is no registered workload any more gets nothing further.
+//!
+//! What it must never do: give a document that the audit log did not take, name a workload
+//! by anything that its process says, tell a process that matches nothing why.
+
+mod calls;
+mod client;
+mod convert;
+mod listen;
+mod messages;
+mod sds;
+mod sds_messages;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use model::{SpiffeId, Timestamp};
+use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tonic::{Request, Status};
+use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
+
+use crate::attest::Caller;
+use crate::bundle::Bundle;
+use crate::trust_domain::TrustDomain;
+use crate::workload::{Workload, Workloads};
+pub use client::{Client, X509Context, X509Identity};
+pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
+
+/// Largest message that is read, bytes: a JWT-SVID and its audience.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Largest message that is sent, bytes: bundles of many domains.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The bundles of other trust domains, by name.
+pub type Foreign = BTreeMap<String, Bundle>;
+
+/// What the API is given of the world.
+#[derive(Clone)]
+pub struct World {
+    /// Who signs.
+    pub domain: Arc<TrustDomain>,
+    /// Who is known.
+    pub workloads: watch::Receiver<Arc<Workloads>>,
+    /// Whom we trust besides.
+    pub foreign: watch::Receiver<Arc<Foreign>>,
+    /// Who writes down what was given and refused.
+    pub witness: Arc<dyn Witness>,
+}
+
+/// One identity that was given or refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When.
+    pub time: Timestamp,
+    /// Which call, such as `/SpiffeWorkloadAPI/FetchX509SVID`.
+    pub call: &'static str,
+    /// The process that asked.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Who it is, when it is somebody.
+    pub id: Option<SpiffeId>,
+    /// The document that it was given: `x509 SERIAL` or `jwt for AUDIENCE`.
+    pub document: String,
+    /// When that ends.
+    pub expires: Option<Timestamp>,
+    /// Why it was refused, for the operator; empty when it was not.
+    pub refused: String,
+}
+
+/// Writes events down before anything is given.
+pub trait Witness: Send + Sync {
+    /// Whether the event is taken; what it speaks of does not happen otherwise.
+    fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
+/// Why somebody gets nothing.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// They are nobody whom we know: the reason, for the log.
+    Nobody(String),
+    /// They ask for something else than they may have.
+    Argument(&'static str),
+    /// It cannot be made now: the reason, for the log.
+    Unavailable(String),
+}
+
+impl Refused {
+    /// What the client is told.
+    fn status(&self) -> Status {
+        match self {
+            // Workload API §6: no more than that there is none for it.
+            Self::Nobody(_) => Status::permission_denied("no identity issued"),
+            Self::Argument(what) => Status::invalid_argument(*what),
+            Self::Unavailable(_) => Status::unavailable("identities cannot be issued at the moment"),
+        }
+    }
+}
+
+impl World {
+    /// The registered workloads that a process is.
+    pub(crate) async fn attest(&self, caller: &Arc<Caller>) -> Result<Vec<Workload>, Refused> {
+        let workloads = Arc::clone(&self.workloads.borrow());
+        let (caller, digest) = (Arc::clone(caller), workloads.want_digest());
+        let facts = tokio::task::spawn_blocking(move || caller.facts(digest)).await;
+        let facts = facts.map_err(|error| Refused::Unavailable(error.to_string()))?;
+        let facts = facts.map_err(|error| Refused::Nobody(error.to_string()))?;
+        workloads.of(&facts).map_err(Refused::Nobody)
+    }
+
+    /// Writes down that somebody got nothing, and says so in the log.
+    pub(crate) async fn refuse(&self, call: &'static str, caller: &Caller, refused: &Refused) {
+        let reason = match refused {
+            Refused::Nobody(reason) | Refused::Unavailable(reason) => reason.clone(),
+            Refused::Argument(what) => (*what).to_owned(),
+        };
+        tracing::warn!(call, pid = caller.pid, uid = caller.uid, reason, "mesh: no identity issued");
+        let event = Event { refused: reason, ..self.event(call, caller) };
+        let _ = self.witness.record(event).await;
+    }
+
+    pub(crate) fn event(&self, call: &'static str, caller: &Caller) -> Event {
+        Event {
+            time: self.domain.now(),
+            call,
+            pid: caller.pid,
+            uid: caller.uid,
+            id: None,
+            document: String::new(),
+            expires: None,
+            refused: String::new(),
+        }
+    }
+
+    /// Writes down what is about to be given.
+    pub(crate) async fn give(&self, event: Event) -> Result<(), Refused> {
+        match self.witness.record(event).await {
+            true => Ok(()),
+            false => Err(Refused::Unavailable("the audit log takes no event".to_owned())),
+        }
+    }
+}
+
+/// The methods by path.
+#[derive(Clone)]
+pub(crate) struct Api {
+    world: Arc<World>,
+}
+
+/// Names its mandatory header (Workload API §5.1), and the value that it has to have.
+const SECURITY_HEADER: (&str, &[u8]) = ("workload.spiffe.io", b"true");
+
+impl Api {
+    pub(crate) fn new(world: World) -> Self {
+        Self { world: Arc::new(world) }
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let path = request.uri().path().to_owned();
+        let of_spiffe = path.starts_with("/SpiffeWorkloadAPI/");
+        if of_spiffe && !has_header(request.headers()) {
+            // Whoever can be made to send a request (SSRF) cannot be made to send this.
+            return Status::invalid_argument("security header missing from request").into_http();
+        }
+        let Some(caller) = request.extensions().get::<Arc<Caller>>().cloned() else {
+            return Status::internal("no caller").into_http();
+        };
+        let with = |world: &Arc<World>| (Arc::clone(world), Arc::clone(&caller));
+        let (world, caller) = with(&self.world);
+        /// One arm per method: how it streams, and which function it is.
+        macro_rules! method {
+            ($kind:ident, $call:path) => {{
+                let service = service_fn(move |request: Request<_>| {
+                    let (world, caller) = (Arc::clone(&world), Arc::clone(&caller));
+                    $call(world, caller, request)
+                });
+                let codec = Grpc::new(ProstCodec::default());
+                let mut codec = codec
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(ANSWER_BYTES_MAX);
+                codec.$kind(service, request).await
+            }};
+        }
+        match path.as_str() {
+            calls::FETCH_X509_SVID => method!(server_streaming, calls::fetch_x509_svid),
+            calls::FETCH_X509_BUNDLES => method!(server_streaming, calls::fetch_x509_bundles),
+            calls::FETCH_JWT_SVID => method!(unary, calls::fetch_jwt_svid),
+            calls::FETCH_JWT_BUNDLES => method!(server_streaming, calls::fetch_jwt_bundles),
+            calls::VALIDATE_JWT_SVID => method!(unary, calls::validate_jwt_svid),
+            sds::STREAM_SECRETS => method!(streaming, sds::stream_secrets),
+            sds::FETCH_SECRETS => method!(unary, sds::fetch_secrets),
+            _ => Status::unimplemented("no such method").into_http(),
+        }
+    }
+}
+
+fn has_header(fields: &http::HeaderMap) -> bool {
+    let (name, value) = SECURITY_HEADER;
+    let mut values = fields.get_all(name).iter();
+    values.next().is_some_and(|found| found.as_bytes() == value) && values.next().is_none()
+}
+
+impl Service<http::Request<Body>> for Api {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move { Ok(api.answer(request).await) })
+    }
+}

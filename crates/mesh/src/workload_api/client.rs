@@ -1,0 +1,200 @@
+//! A client of a Workload API, ours or another's: how `bastide run` and a proxy get their
+//! documents.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use http::uri::PathAndQuery;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use keys::svid::split_certificates;
+use model::SpiffeId;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+use zeroize::Zeroizing;
+
+use super::calls;
+use super::messages::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse, ValidateJwtSvidRequest,
+    ValidateJwtSvidResponse, X509SvidRequest, X509SvidResponse,
+};
+use super::{ANSWER_BYTES_MAX, SECURITY_HEADER};
+use crate::error::Error;
+
+/// A connection to a Workload API.
+#[derive(Debug)]
+pub struct Client {
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A document with its key.
+#[derive(Clone)]
+pub struct X509Identity {
+    /// Whose.
+    pub id: SpiffeId,
+    /// The SVID, then what leads to the bundle, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// PKCS #8, DER.
+    pub key: Zeroizing<Vec<u8>>,
+    /// What tells it apart from the others.
+    pub hint: String,
+}
+
+impl std::fmt::Debug for X509Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("X509Identity").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Documents, and what others' are verified with.
+#[derive(Clone, Debug)]
+pub struct X509Context {
+    /// At least one; the first is the default.
+    pub identities: Vec<X509Identity>,
+    /// Anchors by trust domain, DER.
+    pub anchors: BTreeMap<String, Vec<Vec<u8>>>,
+}
+
+/// Updates of the documents.
+#[derive(Debug)]
+pub struct X509Updates(Streaming<X509SvidResponse>);
+
+impl X509Updates {
+    /// The next; the first comes at once. `None`: the other side has ended.
+    ///
+    /// # Errors
+    /// [`Status`], as the other side says it; also when it says something unreadable.
+    pub async fn next(&mut self) -> Result<Option<X509Context>, Status> {
+        match self.0.message().await? {
+            Some(response) => context(response).map(Some).map_err(Status::internal),
+            None => Ok(None),
+        }
+    }
+}
+
+fn context(response: X509SvidResponse) -> Result<X509Context, String> {
+    let mut context = X509Context { identities: Vec::new(), anchors: BTreeMap::new() };
+    let broken = |what: &str| format!("the Workload API gave {what} that cannot be read");
+    for (name, bundle) in &response.federated_bundles {
+        let anchors = split_certificates(bundle).ok_or_else(|| broken("a bundle"))?;
+        context.anchors.insert(name.trim_start_matches("spiffe://").to_owned(), anchors);
+    }
+    for svid in response.svids {
+        let id: SpiffeId = svid.spiffe_id.parse().map_err(|_| broken("a SPIFFE ID"))?;
+        let anchors = split_certificates(&svid.bundle).ok_or_else(|| broken("a bundle"))?;
+        context.anchors.insert(id.trust_domain().to_owned(), anchors);
+        let chain = split_certificates(&svid.x509_svid).ok_or_else(|| broken("a certificate"))?;
+        let key = Zeroizing::new(svid.x509_svid_key);
+        context.identities.push(X509Identity { id, chain, key, hint: svid.hint });
+    }
+    if context.identities.is_empty() {
+        return Err(broken("no identity, or one"));
+    }
+    Ok(context)
+}
+
+impl Client {
+    /// Connects to a socket.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub async fn connect(path: &Path) -> Result<Self, Error> {
+        let fault = |source| Error::Socket { place: path.display().to_string(), source };
+        let stream = UnixStream::connect(path).await.map_err(fault)?;
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| fault(std::io::Error::other(error)))?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "mesh: the connection to the Workload API ended");
+            }
+        });
+        Ok(Self { sender, connection })
+    }
+
+    /// The caller's X.509 documents, now and whenever they are others.
+    ///
+    /// # Errors
+    /// [`Status`]: `PermissionDenied` for a process that is no registered workload.
+    pub async fn x509(&self) -> Result<X509Updates, Status> {
+        let codec = ProstCodec::<X509SvidRequest, X509SvidResponse>::default();
+        let mut grpc = self.grpc();
+        let path = PathAndQuery::from_static(calls::FETCH_X509_SVID);
+        let request = with_header(X509SvidRequest {});
+        Ok(X509Updates(grpc.server_streaming(request, path, codec).await?.into_inner()))
+    }
+
+    /// JWT-SVIDs for these audiences, of this identity or of each.
+    ///
+    /// # Errors
+    /// [`Status`].
+    pub async fn jwt(
+        &self,
+        audience: Vec<String>,
+        id: Option<&SpiffeId>,
+    ) -> Result<Vec<(SpiffeId, String)>, Status> {
+        let codec = ProstCodec::<JwtSvidRequest, JwtSvidResponse>::default();
+        let spiffe_id = id.map(|id| id.as_str().to_owned()).unwrap_or_default();
+        let request = with_header(JwtSvidRequest { audience, spiffe_id });
+        let path = PathAndQuery::from_static(calls::FETCH_JWT_SVID);
+        let response = self.grpc().unary(request, path, codec).await?.into_inner();
+        let read = |id: &str| id.parse().map_err(|_| Status::internal("unreadable SPIFFE ID"));
+        response.svids.into_iter().map(|svid| Ok((read(&svid.spiffe_id)?, svid.svid))).collect()
+    }
+
+    /// Whose a JWT-SVID is, when it is good for this audience.
+    ///
+    /// # Errors
+    /// [`Status`]: `InvalidArgument` for one that is not.
+    pub async fn validate_jwt(&self, audience: &str, svid: &str) -> Result<String, Status> {
+        let codec = ProstCodec::<ValidateJwtSvidRequest, ValidateJwtSvidResponse>::default();
+        let (audience, svid) = (audience.to_owned(), svid.to_owned());
+        let request = with_header(ValidateJwtSvidRequest { audience, svid });
+        let path = PathAndQuery::from_static(calls::VALIDATE_JWT_SVID);
+        Ok(self.grpc().unary(request, path, codec).await?.into_inner().spiffe_id)
+    }
+
+    /// JWK Sets by trust domain id, as they are now.
+    ///
+    /// # Errors
+    /// [`Status`].
+    pub async fn jwt_bundles(&self) -> Result<BTreeMap<String, Vec<u8>>, Status> {
+        let codec = ProstCodec::<JwtBundlesRequest, JwtBundlesResponse>::default();
+        let path = PathAndQuery::from_static(calls::FETCH_JWT_BUNDLES);
+        let answer = self.grpc().server_streaming(with_header(JwtBundlesRequest {}), path, codec).await?;
+        let first = answer.into_inner().message().await?;
+        Ok(first.ok_or_else(|| Status::internal("no bundle came"))?.bundles)
+    }
+
+    fn grpc(
+        &self,
+    ) -> Grpc<impl tonic::client::GrpcService<Body, ResponseBody = hyper::body::Incoming, Future: Send> + use<>>
+    {
+        let sender = self.sender.clone();
+        let service = service_fn(move |request: http::Request<Body>| {
+            let mut sender = sender.clone();
+            async move { sender.send_request(request).await }
+        });
+        let origin = http::Uri::from_static("http://localhost");
+        Grpc::with_origin(service, origin).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+}
+
+fn with_header<M>(message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    let (name, _) = SECURITY_HEADER;
+    request.metadata_mut().insert(name, MetadataValue::from_static("true"));
+    request
+}

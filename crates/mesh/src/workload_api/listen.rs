@@ -1,0 +1,232 @@
+//! The socket: who may connect, how often, and who is at the other end.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::{Connected, Server};
+
+use super::{Api, World};
+use crate::attest::Caller;
+use crate::error::Error;
+
+/// Most connections at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Most connections of one user at once: nobody keeps the others out.
+pub const CONNECTIONS_PER_USER_MAX: usize = 256;
+/// Most calls of one connection at once.
+const STREAMS_MAX: u32 = 128;
+/// Largest header list, bytes.
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// A connection on which nothing comes back to a ping for so long is closed.
+const PING_EVERY: Duration = Duration::from_secs(60);
+/// After the system gave no connection, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The API on a socket. Dropped, the socket and every connection are gone.
+#[derive(Debug)]
+pub struct Socket {
+    path: PathBuf,
+    /// Device and inode, to tell our socket from one that another process put there.
+    own: Option<(u64, u64)>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Socket {
+    /// Listens at a path, in the place of whatever socket was there. Every user of the
+    /// machine may connect: who they are decides what they get.
+    ///
+    /// # Errors
+    /// [`Error::Socket`]: there is something else than a socket, or what the system said.
+    pub fn listen(path: &Path, world: World) -> Result<Self, Error> {
+        let fault = |source| Error::Socket { place: path.display().to_string(), source };
+        let listener = bind(path).map_err(fault)?;
+        let own = identity(path);
+        let (sender, receiver) = mpsc::channel(16);
+        let accepting = tokio::spawn(accept(listener, sender));
+        let serving = tokio::spawn(async move {
+            let server = Server::builder()
+                .max_concurrent_streams(STREAMS_MAX)
+                .http2_max_header_list_size(HEADERS_BYTES_MAX)
+                .http2_keepalive_interval(Some(PING_EVERY))
+                .serve_with_incoming(Api::new(world), ReceiverStream::new(receiver));
+            if let Err(error) = server.await {
+                tracing::error!(%error, "mesh: the Workload API ended");
+            }
+        });
+        Ok(Self { path: path.to_owned(), own, tasks: [accepting, serving] })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        // A process that took over has put its own there.
+        if self.own.is_some() && identity(&self.path) == self.own {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Makes the socket beside its place and moves it there: at no moment is there none.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::FileTypeExt as _;
+    if let Ok(there) = std::fs::symlink_metadata(path)
+        && !there.file_type().is_socket()
+    {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"));
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let beside = folder.join(format!(".{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&beside);
+    let listener = UnixListener::bind(&beside)?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o666))?;
+    std::fs::rename(&beside, path)?;
+    Ok(listener)
+}
+
+async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<Connection>>) {
+    let counts = Arc::new(Counts::default());
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let caller = match Caller::of(&stream) {
+            Ok(caller) => caller,
+            Err(error) => {
+                tracing::warn!(%error, "mesh: a connection to the Workload API is refused");
+                continue;
+            }
+        };
+        let Some(place) = counts.take(caller.uid) else {
+            tracing::warn!(uid = caller.uid, "mesh: too many connections to the Workload API");
+            continue;
+        };
+        let connection = Connection { stream, caller: Arc::new(caller), _place: place };
+        if sender.send(Ok(connection)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Connections by user.
+#[derive(Debug, Default)]
+struct Counts(Mutex<HashMap<u32, usize>>);
+
+impl Counts {
+    fn take(self: &Arc<Self>, uid: u32) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, own) = (counts.values().sum::<usize>(), counts.get(&uid).copied().unwrap_or(0));
+        if all >= CONNECTIONS_MAX || own >= CONNECTIONS_PER_USER_MAX {
+            return None;
+        }
+        counts.insert(uid, own + 1);
+        Some(Place { counts: Arc::clone(self), uid })
+    }
+}
+
+/// One connection's place, free again when it is dropped.
+struct Place {
+    counts: Arc<Counts>,
+    uid: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// A connection, and who is at its other end.
+struct Connection {
+    stream: UnixStream,
+    caller: Arc<Caller>,
+    _place: Place,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arc<Caller>;
+
+    fn connect_info(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_has_so_many_connections_and_leaves_room_for_others() {
+        let counts = Arc::new(Counts::default());
+        let mut held: Vec<Place> =
+            (0..CONNECTIONS_PER_USER_MAX).map(|_| counts.take(1000).unwrap()).collect();
+        assert!(counts.take(1000).is_none());
+        assert!(counts.take(1001).is_some());
+        held.pop();
+        held.push(counts.take(1000).unwrap());
+        let users = u32::try_from(CONNECTIONS_MAX / CONNECTIONS_PER_USER_MAX).unwrap();
+        for uid in 1..users {
+            held.extend((0..CONNECTIONS_PER_USER_MAX).map(|_| counts.take(uid).unwrap()));
+        }
+        assert!(counts.take(0).is_none(), "all together have a bound too");
+        drop(held);
+        assert!(counts.0.lock().unwrap().is_empty());
+    }
+}

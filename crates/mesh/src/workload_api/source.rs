@@ -1,0 +1,212 @@
+//! The X.509 documents of one caller, kept fresh: renewed at half of their life, at once
+//! when their authority is taken back, and kept while they are good when renewal fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keys::svid::WorkloadKey;
+use keys::{Algorithm, LocalSigner};
+use model::Timestamp;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::{Event, Foreign, Refused, World};
+use crate::attest::Caller;
+use crate::bundle::Bundle;
+use crate::ring::Ring;
+use crate::trust_domain::IssuedX509;
+use crate::workload::{Workload, Workloads};
+
+/// The first wait after a renewal that failed, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long is waited at most without a look at the clock, which somebody may have moved.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// And at least.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A document with its key.
+pub(crate) struct Document {
+    pub(crate) issued: IssuedX509,
+    /// PKCS #8, DER.
+    pub(crate) key: Zeroizing<Vec<u8>>,
+}
+
+struct Held {
+    workload: Workload,
+    document: Arc<Document>,
+    issued_at: Timestamp,
+    renew_at: Timestamp,
+}
+
+/// A document, and whose it is.
+pub(crate) type Given = (Workload, Arc<Document>);
+
+/// What a caller is told at a moment.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) documents: Vec<Given>,
+    pub(crate) own: Bundle,
+    pub(crate) foreign: Arc<Foreign>,
+}
+
+impl Told {
+    /// Whether this says the same as another one.
+    fn says(&self, other: &Self) -> bool {
+        let same =
+            |(one, other): (&Given, &Given)| one.0 == other.0 && one.1.issued.serial == other.1.issued.serial;
+        self.documents.len() == other.documents.len()
+            && self.documents.iter().zip(&other.documents).all(same)
+            && self.own.x509 == other.own.x509
+            && self.foreign == other.foreign
+    }
+}
+
+/// The documents of one caller.
+pub(crate) struct Source {
+    world: Arc<World>,
+    caller: Arc<Caller>,
+    call: &'static str,
+    ring: watch::Receiver<Arc<Ring>>,
+    workloads: watch::Receiver<Arc<Workloads>>,
+    foreign: watch::Receiver<Arc<Foreign>>,
+    held: Vec<Held>,
+    told: Option<Told>,
+    failures: u32,
+    bundles_alone: bool,
+}
+
+impl Source {
+    pub(crate) fn new(world: Arc<World>, caller: Arc<Caller>, call: &'static str) -> Self {
+        let (ring, workloads, foreign) =
+            (world.domain.watch(), world.workloads.clone(), world.foreign.clone());
+        Self {
+            world,
+            caller,
+            call,
+            ring,
+            workloads,
+            foreign,
+            held: Vec::new(),
+            told: None,
+            failures: 0,
+            bundles_alone: false,
+        }
+    }
+
+    /// Whether bundles are all that is wanted: no document is made then.
+    pub(crate) fn want(&mut self, bundles_alone: bool) {
+        self.bundles_alone = bundles_alone;
+        self.told = None;
+    }
+
+    /// What is to be told next: now the first time, then whenever it is something else.
+    ///
+    /// # Errors
+    /// The caller is nobody (any more), or has nothing good any more.
+    pub(crate) async fn next(&mut self) -> Result<Told, Refused> {
+        loop {
+            self.ring.mark_unchanged();
+            self.workloads.mark_unchanged();
+            self.foreign.mark_unchanged();
+            let told = self.refreshed().await?;
+            if self.told.as_ref().is_none_or(|before| !before.says(&told)) {
+                self.told = Some(told.clone());
+                return Ok(told);
+            }
+            self.wait().await;
+        }
+    }
+
+    async fn refreshed(&mut self) -> Result<Told, Refused> {
+        let workloads = self.world.attest(&self.caller).await?;
+        let mut before = std::mem::take(&mut self.held);
+        let mut failed = None;
+        for workload in workloads.into_iter().filter(|_| !self.bundles_alone) {
+            let place = before.iter().position(|held| held.workload == workload);
+            let kept = place.map(|place| before.swap_remove(place));
+            let now = self.world.domain.now();
+            if let Some(held) = kept.as_ref().filter(|held| self.is_fresh(held, now)) {
+                self.held.push(Held { workload, document: Arc::clone(&held.document), ..*held });
+                continue;
+            }
+            match self.issue(&workload).await {
+                Ok(held) => self.held.push(held),
+                Err(refused) => {
+                    self.held.extend(kept.filter(|held| now <= held.document.issued.not_after));
+                    failed = Some(refused);
+                }
+            }
+        }
+        self.failures = if failed.is_some() { self.failures.saturating_add(1) } else { 0 };
+        match failed {
+            // What was asked for and is gone is no answer.
+            Some(refused) if self.held.is_empty() => return Err(refused),
+            Some(refused) => {
+                tracing::warn!(?refused, "mesh: a renewal failed; what is still good stays in use");
+            }
+            None => {}
+        }
+        let documents = self.held.iter().map(|held| (held.workload.clone(), Arc::clone(&held.document)));
+        Ok(Told {
+            documents: documents.collect(),
+            own: self.world.domain.ring().bundle.clone(),
+            foreign: Arc::clone(&self.foreign.borrow()),
+        })
+    }
+
+    /// Not yet at half of its life, by a clock that did not go back behind its beginning.
+    fn is_fresh(&self, held: &Held, now: Timestamp) -> bool {
+        let good = self.world.domain.ring().is_good(&held.document.issued.authority);
+        good && held.issued_at <= now && now < held.renew_at
+    }
+
+    async fn issue(&self, workload: &Workload) -> Result<Held, Refused> {
+        let unavailable = |error: String| Refused::Unavailable(error);
+        let domain = &self.world.domain;
+        let now = domain.now();
+        // A fresh key for each document.
+        let (signer, key) = LocalSigner::generate(Algorithm::Es256, domain.random())
+            .map_err(|error| unavailable(error.to_string()))?;
+        let public = WorkloadKey::of(Arc::new(signer)).map_err(|error| unavailable(error.to_string()))?;
+        let issued = domain.issue_x509(&workload.id, &public).await;
+        let issued = issued.map_err(|error| unavailable(error.to_string()))?;
+        let event = Event {
+            id: Some(workload.id.clone()),
+            document: format!("x509 {}", issued.serial),
+            expires: Some(issued.not_after),
+            ..self.world.event(self.call, &self.caller)
+        };
+        self.world.give(event).await?;
+        let life = issued.not_after.since(now);
+        // Between 45 and 55 parts of a hundred: what was issued together is not renewed so.
+        let renew_at = now.plus(life / 1_000 * (450 + self.below(100)));
+        let document = Arc::new(Document { issued, key });
+        Ok(Held { workload: workload.clone(), document, issued_at: now, renew_at })
+    }
+
+    /// A random number below `bound`; 0 where there is none to be had.
+    fn below(&self, bound: u32) -> u32 {
+        let mut bytes = [0; 4];
+        let _ = self.world.domain.random().fill(&mut bytes);
+        u32::from_ne_bytes(bytes) % bound
+    }
+
+    /// Waits until something may be to do.
+    async fn wait(&mut self) {
+        let now = self.world.domain.now();
+        let due = self.held.iter().map(|held| held.renew_at).min();
+        let pause = match self.failures {
+            0 => due.map_or(LOOK_EVERY, |due| due.since(now)).clamp(LOOK_PAUSE, LOOK_EVERY),
+            failures => {
+                let longest = RETRY.0.saturating_mul(1 << failures.min(6)).min(RETRY.1);
+                longest / 1_000 * (500 + self.below(500))
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = self.ring.changed() => {}
+            _ = self.workloads.changed() => {}
+            _ = self.foreign.changed() => {}
+        }
+    }
+}

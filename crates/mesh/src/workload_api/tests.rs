@@ -1,0 +1,287 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use keys::SystemRandom;
+use store::Store;
+use tonic::Code;
+
+use super::*;
+use crate::settings::{Lifetimes, Settings};
+use crate::testing::verifies;
+use crate::trust_domain::Step;
+use crate::workload::Conditions;
+
+/// The real time: what renews here renews by the clock of the machine.
+struct Real;
+
+impl model::Clock for Real {
+    #[expect(clippy::disallowed_methods, reason = "renewal is tested in seconds of the machine")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Timestamp::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap())
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Default)]
+struct Notes {
+    events: Mutex<Vec<Event>>,
+    full: std::sync::atomic::AtomicBool,
+}
+
+impl Witness for Notes {
+    fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        let full = self.full.load(std::sync::atomic::Ordering::SeqCst);
+        if !full {
+            self.events.lock().unwrap().push(event);
+        }
+        Box::pin(std::future::ready(!full))
+    }
+}
+
+/// A town of one socket, whose workloads are this very process.
+struct Town {
+    domain: Arc<TrustDomain>,
+    workloads: watch::Sender<Arc<Workloads>>,
+    foreign: watch::Sender<Arc<Foreign>>,
+    notes: Arc<Notes>,
+    socket: Socket,
+    _folder: tempfile::TempDir,
+}
+
+fn mine() -> Conditions {
+    Conditions { uid: vec![rustix::process::geteuid().as_raw()], ..Conditions::default() }
+}
+
+fn workload(name: &str, conditions: Conditions) -> Workload {
+    let id = format!("spiffe://shop.example/{name}").parse().unwrap();
+    Workload { id, hint: name.to_owned(), conditions }
+}
+
+impl Town {
+    async fn new(lifetimes: Lifetimes, list: Vec<Workload>) -> Self {
+        let settings = Settings { lifetimes, ..Settings::new("shop.example") };
+        let store = Store::in_memory(Arc::new(Real)).unwrap();
+        let domain = TrustDomain::open(settings, store, Arc::new(SystemRandom::new())).await.unwrap();
+        tokio::spawn(Arc::clone(&domain).keep());
+        let (workloads, known) = watch::channel(Arc::new(Workloads { list }));
+        let (foreign, trusted) = watch::channel(Arc::new(Foreign::new()));
+        let notes = Arc::new(Notes::default());
+        let world =
+            World { domain: Arc::clone(&domain), workloads: known, foreign: trusted, witness: notes.clone() };
+        let folder = tempfile::tempdir().unwrap();
+        let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
+        Self { domain, workloads, foreign, notes, socket, _folder: folder }
+    }
+
+    async fn usual() -> Self {
+        let list = vec![workload("orders", mine()), workload("orders-admin", mine())];
+        Self::new(Lifetimes::default(), list).await
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.socket.path()).await.unwrap()
+    }
+
+    fn verifies(&self, context: &X509Context) {
+        for identity in &context.identities {
+            verifies(&identity.chain, &context.anchors["shop.example"], self.domain.now()).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_gets_each_of_its_identities_and_each_is_written_down() {
+    let town = Town::usual().await;
+    let client = town.client().await;
+    let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
+    let ids: Vec<&str> = context.identities.iter().map(|one| one.id.path()).collect();
+    assert_eq!(ids, ["/orders", "/orders-admin"]);
+    assert_eq!(context.identities[1].hint, "orders-admin");
+    assert_ne!(context.identities[0].key, context.identities[1].key);
+    town.verifies(&context);
+    let audience = vec!["payments".to_owned()];
+    let tokens = client.jwt(audience.clone(), None).await.unwrap();
+    assert_eq!(tokens.len(), 2);
+    let orders = &context.identities[0].id;
+    let tokens = client.jwt(audience.clone(), Some(orders)).await.unwrap();
+    assert_eq!(client.validate_jwt("payments", &tokens[0].1).await.unwrap(), orders.as_str());
+    assert_eq!(client.validate_jwt("orders", &tokens[0].1).await.unwrap_err().code(), Code::InvalidArgument);
+    let events = town.notes.events.lock().unwrap();
+    let given: Vec<&str> = events.iter().map(|event| event.document.split(' ').next().unwrap()).collect();
+    assert_eq!(given, ["x509", "x509", "jwt", "jwt", "jwt"]);
+    assert!(events.iter().all(|event| event.refused.is_empty() && event.pid > 0));
+}
+
+#[tokio::test]
+async fn who_matches_nothing_gets_nothing_and_is_not_told_why() {
+    let other = Conditions { uid: vec![u32::MAX - 7], ..Conditions::default() };
+    let town = Town::new(Lifetimes::default(), vec![workload("orders", other)]).await;
+    let client = town.client().await;
+    let audience = vec!["payments".to_owned()];
+    let id = "spiffe://shop.example/orders".parse().unwrap();
+    let refusals = [
+        client.x509().await.unwrap_err(),
+        client.jwt(audience.clone(), None).await.unwrap_err(),
+        client.jwt(audience.clone(), Some(&id)).await.unwrap_err(),
+        client.jwt_bundles().await.unwrap_err(),
+        client.validate_jwt("payments", "a.b.c").await.unwrap_err(),
+    ];
+    for refusal in refusals {
+        assert_eq!((refusal.code(), refusal.message()), (Code::PermissionDenied, "no identity issued"));
+    }
+    let events = town.notes.events.lock().unwrap().clone();
+    assert_eq!(events.len(), 5);
+    assert!(events.iter().all(|event| event.refused.contains("not orders by its uid")), "{events:?}");
+
+    // Registered while it runs, it is somebody.
+    town.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
+    assert!(client.x509().await.is_ok());
+    let foreign = "spiffe://shop.example/payments".parse().unwrap();
+    assert_eq!(client.jwt(audience, Some(&foreign)).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.jwt(Vec::new(), None).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_call_without_its_header_is_refused() {
+    let fields = |list: &[(&'static str, &'static str)]| {
+        let mut fields = http::HeaderMap::new();
+        for (name, value) in list {
+            fields.append(*name, http::HeaderValue::from_static(value));
+        }
+        fields
+    };
+    let name = "workload.spiffe.io";
+    assert!(has_header(&fields(&[(name, "true")])));
+    for attack in
+        [&[][..], &[(name, "")], &[(name, "True")], &[(name, "false")], &[(name, "true"), (name, "true")]]
+    {
+        assert!(!has_header(&fields(attack)), "{attack:?}");
+    }
+    let town = Town::usual().await;
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--http2-prior-knowledge", "--dump-header", "-", "--unix-socket"])
+        .arg(town.socket.path())
+        .args(["-H", "content-type: application/grpc", "--data-binary", "@/dev/null"])
+        .arg(format!("http://localhost{}", calls::FETCH_X509_SVID));
+    let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("grpc-status: 3"), "{text}");
+    assert_eq!(town.notes.events.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn documents_are_renewed_at_half_of_their_life_with_fresh_keys() {
+    let seconds = Duration::from_secs;
+    let lifetimes = Lifetimes {
+        authority: seconds(12),
+        x509_svid: seconds(2),
+        jwt_svid: seconds(1),
+        ..Lifetimes::default()
+    };
+    let town = Town::new(lifetimes, vec![workload("orders", mine())]).await;
+    let client = town.client().await;
+    let mut updates = client.x509().await.unwrap();
+    let (mut keys, mut anchors) = (Vec::new(), std::collections::BTreeSet::new());
+    // Through a whole rotation of the authorities.
+    while anchors.len() < 3 {
+        let context = updates.next().await.unwrap().unwrap();
+        town.verifies(&context);
+        anchors.extend(context.anchors["shop.example"].clone());
+        keys.push(context.identities[0].key.to_vec());
+    }
+    let told = keys.len();
+    keys.dedup();
+    keys.sort();
+    keys.dedup();
+    assert!(keys.len() >= 8 && keys.len() + 4 >= told, "{} keys in {told} updates", keys.len());
+}
+
+#[tokio::test]
+async fn what_a_tainted_authority_signed_is_replaced_at_once() {
+    let town = Town::usual().await;
+    let client = town.client().await;
+    let mut updates = client.x509().await.unwrap();
+    let before = updates.next().await.unwrap().unwrap();
+    let authority = town.domain.issued(10).await.unwrap()[0].authority.clone();
+    town.domain.step(&Step::Taint(authority.clone())).await.unwrap();
+    let after = updates.next().await.unwrap().unwrap();
+    assert!(before.identities[0].chain != after.identities[0].chain);
+    town.verifies(&after);
+    town.domain.step(&Step::Revoke(authority)).await.unwrap();
+    let last = updates.next().await.unwrap().unwrap();
+    assert_eq!(last.identities[0].chain, after.identities[0].chain, "what is good is not made anew");
+    let now = town.domain.now();
+    assert!(verifies(&before.identities[0].chain, &last.anchors["shop.example"], now).is_err());
+    town.verifies(&last);
+}
+
+#[tokio::test]
+async fn a_workload_that_is_registered_no_more_is_told_and_gets_nothing_further() {
+    let town = Town::usual().await;
+    let client = town.client().await;
+    let mut updates = client.x509().await.unwrap();
+    assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 2);
+    town.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
+    assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 1);
+    town.workloads.send_replace(Arc::default());
+    assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_given() {
+    let town = Town::usual().await;
+    town.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let client = town.client().await;
+    assert_eq!(client.x509().await.unwrap_err().code(), Code::Unavailable);
+    let audience = vec!["payments".to_owned()];
+    assert_eq!(client.jwt(audience.clone(), None).await.unwrap_err().code(), Code::Unavailable);
+    town.notes.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(client.x509().await.is_ok() && client.jwt(audience, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn another_domains_bundle_comes_along_and_verifies_its_tokens_alone() {
+    let town = Town::usual().await;
+    let store = Store::in_memory(Arc::new(Real)).unwrap();
+    let random = Arc::new(SystemRandom::new());
+    let partner = TrustDomain::open(Settings::new("partner.example"), store, random).await.unwrap();
+    let audience = vec!["payments".to_owned()];
+    let id = "spiffe://partner.example/billing".parse().unwrap();
+    let (token, _) = partner.issue_jwt(&id, &audience).unwrap();
+    let client = town.client().await;
+    let mut updates = client.x509().await.unwrap();
+    assert_eq!(updates.next().await.unwrap().unwrap().anchors.len(), 1);
+    assert!(client.validate_jwt("payments", &token).await.is_err());
+
+    let bundle = partner.ring().bundle.clone();
+    let foreign = Foreign::from([("partner.example".to_owned(), bundle)]);
+    town.foreign.send_replace(Arc::new(foreign));
+    let context = updates.next().await.unwrap().unwrap();
+    assert_eq!(context.anchors.keys().collect::<Vec<_>>(), ["partner.example", "shop.example"]);
+    assert_eq!(client.validate_jwt("payments", &token).await.unwrap(), id.as_str());
+    assert_eq!(client.jwt_bundles().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alone() {
+    let town = Town::usual().await;
+    let path = town.socket.path().to_owned();
+    let world = || World {
+        domain: Arc::clone(&town.domain),
+        workloads: town.workloads.subscribe(),
+        foreign: town.foreign.subscribe(),
+        witness: town.notes.clone(),
+    };
+    let before = town.client().await;
+    let next = Socket::listen(&path, world()).unwrap();
+    assert!(before.x509().await.is_ok() && town.client().await.x509().await.is_ok());
+    drop(next);
+    assert!(!path.exists());
+    std::fs::write(&path, "a file").unwrap();
+    assert!(Socket::listen(&path, world()).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+}
