@@ -37,6 +37,7 @@ mod json_schema;
 mod limits;
 mod listen;
 mod matching;
+mod mesh;
 pub(crate) mod node;
 mod outline;
 mod outward;
@@ -82,6 +83,7 @@ pub use listen::{
     TlsVersion,
 };
 pub use matching::{HostMatch, Match};
+pub use mesh::{BUNDLE_SERVICE, Mesh, Partner};
 pub use outline::{Entry, Kind, Outline, Setting, Written};
 pub use outward::{Hidden, Outward};
 pub use policies::Policies;
@@ -135,6 +137,8 @@ pub struct Configuration {
     pub dns_servers: Vec<std::net::SocketAddr>,
     /// The identity provider's realms, by name.
     pub realms: Vec<Realm>,
+    /// The mesh, where there is one.
+    pub mesh: Option<Mesh>,
     /// Upstream services, by name.
     pub services: Vec<Service>,
     /// Routes, in the order of the file. The position is the route's number.
@@ -202,6 +206,7 @@ const TOP: Section = Section {
         key("roles", "map of role name to map", "none", "Declared roles and their hierarchy."),
         key("dns", "map or list", "the system's resolver", "Who is asked about the names of endpoints."),
         key("realms", "map of realm name to map or issuer", "none", "The identity provider's realms."),
+        key("mesh", "map or trust domain", "none", "An identity for every service."),
         key("services", "map of service name to map or list", "none", "The upstream services."),
         key("routes", "list of maps", "", "What may be reached."),
         key("policies", "path, glob, map, or list of these", "none", "The Cedar policies."),
@@ -304,8 +309,10 @@ impl Decoder<'_> {
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
         let realms = self.realms(top.get("realms"), &roles);
-        self.identity_service(&top, &realms, &mut services);
-        let needs_store = !realms.is_empty();
+        let mesh = self.mesh(top.get("mesh"));
+        self.own_service(&top, IDENTITY_SERVICE, !realms.is_empty(), &mut services);
+        self.own_service(&top, BUNDLE_SERVICE, mesh.is_some(), &mut services);
+        let needs_store = !realms.is_empty() || mesh.is_some();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
@@ -323,6 +330,7 @@ impl Decoder<'_> {
             roles,
             dns_servers,
             realms,
+            mesh,
             services,
             routes,
             policies,

@@ -22,6 +22,7 @@ use proxy::upstream::Upstreams;
 
 use crate::acme::Orders;
 use crate::config::{self, Configuration};
+use crate::process::mesh::MeshHost;
 use crate::process::names::Names;
 use crate::process::realms::Realms;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
@@ -47,6 +48,8 @@ pub struct Parts {
     pub acme: Arc<Orders>,
     /// The identity provider.
     pub realms: Arc<Realms>,
+    /// The mesh.
+    pub mesh: Arc<MeshHost>,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The local certificate authority, opened when a listener needs it.

@@ -4,7 +4,7 @@
 //! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
 //! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks;
 //! [`sqlmap`] attacks through it. [`oidc`] runs certified clients against the identity provider.
-//! [`store`] kills what writes to the store. [`servers`] and [`process`] start and end the programs.
+//! [`spiffe`] runs clients of the Workload API. [`store`] kills what writes to the store. [`servers`] and [`process`] start and end the programs.
 
 mod blocking;
 mod crs;
@@ -14,6 +14,7 @@ mod oidc;
 mod process;
 mod schemathesis;
 mod servers;
+mod spiffe;
 mod sqlmap;
 mod store;
 
@@ -44,6 +45,8 @@ pub(crate) enum Suite {
     Oidc(oidc::Options),
     /// The store, killed 1,000 times while it writes, on SQLite and on PostgreSQL
     Store(store::Options),
+    /// The crate `spiffe`'s live tests, PyPI's `spiffe` and Envoy against the Workload API
+    Spiffe(spiffe::Options),
     /// sqlmap against an open search behind the firewall, and against the demo's
     Sqlmap(sqlmap::Options),
 }
@@ -58,6 +61,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         Suite::Schemathesis(options) => schemathesis::run(options)?,
         Suite::Oidc(options) => oidc::run(options)?,
         Suite::Store(options) => store::run(options)?,
+        Suite::Spiffe(options) => spiffe::run(options)?,
         Suite::Sqlmap(options) => sqlmap::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));

@@ -8,6 +8,7 @@ pub mod generated;
 pub mod import;
 pub mod init;
 pub mod key;
+pub mod mesh;
 pub mod policy;
 pub mod policy_diff;
 pub mod revoke;
@@ -68,6 +69,8 @@ enum Command {
     Unseal(unseal::UnsealArguments),
     /// Adds, lists and switches off the people of the identity provider's realms.
     User(user::UserArguments),
+    /// Looks at the mesh's trust domain, rotates its authorities by hand, asks for certificates.
+    Mesh(mesh::MeshArguments),
     /// Looks at the store, backs it up, restores it, rotates its keys.
     Store(store::StoreArguments),
     /// Lists endpoints that clients asked for and no OpenAPI document describes.
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Unseal(arguments) => unseal::run(&arguments),
         Command::User(arguments) => user::run(arguments),
+        Command::Mesh(arguments) => mesh::run(arguments),
         Command::Store(arguments) => store::run(arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),

@@ -120,7 +120,7 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The unseal key: of this machine, or made up of shares that are given now.
-fn unlock(configuration: &Configuration, share_files: &[PathBuf]) -> anyhow::Result<UnsealKey> {
+pub(super) fn unlock(configuration: &Configuration, share_files: &[PathBuf]) -> anyhow::Result<UnsealKey> {
     let unseal = &configuration.storage.unseal;
     anyhow::ensure!(
         *unseal == Unseal::Shares || share_files.is_empty(),

@@ -203,25 +203,26 @@ impl Decoder<'_> {
         realms
     }
 
-    /// The service behind `to: identity`, where there are realms.
-    pub(super) fn identity_service(
+    /// A service of our own, such as the one behind `to: identity`, where it is needed.
+    pub(super) fn own_service(
         &mut self,
         top: &Table<'_>,
-        realms: &[Realm],
+        own: &'static str,
+        needed: bool,
         services: &mut Vec<Service>,
     ) {
-        if realms.is_empty() {
+        if !needed {
             return;
         }
-        if services.iter().any(|service| service.name == IDENTITY_SERVICE) {
+        if services.iter().any(|service| service.name == own) {
             self.advise(
                 top.key_at("services"),
-                format!("{IDENTITY_SERVICE:?} is the service of the realms"),
+                format!("{own:?} is a service of Bastide's own"),
                 "give your service another name",
             );
             return;
         }
-        services.push(Service::in_process(IDENTITY_SERVICE));
+        services.push(Service::in_process(own));
     }
 
     fn realm(&mut self, name: &Name, node: &Node, roles: &[Role]) -> Option<Realm> {

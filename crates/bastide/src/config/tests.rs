@@ -9,6 +9,7 @@ mod faults;
 mod formatting;
 mod forms;
 mod includes;
+mod mesh;
 mod outward;
 mod pages;
 mod properties;

@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod generations;
 pub mod handover;
 mod log;
+pub mod mesh;
 pub mod names;
 pub mod notify;
 mod otlp;

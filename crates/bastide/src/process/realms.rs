@@ -342,8 +342,8 @@ fn peer(fields: &HeaderMap) -> Option<Peer> {
     Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
 }
 
-/// The door as a listener.
-struct Streams(Doorway);
+/// A door as a listener.
+pub(super) struct Streams(pub(super) Doorway);
 
 impl axum::serve::Listener for Streams {
     type Io = DuplexStream;

@@ -24,6 +24,7 @@ use super::fetch::GuardedFetch;
 use super::generations::Generations;
 use super::handover::{self, Estate};
 use super::log;
+use super::mesh::{MeshAudit, MeshHost};
 use super::names::Names;
 use super::notify::Notifier;
 use super::otlp::{self, Destination, Exporter};
@@ -164,9 +165,11 @@ impl Server {
         let settings = audit_settings(&configuration.audit);
         let firewall = audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
         let (log, queues) = match estate.audit_lock.take() {
-            Some(lock) => audit::open_beside(settings, count, Arc::clone(&clock), lock.into())?,
-            None => audit::open(settings, count, Arc::clone(&clock))?,
+            Some(lock) => audit::open_beside(settings, count + 1, Arc::clone(&clock), lock.into())?,
+            None => audit::open(settings, count + 1, Arc::clone(&clock))?,
         };
+        let mut queues = queues.into_iter();
+        let mesh_audit = queues.next().map(MeshAudit::start).context("no audit queue for the mesh")?;
         let (firewall_log, firewall_queues) = match predecessor {
             // The lock of the state folder, which was handed over, keeps others out.
             Some(_) => {
@@ -187,7 +190,6 @@ impl Server {
             firewall_memory: Arc::new(waf::Memory::new(waf::MemoryLimits::default())),
             core_parts: Mutex::new(
                 queues
-                    .into_iter()
                     .zip(firewall_queues)
                     .zip(counters)
                     .zip(lanes)
@@ -221,9 +223,11 @@ impl Server {
         let metrics = &process.metrics;
         let exporter = Exporter::start(destination, span_lanes, metrics, &clock, &random);
         let realms = Arc::new(Realms::start(Arc::clone(&clock), Arc::clone(&random)));
-        let parts = Parts { state, process, names, acme, realms, signer: Arc::new(signer), random };
+        let mesh = Arc::new(MeshHost::start(Arc::new(mesh_audit), Arc::clone(&random)));
+        let parts = Parts { state, process, names, acme, realms, mesh, signer: Arc::new(signer), random };
         let store = storage.as_ref().and_then(Keeper::store);
         parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
+        parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
         let fetch = Arc::new(GuardedFetch::new(Arc::clone(&parts.realms))?);
         let first = current.issuers.refresh_all(fetch.as_ref(), clock.as_ref());
@@ -246,7 +250,8 @@ impl Server {
             acme: Arc::clone(&parts.acme),
             storage,
         });
-        tokio::spawn(take_realms_when_unsealed(Arc::clone(&shared), Arc::clone(&parts.realms)));
+        let (realms, mesh) = (Arc::clone(&parts.realms), Arc::clone(&parts.mesh));
+        tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
@@ -459,11 +464,11 @@ impl Server {
             config::RESTART.map(|key| format!("`{key}`")).join(", ")
         );
         self.parts.names.follow(&configuration).await;
-        self.follow_realms(&configuration.realms).await.context("realms")?;
-        if let Err(fault) = self.publish(&configuration).await {
+        if let Err(fault) = self.take(&configuration).await {
             // What stays is the old configuration whole.
-            let before = self.configuration.realms.clone();
-            self.follow_realms(&before).await.context("the realms of before")?;
+            let before = self.configuration.clone();
+            self.follow_realms(&before.realms).await.context("the realms of before")?;
+            self.follow_mesh(before.mesh.as_ref()).await.context("the mesh of before")?;
             return Err(fault);
         }
         self.parts.acme.follow(&configuration);
@@ -474,6 +479,17 @@ impl Server {
         running::keep(self.parts.state.path(), &configuration, &written);
         self.configuration = configuration;
         Ok(())
+    }
+
+    async fn take(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        self.follow_realms(&configuration.realms).await.context("realms")?;
+        self.follow_mesh(configuration.mesh.as_ref()).await.context("mesh")?;
+        self.publish(configuration).await
+    }
+
+    async fn follow_mesh(&self, mesh: Option<&config::Mesh>) -> anyhow::Result<()> {
+        let store = self.shared.storage.as_ref().and_then(Keeper::store);
+        self.parts.mesh.follow(mesh, store.as_ref()).await
     }
 
     /// Opens realms that are others than those that are open.
@@ -546,8 +562,8 @@ impl Server {
     }
 }
 
-/// A store that needs people to unseal it opens its realms when they have.
-async fn take_realms_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>) {
+/// A store that needs people to unseal it opens its realms and the mesh when they have.
+async fn take_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>, mesh: Arc<MeshHost>) {
     let Some(storage) = &shared.storage else { return };
     if storage.store().is_some() {
         return;
@@ -555,6 +571,9 @@ async fn take_realms_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>) {
     let Some(store) = storage.opened().await else { return };
     if let Err(fault) = realms.open_wanted(&store).await {
         tracing::error!(%fault, "the realms cannot be opened");
+    }
+    if let Err(fault) = mesh.open_wanted(&store).await {
+        tracing::error!(fault = format!("{fault:#}"), "the mesh cannot be opened");
     }
 }
 

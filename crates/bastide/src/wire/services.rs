@@ -19,7 +19,11 @@ const NEVER: Eject =
 /// A service, with its certificates read.
 pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<ServiceSettings> {
     if service.in_process {
-        return Ok(ServiceSettings::in_process(&service.name, parts.realms.door().clone()));
+        let door = match service.name.as_str() {
+            config::BUNDLE_SERVICE => parts.mesh.door(),
+            _ => parts.realms.door(),
+        };
+        return Ok(ServiceSettings::in_process(&service.name, door.clone()));
     }
     let names = &parts.names;
     let (endpoints, weights) =
@@ -126,6 +130,7 @@ fn tls(service: &Service) -> anyhow::Result<ClientTls> {
         roots,
         identity,
         server_name: service.tls.server_name.clone(),
+        verifier: None,
     })?)
 }
 

@@ -21,6 +21,7 @@ mod handover;
 mod import;
 mod kill;
 mod liar;
+mod mesh;
 mod observability;
 mod pebble;
 mod peers;

@@ -1,0 +1,257 @@
+//! `bastide mesh`: what an operator does with the trust domain: look, rotate by hand, ask for
+//! a document.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ::mesh::authority::{Kind, State};
+use ::mesh::workload_api::Client;
+use ::mesh::{Step, TrustDomain, trust_domain};
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use keys::SystemRandom;
+use keys::encoding::encode_pem;
+use model::Timestamp;
+use serde_json::json;
+use store::Store;
+
+use super::{Output, say};
+use crate::config::Mesh;
+use crate::process::clock::SystemClock;
+use crate::process::storage;
+
+/// Most issued certificates that are counted.
+const ISSUED_MAX: usize = 100_000;
+
+/// Arguments of `bastide mesh`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
+)]
+pub struct MeshArguments {
+    #[command(subcommand)]
+    command: MeshCommand,
+    /// The configuration, which says where the store is.
+    #[arg(long, short, default_value = "bastide.yaml", global = true, value_hint = ValueHint::FilePath)]
+    config: PathBuf,
+    /// With `unseal: shares`, a file that holds a share; may be given several times.
+    #[arg(long = "share-file", global = true, value_hint = ValueHint::FilePath)]
+    share_files: Vec<PathBuf>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum MeshCommand {
+    /// The authorities and what they are now, the workloads, the certificates that are good.
+    Status,
+    /// Prints the bundle: the document of the bundle endpoint.
+    Bundle,
+    /// Makes another authority, which is trusted at once and signs when its turn comes.
+    Prepare {
+        /// Of what kind.
+        #[arg(value_enum, default_value_t = AuthorityKind::Issuing)]
+        kind: AuthorityKind,
+    },
+    /// Lets a prepared authority sign from now on.
+    Activate {
+        /// Its id, as `status` shows it, or the beginning of it.
+        authority: String,
+    },
+    /// Lets an authority sign no more; what it signed is replaced at once.
+    Taint {
+        /// Its id, or the beginning of it.
+        authority: String,
+    },
+    /// Takes a tainted authority out of the bundle: what it signed is good no more.
+    Revoke {
+        /// Its id, or the beginning of it.
+        authority: String,
+    },
+    /// Asks a Workload API for the certificates of this process, as a workload would.
+    Svid {
+        /// The socket.
+        #[arg(long, value_hint = ValueHint::FilePath)]
+        socket: PathBuf,
+        /// A folder for `svid.pem`, `svid.key` and `bundle.pem` of the first. Default: say
+        /// whose they are.
+        #[arg(long, value_hint = ValueHint::DirPath)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// What an authority signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AuthorityKind {
+    /// Issuing authorities.
+    Root,
+    /// Certificates.
+    Issuing,
+    /// Tokens.
+    Jwt,
+}
+
+impl AuthorityKind {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Root => Kind::Root,
+            Self::Issuing => Kind::Issuing,
+            Self::Jwt => Kind::Jwt,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The configuration has faults, or the store cannot be read or written.
+pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let MeshCommand::Svid { socket, out } = &arguments.command {
+        return runtime.block_on(svid(socket, out.as_deref(), arguments.output));
+    }
+    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let mesh = configuration.mesh.as_ref().context("the configuration has no `mesh:`")?;
+    let key = super::store::unlock(&configuration, &arguments.share_files)?;
+    runtime.block_on(async {
+        let database = &configuration.storage.database;
+        let opened = storage::open(database, key, Arc::new(SystemClock::start())).await;
+        let store = opened.with_context(|| storage::place(database))?;
+        serve(&store, mesh, arguments.command, arguments.output).await
+    })
+}
+
+async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output) -> anyhow::Result<ExitCode> {
+    let domain =
+        TrustDomain::open(mesh.settings.clone(), store.clone(), Arc::new(SystemRandom::new())).await?;
+    let step = match command {
+        MeshCommand::Status => return status(&domain, mesh, store.clock().now(), output).await,
+        MeshCommand::Bundle => {
+            say(domain.ring().bundle.to_document());
+            return Ok(ExitCode::SUCCESS);
+        }
+        MeshCommand::Prepare { kind } => Step::Prepare(kind.kind()),
+        MeshCommand::Activate { authority } => Step::Activate(whole(&domain, &authority).await?),
+        MeshCommand::Taint { authority } => Step::Taint(whole(&domain, &authority).await?),
+        MeshCommand::Revoke { authority } => Step::Revoke(whole(&domain, &authority).await?),
+        MeshCommand::Svid { .. } => return Ok(ExitCode::SUCCESS),
+    };
+    match trust_domain::step(store, &mesh.settings, &SystemRandom::new(), &step).await {
+        Ok(_) => status(&domain, mesh, store.clock().now(), output).await,
+        Err(::mesh::Error::Authority(why)) => {
+            match output {
+                Output::Json => say(json!({ "refused": why })),
+                Output::Text => say(why),
+            }
+            Ok(ExitCode::FAILURE)
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The id that begins so.
+async fn whole(domain: &TrustDomain, beginning: &str) -> anyhow::Result<String> {
+    let record = domain.record().await?;
+    let ids: Vec<&str> = record.entries.iter().map(|entry| entry.id.as_str()).collect();
+    match ids.iter().filter(|id| id.starts_with(beginning)).collect::<Vec<_>>().as_slice() {
+        [id] => Ok((**id).to_owned()),
+        [] => anyhow::bail!("no authority's id begins with {beginning:?}; see `bastide mesh status`"),
+        several => anyhow::bail!("{} ids begin with {beginning:?}; give more of it", several.len()),
+    }
+}
+
+async fn status(
+    domain: &TrustDomain,
+    mesh: &Mesh,
+    now: Timestamp,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let record = domain.record().await?;
+    let issued = domain.issued(ISSUED_MAX).await?;
+    let count = |id: &str| issued.iter().filter(|svid| svid.authority == id).count();
+    let left = |end: Timestamp| std::time::Duration::from_secs(end.since(now).as_secs());
+    match output {
+        Output::Json => {
+            let authorities = record.entries.iter().map(|entry| {
+                json!({
+                    "id": entry.id, "kind": entry.kind, "state": entry.state(now),
+                    "signs_from": entry.active_from.unix_seconds(), "ends": entry.ends.unix_seconds(),
+                    "certificates": count(&entry.id),
+                })
+            });
+            let authorities: Vec<_> = authorities.collect();
+            let workloads: Vec<&str> = mesh.workloads.list.iter().map(|one| one.id.as_str()).collect();
+            say(json!({
+                "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
+                "authorities": authorities, "workloads": workloads, "certificates": issued.len(),
+            }));
+        }
+        Output::Text => {
+            say(format_args!("trust domain {}, bundle {}", mesh.settings.trust_domain, record.sequence));
+            for entry in &record.entries {
+                let state = entry.state(now);
+                let when = match state {
+                    State::Prepared => format!("signs in {:?}, ", left(entry.active_from)),
+                    State::Active => format!("signs for {:?}, ", left(entry.active_until)),
+                    _ => String::new(),
+                };
+                let (kind, id, state, ends) = (entry.kind.name(), &entry.id, state.name(), left(entry.ends));
+                let certificates = count(id);
+                say(format_args!(
+                    "  {kind:8}{state:9} {id}  {when}ends in {ends:?}, {certificates} certificates"
+                ));
+            }
+            say(format_args!(
+                "{} workloads are registered, {} certificates are good",
+                mesh.workloads.list.len(),
+                issued.len()
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn svid(
+    socket: &std::path::Path,
+    out: Option<&std::path::Path>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let client = Client::connect(socket).await?;
+    let asked = match client.x509().await {
+        Ok(mut updates) => updates.next().await,
+        Err(refused) => Err(refused),
+    };
+    let context = match asked {
+        Ok(context) => context.context("the Workload API ended")?,
+        Err(refused) => {
+            let why = format!("{:?}: {}", refused.code(), refused.message());
+            match output {
+                Output::Json => say(json!({ "refused": why })),
+                Output::Text => say(why),
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    for identity in &context.identities {
+        match output {
+            Output::Json => say(json!({ "id": identity.id, "hint": identity.hint })),
+            Output::Text => say(&identity.id),
+        }
+    }
+    if let (Some(folder), Some(first)) = (out, context.identities.first()) {
+        let pem =
+            |list: &[Vec<u8>]| -> String { list.iter().map(|der| encode_pem("CERTIFICATE", der)).collect() };
+        let anchors = context.anchors.get(first.id.trust_domain()).map_or(&[][..], Vec::as_slice);
+        let key = encode_pem("PRIVATE KEY", &first.key);
+        crate::process::state::make_private_folder(folder)?;
+        for (name, text) in [("svid.pem", pem(&first.chain)), ("svid.key", key), ("bundle.pem", pem(anchors))]
+        {
+            crate::process::state::write_atomically(&folder.join(name), text.as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

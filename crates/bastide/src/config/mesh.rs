@@ -1,0 +1,398 @@
+//! `mesh:`: the trust domain, who signs in it, and which workloads are known.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keys::LocalSigner;
+use mesh::workload::{Conditions, WORKLOADS_MAX, Workload, Workloads};
+use mesh::{Anchor, Bundle, Given, Settings};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::decoder::{Decoder, Table};
+use super::node::{Name, Node};
+use super::pem;
+use super::schema::{Section, key};
+use super::values::{self, Unfit};
+
+/// The service that routes to the bundle endpoint name.
+pub const BUNDLE_SERVICE: &str = "bundle";
+
+/// The mesh.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mesh {
+    /// The trust domain.
+    pub settings: Settings,
+    /// Where the Workload API listens; `None`: nowhere.
+    pub socket: Option<PathBuf>,
+    /// Who is known.
+    pub workloads: Workloads,
+    /// Whom we trust besides.
+    pub partners: Vec<Partner>,
+}
+
+/// Another trust domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partner {
+    /// Its name.
+    pub trust_domain: String,
+    /// Where its bundle is published; `None`: the file is all there is.
+    pub endpoint: Option<String>,
+    /// Who its bundle endpoint has to prove to be, when that is a workload of its own.
+    pub endpoint_id: Option<model::SpiffeId>,
+    /// PEM certificates that its endpoint's has to lead to; `None`: the public ones.
+    pub ca: Option<(PathBuf, Vec<u8>)>,
+    /// Whether the endpoint may be at a private address.
+    pub allow_private_addresses: bool,
+    /// What is trusted until the endpoint has answered.
+    pub bundle: Option<Bundle>,
+}
+
+pub(super) const MESH: Section = Section {
+    path: "mesh",
+    about: "The mesh: an identity for every service. The certificate authority of a SPIFFE trust domain, kept in the store, and the Workload API from which processes get their certificates and tokens. A route with `to: bundle` publishes what others verify them with.",
+    short: "the trust domain as a text: `mesh: shop.example`",
+    keys: &[
+        key("trust_domain", "name such as shop.example", "", "The SPIFFE trust domain."),
+        key(
+            "socket",
+            "path",
+            "none",
+            "The Unix socket of the SPIFFE Workload API and Envoy's SDS. Its folder has to let the workloads in.",
+        ),
+        key(
+            "authority",
+            "`issuing`, `root`, or map",
+            "issuing",
+            "What verifiers trust: `issuing`, each issuing authority of a day; `root`, a root of ours that signs them; or an authority that you give.",
+        ),
+        key("lifetimes", "map", "see there", "How long what is issued lasts."),
+        key("workloads", "map of workload name to map", "none", "Which processes have an identity."),
+        key("federates", "map of trust domain to map", "none", "Other trust domains that are trusted."),
+    ],
+};
+
+pub(super) const AUTHORITY: Section = Section {
+    path: "mesh.authority",
+    about: "An authority of yours that signs the issuing authorities. Bundles hold the last certificate of its chain.",
+    short: "`issuing` or `root`",
+    keys: &[
+        key("certificate", "path of a PEM file", "", "Its certificate, then those above it, the root last."),
+        key(
+            "key",
+            "path of a PEM file",
+            "",
+            "Its key as PKCS #8: P-256, Ed25519, or RSA of 2048 bits or more.",
+        ),
+    ],
+};
+
+pub(super) const LIFETIMES: Section = Section {
+    path: "mesh.lifetimes",
+    about: "How long what is issued lasts. Everything is renewed at half of its life.",
+    short: "",
+    keys: &[
+        key("root", "duration", "3650d", "The root, with `authority: root`."),
+        key(
+            "authority",
+            "duration",
+            "1d",
+            "An issuing authority, and a key for tokens. The next is published at half of it and signs from five sixths on.",
+        ),
+        key("x509_svid", "duration", "1h", "A certificate: at most a sixth of `authority`."),
+        key("jwt_svid", "duration", "5m", "A token: at most a sixth of `authority`."),
+    ],
+};
+
+pub(super) const WORKLOAD: Section = Section {
+    path: "mesh.workloads.NAME",
+    about: "Which processes are this workload, by what the kernel says of them. At least one condition; all that are given have to hold, of several values of one any.",
+    short: "",
+    keys: &[
+        key("id", "path such as /ns/shop/orders", "the workload's name", "Its path in the trust domain."),
+        key(
+            "hint",
+            "text",
+            "the workload's name",
+            "What tells it apart where one process has several identities.",
+        ),
+        key("uid", "number, or list of these", "any", "The user that it runs as."),
+        key("gid", "number, or list of these", "any", "The group that it runs as."),
+        key("path", "absolute path, or list of these", "any", "Its executable."),
+        key("sha256", "64 hexadecimal digits, or list of these", "any", "The SHA-256 of its executable."),
+        key("unit", "unit name, or list of these", "any", "Its unit of the system's systemd."),
+        key("container", "64 hexadecimal digits, or list of these", "any", "The id of its container."),
+    ],
+};
+
+pub(super) const PARTNER: Section = Section {
+    path: "mesh.federates.NAME",
+    about: "Another trust domain, and where its bundle comes from.",
+    short: "the URL of its bundle endpoint as a text",
+    keys: &[
+        key("endpoint", "https:// URL", "none", "Where it publishes its bundle."),
+        key(
+            "endpoint_id",
+            "SPIFFE ID",
+            "none",
+            "The endpoint proves itself by this SPIFFE ID under the bundle that is trusted so far (`https_spiffe`), not by its host name (`https_web`).",
+        ),
+        key(
+            "ca",
+            "path of a PEM file",
+            "the public authorities",
+            "Authorities that the endpoint's certificate has to lead to.",
+        ),
+        key(
+            "allow_private_addresses",
+            "true or false",
+            "false",
+            "Lets the endpoint be at a private or loopback address.",
+        ),
+        key("bundle", "path of a JSON file", "none", "What is trusted until the endpoint has answered."),
+    ],
+};
+
+fn digest(text: &str) -> Result<String, Unfit> {
+    let lower = text.to_ascii_lowercase();
+    let fits = lower.len() == 64 && lower.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let expected = "64 hexadecimal digits";
+    if fits { Ok(lower) } else { Err(Unfit { expected, instead: None }) }
+}
+
+fn number(text: &str) -> Result<u32, Unfit> {
+    text.parse().map_err(|_| Unfit { expected: "the number of a user or group", instead: None })
+}
+
+fn executable(text: &str) -> Result<String, Unfit> {
+    let expected = "the absolute path of an executable";
+    let fits = text.starts_with('/') && !text.contains('\0');
+    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected, instead: None }) }
+}
+
+fn unit(text: &str) -> Result<String, Unfit> {
+    let fits = text.ends_with(".service") || text.ends_with(".scope");
+    let instead = (!text.contains('.')).then(|| format!("{text}.service"));
+    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected: "a unit such as orders.service", instead }) }
+}
+
+impl Decoder<'_> {
+    /// `mesh:`
+    pub(super) fn mesh(&mut self, node: Option<&Node>) -> Option<Mesh> {
+        let node = node?;
+        let mut mesh = Mesh {
+            settings: Settings::new(String::new()),
+            socket: None,
+            workloads: Workloads::default(),
+            partners: Vec::new(),
+        };
+        if let Some(text) = node.text() {
+            text.clone_into(&mut mesh.settings.trust_domain);
+            self.check_mesh(node, &mesh.settings);
+            return Some(mesh);
+        }
+        let table = self.table(node, &MESH)?;
+        let name = self.required(&table, "trust_domain")?;
+        self.text(name)?.clone_into(&mut mesh.settings.trust_domain);
+        mesh.socket = table.get("socket").and_then(|node| self.path(node));
+        if let Some(anchor) = table.get("authority").and_then(|node| self.mesh_authority(node)) {
+            mesh.settings.anchor = anchor;
+        }
+        if let Some(table) = table.get("lifetimes").and_then(|node| self.table(node, &LIFETIMES)) {
+            self.mesh_lifetimes(&table, &mut mesh.settings.lifetimes);
+        }
+        self.check_mesh(name, &mesh.settings);
+        if let Some(node) = table.get("workloads") {
+            mesh.workloads.list = self.workloads(node, &mesh.settings);
+        }
+        if let Some(node) = table.get("federates") {
+            for (name, node) in self.named(node, "a map of trust domains") {
+                mesh.partners.extend(self.partner(name, node, &mesh.settings));
+            }
+        }
+        Some(mesh)
+    }
+
+    fn check_mesh(&mut self, node: &Node, settings: &Settings) {
+        if let Err(error) = settings.check() {
+            self.fault(node.at, error.to_string());
+        }
+    }
+
+    fn mesh_authority(&mut self, node: &Node) -> Option<Anchor> {
+        if node.text().is_some() {
+            let rooted = self.word(node, "authority", &[("issuing", false), ("root", true)])?;
+            return Some(if rooted { Anchor::Root } else { Anchor::Issuing });
+        }
+        let table = self.table(node, &AUTHORITY)?;
+        let certificate = self.required(&table, "certificate")?;
+        let key = self.required(&table, "key")?;
+        let (_, chain) = self.file(certificate, pem::BYTES_MAX)?;
+        let (_, secret) = self.file(key, pem::BYTES_MAX)?;
+        let chain: Vec<Vec<u8>> = match pem::certificates(&chain) {
+            Ok(list) => list.iter().map(|der| der.to_vec()).collect(),
+            Err(message) => {
+                self.fault(certificate.at, message);
+                return None;
+            }
+        };
+        let signer = match PrivateKeyDer::from_pem_slice(&secret) {
+            Ok(PrivateKeyDer::Pkcs8(document)) => LocalSigner::from_pkcs8(document.secret_pkcs8_der()).ok(),
+            _ => None,
+        };
+        let Some(signer) = signer else {
+            self.fault(key.at, "expected a PEM file with a P-256, Ed25519 or RSA key as PKCS #8");
+            return None;
+        };
+        let signer: Arc<dyn keys::Signer> = Arc::new(signer);
+        let own = chain.first().cloned().unwrap_or_default();
+        if let Err(error) = keys::svid::X509Authority::from_parts(own, Arc::clone(&signer)) {
+            self.fault(certificate.at, error.to_string());
+            return None;
+        }
+        Some(Anchor::Given(Given { chain, signer }))
+    }
+
+    fn mesh_lifetimes(&mut self, table: &Table<'_>, lifetimes: &mut mesh::Lifetimes) {
+        for (key, place) in [
+            ("root", &mut lifetimes.root),
+            ("authority", &mut lifetimes.authority),
+            ("x509_svid", &mut lifetimes.x509_svid),
+            ("jwt_svid", &mut lifetimes.jwt_svid),
+        ] {
+            let written = table.get(key);
+            let least = mesh::settings::LIFETIME_MIN;
+            if let Some(found) = written.and_then(|node| self.duration(node, least)) {
+                *place = found;
+            }
+        }
+    }
+
+    fn workloads(&mut self, node: &Node, settings: &Settings) -> Vec<Workload> {
+        let entries = self.named(node, "a map of workloads");
+        if entries.len() > WORKLOADS_MAX {
+            self.fault(
+                node.at,
+                format!("{} workloads, at most {WORKLOADS_MAX} can be registered", entries.len()),
+            );
+            return Vec::new();
+        }
+        entries.iter().filter_map(|(name, node)| self.workload(name, node, settings)).collect()
+    }
+
+    fn workload(&mut self, name: &Name, node: &Node, settings: &Settings) -> Option<Workload> {
+        let table = self.table(node, &WORKLOAD)?;
+        let (at, path) = match table.get("id") {
+            Some(node) => (node.at, self.text(node)?),
+            None => (name.at, name.text.as_str()),
+        };
+        let id = settings.workload(path);
+        let hint = table.get("hint").and_then(|node| self.value(node, values::name));
+        let mut conditions = Conditions::default();
+        if let Some(node) = table.get("uid") {
+            conditions.uid = self.values(node, number);
+        }
+        if let Some(node) = table.get("gid") {
+            conditions.gid = self.values(node, number);
+        }
+        type Read = fn(&str) -> Result<String, Unfit>;
+        let texts: [(&str, &mut Vec<String>, Read); 4] = [
+            ("path", &mut conditions.path, executable),
+            ("sha256", &mut conditions.sha256, digest),
+            ("unit", &mut conditions.unit, unit),
+            ("container", &mut conditions.container, digest),
+        ];
+        for (key, place, read) in texts {
+            if let Some(node) = table.get(key) {
+                *place = self.values(node, read);
+                if place.is_empty() {
+                    // Nothing to choose from is met by nobody, and reads as if by everybody.
+                    self.expected(node, "at least one value");
+                }
+            }
+        }
+        if conditions.is_empty() {
+            self.advise(
+                name.at,
+                format!("the workload {:?} has no condition: nobody could be it", name.text),
+                "say what its process is, such as `uid: 1000` or `path: /usr/bin/orders`",
+            );
+        }
+        match id {
+            Ok(id) => Some(Workload { id, hint: hint.unwrap_or_else(|| name.text.clone()), conditions }),
+            Err(error) => {
+                self.fault(at, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn partner(&mut self, name: &Name, node: &Node, own: &Settings) -> Option<Partner> {
+        let trust_domain = name.text.clone();
+        if let Err(error) = Settings::new(trust_domain.as_str()).check() {
+            self.fault(name.at, error.to_string());
+            return None;
+        }
+        if trust_domain == own.trust_domain {
+            self.fault(name.at, format!("{trust_domain:?} is the own trust domain"));
+            return None;
+        }
+        let mut partner = Partner {
+            trust_domain,
+            endpoint: None,
+            endpoint_id: None,
+            ca: None,
+            allow_private_addresses: false,
+            bundle: None,
+        };
+        if node.text().is_some() {
+            partner.endpoint = Some(self.value(node, endpoint)?);
+            return Some(partner);
+        }
+        let table = self.table(node, &PARTNER)?;
+        partner.endpoint = table.get("endpoint").and_then(|node| self.value(node, endpoint));
+        partner.ca = table.get("ca").and_then(|node| self.file(node, pem::BYTES_MAX));
+        let private = table.get("allow_private_addresses").and_then(|node| self.boolean(node));
+        partner.allow_private_addresses = private == Some(true);
+        if let Some(node) = table.get("bundle") {
+            let (_, document) = self.file(node, mesh::bundle::BUNDLE_BYTES_MAX)?;
+            match Bundle::parse(&partner.trust_domain, &document) {
+                Ok(bundle) => partner.bundle = Some(bundle),
+                Err(error) => self.fault(node.at, error.to_string()),
+            }
+        }
+        if let Some(node) = table.get("endpoint_id") {
+            let id = self.text(node)?.parse::<model::SpiffeId>();
+            match id {
+                Ok(id) => partner.endpoint_id = Some(id),
+                Err(error) => self.fault(node.at, error.to_string()),
+            }
+            if partner.bundle.is_none() {
+                self.fault(
+                    node.at,
+                    "`endpoint_id` needs `bundle`: what the endpoint is verified with at first",
+                );
+            }
+            if partner.ca.is_some() {
+                self.fault(
+                    table.key_at("ca"),
+                    "`ca` and `endpoint_id` are two ways to verify the endpoint; keep one",
+                );
+            }
+        }
+        if partner.endpoint.is_none() && partner.bundle.is_none() {
+            self.advise(
+                name.at,
+                format!("nothing says what to trust of {:?}", partner.trust_domain),
+                "give its `endpoint` or its `bundle`",
+            );
+        }
+        Some(partner)
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, Unfit> {
+    let fits = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    let expected = "an address such as https://partner.example/bundle";
+    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected, instead: None }) }
+}

@@ -1,0 +1,140 @@
+//! `mesh:`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mesh::{Anchor, Settings};
+
+use super::super::{Mesh, Partner};
+use super::{certificate, read_with, said_with};
+
+const BASE: &str = "listen: [ 127.0.0.1:0 ]
+services: { a: [ http://10.0.0.1 ] }
+routes: [ { match: /**, to: a, allow: anyone } ]
+";
+
+fn files() -> [(&'static str, String); 3] {
+    let (certificate, key) = certificate();
+    [("ca.pem", certificate), ("ca.key", key), ("bundle.json", "{}".to_owned())]
+}
+
+fn mesh(written: &str) -> Option<Mesh> {
+    let files = files();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let configuration = read_with(&format!("{BASE}{written}"), &files).unwrap();
+    assert_eq!(
+        configuration.storage.is_set,
+        configuration.mesh.is_some(),
+        "authorities are kept in the store"
+    );
+    configuration.mesh
+}
+
+#[test]
+fn each_form_means_what_it_says() {
+    assert_eq!(mesh(""), None);
+    let short = mesh("mesh: shop.example").unwrap();
+    assert_eq!(short.settings, Settings::new("shop.example"));
+    assert_eq!((short.socket, short.workloads.list.len()), (None, 0));
+    let long = mesh(
+        "mesh:\n  trust_domain: shop.example\n  socket: run/api.sock\n  authority: root\n  \
+         lifetimes: { root: 365d, authority: 12h, x509_svid: 30m, jwt_svid: 2m }\n  workloads:\n    \
+         orders: { uid: [ 1000, 1001 ], path: /usr/bin/orders, sha256: ABababababababababababababababababababababababababababababababab }\n    \
+         payments: { id: /ns/shop/payments, hint: pay, unit: payments.service }\n  federates:\n    \
+         partner.example: https://partner.example/bundle\n",
+    )
+    .unwrap();
+    assert_eq!(long.settings.anchor, Anchor::Root);
+    assert_eq!(long.settings.lifetimes.x509_svid, Duration::from_secs(1800));
+    assert_eq!(long.socket, Some(PathBuf::from("run/api.sock")));
+    let [orders, payments] = long.workloads.list.as_slice() else { panic!("{long:?}") };
+    assert_eq!((orders.id.as_str(), orders.hint.as_str()), ("spiffe://shop.example/orders", "orders"));
+    assert_eq!((orders.conditions.uid.as_slice(), orders.conditions.path.len()), (&[1000, 1001][..], 1));
+    assert_eq!(orders.conditions.sha256, ["ab".repeat(32)]);
+    assert_eq!((payments.id.path(), payments.hint.as_str()), ("/ns/shop/payments", "pay"));
+    let [Partner { trust_domain, endpoint: Some(endpoint), .. }] = long.partners.as_slice() else {
+        panic!("{long:?}")
+    };
+    assert_eq!(
+        (trust_domain.as_str(), endpoint.as_str()),
+        ("partner.example", "https://partner.example/bundle")
+    );
+}
+
+#[test]
+fn faults_say_what_and_where() {
+    let table = [
+        ("mesh: Shop.example", "bastide.yaml:4:7: \"Shop.example\" is no trust domain"),
+        ("mesh: { trust_domain: shop.example, sokcet: a }", "(did you mean \"socket\"?)"),
+        ("mesh: { socket: a }", "mesh needs \"trust_domain\""),
+        (
+            "mesh: { trust_domain: a.example, authority: rot }",
+            "unknown authority \"rot\" (did you mean \"root\"?)",
+        ),
+        (
+            "mesh: { trust_domain: a.example, lifetimes: { x509_svid: 5h } }",
+            "`x509_svid` is 18000s; it may be at most a sixth of `authority`",
+        ),
+        ("mesh: { trust_domain: a.example, lifetimes: { jwt_svid: 10ms } }", "a duration of at least 1000ms"),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: {} } }",
+            "bastide.yaml:4:47: the workload \"orders\" has no condition: nobody could be it",
+        ),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: { uid: [], path: [] } } }",
+            "expected at least one value",
+        ),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: { path: bin/orders } } }",
+            "expected the absolute path of an executable",
+        ),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: { sha256: abc } } }",
+            "expected 64 hexadecimal digits",
+        ),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: { unit: orders } } }",
+            "(did you mean \"orders.service\"?)",
+        ),
+        ("mesh: { trust_domain: a.example, workloads: { a b: { uid: 1 } } }", "names no workload"),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: { uid: root } } }",
+            "the number of a user or group",
+        ),
+        (
+            "mesh: { trust_domain: a.example, federates: { a.example: https://a.example } }",
+            "is the own trust domain",
+        ),
+        (
+            "mesh: { trust_domain: a.example, federates: { b.example: http://b.example } }",
+            "https://partner.example/bundle",
+        ),
+        (
+            "mesh: { trust_domain: a.example, federates: { b.example: {} } }",
+            "nothing says what to trust of \"b.example\"",
+        ),
+        (
+            "mesh: { trust_domain: a.example, federates: { b.example: { bundle: bundle.json } } }",
+            "expected a member `keys`",
+        ),
+        (
+            "mesh: { trust_domain: a.example, federates: { b.example: { endpoint: \"https://b.example/\", endpoint_id: spiffe://b.example/x } } }",
+            "`endpoint_id` needs `bundle`",
+        ),
+        (
+            "mesh: { trust_domain: a.example, authority: { certificate: ca.pem, key: ca.key } }",
+            "may not sign certificates",
+        ),
+        ("mesh: a.example\nservices: { bundle: [ http://10.0.0.2 ] }", "duplicate key \"services\""),
+    ];
+    let files = files();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    for (written, expected) in table {
+        let said = said_with(&format!("{BASE}{written}"), &files).join("\n");
+        assert!(said.contains(expected), "{written}\n{said}");
+    }
+    let own = "listen: [ 127.0.0.1:0 ]\nservices: { bundle: [ http://10.0.0.1 ] }\n\
+               routes: [ { match: /**, to: bundle, allow: anyone } ]\nmesh: a.example\n";
+    let said = said_with(own, &files).join("\n");
+    assert!(said.contains("\"bundle\" is a service of Bastide's own"), "{said}");
+}

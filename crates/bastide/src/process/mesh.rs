@@ -1,0 +1,213 @@
+//! The mesh of this process: the trust domain of the configuration, open on the store, its
+//! Workload API on its socket, the bundles of its partners, and the bundle endpoint behind
+//! the door that routes with `to: bundle` lead to.
+//!
+//! What it must never do: serve a trust domain half open, or let a reload that is refused
+//! change who is known.
+
+mod audit;
+mod partners;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ::mesh::TrustDomain;
+use ::mesh::workload::Workloads;
+use ::mesh::workload_api::{Foreign, Socket, World};
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use keys::SystemRandom;
+use proxy::upstream::{Door, door};
+use store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::realms::Streams;
+use crate::config;
+
+pub use audit::MeshAudit;
+
+/// The mesh of this process.
+pub struct MeshHost {
+    door: Door,
+    audit: Arc<MeshAudit>,
+    random: Arc<SystemRandom>,
+    /// What the bundle endpoint shows.
+    shown: Arc<RwLock<Option<Arc<TrustDomain>>>>,
+    wanted: Mutex<Option<config::Mesh>>,
+    running: tokio::sync::Mutex<Option<Running>>,
+    server: JoinHandle<()>,
+}
+
+/// An open trust domain. Dropped, its tasks end and its socket is gone.
+struct Running {
+    config: config::Mesh,
+    domain: Arc<TrustDomain>,
+    workloads: watch::Sender<Arc<Workloads>>,
+    foreign: Arc<watch::Sender<Arc<Foreign>>>,
+    keeper: JoinHandle<()>,
+    partners: JoinHandle<()>,
+    _socket: Option<Socket>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        self.partners.abort();
+    }
+}
+
+impl MeshHost {
+    /// Serves the bundle endpoint; 503 until a trust domain is open. Must be called on the
+    /// control plane's runtime.
+    pub fn start(audit: Arc<MeshAudit>, random: Arc<SystemRandom>) -> Self {
+        let (door, doorway) = door();
+        let shown: Arc<RwLock<Option<Arc<TrustDomain>>>> = Arc::default();
+        let serving = Arc::clone(&shown);
+        let answer = move || {
+            let domain = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
+            async move { bundle(domain) }
+        };
+        // Wherever the route leads, there is this one document.
+        let router = Router::new().fallback(get(answer));
+        let server = tokio::spawn(async move {
+            // The door stays open as long as this process holds it.
+            let _ = axum::serve(Streams(doorway), router).await;
+        });
+        Self {
+            door,
+            audit,
+            random,
+            shown,
+            wanted: Mutex::default(),
+            running: tokio::sync::Mutex::default(),
+            server,
+        }
+    }
+
+    /// The way to the bundle endpoint.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// Takes the mesh of a configuration in the place of the one before; without a store when
+    /// it is unsealed ([`Self::open_wanted`]).
+    ///
+    /// # Errors
+    /// As [`Self::open_wanted`]; the one before stays.
+    pub async fn follow(&self, mesh: Option<&config::Mesh>, store: Option<&Store>) -> anyhow::Result<()> {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = mesh.cloned();
+        match store {
+            Some(store) => self.open_wanted(store).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the mesh of the newest configuration.
+    ///
+    /// # Errors
+    /// The trust domain cannot be opened, or its socket not be listened on.
+    pub async fn open_wanted(&self, store: &Store) -> anyhow::Result<()> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut running = self.running.lock().await;
+        let next = match (wanted, running.take()) {
+            (None, _) => None,
+            (Some(wanted), Some(open)) if open.config.settings == wanted.settings => {
+                match self.changed(open, wanted) {
+                    Ok(open) => Some(open),
+                    Err((open, fault)) => {
+                        *running = Some(*open);
+                        return Err(fault);
+                    }
+                }
+            }
+            (Some(wanted), before) => match self.open(wanted, store).await {
+                Ok(open) => Some(open),
+                Err(fault) => {
+                    *running = before;
+                    return Err(fault);
+                }
+            },
+        };
+        let shown = next.as_ref().map(|open| Arc::clone(&open.domain));
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        *running = next;
+        Ok(())
+    }
+
+    /// The same trust domain, with other workloads, partners or another socket.
+    fn changed(
+        &self,
+        mut open: Running,
+        wanted: config::Mesh,
+    ) -> Result<Running, (Box<Running>, anyhow::Error)> {
+        if open.config.socket != wanted.socket {
+            match self.listen(&wanted, &open.domain, &open.workloads, &open.foreign) {
+                Ok(socket) => open._socket = socket,
+                Err(fault) => return Err((Box::new(open), fault)),
+            }
+        }
+        if open.config.partners != wanted.partners {
+            open.partners.abort();
+            let (partners, foreign) = (wanted.partners.clone(), Arc::clone(&open.foreign));
+            open.partners = tokio::spawn(partners::keep(partners, foreign));
+        }
+        let workloads = Arc::new(wanted.workloads.clone());
+        open.workloads.send_if_modified(|current| {
+            let differs = *current != workloads;
+            *current = workloads;
+            differs
+        });
+        open.config = wanted;
+        Ok(open)
+    }
+
+    async fn open(&self, wanted: config::Mesh, store: &Store) -> anyhow::Result<Running> {
+        let domain = TrustDomain::open(wanted.settings.clone(), store.clone(), self.random.clone()).await?;
+        let (workloads, _) = watch::channel(Arc::new(wanted.workloads.clone()));
+        let (foreign, _) = watch::channel(Arc::default());
+        let foreign = Arc::new(foreign);
+        let socket = self.listen(&wanted, &domain, &workloads, &foreign)?;
+        let keeper = tokio::spawn(Arc::clone(&domain).keep());
+        let partners = tokio::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
+        Ok(Running { config: wanted, domain, workloads, foreign, keeper, partners, _socket: socket })
+    }
+
+    fn listen(
+        &self,
+        wanted: &config::Mesh,
+        domain: &Arc<TrustDomain>,
+        workloads: &watch::Sender<Arc<Workloads>>,
+        foreign: &watch::Sender<Arc<Foreign>>,
+    ) -> anyhow::Result<Option<Socket>> {
+        let Some(path) = &wanted.socket else { return Ok(None) };
+        let world = World {
+            domain: Arc::clone(domain),
+            workloads: workloads.subscribe(),
+            foreign: foreign.subscribe(),
+            witness: self.audit.clone(),
+        };
+        let socket = Socket::listen(path, world).context("the Workload API")?;
+        tracing::info!("Workload API on unix:{}", path.display());
+        Ok(Some(socket))
+    }
+}
+
+impl Drop for MeshHost {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The document of the bundle endpoint (SPIFFE Federation §5.1).
+fn bundle(domain: Option<Arc<TrustDomain>>) -> Response {
+    match domain {
+        Some(domain) => {
+            let document = domain.ring().bundle.to_document();
+            ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response(),
+    }
+}

@@ -1,0 +1,141 @@
+//! The mesh of `bastide serve`: identities given and refused by its socket, followed through
+//! reloads, rotation by hand and a restart, and the bundle endpoint.
+
+use serde_json::Value;
+
+use crate::support::{Town, read, until};
+
+fn rules(uid: u32, more: &str) -> String {
+    format!(
+        "routes: [ {{ name: bundle, match: localhost/bundle, to: bundle, authenticate: none, allow: anyone }} ]\n\
+         mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  workloads:\n    orders: {{ uid: {uid} }}\n{more}"
+    )
+}
+
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+async fn town(rules: &str) -> Town {
+    let mut town = Town::prepare("routes: []\n");
+    town.configure(rules);
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    town
+}
+
+fn svid(town: &Town) -> (i32, String) {
+    let (code, out, err) = town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+    (code, out + &err)
+}
+
+fn status(town: &Town) -> Value {
+    let (code, out, err) = town.bastide(&["mesh", "status", "--output", "json"]);
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// Whether OpenSSL takes the certificate under this bundle.
+fn openssl_takes(town: &Town, bundle: &str) -> bool {
+    let folder = town.path("mine");
+    let run = std::process::Command::new("openssl")
+        .current_dir(folder)
+        .args([
+            "verify",
+            "-x509_strict",
+            "-purpose",
+            "sslserver",
+            "-CAfile",
+            bundle,
+            "-untrusted",
+            "svid.pem",
+            "svid.pem",
+        ])
+        .output();
+    run.unwrap().status.success()
+}
+
+#[tokio::test]
+async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
+    let mut town = town(&rules(me(), "")).await;
+    assert_eq!(svid(&town), (0, "spiffe://shop.example/orders\n".to_owned()), "{}", town.log());
+    assert!(openssl_takes(&town, "bundle.pem"));
+    let before = status(&town);
+    assert_eq!((&before["trust_domain"], &before["certificates"]), (&"shop.example".into(), &1.into()));
+    let published = town.get("/bundle").await;
+    assert_eq!((published.status, published.json()["keys"].as_array().unwrap().len()), (200, 2));
+
+    // Who was given what stands in the log.
+    until("the event", async || {
+        let log: String = std::fs::read_dir(town.path("state/audit"))
+            .ok()?
+            .filter_map(|entry| Some(read(&entry.ok()?.path())))
+            .collect();
+        log.contains("/SpiffeWorkloadAPI/FetchX509SVID")
+            .then(|| assert!(log.contains("spiffe://shop.example/orders")))
+    })
+    .await;
+
+    // Tainted by hand, another authority signs; revoked, the old certificate is taken no more.
+    let id =
+        before["authorities"].as_array().unwrap().iter().find(|one| one["kind"] == "issuing").unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    let (code, out, _) = town.bastide(&["mesh", "revoke", &id]);
+    assert!(code == 1 && out.contains("it has to be tainted"), "{out}");
+    let (code, out, err) = town.bastide(&["mesh", "taint", &id[..8]]);
+    assert_eq!(code, 0, "{out}{err}");
+    std::fs::copy(town.path("mine/svid.pem"), town.path("old.pem")).unwrap();
+    until("another authority", async || {
+        svid(&town);
+        (read(&town.path("mine/svid.pem")) != read(&town.path("old.pem"))
+            && openssl_takes(&town, "bundle.pem"))
+        .then_some(())
+    })
+    .await;
+    assert_eq!(town.bastide(&["mesh", "revoke", &id]).0, 0);
+    until("the bundle without it", async || {
+        (town.get("/bundle").await.json()["keys"]
+            .as_array()?
+            .iter()
+            .filter(|key| key["use"] == "x509-svid")
+            .count()
+            == 1)
+            .then_some(())
+    })
+    .await;
+    svid(&town);
+    assert!(openssl_takes(&town, "bundle.pem"));
+    std::fs::copy(town.path("old.pem"), town.path("mine/svid.pem")).unwrap();
+    assert!(!openssl_takes(&town, "bundle.pem"), "a revoked authority's certificate");
+
+    // The same authorities after a restart.
+    let sequence = status(&town)["sequence"].clone();
+    town.stop_gateway().await;
+    assert!(!town.path("api.sock").exists());
+    town.start_gateway().await;
+    assert_eq!((svid(&town).0, status(&town)["sequence"].clone()), (0, sequence));
+}
+
+#[tokio::test]
+async fn who_is_registered_follows_a_reload_and_a_refused_one_changes_nobody() {
+    let town = town(&rules(me() + 1, "")).await;
+    let (code, said) = svid(&town);
+    assert!(code == 1 && said.contains("no identity issued") && !said.contains("uid"), "{said}");
+    until("the reason in the log", async || town.log().contains("it is not orders by its uid").then_some(()))
+        .await;
+    town.configure(&rules(me(), ""));
+    until("the reload", async || (svid(&town).0 == 0).then_some(())).await;
+
+    // A configuration that is refused leaves the registration alone: its socket cannot be.
+    std::fs::write(town.path("file"), "").unwrap();
+    let refused = rules(me() + 1, "").replace("api.sock", "file");
+    town.configure(&refused);
+    until("the refusal", async || town.log().contains("no socket").then_some(())).await;
+    assert_eq!(svid(&town).0, 0);
+    // Without a mesh there is no socket.
+    town.configure("routes: []\n");
+    until("the end of the mesh", async || (!town.path("api.sock").exists()).then_some(())).await;
+}

