@@ -77,7 +77,7 @@ pub(super) const AUTHORITY: Section = Section {
     about: "An authority of yours that signs the issuing authorities. Bundles hold the last certificate of its chain.",
     short: "`issuing` or `root`",
     keys: &[
-        key("certificate", "path of a PEM file", "", "Its certificate, then those above it, the root last."),
+        key("cert", "path of a PEM file", "", "Its certificate, then those above it, the root last."),
         key(
             "key",
             "path of a PEM file",
@@ -153,6 +153,9 @@ pub(super) const PARTNER: Section = Section {
     ],
 };
 
+/// The keys of a workload that say who is it.
+const CONDITIONS: [&str; 6] = ["uid", "gid", "path", "sha256", "unit", "container"];
+
 fn digest(text: &str) -> Result<String, Unfit> {
     let lower = text.to_ascii_lowercase();
     let fits = lower.len() == 64 && lower.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -225,7 +228,7 @@ impl Decoder<'_> {
             return Some(if rooted { Anchor::Root } else { Anchor::Issuing });
         }
         let table = self.table(node, &AUTHORITY)?;
-        let certificate = self.required(&table, "certificate")?;
+        let certificate = self.required(&table, "cert")?;
         let key = self.required(&table, "key")?;
         let (_, chain) = self.file(certificate, pem::BYTES_MAX)?;
         let (_, secret) = self.file(key, pem::BYTES_MAX)?;
@@ -289,11 +292,11 @@ impl Decoder<'_> {
         let id = settings.workload(path);
         let hint = table.get("hint").and_then(|node| self.value(node, values::name));
         let mut conditions = Conditions::default();
-        if let Some(node) = table.get("uid") {
-            conditions.uid = self.values(node, number);
-        }
-        if let Some(node) = table.get("gid") {
-            conditions.gid = self.values(node, number);
+        for (key, place) in [("uid", &mut conditions.uid), ("gid", &mut conditions.gid)] {
+            if let Some(node) = table.get(key) {
+                *place = self.values(node, number);
+                self.some_value(node);
+            }
         }
         type Read = fn(&str) -> Result<String, Unfit>;
         let texts: [(&str, &mut Vec<String>, Read); 4] = [
@@ -305,13 +308,10 @@ impl Decoder<'_> {
         for (key, place, read) in texts {
             if let Some(node) = table.get(key) {
                 *place = self.values(node, read);
-                if place.is_empty() {
-                    // Nothing to choose from is met by nobody, and reads as if by everybody.
-                    self.expected(node, "at least one value");
-                }
+                self.some_value(node);
             }
         }
-        if conditions.is_empty() {
+        if CONDITIONS.iter().all(|key| table.get(key).is_none()) {
             self.advise(
                 name.at,
                 format!("the workload {:?} has no condition: nobody could be it", name.text),
@@ -324,6 +324,13 @@ impl Decoder<'_> {
                 self.fault(at, error.to_string());
                 None
             }
+        }
+    }
+
+    /// A condition with nothing to choose from is met by nobody, and reads as if by everybody.
+    fn some_value(&mut self, node: &Node) {
+        if node.items().is_empty() {
+            self.expected(node, "at least one value");
         }
     }
 

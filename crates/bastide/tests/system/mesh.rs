@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::support::{Town, read, until};
 
+/// Named in each configuration: with a mesh or without, it is the same store.
+const STORE: &str = "storage: state/store.db\n";
+
 fn rules(uid: u32, more: &str) -> String {
     format!(
         "routes: [ {{ name: bundle, match: localhost/bundle, to: bundle, authenticate: none, allow: anyone }} ]\n\
@@ -58,7 +61,7 @@ fn openssl_takes(town: &Town, bundle: &str) -> bool {
 
 #[tokio::test]
 async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
-    let mut town = town(&rules(me(), "")).await;
+    let mut town = town(&rules(me(), STORE)).await;
     assert_eq!(svid(&town), (0, "spiffe://shop.example/orders\n".to_owned()), "{}", town.log());
     assert!(openssl_takes(&town, "bundle.pem"));
     let before = status(&town);
@@ -121,21 +124,21 @@ async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
 
 #[tokio::test]
 async fn who_is_registered_follows_a_reload_and_a_refused_one_changes_nobody() {
-    let town = town(&rules(me() + 1, "")).await;
+    let town = town(&rules(me() + 1, STORE)).await;
     let (code, said) = svid(&town);
     assert!(code == 1 && said.contains("no identity issued") && !said.contains("uid"), "{said}");
     until("the reason in the log", async || town.log().contains("it is not orders by its uid").then_some(()))
         .await;
-    town.configure(&rules(me(), ""));
+    town.configure(&rules(me(), STORE));
     until("the reload", async || (svid(&town).0 == 0).then_some(())).await;
 
     // A configuration that is refused leaves the registration alone: its socket cannot be.
     std::fs::write(town.path("file"), "").unwrap();
-    let refused = rules(me() + 1, "").replace("api.sock", "file");
+    let refused = rules(me() + 1, STORE).replace("api.sock", "file");
     town.configure(&refused);
     until("the refusal", async || town.log().contains("no socket").then_some(())).await;
     assert_eq!(svid(&town).0, 0);
     // Without a mesh there is no socket.
-    town.configure("routes: []\n");
+    town.configure(&format!("routes: []\n{STORE}"));
     until("the end of the mesh", async || (!town.path("api.sock").exists()).then_some(())).await;
 }

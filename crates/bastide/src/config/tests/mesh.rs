@@ -94,7 +94,7 @@ fn faults_say_what_and_where() {
         ),
         (
             "mesh: { trust_domain: a.example, workloads: { orders: { unit: orders } } }",
-            "(did you mean \"orders.service\"?)",
+            "(write \"orders.service\")",
         ),
         ("mesh: { trust_domain: a.example, workloads: { a b: { uid: 1 } } }", "names no workload"),
         (
@@ -122,7 +122,7 @@ fn faults_say_what_and_where() {
             "`endpoint_id` needs `bundle`",
         ),
         (
-            "mesh: { trust_domain: a.example, authority: { certificate: ca.pem, key: ca.key } }",
+            "mesh: { trust_domain: a.example, authority: { cert: ca.pem, key: ca.key } }",
             "may not sign certificates",
         ),
         ("mesh: a.example\nservices: { bundle: [ http://10.0.0.2 ] }", "duplicate key \"services\""),
