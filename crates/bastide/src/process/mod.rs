@@ -1,6 +1,7 @@
 //! The process: its state folder, its clock, its life from start to drain.
 
 pub mod admin;
+mod beginning;
 pub mod clock;
 pub mod fetch;
 pub mod generations;

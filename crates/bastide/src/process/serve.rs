@@ -12,13 +12,14 @@ use anyhow::Context;
 use gateway::inventory::Inventory;
 use gateway::metric::Registry;
 use gateway::snapshot::{CoreParts, Process, Snapshot};
-use keys::{LocalSigner, SecureRandom as _, SystemRandom};
+use keys::{LocalSigner, SystemRandom};
 use model::{Clock, Switch};
 use proxy::Cores;
 use proxy::rate::Limiter;
 use proxy::upstream::probe;
 use tokio::task::JoinHandle;
 
+use super::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
 use super::clock::SystemClock;
 use super::fetch::GuardedFetch;
 use super::generations::Generations;
@@ -27,7 +28,7 @@ use super::log;
 use super::mesh::{MeshAudit, MeshHost};
 use super::names::Names;
 use super::notify::Notifier;
-use super::otlp::{self, Destination, Exporter};
+use super::otlp::{self, Exporter};
 use super::prepare;
 use super::realms::Realms;
 use super::running;
@@ -562,21 +563,6 @@ impl Server {
     }
 }
 
-/// A store that needs people to unseal it opens its realms and the mesh when they have.
-async fn take_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>, mesh: Arc<MeshHost>) {
-    let Some(storage) = &shared.storage else { return };
-    if storage.store().is_some() {
-        return;
-    }
-    let Some(store) = storage.opened().await else { return };
-    if let Err(fault) = realms.open_wanted(&store).await {
-        tracing::error!(%fault, "the realms cannot be opened");
-    }
-    if let Err(fault) = mesh.open_wanted(&store).await {
-        tracing::error!(fault = format!("{fault:#}"), "the mesh cannot be opened");
-    }
-}
-
 /// What came of a hand-over; never while there is none.
 async fn ended(handing: &mut Option<JoinHandle<std::io::Result<u32>>>) -> std::io::Result<u32> {
     let Some(task) = handing else { return std::future::pending().await };
@@ -589,28 +575,6 @@ async fn ended(handing: &mut Option<JoinHandle<std::io::Result<u32>>>) -> std::i
 fn is_own(ready: &str) -> bool {
     let value: serde_json::Value = serde_json::from_str(ready).unwrap_or_default();
     value.get("process").and_then(serde_json::Value::as_u64) == Some(u64::from(std::process::id()))
-}
-
-fn all_cores() -> anyhow::Result<usize> {
-    Ok(std::thread::available_parallelism().context("how many cores there are; set `workers:`")?.get())
-}
-
-fn number(random: &SystemRandom) -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
-    random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers"))?;
-    Ok(u64::from_ne_bytes(bytes))
-}
-
-fn audit_settings(audit: &config::Audit) -> audit::Settings {
-    audit::Settings {
-        rotate_bytes: audit.rotate_bytes,
-        keep: usize::try_from(audit.keep).unwrap_or(usize::MAX),
-        when_full: match audit.when_full {
-            config::WhenFull::Refuse => audit::WhenFull::Refuse,
-            config::WhenFull::Drop => audit::WhenFull::Drop,
-        },
-        ..audit::Settings::new(&audit.folder)
-    }
 }
 
 /// Builds the snapshot and keeps its policies for `bastide explain`.
@@ -633,11 +597,6 @@ fn build(
     let snapshot = wire::build(parts, configuration, generation, policies, before)?;
     drop(prepare::in_background(configuration.firewalls.iter().map(|firewall| &firewall.rules)));
     Ok(snapshot)
-}
-
-/// Where telemetry goes, if anywhere.
-fn destination(configuration: &Configuration) -> anyhow::Result<Option<Arc<Destination>>> {
-    configuration.telemetry.as_ref().map(|telemetry| Destination::new(telemetry).map(Arc::new)).transpose()
 }
 
 fn watch(configuration: &Configuration) -> Watched {

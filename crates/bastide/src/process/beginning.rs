@@ -1,0 +1,57 @@
+//! What `bastide serve` begins with: numbers, settings, and what waits for the store.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use keys::{SecureRandom as _, SystemRandom};
+
+use super::mesh::MeshHost;
+use super::otlp::Destination;
+use super::realms::Realms;
+use super::shared::Shared;
+use crate::config::{self, Configuration};
+
+/// A store that needs people to unseal it opens its realms and the mesh when they have.
+pub(super) async fn take_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>, mesh: Arc<MeshHost>) {
+    let Some(storage) = &shared.storage else { return };
+    if storage.store().is_some() {
+        return;
+    }
+    let Some(store) = storage.opened().await else { return };
+    if let Err(fault) = realms.open_wanted(&store).await {
+        tracing::error!(%fault, "the realms cannot be opened");
+    }
+    if let Err(fault) = mesh.open_wanted(&store).await {
+        tracing::error!(fault = format!("{fault:#}"), "the mesh cannot be opened");
+    }
+}
+
+/// One data-plane thread for each.
+pub(super) fn all_cores() -> anyhow::Result<usize> {
+    Ok(std::thread::available_parallelism().context("how many cores there are; set `workers:`")?.get())
+}
+
+/// A random number.
+pub(super) fn number(random: &SystemRandom) -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// How the audit log is kept.
+pub(super) fn audit_settings(audit: &config::Audit) -> audit::Settings {
+    audit::Settings {
+        rotate_bytes: audit.rotate_bytes,
+        keep: usize::try_from(audit.keep).unwrap_or(usize::MAX),
+        when_full: match audit.when_full {
+            config::WhenFull::Refuse => audit::WhenFull::Refuse,
+            config::WhenFull::Drop => audit::WhenFull::Drop,
+        },
+        ..audit::Settings::new(&audit.folder)
+    }
+}
+
+/// Where telemetry goes, if anywhere.
+pub(super) fn destination(configuration: &Configuration) -> anyhow::Result<Option<Arc<Destination>>> {
+    configuration.telemetry.as_ref().map(|telemetry| Destination::new(telemetry).map(Arc::new)).transpose()
+}
