@@ -2,14 +2,14 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use proxy::Limits;
 use proxy::upstream::ForwardSettings;
 
-use crate::support::{service, settings};
-use crate::town::{Client, Town, Upstream};
+use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::town::{Client, Town, Upstream, anywhere};
 
 #[test]
 fn pipelined_requests_are_answered_in_order_over_one_connection_each_side() {
@@ -27,6 +27,42 @@ fn pipelined_requests_are_answered_in_order_over_one_connection_each_side() {
         assert_eq!(client.reply().text(), format!("/{n}"));
     }
     assert_eq!(upstream.connections(), 1);
+}
+
+/// Requests that are refused at once wait for nothing: whoever has hundreds of them in the
+/// core's hands must not keep it to themselves.
+#[test]
+fn pipelined_refusals_leave_others_their_turn() {
+    let upstream = Upstream::honest("ok");
+    let routes = vec![TestRoute { path: "/honest", settings: settings(0) }];
+    let services = vec![service("test", &[upstream.address])];
+    let mut world = TestWorld::new(vec![cleartext(anywhere())], services, routes, Limits::default(), None);
+    let outcomes: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (served, refused) = (Arc::clone(&outcomes), Arc::clone(&outcomes));
+    world.report = Some(Arc::new(move |_| served.lock().unwrap().push("honest".to_owned())));
+    world.refused = Some(Arc::new(move || refused.lock().unwrap().push("flood".to_owned())));
+    let town = Town::start(world, outcomes);
+    let mut honest = town.client();
+    assert_eq!(honest.get("/honest").text(), "ok");
+    let mut flood = town.client();
+    let mut answers = flood.stream.try_clone().unwrap();
+    // Not read, the answers would hold the requests back.
+    let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    let writer = std::thread::spawn(move || {
+        for _ in 0..40 {
+            flood.send("GET /flood HTTP/1.1\r\nhost: test\r\n\r\n".repeat(200));
+        }
+        flood.stream.shutdown(Shutdown::Write).unwrap();
+    });
+    while !writer.is_finished() || !reader.is_finished() {
+        assert_eq!(honest.get("/honest").text(), "ok");
+    }
+    writer.join().unwrap();
+    let outcomes = town.outcomes.lock().unwrap();
+    let runs = outcomes.split(|outcome| outcome == "honest").skip(1).map(<[String]>::len);
+    // The honest client itself takes its time; the shortest runs show the turns.
+    let shortest = runs.filter(|run| *run > 0).min();
+    assert!(shortest.is_some_and(|run| run < 64), "{shortest:?} refusals at least between two turns");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct TestWorld {
     pub admission: Admission,
     pub upstreams: Arc<Upstreams>,
     pub report: Option<Report>,
+    /// Told of each request that the handler answers itself.
+    pub refused: Option<Arc<dyn Fn() + Send + Sync>>,
     /// What is said of exchanges under way; by default that they stand.
     pub judge: Arc<dyn Judge + Send + Sync>,
     pub generation: u64,
@@ -134,6 +136,7 @@ impl TestWorld {
             },
             upstreams: Arc::new(upstreams),
             report: None,
+            refused: None,
             judge: Arc::new(Lenient),
             generation: 1,
             router: Router::build(matches).unwrap(),
@@ -207,6 +210,9 @@ impl Handler for TestHandler {
             Ok(()) => return,
             Err(answer) => answer,
         };
+        if let Some(refused) = &self.world.refused {
+            refused();
+        }
         let body = Bytes::from(answer.1);
         let status = StatusCode::from_u16(answer.0).unwrap();
         let _ = exchange.respond(status, &self.none, body);
