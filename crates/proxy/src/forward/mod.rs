@@ -263,7 +263,9 @@ impl Job<'_> {
         use crate::upstream::dial::DialError;
         let left = self.total.saturating_sub(self.watch.ticker().now_ms());
         let limit = self.settings.timeouts.connect.min(Duration::from_millis(left));
-        let opened = tokio::time::timeout(limit, chosen.pool.connect(self.upstreams.limits(), origin)).await;
+        // In a box: what few requests need takes no room in the others.
+        let connecting = Box::pin(chosen.pool.connect(self.upstreams.limits(), origin));
+        let opened = tokio::time::timeout(limit, connecting).await;
         // Nothing was sent: another endpoint may always be tried.
         opened.unwrap_or(Err(DialError::Timeout)).map_err(|error| {
             // An endpoint that is full is not broken.
