@@ -117,7 +117,8 @@ async fn main() -> Result<(), Failure> {
     };
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     let address = listener.local_addr()?;
-    let world = World { store, clock, random: Arc::new(SystemRandom::new()), deliver: Arc::new(Loopback) };
+    let random = Arc::new(SystemRandom::new());
+    let world = World { store, clock, random, deliver: Arc::new(Loopback), courier: None };
     let shop = Realm::open(settings("shop", address), world.clone()).await?;
     let mut strict = settings("strict", address);
     strict.require_dpop_nonce = true;

@@ -29,7 +29,7 @@ use crate::login::step::Wanted;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Refusal};
 use crate::session;
-use crate::{login, page};
+use crate::{login, page, text};
 use decide::{Facts, Step};
 use interaction::Then;
 use request::{Request, Target};
@@ -38,7 +38,7 @@ pub(crate) use respond::see_other;
 
 /// Answers `GET` and `POST /authorize`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, begin(&realm, &call).await)
+    page::or_error(&realm, &call, begin(&realm, &call).await)
 }
 
 async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
@@ -47,7 +47,7 @@ async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
     let target = Target::read(&client, &parameters)?;
     let request = match Request::read(realm, &client, &target, &parameters, jkt) {
         Ok(request) => request,
-        Err(refusal) => return respond::refused(realm, &target, &refusal),
+        Err(refusal) => return respond::refused(realm, call, &target, &refusal),
     };
     // A browser does not send its session along with somebody else's form.
     let cross_site = call.method == Method::POST && !request.prompt.none;
@@ -69,14 +69,20 @@ async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
         (Step::Answer, Some(session)) if !cross_site => {
             answer(realm, call, &client, &request, &session.value).await
         }
-        (Step::Refuse(code, why), _) => respond::refused(realm, &request.target, &Refusal::plain(code, why)),
-        _ => interaction::begin(realm, call, Then::Authorize(Box::new(request))).await,
+        (Step::Refuse(code, why), _) => {
+            respond::refused(realm, call, &request.target, &Refusal::plain(code, why))
+        }
+        _ => {
+            // Of a pushed request too.
+            let language = parameters.get("ui_locales").and_then(text::preferred);
+            interaction::begin(realm, call, Then::Authorize(Box::new(request)), language).await
+        }
     }
 }
 
 /// Answers `GET /flow`: the next step of an authorization that waits for a person.
 pub(crate) async fn go_on(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, resume(&realm, &call).await)
+    page::or_error(&realm, &call, resume(&realm, &call).await)
 }
 
 async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
@@ -126,7 +132,7 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
         }
         (Step::Refuse(code, why), _) => {
             interaction::end(realm, call).await?;
-            respond::refused(realm, &request.target, &Refusal::plain(code, why))
+            respond::refused(realm, call, &request.target, &Refusal::plain(code, why))
         }
         (Step::Answer, None) => interaction::go_to(realm, call, "/login"),
     }
@@ -173,5 +179,5 @@ async fn answer(
     let uri = &request.target.redirect_uri;
     let code = code::make(realm, decided, uri, &request.challenge, request.jkt.clone(), call.now).await?;
     tracing::info!(client = client.id, user = session.user, "identity: code issued");
-    respond::to_client(realm, &request.target, &[("code", &code)])
+    respond::to_client(realm, call, &request.target, &[("code", &code)])
 }

@@ -12,6 +12,7 @@ use model::principal::Peer;
 use crate::parameter::{PARAMETERS_BYTES_MAX, Parameters};
 use crate::realm::Realm;
 use crate::refusal::{Code, Refusal};
+use crate::text::{self, Language};
 
 /// A request to one of the endpoints.
 #[derive(Clone, Debug)]
@@ -22,9 +23,16 @@ pub(crate) struct Call {
     /// What the listener proved about the connection; absent where none said.
     peer: Option<Arc<Peer>>,
     pub(crate) now: Timestamp,
+    /// Of the page that answers it.
+    pub(crate) language: Language,
 }
 
 impl Call {
+    /// Where the connection comes from, if the listener said.
+    pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
+        self.peer.as_ref().map(|peer| peer.address)
+    }
+
     /// The client's certificate (DER), verified by the TLS stack.
     pub(crate) fn certificate(&self) -> Option<&[u8]> {
         self.peer.as_ref()?.tls.as_ref()?.client_chain.first().map(Vec::as_slice)
@@ -45,15 +53,20 @@ impl Call {
         self.field(header::AUTHORIZATION)
     }
 
-    /// The value of a cookie. One that is there twice counts as absent: a neighbour on
-    /// another subdomain may have set it.
+    /// The value of a cookie.
     pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
-        let fields = self.headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
-        let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value);
-        let value = values.next()?;
-        values.next().is_none().then_some(value)
+        cookie(&self.headers, name)
     }
+}
+
+/// The value of a cookie. One that is there twice counts as absent: a neighbour on
+/// another subdomain may have set it.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let fields = headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value);
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
 }
 
 impl FromRequest<Arc<Realm>> for Call {
@@ -83,7 +96,9 @@ impl FromRequest<Arc<Realm>> for Call {
             Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?
         };
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
-        Ok(Self { method: head.method, parameters, headers: head.headers, peer, now: realm.now() })
+        let cookie = cookie(&head.headers, &text::cookie_name(realm));
+        let language = text::chosen(&parameters, &head.headers, cookie, realm.settings.language);
+        Ok(Self { method: head.method, parameters, headers: head.headers, peer, now: realm.now(), language })
     }
 }
 

@@ -19,12 +19,13 @@ use crate::authorize::interaction::{self, Then};
 use crate::call::Call;
 use crate::client::{GrantType, authenticate};
 use crate::grant::Decided;
-use crate::page::{self, DevicePage, MessagePage};
+use crate::page::{self, DevicePage};
 use crate::parameter::with_query;
 use crate::realm::Realm;
 use crate::record::{self, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
+use crate::text::Notice;
 use crate::token::uncached;
 
 /// Letters of user codes: consonants that are not taken for each other (§6.1).
@@ -159,65 +160,66 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
             // A code in the address fills in the field, and nothing more: the person
             // compares it with the device (§3.3.1).
             Some(session) => {
-                let ask = Ask { code: &code, device: None, error: "" };
-                show(&realm, &session.value, &ask).await
+                let ask = Ask { code: &code, device: None, error: None };
+                show(&realm, &call, &session.value, &ask).await
             }
             None => {
                 let path = with_query("/device", &[("user_code", &self::shown(&code))]);
-                interaction::begin(&realm, &call, Then::Visit(path)).await
+                interaction::begin(&realm, &call, Then::Visit(path), None).await
             }
         }
     };
-    page::or_error(&realm, shown.await)
+    page::or_error(&realm, &call, shown.await)
 }
 
 /// What the page asks.
 struct Ask<'a> {
     code: &'a str,
     device: Option<&'a Device>,
-    error: &'a str,
+    error: Option<Notice>,
 }
 
-async fn show(realm: &Realm, session: &Session, ask: &Ask<'_>) -> Answer {
+async fn show(realm: &Realm, call: &Call, session: &Session, ask: &Ask<'_>) -> Answer {
     let user = realm.user(&session.user).await?.map(|user| user.username).unwrap_or_default();
     let client = match ask.device {
         Some(device) => realm.client(&device.client).await?.map(|client| client.display_name().to_owned()),
         None => None,
     };
     let code = if ask.code.is_empty() { String::new() } else { shown(ask.code) };
+    let frame = page::Frame::new(realm, call, "/device");
+    let scopes = ask.device.map(|device| describe(realm, call.language, &device.scopes));
     let content = DevicePage {
-        realm: &realm.settings.display_name,
-        base: realm.settings.path(),
         action: &realm.path("/device"),
         csrf: &session.csrf(realm),
         user: &user,
         code: &code,
         client: client.as_deref().unwrap_or_default(),
-        scopes: ask.device.map(|device| describe(realm, &device.scopes)).unwrap_or_default(),
-        error: ask.error,
+        scopes: scopes.unwrap_or_default(),
+        error: ask.error.map(frame.texts.notice).unwrap_or_default(),
+        frame,
     };
     page::show(&content, None, false)
 }
 
 /// Answers `POST /device`: the code, then the decision.
 pub(crate) async fn submit(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, decide(&realm, &call).await)
+    page::or_error(&realm, &call, decide(&realm, &call).await)
 }
 
 async fn decide(realm: &Realm, call: &Call) -> Answer {
-    let over = || Refusal::plain(Code::AccessDenied, "Your session has ended. Log in again.");
+    let over = || Refusal::person(Code::AccessDenied, Notice::SessionEnded, "no session");
     let session = session::current(realm, call).await?.ok_or_else(over)?.value;
     interaction::check_form(realm, call, &session.csrf(realm))?;
     let code = typed(call.parameters.require("user_code")?);
     count_attempt(realm, &session.user, call.now).await?;
     let Some((name, stored)) = find(realm, &code, call.now).await? else {
-        let ask = Ask { code: &code, device: None, error: "No device waits with this code." };
-        return show(realm, &session, &ask).await;
+        let ask = Ask { code: &code, device: None, error: Some(Notice::UnknownDevice) };
+        return show(realm, call, &session, &ask).await;
     };
     let allowed = match call.parameters.get("decision") {
         None => {
-            let ask = Ask { code: &code, device: Some(&stored.value), error: "" };
-            return show(realm, &session, &ask).await;
+            let ask = Ask { code: &code, device: Some(&stored.value), error: None };
+            return show(realm, call, &session, &ask).await;
         }
         Some(decision) => decision == "allow",
     };
@@ -227,14 +229,13 @@ async fn decide(realm: &Realm, call: &Call) -> Answer {
     let changes = Transaction::new().delete(realm.records.key(Kind::UserCode, &[&code]), Expect::Present);
     let expect = Expect::Version(stored.version);
     let changes = realm.records.write(changes, Kind::Device, &[&name], &device, device.kept(), expect)?;
-    let (title, text) = match realm.records.commit(changes).await? {
-        Written::Done if allowed => ("Connected", "You can go back to the device."),
-        Written::Done => ("Not connected", "The device gets no access."),
-        Written::Conflict => ("That did not work", "The device asked at this moment. Type the code again."),
+    let texts = call.language.texts();
+    let told = match realm.records.commit(changes).await? {
+        Written::Done if allowed => texts.device.connected,
+        Written::Done => texts.device.not_connected,
+        Written::Conflict => (texts.common.failed, (texts.notice)(Notice::DeviceAskedMeanwhile)),
     };
-    let base = realm.settings.path();
-    let content = MessagePage { realm: &realm.settings.display_name, base, title, text };
-    page::show(&content, None, false)
+    page::message(realm, call, told)
 }
 
 fn decided(device: &Device, session: &Session) -> Decided {
@@ -270,8 +271,8 @@ async fn count_attempt(realm: &Realm, user: &str, now: Timestamp) -> Answer<()> 
             None => (0, Expect::Absent, Some(now.plus(ATTEMPTS_WITHIN))),
         };
         if count >= ATTEMPTS_MAX {
-            let told = "Too many codes were tried. Wait ten minutes.";
-            return Err(Refusal::new(Code::AccessDenied, told, format!("user {user:?} tried {count} codes")));
+            let reason = format!("user {user:?} tried {count} codes");
+            return Err(Refusal::person(Code::AccessDenied, Notice::TooManyCodes, reason));
         }
         let counted = realm.records.put(Kind::CodeAttempts, &[user], &(count + 1), until, expect).await?;
         if counted == Written::Done {

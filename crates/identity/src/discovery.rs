@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::client::GrantType;
 use crate::realm::Realm;
 use crate::settings::STANDARD_SCOPES;
+use crate::text::Language;
 
 /// Seconds for which metadata may be kept.
 const METADATA_SECONDS: u64 = 300;
@@ -60,6 +61,7 @@ fn document(realm: &Realm) -> Value {
         "acr_values_supported": classes,
         "claims_supported": claims,
         "claim_types_supported": ["normal"],
+        "ui_locales_supported": Language::ALL.map(Language::tag),
         "claims_parameter_supported": true,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,

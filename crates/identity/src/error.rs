@@ -44,6 +44,9 @@ pub enum Error {
     /// A password could not be hashed.
     #[error("a password could not be hashed: {0}")]
     Password(String),
+    /// The realm has no mail server.
+    #[error("this realm has no mail server: set `mail`")]
+    NoMail,
     /// A page could not be made.
     #[error("a page could not be made: {0}")]
     Page(#[from] askama::Error),

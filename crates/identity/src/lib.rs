@@ -40,6 +40,7 @@ mod key;
 mod live;
 pub mod login;
 mod logout;
+pub mod mail;
 mod method;
 mod mint;
 mod page;
@@ -49,6 +50,7 @@ mod proof;
 mod random;
 mod realm;
 mod record;
+mod recover;
 mod refusal;
 mod resource;
 mod revocation;
@@ -56,6 +58,9 @@ mod scope;
 mod seen;
 mod session;
 pub mod settings;
+mod text;
+pub mod theme;
+mod throttle;
 mod token;
 mod user;
 mod userinfo;
@@ -69,8 +74,13 @@ pub use client::{Client, ClientAuthentication, GrantType};
 pub use deliver::{Deliver, NoDelivery};
 pub use error::Error;
 pub use factor::{FACTOR_NAME_CHARACTERS_MAX, FACTORS_MAX, Factor, FactorKind};
+pub use login::password::breached::check as check_breached_passwords;
+pub use login::password::hash::check as check_password_hash;
+pub use login::password::strength::{PasswordRules, Weakness};
 pub use realm::{Realm, World};
 pub use settings::{FactorRules, Lifetimes, RealmSettings, Resource};
+pub use text::Language;
+pub use theme::Theme;
 pub use user::User;
 
 /// Every endpoint of a realm, at the paths below its issuer. Realms of one host can be
@@ -102,7 +112,13 @@ pub fn router(realm: Arc<Realm>) -> Router {
         .route(&at("/device_authorization"), post(device::endpoint))
         .route(&at("/device"), get(device::page).post(device::submit))
         .route(&at("/logout"), get(logout::endpoint).post(logout::endpoint))
-        .route(&at("/style.css"), get(page::style))
         .route(&at("/passkey.js"), get(page::passkey_script))
+        .route(&at("/recover"), get(recover::page).post(recover::endpoint))
+        .route(&at("/recover/password"), get(recover::password_page).post(recover::password_endpoint))
+        .route(&at("/verify"), get(recover::verify_page).post(recover::verify_endpoint))
+        .route(&at("/language"), get(text::choose))
+        .route(&at("/style.css"), get(theme::style))
+        .route(&at("/theme.css"), get(theme::theme_style))
+        .route(&at("/logo"), get(theme::logo))
         .with_state(realm)
 }

@@ -22,6 +22,7 @@ pub(crate) mod step;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::header;
 use axum::response::Response;
 use model::Secret;
 use store::Expect;
@@ -34,6 +35,8 @@ use crate::realm::Realm;
 use crate::record::{Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::Shown;
+use crate::text::Notice;
+use crate::throttle;
 
 pub(crate) use advance::{advance, available, wanted};
 
@@ -48,12 +51,12 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
         let waiting = interaction::open(&realm, &call).await?;
         show(&realm, &call, &waiting, None)
     };
-    page::or_error(&realm, shown.await)
+    page::or_error(&realm, &call, shown.await)
 }
 
 /// Answers `POST /login`: user name and password.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, submit(&realm, &call).await)
+    page::or_error(&realm, &call, submit(&realm, &call).await)
 }
 
 async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
@@ -62,23 +65,25 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     let username = call.parameters.get("username").unwrap_or_default();
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
     count_attempt(realm, call, waiting).await?;
+    let attempt = throttle::admit(realm, call, username).await?;
     let checked = password::check(realm, username, password).await?;
     let waiting = interaction::open(realm, call).await?;
     let Some(user) = checked else {
-        // One text for every reason: nobody learns which users exist.
         tracing::info!(attempts = waiting.value.attempts, "identity: login failed");
-        return show(realm, call, &waiting, Some("The user name or the password is wrong."));
+        attempt.failed(realm, call.now).await?;
+        return show(realm, call, &waiting, Some(Notice::WrongPassword));
     };
+    let known = attempt.succeeded(realm, call).await?;
     let methods = vec![method::PASSWORD.to_owned()];
-    advance(realm, call, waiting, Shown { user: user.id, methods, at: call.now, session: None }).await
+    let shown = Shown { user: user.id, methods, at: call.now, session: None };
+    let mut response = advance(realm, call, waiting, shown).await?;
+    response.headers_mut().append(header::SET_COOKIE, known);
+    Ok(response)
 }
 
 /// Counts an attempt before it is judged: of many at once one is tried.
 async fn count_attempt(realm: &Realm, call: &Call, waiting: Stored<Interaction>) -> Answer<()> {
-    let refused = |reason: &str| {
-        let told = "Too many attempts. Go back to the application and begin again.";
-        Err(Refusal::new(Code::AccessDenied, told, reason))
-    };
+    let refused = |reason: &str| Err(Refusal::person(Code::AccessDenied, Notice::TooManyAttempts, reason));
     if waiting.value.attempts >= ATTEMPTS_MAX {
         return refused("a login with too many attempts");
     }
@@ -91,23 +96,24 @@ async fn count_attempt(realm: &Realm, call: &Call, waiting: Stored<Interaction>)
     }
 }
 
-fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option<&str>) -> Answer {
+fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option<Notice>) -> Answer {
     let hint = call.parameters.get("username").or(match &waiting.value.then {
         Then::Authorize(request) => request.login_hint.as_deref(),
         Then::Visit(_) | Then::Confirm(_) => None,
     });
     let flow = call.parameters.require("flow")?;
     let options = passkey::options(realm, waiting, None);
+    let frame = page::Frame::new(realm, call, "/login");
     let content = LoginPage {
-        realm: &realm.settings.display_name,
-        base: realm.settings.path(),
         action: &realm.path("/login"),
         flow,
         csrf: &waiting.value.csrf,
         username: hint.unwrap_or_default(),
-        error: error.unwrap_or_default(),
+        error: error.map(frame.texts.notice).unwrap_or_default(),
+        recovery: &if realm.has_mail() { realm.path("/recover") } else { String::new() },
         passkey: options.as_deref().unwrap_or_default(),
         passkey_action: &realm.path("/login/passkey"),
+        frame,
     };
     page::show_scripted(&content, waiting.value.form_target().as_deref(), error.is_some())
 }

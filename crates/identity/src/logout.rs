@@ -19,13 +19,14 @@ use crate::call::Call;
 use crate::client::{Client, redirect};
 use crate::grant::{self, Grant};
 use crate::mint;
-use crate::page::{self, LogoutPage, MessagePage};
+use crate::page::{self, LogoutPage};
 use crate::parameter::with_query;
 use crate::realm::Realm;
 use crate::record::{Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::revocation::{self, Named};
 use crate::session::{self, Session, cookie_name, set_cookie};
+use crate::text::Notice;
 
 /// Most grants of one session that are ended.
 const GRANTS_MAX: usize = 1000;
@@ -147,7 +148,7 @@ async fn deliver(realm: &Realm, pending: &Pending, now: Timestamp) -> Result<Res
 
 /// Answers `GET` and `POST /logout` (RP-Initiated Logout 1.0 §2).
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, log_out(&realm, &call).await)
+    page::or_error(&realm, &call, log_out(&realm, &call).await)
 }
 
 async fn log_out(realm: &Realm, call: &Call) -> Answer {
@@ -165,11 +166,7 @@ async fn log_out(realm: &Realm, call: &Call) -> Answer {
     }
     let mut response = match &asked.address {
         Some(address) => crate::authorize::see_other(address),
-        None => {
-            let (display_name, base) = (&realm.settings.display_name, realm.settings.path());
-            let text = "You are logged out here. Applications may take a moment to notice.";
-            page::show(&MessagePage { realm: display_name, base, title: "Logged out", text }, None, false)?
-        }
+        None => page::message(realm, call, call.language.texts().logout.done)?,
     };
     let cookie = set_cookie(&cookie_name(realm), "", Some(Duration::ZERO))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -184,8 +181,7 @@ async fn confirm(realm: &Realm, call: &Call, session: &Session) -> Answer {
     let fields =
         kept.iter().filter_map(|name| Some(((*name).to_owned(), call.parameters.get(name)?.to_owned())));
     let content = LogoutPage {
-        realm: &realm.settings.display_name,
-        base: realm.settings.path(),
+        frame: page::Frame::new(realm, call, ""),
         action: &realm.path("/logout"),
         csrf: &session.csrf(realm),
         user: &user,
@@ -244,8 +240,7 @@ fn after(uri: &str, client: Option<&Client>, state: Option<&str>) -> Answer<Stri
     if !registered {
         let found = keys::encoding::quote(uri);
         let reason = format!("post_logout_redirect_uri \"{found}\" of {:?}", client.map(|client| &client.id));
-        let told = "The application asked to go to an address that is not registered for it.";
-        return Err(Refusal::new(Code::InvalidRequest, told, reason));
+        return Err(Refusal::person(Code::InvalidRequest, Notice::LogoutAddressNotRegistered, reason));
     }
     Ok(state.map_or_else(|| uri.to_owned(), |state| with_query(uri, &[("state", state)])))
 }

@@ -1,27 +1,73 @@
 //! Pages: made here, without scripts, with the fields that keep them ours.
 
 use askama::Template;
-use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::Error;
+use crate::call::Call;
+use crate::parameter::with_query;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
+use crate::text::{self, Language, Texts};
+use crate::theme::Theme;
 
-/// The style sheet of all pages.
-const STYLE: &str = include_str!("../templates/style.css");
 /// The script of forms with passkeys.
 const PASSKEY: &str = include_str!("../templates/passkey.js");
 /// Sends a form by itself; without scripts there is a button.
 const SUBMIT: &str = "document.forms[0].submit()";
 
+/// What every page has around its content.
+pub(crate) struct Frame<'a> {
+    pub(crate) language: Language,
+    pub(crate) texts: &'static Texts,
+    /// What the realm is called.
+    pub(crate) product: &'a str,
+    /// The path of the issuer.
+    pub(crate) base: &'a str,
+    pub(crate) theme: &'a Theme,
+    /// Where the same page is in other languages.
+    pub(crate) elsewhere: Vec<(Language, String)>,
+}
+
+impl<'a> Frame<'a> {
+    /// `page`: where it can be got again, below the issuer; empty for what is there once.
+    pub(crate) fn new(realm: &'a Realm, call: &Call, page: &str) -> Self {
+        let mut frame = Self::once(realm, call.language);
+        if page.is_empty() {
+            return frame;
+        }
+        let kept = |name: &'static str| Some((name, call.parameters.get(name)?));
+        let kept: Vec<(&str, &str)> = text::KEPT.into_iter().filter_map(kept).collect();
+        frame.elsewhere = Language::ALL
+            .into_iter()
+            .map(|language| {
+                let mut pairs = vec![("lang", language.tag()), ("page", page)];
+                pairs.extend(kept.iter().copied());
+                (language, with_query(&realm.path("/language"), &pairs))
+            })
+            .collect();
+        frame
+    }
+
+    /// Of a page that is there once, whatever was asked.
+    fn once(realm: &'a Realm, language: Language) -> Self {
+        Self {
+            language,
+            texts: language.texts(),
+            product: &realm.settings.display_name,
+            base: realm.settings.path(),
+            theme: &realm.settings.theme,
+            elsewhere: Vec::new(),
+        }
+    }
+}
+
 /// The login.
 #[derive(Template)]
 #[template(path = "login.html")]
 pub(crate) struct LoginPage<'a> {
-    pub(crate) realm: &'a str,
-    pub(crate) base: &'a str,
+    pub(crate) frame: Frame<'a>,
     pub(crate) action: &'a str,
     pub(crate) flow: &'a str,
     pub(crate) csrf: &'a str,
@@ -30,14 +76,15 @@ pub(crate) struct LoginPage<'a> {
     /// What the browser is asked for a passkey with; empty: there are none here.
     pub(crate) passkey: &'a str,
     pub(crate) passkey_action: &'a str,
+    /// Where to go without a password; empty: nowhere.
+    pub(crate) recovery: &'a str,
 }
 
 /// What a client asks for.
 #[derive(Template)]
 #[template(path = "consent.html")]
 pub(crate) struct ConsentPage<'a> {
-    pub(crate) realm: &'a str,
-    pub(crate) base: &'a str,
+    pub(crate) frame: Frame<'a>,
     pub(crate) action: &'a str,
     pub(crate) flow: &'a str,
     pub(crate) csrf: &'a str,
@@ -50,8 +97,7 @@ pub(crate) struct ConsentPage<'a> {
 #[derive(Template)]
 #[template(path = "device.html")]
 pub(crate) struct DevicePage<'a> {
-    pub(crate) realm: &'a str,
-    pub(crate) base: &'a str,
+    pub(crate) frame: Frame<'a>,
     pub(crate) action: &'a str,
     pub(crate) csrf: &'a str,
     pub(crate) user: &'a str,
@@ -61,12 +107,44 @@ pub(crate) struct DevicePage<'a> {
     pub(crate) error: &'a str,
 }
 
+/// Who has lost their password.
+#[derive(Template)]
+#[template(path = "recover.html")]
+pub(crate) struct RecoverPage<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) action: &'a str,
+    pub(crate) csrf: &'a str,
+}
+
+/// Another password.
+#[derive(Template)]
+#[template(path = "password.html")]
+pub(crate) struct PasswordPage<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) action: &'a str,
+    pub(crate) csrf: &'a str,
+    pub(crate) token: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) length_min: usize,
+    pub(crate) faults: &'a [String],
+}
+
+/// Whether an address is its person's.
+#[derive(Template)]
+#[template(path = "verify.html")]
+pub(crate) struct VerifyPage<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) action: &'a str,
+    pub(crate) csrf: &'a str,
+    pub(crate) token: &'a str,
+    pub(crate) email: &'a str,
+}
+
 /// Whether to log out.
 #[derive(Template)]
 #[template(path = "logout.html")]
 pub(crate) struct LogoutPage<'a> {
-    pub(crate) realm: &'a str,
-    pub(crate) base: &'a str,
+    pub(crate) frame: Frame<'a>,
     pub(crate) action: &'a str,
     pub(crate) csrf: &'a str,
     pub(crate) user: &'a str,
@@ -77,18 +155,18 @@ pub(crate) struct LogoutPage<'a> {
 #[derive(Template)]
 #[template(path = "message.html")]
 pub(crate) struct MessagePage<'a> {
-    pub(crate) realm: &'a str,
-    pub(crate) base: &'a str,
+    pub(crate) frame: Frame<'a>,
     pub(crate) title: &'a str,
     pub(crate) text: &'a str,
+    /// For the developers of an application, in English; empty: nothing.
+    pub(crate) detail: &'a str,
 }
 
 /// An answer that goes to the client as a form (OAuth 2.0 Form Post Response Mode).
 #[derive(Template)]
 #[template(path = "form_post.html")]
 struct FormPostPage<'a> {
-    realm: &'a str,
-    base: &'a str,
+    frame: Frame<'a>,
     action: &'a str,
     fields: &'a [(&'a str, &'a str)],
     script: &'a str,
@@ -106,37 +184,43 @@ pub(crate) fn show_scripted(page: &impl Template, form_target: Option<&str>, fai
     render(page, status, form_target.unwrap_or_default(), "script-src 'self'; ")
 }
 
+/// Answers with a title and a sentence.
+pub(crate) fn message(realm: &Realm, call: &Call, (title, text): (&str, &str)) -> Answer {
+    show(&MessagePage { frame: Frame::new(realm, call, ""), title, text, detail: "" }, None, false)
+}
+
 /// Answers with a form that goes to the client by itself.
-pub(crate) fn form_post(realm: &Realm, action: &str, fields: &[(&str, &str)]) -> Answer {
-    let base = realm.settings.path();
-    let page = FormPostPage { realm: &realm.settings.display_name, base, action, fields, script: SUBMIT };
+pub(crate) fn form_post(realm: &Realm, language: Language, action: &str, fields: &[(&str, &str)]) -> Answer {
+    let page = FormPostPage { frame: Frame::once(realm, language), action, fields, script: SUBMIT };
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, SUBMIT.as_bytes());
     let script = format!("script-src 'sha256-{}'; ", crate::call::encode_base64(hash.as_ref()));
     render(&page, StatusCode::OK, &crate::client::redirect::form_action(action), &script)
 }
 
 /// A page for a person where a client would get JSON.
-pub(crate) fn or_error(realm: &Realm, answer: Answer) -> Response {
+pub(crate) fn or_error(realm: &Realm, call: &Call, answer: Answer) -> Response {
     let refusal = match answer {
         Ok(response) => return response,
         Err(refusal) => refusal,
     };
     refusal.record();
-    let status = match refusal.code {
-        Code::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_REQUEST,
+    let frame = Frame::new(realm, call, "");
+    let (text, detail) = match refusal.notice {
+        Some(notice) => ((frame.texts.notice)(notice), ""),
+        None => (frame.texts.common.application_at_fault, refusal.description.as_ref()),
     };
-    let (display_name, base) = (&realm.settings.display_name, realm.settings.path());
-    let page =
-        MessagePage { realm: display_name, base, title: "That did not work", text: &refusal.description };
-    render(&page, status, "", "").unwrap_or_else(IntoResponse::into_response)
+    let title = frame.texts.common.failed;
+    let page = MessagePage { frame, title, text, detail };
+    let mut response =
+        render(&page, refusal.page_status(), "", "").unwrap_or_else(IntoResponse::into_response);
+    refusal.extend(response.headers_mut());
+    response
 }
 
 fn render(page: &impl Template, status: StatusCode, form_target: &str, script: &str) -> Answer {
     let text = page.render().map_err(Error::from)?;
     let policy = format!(
-        "default-src 'none'; {script}style-src 'self'; form-action 'self' {form_target}; \
+        "default-src 'none'; {script}style-src 'self'; img-src 'self'; form-action 'self' {form_target}; \
          frame-ancestors 'none'; base-uri 'none'"
     );
     let mut response = (status, text).into_response();
@@ -158,21 +242,12 @@ fn render(page: &impl Template, status: StatusCode, form_target: &str, script: &
     Ok(response)
 }
 
-/// Answers `GET /style.css`.
-pub(crate) async fn style(State(_): State<std::sync::Arc<Realm>>) -> Response {
-    asset("text/css; charset=utf-8", STYLE)
-}
-
 /// Answers `GET /passkey.js`.
-pub(crate) async fn passkey_script(State(_): State<std::sync::Arc<Realm>>) -> Response {
-    asset("text/javascript; charset=utf-8", PASSKEY)
-}
-
-fn asset(media: &'static str, text: &'static str) -> Response {
+pub(crate) async fn passkey_script() -> Response {
     let fields = [
-        (header::CONTENT_TYPE, media),
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (header::CACHE_CONTROL, "public, max-age=3600"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (fields, text).into_response()
+    (fields, PASSKEY).into_response()
 }

@@ -1,5 +1,6 @@
 //! A realm at work: its settings, records, keys, and the world that it was given.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,12 +13,15 @@ use crate::client::Client;
 use crate::deliver::Deliver;
 use crate::key::{KeyRecord, Ring};
 use crate::login::password::Passwords;
+use crate::mail::Courier;
 use crate::record::{ATTEMPTS_MAX, Kind, Records, Written, pause};
 use crate::settings::RealmSettings;
 use crate::user::{User, folded};
 
 /// How often the keys are looked at, and deliveries that failed tried again.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
+/// The least pause between two rounds of letters.
+const LETTERS_PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Most users or clients that one listing gives.
 const LISTING_MAX: usize = 1000;
 
@@ -32,6 +36,8 @@ pub struct World {
     pub random: Arc<dyn SecureRandom + Send + Sync>,
     /// The way out, for logout tokens.
     pub deliver: Arc<dyn Deliver>,
+    /// The way to the mail server; `None`: nobody is written to.
+    pub courier: Option<Arc<dyn Courier>>,
 }
 
 /// A realm, open: the state of its router.
@@ -40,6 +46,9 @@ pub struct Realm {
     pub(crate) records: Records,
     pub(crate) random: Arc<dyn SecureRandom + Send + Sync>,
     pub(crate) deliver: Arc<dyn Deliver>,
+    pub(crate) courier: Option<Arc<dyn Courier>>,
+    /// About as many letters wait.
+    pub(crate) letters_waiting: AtomicUsize,
     pub(crate) passwords: Passwords,
     pub(crate) delivery_due: tokio::sync::Notify,
     clock: Arc<dyn Clock>,
@@ -59,6 +68,12 @@ impl Realm {
     /// The settings contradict themselves; the store or the cryptographic library fails.
     pub async fn open(settings: RealmSettings, world: World) -> Result<Arc<Self>, Error> {
         settings.check()?;
+        if let Some(path) = &settings.passwords.breached {
+            crate::login::password::breached::check(path).map_err(|error| Error::Settings {
+                realm: settings.name.clone(),
+                why: format!("breached passwords {}: {error}", path.display()),
+            })?;
+        }
         let records = Records::new(world.store, settings.name.clone());
         let ring = rotate(&records, &settings, &world.random, world.clock.now()).await?;
         Ok(Arc::new(Self {
@@ -67,15 +82,43 @@ impl Realm {
             records,
             random: world.random,
             deliver: world.deliver,
+            courier: world.courier,
+            letters_waiting: AtomicUsize::new(0),
             delivery_due: tokio::sync::Notify::new(),
             clock: world.clock,
             ring: RwLock::new(Arc::new(ring)),
         }))
     }
 
-    /// Rotates keys when they are due and delivers logout tokens, for as long as it is
-    /// polled. Spawn it on the control plane's runtime.
+    /// Rotates keys when they are due, delivers logout tokens and sends letters, for as long
+    /// as it is polled. Spawn it on the control plane's runtime.
     pub async fn keep(self: Arc<Self>) {
+        // Apart: a slow mail server holds nothing else up.
+        tokio::join!(self.keep_keys(), self.keep_letters());
+    }
+
+    async fn keep_letters(&self) {
+        if self.courier.is_none() {
+            return;
+        }
+        let mut watch = self.records.watch(Kind::Letter);
+        loop {
+            let next = match self.send_letters().await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(issuer = self.settings.issuer, %error, "identity: letters were not sent");
+                    None
+                }
+            };
+            let pause = next.map_or(KEEP_EVERY, |next| next.since(self.now()));
+            let pause = pause.clamp(LETTERS_PAUSE_MIN, KEEP_EVERY);
+            // Whichever it is, it is time: a letter that another process wrote too.
+            let _ = tokio::time::timeout(pause, watch.next()).await;
+            tokio::time::sleep(LETTERS_PAUSE_MIN).await;
+        }
+    }
+
+    async fn keep_keys(&self) {
         loop {
             if let Err(error) = self.rotate_keys().await {
                 tracing::error!(issuer = self.settings.issuer, %error, "identity: keys were not looked after");

@@ -10,7 +10,7 @@ use model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::limits::SCAN_RECORDS_MAX;
-use store::{Expect, Key, Store, Transaction, Value, Version};
+use store::{Expect, Key, Store, Transaction, Value, Version, Watch};
 
 use crate::Error;
 
@@ -53,6 +53,14 @@ pub(crate) enum Kind {
     CodeAttempts,
     /// A device code's hash, by user code.
     UserCode,
+    /// The users of an e-mail address, by folded address and id.
+    UserEmail,
+    /// A letter that waits, by a name of its own.
+    Letter,
+    /// The secret of a link in a letter, by its hash.
+    MailSecret,
+    /// What failed so far, by account, address or browser.
+    Failures,
     /// An access token that was revoked, by `jti`.
     Revoked,
     /// A logout token that is still to be delivered, by a name of its own.
@@ -80,6 +88,10 @@ impl Kind {
             Self::Device => "device",
             Self::CodeAttempts => "code_attempts",
             Self::UserCode => "user_code",
+            Self::UserEmail => "user_email",
+            Self::Letter => "letter",
+            Self::MailSecret => "mail_secret",
+            Self::Failures => "failures",
             Self::Revoked => "revoked",
             Self::Delivery => "delivery",
         }
@@ -149,6 +161,11 @@ impl Records {
     /// Whether there is such a record.
     pub(crate) async fn exists(&self, kind: Kind, path: &[&str]) -> Result<bool, Error> {
         Ok(self.store.get(&self.key(kind, path)).await?.is_some())
+    }
+
+    /// Follows what changes among the records of a kind from now on.
+    pub(crate) fn watch(&self, kind: Kind) -> Watch {
+        self.store.watch(&self.key(kind, &[]), self.store.version())
     }
 
     /// Writes one record.

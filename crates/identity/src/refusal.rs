@@ -4,9 +4,11 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
+
+use crate::text::{Language, Notice};
 
 /// Error codes, by their specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub(crate) struct Refusal {
     pub(crate) description: Cow<'static, str>,
     /// For the operator's log alone.
     pub(crate) reason: String,
+    /// For a person, in their language; `None`: only developers can do something about it.
+    pub(crate) notice: Option<Notice>,
     status: StatusCode,
     fields: Vec<(HeaderName, HeaderValue)>,
 }
@@ -107,7 +111,27 @@ impl Refusal {
         reason: impl Into<String>,
     ) -> Box<Self> {
         let (description, reason) = (description.into(), reason.into());
-        Box::new(Self { code, description, reason, status: code.status(), fields: Vec::new() })
+        Box::new(Self { code, description, reason, notice: None, status: code.status(), fields: Vec::new() })
+    }
+
+    /// What a page tells a person; a client that is told too gets it in English.
+    pub(crate) fn person(code: Code, notice: Notice, reason: impl Into<String>) -> Box<Self> {
+        let mut refusal = Self::new(code, (Language::English.texts().notice)(notice), reason);
+        refusal.notice = Some(notice);
+        refusal
+    }
+
+    /// The status of a page that says so.
+    pub(crate) fn page_status(&self) -> StatusCode {
+        let kept = self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS;
+        if kept { self.status } else { StatusCode::BAD_REQUEST }
+    }
+
+    /// Adds its fields to those of an answer.
+    pub(crate) fn extend(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.fields {
+            headers.append(name.clone(), value.clone());
+        }
     }
 
     /// Where the log has nothing to say beyond what the client is told.
@@ -144,7 +168,9 @@ impl From<crate::Error> for Box<Refusal> {
             crate::Error::Store(_) => Code::TemporarilyUnavailable,
             _ => Code::ServerError,
         };
-        Refusal::new(code, "the request could not be completed", error.to_string())
+        let mut refusal = Refusal::new(code, "the request could not be completed", error.to_string());
+        refusal.notice = Some(Notice::OutOfOrder);
+        refusal
     }
 }
 
@@ -160,9 +186,7 @@ impl IntoResponse for Box<Refusal> {
         let mut response = (self.status, Json(Value::Object(body))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in self.fields {
-            headers.append(name, value);
-        }
+        self.extend(headers);
         response
     }
 }

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::claim::{ClaimRule, default_rules};
 use crate::login::acr::{self, AcrLevel};
+use crate::login::password::strength::PasswordRules;
 use crate::method;
+use crate::text::Language;
+use crate::theme::Theme;
 
 /// A realm: users, clients, keys and policies of their own under one issuer.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,10 @@ pub struct RealmSettings {
     pub issuer: String,
     /// What pages call it.
     pub display_name: String,
+    /// The language of pages for people whose own there is not, and of mails to them.
+    pub language: Language,
+    /// What pages look like.
+    pub theme: Theme,
     /// Signing algorithms: each has keys, the first is the default. RS256 has to be among
     /// them (OpenID Connect Core §15.1).
     pub algorithms: Vec<Algorithm>,
@@ -41,6 +48,8 @@ pub struct RealmSettings {
     pub require_pushed_requests: bool,
     /// DPoP proofs have to carry a nonce of ours (RFC 9449 §8).
     pub require_dpop_nonce: bool,
+    /// What new passwords have to be.
+    pub passwords: PasswordRules,
     /// Password hashes that are computed at the same time; others wait.
     pub password_hashes_at_once: usize,
 }
@@ -151,6 +160,8 @@ impl RealmSettings {
             name: name.to_owned(),
             issuer: issuer.to_owned(),
             display_name: name.to_owned(),
+            language: Language::default(),
+            theme: Theme::default(),
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
             lifetimes: Lifetimes::default(),
             scopes: BTreeMap::new(),
@@ -160,6 +171,7 @@ impl RealmSettings {
             factors: FactorRules::default(),
             require_pushed_requests: false,
             require_dpop_nonce: false,
+            passwords: PasswordRules::default(),
             password_hashes_at_once: 2,
         }
     }
@@ -178,6 +190,7 @@ impl RealmSettings {
             self.claims.iter().find_map(ClaimRule::fault),
             AcrLevel::fault(&self.acr_levels),
             self.check_factors(),
+            self.passwords.fault(),
         ];
         match faults.into_iter().flatten().next() {
             None => Ok(()),

@@ -134,7 +134,8 @@ async fn open(
     )?;
     let place = || storage::place(&settings.database);
     let store = storage::open(&settings.database, key, Arc::clone(&clock)).await.with_context(place)?;
-    let world = World { store, clock, random: Arc::new(SystemRandom::new()), deliver: Arc::new(NoDelivery) };
+    let random = Arc::new(SystemRandom::new());
+    let world = World { store, clock, random, deliver: Arc::new(NoDelivery), courier: None };
     Ok(Realm::open(wanted.settings.clone(), world).await?)
 }
 

@@ -1,6 +1,7 @@
 //! `realms:`: the identity provider's realms, each an issuer with clients of its own.
 
 mod clients;
+mod theme;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +41,18 @@ pub(super) const REALM: Section = Section {
             "Its `iss`, and where its endpoints are. http:// is for loopback alone.",
         ),
         key("display_name", "text", "the realm's name", "What its pages call it."),
+        key(
+            "language",
+            "en or de",
+            "en",
+            "The language of pages for people who prefer none that there is, and of mails to people who said nothing.",
+        ),
+        key(
+            "theme",
+            "path of a folder",
+            "none",
+            "What its pages look like: `style.css` comes after our own style sheet, `logo.svg`, `logo.png` or `logo.webp` stands beside the name.",
+        ),
         key(
             "algorithms",
             "list of ES256, EdDSA, RS256",
@@ -240,6 +253,12 @@ impl Decoder<'_> {
         let mut settings = RealmSettings::new(&name.text, &self.value(issuer_node, issuer)?);
         if let Some(shown) = table.get("display_name").and_then(|node| self.text(node)) {
             shown.clone_into(&mut settings.display_name);
+        }
+        if let Some(language) = table.get("language").and_then(|node| self.language(node)) {
+            settings.language = language;
+        }
+        if let Some(theme) = table.get("theme").and_then(|node| self.theme(node)) {
+            settings.theme = theme;
         }
         if let Some(node) = table.get("algorithms") {
             settings.algorithms = self.values(node, algorithm);

@@ -15,6 +15,7 @@ mod pages;
 mod properties;
 mod realms;
 mod storage;
+mod themes;
 mod waf;
 
 const POLICY: &str = "@id(\"all\") permit(principal, action, resource);\n";

@@ -181,6 +181,7 @@ impl Realms {
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
                 deliver: Arc::new(WayOut),
+                courier: None,
             };
             let open = Realm::open(realm.settings.clone(), world).await?;
             declare(&open, &realm.clients).await?;

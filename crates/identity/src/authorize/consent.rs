@@ -18,6 +18,7 @@ use crate::realm::Realm;
 use crate::record::{self, Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
+use crate::text::{Language, Notice};
 
 /// What a person consented to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -46,14 +47,15 @@ pub(super) async fn given(realm: &Realm, session: Option<&Session>, request: &Re
 }
 
 /// What the page says of each scope.
-pub(crate) fn describe(realm: &Realm, scopes: &BTreeSet<String>) -> Vec<String> {
+pub(crate) fn describe(realm: &Realm, language: Language, scopes: &BTreeSet<String>) -> Vec<String> {
+    let texts = &language.texts().consent;
     let text = |scope: &String| match scope.as_str() {
-        "openid" => "know who you are".to_owned(),
-        "profile" => "read your name and profile".to_owned(),
-        "email" => "read your e-mail address".to_owned(),
-        "address" => "read your postal address".to_owned(),
-        "phone" => "read your phone number".to_owned(),
-        "offline_access" => "keep this access while you are away".to_owned(),
+        "openid" => texts.openid.to_owned(),
+        "profile" => texts.profile.to_owned(),
+        "email" => texts.email.to_owned(),
+        "address" => texts.address.to_owned(),
+        "phone" => texts.phone.to_owned(),
+        "offline_access" => texts.offline_access.to_owned(),
         other => {
             let described = realm.settings.scopes.get(other).filter(|text| !text.is_empty());
             described.cloned().unwrap_or_else(|| other.to_owned())
@@ -64,7 +66,7 @@ pub(crate) fn describe(realm: &Realm, scopes: &BTreeSet<String>) -> Vec<String> 
 
 /// Answers `GET /consent`: the page.
 pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, show(&realm, &call).await)
+    page::or_error(&realm, &call, show(&realm, &call).await)
 }
 
 async fn show(realm: &Realm, call: &Call) -> Answer {
@@ -73,20 +75,19 @@ async fn show(realm: &Realm, call: &Call) -> Answer {
     let client = request::client(realm, &request.client).await?;
     let user = realm.user(&session.user).await?.map(|user| user.username).unwrap_or_default();
     let content = ConsentPage {
-        realm: &realm.settings.display_name,
-        base: realm.settings.path(),
+        frame: page::Frame::new(realm, call, "/consent"),
         action: &realm.path("/consent"),
         flow: call.parameters.require("flow")?,
         csrf: &waiting.value.csrf,
         client: client.display_name(),
         user: &user,
-        scopes: describe(realm, &needed(realm, request)),
+        scopes: describe(realm, call.language, &needed(realm, request)),
     };
     page::show(&content, waiting.value.form_target().as_deref(), false)
 }
 
 async fn parties<'a>(realm: &Realm, call: &Call, then: &'a Then) -> Answer<(&'a Request, Session)> {
-    let over = |reason: &str| Refusal::new(Code::InvalidRequest, "This login is over.", reason);
+    let over = |reason: &str| Refusal::person(Code::InvalidRequest, Notice::InteractionOver, reason);
     let Then::Authorize(request) = then else { return Err(over("nothing to consent to")) };
     let session = session::current(realm, call).await?.ok_or_else(|| over("the session has ended"))?;
     Ok((request, session.value))
@@ -94,7 +95,7 @@ async fn parties<'a>(realm: &Realm, call: &Call, then: &'a Then) -> Answer<(&'a 
 
 /// Answers `POST /consent`: the decision.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, submit(&realm, &call).await)
+    page::or_error(&realm, &call, submit(&realm, &call).await)
 }
 
 async fn submit(realm: &Realm, call: &Call) -> Answer {
@@ -104,7 +105,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     if call.parameters.get("decision") != Some("allow") {
         interaction::end(realm, call).await?;
         let refusal = Refusal::plain(Code::AccessDenied, "the person did not consent");
-        return respond::refused(realm, &request.target, &refusal);
+        return respond::refused(realm, call, &request.target, &refusal);
     }
     remember(realm, &session.user, request, call.now).await?;
     interaction::consented(realm, call, waiting, &session.user).await?;

@@ -3,7 +3,8 @@
 //! The address of each page names the interaction; a cookie proves that the browser is
 //! the one that began it; a token in each form proves that the form is ours.
 
-use axum::http::header;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use store::Expect;
 use subtle::ConstantTimeEq as _;
@@ -19,6 +20,7 @@ use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{Shown, set_cookie};
+use crate::text::{self, Language, Notice};
 
 /// What comes after login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,21 +74,47 @@ fn cookie_name(realm: &Realm) -> String {
     format!("__Host-{}-browser", realm.settings.name)
 }
 
-/// Keeps a request and sends the browser on its way.
-pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then) -> Answer {
+/// The browser of a request, by a cookie that it has or gets.
+pub(crate) struct Browser {
+    value: String,
+    set: HeaderValue,
+}
+
+impl Browser {
+    /// The token in its forms where nobody is logged in and nothing waits.
+    pub(crate) fn csrf(&self, realm: &Realm) -> String {
+        realm.ring().derive("browser form", &self.value)
+    }
+
+    /// Sends the cookie along.
+    pub(crate) fn keep(self, mut response: Response) -> Response {
+        response.headers_mut().append(header::SET_COOKIE, self.set);
+        response
+    }
+}
+
+/// The browser of a request. One cookie for all of its tabs.
+pub(crate) fn browser(realm: &Realm, call: &Call) -> Result<Browser, Error> {
+    let known = call.cookie(&cookie_name(realm)).filter(|value| value.len() == 43).map(str::to_owned);
+    let value = match known {
+        Some(known) => known,
+        None => crate::random::secret(realm.random.as_ref())?,
+    };
+    let set = set_cookie(&cookie_name(realm), &value, None)?;
+    Ok(Browser { value, set })
+}
+
+/// Keeps a request and sends the browser on its way; to pages in the language that the
+/// client asked for, if it did.
+pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then, language: Option<Language>) -> Answer {
     let random = realm.random.as_ref();
     let (id, csrf) = (crate::random::secret(random)?, crate::random::secret(random)?);
-    // One cookie for all tabs of a browser.
-    let known = call.cookie(&cookie_name(realm)).filter(|value| value.len() == 43).map(str::to_owned);
-    let browser = match known {
-        Some(known) => known,
-        None => crate::random::secret(random)?,
-    };
+    let browser = browser(realm, call)?;
     let until = call.now.plus(realm.settings.lifetimes.interaction);
     let interaction = Interaction {
         then,
         csrf,
-        browser: crate::random::hash(&browser),
+        browser: crate::random::hash(&browser.value),
         session: None,
         consented: None,
         shown: None,
@@ -99,9 +127,11 @@ pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then) -> Answer {
         Written::Done => {}
         Written::Conflict => return Err(Error::Random.into()),
     }
-    let mut response = see_other(&with_query(&realm.path("/flow"), &[("flow", &id)]));
-    let cookie = set_cookie(&cookie_name(realm), &browser, None)?;
-    response.headers_mut().append(header::SET_COOKIE, cookie);
+    let mut response = browser.keep(see_other(&with_query(&realm.path("/flow"), &[("flow", &id)])));
+    if let Some(language) = language {
+        let cookie = set_cookie(&text::cookie_name(realm), language.tag(), None)?;
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
     Ok(response)
 }
 
@@ -112,10 +142,7 @@ pub(crate) fn name(call: &Call) -> Answer<String> {
 
 /// The interaction that a request is about, when its browser is the one that began it.
 pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Stored<Interaction>> {
-    let over = |reason: &str| {
-        let told = "This login is over, or was begun in another browser. Go back to the application and begin again.";
-        Refusal::new(Code::InvalidRequest, told, reason)
-    };
+    let over = |reason: &str| Refusal::person(Code::InvalidRequest, Notice::InteractionOver, reason);
     let found = realm.records.get::<Interaction>(Kind::Interaction, &[&name(call)?]).await?;
     let found = found.ok_or_else(|| over("no such interaction"))?;
     let browser = call.cookie(&cookie_name(realm)).map(crate::random::hash).unwrap_or_default();
@@ -127,10 +154,7 @@ pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Stored<Interactio
 
 /// Checks that a form is one of ours, sent by our page (CSRF).
 pub(crate) fn check_form(realm: &Realm, call: &Call, csrf: &str) -> Answer<()> {
-    let refused = |reason: String| {
-        let told = "The form did not come from our page. Go back and try again.";
-        Refusal::new(Code::InvalidRequest, told, reason)
-    };
+    let refused = |reason: String| Refusal::person(Code::InvalidRequest, Notice::FormForeign, reason);
     let given = call.parameters.get("csrf").unwrap_or_default();
     if csrf.is_empty() || !bool::from(given.as_bytes().ct_eq(csrf.as_bytes())) {
         return Err(refused("the form's token is wrong or missing".to_owned()));
@@ -185,8 +209,8 @@ pub(crate) async fn change(
     match keep(realm, &name(call)?, changed, Expect::Version(version)).await? {
         Written::Done => Ok(()),
         Written::Conflict => {
-            let told = "The form was sent twice. Go back to the application and begin again.";
-            Err(Refusal::new(Code::InvalidRequest, told, "the interaction changed meanwhile"))
+            let reason = "the interaction changed meanwhile";
+            Err(Refusal::person(Code::InvalidRequest, Notice::FormTwice, reason))
         }
     }
 }
@@ -197,7 +221,8 @@ pub(crate) async fn end(realm: &Realm, call: &Call) -> Answer<()> {
     match realm.records.commit(store::Transaction::new().delete(key, Expect::Present)).await? {
         Written::Done => Ok(()),
         Written::Conflict => {
-            Err(Refusal::new(Code::InvalidRequest, "This login is over.", "an interaction answered twice"))
+            let reason = "an interaction answered twice";
+            Err(Refusal::person(Code::InvalidRequest, Notice::InteractionOver, reason))
         }
     }
 }

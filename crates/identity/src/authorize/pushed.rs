@@ -21,6 +21,7 @@ use crate::proof;
 use crate::realm::Realm;
 use crate::record::{Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
+use crate::text::Notice;
 use crate::token::uncached;
 
 /// How the names of pushed requests begin (§2.2).
@@ -74,10 +75,7 @@ pub(super) async fn resolve(realm: &Realm, call: &Call) -> Answer<(Arc<Client>, 
         }
         return Ok((client, call.parameters.clone(), None));
     };
-    let over = |reason: &str| {
-        let told = "The application's request is over. Go back and begin again.";
-        Refusal::new(Code::InvalidRequestUri, told, reason)
-    };
+    let over = |reason: &str| Refusal::person(Code::InvalidRequestUri, Notice::RequestOver, reason);
     let path = crate::random::hash(name);
     let found = realm.records.get::<Record>(Kind::Pushed, &[&path]).await?;
     let found = found.ok_or_else(|| over("no such pushed request"))?;

@@ -12,6 +12,7 @@ use crate::parameter::Parameters;
 use crate::pkce;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
+use crate::text::Notice;
 
 /// Longest `state` and `nonce`, bytes.
 const ECHO_BYTES_MAX: usize = 2048;
@@ -45,8 +46,7 @@ impl Target {
         {
             let found = keys::encoding::quote(uri);
             let reason = format!("client {:?}: redirect_uri \"{found}\" is not registered", client.id);
-            let told = "The application asked for an answer at an address that is not registered for it.";
-            return Err(Refusal::new(Code::InvalidRequest, told, reason));
+            return Err(Refusal::person(Code::InvalidRequest, Notice::AddressNotRegistered, reason));
         }
         let mode = match parameters.get("response_mode") {
             None | Some("query") => Mode::Query,

@@ -5,20 +5,21 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::request::{Mode, Target};
+use crate::call::Call;
 use crate::page;
 use crate::parameter::with_query;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
 
 /// Sends the browser to the client with these parameters, `state` and `iss`.
-pub(super) fn to_client(realm: &Realm, target: &Target, pairs: &[(&str, &str)]) -> Answer {
+pub(super) fn to_client(realm: &Realm, call: &Call, target: &Target, pairs: &[(&str, &str)]) -> Answer {
     let mut pairs = pairs.to_vec();
     if let Some(state) = &target.state {
         pairs.push(("state", state));
     }
     pairs.push(("iss", &realm.settings.issuer));
     match target.mode {
-        Mode::FormPost => page::form_post(realm, &target.redirect_uri, &pairs),
+        Mode::FormPost => page::form_post(realm, call.language, &target.redirect_uri, &pairs),
         Mode::Query => {
             let address = with_query(&target.redirect_uri, &pairs);
             if HeaderValue::from_str(&address).is_err() {
@@ -30,9 +31,14 @@ pub(super) fn to_client(realm: &Realm, target: &Target, pairs: &[(&str, &str)]) 
 }
 
 /// Tells the client of a refusal.
-pub(super) fn refused(realm: &Realm, target: &Target, refusal: &Refusal) -> Answer {
+pub(super) fn refused(realm: &Realm, call: &Call, target: &Target, refusal: &Refusal) -> Answer {
     refusal.record();
-    to_client(realm, target, &[("error", refusal.code.name()), ("error_description", &refusal.description)])
+    to_client(
+        realm,
+        call,
+        target,
+        &[("error", refusal.code.name()), ("error_description", &refusal.description)],
+    )
 }
 
 /// RFC 9700 §4.12: 303, so that no browser posts a password on.

@@ -14,6 +14,7 @@ use crate::realm::Realm;
 use crate::record::Stored;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Shown, set_cookie};
+use crate::text::Notice;
 use crate::user::User;
 
 /// How fresh a login has to be for somebody without a factor to enrol in one: a stolen
@@ -51,7 +52,8 @@ pub(super) struct Standing {
 
 /// Where a login stands with what was shown.
 pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown) -> Answer<Standing> {
-    let gone = || Refusal::new(Code::AccessDenied, "This login is over.", "the user is gone or switched off");
+    let gone =
+        || Refusal::person(Code::AccessDenied, Notice::InteractionOver, "the user is gone or switched off");
     let user = realm.user(&shown.user).await?.ok_or_else(gone)?;
     let factors = factor::get(realm, &user.id).await?;
     let mut wanted = match &waiting.then {
@@ -104,8 +106,8 @@ pub(super) async fn complete(
     let renewed = match (before, &stepped_up) {
         (Some(before), Some(stepped_up)) if before.value.id == *stepped_up => Some(before.value.id),
         (_, Some(_)) => {
-            let told = "Your session has ended. Go back to the application and begin again.";
-            return Err(Refusal::new(Code::AccessDenied, told, "the session that is stepped up is over"));
+            let reason = "the session that is stepped up is over";
+            return Err(Refusal::person(Code::AccessDenied, Notice::SessionEnded, reason));
         }
         (Some(before), None) if before.value.user == shown.user => Some(before.value.id),
         // The browser's session is another person's.
@@ -132,7 +134,6 @@ pub(super) async fn complete(
 /// What was shown in a login that waits for more.
 pub(super) fn shown(waiting: &Interaction) -> Answer<Shown> {
     waiting.shown.clone().ok_or_else(|| {
-        let told = "This login is over. Go back to the application and begin again.";
-        Refusal::new(Code::InvalidRequest, told, "nothing was shown yet")
+        Refusal::person(Code::InvalidRequest, Notice::InteractionOver, "nothing was shown yet")
     })
 }

@@ -14,22 +14,22 @@ use crate::authorize::interaction::{self, Interaction};
 use crate::call::Call;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey, qr, totp};
 use crate::method;
-use crate::page;
+use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::record::Stored;
 use crate::refusal::Answer;
+use crate::text::Notice;
 
 /// What an app is called whose owner does not say.
 pub(crate) const APP: &str = "Authenticator app";
 /// What a wrong code is told.
-pub(crate) const WRONG_CODE: &str = "That is not the code of now. Is the phone's clock right?";
+pub(crate) const WRONG_CODE: Notice = Notice::NotTheCodeOfNow;
 
 /// The page.
 #[derive(Template)]
 #[template(path = "enrol.html")]
 struct EnrolPage<'a> {
-    realm: &'a str,
-    base: &'a str,
+    frame: Frame<'a>,
     action: &'a str,
     flow: &'a str,
     csrf: &'a str,
@@ -50,8 +50,7 @@ struct EnrolPage<'a> {
 #[derive(Template)]
 #[template(path = "codes.html")]
 struct CodesPage<'a> {
-    realm: &'a str,
-    base: &'a str,
+    frame: Frame<'a>,
     codes: &'a [String],
     next: &'a str,
 }
@@ -68,10 +67,10 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
         let waiting = interaction::open(&realm, &call).await?;
         show(&realm, &call, waiting, None).await
     };
-    page::or_error(&realm, shown.await)
+    page::or_error(&realm, &call, shown.await)
 }
 
-async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<&str>) -> Answer {
+async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<Notice>) -> Answer {
     let shown = shown(&waiting.value)?;
     let standing = standing(realm, &waiting.value, &shown).await?;
     let (Next::Enrol { may_wait, kinds }, Some(offer)) = (&standing.next, &waiting.value.offer) else {
@@ -82,9 +81,8 @@ async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: O
         .contains(&FactorKind::Passkey)
         .then(|| passkey::creation(realm, &standing.user, &standing.factors, &offer.challenge));
     let options = options.flatten().unwrap_or_default();
+    let frame = Frame::new(realm, call, "/login/enrol");
     let content = EnrolPage {
-        realm: &realm.settings.display_name,
-        base: realm.settings.path(),
         action: &realm.path("/login/enrol"),
         flow: call.parameters.require("flow")?,
         csrf: &waiting.value.csrf,
@@ -95,15 +93,16 @@ async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: O
         qr: qr::code(&address)?,
         address: &address,
         secret: grouped(&offer.secret),
-        name: call.parameters.get("name").unwrap_or(APP),
-        error: error.unwrap_or_default(),
+        name: call.parameters.get("name").unwrap_or(frame.texts.factor.app),
+        error: error.map(frame.texts.notice).unwrap_or_default(),
+        frame,
     };
     page::show_scripted(&content, waiting.value.form_target().as_deref(), error.is_some())
 }
 
 /// Answers `POST /login/enrol`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, submit(&realm, &call).await)
+    page::or_error(&realm, &call, submit(&realm, &call).await)
 }
 
 async fn submit(realm: &Realm, call: &Call) -> Answer {
@@ -145,7 +144,7 @@ async fn enrol(
     user: &str,
     kinds: &[FactorKind],
     offer: &Offer,
-) -> Answer<Result<Vec<&'static str>, (&'static str, Offer)>> {
+) -> Answer<Result<Vec<&'static str>, (Notice, Offer)>> {
     let given = |name: &str| call.parameters.get(name);
     if let (Some(sent), true) = (given("credential"), kinds.contains(&FactorKind::Passkey)) {
         let name = given("name").unwrap_or("Passkey");
@@ -177,8 +176,7 @@ pub(crate) async fn first_codes(realm: &Realm, user: &str, before: &Factors) -> 
 fn with_codes(realm: &Realm, call: &Call, codes: &[String], instead: &Response) -> Answer {
     let flow = call.parameters.require("flow")?;
     let next = crate::parameter::with_query(&realm.path("/flow"), &[("flow", flow)]);
-    let (display_name, base) = (&realm.settings.display_name, realm.settings.path());
-    let content = CodesPage { realm: display_name, base, codes, next: &next };
+    let content = CodesPage { frame: Frame::new(realm, call, ""), codes, next: &next };
     let mut response = page::show(&content, None, false)?;
     for cookie in instead.headers().get_all(axum::http::header::SET_COOKIE) {
         response.headers_mut().append(axum::http::header::SET_COOKIE, cookie.clone());

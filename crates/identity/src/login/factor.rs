@@ -15,17 +15,17 @@ use crate::call::Call;
 use crate::factor::passkey::Signed;
 use crate::factor::{self, Judged};
 use crate::method;
-use crate::page;
+use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::record::Stored;
 use crate::refusal::Answer;
+use crate::text::Notice;
 
 /// The page.
 #[derive(Template)]
 #[template(path = "factor.html")]
 struct FactorPage<'a> {
-    realm: &'a str,
-    base: &'a str,
+    frame: Frame<'a>,
     action: &'a str,
     flow: &'a str,
     csrf: &'a str,
@@ -43,11 +43,11 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
         let waiting = interaction::open(&realm, &call).await?;
         show(&realm, &call, waiting, None).await
     };
-    page::or_error(&realm, shown.await)
+    page::or_error(&realm, &call, shown.await)
 }
 
 /// Shows it to who has something to show; others go where they have to.
-async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<&str>) -> Answer {
+async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<Notice>) -> Answer {
     let shown = shown(&waiting.value)?;
     let standing = standing(realm, &waiting.value, &shown).await?;
     let ways = match standing.next {
@@ -57,9 +57,8 @@ async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: O
     let options =
         ways.contains(&Way::Passkey).then(|| passkey::options(realm, &waiting, Some(&standing.factors)));
     let options = options.flatten().unwrap_or_default();
+    let frame = Frame::new(realm, call, "/login/factor");
     let content = FactorPage {
-        realm: &realm.settings.display_name,
-        base: realm.settings.path(),
         action: &realm.path("/login/factor"),
         flow: call.parameters.require("flow")?,
         csrf: &waiting.value.csrf,
@@ -67,14 +66,15 @@ async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: O
         passkey: &options,
         code: ways.contains(&Way::Code),
         recovery: ways.contains(&Way::Recovery),
-        error: error.unwrap_or_default(),
+        error: error.map(frame.texts.notice).unwrap_or_default(),
+        frame,
     };
     page::show_scripted(&content, waiting.value.form_target().as_deref(), error.is_some())
 }
 
 /// Answers `POST /login/factor`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, submit(&realm, &call).await)
+    page::or_error(&realm, &call, submit(&realm, &call).await)
 }
 
 async fn submit(realm: &Realm, call: &Call) -> Answer {
@@ -106,7 +106,7 @@ async fn judge(
     user: &str,
     ways: &BTreeSet<Way>,
     challenge: &str,
-) -> Answer<Result<Vec<&'static str>, &'static str>> {
+) -> Answer<Result<Vec<&'static str>, Notice>> {
     let given = |name: &str| call.parameters.get(name).filter(|code| !code.is_empty());
     if let (Some(sent), true) = (given("credential"), ways.contains(&Way::Passkey)) {
         let Some(signed) = Signed::parse(sent) else { return Ok(Err(passkey::REFUSED)) };
@@ -115,15 +115,14 @@ async fn judge(
     }
     if let (Some(code), true) = (given("recovery"), ways.contains(&Way::Recovery)) {
         let good = factor::take_recovery(realm, user, code).await?;
-        let wrong = "That is not one of your recovery codes, or it was used before.";
-        return Ok(if good { Ok(vec![method::ONE_TIME]) } else { Err(wrong) });
+        return Ok(if good { Ok(vec![method::ONE_TIME]) } else { Err(Notice::WrongRecoveryCode) });
     }
     if let (Some(code), true) = (given("code"), ways.contains(&Way::Code)) {
         return Ok(match factor::take_code(realm, user, code, call.now).await? {
             Judged::Good => Ok(vec![method::ONE_TIME]),
-            Judged::Wrong => Err("The code is wrong, or was used before. Wait for the next one."),
-            Judged::TooMany => Err("Too many wrong codes. Wait an hour, or use a recovery code."),
+            Judged::Wrong => Err(Notice::WrongCode),
+            Judged::TooMany => Err(Notice::TooManyWrongCodes),
         });
     }
-    Ok(Err("Type a code."))
+    Ok(Err(Notice::CodeMissing))
 }

@@ -16,9 +16,10 @@ use crate::realm::Realm;
 use crate::record::Stored;
 use crate::refusal::Answer;
 use crate::session::Shown;
+use crate::text::Notice;
 
 /// One text for every reason.
-pub(crate) const REFUSED: &str = "The passkey was not accepted.";
+pub(crate) const REFUSED: Notice = Notice::PasskeyRefused;
 
 /// What is signed in a login: another at each attempt, and each attempt is one.
 pub(super) fn challenge(realm: &Realm, waiting: &Stored<Interaction>) -> String {
@@ -37,7 +38,7 @@ pub(super) fn options(
 
 /// Answers `POST /login/passkey`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
-    page::or_error(&realm, submit(&realm, &call).await)
+    page::or_error(&realm, &call, submit(&realm, &call).await)
 }
 
 async fn submit(realm: &Realm, call: &Call) -> Answer {

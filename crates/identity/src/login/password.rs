@@ -1,24 +1,35 @@
-//! Passwords: argon2id (RFC 9106), on threads of their own, only so many at once.
+//! Passwords: hashed on threads of their own, only so many at once, and judged when they
+//! are new.
+
+pub(crate) mod breached;
+pub(crate) mod hash;
+pub(crate) mod strength;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use model::Secret;
+use store::Expect;
 use tokio::sync::Semaphore;
 
 use super::PASSWORD_BYTES_MAX;
 use crate::Error;
 use crate::realm::Realm;
-use crate::record::Kind;
+use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
+use crate::text::Notice;
 use crate::user::User;
+use hash::Verdict;
+use strength::{PasswordRules, Weakness};
 
-/// Memory of one hash, KiB; passes over it; lanes. OWASP's first recommendation.
-const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
 /// Hashes that may wait; more are told to come again. Memory stays bounded.
 const WAITING_MAX: usize = 256;
+/// Seconds after which those may come again.
+const RETRY_AFTER: &str = "5";
+/// A wrong password is answered no sooner, so that hashes of other schemes do not show in
+/// how long it takes.
+const WRONG_AFTER: Duration = Duration::from_millis(250);
 /// What is verified for users that do not exist or have no password, so that they take
 /// as long as others. No password has this hash.
 const NOBODY: &str =
@@ -29,35 +40,44 @@ const NOBODY: &str =
 pub(crate) struct Passwords {
     at_once: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Comparisons that were computed.
+    compared: AtomicU64,
 }
 
 impl Passwords {
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { at_once: Arc::new(Semaphore::new(at_once.max(1))), waiting: AtomicUsize::new(0) }
+        Self {
+            at_once: Arc::new(Semaphore::new(at_once.max(1))),
+            waiting: AtomicUsize::new(0),
+            compared: AtomicU64::new(0),
+        }
     }
 
     /// A PHC string to keep.
     pub(crate) async fn hash(&self, password: Secret<String>, salt: [u8; 16]) -> Result<String, Error> {
-        let hashed = self
-            .work(move || {
-                let hash = argon2()?.hash_password_with_salt(password.expose().as_bytes(), &salt);
-                hash.map(|hash| hash.to_string()).map_err(|error| Error::Password(error.to_string()))
-            })
-            .await?;
+        let hashed = self.work(move || hash::make(password.expose().as_bytes(), &salt)).await?;
         hashed.unwrap_or_else(|| Err(Error::Contended("the queue of password hashes")))
     }
 
     /// Whether the password is that of the hash; `None`: too many wait already.
-    async fn verify(&self, password: Secret<String>, hash: String) -> Result<Option<bool>, Error> {
-        self.work(move || {
-            let parsed = PasswordHash::new(&hash);
-            let argon2 = argon2();
-            match (parsed, argon2) {
-                (Ok(hash), Ok(argon2)) => argon2.verify_password(password.expose().as_bytes(), &hash).is_ok(),
-                _ => false,
-            }
-        })
-        .await
+    async fn verify(&self, password: Secret<String>, hash: String) -> Result<Option<Verdict>, Error> {
+        let verdict = self.work(move || hash::verify(password.expose().as_bytes(), &hash)).await?;
+        if verdict.is_some() {
+            self.compared.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(verdict)
+    }
+
+    /// Why a new password is not good enough, if it is not.
+    async fn judge(
+        &self,
+        rules: PasswordRules,
+        words: Vec<String>,
+        password: &Secret<String>,
+    ) -> Result<Option<Weakness>, Error> {
+        let password = Secret::new(password.expose().clone());
+        let judged = self.work(move || strength::judge(&rules, &words, password.expose())).await?;
+        judged.unwrap_or_else(|| Err(Error::Contended("the queue of password hashes")))
     }
 
     async fn work<T: Send + 'static>(
@@ -89,34 +109,80 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn argon2() -> Result<Argon2<'static>, Error> {
-    let (memory, passes, lanes) = COST;
-    let params =
-        Params::new(memory, passes, lanes, None).map_err(|error| Error::Password(error.to_string()))?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
-}
-
 /// The user of this name and password. Who does not exist, is switched off or has no
 /// password takes as long as who does.
 pub(crate) async fn check(realm: &Realm, username: &str, password: Secret<String>) -> Answer<Option<User>> {
-    if password.expose().len() > PASSWORD_BYTES_MAX {
-        return Ok(None);
+    let no_sooner = tokio::time::sleep(WRONG_AFTER);
+    let found = compare(realm, username, password).await?;
+    if found.is_none() {
+        no_sooner.await;
     }
+    Ok(found)
+}
+
+async fn compare(realm: &Realm, username: &str, password: Secret<String>) -> Answer<Option<User>> {
     let user = realm.user_by_name(username).await?;
-    let hash = match &user {
+    let stored = match &user {
         Some(user) => realm.records.get::<String>(Kind::Password, &[&user.id]).await?,
         None => None,
     };
-    let hash = hash.map_or_else(|| NOBODY.to_owned(), |hash| hash.value);
-    let good = realm.passwords.verify(password, hash).await?;
-    let good = good.ok_or_else(|| {
-        Refusal::new(
-            Code::TemporarilyUnavailable,
-            "Too many people log in at this moment. Try again.",
-            format!("{WAITING_MAX} password hashes wait"),
-        )
-    })?;
-    Ok(user.filter(|_| good))
+    let too_long = password.expose().len() > PASSWORD_BYTES_MAX;
+    let tried = if too_long { Secret::new(String::new()) } else { Secret::new(password.expose().clone()) };
+    let hash = stored.as_ref().map_or_else(|| NOBODY.to_owned(), |stored| stored.value.clone());
+    let verdict = realm.passwords.verify(tried, hash).await?.ok_or_else(busy)?;
+    let (Some(user), Some(stored)) = (user, stored) else { return Ok(None) };
+    if too_long || !verdict.good {
+        return Ok(None);
+    }
+    if !verdict.current {
+        renew(realm, &user, &stored, password).await?;
+    }
+    Ok(Some(user))
+}
+
+/// Whoever comes while too many wait is told to come again.
+fn busy() -> Box<Refusal> {
+    let reason = format!("{WAITING_MAX} password hashes wait");
+    Refusal::person(Code::TemporarilyUnavailable, Notice::Busy, reason)
+        .with_field(axum::http::header::RETRY_AFTER, RETRY_AFTER)
+}
+
+/// Keeps a password in today's scheme, now that it is here in clear.
+async fn renew(
+    realm: &Realm,
+    user: &User,
+    stored: &Stored<String>,
+    password: Secret<String>,
+) -> Result<(), Error> {
+    let salt = crate::random::bytes::<16>(realm.random.as_ref())?;
+    let hash = realm.passwords.hash(password, salt).await?;
+    // Somebody who gave them another password meanwhile goes before.
+    let expect = Expect::Version(stored.version);
+    match realm.records.put(Kind::Password, &[&user.id], &hash, None, expect).await? {
+        Written::Done => tracing::info!(user = user.id, "identity: a password hash was renewed"),
+        Written::Conflict => {}
+    }
+    Ok(())
+}
+
+impl Realm {
+    /// Why a new password of somebody is not good enough, if it is not.
+    ///
+    /// # Errors
+    /// Too many passwords are being hashed; the file of breached passwords cannot be read.
+    pub async fn judge_password(
+        &self,
+        user: &User,
+        password: &Secret<String>,
+    ) -> Result<Option<Weakness>, Error> {
+        let words = strength::words_about(user, &self.settings.display_name);
+        self.passwords.judge(self.settings.passwords.clone(), words, password).await
+    }
+
+    /// How many passwords were compared with a hash since the realm was opened.
+    pub fn passwords_compared(&self) -> u64 {
+        self.passwords.compared.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +203,8 @@ mod tests {
             ("", NOBODY, false),
             ("correct horse", "not a hash", false),
         ] {
-            assert_eq!(passwords.verify(secret(password), hash.to_owned()).await.unwrap(), Some(good));
+            let verdict = passwords.verify(secret(password), hash.to_owned()).await.unwrap();
+            assert_eq!(verdict.map(|verdict| verdict.good), Some(good), "{password}");
         }
     }
 
@@ -147,10 +214,7 @@ mod tests {
         passwords.waiting.store(WAITING_MAX, Ordering::Release);
         assert_eq!(passwords.verify(Secret::new(String::new()), NOBODY.to_owned()).await.unwrap(), None);
         passwords.waiting.store(WAITING_MAX - 1, Ordering::Release);
-        assert_eq!(
-            passwords.verify(Secret::new(String::new()), NOBODY.to_owned()).await.unwrap(),
-            Some(false)
-        );
+        assert!(passwords.verify(Secret::new(String::new()), NOBODY.to_owned()).await.unwrap().is_some());
         assert_eq!(passwords.waiting.load(Ordering::Acquire), WAITING_MAX - 1);
     }
 }

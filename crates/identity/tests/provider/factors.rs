@@ -126,7 +126,7 @@ async fn a_code_that_is_shown_twenty_times_at_once_counts_once() {
     let tries = browsers.into_iter().map(|(page, cookies)| {
         let (town, code) = (Arc::clone(&town), code.clone());
         tokio::spawn(async move {
-            let mut browser = Browser { town: &town, cookies };
+            let mut browser = Browser { cookies, ..Browser::new(&town) };
             let reply = browser.submit(&page, &[("code", &code)]).await;
             reply.field("location").contains("code=")
         })

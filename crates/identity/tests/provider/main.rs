@@ -19,6 +19,8 @@ mod factors;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod language;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod logout;
@@ -32,5 +34,7 @@ mod pushed;
 mod refresh;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod throttle;
 #[cfg(test)]
 mod tokens;

@@ -1,6 +1,7 @@
 //! A realm with clients and people, a clock that is moved by hand, and a browser.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -165,6 +166,7 @@ impl Town {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(SystemRandom::new()),
             deliver: Arc::clone(&mailbox) as Arc<dyn Deliver>,
+            courier: None,
         };
         let mut settings = RealmSettings::new("shop", ISSUER);
         settings.scopes = [("orders:read", "see your orders"), ("orders:write", ""), ("pay", "")]
@@ -330,18 +332,29 @@ pub(crate) fn payload(token: &str) -> Value {
 pub(crate) struct Browser<'a> {
     pub(crate) town: &'a Town,
     pub(crate) cookies: BTreeMap<String, String>,
+    /// Where it comes from.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl<'a> Browser<'a> {
     pub(crate) fn new(town: &'a Town) -> Self {
-        Self { town, cookies: BTreeMap::new() }
+        Self { town, cookies: BTreeMap::new(), address: None }
+    }
+
+    pub(crate) fn at(town: &'a Town, address: &str) -> Self {
+        Self { address: Some(address.parse().unwrap()), ..Self::new(town) }
     }
 
     async fn send(&mut self, builder: axum::http::request::Builder, body: String) -> Reply {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let builder =
             if cookies.is_empty() { builder } else { builder.header(header::COOKIE, cookies.join("; ")) };
-        let reply = self.town.send(builder.body(Body::from(body)).unwrap()).await;
+        let mut request = builder.body(Body::from(body)).unwrap();
+        if let Some(address) = self.address {
+            let peer = Peer { address, socket: (address, 1).into(), tls: None };
+            request.extensions_mut().insert(Arc::new(peer));
+        }
+        let reply = self.town.send(request).await;
         for cookie in reply.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             assert!(cookie.starts_with("__Host-shop-"), "{cookie}");

@@ -1,0 +1,274 @@
+//! Letters that wait: written by requests, sent by [`Realm::keep`].
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::{Expect, Transaction};
+
+use super::{Courier, NotSent, Purpose, compose, is_address, secret};
+use crate::Error;
+use crate::realm::Realm;
+use crate::record::{Kind, Stored, Written};
+use crate::text::Language;
+use crate::throttle;
+use crate::user::{User, folded};
+
+/// Most letters that wait; whoever asks for one more is told to come again.
+const WAITING_MAX: usize = 10_000;
+/// How long a letter is tried.
+const TRIED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// The pause after the first attempt; doubled each time, up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// For one letter, whatever the courier does.
+const SENDING_MAX: Duration = Duration::from_secs(60);
+/// Most accounts of one address that get a letter.
+const ACCOUNTS_OF_ADDRESS_MAX: usize = 5;
+/// Letters about recovery to one person within an hour or so.
+const RECOVERIES_MAX: u32 = 5;
+
+/// Who is meant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Whom {
+    /// A user, by id.
+    User(String),
+    /// Whoever has this user name or address, if anybody: what was typed.
+    Typed(String),
+}
+
+/// A letter that waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Waiting {
+    purpose: Purpose,
+    whom: Whom,
+    language: Language,
+    attempts: u32,
+    due: Timestamp,
+}
+
+/// How a round of sending went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    GoOn,
+    /// The server does not work.
+    Stop,
+}
+
+/// Puts a letter into the outbox. Of a realm without mail it is an error.
+pub(crate) async fn put(
+    realm: &Realm,
+    purpose: Purpose,
+    whom: Whom,
+    language: Language,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let changes = add(realm, Transaction::new(), purpose, whom, language, now)?;
+    match realm.records.commit(changes).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => Err(Error::Random),
+    }
+}
+
+/// The same as part of a transaction.
+pub(crate) fn add(
+    realm: &Realm,
+    changes: Transaction,
+    purpose: Purpose,
+    whom: Whom,
+    language: Language,
+    now: Timestamp,
+) -> Result<Transaction, Error> {
+    if realm.courier.is_none() {
+        return Err(Error::NoMail);
+    }
+    if realm.letters_waiting.fetch_add(1, Ordering::AcqRel) >= WAITING_MAX {
+        realm.letters_waiting.fetch_sub(1, Ordering::AcqRel);
+        return Err(Error::Contended("the outbox, which is full"));
+    }
+    let until = now.plus(TRIED_FOR);
+    let waiting = Waiting { purpose, whom, language, attempts: 0, due: now };
+    let name = crate::random::name(realm.random.as_ref())?;
+    realm.records.write(changes, Kind::Letter, &[&name], &waiting, Some(until), Expect::Absent)
+}
+
+impl Realm {
+    /// Whether people can be written to.
+    pub fn has_mail(&self) -> bool {
+        self.courier.is_some()
+    }
+
+    /// Sends somebody a link to choose their first password.
+    ///
+    /// # Errors
+    /// [`Error::NoMail`], [`Error::Record`] for somebody without an address; the store fails.
+    pub async fn invite(&self, user: &User) -> Result<(), Error> {
+        self.write_to(user, Purpose::Invitation).await
+    }
+
+    /// Sends somebody a link by which they show that their address is theirs.
+    ///
+    /// # Errors
+    /// As [`Self::invite`].
+    pub async fn ask_verification(&self, user: &User) -> Result<(), Error> {
+        self.write_to(user, Purpose::Verification).await
+    }
+
+    async fn write_to(&self, user: &User, purpose: Purpose) -> Result<(), Error> {
+        if user.email.as_deref().is_none_or(|email| !is_address(email)) {
+            let what = format!("user \"{}\"", keys::encoding::quote(&user.username));
+            return Err(Error::Record { what, why: "there is no e-mail address to write to".to_owned() });
+        }
+        let language = language_of(self, user);
+        put(self, purpose, Whom::User(user.id.clone()), language, self.now()).await
+    }
+
+    /// Sends the letters that are due, as [`Self::keep`] does all the time. Gives when the
+    /// next one is.
+    ///
+    /// # Errors
+    /// The store fails. A letter that cannot be sent is tried again later.
+    pub async fn send_letters(&self) -> Result<Option<Timestamp>, Error> {
+        let Some(courier) = self.courier.as_ref() else { return Ok(None) };
+        let found = self.records.list::<Waiting>(Kind::Letter, &[], WAITING_MAX).await?;
+        self.letters_waiting.store(found.len(), Ordering::Release);
+        let mut next: Option<Timestamp> = None;
+        for (name, stored) in found {
+            let due = stored.value.due;
+            if due > self.now() {
+                next = Some(next.map_or(due, |next| next.min(due)));
+                continue;
+            }
+            if send(self, courier.as_ref(), &name, stored).await? == Round::Stop {
+                return Ok(Some(self.now().plus(RETRY_FIRST)));
+            }
+        }
+        Ok(next)
+    }
+}
+
+/// Whom a letter goes to by itself: what they said, else the realm's.
+fn language_of(realm: &Realm, user: &User) -> Language {
+    let said = user.attributes.get("locale").and_then(serde_json::Value::as_str);
+    said.and_then(Language::of_tag).unwrap_or(realm.settings.language)
+}
+
+async fn send(
+    realm: &Realm,
+    courier: &dyn Courier,
+    name: &str,
+    stored: Stored<Waiting>,
+) -> Result<Round, Error> {
+    let (now, mut waiting) = (realm.now(), stored.value);
+    waiting.attempts += 1;
+    let pause = RETRY_FIRST * 2_u32.pow((waiting.attempts - 1).min(10));
+    waiting.due = now.plus(pause.min(RETRY_MAX));
+    // Taken by this write: of several processes one sends it.
+    let expect = Expect::Version(stored.version);
+    if realm.records.put(Kind::Letter, &[name], &waiting, stored.expires, expect).await? == Written::Conflict
+    {
+        return Ok(Round::GoOn);
+    }
+    let user = match &waiting.whom {
+        Whom::User(id) => realm.user(id).await?,
+        Whom::Typed(typed) => {
+            resolve(realm, name, typed, &waiting, now).await?;
+            return Ok(Round::GoOn);
+        }
+    };
+    let sent = match user {
+        Some(user) => deliver(realm, courier, &waiting, &user, now).await?,
+        None => Ok(()),
+    };
+    let (attempts, purpose) = (waiting.attempts, waiting.purpose);
+    match sent {
+        Ok(()) => done(realm, name).await?,
+        Err(NotSent::Never(why)) => {
+            tracing::error!(?purpose, why, "identity: a letter cannot be sent");
+            done(realm, name).await?;
+        }
+        Err(NotSent::Later(why)) => {
+            tracing::warn!(?purpose, attempts, why, "identity: a letter was not sent");
+        }
+        Err(NotSent::Server(why)) => {
+            tracing::warn!(?purpose, attempts, why, "identity: the mail server does not work");
+            return Ok(Round::Stop);
+        }
+    }
+    Ok(Round::GoOn)
+}
+
+async fn done(realm: &Realm, name: &str) -> Result<(), Error> {
+    realm
+        .letters_waiting
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1))
+        .ok();
+    realm.records.remove(Kind::Letter, &[name]).await
+}
+
+/// Puts one letter to each person who is meant in the place of one to whoever is.
+async fn resolve(
+    realm: &Realm,
+    name: &str,
+    typed: &str,
+    waiting: &Waiting,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut changes = Transaction::new().delete(realm.records.key(Kind::Letter, &[name]), Expect::Any);
+    for user in meant(realm, typed).await? {
+        // However the same person is called, the letters to them are counted together.
+        if !throttle::recovery_of_person(realm, &user.id, RECOVERIES_MAX, now).await? {
+            tracing::warn!(user = user.id, "identity: too many letters about recovery");
+            continue;
+        }
+        let whom = Whom::User(user.id.clone());
+        changes = add(realm, changes, waiting.purpose, whom, waiting.language, now)?;
+    }
+    realm
+        .letters_waiting
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1))
+        .ok();
+    match realm.records.commit(changes).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => Err(Error::Random),
+    }
+}
+
+/// The people who have this user name or address.
+async fn meant(realm: &Realm, typed: &str) -> Result<Vec<User>, Error> {
+    if let Some(user) = realm.user_by_name(typed).await? {
+        return Ok(vec![user]);
+    }
+    let mut users = Vec::new();
+    if is_address(typed.trim()) {
+        let of_address =
+            realm.records.list::<()>(Kind::UserEmail, &[&folded(typed)], ACCOUNTS_OF_ADDRESS_MAX).await?;
+        for (id, _) in of_address {
+            users.extend(realm.user(&id).await?);
+        }
+    }
+    Ok(users)
+}
+
+async fn deliver(
+    realm: &Realm,
+    courier: &dyn Courier,
+    waiting: &Waiting,
+    user: &User,
+    now: Timestamp,
+) -> Result<Result<(), NotSent>, Error> {
+    let Some(email) = user.email.as_deref().filter(|email| is_address(email)) else { return Ok(Ok(())) };
+    let purpose = waiting.purpose;
+    let secret = match purpose {
+        Purpose::PasswordChanged => None,
+        Purpose::Recovery | Purpose::Invitation | Purpose::Verification => {
+            Some(secret::make(realm, purpose, user, email, now).await?)
+        }
+    };
+    let letter = compose::letter(realm, purpose, waiting.language, user, email, secret.as_deref())?;
+    match tokio::time::timeout(SENDING_MAX, courier.send(letter)).await {
+        Ok(sent) => Ok(sent),
+        Err(_) => Ok(Err(NotSent::Server(format!("no answer in {} s", SENDING_MAX.as_secs())))),
+    }
+}

@@ -1,0 +1,100 @@
+//! The secrets in the links of letters: 256 random bits, kept as their hash, good once and
+//! for a while.
+//!
+//! INVARIANT: a secret is good only as long as its person has the password, or none, that
+//! they had when it was made: with the first change all links of before are worth nothing.
+
+use std::time::Duration;
+
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::{Expect, Transaction};
+
+use super::Purpose;
+use crate::Error;
+use crate::realm::Realm;
+use crate::record::{Kind, Stored, Written};
+use crate::user::User;
+
+/// How long a link of each kind is good.
+pub(crate) const fn life(purpose: Purpose) -> Duration {
+    match purpose {
+        Purpose::Recovery => Duration::from_secs(30 * 60),
+        Purpose::Invitation => Duration::from_secs(3 * 24 * 3600),
+        Purpose::Verification => Duration::from_secs(24 * 3600),
+        Purpose::PasswordChanged => Duration::ZERO,
+    }
+}
+
+/// What a secret is good for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Secret {
+    pub(crate) purpose: Purpose,
+    pub(crate) user: String,
+    /// The address that it was sent to.
+    pub(crate) email: String,
+    /// Which password they had: [`generation`].
+    generation: String,
+    until: Timestamp,
+}
+
+/// Makes one; gives what stands in the link.
+pub(super) async fn make(
+    realm: &Realm,
+    purpose: Purpose,
+    user: &User,
+    email: &str,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let secret = crate::random::secret(realm.random.as_ref())?;
+    let until = now.plus(life(purpose));
+    let record = Secret {
+        purpose,
+        user: user.id.clone(),
+        email: email.to_owned(),
+        generation: generation(realm, &user.id).await?,
+        until,
+    };
+    let path = crate::random::hash(&secret);
+    match realm.records.put(Kind::MailSecret, &[&path], &record, Some(until), Expect::Absent).await? {
+        Written::Done => Ok(secret),
+        Written::Conflict => Err(Error::Random),
+    }
+}
+
+/// A secret that is good now, and its person.
+pub(crate) async fn find(
+    realm: &Realm,
+    secret: &str,
+    purposes: &[Purpose],
+    now: Timestamp,
+) -> Result<Option<(Stored<Secret>, User)>, Error> {
+    let path = crate::random::hash(secret);
+    let Some(found) = realm.records.get::<Secret>(Kind::MailSecret, &[&path]).await? else { return Ok(None) };
+    let known = &found.value;
+    if !purposes.contains(&known.purpose) || known.until <= now {
+        return Ok(None);
+    }
+    let Some(user) = realm.user(&known.user).await? else { return Ok(None) };
+    // Of another password, or to an address that is theirs no more.
+    let same = generation(realm, &user.id).await? == known.generation
+        && user.email.as_deref() == Some(known.email.as_str());
+    Ok(same.then_some((found, user)))
+}
+
+/// Adds the end of a secret to a transaction: it fails when the secret was used meanwhile.
+pub(crate) fn spend(
+    realm: &Realm,
+    changes: Transaction,
+    secret: &str,
+    found: &Stored<Secret>,
+) -> Transaction {
+    let key = realm.records.key(Kind::MailSecret, &[&crate::random::hash(secret)]);
+    changes.delete(key, Expect::Version(found.version))
+}
+
+/// Which password a person has, without telling anything about it.
+async fn generation(realm: &Realm, user: &str) -> Result<String, Error> {
+    let hash = realm.records.get::<String>(Kind::Password, &[user]).await?;
+    Ok(hash.map(|hash| crate::random::hash(&hash.value)).unwrap_or_default())
+}

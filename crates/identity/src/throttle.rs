@@ -1,0 +1,330 @@
+//! Guessing made slow, without locking anybody out.
+//!
+//! What is counted, and what it does:
+//!
+//! | failures of | from | then |
+//! |---|---|---|
+//! | one account at one address | the sixth | refused for a second, two, four … up to 15 minutes |
+//! | one account from everywhere | the fifty-first | one attempt each second, in turn |
+//! | one address, whatever the account | the hundred and first | one attempt each second, in turn |
+//! | one known browser | the eleventh | it counts as an unknown one, and is refused as above |
+//!
+//! A browser is known to an account when its person logged in there before: a cookie that
+//! we signed says so (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). It is
+//! counted by itself, so an attacker who fails at an account as often as they like does not
+//! keep its person out of their own browser, nor out of any other at another address. Names
+//! that do not exist are counted like others.
+//!
+//! Counts stand in the store: they outlive a restart and hold over all processes. They halve
+//! every hour and end by themselves, so there are never more of them than there were failures
+//! in the last hours, each of which cost a password hash.
+
+mod browser;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::Expect;
+
+use crate::Error;
+use crate::call::Call;
+use crate::realm::Realm;
+use crate::record::{self, Kind, Written};
+use crate::refusal::{Answer, Code, Refusal};
+use crate::text::Notice;
+use crate::user::folded;
+
+/// Failures are forgotten by half in this time.
+const HALF_LIFE: Duration = Duration::from_secs(3600);
+/// More are not counted.
+const FAILURES_MAX: u32 = 255;
+/// After this many half-lives nothing is left of [`FAILURES_MAX`].
+const HALF_LIVES_MAX: u32 = 8;
+/// Longest time for which one account is refused at one address.
+const REFUSED_MAX: Duration = Duration::from_secs(15 * 60);
+/// Between two attempts where attempts go in turn.
+const TURN: Duration = Duration::from_secs(1);
+/// Longest wait for a turn; whoever would wait longer is told to come again.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest name that is counted as it stands.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Failures that cost nothing.
+const FREE_AT_ADDRESS: u32 = 5;
+const FREE_OF_BROWSER: u32 = 10;
+const FREE_OF_ACCOUNT: u32 = 50;
+const FREE_OF_ADDRESS: u32 = 100;
+
+/// Letters about recovery that one address may ask for, and that may be asked for in one name.
+const RECOVERIES_AT_ADDRESS: u32 = 20;
+const RECOVERIES_OF_ACCOUNT: u32 = 3;
+
+/// What failed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Tally {
+    failures: u32,
+    /// When it was counted last.
+    at: Timestamp,
+    /// Refused until then; or, where attempts go in turn, when the next turn is.
+    next: Timestamp,
+}
+
+impl Tally {
+    /// The failures that are not forgotten yet.
+    fn level(&self, now: Timestamp) -> u32 {
+        let halvings = now.since(self.at).as_secs() / HALF_LIFE.as_secs();
+        self.failures.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0)
+    }
+
+    /// With one failure more.
+    fn counted(&self, now: Timestamp) -> Self {
+        Self { failures: (self.level(now) + 1).min(FAILURES_MAX), at: now, next: self.next }
+    }
+
+    /// With one failure more, and refused for longer with each behind the `free` ones.
+    fn refused(&self, free: u32, now: Timestamp) -> Self {
+        let counted = self.counted(now);
+        let doublings = counted.failures.saturating_sub(free);
+        let pause = match doublings {
+            0 => Duration::ZERO,
+            more => Duration::from_secs(1 << (more - 1).min(10)).min(REFUSED_MAX),
+        };
+        Self { next: now.plus(pause), ..counted }
+    }
+
+    /// When the next turn is, where more than the `free` ones failed, and the tally in which
+    /// it is taken.
+    fn turn(&self, free: u32, now: Timestamp) -> Option<(Timestamp, Self)> {
+        (self.level(now) > free).then(|| {
+            let turn = self.next.max(now);
+            (turn, Self { next: turn.plus(TURN), ..*self })
+        })
+    }
+
+    fn expires(now: Timestamp) -> Timestamp {
+        now.plus(HALF_LIFE * HALF_LIVES_MAX + REFUSED_MAX)
+    }
+}
+
+/// An attempt that may be judged, counted as a failure until it is known to be none.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    account: String,
+    address: String,
+    /// The known browser that it is of.
+    browser: Option<String>,
+}
+
+/// Whether an attempt at an account may be judged, and when: waits for its turn. `account`:
+/// what the person typed.
+pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<Attempt> {
+    let mut attempt = Attempt { account: account_name(account), address: address(call), browser: None };
+    if let Some(browser) = browser::known(realm, call, &attempt.account)
+        && count(realm, &["browser", &browser], FREE_OF_BROWSER, call.now).await?.is_none()
+    {
+        attempt.browser = Some(browser);
+        return Ok(attempt);
+    }
+    let here = ["here", &attempt.account, &attempt.address];
+    if let Some(until) = count(realm, &here, FREE_AT_ADDRESS, call.now).await? {
+        return Err(refused(until, call.now, "an account at an address"));
+    }
+    let mut turn = call.now;
+    for (path, free) in [
+        (["account", attempt.account.as_str()], FREE_OF_ACCOUNT),
+        (["address", attempt.address.as_str()], FREE_OF_ADDRESS),
+    ] {
+        turn = turn.max(take_turn(realm, &path, free, call.now).await?);
+    }
+    tokio::time::sleep(turn.since(call.now)).await;
+    Ok(attempt)
+}
+
+impl Attempt {
+    /// It failed.
+    pub(crate) async fn failed(self, realm: &Realm, now: Timestamp) -> Answer<()> {
+        // One's own browser slows nobody down.
+        if self.browser.is_none() {
+            for path in [["account", self.account.as_str()], ["address", self.address.as_str()]] {
+                change(realm, &path, now, |tally| Some(tally.counted(now))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// It was the person's own: what failed before it at this place is forgotten. Gives the
+    /// cookie by which the browser is known from now on.
+    pub(crate) async fn succeeded(self, realm: &Realm, call: &Call) -> Answer<HeaderValue> {
+        match &self.browser {
+            Some(browser) => realm.records.remove(Kind::Failures, &["browser", browser]).await?,
+            None => realm.records.remove(Kind::Failures, &["here", &self.account, &self.address]).await?,
+        }
+        Ok(browser::remember(realm, call, &self.account)?)
+    }
+}
+
+/// The cookie by which a browser is known to an account whose person it is shown to be of.
+pub(crate) fn remember(realm: &Realm, call: &Call, account: &str) -> Result<HeaderValue, Error> {
+    browser::remember(realm, call, &account_name(account))
+}
+
+/// Counts an attempt beforehand, so that of many at once only the free ones are judged;
+/// `Some`: refused until then, and not counted.
+async fn count(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let mut until = None;
+    change(realm, path, now, |tally| {
+        until = Some(tally.next).filter(|next| *next > now);
+        until.is_none().then(|| tally.refused(free, now))
+    })
+    .await?;
+    Ok(until)
+}
+
+/// When the turn of an attempt is.
+async fn take_turn(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Answer<Timestamp> {
+    let (mut turn, mut late) = (now, None);
+    change(realm, path, now, |tally| {
+        (turn, late) = (now, None);
+        let (next, taken) = tally.turn(free, now)?;
+        if next.since(now) > TURN_WAIT_MAX {
+            late = Some(next);
+            return None;
+        }
+        turn = next;
+        Some(taken)
+    })
+    .await?;
+    match late {
+        Some(until) => Err(refused(until, now, path.first().copied().unwrap_or_default())),
+        None => Ok(turn),
+    }
+}
+
+/// Whether a letter about recovery is written to whoever is called this: not where too many
+/// were asked for. Whoever asks too often is refused, whomever they name.
+pub(crate) async fn recovery(realm: &Realm, call: &Call, typed: &str) -> Answer<bool> {
+    let address = address(call);
+    if !within(realm, &["recovery at", &address], RECOVERIES_AT_ADDRESS, call.now).await? {
+        return Err(refused(call.now.plus(HALF_LIFE / 2), call.now, "recovery at an address"));
+    }
+    Ok(within(realm, &["recovery of", &account_name(typed)], RECOVERIES_OF_ACCOUNT, call.now).await?)
+}
+
+/// The same for a person, however they were called.
+pub(crate) async fn recovery_of_person(
+    realm: &Realm,
+    user: &str,
+    most: u32,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    within(realm, &["recovery to", user], most, now).await
+}
+
+/// Counts one more, unless there were that many.
+async fn within(realm: &Realm, path: &[&str], most: u32, now: Timestamp) -> Result<bool, Error> {
+    let mut good = false;
+    change(realm, path, now, |tally| {
+        good = tally.level(now) < most;
+        good.then(|| tally.counted(now))
+    })
+    .await?;
+    Ok(good)
+}
+
+/// Changes a tally; `None` leaves it.
+async fn change(
+    realm: &Realm,
+    path: &[&str],
+    now: Timestamp,
+    mut to: impl FnMut(&Tally) -> Option<Tally>,
+) -> Result<(), Error> {
+    for attempt in 0..record::ATTEMPTS_MAX {
+        record::pause(attempt).await;
+        let stored = realm.records.get::<Tally>(Kind::Failures, path).await?;
+        let expect = stored.as_ref().map_or(Expect::Absent, |stored| Expect::Version(stored.version));
+        let Some(changed) = to(&stored.map(|stored| stored.value).unwrap_or_default()) else { return Ok(()) };
+        let expires = Some(Tally::expires(now));
+        if realm.records.put(Kind::Failures, path, &changed, expires, expect).await? == Written::Done {
+            return Ok(());
+        }
+    }
+    Err(Error::Contended("a count of failures"))
+}
+
+fn refused(until: Timestamp, now: Timestamp, what: &str) -> Box<Refusal> {
+    let seconds = until.since(now).as_secs() + 1;
+    tracing::warn!(what, seconds, "identity: attempts are slowed down");
+    Refusal::person(Code::AccessDenied, Notice::SlowDown, format!("{what}: refused for {seconds} s"))
+        .with_status(StatusCode::TOO_MANY_REQUESTS)
+        .with_field(header::RETRY_AFTER, &seconds.to_string())
+}
+
+/// What an account is counted under: whatever is typed, whether it exists or not.
+fn account_name(typed: &str) -> String {
+    let folded = folded(typed);
+    if folded.len() > NAME_BYTES_MAX { crate::random::hash(&folded) } else { folded }
+}
+
+/// What an address is counted under: an IPv6 network is one household.
+fn address(call: &Call) -> String {
+    match call.address() {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+            Some(address) => address.to_string(),
+            None => {
+                let [one, two, three, four, ..] = address.segments();
+                format!("{one:x}:{two:x}:{three:x}:{four:x}::/64")
+            }
+        },
+        None => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_unix_seconds(1_795_384_267 + seconds)
+    }
+
+    #[test]
+    fn refusals_double_up_to_a_quarter_of_an_hour_and_are_forgotten() {
+        let mut tally = Tally::default();
+        let mut pauses = Vec::new();
+        let mut now = at(0);
+        for _ in 0..20 {
+            tally = tally.refused(FREE_AT_ADDRESS, now);
+            pauses.push(tally.next.since(now).as_secs());
+            now = tally.next;
+        }
+        assert_eq!(pauses[..9], [0, 0, 0, 0, 0, 1, 2, 4, 8]);
+        assert_eq!(pauses[15..], [900; 5]);
+        let mut level = u32::MAX;
+        for hours in 0..=8 {
+            let next = tally.level(now.plus(HALF_LIFE * hours));
+            assert!(next < level || next == 0, "{hours}");
+            level = next;
+        }
+        let most = Tally { failures: FAILURES_MAX, at: at(0), next: at(0) };
+        assert_eq!(most.counted(at(0)).failures, FAILURES_MAX);
+        assert_eq!(most.level(at(0).plus(HALF_LIFE * HALF_LIVES_MAX)), 0);
+        assert_eq!(most.level(at(0).plus(HALF_LIFE * 100)), 0);
+        assert!(Tally::expires(at(0)) >= at(0).plus(HALF_LIFE * HALF_LIVES_MAX));
+    }
+
+    #[test]
+    fn attempts_go_in_turn_where_many_failed() {
+        let few = Tally { failures: FREE_OF_ACCOUNT, at: at(0), next: at(0) };
+        assert_eq!(few.turn(FREE_OF_ACCOUNT, at(0)), None);
+        let many = few.counted(at(0));
+        let (first, taken) = many.turn(FREE_OF_ACCOUNT, at(0)).unwrap();
+        let (second, taken) = taken.turn(FREE_OF_ACCOUNT, at(0)).unwrap();
+        let (late, _) = taken.turn(FREE_OF_ACCOUNT, at(60)).unwrap();
+        assert_eq!((first, second, late), (at(0), at(1), at(60)));
+        assert_eq!(taken.turn(FREE_OF_ACCOUNT, at(3600)), None, "forgotten");
+    }
+}

@@ -1,0 +1,145 @@
+//! Who guesses is slowed down; whom they guess at is not locked out.
+
+use std::sync::Arc;
+
+use crate::support::{Browser, PASSWORD, Reply, Town};
+
+/// Tries a password in a new login.
+async fn attempt(browser: &mut Browser<'_>, username: &str, password: &str) -> Reply {
+    let page = browser.authorize("web", &[("prompt", "login")]).await;
+    browser.submit(&page, &[("username", username), ("password", password)]).await
+}
+
+fn is_in(reply: &Reply) -> bool {
+    reply.field("location").contains("code=")
+}
+
+#[tokio::test]
+async fn guessing_is_refused_without_being_computed_and_locks_nobody_out() {
+    let town = Town::new().await;
+    // Alice logged in once in her own browser, at the attacker's very address.
+    let mut own = Browser::at(&town, "192.0.2.1");
+    assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
+    let mut attacker = Browser::at(&town, "192.0.2.1");
+    let before = town.realm.passwords_compared();
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(attempt(&mut attacker, " ALICE ", "wrong").await.status.as_u16());
+    }
+    assert_eq!(statuses[..6], [401; 6]);
+    assert_eq!(statuses[6..], [429; 14]);
+    assert_eq!(town.realm.passwords_compared() - before, 6, "what is refused costs nothing");
+    let refused = attempt(&mut attacker, "alice", PASSWORD).await;
+    assert_eq!((refused.status.as_u16(), refused.field("retry-after")), (429, "2"), "not even the right one");
+    // Her browser, another one elsewhere, and another person at the same address.
+    assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
+    assert!(is_in(&attempt(&mut Browser::at(&town, "198.51.100.7"), "alice", PASSWORD).await));
+    town.give_password("bob").await;
+    assert!(is_in(&attempt(&mut Browser::at(&town, "192.0.2.1"), "bob", PASSWORD).await));
+    // It lasts longer with each failure, and ends.
+    town.advance(2);
+    assert_eq!(attempt(&mut attacker, "alice", "wrong").await.status, 401);
+    town.advance(1);
+    assert_eq!(attempt(&mut attacker, "alice", "wrong").await.status, 429);
+    town.advance(3600);
+    assert!(is_in(&attempt(&mut attacker, "alice", PASSWORD).await));
+}
+
+#[tokio::test]
+async fn names_that_do_not_exist_are_refused_alike() {
+    let town = Town::new().await;
+    let mut seen = Vec::new();
+    for username in ["alice", "nobody", &"x".repeat(300)] {
+        let mut browser = Browser::at(&town, "2001:db8::1");
+        let mut statuses = Vec::new();
+        for number in 0..8 {
+            // Another address of the same network.
+            browser.address = Some(format!("2001:db8::{number}").parse().unwrap());
+            statuses.push(attempt(&mut browser, username, "wrong").await.status.as_u16());
+        }
+        seen.push(statuses);
+    }
+    assert_eq!(seen[0], [401, 401, 401, 401, 401, 401, 429, 429]);
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_known_browser_is_known_to_its_own_account_alone_and_guesses_no_more_than_others() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    let mut bob = Browser::at(&town, "192.0.2.1");
+    assert!(is_in(&attempt(&mut bob, "bob", PASSWORD).await));
+    let known = bob.cookies["__Host-shop-known"].clone();
+    // Bob guesses at alice: his cookie is worth nothing there.
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(attempt(&mut bob, "alice", "wrong").await.status.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 401, 429, 429]);
+    // Whoever stole it has a queue of its own, and then that of everybody.
+    let mut thief = Browser::at(&town, "203.0.113.9");
+    let mut judged = 0;
+    for _ in 0..40 {
+        thief.cookies.insert("__Host-shop-known".to_owned(), known.clone());
+        judged += u32::from(attempt(&mut thief, "bob", "wrong").await.status == 401);
+    }
+    assert_eq!(judged, 11 + 6);
+    // Forged, of another realm's key, or old.
+    for forged in ["x.1795384267.y", "", "~~~~", &known.replace('.', "~"), &format!("{known}x")] {
+        thief.cookies.insert("__Host-shop-known".to_owned(), forged.to_owned());
+        assert_eq!(attempt(&mut thief, "bob", PASSWORD).await.status, 429, "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn two_people_share_a_browser() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    let mut shared = Browser::at(&town, "192.0.2.1");
+    for username in ["alice", "bob", "alice"] {
+        assert!(is_in(&attempt(&mut shared, username, PASSWORD).await));
+    }
+    let mut attacker = Browser::at(&town, "192.0.2.1");
+    for username in ["alice", "bob"] {
+        for _ in 0..7 {
+            attempt(&mut attacker, username, "wrong").await;
+        }
+        assert_eq!(attempt(&mut attacker, username, PASSWORD).await.status, 429);
+    }
+    for username in ["alice", "bob", "alice"] {
+        assert!(is_in(&attempt(&mut shared, username, PASSWORD).await), "{username}");
+    }
+}
+
+#[tokio::test]
+async fn counts_outlive_a_restart() {
+    let town = Town::new().await;
+    let mut attacker = Browser::at(&town, "192.0.2.1");
+    for _ in 0..6 {
+        attempt(&mut attacker, "alice", "wrong").await;
+    }
+    let again = Town::on(town.store.clone(), Arc::clone(&town.clock), |_| {}).await;
+    assert_eq!(attempt(&mut Browser::at(&again, "192.0.2.1"), "alice", PASSWORD).await.status, 429);
+}
+
+#[tokio::test]
+async fn an_account_that_everybody_guesses_at_is_tried_in_turn() {
+    let town = Town::new().await;
+    let mut own = Browser::at(&town, "192.0.2.1");
+    assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
+    for number in 0..51 {
+        let mut bot = Browser::at(&town, &format!("198.51.100.{number}"));
+        assert_eq!(attempt(&mut bot, "alice", "wrong").await.status, 401);
+    }
+    // Turns are a second apart, and nobody waits for one longer than five. The clock stands.
+    let mut late = 0;
+    for number in 0..9 {
+        let mut bot = Browser::at(&town, &format!("203.0.113.{number}"));
+        late += u32::from(attempt(&mut bot, "alice", "wrong").await.status == 429);
+    }
+    assert_eq!(late, 3);
+    // Her own browser does not wait, and others do no longer when it is over.
+    assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
+    town.advance(10);
+    assert!(is_in(&attempt(&mut Browser::at(&town, "203.0.113.77"), "alice", PASSWORD).await));
+}
