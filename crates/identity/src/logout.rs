@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -22,7 +23,7 @@ use crate::mint;
 use crate::page::{self, LogoutPage};
 use crate::parameter::with_query;
 use crate::realm::Realm;
-use crate::record::{Kind, Written};
+use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::revocation::{self, Named};
 use crate::session::{self, Session, cookie_name, set_cookie};
@@ -30,8 +31,13 @@ use crate::text::Notice;
 
 /// Most grants of one session that are ended.
 const GRANTS_MAX: usize = 1000;
-/// Most deliveries that are looked at in one round.
-const DELIVERIES_MAX: usize = 100;
+/// Most deliveries that are looked at in one round: what waits for its next attempt is among
+/// them, and must not hide what is due.
+const DELIVERIES_MAX: usize = 10_000;
+/// Most that are tried in one round, those first that have been due for longest.
+const DELIVERIES_TRIED_MAX: usize = 128;
+/// How many are under way at once: a client that does not answer delays few others.
+const DELIVERIES_AT_ONCE: usize = 16;
 /// How often a delivery is tried; then it is given up, and the log says so.
 const ATTEMPTS_MAX: u32 = 6;
 /// The pause after the first attempt; doubled each time.
@@ -110,32 +116,59 @@ impl Realm {
 
 async fn deliver_due(realm: &Realm) -> Result<(), Error> {
     let now = realm.now();
-    for (name, stored) in realm.records.list::<Pending>(Kind::Delivery, &[], DELIVERIES_MAX).await? {
-        if stored.value.due > now {
-            continue;
-        }
-        let mut pending = stored.value;
-        pending.attempts += 1;
-        pending.due = now.plus(RETRY_FIRST * 2_u32.pow(pending.attempts.min(ATTEMPTS_MAX)));
-        // Taken by this write: of several processes one delivers.
-        let expect = Expect::Version(stored.version);
-        if realm.records.put(Kind::Delivery, &[&name], &pending, stored.expires, expect).await?
-            == Written::Conflict
-        {
-            continue;
-        }
-        match deliver(realm, &pending, now).await? {
-            Ok(()) => realm.records.remove(Kind::Delivery, &[&name]).await?,
-            Err(why) => {
-                let (client, attempts) = (&pending.client, pending.attempts);
-                tracing::warn!(client, attempts, why, "identity: a logout token was not delivered");
-                if attempts >= ATTEMPTS_MAX {
-                    realm.records.remove(Kind::Delivery, &[&name]).await?;
-                }
-            }
-        }
+    let mut due = realm.records.list::<Pending>(Kind::Delivery, &[], DELIVERIES_MAX).await?;
+    due.retain(|(_, stored)| stored.value.due <= now);
+    due.sort_by_key(|(_, stored)| stored.value.due);
+    due.truncate(DELIVERIES_TRIED_MAX);
+    while !due.is_empty() {
+        let rest = due.split_off(due.len().min(DELIVERIES_AT_ONCE));
+        let some = std::mem::replace(&mut due, rest);
+        all(some.into_iter().map(|(name, stored)| try_one(realm, name, stored, now))).await?;
     }
     Ok(())
+}
+
+/// Waits for all of them; the first error, when there is one.
+async fn all(
+    futures: impl Iterator<Item = impl Future<Output = Result<(), Error>> + Send>,
+) -> Result<(), Error> {
+    let mut running: Vec<_> = futures.map(Box::pin).collect();
+    let mut first = Ok(());
+    std::future::poll_fn(|context| {
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Ready(ended) => {
+                if first.is_ok() {
+                    first = ended;
+                }
+                false
+            }
+            Poll::Pending => true,
+        });
+        if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    first
+}
+
+async fn try_one(realm: &Realm, name: String, stored: Stored<Pending>, now: Timestamp) -> Result<(), Error> {
+    let mut pending = stored.value;
+    pending.attempts += 1;
+    pending.due = now.plus(RETRY_FIRST * 2_u32.pow(pending.attempts.min(ATTEMPTS_MAX)));
+    // Taken by this write: of several processes one delivers.
+    let expect = Expect::Version(stored.version);
+    if realm.records.put(Kind::Delivery, &[&name], &pending, stored.expires, expect).await?
+        == Written::Conflict
+    {
+        return Ok(());
+    }
+    if let Err(why) = deliver(realm, &pending, now).await? {
+        let (client, attempts) = (&pending.client, pending.attempts);
+        tracing::warn!(client, attempts, why, "identity: a logout token was not delivered");
+        if attempts < ATTEMPTS_MAX {
+            return Ok(());
+        }
+    }
+    realm.records.remove(Kind::Delivery, &[&name]).await
 }
 
 async fn deliver(realm: &Realm, pending: &Pending, now: Timestamp) -> Result<Result<(), String>, Error> {

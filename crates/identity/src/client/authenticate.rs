@@ -25,7 +25,7 @@ pub(crate) struct Authenticated {
 /// What a request shows.
 enum Shown<'a> {
     Nothing,
-    Secret { secret: String, by_header: bool },
+    Secret { secret: String, as_sent: Option<String>, by_header: bool },
     Assertion(&'a str),
 }
 
@@ -50,9 +50,13 @@ pub(crate) async fn authenticate(realm: &Realm, call: &Call) -> Answer<Authentic
     let certificate = call.certificate().map(thumbprint);
     match (&client.authentication, shown) {
         (ClientAuthentication::None, Shown::Nothing) => {}
-        (ClientAuthentication::Secret { hashes }, Shown::Secret { secret, .. }) => {
-            let given = crate::random::hash(&secret);
-            let same = |hash: &String| bool::from(hash.as_bytes().ct_eq(given.as_bytes()));
+        (ClientAuthentication::Secret { hashes }, Shown::Secret { secret, as_sent, .. }) => {
+            let given =
+                [Some(secret), as_sent].map(|secret| secret.map(|secret| crate::random::hash(&secret)));
+            let same = |hash: &String| {
+                let is = |given: &String| bool::from(hash.as_bytes().ct_eq(given.as_bytes()));
+                given.iter().flatten().fold(false, |found, given| is(given) | found)
+            };
             if !hashes.iter().fold(false, |found, hash| same(hash) | found) {
                 return Err(refused("wrong secret".to_owned()));
             }
@@ -107,8 +111,8 @@ fn shown(call: &Call) -> Answer<(String, Shown<'_>)> {
         return Err(Refusal::plain(Code::InvalidRequest, "more than one way of client authentication"));
     }
     let named = parameters.get("client_id");
-    let (id, shown) = if let Some((id, secret)) = basic {
-        (id, Shown::Secret { secret, by_header: true })
+    let (id, shown) = if let Some((id, secret, as_sent)) = basic {
+        (id, Shown::Secret { secret, as_sent: Some(as_sent), by_header: true })
     } else if let Some(text) = assertion {
         if parameters.get("client_assertion_type") != Some(ASSERTION_TYPE) {
             return Err(Refusal::plain(Code::InvalidRequest, "unknown `client_assertion_type`"));
@@ -117,7 +121,8 @@ fn shown(call: &Call) -> Answer<(String, Shown<'_>)> {
         (assertion::unverified_client(text).map_err(failed)?, Shown::Assertion(text))
     } else {
         let id = named.ok_or_else(|| Refusal::plain(Code::InvalidClient, "no client authentication"))?;
-        let shown = posted.map(|secret| Shown::Secret { secret: secret.to_owned(), by_header: false });
+        let shown =
+            posted.map(|secret| Shown::Secret { secret: secret.to_owned(), as_sent: None, by_header: false });
         (id.to_owned(), shown.unwrap_or(Shown::Nothing))
     };
     if named.is_some_and(|named| named != id) {
@@ -129,8 +134,10 @@ fn shown(call: &Call) -> Answer<(String, Shown<'_>)> {
     Ok((id, shown))
 }
 
-/// Id and secret of `Authorization: Basic` (RFC 6749 §2.3.1): form-encoded, then base64.
-fn basic(call: &Call) -> Answer<Option<(String, String)>> {
+/// Id and secret of `Authorization: Basic` (RFC 6749 §2.3.1): form-encoded, then base64;
+/// and the secret as it was sent, for the many clients that do not encode it. Which of the
+/// two is meant nobody can tell, and to guess either takes the secret.
+fn basic(call: &Call) -> Answer<Option<(String, String, String)>> {
     let Some(field) = call.authorization()? else { return Ok(None) };
     let Some((scheme, text)) = field.split_once(' ') else { return Ok(None) };
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -148,6 +155,7 @@ fn basic(call: &Call) -> Answer<Option<(String, String)>> {
             .next()
             .map(|(_, value)| value.into_owned())
     };
+    let as_sent = secret.to_owned();
     let (id, secret) = decode(id).zip(decode(secret)).ok_or_else(|| broken("not form-encoded"))?;
-    Ok(Some((id, secret)))
+    Ok(Some((id, secret, as_sent)))
 }
