@@ -443,7 +443,7 @@ struct CredentialName(Credential);
 impl<'de> Deserialize<'de> for CredentialName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        [Credential::None, Credential::Jwt, Credential::ApiKey, Credential::Certificate]
+        Credential::ALL
             .into_iter()
             .find(|credential| credential.name() == name)
             .map(Self)

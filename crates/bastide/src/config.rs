@@ -33,6 +33,7 @@ mod files;
 mod format;
 mod headers;
 mod identity;
+mod introspection;
 mod json_schema;
 mod limits;
 mod listen;
@@ -51,6 +52,7 @@ mod roles;
 mod routes;
 mod schema;
 mod services;
+mod session;
 mod shaping;
 mod sinks;
 mod sources;
@@ -77,6 +79,7 @@ pub use format::format;
 pub(crate) use headers::belongs_to_the_hop;
 pub use headers::{HeaderRules, SecurityHeaders};
 pub use identity::Identity;
+pub use introspection::{Introspection, OwnClient, OwnCredential};
 pub use json_schema::json_schema;
 pub use listen::{
     Admin, CertificateFiles, Certificates, ClientAuthorities, ClientCertificates, Listener, ListenerTls,
@@ -94,6 +97,7 @@ pub use resilience::{Balance, Breaker, Ejection, HealthCheck, HealthKind, Resili
 pub use roles::{Member, Role};
 pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
+pub use session::{SESSION_SERVICE, SessionLogin};
 pub use sinks::{Sink, SinkKind, Syslog, Transport};
 pub use splits::{Mirror, Split};
 pub use storage::{Database, Storage, Unseal};
@@ -304,6 +308,7 @@ impl Decoder<'_> {
         let dns_servers = self.dns(top.get("dns"));
         let mut services = self.services(top.get("services"));
         let mut authentication = self.authentication(top.get("authentication"), &state);
+        self.session_service(&top, &authentication, &mut services);
         let policies = self.policies(top.get("policies"), top.get("policy"));
         let before = self.count();
         let roles = self.roles(top.get("roles"));
@@ -318,6 +323,7 @@ impl Decoder<'_> {
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
         self.default_audiences(&top, &routes, &mut authentication);
+        self.sessions_come_back(&top, &authentication, &services, &routes);
         self.acme_around(&mut listeners, &routes);
         Some(Configuration {
             file: path.to_owned(),

@@ -22,11 +22,14 @@ use proxy::upstream::Upstreams;
 
 use crate::acme::Orders;
 use crate::config::{self, Configuration};
+use crate::process::fetch::GuardedFetch;
 use crate::process::mesh::MeshHost;
 use crate::process::names::Names;
 use crate::process::realms::Realms;
+use crate::process::sessions::SessionDoor;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
 
+mod clients;
 mod finder;
 mod firewall;
 mod issuers;
@@ -34,6 +37,7 @@ mod routes;
 mod services;
 mod tls;
 
+pub use clients::signer;
 pub use finder::Finder;
 
 /// What stays from one snapshot to the next.
@@ -50,6 +54,12 @@ pub struct Parts {
     pub realms: Arc<Realms>,
     /// The mesh.
     pub mesh: Arc<MeshHost>,
+    /// Browsers' sessions.
+    pub sessions: Arc<SessionDoor>,
+    /// The guarded way out.
+    pub fetch: Arc<GuardedFetch>,
+    /// The control plane's runtime.
+    pub runtime: tokio::runtime::Handle,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The local certificate authority, opened when a listener needs it.
@@ -135,6 +145,9 @@ pub fn build(
             signer: parts.signer.clone(),
             random: parts.random.clone(),
         },
+        party: clients::party(parts, &configuration.authentication, &roles, &issuers, before)?,
+        levels: configuration.authentication.step_up.clone(),
+        introspector: clients::introspector(&configuration.authentication, &issuers)?,
         issuers,
         api_keys: Arc::new(api_keys),
         firewalls,

@@ -4,7 +4,8 @@
 //! [`serve`] is the way of a request, one step after the other; [`step`] holds the
 //! steps; [`firewall`] is what `step::inspect` asks; `live` walks them again for exchanges
 //! under way; [`respond`] is the one place where a reason becomes an answer; [`journey`]
-//! keeps what the audit event will say; [`metric`] counts; `trace` makes the spans of
+//! keeps what the audit event will say; [`session`] is the relying party that browsers log
+//! in by; [`metric`] counts; `trace` makes the spans of
 //! requests that are sampled.
 //!
 //! What it must never do: let the configuration choose the order of the steps, send a
@@ -20,6 +21,7 @@ pub mod metric;
 pub mod respond;
 pub mod response;
 pub mod serve;
+pub mod session;
 pub mod snapshot;
 pub mod step;
 pub mod template;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use keys::{Refusal as Unproven, Verdict};
+use keys::{Look, Refusal as Unproven, Verdict};
 use model::event::Step;
 use model::{Principal, Timestamp};
 use policy::{Circumstances, Reason};
@@ -17,7 +17,8 @@ use proxy::{Cleared, ConnectionInfo, Cut, Judge, Routed, Standing};
 use crate::core::Core;
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
-use crate::step::authenticate::{Proof, offered};
+use crate::step::authenticate::{Proof, api_key, token};
+use crate::step::{possession, session};
 
 /// Judges the exchanges of one connection's request.
 pub(crate) struct Overseer<'g> {
@@ -124,23 +125,26 @@ impl Overseer<'_> {
             cut(Step::Authenticate, unproven.code(), StatusCode::UNAUTHORIZED, unproven.to_string())
         };
         for proof in &route.authenticate {
-            let Ok(offered) = offered(*proof, routed.head()) else { continue };
-            let found = match (proof, offered) {
-                (Proof::Certificate, _) => match self.gateway.certificate(self.connection, snapshot, now) {
-                    Some(found) => found,
-                    None => continue,
-                },
-                (_, None) => continue,
-                (Proof::ApiKey, Some(key)) => snapshot.api_keys.verify(key, now),
-                (Proof::Jwt, Some(token)) => match core.verifier.borrow_mut().verify(token, now) {
-                    Verdict::Accepted(principal) => Ok(principal),
-                    Verdict::Refused(unproven) => Err(unproven),
-                    Verdict::NeedsKey(wait) => {
-                        self.ask_later(core, wait);
-                        return Err(Fallen::Undecided);
+            let found = match proof {
+                Proof::Certificate => self.gateway.certificate(self.connection, snapshot, now),
+                Proof::Session => session::prove_again(snapshot, self.connection, routed.head(), now),
+                Proof::ApiKey => {
+                    api_key(routed.head()).ok().flatten().map(|key| snapshot.api_keys.verify(key, now))
+                }
+                Proof::Jwt => match token(routed.head()) {
+                    Ok(Some((_, token))) if route.reads_as_jwt(token) => {
+                        Some(self.judge_token(core, token, now)?)
                     }
+                    _ => None,
+                },
+                Proof::Opaque => match token(routed.head()) {
+                    Ok(Some((_, token))) if !route.reads_as_jwt(token) => {
+                        Some(self.judge_opaque(core, snapshot, token, now)?)
+                    }
+                    _ => None,
                 },
             };
+            let Some(found) = found else { continue };
             return match found {
                 Ok(principal) => Ok(principal),
                 // The issuer is out of reach: that is no word against this token.
@@ -155,14 +159,61 @@ impl Overseer<'_> {
         Err(cut(Step::Authenticate, "no_credential", StatusCode::UNAUTHORIZED, why).into())
     }
 
-    /// Wakes the core's exchanges when the keys have come, one time for all who wait.
-    fn ask_later(&self, core: &Rc<Core>, wait: keys::KeyWait) {
+    /// A token of an exchange under way. That its key is in the client's hands was shown
+    /// when the exchange began; its certificate is asked again.
+    fn judge_token(
+        &self,
+        core: &Rc<Core>,
+        token: &[u8],
+        now: Timestamp,
+    ) -> Result<Result<Arc<Principal>, Unproven>, Fallen> {
+        let verdict = core.verifier.borrow_mut().verify(token, now);
+        self.settle(core, verdict)
+    }
+
+    /// The same for an opaque token: what is remembered of it, or its issuer's word anew.
+    fn judge_opaque(
+        &self,
+        core: &Rc<Core>,
+        snapshot: &Snapshot,
+        token: &[u8],
+        now: Timestamp,
+    ) -> Result<Result<Arc<Principal>, Unproven>, Fallen> {
+        let nobody = || {
+            let why = "no issuer is configured to be asked".to_owned();
+            Look::Verdict(Verdict::Refused(Unproven::IntrospectionUnavailable { why }))
+        };
+        match snapshot.introspector.as_ref().map_or_else(nobody, |asked| asked.look(token, now)) {
+            Look::Verdict(verdict) => self.settle(core, verdict),
+            Look::Wait(wait) => {
+                self.ask_later(core, async move { drop(wait.ended(now).await) });
+                Err(Fallen::Undecided)
+            }
+        }
+    }
+
+    fn settle(&self, core: &Rc<Core>, verdict: Verdict) -> Result<Result<Arc<Principal>, Unproven>, Fallen> {
+        Ok(match verdict {
+            Verdict::Accepted(principal) => Ok(principal),
+            Verdict::Bound(bound) => bound.prove_again(possession::leaf(self.connection)),
+            Verdict::Refused(unproven) => Err(unproven),
+            Verdict::NeedsKey(wait) => {
+                self.ask_later(core, async move {
+                    let _ = wait.ended().await;
+                });
+                return Err(Fallen::Undecided);
+            }
+        })
+    }
+
+    /// Wakes the core's exchanges when the answer has come, one time for all who wait.
+    fn ask_later(&self, core: &Rc<Core>, answered: impl Future<Output = ()> + 'static) {
         if core.waits_for_keys.replace(true) {
             return;
         }
         let (core, ticker) = (Rc::clone(core), Rc::clone(&core.ticker));
         tokio::task::spawn_local(async move {
-            wait.ended().await;
+            answered.await;
             core.waits_for_keys.set(false);
             ticker.wake_all();
         });

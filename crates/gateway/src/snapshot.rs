@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use keys::{ApiKeys, CertificateRules, Issuers};
+use keys::{ApiKeys, CertificateRules, Introspector, Issuers, SeenProofs};
 use model::Clock;
 use policy::Policies;
 use proxy::address::AddressRules;
@@ -21,6 +21,7 @@ use crate::inventory::Inventory;
 use crate::metric::{CoreMetrics, Label, Registry};
 use crate::response::ResponseRules;
 use crate::serve::{Gateway, TrustedProxies};
+use crate::session::{Level, Party};
 use crate::step::answer::OwnAnswer;
 use crate::step::authenticate::Proof;
 use crate::step::challenge::HttpsRedirect;
@@ -47,6 +48,8 @@ pub struct Process {
     pub clock: Arc<dyn Clock>,
     /// What the firewalls' rules remember from request to request.
     pub firewall_memory: Arc<waf::Memory>,
+    /// Proofs of possession that were seen.
+    pub proofs: SeenProofs,
     /// All rate limits.
     pub limiter: Arc<Limiter>,
     /// What proves to an ACME server that names are ours.
@@ -93,6 +96,12 @@ pub struct Snapshot {
     pub identity: IdentitySettings,
     /// Keys of the issuers.
     pub issuers: Arc<Issuers>,
+    /// Who is asked about opaque tokens.
+    pub introspector: Option<Arc<Introspector>>,
+    /// The relying party that browsers log in by.
+    pub party: Option<Arc<Party>>,
+    /// Stronger logins that policies can ask for, the weakest first.
+    pub levels: Vec<Level>,
     /// API keys.
     pub api_keys: Arc<ApiKeys>,
     /// How client certificates become principals.

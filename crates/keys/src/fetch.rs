@@ -4,6 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use model::Secret;
+
 /// What to fetch, and how guardedly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
@@ -58,6 +60,39 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchFail
 pub trait Fetch: Send + Sync {
     /// GET with `Accept: application/json`. Any status but 200 is a failure.
     fn fetch(&self, request: FetchRequest) -> FetchFuture<'_>;
+}
+
+/// A form to post, and how guardedly.
+pub struct FormRequest {
+    /// The absolute address.
+    pub url: String,
+    /// The body, `application/x-www-form-urlencoded`.
+    pub form: Secret<String>,
+    /// The value of `Authorization`.
+    pub authorization: Option<Secret<String>>,
+    /// Whether loopback, link-local and private targets are allowed.
+    pub allow_private_addresses: bool,
+    /// Most bytes of answer to read; more is an error.
+    pub bytes_max: usize,
+}
+
+/// What was answered to a form, with whatever status.
+#[derive(Debug)]
+pub struct Answered {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A running post.
+pub type PostFuture<'a> = Pin<Box<dyn Future<Output = Result<Answered, FetchFailure>> + Send + 'a>>;
+
+/// Posts forms to authorization servers, as guardedly as [`Fetch`]; redirects are answers
+/// and never followed.
+pub trait Post: Send + Sync {
+    /// POST with `Accept: application/json`.
+    fn post(&self, request: FormRequest) -> PostFuture<'_>;
 }
 
 #[cfg(test)]

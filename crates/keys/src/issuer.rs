@@ -133,14 +133,17 @@ impl IssuerSettings {
         }
     }
 
-    /// Keys that came over a plain connection are whoever's sits on it.
-    pub(crate) fn check_address(&self, url: &str) -> Result<(), String> {
-        let secure = url.starts_with("https://");
-        if secure || (self.allow_private_addresses && url.starts_with("http://")) {
-            return Ok(());
-        }
-        Err(format!("keys at {url:?}: expected https:// (http:// needs `allow_private_addresses: true`)"))
+    fn check_address(&self, url: &str) -> Result<(), String> {
+        check_fetched(url, self.allow_private_addresses).map_err(|why| format!("keys at {why}"))
     }
+}
+
+/// What came over a plain connection is whoever's sits on it, and what is sent there too.
+pub(crate) fn check_fetched(url: &str, allow_private_addresses: bool) -> Result<(), String> {
+    if url.starts_with("https://") || (allow_private_addresses && url.starts_with("http://")) {
+        return Ok(());
+    }
+    Err(format!("{url:?}: expected https:// (http:// needs `allow_private_addresses: true`)"))
 }
 
 /// Checks the issuers one by one and against each other.

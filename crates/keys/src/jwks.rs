@@ -16,18 +16,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{Clock, Timestamp};
-use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use crate::encoding::{parse_object, quote};
+use crate::discovery::Metadata;
 use crate::error::Error;
 use crate::fetch::{Fetch, FetchRequest, Fetched};
 use crate::issuer::{IssuerSettings, KeySource, check_issuers};
 use crate::jwk::{JWKS_BYTES_MAX, KeySet};
 use crate::revocation::Revocations;
 
-/// Largest discovery document that is read, bytes.
-pub const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
 /// Shortest time between two background refreshes, whatever `max-age` says.
 pub const REFRESH_LEAST: Duration = Duration::from_secs(60);
 /// Longest time between two background refreshes, whatever `max-age` says.
@@ -304,11 +301,10 @@ impl Issuer {
             }
             KeySource::JwksUrl(url) => self.get(fetch, url, JWKS_BYTES_MAX).await,
             KeySource::Discovery => {
-                let issuer = &self.settings.issuer;
-                let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-                let document = self.get(fetch, &url, DISCOVERY_BYTES_MAX).await?;
-                let keys = self.read_discovery(&document.body).map_err(|why| Error::Fetch { url, why })?;
-                self.get(fetch, &keys, JWKS_BYTES_MAX).await
+                let (issuer, private) = (&self.settings.issuer, self.settings.allow_private_addresses);
+                let metadata = Metadata::discover(fetch, issuer, private).await?;
+                let fault = |why| Error::Fetch { url: issuer.clone(), why };
+                self.get(fetch, metadata.endpoint("jwks_uri").map_err(fault)?, JWKS_BYTES_MAX).await
             }
         }
     }
@@ -322,20 +318,6 @@ impl Issuer {
             return Err(fault(format!("{} bytes, at most {bytes_max} are read", fetched.body.len())));
         }
         Ok(fetched)
-    }
-
-    /// OpenID Connect Discovery §4.3: the document's `issuer` must be the one that was
-    /// asked, or one issuer could speak for another.
-    fn read_discovery(&self, document: &[u8]) -> Result<String, String> {
-        let members = parse_object(document).map_err(|error| format!("expected strict JSON: {error}"))?;
-        let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (found, expected) = (text("issuer"), &self.settings.issuer);
-        if found != expected {
-            return Err(format!("`issuer` is \"{}\", expected \"{expected}\"", quote(found)));
-        }
-        let keys = text("jwks_uri");
-        self.settings.check_address(keys)?;
-        Ok(keys.to_owned())
     }
 
     fn take(&self, fetched: Result<Fetched, Error>, begun: Timestamp, now: Timestamp) -> Result<(), Error> {

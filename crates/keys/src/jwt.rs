@@ -11,6 +11,7 @@ use model::principal::Attribute;
 use model::{Credential, Principal, PrincipalKind, Switch, Timestamp};
 use serde_json::{Map, Value};
 
+use crate::binding::Binding;
 use crate::encoding::{parse_object, quote};
 use crate::issuer::{ClaimType, ClientRule, IssuerSettings};
 use crate::jws::Verified;
@@ -20,7 +21,7 @@ use crate::revocation::{Revocations, TokenMarks};
 /// Longest `sub`, bytes. OpenID Connect Core §2 allows 255 characters.
 pub const SUBJECT_BYTES_MAX: usize = 255;
 /// Largest date in a token, Unix seconds: the end of the year 9999.
-const SECONDS_MAX: u64 = 253_402_300_799;
+pub(crate) const SECONDS_MAX: u64 = 253_402_300_799;
 
 /// What a token's claims amount to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Accepted {
     expires: Timestamp,
     /// What a revocation can name.
     pub marks: TokenMarks,
+    /// What it is bound to.
+    pub binding: Option<Arc<Binding>>,
 }
 
 impl Accepted {
@@ -92,32 +95,50 @@ pub fn unverified_issuer(payload: &[u8]) -> Result<String, Refusal> {
 /// # Errors
 /// [`Refusal`] of the claims group and [`Refusal::Type`].
 pub fn judge(token: &Verified, context: ClaimContext<'_>, now: Timestamp) -> Result<Accepted, Refusal> {
+    check_type(token.token_type(), context.settings)?;
+    judge_claims(&parse_claims(token.payload())?, context, Credential::Jwt, now)
+}
+
+/// Judges claims that somebody vouched for: a signature, or the server that was asked.
+///
+/// # Errors
+/// [`Refusal`] of the claims group.
+pub(crate) fn judge_claims(
+    claims: &Map<String, Value>,
+    context: ClaimContext<'_>,
+    credential: Credential,
+    now: Timestamp,
+) -> Result<Accepted, Refusal> {
     let settings = context.settings;
-    check_type(token.token_type(), settings)?;
-    let claims = parse_claims(token.payload())?;
-    let issuer = required_text(&claims, "iss")?;
+    let issuer = required_text(claims, "iss")?;
     if issuer != settings.issuer {
         return Err(Refusal::IssuerUnknown { found: quote(issuer) });
     }
-    check_audience(&claims, &settings.audiences)?;
-    let expires = required_date(&claims, "exp")?;
+    check_audience(claims, &settings.audiences)?;
+    let expires = required_date(claims, "exp")?;
     let leeway = settings.leeway;
-    let from = optional_date(&claims, "nbf")?;
-    let issued = optional_date(&claims, "iat")?;
+    let from = optional_date(claims, "nbf")?;
+    let issued = optional_date(claims, "iat")?;
     if let Some(issued) = issued
         && issued > now.plus(leeway)
     {
         return Err(Refusal::IssuedInFuture { at: issued, now });
     }
     let until = expires.plus(leeway);
-    let principal = Arc::new(principal(&claims, context, until)?);
+    let principal = Arc::new(principal(claims, context, credential, until)?);
     let marks = TokenMarks {
-        token: optional_text(&claims, "jti")?.map(Into::into),
-        session: optional_text(&claims, "sid")?.map(Into::into),
+        token: optional_text(claims, "jti")?.map(Into::into),
+        session: optional_text(claims, "sid")?.map(Into::into),
         issued,
     };
-    let accepted =
-        Accepted { principal, from: from.unwrap_or_default().minus(leeway), until, expires, marks };
+    let accepted = Accepted {
+        principal,
+        from: from.unwrap_or_default().minus(leeway),
+        until,
+        expires,
+        marks,
+        binding: Binding::of(claims)?,
+    };
     accepted.check_time(now)?;
     Ok(accepted)
 }
@@ -160,6 +181,7 @@ fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<()
 fn principal(
     claims: &Map<String, Value>,
     context: ClaimContext<'_>,
+    credential: Credential,
     until: Timestamp,
 ) -> Result<Principal, Refusal> {
     let settings = context.settings;
@@ -180,7 +202,7 @@ fn principal(
     Ok(Principal {
         kind: kind(claims, subject, &settings.client)?,
         id,
-        credential: Credential::Jwt,
+        credential,
         issuer: Some(settings.issuer.clone()),
         roles: roles(claims, context)?,
         scopes: scopes(claims)?,

@@ -26,8 +26,11 @@
 mod algorithm;
 pub mod api_key;
 mod api_key_file;
+mod binding;
 pub mod ca;
 pub mod certificate;
+pub mod client;
+mod discovery;
 pub mod dpop;
 pub mod encoding;
 mod error;
@@ -35,14 +38,17 @@ mod fetch;
 mod file;
 pub mod fuzz;
 mod identity;
+mod introspection;
 mod issuer;
 mod jwk;
 mod jwks;
 pub mod jws;
 pub mod jwt;
+mod proofs;
 mod refusal;
 pub mod revocation;
 mod roca;
+mod seal;
 mod signer;
 pub mod svid;
 mod verifier;
@@ -53,11 +59,20 @@ pub use api_key::{
 };
 pub use api_key_file::ApiKeyFile;
 pub use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+pub use binding::{Binding, Bound, Possession};
 pub use ca::{ClientName, Leaf, LocalCa};
 pub use certificate::{CertificateIdentity, CertificateRules, identify};
+pub use discovery::{DISCOVERY_BYTES_MAX, Metadata};
 pub use error::Error;
-pub use fetch::{Fetch, FetchFailure, FetchFuture, FetchRequest, Fetched};
+pub use fetch::{
+    Answered, Fetch, FetchFailure, FetchFuture, FetchRequest, Fetched, FormRequest, Post, PostFuture,
+};
 pub use identity::{CoreIdentities, IDENTITIES_ENTRIES_MAX, IdentitySettings};
+pub use introspection::{
+    INTROSPECTION_BYTES_MAX, INTROSPECTION_CACHE_LEAST, INTROSPECTION_CACHE_MAX, INTROSPECTION_FAULT_FOR,
+    INTROSPECTION_NO_MAX, INTROSPECTION_WAIT_MAX, INTROSPECTIONS_AT_ONCE, INTROSPECTIONS_MAX,
+    INTROSPECTIONS_WAITING_MAX, IntrospectionSettings, IntrospectionWait, Introspector, Look,
+};
 pub use issuer::{
     ClaimType, ClientRule, IssuerSettings, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, KeySource, LEEWAY_DEFAULT,
     LEEWAY_MAX, check_issuers,
@@ -67,18 +82,21 @@ pub use jwk::{
     VerifyingKey, spki_jwk, thumbprint,
 };
 pub use jwks::{
-    DISCOVERY_BYTES_MAX, Issuers, IssuersSettings, KEY_WAIT_MAX, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST,
-    REFRESH_MOST, RETRY_FIRST, UNKNOWN_KEY_BURST, UNKNOWN_KEY_EVERY,
+    Issuers, IssuersSettings, KEY_WAIT_MAX, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST, REFRESH_MOST,
+    RETRY_FIRST, UNKNOWN_KEY_BURST, UNKNOWN_KEY_EVERY,
 };
 pub use jws::TOKEN_BYTES_MAX;
-pub use refusal::Refusal;
+pub use proofs::{PROOFS_PER_PART_MAX, ProvenKey, SeenProofs};
+pub use refusal::{Holding, Refusal};
 pub use revocation::{
     REVOCATION_TEXT_BYTES_MAX, REVOCATIONS_MAX, Revocation, RevocationFile, Revocations, TokenMarks,
 };
+pub use seal::{SEAL_PERIOD, SEALED_BYTES_MAX, SealRing};
 pub use signer::{
     IDENTITY_TOKEN_LIFETIME_MAX, IDENTITY_TOKEN_TYPE, IdentityToken, LocalSigner, Signer, publish,
     sign_identity, sign_token,
 };
 pub use verifier::{
-    ASKED_ENTRIES_MAX, CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CoreVerifier, Verdict, VerifierCounts,
+    ASKED_ENTRIES_MAX, CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CoreVerifier, Proven, Verdict, VerifierCounts,
+    prove_once,
 };

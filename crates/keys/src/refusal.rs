@@ -7,6 +7,31 @@ use model::Timestamp;
 
 use crate::algorithm::Algorithm;
 
+/// What shows that a bound token is in the right hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// A DPoP proof (RFC 9449 §4).
+    Key,
+    /// The connection's client certificate (RFC 8705 §3).
+    Certificate,
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "a DPoP proof",
+            Self::Certificate => "a client certificate",
+        })
+    }
+}
+
+/// Asks for a token that is bound to the key of a proof (RFC 9449 §7.1).
+const DPOP_TOKEN: &str = "DPoP error=\"invalid_token\", \
+    algs=\"ES256 ES384 ES512 EdDSA PS256 PS384 PS512 RS256 RS384 RS512\"";
+/// Asks for another proof.
+const DPOP_PROOF: &str = "DPoP error=\"invalid_dpop_proof\", \
+    algs=\"ES256 ES384 ES512 EdDSA PS256 PS384 PS512 RS256 RS384 RS512\"";
+
 /// Why a token, API key or certificate was refused. The text (`Display`) is one line
 /// for the operator's log: what was expected, what was found. It never holds a secret
 /// or a whole credential, and what came from the client is escaped and cut.
@@ -140,6 +165,52 @@ pub enum Refusal {
         /// `token`, `session` or `subject`.
         by: &'static str,
     },
+    // ── sessions ────────────────────────────────────────────────────────────────
+    /// The browser's session is none of ours, or is over.
+    Session {
+        /// Which of these.
+        why: &'static str,
+    },
+    /// The session's tokens have ended and cannot be refreshed at the moment.
+    SessionUnavailable,
+    // ── opaque tokens ───────────────────────────────────────────────────────────
+    /// The authorization server says that it is not good, or knows nothing of it.
+    Inactive,
+    /// The authorization server could not be asked, or gave no answer that counts.
+    IntrospectionUnavailable {
+        /// Why.
+        why: String,
+    },
+    /// `cnf` names something that cannot be checked here (RFC 7800 §3.1).
+    Confirmation {
+        /// What was found.
+        found: String,
+    },
+    // ── tokens: possession ──────────────────────────────────────────────────────
+    /// It is bound, and the request shows nothing of what it is bound to.
+    NotProven {
+        /// What would show it.
+        by: Holding,
+    },
+    /// It came with a DPoP proof and is bound to no key (RFC 9449 §7.1).
+    NotBound,
+    /// It is bound to another key than the proof's.
+    OtherKey,
+    /// It is bound to another certificate than the connection's.
+    OtherCertificate,
+    /// The DPoP proof is not valid for this request.
+    Proof {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The DPoP proof was used before.
+    ProofReplayed {
+        /// Its `jti`.
+        id: String,
+    },
+    /// So many proofs came that this one could not be remembered.
+    ProofsFull,
+    // ── tokens: claims that concern others ──────────────────────────────────────
     /// The subject would read as another issuer's.
     SubjectOfOtherIssuer {
         /// The subject.
@@ -232,6 +303,18 @@ impl Refusal {
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::Revoked { .. } => "revoked",
+            Self::Session { .. } => "session",
+            Self::SessionUnavailable => "session_unavailable",
+            Self::Inactive => "inactive",
+            Self::IntrospectionUnavailable { .. } => "introspection_unavailable",
+            Self::Confirmation { .. } => "confirmation",
+            Self::NotProven { .. } => "not_proven",
+            Self::NotBound => "not_bound",
+            Self::OtherKey => "other_key",
+            Self::OtherCertificate => "other_certificate",
+            Self::Proof { .. } => "proof",
+            Self::ProofReplayed { .. } => "proof_replayed",
+            Self::ProofsFull => "proofs_full",
             Self::SubjectOfOtherIssuer { .. } => "subject_of_other_issuer",
             Self::ApiKeyMalformed => "api_key_malformed",
             Self::ApiKeyUnknown { .. } => "api_key_unknown",
@@ -260,7 +343,11 @@ impl Refusal {
             | Self::CertificateValidity { .. }
             | Self::CertificateUris { .. }
             | Self::SpiffeId { .. }
-            | Self::TrustDomain { .. } => None,
+            | Self::TrustDomain { .. }
+            | Self::Session { .. }
+            | Self::SessionUnavailable => None,
+            Self::NotProven { by: Holding::Key } | Self::NotBound | Self::OtherKey => Some(DPOP_TOKEN),
+            Self::Proof { .. } | Self::ProofReplayed { .. } => Some(DPOP_PROOF),
             _ => Some("Bearer error=\"invalid_token\""),
         }
     }
@@ -268,7 +355,13 @@ impl Refusal {
     /// Whether the same credential may be good later without any change to it: the
     /// issuer could not be reached. The request is refused all the same.
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::KeysUnavailable { .. })
+        matches!(
+            self,
+            Self::KeysUnavailable { .. }
+                | Self::IntrospectionUnavailable { .. }
+                | Self::SessionUnavailable
+                | Self::ProofsFull
+        )
     }
 }
 
@@ -315,6 +408,24 @@ impl fmt::Display for Refusal {
             Self::NotYetValid { at, now } => write_time(f, "nbf", "is still to come", *at, *now),
             Self::IssuedInFuture { at, now } => write_time(f, "iat", "is still to come", *at, *now),
             Self::Revoked { by } => write!(f, "the token was revoked by its {by}"),
+            Self::Session { why } => write!(f, "no session of this browser: {why}"),
+            Self::SessionUnavailable => {
+                f.write_str("the session's tokens have ended, and the provider cannot be asked for others")
+            }
+            Self::Inactive => f.write_str("the authorization server says that the token is not active"),
+            Self::IntrospectionUnavailable { why } => write!(f, "the token cannot be introspected: {why}"),
+            Self::Confirmation { found } => {
+                write!(f, "cnf \"{found}\": expected `jkt` or `x5t#S256`, each with a SHA-256 thumbprint")
+            }
+            Self::NotProven { by } => write!(f, "the token is bound, and came without {by}"),
+            Self::NotBound => f.write_str("the token came with the scheme DPoP and is bound to no key"),
+            Self::OtherKey => f.write_str("the token is bound to another key than the DPoP proof's"),
+            Self::OtherCertificate => {
+                f.write_str("the token is bound to another client certificate than the connection's")
+            }
+            Self::Proof { why } => write!(f, "DPoP proof: {why}"),
+            Self::ProofReplayed { id } => write!(f, "DPoP proof: jti \"{id}\" of this key was used before"),
+            Self::ProofsFull => f.write_str("too many DPoP proofs of the last minute to remember one more"),
             Self::SubjectOfOtherIssuer { found, prefix } => {
                 write!(f, "subject \"{found}\" begins with \"{prefix}\", the prefix of another issuer")
             }

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use model::{Principal, Timestamp};
+use model::{Clock, Principal, Switch, Timestamp};
+use serde_json::{Map, Value};
 
-use crate::encoding::quote;
+use crate::algorithm::Algorithm;
+use crate::binding::Bound;
+use crate::encoding::{parse_object, quote};
 use crate::jwk::KeySet;
 use crate::jwks::{Issuers, KeyWait};
-use crate::jws::{TOKEN_BYTES_MAX, Unverified};
+use crate::jws::{TOKEN_BYTES_MAX, Unverified, Verified};
 use crate::jwt::{Accepted, ClaimContext, judge, unverified_issuer};
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
@@ -36,11 +39,25 @@ const ASKED_FOR_NANOS: u64 = 60_000_000_000;
 pub enum Verdict {
     /// It is good.
     Accepted(Arc<Principal>),
+    /// It is good in the hands of whoever it is bound to.
+    Bound(Bound),
     /// It is not.
     Refused(Refusal),
     /// It names a key that is not known here, and a refresh is under way: wait, then
     /// ask again. It is answered with one of the others then.
     NeedsKey(KeyWait),
+}
+
+impl Verdict {
+    pub(crate) fn of(accepted: &Accepted) -> Self {
+        let principal = Arc::clone(&accepted.principal);
+        match &accepted.binding {
+            Some(binding) if !Switch::TokenBinding.is_off() => {
+                Self::Bound(Bound::new(principal, Arc::clone(binding)))
+            }
+            _ => Self::Accepted(principal),
+        }
+    }
 }
 
 /// Counters of one core, for metrics.
@@ -181,9 +198,8 @@ impl CoreVerifier {
             }
             return match judged {
                 Ok(()) => {
-                    let principal = Arc::clone(&entry.accepted.principal);
                     self.counts.hits += 1;
-                    Verdict::Accepted(principal)
+                    Verdict::of(&entry.accepted)
                 }
                 Err(refusal) => Verdict::Refused(refusal),
             };
@@ -191,9 +207,9 @@ impl CoreVerifier {
         self.counts.misses += 1;
         match self.verify_anew(token, now) {
             Ok((accepted, issuer)) => {
-                let principal = Arc::clone(&accepted.principal);
+                let verdict = Verdict::of(&accepted);
                 self.remember(key, accepted, issuer, token.len());
-                Verdict::Accepted(principal)
+                verdict
             }
             Err(verdict) => verdict,
         }
@@ -208,6 +224,11 @@ impl CoreVerifier {
     }
 
     fn verify_anew(&mut self, token: &[u8], now: Timestamp) -> Result<(Accepted, usize), Verdict> {
+        let (accepted, place, _) = self.verify_whole(token, now)?;
+        Ok((accepted, place))
+    }
+
+    fn verify_whole(&mut self, token: &[u8], now: Timestamp) -> Result<(Accepted, usize, Verified), Verdict> {
         let refused = Verdict::Refused;
         let unverified = Unverified::parse(token).map_err(refused)?;
         let name = unverified_issuer(unverified.unverified_payload()).map_err(refused)?;
@@ -239,7 +260,7 @@ impl CoreVerifier {
         };
         let accepted = judge(&verified, context, now).map_err(refused)?;
         accepted.check_revoked(&self.revocations).map_err(refused)?;
-        Ok((accepted, place))
+        Ok((accepted, place, verified))
     }
 
     /// Asks for a refresh, once in a while for each `kid`; else the refusal is final.
@@ -310,6 +331,49 @@ impl CoreVerifier {
             self.sets.push(CoreKeys { keys, source: state.keys, number, usable_until, fault });
         }
     }
+}
+
+/// A token that was verified for once, off the cores: with its claims as they stand there.
+#[derive(Debug)]
+pub struct Proven {
+    /// What they amount to.
+    pub accepted: Accepted,
+    /// The claims.
+    pub claims: Map<String, Value>,
+    /// The algorithm of its signature.
+    pub algorithm: Algorithm,
+}
+
+/// Verifies a token for once, and waits for its keys where they are not known yet.
+///
+/// # Errors
+/// [`Refusal`], as for a token that a request brings.
+pub async fn prove_once(issuers: &Arc<Issuers>, token: &[u8], clock: &dyn Clock) -> Result<Proven, Refusal> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Refusal::TooLong { bytes: token.len() });
+    }
+    let mut last = Refusal::KeysUnavailable { issuer: "the token's issuer".to_owned(), why: String::new() };
+    for _ in 0..3 {
+        let wait = match CoreVerifier::new(Arc::clone(issuers)).verify_whole(token, clock.now()) {
+            Ok((accepted, _, verified)) => {
+                let why = |error: serde_json::Error| quote(&error.to_string());
+                let claims = parse_object(verified.payload())
+                    .map_err(|error| Refusal::Json { part: "claims", why: why(error) })?;
+                let algorithm = Unverified::parse(token)?.algorithm();
+                return Ok(Proven { accepted, claims, algorithm });
+            }
+            Err(Verdict::NeedsKey(wait)) => wait,
+            Err(Verdict::Refused(refusal)) => return Err(refusal),
+            Err(Verdict::Accepted(_) | Verdict::Bound(_)) => return Err(last),
+        };
+        if !wait.ended().await {
+            last = Refusal::KeysUnavailable {
+                issuer: "the token's issuer".to_owned(),
+                why: "they did not come in time".to_owned(),
+            };
+        }
+    }
+    Err(last)
 }
 
 /// Whether the signature that was verified then would verify now. Time and revocation

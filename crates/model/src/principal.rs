@@ -45,6 +45,10 @@ pub enum Credential {
     None,
     /// A JSON Web Token (RFC 7519).
     Jwt,
+    /// An opaque token, introspected (RFC 7662).
+    Opaque,
+    /// A browser's session, begun by a login at an OpenID provider.
+    Session,
     /// An API key made by `bastide key new`.
     ApiKey,
     /// A TLS client certificate (RFC 8446 §4.4.2).
@@ -52,11 +56,17 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Jwt, Self::Opaque, Self::Session, Self::ApiKey, Self::Certificate];
+
     /// The configuration's word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Jwt => "jwt",
+            Self::Opaque => "opaque",
+            Self::Session => "session",
             Self::ApiKey => "api_key",
             Self::Certificate => "mtls",
         }

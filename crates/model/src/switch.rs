@@ -31,6 +31,10 @@ pub enum Switch {
     TokenAudience,
     /// What was revoked is refused.
     Revocation,
+    /// A bound token counts only with what it is bound to.
+    TokenBinding,
+    /// A DPoP proof counts once.
+    ProofReplay,
     /// Policy is asked.
     Authorize,
     /// Quotas by principal.
@@ -61,7 +65,7 @@ pub enum Switch {
 
 impl Switch {
     /// All switches, in the order of a request's way.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::ClientCertificate,
         Self::Admit,
         Self::LimitHead,
@@ -74,6 +78,8 @@ impl Switch {
         Self::TokenTime,
         Self::TokenAudience,
         Self::Revocation,
+        Self::TokenBinding,
+        Self::ProofReplay,
         Self::Authorize,
         Self::LimitPrincipal,
         Self::Inspect,
@@ -104,6 +110,8 @@ impl Switch {
             Self::TokenTime => "token_time",
             Self::TokenAudience => "token_audience",
             Self::Revocation => "revocation",
+            Self::TokenBinding => "token_binding",
+            Self::ProofReplay => "proof_replay",
             Self::Authorize => "authorize",
             Self::LimitPrincipal => "limit_principal",
             Self::Inspect => "inspect",

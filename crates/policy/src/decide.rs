@@ -138,6 +138,17 @@ fn answer<S>(
     }
 }
 
+/// Whether a request would be permitted if it were this principal's: a question about
+/// somebody who does not exist, which makes no [`Permit`] and is not remembered.
+pub fn would_permit<S: Subject>(
+    policies: &Policies,
+    principal: &Principal,
+    circumstances: &Circumstances,
+    subject: &S,
+) -> bool {
+    judge(policies, principal, circumstances, subject).is_ok()
+}
+
 /// A credential that has ended permits nothing, whatever was decided before.
 fn has_expired(principal: &Principal, circumstances: &Circumstances) -> bool {
     principal.expires.is_some_and(|end| end <= circumstances.now)

@@ -33,7 +33,7 @@ mod values;
 pub mod vocabulary;
 
 pub use cache::{CacheCounts, DecisionCache};
-pub use decide::{Certificate, Circumstances, decide, decide_cached};
+pub use decide::{Certificate, Circumstances, decide, decide_cached, would_permit};
 pub use explain::{Explanation, Unexplainable, explain_record, explain_request};
 pub use fault::{Fault, Severity};
 pub use fuzz::fuzz;

@@ -217,13 +217,13 @@ impl Who {
             PrincipalKind::ApiKey => Credential::ApiKey,
             PrincipalKind::Service => Credential::Certificate,
         };
-        let all = [Credential::None, Credential::Jwt, Credential::ApiKey, Credential::Certificate];
         let credential = match &identity.credential {
             None => fitting,
-            Some(name) => *all
-                .iter()
-                .find(|credential| credential.name() == name)
-                .ok_or_else(|| format!("unknown credential {name:?}: jwt, api_key, mtls or none"))?,
+            Some(name) => {
+                Credential::ALL.into_iter().find(|credential| credential.name() == name).ok_or_else(|| {
+                    format!("unknown credential {name:?}: jwt, opaque, session, api_key, mtls or none")
+                })?
+            }
         };
         Ok(Principal {
             kind: identity.kind,

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gateway::session::Level;
+
 use super::decoder::{Decoder, Table};
+use super::introspection::Introspection;
 use super::node::{Node, Value};
 use super::outward::is_loopback;
 use super::schema::{Section, key};
+use super::session::SessionLogin;
 use super::values::{self, Unfit};
 
 /// Which proofs of identity count.
@@ -21,6 +25,10 @@ pub struct Authentication {
     pub api_keys: PathBuf,
     /// How client certificates become principals.
     pub certificates: CertificatePrincipals,
+    /// How browsers log in.
+    pub session: Option<SessionLogin>,
+    /// Stronger logins that policies can ask for, the weakest first.
+    pub step_up: Vec<Level>,
 }
 
 /// The type of a declared claim.
@@ -101,6 +109,8 @@ pub struct Issuer {
     pub types: Vec<String>,
     /// Whether a token without `typ` is accepted.
     pub untyped: bool,
+    /// How it is asked about opaque tokens.
+    pub introspection: Option<Introspection>,
 }
 
 /// Where an issuer's keys come from.
@@ -156,6 +166,13 @@ pub(super) const AUTHENTICATION: Section = Section {
             "map",
             "every certificate makes a client",
             "How client certificates become principals.",
+        ),
+        key("session", "map", "no logins", "How browsers log in (`authenticate: session`)."),
+        key(
+            "step_up",
+            "list of texts or maps",
+            "none",
+            "Stronger logins that policies can ask for, the weakest first.",
         ),
     ],
 };
@@ -224,6 +241,12 @@ pub(super) const ISSUER: Section = Section {
             "at+jwt, JWT, none",
             "Accepted `typ` of tokens; `none`: absent.",
         ),
+        key(
+            "introspection",
+            "map",
+            "not asked",
+            "How it is asked about opaque tokens (`authenticate: opaque`).",
+        ),
     ],
 };
 
@@ -272,6 +295,8 @@ impl Decoder<'_> {
             claims: BTreeMap::new(),
             api_keys: state.join("api-keys.json"),
             certificates: CertificatePrincipals::default(),
+            session: None,
+            step_up: Vec::new(),
         };
         let Some(table) = node.and_then(|node| self.table(node, &AUTHENTICATION)) else { return found };
         let audience = table.get("audience").map_or(Vec::new(), |node| self.audiences(node));
@@ -296,6 +321,8 @@ impl Decoder<'_> {
         {
             found.api_keys = path;
         }
+        found.session = table.get("session").and_then(|node| self.session(node, &found.issuers));
+        found.step_up = table.get("step_up").map_or(Vec::new(), |node| self.step_up(node));
         let certificates = table.get("certificates").and_then(|node| self.table(node, &CERTIFICATES));
         if let Some(node) = certificates.and_then(|table| table.get("trust_domain")) {
             found.certificates.trust_domain = self.value(node, trust_domain);
@@ -312,6 +339,14 @@ impl Decoder<'_> {
 
     /// Two issuers must not be able to speak of the same user.
     fn beside_others(&mut self, node: &Node, issuer: &Issuer, others: &[Issuer]) {
+        let asked = |issuer: &&Issuer| issuer.introspection.is_some();
+        if let (Some(_), Some(other)) = (Some(issuer).filter(asked), others.iter().find(asked)) {
+            let message = format!(
+                "issuers {:?} and {:?} are both asked about opaque tokens, which do not say whose they are",
+                other.issuer, issuer.issuer
+            );
+            self.advise(node.at, message, "leave introspection to one of them");
+        }
         if others.iter().any(|other| other.issuer == issuer.issuer) {
             self.fault(node.at, format!("issuer {:?} is configured twice", issuer.issuer));
         } else if let Some(other) = others.iter().find(|other| other.prefix == issuer.prefix) {
@@ -338,6 +373,7 @@ impl Decoder<'_> {
             key_age_max: Duration::from_secs(86_400),
             types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
             untyped: true,
+            introspection: None,
         };
         if node.text().is_some() {
             issuer.issuer = self.value(node, url)?;
@@ -351,6 +387,7 @@ impl Decoder<'_> {
         issuer.plain_http = self.danger(&table, "danger_plain_http", "keys are fetched without TLS");
         self.issuer_tokens(&table, &mut issuer);
         let keys = self.key_source(&table, &issuer.algorithms);
+        issuer.introspection = table.get("introspection").and_then(|node| self.introspection(node));
         let text = name.and_then(|node| self.text(node));
         if let (Some(name), Some(text), Some(keys)) = (name, text, &keys) {
             issuer.issuer = match keys {
@@ -363,6 +400,12 @@ impl Decoder<'_> {
             };
             if let (KeySource::Url(address), Some(node)) = (keys, table.get("jwks")) {
                 self.fetched_safely(node, address, &issuer);
+            }
+            let asked = table.get("introspection");
+            if let (Some(asked), Some(node)) = (&issuer.introspection, asked) {
+                let at = if asked.endpoint.is_some() { node } else { name };
+                let place = asked.endpoint.clone().unwrap_or_else(|| issuer.issuer.clone());
+                self.fetched_safely(at, &place, &issuer);
             }
         }
         name?;

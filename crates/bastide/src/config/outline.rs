@@ -272,7 +272,7 @@ impl Drawing {
 /// The same without what stands under keys of credentials. What `${…}` stands for is
 /// never written, so it may stay.
 fn masked(key: &str, node: &Node) -> Node {
-    let secret = ["token", "api_key", "headers"].contains(&key);
+    let secret = ["token", "api_key", "headers", "secret"].contains(&key);
     let value = match &node.value {
         Value::Scalar(scalar) if secret && scalar.written.is_none() => {
             Value::Scalar(Scalar { text: "(hidden)".to_owned(), written: None })

@@ -82,8 +82,12 @@ pub struct Route {
 pub enum Proof {
     /// A bearer token (RFC 6750).
     Jwt,
+    /// An opaque token, which its issuer is asked about (RFC 7662).
+    Opaque,
     /// An API key.
     ApiKey,
+    /// A browser's session.
+    Session,
     /// A TLS client certificate.
     Certificate,
 }
@@ -120,9 +124,9 @@ pub(super) const ROUTE: Section = Section {
         key("mirror", "service name or map", "nobody", "Who gets copies of the requests."),
         key(
             "authenticate",
-            "jwt, api_key, mtls, a list of these, or none",
+            "jwt, opaque, session, api_key, mtls, a list of these, or none",
             "all kinds that are configured; with `allow: anyone` none",
-            "Proofs of identity that are looked for; any of them will do. `none`: everybody is anonymous here.",
+            "Proofs of identity that are looked for, in this order: the first that a request brings decides, and a bad one is never passed over for another. `none`: everybody is anonymous here.",
         ),
         key(
             "allow",
@@ -188,7 +192,9 @@ pub(super) const ROUTE: Section = Section {
 
 const PROOFS: &[(&str, Option<Proof>)] = &[
     ("jwt", Some(Proof::Jwt)),
+    ("opaque", Some(Proof::Opaque)),
     ("api_key", Some(Proof::ApiKey)),
+    ("session", Some(Proof::Session)),
     ("mtls", Some(Proof::Certificate)),
     ("none", None),
 ];
@@ -211,11 +217,17 @@ impl Around<'_> {
         self.listeners.iter().any(|l| l.tls.as_ref().is_some_and(|tls| tls.client.is_some()))
     }
 
+    fn introspects(&self) -> bool {
+        self.authentication.issuers.iter().any(|issuer| issuer.introspection.is_some())
+    }
+
     /// All kinds of proof that are configured.
     fn proofs(&self) -> Vec<Proof> {
         let kinds = [
             (Proof::Jwt, !self.authentication.issuers.is_empty()),
+            (Proof::Opaque, self.introspects()),
             (Proof::ApiKey, self.api_keys),
+            (Proof::Session, self.authentication.session.is_some()),
             (Proof::Certificate, self.certificates()),
         ];
         kinds.into_iter().filter(|(_, configured)| *configured).map(|(proof, _)| proof).collect()
@@ -425,6 +437,20 @@ impl Decoder<'_> {
                     "add authentication.issuers: [ https://… ]",
                 );
             }
+            Proof::Opaque if !around.introspects() => {
+                self.advise(
+                    node.at,
+                    "authenticate: opaque, but no issuer is asked about tokens",
+                    "add introspection: { client: …, secret: … } to an issuer",
+                );
+            }
+            Proof::Session if around.authentication.session.is_none() => {
+                self.advise(
+                    node.at,
+                    "authenticate: session, but no provider is configured",
+                    "add authentication.session: { client: …, secret: … }",
+                );
+            }
             Proof::Certificate if !around.certificates() => {
                 self.advise(
                     node.at,
@@ -432,7 +458,7 @@ impl Decoder<'_> {
                     "add tls.client: {ca: ca.pem} to a listener",
                 );
             }
-            Proof::Jwt | Proof::Certificate | Proof::ApiKey => {}
+            Proof::Jwt | Proof::Opaque | Proof::Session | Proof::Certificate | Proof::ApiKey => {}
         }
     }
 

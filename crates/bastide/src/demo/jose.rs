@@ -3,6 +3,7 @@
 //! the gateway reads, or the other way round, was written twice.
 
 use anyhow::{Context, bail};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -49,6 +50,49 @@ impl SigningKey {
             .pair
             .sign(&SystemRandom::new(), text.as_bytes())
             .context("cannot sign with the demo's key")?;
+        Ok(format!("{text}.{}", encode(signature.as_ref())))
+    }
+}
+
+/// A proof of possession (DPoP, RFC 9449 §4.2) for one request with one access token.
+pub(crate) struct Proof<'p> {
+    /// The request's method.
+    pub(crate) method: &'p str,
+    /// Its address without the query.
+    pub(crate) url: &'p str,
+    /// The token.
+    pub(crate) token: &'p str,
+    /// The proof's own name.
+    pub(crate) id: &'p str,
+    /// Now, Unix seconds.
+    pub(crate) seconds: u64,
+}
+
+impl SigningKey {
+    /// The key's thumbprint (RFC 7638): what tokens that are bound to it name.
+    pub(crate) fn thumbprint(&self) -> String {
+        let jwk = self.public_jwk();
+        let member = |name: &str| jwk.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, member("x"), member("y"));
+        encode(digest(&SHA256, text.as_bytes()).as_ref())
+    }
+
+    /// A proof by this key.
+    ///
+    /// # Errors
+    /// The signature could not be made.
+    pub(crate) fn prove(&self, proof: &Proof<'_>) -> anyhow::Result<String> {
+        let mut jwk = self.public_jwk();
+        if let Some(members) = jwk.as_object_mut() {
+            members.retain(|name, _| !matches!(name.as_str(), "kid" | "use" | "alg"));
+        }
+        let claims = json!({
+            "htm": proof.method, "htu": proof.url, "jti": proof.id, "iat": proof.seconds,
+            "ath": encode(digest(&SHA256, proof.token.as_bytes()).as_ref()),
+        });
+        let text = signing_input(&json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": jwk }), &claims);
+        let signed = self.pair.sign(&SystemRandom::new(), text.as_bytes());
+        let signature = signed.context("cannot sign with the demo's key")?;
         Ok(format!("{text}.{}", encode(signature.as_ref())))
     }
 }

@@ -16,14 +16,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE};
+use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
 use identity::deliver::{Deliver, Delivery};
 use identity::{Realm, World};
-use keys::{Revocation, SystemRandom};
+use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
 use model::principal::{Peer, TlsPeer};
 use proxy::upstream::{Door, Doorway, door};
@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use super::fetch::WayOut;
 use crate::config;
 
 /// After the store could not be read.
@@ -50,6 +51,7 @@ pub struct Realms {
     keepers: Mutex<Vec<JoinHandle<()>>>,
     revoked: Arc<Revoked>,
     server: JoinHandle<()>,
+    way_out: WayOut,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
 }
@@ -80,7 +82,7 @@ impl Revoked {
 struct Current {
     /// By the host name of the issuers: realms of two hosts may have the same paths.
     routers: BTreeMap<String, Router>,
-    issuers: Vec<String>,
+    realms: Vec<Arc<Realm>>,
 }
 
 impl Current {
@@ -90,7 +92,13 @@ impl Current {
             let here = routers.entry(config::issuer_host(realm.issuer())).or_default();
             *here = std::mem::take(here).merge(identity::router(Arc::clone(realm)));
         }
-        Self { routers, issuers: realms.iter().map(|realm| realm.issuer().to_owned()).collect() }
+        Self { routers, realms: realms.to_vec() }
+    }
+
+    /// Whether an address lies below one of the issuers.
+    fn has(&self, url: &str) -> bool {
+        let below = |realm: &Arc<Realm>| url.strip_prefix(realm.issuer());
+        self.realms.iter().filter_map(below).any(|rest| rest.starts_with('/'))
     }
 
     /// The realms of a host; where there is one host alone, whatever the client calls it.
@@ -106,7 +114,7 @@ impl Current {
 impl Realms {
     /// Serves whoever comes through the door; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
-    pub fn start(clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
+    pub fn start(way_out: WayOut, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
         let (door, doorway) = door();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
@@ -125,6 +133,7 @@ impl Realms {
             keepers: Mutex::default(),
             revoked: Arc::default(),
             server,
+            way_out,
             clock,
             random,
         }
@@ -180,7 +189,7 @@ impl Realms {
                 store: store.clone(),
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
-                deliver: Arc::new(WayOut),
+                deliver: Arc::new(self.way_out.clone()),
                 courier: None,
             };
             let open = Realm::open(realm.settings.clone(), world).await?;
@@ -228,21 +237,40 @@ impl Realms {
     /// What one of these realms publishes at an address, without the network; `None` for
     /// addresses that are not theirs.
     pub async fn published(&self, url: &str, bytes_max: usize) -> Option<Result<Vec<u8>, String>> {
+        let answered = self.asked(url, bytes_max, Request::get(url).body(Body::empty())).await?;
+        Some(answered.and_then(|answered| match answered.status {
+            200 => Ok(answered.body),
+            other => Err(format!("the realm answers {other}")),
+        }))
+    }
+
+    /// What one of these realms answers to a form, without the network; `None` for
+    /// addresses that are not theirs.
+    pub async fn posted(&self, form: &FormRequest) -> Option<Result<Answered, String>> {
+        let mut post =
+            Request::post(&form.url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(value) = &form.authorization {
+            post = post.header(header::AUTHORIZATION, value.expose());
+        }
+        let body = Body::from(form.form.expose().clone());
+        self.asked(&form.url, form.bytes_max, post.body(body)).await
+    }
+
+    async fn asked(
+        &self,
+        url: &str,
+        bytes_max: usize,
+        request: Result<Request, axum::http::Error>,
+    ) -> Option<Result<Answered, String>> {
         let current = read(&self.current)?;
-        let of =
-            |issuer: &&String| url.strip_prefix(issuer.as_str()).is_some_and(|rest| rest.starts_with('/'));
-        current.issuers.iter().find(of)?;
-        let get = Request::get(url).body(Body::empty());
+        let is_there = current.has(url);
         let asked = async {
-            let get = get.map_err(|error| error.to_string())?;
-            let answer = answer(Some(current), get).await;
-            if answer.status() != StatusCode::OK {
-                return Err(format!("the realm answers {}", answer.status()));
-            }
+            let answer = answer(Some(current), request.map_err(|error| error.to_string())?).await;
+            let status = answer.status().as_u16();
             let body = axum::body::to_bytes(answer.into_body(), bytes_max).await;
-            body.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+            body.map(|bytes| Answered { status, body: bytes.to_vec() }).map_err(|error| error.to_string())
         };
-        Some(asked.await)
+        if is_there { Some(asked.await) } else { None }
     }
 }
 
@@ -338,8 +366,17 @@ async fn answer(current: Option<Arc<Current>>, mut request: Request) -> Response
 /// What the gateway says of the client's connection, under names that no client can send.
 fn peer(fields: &HeaderMap) -> Option<Peer> {
     let address: IpAddr = fields.get(HEADER_CLIENT_ADDRESS)?.to_str().ok()?.parse().ok()?;
+    let version = match fields.get(HEADER_CLIENT_TLS).map(HeaderValue::as_bytes) {
+        Some(b"1.3") => Some("1.3"),
+        Some(b"1.2") => Some("1.2"),
+        _ => None,
+    };
     let leaf = fields.get(HEADER_CLIENT_CERTIFICATE).and_then(|value| STANDARD.decode(value).ok());
-    let tls = leaf.map(|leaf| TlsPeer { version: "1.3", server_name: None, client_chain: vec![leaf] });
+    let tls = version.map(|version| TlsPeer {
+        version,
+        server_name: None,
+        client_chain: leaf.into_iter().collect(),
+    });
     Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
 }
 
@@ -362,11 +399,9 @@ impl axum::serve::Listener for Streams {
     }
 }
 
-/// The way out for logout tokens: guarded, as fetches of keys are.
-struct WayOut;
-
+/// Logout tokens go the guarded way out, as fetches of keys do.
 impl Deliver for WayOut {
     fn deliver(&self, url: String, form: String) -> Delivery<'_> {
-        Box::pin(super::fetch::post_form(url, form))
+        Box::pin(async move { self.tell(&url, &form).await })
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use gateway::inventory::Inventory;
 use gateway::metric::Registry;
 use gateway::snapshot::{CoreParts, Process, Snapshot};
-use keys::{LocalSigner, SystemRandom};
+use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::{Clock, Switch};
 use proxy::Cores;
 use proxy::rate::Limiter;
@@ -21,9 +21,10 @@ use tokio::task::JoinHandle;
 
 use super::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
 use super::clock::SystemClock;
-use super::fetch::GuardedFetch;
+use super::fetch::{GuardedFetch, WayOut};
 use super::generations::Generations;
 use super::handover::{self, Estate};
+use super::keepers::keep;
 use super::log;
 use super::mesh::{MeshAudit, MeshHost};
 use super::names::Names;
@@ -32,6 +33,7 @@ use super::otlp::{self, Exporter};
 use super::prepare;
 use super::realms::Realms;
 use super::running;
+use super::sessions::SessionDoor;
 use super::shared::{Shared, add_inventory, add_sources, start_admin};
 use super::signals::Signals;
 use super::sinks::Sinks;
@@ -104,7 +106,6 @@ struct Server {
     watched: Watched,
     /// The revocation list.
     revocations: Watched,
-    fetch: Arc<GuardedFetch>,
     keeper: JoinHandle<()>,
     prober: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -186,6 +187,7 @@ impl Server {
         registry.add_limiter(Arc::clone(&limiter));
         let process = Arc::new(Process {
             clock: Arc::clone(&clock),
+            proofs: SeenProofs::default(),
             limiter,
             challenges: Arc::default(),
             firewall_memory: Arc::new(waf::Memory::new(waf::MemoryLimits::default())),
@@ -223,14 +225,28 @@ impl Server {
         let destination = destination(&configuration)?;
         let metrics = &process.metrics;
         let exporter = Exporter::start(destination, span_lanes, metrics, &clock, &random);
-        let realms = Arc::new(Realms::start(Arc::clone(&clock), Arc::clone(&random)));
+        let way_out = WayOut::new()?;
+        let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(&clock), Arc::clone(&random)));
         let mesh = Arc::new(MeshHost::start(Arc::new(mesh_audit), Arc::clone(&random)));
-        let parts = Parts { state, process, names, acme, realms, mesh, signer: Arc::new(signer), random };
+        let parts = Parts {
+            state,
+            process,
+            names,
+            acme,
+            fetch: Arc::new(GuardedFetch::new(way_out, Arc::clone(&realms))),
+            realms,
+            mesh,
+            sessions: Arc::new(SessionDoor::start()),
+            runtime: tokio::runtime::Handle::current(),
+            signer: Arc::new(signer),
+            random,
+        };
         let store = storage.as_ref().and_then(Keeper::store);
         parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
         parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
-        let fetch = Arc::new(GuardedFetch::new(Arc::clone(&parts.realms))?);
+        parts.sessions.follow(&current);
+        let fetch = Arc::clone(&parts.fetch);
         let first = current.issuers.refresh_all(fetch.as_ref(), clock.as_ref());
         if let Ok(Err(faults)) = tokio::time::timeout(FIRST_KEYS_WITHIN, first).await {
             for fault in faults {
@@ -259,7 +275,7 @@ impl Server {
         let admin_address = admin_socket.local_addr()?;
         let server = Self {
             path: path.to_owned(),
-            keeper: tokio::spawn(Arc::clone(&current.issuers).keep(fetch.clone(), clock)),
+            keeper: keep(&current, &parts),
             prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
             watched: watch(&configuration),
             revocations,
@@ -269,7 +285,6 @@ impl Server {
             cores,
             current,
             shared,
-            fetch,
             admin,
             admin_socket,
             log,
@@ -318,6 +333,7 @@ impl Server {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (names, acme) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.acme));
         let realms = Arc::clone(&self.parts.realms);
+        let sessions = Arc::clone(self.parts.sessions.sessions());
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
         let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
@@ -346,6 +362,7 @@ impl Server {
                 () = acme.changed() => self.renew("the certificates have changed").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 () = realms.revocations_changed() => self.revoke().await,
+                () = sessions.ended() => self.judge_again().await,
                 _ = look.tick() => {
                     if let Some(now) = self.revocations.changed() {
                         self.revocations = now;
@@ -376,6 +393,13 @@ impl Server {
         match taken {
             Ok(entries) => tracing::info!(entries, "the revocation list has changed"),
             Err(fault) => tracing::error!("the revocation list is refused, the old one stays: {fault:#}"),
+        }
+    }
+
+    /// Has every core judge its open exchanges again: some session has ended.
+    async fn judge_again(&mut self) {
+        if let Err(fault) = self.cores.publish(Arc::clone(&self.current)).await {
+            tracing::error!(%fault, "open exchanges are not judged again");
         }
     }
 
@@ -522,8 +546,8 @@ impl Server {
         self.exporter.redirect(destination);
         self.cores.publish(Arc::clone(&next)).await?;
         self.keeper.abort();
-        let clock = Arc::clone(&self.parts.process.clock);
-        self.keeper = tokio::spawn(Arc::clone(&next.issuers).keep(self.fetch.clone(), clock));
+        self.keeper = keep(&next, &self.parts);
+        self.parts.sessions.follow(&next);
         self.prober.abort();
         self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);

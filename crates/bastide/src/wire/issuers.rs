@@ -9,7 +9,7 @@ pub(super) fn settings(authentication: &Authentication) -> anyhow::Result<Vec<Is
     authentication.issuers.iter().map(|issuer| one(issuer, authentication)).collect()
 }
 
-fn one(issuer: &Issuer, authentication: &Authentication) -> anyhow::Result<IssuerSettings> {
+pub(super) fn one(issuer: &Issuer, authentication: &Authentication) -> anyhow::Result<IssuerSettings> {
     let algorithms: Vec<Algorithm> = issuer.algorithms.iter().map(|a| algorithm(*a)).collect();
     let source = match &issuer.keys {
         config::KeySource::Discovery => KeySource::Discovery,

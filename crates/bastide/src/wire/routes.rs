@@ -137,6 +137,8 @@ fn rate_limit(
 fn proof(proof: &config::Proof) -> Proof {
     match proof {
         config::Proof::Jwt => Proof::Jwt,
+        config::Proof::Opaque => Proof::Opaque,
+        config::Proof::Session => Proof::Session,
         config::Proof::ApiKey => Proof::ApiKey,
         config::Proof::Certificate => Proof::Certificate,
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use keys::{Refusal as Unproven, Verdict};
+use keys::{Look, Refusal as Unproven, Verdict};
 use model::event::Step;
 use model::{Principal, Switch, Timestamp};
 use proxy::{ConnectionInfo, Known, RequestHead};
@@ -14,14 +14,21 @@ use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
 use crate::step::inspect;
+use crate::step::possession::{self, Good, Scheme};
+use crate::step::session;
 
 /// A proof of identity that a route looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// `Authorization: Bearer` with a JSON Web Token (RFC 6750 §2.1).
+    /// `Authorization: Bearer` or `DPoP` with a JSON Web Token (RFC 6750 §2.1, RFC 9449
+    /// §7.1).
     Jwt,
+    /// The same fields with an opaque token, which its issuer is asked about (RFC 7662).
+    Opaque,
     /// `X-API-Key`, or `Authorization: ApiKey` or `Bearer` with an API key.
     ApiKey,
+    /// A browser's session, begun by a login at an OpenID provider.
+    Session,
     /// A TLS client certificate.
     Certificate,
 }
@@ -38,7 +45,9 @@ pub async fn authenticate(
     head: &RequestHead,
 ) -> Result<Arc<Principal>, Stop> {
     let proven = prove(gateway, journey, route, head).await;
-    if matches!(&proven, Err(Stop::Refuse(refusal)) if refusal.status == StatusCode::UNAUTHORIZED) {
+    // Who is sent to log in is refused too, for now.
+    const SHOWN: [StatusCode; 3] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::SEE_OTHER];
+    if matches!(&proven, Err(Stop::Refuse(refusal)) if SHOWN.contains(&refusal.status)) {
         inspect::unwelcome(gateway, journey, route, head).await;
     }
     proven
@@ -54,11 +63,16 @@ async fn prove(
     let now = journey.time;
     for proof in &route.authenticate {
         let found = match proof {
-            Proof::Jwt => match offered(*proof, head)? {
-                Some(token) => Some(verify_token(gateway, journey, token).await),
+            Proof::Jwt => match token(head)?.filter(|(_, token)| route.reads_as_jwt(token)) {
+                Some(offered) => Some(verify_token(gateway, journey, head, offered).await),
                 None => None,
             },
-            Proof::ApiKey => offered(*proof, head)?.map(|key| gateway.snapshot().api_keys.verify(key, now)),
+            Proof::Opaque => match token(head)?.filter(|(_, token)| !route.reads_as_jwt(token)) {
+                Some(offered) => Some(introspect(gateway, journey, head, offered).await),
+                None => None,
+            },
+            Proof::ApiKey => api_key(head)?.map(|key| gateway.snapshot().api_keys.verify(key, now)),
+            Proof::Session => session::prove(gateway, journey, route, head).await?,
             Proof::Certificate => gateway.certificate(journey.connection(), gateway.snapshot(), now),
         };
         match found {
@@ -67,6 +81,11 @@ async fn prove(
                 return Ok(principal);
             }
             Some(Err(_)) if Switch::Authenticate.is_off() => {}
+            Some(Err(unproven))
+                if *proof == Proof::Session && !unproven.is_temporary() && session::is_navigation(head) =>
+            {
+                return Err(begin_session(gateway, journey, head, unproven.to_string()));
+            }
             Some(Err(unproven)) => return Err(refuse(route, &unproven).into()),
             None => {}
         }
@@ -78,21 +97,11 @@ async fn prove(
     }
     let looked_for: Vec<&str> = route.authenticate.iter().map(|proof| proof.name()).collect();
     let why = format!("no proof of identity; the route looks for {}", looked_for.join(", "));
+    if route.authenticate.contains(&Proof::Session) && session::is_navigation(head) {
+        return Err(begin_session(gateway, journey, head, why));
+    }
     Err(challenge(route, Refusal::new(Step::Authenticate, "no_credential", StatusCode::UNAUTHORIZED, why))
         .into())
-}
-
-/// What a request's head offers as this proof; nothing for a certificate, which the
-/// connection brought.
-///
-/// # Errors
-/// More than one credential of a kind (400).
-pub(crate) fn offered(proof: Proof, head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
-    match proof {
-        Proof::Jwt => Ok(bearer(head)?.filter(|token| !keys::api_key::is_api_key(token))),
-        Proof::ApiKey => api_key(head),
-        Proof::Certificate => Ok(None),
-    }
 }
 
 impl Proof {
@@ -100,7 +109,9 @@ impl Proof {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::Opaque => "opaque",
             Self::ApiKey => "api_key",
+            Self::Session => "session",
             Self::Certificate => "mtls",
         }
     }
@@ -137,14 +148,28 @@ fn authorization(head: &RequestHead) -> Result<Option<Authorization<'_>>, Stop> 
     Ok(Some(Authorization { scheme, credential: rest.trim_ascii() }))
 }
 
-fn bearer(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
-    let found = authorization(head)?;
-    Ok(found.filter(|found| found.is("bearer")).map(|found| found.credential))
+/// Sends a browser that has no session to the provider.
+fn begin_session(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, why: String) -> Stop {
+    session::send_to_provider(gateway, journey, head, None, (Step::Authenticate, "no_session", why))
+}
+
+/// The token that a request brings, and the scheme by which.
+///
+/// # Errors
+/// More than one `Authorization` field (400).
+pub(crate) fn token(head: &RequestHead) -> Result<Option<(Scheme, &[u8])>, Stop> {
+    let Some(found) = authorization(head)? else { return Ok(None) };
+    Ok(possession::scheme(found.scheme)
+        .filter(|scheme| *scheme == Scheme::Dpop || !keys::api_key::is_api_key(found.credential))
+        .map(|scheme| (scheme, found.credential)))
 }
 
 /// An API key from where clients put them. One in a `Bearer` is told from a token by
 /// its prefix.
-fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
+///
+/// # Errors
+/// More than one (400).
+pub(crate) fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
     let mut fields = head.fields.named(b"x-api-key");
     let (field, second) = (fields.next(), fields.next());
     let written = authorization(head)?
@@ -167,8 +192,55 @@ fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
 async fn verify_token(
     gateway: &Gateway,
     journey: &mut Journey<'_>,
-    token: &[u8],
+    head: &RequestHead,
+    offered: (Scheme, &[u8]),
 ) -> Result<Arc<Principal>, Unproven> {
+    let good = judge_token(gateway, journey, offered.1).await?;
+    possession::possess(gateway, journey, head, offered, good)
+}
+
+async fn introspect(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    head: &RequestHead,
+    offered: (Scheme, &[u8]),
+) -> Result<Arc<Principal>, Unproven> {
+    let Some(introspector) = &gateway.snapshot().introspector else {
+        let why = "no issuer is configured to be asked".to_owned();
+        return Err(Unproven::IntrospectionUnavailable { why });
+    };
+    let verdict = match introspector.look(offered.1, journey.time) {
+        Look::Verdict(verdict) => verdict,
+        Look::Wait(wait) => {
+            journey.enter("introspect");
+            let verdict = wait.ended(journey.time).await;
+            journey.enter("authenticate");
+            verdict
+        }
+    };
+    let good = match verdict {
+        Verdict::Accepted(principal) => Good::Bearer(principal),
+        Verdict::Bound(bound) => Good::Bound(bound),
+        Verdict::Refused(unproven) => return Err(unproven),
+        Verdict::NeedsKey(_) => {
+            let why = "a key was asked for".to_owned();
+            return Err(Unproven::IntrospectionUnavailable { why });
+        }
+    };
+    possession::possess(gateway, journey, head, offered, good)
+}
+
+impl Route {
+    /// Whether a token is for [`Proof::Jwt`]: on a route that takes both kinds its form
+    /// says which it is, so that a bad one of one kind is never tried as the other.
+    pub(crate) fn reads_as_jwt(&self, token: &[u8]) -> bool {
+        let (jwt, opaque) =
+            (self.authenticate.contains(&Proof::Jwt), self.authenticate.contains(&Proof::Opaque));
+        jwt && (!opaque || token.iter().filter(|&&byte| byte == b'.').count() == 2)
+    }
+}
+
+async fn judge_token(gateway: &Gateway, journey: &mut Journey<'_>, token: &[u8]) -> Result<Good, Unproven> {
     let now = journey.time;
     let ask = || {
         let mut verifier = gateway.core().verifier.borrow_mut();
@@ -184,7 +256,8 @@ async fn verify_token(
     // unless yet another key is unknown by then.
     for _ in 0..2 {
         match verdict {
-            Verdict::Accepted(principal) => return Ok(principal),
+            Verdict::Accepted(principal) => return Ok(Good::Bearer(principal)),
+            Verdict::Bound(bound) => return Ok(Good::Bound(bound)),
             Verdict::Refused(unproven) => return Err(unproven),
             Verdict::NeedsKey(wait) => {
                 journey.enter("fetch keys");
@@ -195,7 +268,8 @@ async fn verify_token(
         }
     }
     match verdict {
-        Verdict::Accepted(principal) => Ok(principal),
+        Verdict::Accepted(principal) => Ok(Good::Bearer(principal)),
+        Verdict::Bound(bound) => Ok(Good::Bound(bound)),
         Verdict::Refused(unproven) => Err(unproven),
         Verdict::NeedsKey(_) => Err(Unproven::KeysUnavailable {
             issuer: "the token's issuer".to_owned(),
@@ -251,9 +325,10 @@ fn refuse(route: &Route, unproven: &Unproven) -> Refusal {
 pub(super) fn challenge(route: &Route, mut refusal: Refusal) -> Refusal {
     for proof in &route.authenticate {
         match proof {
-            Proof::Jwt => refusal = refusal.with("www-authenticate", "Bearer"),
+            Proof::Jwt if route.authenticate.contains(&Proof::Opaque) => {}
+            Proof::Jwt | Proof::Opaque => refusal = refusal.with("www-authenticate", "Bearer"),
             Proof::ApiKey => refusal = refusal.with("www-authenticate", "ApiKey"),
-            Proof::Certificate => {}
+            Proof::Session | Proof::Certificate => {}
         }
     }
     refusal

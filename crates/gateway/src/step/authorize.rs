@@ -14,7 +14,7 @@ use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
 use crate::step::authenticate::challenge;
-use crate::step::inspect;
+use crate::step::{inspect, step_up};
 
 impl Gateway {
     /// What policies can read of connection and time.
@@ -77,6 +77,9 @@ pub async fn authorize(
                 Reason::UnknownRoute => "unknown_route",
             };
             inspect::unwelcome(gateway, journey, route, denied.subject().head()).await;
+            if let Some(stop) = step_up::ask(gateway, journey, principal, &circumstances, &denied) {
+                return Err(stop);
+            }
             let asks = denied.asks_for_credentials() && !route.authenticate.is_empty();
             let status = if asks { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
             let refusal = Refusal::new(Step::Authorize, class, status, denied.reason().to_string());

@@ -49,6 +49,14 @@ pub fn preflight(head: &RequestHead) -> Option<&[u8]> {
 }
 
 impl Cors {
+    /// Origins that may send requests with cookies.
+    pub(crate) fn with_credentials(&self) -> &[String] {
+        match &self.origins {
+            Origins::List(list) if self.credentials => list,
+            _ => &[],
+        }
+    }
+
     fn allows(&self, origin: &[u8]) -> bool {
         match &self.origins {
             _ if Switch::CrossOrigin.is_off() => true,

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
+use crate::session::cookie;
 use crate::snapshot::Route;
 
 /// The principal's id.
@@ -26,6 +27,8 @@ pub const HEADER_ROLES: &str = "x-bastide-roles";
 pub const HEADER_TOKEN: &str = "x-bastide-identity";
 /// The client's address, for services of this process.
 pub const HEADER_CLIENT_ADDRESS: &str = "x-bastide-client-address";
+/// The TLS version of the client's connection, `1.2` or `1.3`, for services of this process.
+pub const HEADER_CLIENT_TLS: &str = "x-bastide-client-tls";
 /// The leaf of the client's verified certificate chain (base64 of its DER, as in RFC 9440
 /// §2.1 without the colons), for services of this process.
 pub const HEADER_CLIENT_CERTIFICATE: &str = "x-bastide-client-certificate";
@@ -115,6 +118,9 @@ pub fn additions(
     if principal.kind == PrincipalKind::ApiKey {
         request.remove("authorization");
     }
+    if gateway.snapshot().party.is_some() && !route.in_process {
+        cookie::hide(head, &mut request);
+    }
     let _ = request.push(HEADER_REQUEST_ID, &journey.id_text);
     forwarded(gateway, journey, head, &mut request);
     trace(journey, head, &mut request);
@@ -134,8 +140,9 @@ pub fn additions(
 /// whatever a client sent under these names ([`PREFIX`]).
 fn connection(journey: &Journey<'_>, request: &mut Additions) {
     let _ = request.push(HEADER_CLIENT_ADDRESS, journey.address.to_string().as_bytes());
-    let tls = journey.connection().tls.as_ref();
-    if let Some(leaf) = tls.and_then(|tls| tls.chain.first()) {
+    let Some(tls) = &journey.connection().tls else { return };
+    let _ = request.push(HEADER_CLIENT_TLS, tls.version.name().as_bytes());
+    if let Some(leaf) = tls.chain.first() {
         let _ = request.push(HEADER_CLIENT_CERTIFICATE, keys::encoding::encode_base64(leaf).as_bytes());
     }
 }

@@ -12,4 +12,7 @@ pub mod hygiene;
 pub mod identity;
 pub mod inspect;
 pub mod limit;
+pub(crate) mod possession;
 pub mod route;
+pub(crate) mod session;
+pub(crate) mod step_up;

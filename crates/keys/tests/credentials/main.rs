@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod api_keys;
 #[cfg(test)]
+mod bound;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod claims;

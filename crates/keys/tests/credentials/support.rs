@@ -111,6 +111,7 @@ pub(crate) fn settled(verdict: Verdict) -> Result<Arc<Principal>, Refusal> {
         Verdict::Accepted(principal) => Ok(principal),
         Verdict::Refused(refusal) => Err(refusal),
         Verdict::NeedsKey(_) => panic!("a refresh was asked for"),
+        Verdict::Bound(_) => panic!("the token is bound"),
     }
 }
 

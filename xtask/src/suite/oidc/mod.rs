@@ -1,6 +1,7 @@
 //! The identity provider under clients that we did not write: npm's `openid-client`, a
 //! certified relying party, PyPI's `authlib`, and Chromium. Each script runs one flow after another
-//! against `crates/identity/examples/provider.rs` and prints a line for each.
+//! against `crates/identity/examples/provider.rs` and prints a line for each. And the gateway as
+//! relying party of a provider that we did not write, npm's `oidc-provider`.
 
 use super::Counts;
 use super::process::{Process, free_port};
@@ -10,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What npm installs, exactly.
-const NPM_PACKAGES: [&str; 1] = ["openid-client@6.9.0"];
+const NPM_PACKAGES: [&str; 3] = ["openid-client@6.9.0", "oidc-provider@9.13.3", "jose@6.2.18"];
 /// Its folder under the target folder.
-const NPM_FOLDER: &str = "node-oidc";
+const NPM_FOLDER: &str = "node-oidc-2";
 /// What pip installs, and what each is imported as.
 const PYPI_PACKAGES: [(&str, &str); 4] =
     [("authlib", "authlib"), ("requests", "requests"), ("joserfc", "joserfc"), ("websockets", "websockets")];
@@ -44,6 +45,9 @@ enum Client {
     Authlib,
     /// A browser, by keyboard alone
     Chromium,
+    /// The gateway itself, at npm's provider (certified by the OpenID Foundation)
+    #[value(name = "gateway")]
+    Gateway,
 }
 
 impl Options {
@@ -67,7 +71,7 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
     ]))?;
     let program = workspace::target()?.join("debug/examples/provider");
     let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
-    for client in [Client::Certified, Client::Authlib, Client::Chromium] {
+    for client in [Client::Certified, Client::Authlib, Client::Chromium, Client::Gateway] {
         if options.client.is_some_and(|only| only != client) {
             continue;
         }
@@ -79,7 +83,10 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
                 continue;
             }
         };
-        run_one(&program, folder.path(), options, script, &mut counts)?;
+        match client {
+            Client::Gateway => run_gateway(&root, folder.path(), script, &mut counts)?,
+            _ => run_one(&program, folder.path(), options, script, &mut counts)?,
+        }
     }
     Ok(counts)
 }
@@ -92,6 +99,14 @@ fn script(client: Client, folder: &Path) -> Result<Command> {
             // Node finds packages from the script's own folder upwards.
             let file = packages.join("openid-client.mjs");
             std::fs::write(&file, include_str!("openid-client.mjs"))?;
+            let mut command = Command::new("node");
+            command.arg(file);
+            command
+        }
+        Client::Gateway => {
+            let packages = npm()?;
+            let file = packages.join("relying.mjs");
+            std::fs::write(&file, include_str!("relying.mjs"))?;
             let mut command = Command::new("node");
             command.arg(file);
             command
@@ -137,6 +152,30 @@ fn npm() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The script starts the gateway, and the provider and the service in its own process.
+fn run_gateway(root: &Path, folder: &Path, mut script: Command, counts: &mut Counts) -> Result<()> {
+    command::run(command::cargo(root).args(["build", "--quiet", "--locked", "-p", "bastide"]))?;
+    script.arg(workspace::target()?.join("debug/bastide")).arg(folder);
+    for _ in 0..3 {
+        script.arg(free_port()?.to_string());
+    }
+    judge(&mut script, counts)
+}
+
+/// Runs a script and counts what it says.
+fn judge(script: &mut Command, counts: &mut Counts) -> Result<()> {
+    let mut lines = Vec::new();
+    let well = command::run_seeing(script, |line| lines.push(line.to_owned()))?;
+    let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
+    let (passed, failed) = (count("ok "), count("FAIL "));
+    counts.passed += passed;
+    counts.failed += failed;
+    if (!well && failed == 0) || passed + failed == 0 {
+        counts.failed += 1;
+    }
+    Ok(())
+}
+
 fn run_one(
     program: &Path,
     folder: &Path,
@@ -156,14 +195,5 @@ fn run_one(
         let said = std::fs::read_to_string(&log).ok()?;
         said.lines().find(|line| line.starts_with('{')).map(str::to_owned)
     })?;
-    let mut lines = Vec::new();
-    let well = command::run_seeing(script.arg(issuers).arg(&logout), |line| lines.push(line.to_owned()))?;
-    let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
-    let (passed, failed) = (count("ok "), count("FAIL "));
-    counts.passed += passed;
-    counts.failed += failed;
-    if (!well && failed == 0) || passed + failed == 0 {
-        counts.failed += 1;
-    }
-    Ok(())
+    judge(script.arg(issuers).arg(&logout), counts)
 }

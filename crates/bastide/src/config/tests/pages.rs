@@ -65,7 +65,7 @@ fn the_examples_load_and_show_the_keys() {
     for section in SECTIONS {
         for key in section.keys {
             let spared = key.name.starts_with("danger_")
-                || ["certificates", "cert", "key", "jwks_file", "include", "ca", "crl", "trust"].contains(&key.name)
+                || ["certificates", "cert", "key", "jwks_file", "include", "ca", "crl", "trust", "private_key"].contains(&key.name)
                 // Settings of a Core Rule Set, which is not part of this repository.
                 || ["paranoia", "paranoia_detection", "thresholds"].contains(&key.name)
                 || section.path == "waf.thresholds";

@@ -50,6 +50,8 @@ rows! {
     "forged-token" => rows::tokens::forged, [Authenticate, TokenSignature];
     "stale-token" => rows::tokens::stale, [Authenticate, TokenTime];
     "foreign-token" => rows::tokens::foreign, [Authenticate, TokenAudience];
+    "bound-token" => rows::bound::token, [TokenBinding];
+    "replayed-proof" => rows::bound::proof, [ProofReplay];
     "other-owner" => rows::policy::other_owner, [Authorize];
     "refund" => rows::policy::refund, [Authorize];
     "revoked-token" => rows::credentials::revoked_token, [Authenticate, Revocation];

@@ -1,6 +1,7 @@
 //! The rows, one file per subject. Each sends attacks beside innocents.
 
 pub(super) mod bodies;
+pub(super) mod bound;
 pub(super) mod credentials;
 pub(super) mod firewall;
 pub(super) mod framing;

@@ -1,0 +1,123 @@
+//! The relying party's own endpoints, behind the door that routes with `to: sessions` lead
+//! to, and what keeps the party's knowledge of its provider fresh.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use gateway::session::{Asked, BODY_BYTES_MAX, Level, Party, Sessions, Told};
+use gateway::snapshot::Snapshot;
+use proxy::upstream::{Door, door};
+use tokio::task::JoinHandle;
+
+use super::realms::Streams;
+
+/// What is served.
+type Current = Arc<RwLock<Option<(Arc<Party>, Arc<[Level]>)>>>;
+
+/// The endpoints, the sessions that outlive every configuration, and who keeps the party
+/// fresh.
+pub struct SessionDoor {
+    door: Door,
+    sessions: Arc<Sessions>,
+    current: Current,
+    server: JoinHandle<()>,
+    keepers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl SessionDoor {
+    /// Serves whoever comes through the door; until [`Self::follow`] with 503. Must be
+    /// called on the control plane's runtime.
+    pub fn start() -> Self {
+        let (door, doorway) = door();
+        let current = Current::default();
+        let serving = Arc::clone(&current);
+        let router = Router::new().fallback(move |request: Request| {
+            let current = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
+            async move { answer(current, request).await }
+        });
+        let server = tokio::spawn(async move {
+            // The door stays open as long as this process holds it.
+            let _ = axum::serve(Streams(doorway), router).await;
+        });
+        Self { door, sessions: Arc::default(), current, server, keepers: Mutex::default() }
+    }
+
+    /// The way in.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Serves the party of this snapshot in the place of the one before.
+    pub fn follow(&self, snapshot: &Snapshot) {
+        let party = snapshot.party.clone();
+        let mut kept = Vec::new();
+        if let Some(party) = &party {
+            kept.push(tokio::spawn(Arc::clone(party).keep()));
+            kept.push(tokio::spawn(Arc::clone(party).keep_keys()));
+        }
+        let levels: Arc<[Level]> = snapshot.levels.as_slice().into();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = party.map(|party| (party, levels));
+        let before =
+            std::mem::replace(&mut *self.keepers.lock().unwrap_or_else(PoisonError::into_inner), kept);
+        before.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Drop for SessionDoor {
+    fn drop(&mut self) {
+        self.server.abort();
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn answer(current: Option<(Arc<Party>, Arc<[Level]>)>, request: Request) -> Response {
+    let Some((party, levels)) = current else { return plain(StatusCode::SERVICE_UNAVAILABLE) };
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let bytes =
+        |name: HeaderName| head.headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let cookies = head.headers.get_all(header::COOKIE).iter();
+    let asked = Asked {
+        method: head.method.clone(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        // Written by the gateway: what a client sends under these names counts only where
+        // the configuration says that it is a trusted proxy.
+        origin: format!("{}://{}", text("x-forwarded-proto"), text("x-forwarded-host")),
+        cookies: cookies.map(|value| Bytes::copy_from_slice(value.as_bytes())).collect(),
+        from: bytes(header::ORIGIN),
+        fetch_site: bytes(HeaderName::from_static("sec-fetch-site")),
+        body,
+    };
+    respond(&party.answer(&asked, &levels).await)
+}
+
+fn respond(told: &Told) -> Response {
+    let mut response = Response::new(Body::from(told.text));
+    *response.status_mut() = told.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    for (name, value) in &told.fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+fn plain(status: StatusCode) -> Response {
+    respond(&Told { status, fields: vec![("retry-after", "5".to_owned())], text: "" })
+}

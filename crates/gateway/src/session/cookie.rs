@@ -1,0 +1,101 @@
+//! Our cookies: their names, how they are read out of requests and written into answers,
+//! and how upstreams never see them.
+
+use proxy::head::Manner;
+use proxy::{Additions, Known, RequestHead};
+
+/// What all names of our cookies begin with. `__Host-`: set over TLS by this very host for
+/// the whole of it, which no other host can do (RFC 6265bis §4.1.3.2).
+pub const PREFIX: &str = "__Host-bastide-";
+/// Names the session.
+pub const SESSION: &str = "__Host-bastide-session";
+/// Begins the name of the cookie of a login under way; a part of its `state` follows.
+pub const LOGIN: &str = "__Host-bastide-login-";
+/// Logins under way that one browser may have; with the next one all others are forgotten.
+pub const LOGINS_MAX: usize = 5;
+
+/// The cookies of a request: name, value.
+pub fn of_head(head: &RequestHead) -> impl Iterator<Item = (&[u8], &[u8])> {
+    head.fields.values(Known::Cookie).flat_map(pairs)
+}
+
+/// The cookies of one field.
+pub fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    field.split(|&byte| byte == b';').filter_map(|pair| {
+        let pair = pair.trim_ascii();
+        let at = pair.iter().position(|&byte| byte == b'=')?;
+        Some((pair.get(..at)?, pair.get(at + 1..)?))
+    })
+}
+
+/// Several cookies have one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambiguous;
+
+/// The value of the one cookie of this name.
+///
+/// # Errors
+/// There are several: nobody knows which one the browser was given by us.
+pub fn one<'c>(
+    mut cookies: impl Iterator<Item = (&'c [u8], &'c [u8])>,
+    name: &str,
+) -> Result<Option<&'c [u8]>, Ambiguous> {
+    let mut found = None;
+    for (_, value) in cookies.by_ref().filter(|(found, _)| *found == name.as_bytes()) {
+        if found.replace(value).is_some() {
+            return Err(Ambiguous);
+        }
+    }
+    Ok(found)
+}
+
+/// A `Set-Cookie` that lasts for so many seconds; with 0 it takes the cookie away.
+pub fn set(name: &str, value: &str, seconds: u64) -> String {
+    format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")
+}
+
+/// Takes our cookies out of what goes to an upstream.
+pub(crate) fn hide(head: &RequestHead, request: &mut Additions) {
+    let ours = |name: &[u8]| name.starts_with(PREFIX.as_bytes());
+    if !of_head(head).any(|(name, _)| ours(name)) {
+        return;
+    }
+    let mut kept = Vec::with_capacity(256);
+    for (name, value) in of_head(head).filter(|(name, _)| !ours(name)) {
+        if !kept.is_empty() {
+            kept.extend_from_slice(b"; ");
+        }
+        kept.extend_from_slice(name);
+        kept.push(b'=');
+        kept.extend_from_slice(value);
+    }
+    request.remove("cookie");
+    if !kept.is_empty() {
+        let _ = request.push_as(Manner::Replace, "cookie", &kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_read_one_by_one_and_two_of_a_name_are_none() {
+        let read = |field: &'static str, name| one(pairs(field.as_bytes()), name);
+        assert_eq!(read("a=1; b=2=3;c=", "b"), Ok(Some(&b"2=3"[..])));
+        assert_eq!(read("a=1; b=2=3;c=", "c"), Ok(Some(&b""[..])));
+        assert_eq!(read("a=1;b", "b"), Ok(None));
+        assert_eq!(read("A=1", "a"), Ok(None));
+        assert_eq!(read("a=1; a=1", "a"), Err(Ambiguous));
+        assert_eq!(read("", "a"), Ok(None));
+    }
+
+    #[test]
+    fn a_cookie_is_this_hosts_and_no_scripts() {
+        let text = set(SESSION, "x", 5);
+        for attribute in ["__Host-", "; Path=/;", "; Secure", "; HttpOnly", "; SameSite=Lax", "Max-Age=5"] {
+            assert!(text.contains(attribute), "{attribute}");
+        }
+        assert!(!text.contains("Domain"));
+    }
+}

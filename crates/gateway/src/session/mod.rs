@@ -1,0 +1,185 @@
+//! Browsers that log in at an OpenID provider: a relying party of our own (OpenID Connect
+//! Core §3.1, RFC 9700), whose sessions are a proof of identity like a token is.
+//!
+//! The way through it: a request without a session is sent to the provider
+//! ([`Party::begin`]); it comes back to the callback ([`Party::answer`]), which redeems the
+//! code, verifies what it gets and opens a session in the [`Sessions`]; every request after
+//! that is found by its cookie ([`Party::find`]), and the session's tokens are refreshed
+//! before they end, once for all who ask.
+//!
+//! The cookie says nothing but which session is meant; all else stays here. What a login
+//! under way has to remember stands in a sealed cookie of its own, so that those who never
+//! come back cost nothing.
+//!
+//! What it must never do: let the address that a browser is sent to come from anywhere but
+//! the sealed cookie, take an answer that no login of that browser asked for, or keep a
+//! session whose refresh the provider refused.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use keys::client::OwnClient;
+use keys::{Fetch, Issuers, Metadata, Post, SecureRandom};
+use model::Clock;
+
+mod begin;
+pub mod cookie;
+mod door;
+mod redeem;
+mod refresh;
+pub mod site;
+mod table;
+
+pub use begin::{Begun, LOGIN_TIME_MAX};
+pub use door::{Asked, BODY_BYTES_MAX, Told};
+pub use redeem::Failure;
+pub use table::{SESSIONS_MAX, Session, Sessions, Standing};
+
+/// How long a provider's metadata are used before they are fetched again.
+const METADATA_FOR: Duration = Duration::from_secs(3600);
+/// After a fetch that failed.
+const METADATA_AGAIN: Duration = Duration::from_secs(10);
+
+/// Where the claims of a session's principal come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimsFrom {
+    /// The ID token: made for us.
+    IdToken,
+    /// The access token, verified as if it had come as a bearer token.
+    AccessToken,
+}
+
+/// A class of authentication that policies can demand, and how it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// `acr`.
+    pub acr: String,
+    /// The methods that it amounts to, for policies that read `amr`.
+    pub amr: Vec<String>,
+    /// How long ago it may have been, when it is asked for.
+    pub max_age: Option<Duration>,
+}
+
+/// What is configured.
+#[derive(Clone, Debug)]
+pub struct PartySettings {
+    /// The provider.
+    pub issuer: String,
+    /// Who we are there.
+    pub client: OwnClient,
+    /// The path of our own endpoints on each host: `/auth`.
+    pub path: String,
+    /// What is asked for; `openid` among it.
+    pub scopes: Vec<String>,
+    /// The API that tokens are for (RFC 8707).
+    pub resource: Option<String>,
+    /// Where claims come from.
+    pub claims_from: ClaimsFrom,
+    /// A session that is not used for this long is over.
+    pub idle: Duration,
+    /// No session is longer.
+    pub absolute: Duration,
+    /// Whether the provider may be at a loopback or private address.
+    pub allow_private_addresses: bool,
+    /// Prefixes of other issuers' users: nobody of this one may read as one of theirs.
+    pub other_prefixes: Vec<String>,
+}
+
+/// How it reaches the outside: on the control plane's runtime, never on a core's.
+#[derive(Clone)]
+pub struct Errands {
+    /// The control plane's.
+    pub runtime: tokio::runtime::Handle,
+    /// Fetches metadata.
+    pub fetch: Arc<dyn Fetch>,
+    /// Sends to the token endpoint.
+    pub post: Arc<dyn Post>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random numbers.
+    pub random: Arc<dyn SecureRandom + Send + Sync>,
+}
+
+/// The relying party of one configuration.
+pub struct Party {
+    settings: PartySettings,
+    /// Which provider and client a session is of.
+    name: Arc<str>,
+    /// Verifies ID tokens: the provider's keys, for our client id alone.
+    id_tokens: Arc<Issuers>,
+    /// Verifies access tokens, as for bearer tokens.
+    access_tokens: Arc<Issuers>,
+    sessions: Arc<Sessions>,
+    errands: Errands,
+    provider: RwLock<Option<Arc<Metadata>>>,
+}
+
+impl std::fmt::Debug for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Party").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Party {
+    /// For one configuration. What `before` knows of the same provider is kept.
+    pub fn new(
+        settings: PartySettings,
+        (id_tokens, access_tokens): (Arc<Issuers>, Arc<Issuers>),
+        sessions: Arc<Sessions>,
+        errands: Errands,
+        before: Option<&Self>,
+    ) -> Arc<Self> {
+        let same = |before: &&Self| {
+            before.settings.issuer == settings.issuer
+                && before.settings.allow_private_addresses == settings.allow_private_addresses
+        };
+        let provider = before.filter(same).and_then(Self::provider);
+        Arc::new(Self {
+            name: format!("{} {}", settings.client.id, settings.issuer).into(),
+            settings,
+            id_tokens,
+            access_tokens,
+            sessions,
+            errands,
+            provider: RwLock::new(provider),
+        })
+    }
+
+    /// What is configured.
+    pub fn settings(&self) -> &PartySettings {
+        &self.settings
+    }
+
+    /// What verifies ID tokens.
+    pub fn id_tokens(&self) -> &Issuers {
+        &self.id_tokens
+    }
+
+    fn provider(&self) -> Option<Arc<Metadata>> {
+        self.provider.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the keys fresh that verify ID tokens, for as long as it is polled.
+    pub async fn keep_keys(self: Arc<Self>) {
+        let (fetch, clock) = (Arc::clone(&self.errands.fetch), Arc::clone(&self.errands.clock));
+        Arc::clone(&self.id_tokens).keep(fetch, clock).await;
+    }
+
+    /// Keeps what the provider says of itself fresh, for as long as it is polled.
+    pub async fn keep(self: Arc<Self>) {
+        loop {
+            let (issuer, private) = (&self.settings.issuer, self.settings.allow_private_addresses);
+            let pause = match Metadata::discover(&*self.errands.fetch, issuer, private).await {
+                Ok(metadata) => {
+                    *self.provider.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(metadata));
+                    METADATA_FOR
+                }
+                Err(error) => {
+                    tracing::warn!(issuer, %error, "the provider's metadata cannot be had");
+                    METADATA_AGAIN
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}

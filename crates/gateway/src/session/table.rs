@@ -1,0 +1,218 @@
+//! The sessions of browsers: bounded, shared by all cores, found by a secret that only the
+//! browser's sealed cookie holds.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use keys::jwt::Accepted;
+use keys::{Refusal as Unproven, Revocations, SealRing};
+use lru::LruCache;
+use model::{Principal, Secret, Timestamp};
+use tokio::sync::{Notify, watch};
+
+/// Most sessions; with the next one the one that was not used for longest ends.
+pub const SESSIONS_MAX: usize = 131_072;
+const PARTS: usize = 16;
+/// Bytes of the secret in a session's cookie.
+pub(super) const SECRET_BYTES: usize = 32;
+
+type Name = [u8; SECRET_BYTES];
+
+/// All sessions of this process.
+pub struct Sessions {
+    pub(super) ring: SealRing,
+    parts: [Mutex<LruCache<Name, Arc<Session>, RandomState>>; PARTS],
+    ended: Notify,
+}
+
+/// One browser's session.
+pub struct Session {
+    pub(super) name: Name,
+    /// Of which provider and client.
+    pub(super) party: Arc<str>,
+    /// At which scheme, host and port it was opened.
+    pub(super) origin: Box<str>,
+    pub(super) ends: Timestamp,
+    pub(super) idle: Duration,
+    /// The class of authentication that its login asked for.
+    pub(super) asked: Option<Box<str>>,
+    /// `sub` at the provider.
+    pub(super) subject: Box<str>,
+    /// `sid` at the provider.
+    pub(super) provider_session: Option<Box<str>>,
+    used_seconds: AtomicU64,
+    pub(super) state: Mutex<State>,
+}
+
+/// What a refresh changes.
+pub(super) struct State {
+    pub(super) principal: Arc<Principal>,
+    /// What revocations can name.
+    pub(super) accepted: Accepted,
+    /// When the tokens end.
+    pub(super) fresh_until: Timestamp,
+    /// When they are refreshed, or it is tried again.
+    pub(super) refresh_at: Timestamp,
+    pub(super) refresh_token: Option<Arc<Secret<String>>>,
+    pub(super) id_token: Arc<str>,
+    /// The refresh under way.
+    pub(super) refreshing: Option<watch::Receiver<()>>,
+}
+
+/// How a session stands at one moment.
+#[derive(Debug)]
+pub enum Standing {
+    /// Good.
+    Good(Arc<Principal>),
+    /// Good, and its tokens should be refreshed.
+    Stale(Arc<Principal>),
+    /// Its tokens have ended and can be refreshed.
+    Ended,
+    /// It is over.
+    Over(Unproven),
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self::with_places(SESSIONS_MAX)
+    }
+}
+
+impl Sessions {
+    /// With room for so many, shared out by chance.
+    pub fn with_places(most: usize) -> Self {
+        let each = NonZeroUsize::new(most.div_ceil(PARTS)).unwrap_or(NonZeroUsize::MIN);
+        let part = |_| Mutex::new(LruCache::unbounded_with_hasher(RandomState::default()));
+        let parts: [Mutex<LruCache<Name, Arc<Session>, RandomState>>; PARTS] = std::array::from_fn(part);
+        for part in &parts {
+            lock(part).resize(each);
+        }
+        Self { ring: SealRing::new(super::begin::COOKIE_TIME_MAX), parts, ended: Notify::new() }
+    }
+
+    fn part(&self, name: &Name) -> Option<&Mutex<LruCache<Name, Arc<Session>, RandomState>>> {
+        let place = name.first().copied().unwrap_or_default();
+        self.parts.get(usize::from(place) % PARTS)
+    }
+
+    pub(super) fn put(&self, session: Arc<Session>) {
+        if let Some(part) = self.part(&session.name) {
+            lock(part).push(session.name, session);
+        }
+    }
+
+    pub(super) fn get(&self, name: &Name) -> Option<Arc<Session>> {
+        lock(self.part(name)?).get(name).cloned()
+    }
+
+    /// Ends one: its cookie is worth nothing from now on, and what is open of it is cut.
+    pub(super) fn end(&self, session: &Session) {
+        if self.part(&session.name).is_some_and(|part| lock(part).pop(&session.name).is_some()) {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Ends those for which `doomed` holds; how many.
+    pub(super) fn end_where(&self, doomed: impl Fn(&Session) -> bool) -> usize {
+        let mut count = 0;
+        for part in &self.parts {
+            let mut part = lock(part);
+            let names: Vec<Name> =
+                part.iter().filter(|(_, session)| doomed(session)).map(|(name, _)| *name).collect();
+            count += names.iter().filter(|name| part.pop(*name).is_some()).count();
+        }
+        if count > 0 {
+            self.ended.notify_one();
+        }
+        count
+    }
+
+    /// Waits until some session was ended before its time.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| lock(part).len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Session {
+    pub(super) fn new(
+        (name, party, origin): (Name, Arc<str>, &str),
+        (subject, provider_session): (&str, Option<&str>),
+        (now, absolute, idle): (Timestamp, Duration, Duration),
+        asked: Option<&str>,
+        state: State,
+    ) -> Self {
+        Self {
+            name,
+            party,
+            origin: origin.into(),
+            ends: now.plus(absolute),
+            idle,
+            asked: asked.map(Into::into),
+            subject: subject.into(),
+            provider_session: provider_session.map(Into::into),
+            used_seconds: AtomicU64::new(now.unix_seconds()),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The class of authentication that its login asked for: there is no use in asking
+    /// for it again.
+    pub fn asked(&self) -> Option<&str> {
+        self.asked.as_deref()
+    }
+
+    /// How it stands. A look that is a use keeps it from being idle.
+    pub fn standing(&self, revocations: &Revocations, now: Timestamp, is_use: bool) -> Standing {
+        let over = |why: &'static str| Standing::Over(Unproven::Session { why });
+        if now >= self.ends {
+            return over("it is as old as a session can be");
+        }
+        let used = Timestamp::from_unix_seconds(self.used_seconds.load(Ordering::Relaxed));
+        if now.since(used) > self.idle {
+            return over("it was not used for too long");
+        }
+        if is_use {
+            self.used_seconds.store(now.unix_seconds(), Ordering::Relaxed);
+        }
+        let state = self.state();
+        if let Err(revoked) = state.accepted.check_revoked(revocations) {
+            return Standing::Over(revoked);
+        }
+        let can_refresh = state.refresh_token.is_some();
+        match (now < state.fresh_until, can_refresh) {
+            (true, true) if now >= state.refresh_at => Standing::Stale(Arc::clone(&state.principal)),
+            (true, _) => Standing::Good(Arc::clone(&state.principal)),
+            // The last refresh failed, and the provider is not asked by every request.
+            (false, true) if now < state.refresh_at => Standing::Over(Unproven::SessionUnavailable),
+            (false, true) => Standing::Ended,
+            (false, false) => over("its tokens have ended, and the provider gave none to refresh them with"),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
