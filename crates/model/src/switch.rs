@@ -35,8 +35,12 @@ pub enum Switch {
     TokenBinding,
     /// A DPoP proof counts once.
     ProofReplay,
+    /// Requests with a browser's session are held to its site.
+    CrossSite,
     /// Policy is asked.
     Authorize,
+    /// Who is missing a stronger login alone is told so.
+    StepUp,
     /// Quotas by principal.
     LimitPrincipal,
     /// Bodies are bounded.
@@ -65,7 +69,7 @@ pub enum Switch {
 
 impl Switch {
     /// All switches, in the order of a request's way.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::ClientCertificate,
         Self::Admit,
         Self::LimitHead,
@@ -80,7 +84,9 @@ impl Switch {
         Self::Revocation,
         Self::TokenBinding,
         Self::ProofReplay,
+        Self::CrossSite,
         Self::Authorize,
+        Self::StepUp,
         Self::LimitPrincipal,
         Self::Inspect,
         Self::Validation,
@@ -112,7 +118,9 @@ impl Switch {
             Self::Revocation => "revocation",
             Self::TokenBinding => "token_binding",
             Self::ProofReplay => "proof_replay",
+            Self::CrossSite => "cross_site",
             Self::Authorize => "authorize",
+            Self::StepUp => "step_up",
             Self::LimitPrincipal => "limit_principal",
             Self::Inspect => "inspect",
             Self::Validation => "validation",

@@ -46,6 +46,9 @@ enum UserCommand {
     Add {
         /// What they log in with.
         username: String,
+        /// What tokens call them (`sub`), for people who come from elsewhere; else one is made.
+        #[arg(long)]
+        id: Option<String>,
         /// The full name.
         #[arg(long)]
         name: Option<String>,
@@ -151,12 +154,16 @@ impl Desk<'_> {
     async fn serve(&self, command: UserCommand) -> anyhow::Result<ExitCode> {
         match command {
             UserCommand::List => self.list().await,
-            UserCommand::Add { username, name, email, roles, groups, attributes, password_stdin } => {
+            UserCommand::Add { username, id, name, email, roles, groups, attributes, password_stdin } => {
                 if self.realm.find_user(&username).await?.is_some() {
                     return Ok(self.no(&format!("there is a user {username:?} already")));
                 }
                 self.declared(&roles)?;
-                let mut user = User::new(&self.realm.new_user_id()?, &username, self.clock.now());
+                let id = id.map_or_else(|| self.realm.new_user_id(), Ok)?;
+                if self.realm.users().await?.iter().any(|user| user.id == id) {
+                    return Ok(self.no(&format!("there is a user with the id {id:?} already")));
+                }
+                let mut user = User::new(&id, &username, self.clock.now());
                 (user.name, user.email) = (name, email);
                 user.roles = roles.into_iter().collect();
                 user.groups = groups.into_iter().collect();

@@ -1,4 +1,4 @@
-//! The little of JOSE that the demo's issuer, its forger and its sceptic need. It
+//! The little of JOSE that the demo's forger, its sceptic and its owners of keys need. It
 //! shares nothing with the gateway's own token code on purpose: what this writes and
 //! the gateway reads, or the other way round, was written twice.
 
@@ -60,8 +60,8 @@ pub(crate) struct Proof<'p> {
     pub(crate) method: &'p str,
     /// Its address without the query.
     pub(crate) url: &'p str,
-    /// The token.
-    pub(crate) token: &'p str,
+    /// The access token that it comes with; none at the token endpoint.
+    pub(crate) token: Option<&'p str>,
     /// The proof's own name.
     pub(crate) id: &'p str,
     /// Now, Unix seconds.
@@ -69,14 +69,6 @@ pub(crate) struct Proof<'p> {
 }
 
 impl SigningKey {
-    /// The key's thumbprint (RFC 7638): what tokens that are bound to it name.
-    pub(crate) fn thumbprint(&self) -> String {
-        let jwk = self.public_jwk();
-        let member = |name: &str| jwk.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let text = format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, member("x"), member("y"));
-        encode(digest(&SHA256, text.as_bytes()).as_ref())
-    }
-
     /// A proof by this key.
     ///
     /// # Errors
@@ -86,10 +78,12 @@ impl SigningKey {
         if let Some(members) = jwk.as_object_mut() {
             members.retain(|name, _| !matches!(name.as_str(), "kid" | "use" | "alg"));
         }
-        let claims = json!({
-            "htm": proof.method, "htu": proof.url, "jti": proof.id, "iat": proof.seconds,
-            "ath": encode(digest(&SHA256, proof.token.as_bytes()).as_ref()),
-        });
+        let mut claims =
+            json!({ "htm": proof.method, "htu": proof.url, "jti": proof.id, "iat": proof.seconds });
+        if let (Some(token), Some(claims)) = (proof.token, claims.as_object_mut()) {
+            let hash = encode(digest(&SHA256, token.as_bytes()).as_ref());
+            claims.insert("ath".to_owned(), json!(hash));
+        }
         let text = signing_input(&json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": jwk }), &claims);
         let signed = self.pair.sign(&SystemRandom::new(), text.as_bytes());
         let signature = signed.context("cannot sign with the demo's key")?;
@@ -128,6 +122,16 @@ pub(crate) fn tampered(token: &str, change: impl FnOnce(&mut Value)) -> anyhow::
 pub(crate) fn claims(token: &str) -> anyhow::Result<Value> {
     let [_, claims, _] = parts(token)?;
     Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?)
+}
+
+/// The `kid` of a token.
+///
+/// # Errors
+/// `token` is not a token, or names no key.
+pub(crate) fn key_id(token: &str) -> anyhow::Result<String> {
+    let [header, ..] = parts(token)?;
+    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;
+    Ok(header.get("kid").and_then(Value::as_str).context("the token names no key")?.to_owned())
 }
 
 /// Verifies a token with the key of its `kid` in a JWK set, by ES256 or EdDSA

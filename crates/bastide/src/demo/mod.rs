@@ -1,5 +1,5 @@
 //! `bastide demo`: a throw-away town on loopback. A small shop of real services stands
-//! behind a real gateway, with a token issuer beside it, each a process of its own.
+//! behind a real gateway, which is their identity provider too, each a process of its own.
 //!
 //! The way through it: [`town`] builds it, [`service`] is what its processes run,
 //! [`welcome`] says what to try, [`tour`] tries to break in and reports what refused
@@ -9,8 +9,10 @@
 //! loopback, or judge a trial by anything but what came back and what the audit log
 //! says.
 
+mod browser;
 pub mod client;
 mod jose;
+mod login;
 mod partners;
 mod process;
 pub mod service;

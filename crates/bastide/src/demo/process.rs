@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::service::{Announcement, Role};
@@ -65,7 +65,6 @@ impl Process {
         role: Role,
         instance: u32,
         more: &[String],
-        secret: &str,
         folder: &Path,
     ) -> anyhow::Result<(Self, Announcement)> {
         let name = format!("{}-{instance}", role.name());
@@ -73,9 +72,6 @@ impl Process {
             vec!["demo-service".to_owned(), role.name().to_owned(), format!("--instance={instance}")];
         arguments.extend_from_slice(more);
         let mut process = Self::start(&name, executable, &arguments, true, folder)?;
-        if let Some(leash) = &mut process.leash {
-            leash.write_all(format!("{secret}\n").as_bytes()).await?;
-        }
         let stdout = process.child.stdout.take().context("no standard output")?;
         let mut line = String::new();
         let read = tokio::time::timeout(START_TIME_MAX, BufReader::new(stdout).read_line(&mut line)).await;

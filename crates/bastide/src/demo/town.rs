@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use aws_lc_rs::rand;
 use rustix::process::Signal;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::browser::{Browser, Landed, Person};
 use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
+use super::login::{self, Provider, Wish};
 use super::partners::Partners;
 use super::process::{Process, signal_pid};
 use super::service::{Announcement, Role};
@@ -21,8 +24,21 @@ use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
 /// The name by which customers know the shop. RFC 6761 §6.3: it is loopback wherever
 /// it is looked up.
 pub const HOST: &str = "shop.localhost";
-/// Who lives here.
+/// The name of the identity provider.
+pub const ID_HOST: &str = "id.localhost";
+/// What tokens for the shop name as their audience.
+pub(crate) const SHOP: &str = "https://shop.localhost";
+/// What tokens for somebody else name.
+pub(crate) const BANK: &str = "https://bank.localhost";
+/// The shop too, for tokens that are good for a second.
+pub(crate) const BRIEF: &str = "https://brief.shop.localhost";
+/// Who lives here and has a token in a file.
 pub const USERS: [&str; 3] = ["alice", "bob", "eve"];
+/// Everybody, with their roles.
+const PEOPLE: [(&str, Option<&str>); 4] =
+    [("alice", Some("customer")), ("bob", Some("merchant")), ("eve", None), ("dora", Some("customer"))];
+/// How often another port is tried when somebody else took the first.
+const PORTS_TRIED: usize = 3;
 
 const START_TIME_MAX: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(20);
@@ -118,7 +134,9 @@ pub struct Town {
     executable: PathBuf,
     gateway: Option<Process>,
     services: Vec<(Process, Announcement)>,
-    mint: (SocketAddr, String),
+    port: u16,
+    secret: String,
+    people: Mutex<BTreeMap<String, Person>>,
     customers: SocketAddr,
     partners_door: SocketAddr,
     admin: SocketAddr,
@@ -157,12 +175,11 @@ impl Town {
         rand::fill(&mut nonce)?;
         let secret = nonce.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
 
-        let service = |role, instance, more: Vec<String>| {
-            let secret = &secret;
-            async move { Process::service(executable, role, instance, &more, secret, at).await }
+        let service = |role, instance, more: Vec<String>| async move {
+            Process::service(executable, role, instance, &more, at).await
         };
-        let (issuer, catalogue, payments, accounts) = tokio::try_join!(
-            service(Role::Issuer, 1, Vec::new()),
+        let (live, catalogue, payments, accounts) = tokio::try_join!(
+            service(Role::Live, 1, Vec::new()),
             service(Role::Catalogue, 1, Vec::new()),
             service(Role::Payments, 1, Vec::new()),
             service(Role::Accounts, 1, Vec::new()),
@@ -173,18 +190,21 @@ impl Town {
         };
         let (orders_1, orders_2) =
             tokio::try_join!(service(Role::Orders, 1, office()), service(Role::Orders, 2, office()))?;
-        let mint = (issuer.1.address, secret.clone());
-        let services = vec![issuer, catalogue, payments, accounts, orders_1, orders_2];
+        let services = vec![live, catalogue, payments, accounts, orders_1, orders_2];
 
         let partners = Partners::make()?;
-        write_files(at, services.iter().map(|(_, service)| service), &partners, &rules)?;
+        write_secret(&at.join("clients.secret"), &secret)?;
+        let mut port = free_port()?;
+        write_files(at, services.iter().map(|(_, service)| service), &partners, &rules, port)?;
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut town = Self {
             executable: executable.to_owned(),
             gateway: None,
             services,
-            mint,
+            port,
+            secret,
+            people: Mutex::default(),
             customers: nowhere,
             partners_door: nowhere,
             admin: nowhere,
@@ -196,9 +216,25 @@ impl Town {
             folder,
         };
         town.make_keys().await?;
-        town.start_gateway().await?;
+        town.make_people().await?;
+        for tried in 1.. {
+            match town.start_gateway().await {
+                Ok(()) => break,
+                // Between the choice of a port and its use somebody else may take it.
+                Err(error) if tried < PORTS_TRIED && format!("{error:#}").contains("in use") => {
+                    let written = std::fs::read_to_string(town.path("bastide.yaml"))?;
+                    let next = free_port()?;
+                    let text = written.replace(&format!(":{port}"), &format!(":{next}"));
+                    std::fs::write(town.path("bastide.yaml"), text)?;
+                    (port, town.port) = (next, next);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         for user in USERS {
-            let token = town.mint(user, None, json!({})).await?;
+            // Bob has an authenticator app: what he may do takes it.
+            let acr = (user == "bob").then_some("2");
+            let token = town.log_in(user, &Wish { resource: SHOP, acr, key: None }).await?;
             std::fs::write(town.path(&format!("{user}.token")), &token)?;
             town.tokens.insert(user.to_owned(), token);
         }
@@ -275,36 +311,90 @@ impl Town {
         Ok((text, output.status.success()))
     }
 
-    /// Has the issuer sign a token, as no honest issuer would when `claims` say so.
-    ///
-    /// # Errors
-    /// The issuer is gone.
-    pub async fn mint(
-        &self,
-        user: &str,
-        lifetime_seconds: Option<i64>,
-        claims: Value,
-    ) -> anyhow::Result<String> {
-        let (address, secret) = &self.mint;
-        let order = json!({ "sub": user, "lifetime_seconds": lifetime_seconds, "claims": claims });
-        let request = Request::new("POST", "issuer", "/token").bearer(secret).json(&order);
-        let answer = client::http1::ask(&Door::clear(*address), &request).await?.json();
-        let token = answer.get("access_token").and_then(Value::as_str);
-        token.map(str::to_owned).context("the issuer gave no token")
+    /// Makes the store and the people in it, with the commands that an operator would use.
+    async fn make_people(&mut self) -> anyhow::Result<()> {
+        self.bastide(&["init", "--config", "bastide.yaml"]).await?;
+        for (name, role) in PEOPLE {
+            let mut command =
+                vec!["user", "add", name, "--id", name, "--config", "bastide.yaml", "--output", "json"];
+            command.extend(role.into_iter().flat_map(|role| ["--role", role]));
+            let (text, _) = self.bastide(&command).await?;
+            let made: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
+            let password = made.get("password").and_then(Value::as_str);
+            let password = password.with_context(|| format!("{name} got no password: {text}"))?;
+            self.people().insert(name.to_owned(), Person::new(name, password));
+        }
+        Ok(())
     }
 
-    /// The issuer's public keys.
+    fn people(&self) -> MutexGuard<'_, BTreeMap<String, Person>> {
+        self.people.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A user's password, and the key of their authenticator app.
+    pub(crate) fn person(&self, user: &str) -> Person {
+        self.people().get(user).cloned().unwrap_or_default()
+    }
+
+    /// Logs a user in as an application does, and gives the access token.
     ///
     /// # Errors
-    /// The issuer is gone.
+    /// The provider gives none.
+    pub(crate) async fn log_in(&self, user: &str, wish: &Wish<'_>) -> anyhow::Result<String> {
+        let (mut browser, mut person) = (self.browser()?, self.person(user));
+        let issuer = self.issuer();
+        let provider = Provider { issuer: &issuer, host: ID_HOST, secret: &self.secret };
+        let token = login::token(&mut browser, &mut person, &provider, wish).await;
+        self.people().insert(user.to_owned(), person);
+        token
+    }
+
+    /// Opens one of the shop's pages in a browser, logging in as a user where that is asked.
+    ///
+    /// # Errors
+    /// The way does not end on a page of the shop.
+    pub(crate) async fn open(&self, browser: &mut Browser, user: &str, path: &str) -> anyhow::Result<Answer> {
+        let mut person = self.person(user);
+        let address = format!("https://{HOST}:{}{path}", self.port);
+        let landed = browser.visit(&address, &mut person).await;
+        self.people().insert(user.to_owned(), person);
+        match landed? {
+            Landed::Page(answer) => Ok(answer),
+            Landed::Away(address) => bail!("{user} was led to {address}"),
+        }
+    }
+
+    /// A browser that knows nobody yet.
+    ///
+    /// # Errors
+    /// The authority's certificate cannot be read.
+    pub(crate) fn browser(&self) -> anyhow::Result<Browser> {
+        let doors = [HOST, ID_HOST].into_iter().map(|host| Ok((host.to_owned(), self.door_of(host)?)));
+        Ok(Browser::new(doors.collect::<anyhow::Result<_>>()?, self.port))
+    }
+
+    /// The identity provider's public keys.
+    ///
+    /// # Errors
+    /// It does not answer.
     pub async fn issuer_keys(&self) -> anyhow::Result<Value> {
-        let request = Request::new("GET", "issuer", "/jwks.json");
-        Ok(client::http1::ask(&Door::clear(self.mint.0), &request).await?.json())
+        let request = Request::new("GET", &format!("{ID_HOST}:{}", self.port), "/jwks");
+        Ok(client::http1::ask(&self.door_of(ID_HOST)?, &request).await?.json())
     }
 
-    /// The issuer's name.
+    /// The identity provider's name.
     pub fn issuer(&self) -> String {
-        format!("http://{}", self.mint.0)
+        format!("https://{ID_HOST}:{}", self.port)
+    }
+
+    /// Host and port of the shop, as browsers write them.
+    pub(crate) fn authority_name(&self) -> String {
+        format!("{HOST}:{}", self.port)
+    }
+
+    /// The shop's origin, as its pages have it.
+    pub(crate) fn origin(&self) -> String {
+        format!("https://{HOST}:{}", self.port)
     }
 
     /// The token of a user.
@@ -326,7 +416,11 @@ impl Town {
     /// # Errors
     /// The authority's certificate cannot be read.
     pub fn door(&self) -> anyhow::Result<Door> {
-        let trust = Trust::new(HOST, &self.authority, None)?;
+        self.door_of(HOST)
+    }
+
+    fn door_of(&self, host: &str) -> anyhow::Result<Door> {
+        let trust = Trust::new(host, &self.authority, None)?;
         Ok(Door { address: self.customers, tls: Some(trust), from: None })
     }
 
@@ -343,8 +437,7 @@ impl Town {
     /// service that is gone is left out.
     pub async fn seen(&self) -> BTreeMap<u32, u64> {
         let mut all = BTreeMap::new();
-        let shop = self.services.iter().filter(|(_, service)| service.role != Role::Issuer);
-        for (process, service) in shop {
+        for (process, service) in &self.services {
             let request = Request::new("GET", "shop", "/_shop/seen");
             if let Ok(answer) = client::http1::ask(&Door::clear(service.address), &request).await {
                 let count = answer.json().get("requests").and_then(Value::as_u64).unwrap_or(u64::MAX);
@@ -459,8 +552,10 @@ fn write_files<'a>(
     services: impl Iterator<Item = &'a Announcement>,
     partners: &Partners,
     rules: &Rules,
+    port: u16,
 ) -> std::io::Result<()> {
-    let mut text = CONFIGURATION.replace("{{rules}}", &rules.written());
+    let text = CONFIGURATION.replace("{{rules}}", &rules.written());
+    let mut text = text.replace("{{port}}", &port.to_string());
     for service in services {
         let place = match service.role {
             Role::Orders => format!("{{{{orders_{}}}}}", service.instance),
@@ -479,6 +574,17 @@ fn write_files<'a>(
     POLICIES.iter().try_for_each(|(name, text)| std::fs::write(folder.join("policies").join(name), text))
 }
 
+/// Writes a file that its owner alone can read.
+fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+    std::fs::write(path, secret)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+/// A port that nobody has at this moment.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -487,8 +593,7 @@ mod tests {
     #[test]
     fn the_towns_own_configuration_has_neither_fault_nor_warning() {
         let folder = tempfile::tempdir().unwrap();
-        let roles =
-            [Role::Issuer, Role::Catalogue, Role::Payments, Role::Accounts, Role::Orders, Role::Orders];
+        let roles = [Role::Live, Role::Catalogue, Role::Payments, Role::Accounts, Role::Orders, Role::Orders];
         let services: Vec<Announcement> = (1u16..)
             .zip(roles)
             .map(|(number, role)| Announcement {
@@ -498,15 +603,17 @@ mod tests {
                 address: SocketAddr::from(([127, 0, 0, 1], 7000 + number)),
             })
             .collect();
-        write_files(folder.path(), services.iter(), &Partners::make().unwrap(), &Rules::Own(None)).unwrap();
+        write_secret(&folder.path().join("clients.secret"), "0123456789abcdef0123456789abcdef").unwrap();
+        let partners = Partners::make().unwrap();
+        write_files(folder.path(), services.iter(), &partners, &Rules::Own(None), 8443).unwrap();
         let loaded = config::load(&folder.path().join("bastide.yaml"), &|_| None, &Disk);
         let configuration = loaded.unwrap_or_else(|faults| {
             panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         });
         assert_eq!(configuration.warnings, []);
         assert_eq!(configuration.firewalls[0].rules.lint(), [], "a rule of the town does nothing");
-        // Shorter than what it replaces: the whole shop in under 150 lines.
-        assert!(CONFIGURATION.lines().count() < 150);
+        // Shorter than what it replaces: the whole shop, its people and logins in under 200 lines.
+        assert!(CONFIGURATION.lines().count() < 200);
     }
 
     #[test]

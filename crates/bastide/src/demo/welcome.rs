@@ -49,10 +49,12 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
         town.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
     services.extend(town.gateway_pid().map(|pid| format!("gateway {pid}")));
     writeln!(to, "  processes {}\n", services.join(", "))?;
-    writeln!(to, "Users: alice (customer), bob (merchant), eve (nobody). Their tokens:")?;
+    writeln!(to, "Users: alice (customer), bob (merchant), eve (nobody). Their passwords and tokens:")?;
     for user in USERS {
-        writeln!(to, "  {user:6} {}", paint.dim(town.token(user)))?;
+        writeln!(to, "  {user:6} {}  {}", town.person(user).password, paint.dim(town.token(user)))?;
     }
+    writeln!(to, "In a browser (which has to be told to trust the town's authority):")?;
+    writeln!(to, "  https://{HOST}:{port}/orders/alice   leads to the login and back")?;
     writeln!(to, "\nCopy this first:")?;
     writeln!(
         to,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use keys::Refusal as Unproven;
-use model::Principal;
 use model::event::Step;
+use model::{Principal, Switch};
 use proxy::{ConnectionInfo, Known, RequestHead};
 
 use crate::journey::Journey;
@@ -37,7 +37,7 @@ pub(crate) async fn prove(
         Some(Err(unproven)) => return Ok(Some(Err(unproven))),
         None => return Ok(None),
     };
-    if site::can_change(&head.method, head.upgrade.is_some()) {
+    if site::can_change(&head.method, head.upgrade.is_some()) && !Switch::CrossSite.is_off() {
         own_site(route, head, &origin)?;
     }
     let revocations = gateway.snapshot().issuers.revocations();

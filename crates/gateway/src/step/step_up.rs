@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use model::event::Step;
-use model::{Credential, Principal};
+use model::{Credential, Principal, Switch};
 use policy::{Circumstances, Denied};
 use proxy::Routed;
 
@@ -24,6 +24,9 @@ pub(crate) fn ask(
     circumstances: &Circumstances,
     denied: &Denied<Routed>,
 ) -> Option<Stop> {
+    if Switch::StepUp.is_off() {
+        return None;
+    }
     if !matches!(principal.credential, Credential::Session | Credential::Jwt | Credential::Opaque) {
         return None;
     }

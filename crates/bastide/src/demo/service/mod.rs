@@ -1,4 +1,4 @@
-//! The shop's services and its token issuer: each a process of its own that speaks
+//! The shop's services: each a process of its own that speaks
 //! plain HTTP on loopback, knows nothing of Bastide, and ends with its parent.
 //!
 //! Every answer shows what the service was told (`told`): whatever a client managed
@@ -8,7 +8,7 @@
 
 mod accounts;
 mod catalogue;
-mod issuer;
+mod live;
 mod orders;
 mod payments;
 
@@ -31,7 +31,7 @@ use axum::routing::get;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncReadExt, BufReader};
 
 /// Which service a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
@@ -45,8 +45,8 @@ pub enum Role {
     Payments,
     /// Who the customers are.
     Accounts,
-    /// Who signs the users' tokens; not behind the gateway.
-    Issuer,
+    /// What happens in it, as it happens.
+    Live,
 }
 
 impl Role {
@@ -57,7 +57,7 @@ impl Role {
             Self::Orders => "orders",
             Self::Payments => "payments",
             Self::Accounts => "accounts",
-            Self::Issuer => "issuer",
+            Self::Live => "live",
         }
     }
 }
@@ -121,12 +121,8 @@ async fn serve_until_orphaned(args: ServiceArguments) -> anyhow::Result<()> {
             args.payments.context("orders needs --payments ADDRESS")?,
             args.ledger.clone().context("orders needs --ledger FILE")?,
         ),
-        Role::Issuer => {
-            // The right to mint is handed over where no other user can read it.
-            let mut secret = String::new();
-            parent.read_line(&mut secret).await?;
-            issuer::routes(address, secret.trim().to_owned())?
-        }
+        // Speaks for itself: what it says is no HTTP for long.
+        Role::Live => axum::Router::new(),
     };
     let announcement =
         Announcement { role: args.role, instance: args.instance, pid: std::process::id(), address };
@@ -134,6 +130,13 @@ async fn serve_until_orphaned(args: ServiceArguments) -> anyhow::Result<()> {
     writeln!(stdout, "{}", serde_json::to_string(&announcement)?)?;
     stdout.flush()?;
 
+    if args.role == Role::Live {
+        let mut rest = Vec::new();
+        return tokio::select! {
+            served = live::serve(listener) => Ok(served?),
+            _ = parent.read_to_end(&mut rest) => Ok(()),
+        };
+    }
     let (seen_so_far, unwell) = (AtomicU64::new(0), AtomicBool::new(false));
     let desk = Arc::new(Desk { role: args.role, instance: args.instance, seen: seen_so_far, unwell });
     let app = routes

@@ -53,8 +53,12 @@ rows! {
     "bound-token" => rows::bound::token, [TokenBinding];
     "replayed-proof" => rows::bound::proof, [ProofReplay];
     "other-owner" => rows::policy::other_owner, [Authorize];
-    "refund" => rows::policy::refund, [Authorize];
+    "refund" => rows::policy::refund, [Authorize, StepUp];
     "revoked-token" => rows::credentials::revoked_token, [Authenticate, Revocation];
+    "login" => rows::sessions::login, [Authenticate];
+    "other-site" => rows::sessions::other_site, [CrossSite];
+    "step-up" => rows::sessions::step_up, [StepUp, Authorize];
+    "revoked-session" => rows::sessions::revoked, [];
     "api-key" => rows::credentials::api_key, [Authenticate];
     "client-certificate" => rows::credentials::client_certificate, [Authenticate, ClientCertificate];
     "quota" => rows::limits::quota, [LimitPrincipal];

@@ -2,11 +2,11 @@
 
 use model::Clock as _;
 use model::event::Step;
-use serde_json::json;
 
 use crate::demo::jose::{Proof, SigningKey};
+use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
-use crate::demo::town::HOST;
+use crate::demo::town::{HOST, SHOP};
 use crate::process::clock::SystemClock;
 
 const TARGET: &str = "/orders/alice/1001";
@@ -21,15 +21,15 @@ struct Owner {
 impl Owner {
     async fn meet(visitor: &Visitor<'_>) -> anyhow::Result<Self> {
         let key = SigningKey::generate("alice's")?;
-        let bound = json!({ "cnf": { "jkt": key.thumbprint() } });
-        let token = visitor.town.mint("alice", None, bound).await?;
+        let wish = Wish { resource: SHOP, acr: None, key: Some(&key) };
+        let token = visitor.town.log_in("alice", &wish).await?;
         Ok(Self { key, token })
     }
 
     fn proof_by(&self, key: &SigningKey, target: &str, id: &str) -> anyhow::Result<String> {
         let url = format!("https://{HOST}{target}");
         let seconds = SystemClock::start().now().unix_seconds();
-        key.prove(&Proof { method: "GET", url: &url, token: &self.token, id, seconds })
+        key.prove(&Proof { method: "GET", url: &url, token: Some(&self.token), id, seconds })
     }
 
     fn ask(&self, proof: &str) -> Ask {

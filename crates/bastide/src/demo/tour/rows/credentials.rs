@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use model::event::Step;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::demo::client::http1;
+use crate::demo::jose::claims;
+use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Kind, Refusal, Trial, Visitor, refusal};
+use crate::demo::town::SHOP;
 
 const REFUSED: Refusal = refusal(401, Step::Authenticate);
 /// How long a revocation may take; on a machine with nothing else to do, a fifth of a second.
@@ -31,11 +34,12 @@ pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow:
 /// A token that is signed and not over, and that its owner has lost.
 pub(in crate::demo::tour) async fn revoked_token(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let town = visitor.town;
-    let lost = town.mint("alice", None, json!({ "jti": "lost", "sid": "laptop" })).await?;
-    let other = town.mint("alice", None, json!({ "jti": "kept", "sid": "telephone" })).await?;
+    let wish = Wish { resource: SHOP, ..Wish::default() };
+    let (lost, other) = (town.log_in("alice", &wish).await?, town.log_in("alice", &wish).await?);
+    let id = claims(&lost)?.get("jti").and_then(Value::as_str).unwrap_or_default().to_owned();
     let ask = |token: &str| Ask::get("/orders/alice").bearer(token);
     visitor.innocent("alice's token before it is lost", &ask(&lost), 200).await;
-    town.bastide(&["revoke", "token", "lost", "--config", "bastide.yaml"]).await?;
+    town.bastide(&["revoke", "token", &id, "--config", "bastide.yaml"]).await?;
     let deadline = tokio::time::Instant::now() + REVOKED_WITHIN;
     while visitor.ask(&ask(&lost)).await?.status == 200 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(POLL).await;

@@ -11,5 +11,6 @@ pub(super) mod limits;
 pub(super) mod operator;
 pub(super) mod paths;
 pub(super) mod policy;
+pub(super) mod sessions;
 pub(super) mod tokens;
 pub(super) mod upstream;

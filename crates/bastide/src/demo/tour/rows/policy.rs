@@ -3,7 +3,9 @@
 use model::event::Step;
 use serde_json::json;
 
+use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
+use crate::demo::town::SHOP;
 
 const REFUSED: Refusal = refusal(403, Step::Authorize);
 
@@ -34,9 +36,16 @@ pub(in crate::demo::tour) async fn refund(visitor: &mut Visitor<'_>) -> anyhow::
     };
     visitor.attack("eve refunds", &ask(town.token("eve")), REFUSED).await;
     visitor.attack("alice, a customer, refunds", &ask(town.token("alice")), REFUSED).await;
-    let weak = town.mint("bob", None, json!({ "amr": ["pwd"] })).await?;
-    visitor.attack("bob refunds without a second factor", &ask(&weak), REFUSED).await;
-    visitor.because("refund-needs-second-factor");
+    let weak = town.log_in("bob", &Wish { resource: SHOP, ..Wish::default() }).await?;
+    let told =
+        visitor.attack("bob refunds with a password alone", &ask(&weak), refusal(401, Step::Authorize)).await;
+    // He is told that a stronger login would do (RFC 9470).
+    if let Some(told) = told {
+        let challenge = told.field("www-authenticate").unwrap_or_default();
+        let asks =
+            challenge.contains("insufficient_user_authentication") && challenge.contains("acr_values=\"2\"");
+        anyhow::ensure!(asks, "expected to be asked for acr 2, found {challenge:?}");
+    }
     visitor.innocent("bob refunds with one", &ask(town.token("bob")), 201).await;
     Ok(())
 }
