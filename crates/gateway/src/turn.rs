@@ -2,6 +2,7 @@
 //! than the disk empties it. Whoever comes then waits a little, behind those who wait
 //! already, so that each connection gets its turn and no request of another is refused.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -13,29 +14,50 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Whose turn it is on one core.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<()>);
+pub(crate) struct Turns {
+    turn: Mutex<()>,
+    /// How many wait for theirs.
+    waiting: Cell<usize>,
+}
+
+/// One who waits.
+struct Waiting<'t>(&'t Cell<usize>);
+
+impl<'t> Waiting<'t> {
+    fn begin(waiting: &'t Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
 
 impl Turns {
     /// Waits until there is a place and nobody waits in front, or for [`WAIT_MAX`]. Whoever
     /// comes back takes the place before anything else is awaited.
     pub(crate) async fn wait(&self, has_place: impl Fn() -> bool) {
-        if has_place() && self.0.try_lock().is_ok() {
+        if self.waiting.get() == 0 && has_place() {
             return;
         }
+        let _waiting = Waiting::begin(&self.waiting);
         let turn = async {
-            let _mine = self.0.lock().await;
+            let _mine = self.turn.lock().await;
             while !has_place() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         // Out of time: the queue itself refuses then, and counts.
-        let _ = tokio::time::timeout(WAIT_MAX, turn).await;
+        let _ = tokio::time::timeout(WAIT_MAX, Box::pin(turn)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
 
     use tokio::time::{Instant, sleep};
 
@@ -53,6 +75,7 @@ mod tests {
         turns.wait(|| false).await;
         let waited = start.elapsed();
         assert!(waited >= WAIT_MAX && waited < WAIT_MAX + LOOK_EVERY * 2, "{waited:?}");
+        assert_eq!(turns.waiting.get(), 0);
     }
 
     /// One place comes free every ten milliseconds; a connection that asks again and again
