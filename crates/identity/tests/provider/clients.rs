@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use identity::{ClientAuthentication, GrantType, client::CertificateSubject};
+use identity::{Client, ClientAuthentication, GrantType, client::CertificateSubject};
 use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::{Value, json};
@@ -29,6 +29,28 @@ async fn a_secret_by_header_or_form_and_never_both() {
     assert_eq!(town.post_with("/token", ("authorization", &encoded), &[GRANT]).await.status, 200);
     let other = [GRANT, ("client_id", "web")];
     town.post_with("/token", ("authorization", &good), &other).await.refused(400, "invalid_request");
+}
+
+/// RFC 6749 §2.3.1 wants both encoded before they are joined, and many clients do not.
+#[tokio::test]
+async fn a_secret_with_signs_counts_encoded_and_as_it_is() {
+    let town = Town::new().await;
+    let secret = "plus+and%41percent/0123456789abcdefgh";
+    let hashes = vec![Client::secret_hash(secret).unwrap()];
+    let mut signs = client("signs", ClientAuthentication::Secret { hashes });
+    signs.grant_types = [GrantType::ClientCredentials].into();
+    town.put(signs).await;
+    let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    for (shown, good) in [
+        (secret.to_owned(), true),
+        (encoded.clone(), true),
+        (secret.replace('+', " "), false),
+        (secret.replace("%41", "A"), false),
+        (encoded.replace("%2B", "%2b%2B"), false),
+    ] {
+        let reply = town.post_with("/token", ("authorization", &basic("signs", &shown)), &[GRANT]).await;
+        assert_eq!(reply.status == 200, good, "{shown}: {reply:?}");
+    }
 }
 
 #[tokio::test]

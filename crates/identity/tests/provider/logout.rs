@@ -121,3 +121,35 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     let hint = browser.authorize("hears", &[("id_token_hint", &token)]).await.answer();
     assert_eq!(hint["error"], "invalid_request");
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_delays_no_other() {
+    const CLIENTS: usize = 9;
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let (hint, _) = id_token(&town, &mut browser).await;
+    for number in 0..CLIENTS {
+        let id = format!("client-{number}");
+        let mut client = web(&id, secret());
+        client.backchannel_logout_uri = Some(format!("https://{id}.example/logout"));
+        town.put(client).await;
+        let code = browser.authorize(&id, &[]).await.answer()["code"].clone();
+        assert_eq!(town.redeem(&id, &code).await.status, 200);
+    }
+    *town.mailbox.silent.lock().unwrap() = "https://client-4.example/logout".to_owned();
+    browser.go(&address(&[("id_token_hint", &hint)])).await;
+    let delivering = town.realm.deliver_logouts();
+    let told = async {
+        while town.mailbox.letters.lock().unwrap().len() < CLIENTS - 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        ended = delivering => panic!("it did not wait for the silent one: {ended:?}"),
+        () = told => {}
+        () = tokio::time::sleep(std::time::Duration::from_secs(20)) => panic!("the silent one held up the others"),
+    }
+    let letters = town.mailbox.letters.lock().unwrap().clone();
+    assert!(letters.iter().all(|(url, _)| !url.contains("client-4")), "{letters:?}");
+}

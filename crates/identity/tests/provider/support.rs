@@ -50,11 +50,13 @@ impl Clock for HandClock {
     }
 }
 
-/// Takes down what would be delivered; fails while told to.
+/// Takes down what would be delivered; fails, or is silent, while told to.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     pub(crate) letters: Mutex<Vec<(String, String)>>,
     pub(crate) closed: std::sync::atomic::AtomicBool,
+    /// Whoever is here never answers; empty: everybody does.
+    pub(crate) silent: Mutex<String>,
 }
 
 impl Deliver for Mailbox {
@@ -62,6 +64,10 @@ impl Deliver for Mailbox {
         Box::pin(async move {
             if self.closed.load(Ordering::SeqCst) {
                 return Err("closed".to_owned());
+            }
+            let silent = *self.silent.lock().unwrap() == url;
+            if silent {
+                std::future::pending::<()>().await;
             }
             self.letters.lock().unwrap().push((url, form));
             Ok(())
