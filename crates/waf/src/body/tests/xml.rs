@@ -48,6 +48,46 @@ fn entities_are_neither_expanded_nor_accepted_when_declared() {
 }
 
 #[test]
+fn an_entity_that_somebody_else_may_declare_is_refused() {
+    for body in [
+        "<!DOCTYPE a SYSTEM 'http://x/y.dtd'><a>&x;</a>",
+        "<!DOCTYPE a PUBLIC '-//x' 'http://x/y.dtd'><a k='&x;'/>",
+    ] {
+        assert!(read(body).error.unwrap().contains("declared elsewhere"), "{body}");
+    }
+    for body in [
+        "<!DOCTYPE a SYSTEM 'http://x/y.dtd'><a k='&#60;'>&lt;&#x3c;b</a>",
+        "<!DOCTYPE a [<!ELEMENT a (#PCDATA)> <!-- SYSTEM -->]><a>&x;</a>",
+    ] {
+        assert_eq!(read(body).error, None, "{body}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_known_when_it_comes() {
+    let limits = BodyLimits { xml_depth_max: 3, ..BodyLimits::default() };
+    for (body, honest) in [
+        (&b"<a><b><c><d>"[..], &b"<a><b></b><c>"[..]),
+        (b"<a></b>", b"<a></a>"),
+        (b"<a>\xfc<", b"<a>\xc3\xbc"),
+        (b"<!DOCTYPE a [<!ENTITY x 'y'>]>", b"<!DOCTYPE a [<!ELEMENT x (y)>]>"),
+    ] {
+        let open = |body: &[u8]| {
+            let mut reader = crate::body::BodyReader::new(BodyKind::Xml, b"", &limits);
+            reader.feed(body);
+            reader.feed(b"<z>never looked at</z> ");
+            // Nothing is missing at the end of a body that was cut.
+            reader.finish_cut()
+        };
+        let text = String::from_utf8_lossy(body);
+        let refused = open(body);
+        assert!(refused.error.is_some(), "{text}");
+        assert!(!String::from_utf8_lossy(&refused.xml_text).contains("never"), "{text}");
+        assert_eq!(open(honest).error, None, "beside {text}");
+    }
+}
+
+#[test]
 fn what_is_not_well_formed_is_an_error() {
     for body in [
         "<a>",
@@ -95,6 +135,9 @@ fn every_encoding_is_read_or_refused() {
         b"<?xml version='1.0' encoding='utf-7'?><a/>",
         b"<?xml version='1.0' encoding='EBCDIC-CP-US'?><a/>",
         b"\xff\xfe<\0a\0/\0>",
+        b"\xff\xfe<\0a\0/\0>\0\0\xd8",
+        b"\xff\xfe\0\0<\0\0\0a\0\0\0/\0\0\0>\0\0\0",
+        b"<\0\0\0a\0\0\0/\0\0\0>\0\0\0",
     ] {
         assert!(read(body).error.is_some(), "{}", String::from_utf8_lossy(body));
     }
