@@ -58,6 +58,12 @@ impl State {
         let Some(phase) = self.phase else { return true };
         let Some(entries) = set.phases.get(phase.index()) else { return true };
         loop {
+            // INVARIANT: values that found no place are never taken for harmless ones, also
+            // where every rule that asked for them was passed over.
+            if self.store.values.overflow && self.ended == Ended::No {
+                self.intervene_internal();
+                return true;
+            }
             let position = self.candidates.next(self.position);
             let Some(entry) = entries.get(position) else { return true };
             if self.work_left == 0 {

@@ -447,3 +447,6 @@ impl Transaction {
         &self.state.connection
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,10 @@ pub(crate) struct Values {
     slots: Vec<Slot>,
     scans: Vec<u64>,
     bytes_read: usize,
-    /// More came than may be kept.
+    /// [`VALUE_BYTES_MAX`]; less in tests.
+    pub(crate) bytes_max: usize,
+    /// More came than may be kept: what is missing reads as nothing, so no rule may be
+    /// believed any more that it does not match.
     pub(crate) overflow: bool,
 }
 
@@ -63,6 +66,7 @@ impl Values {
             slots: Vec::with_capacity(VALUES_AT_FIRST),
             scans: Vec::with_capacity(SCANS_AT_FIRST),
             bytes_read: 0,
+            bytes_max: VALUE_BYTES_MAX,
             overflow: false,
         }
     }
@@ -70,7 +74,7 @@ impl Values {
     /// Keeps a text that is no value of its own, such as a name.
     pub(crate) fn text(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
-        if start + bytes.len() > VALUE_BYTES_MAX {
+        if start + bytes.len() > self.bytes_max {
             self.overflow = true;
             return Span::default();
         }

@@ -1,0 +1,72 @@
+//! What cannot be brought about from outside within a test's memory.
+
+use super::*;
+use crate::{MemoryLimits, Options, SourceFault, Sources};
+
+struct Text(&'static str);
+
+impl Sources for Text {
+    fn read(&self, _: &str) -> Result<Vec<u8>, SourceFault> {
+        Ok(self.0.as_bytes().to_vec())
+    }
+
+    fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, SourceFault> {
+        Ok(Vec::new())
+    }
+}
+
+/// A transaction with room for so many bytes of values, through both request phases.
+fn judge(rules: &'static str, bytes_max: usize, plain: bool) -> Transaction {
+    let options = Options { plain, ..Options::default() };
+    let set = Arc::new(RuleSet::load(&Text(rules), &["rules.conf"], &options).unwrap());
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let connection =
+        Connection { client_address: address, client_port: 1, server_address: address, server_port: 2 };
+    let memory = Arc::new(Memory::new(MemoryLimits::default()));
+    let mut transaction = Transaction::new(set, memory, connection, "id", 0);
+    transaction.state.store.values.bytes_max = bytes_max;
+    let target = format!("/?a={}", "61".repeat(200));
+    let head = RequestHead {
+        line: b"GET / HTTP/1.1",
+        method: b"GET",
+        target: target.as_bytes(),
+        protocol: b"HTTP/1.1",
+        headers: &[],
+    };
+    let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+    let _ = transaction.request_body_end(Budget::UNLIMITED);
+    transaction
+}
+
+#[test]
+fn values_without_a_place_stop_the_transaction() {
+    // One rule that is passed over for want of its literal, one that would match nothing.
+    for rules in [
+        "SecRuleEngine On\nSecRule ARGS \"@rx attack\" \"id:1,phase:2,deny,t:none,t:hexEncode\"",
+        "SecRuleEngine On\nSecRule ARGS \"@rx ^attack\" \"id:1,phase:1,deny,t:none,t:hexEncode\"",
+        "SecRuleEngine On\nSecRule ARGS \"@rx .\" \"id:1,phase:2,pass,nolog,t:none,t:hexEncode\"",
+    ] {
+        for plain in [false, true] {
+            let well = judge(rules, VALUES_ENOUGH, plain);
+            assert_eq!((well.verdict(), well.intended()), (Verdict::Pass, None), "{rules}");
+            assert!(well.request_is_judged() && well.pass().is_some());
+        }
+        let over = judge(rules, VALUES_FEW, false);
+        assert_eq!(over.verdict(), Verdict::Deny { status: 500, rule: 0 }, "{rules}");
+        assert!(over.pass().is_none(), "{rules}");
+    }
+}
+
+#[test]
+fn without_the_right_to_interfere_it_is_only_noted() {
+    let rules =
+        "SecRuleEngine DetectionOnly\nSecRule ARGS \"@rx attack\" \"id:1,phase:2,deny,t:none,t:hexEncode\"";
+    let over = judge(rules, VALUES_FEW, false);
+    assert_eq!(over.verdict(), Verdict::Pass);
+    assert_eq!(over.intended(), Some(&Verdict::Deny { status: 500, rule: 0 }));
+}
+
+/// Holds the request's values and what `hexEncode` makes of its argument, bytes.
+const VALUES_ENOUGH: usize = 5_000;
+/// Holds the request's values only.
+const VALUES_FEW: usize = 2_200;
