@@ -122,14 +122,15 @@ pub(crate) fn of(value: &[u8]) -> Classes {
     const DOUBLING: Classes = SPACE | DOT | DASH;
     let mut found = ALWAYS;
     // As if the value stood behind one of each.
-    let mut before = DOUBLING;
+    let (mut before, mut doubled) = (DOUBLING, 0);
     for byte in value {
         let class = TABLE.get(usize::from(*byte)).copied().unwrap_or(ALL);
         found |= class;
-        if class & before & DOUBLING != 0 {
-            found |= ODD;
-        }
+        doubled |= class & before;
         before = class;
+    }
+    if doubled & DOUBLING != 0 {
+        found |= ODD;
     }
     if before == SPACE {
         found |= ODD;

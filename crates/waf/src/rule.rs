@@ -146,7 +146,7 @@ pub(crate) struct Metadata {
 /// The names of `TX` variables that rules name, each with its slot. Slots 0 to 9 are the captures.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
-    slots: HashMap<String, u16>,
+    slots: HashMap<String, u16, foldhash::fast::RandomState>,
     names: Vec<String>,
     /// Whether more names came than fit.
     pub(crate) overflow: bool,
@@ -154,7 +154,7 @@ pub(crate) struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        let mut names = Self { slots: HashMap::new(), names: Vec::new(), overflow: false };
+        let mut names = Self { slots: HashMap::default(), names: Vec::new(), overflow: false };
         for capture in 0..CAPTURES {
             names.slot(&capture.to_string());
         }

@@ -185,7 +185,7 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
         }
     }
     resolve_selections(&mut rules);
-    let plan = Plan::new(&rules);
+    let plan = Plan::new(&rules, &builder.names);
     let layout = Layout { items: &items, kept: &kept, ids: &ids, phases: &phases_of };
     let phases = Phase::ALL.map(|phase| layout.phase(phase, &rules, &plan, &mut builder.notes));
     let gates = phases

@@ -2,9 +2,10 @@
 //!
 //! * Transformation chains form a tree: a chain's result starts from its parent's.
 //! * What a selector takes of a variable, through a chain, is a cell: which kinds of bytes
-//!   its values hold, and which literals, is found out once per transaction.
+//!   its values hold, and which literals, is found out once, until the variable changes.
+//!   Chains that leave the same values are one.
 //! * Rules that look at the same fixed variables through the same chain form a group of
-//!   cells, whose values are collected once per transaction, where a rule may match them.
+//!   cells.
 //! * The literals that the operators of a side (request, response) need are looked for in
 //!   one pass over each value; a rule runs only where one of its own was found.
 //! * The rules of a phase that look at the same group are asked together, when the first
@@ -13,14 +14,15 @@
 mod change;
 mod gate;
 mod needles;
+mod table;
 
 pub(crate) use gate::Gate;
 pub(crate) use needles::{Needles, Side, has};
 
 use crate::{
     classes::Classes,
-    operator::Order,
-    rule::{Link, Phase, Rule},
+    operator::{Cost, Order},
+    rule::{Link, Names, Phase, Rule, Test},
     target::{Selector, Target},
     template::Template,
     transform::Transformation,
@@ -44,9 +46,21 @@ pub(crate) struct Group {
     pub(crate) chain: u16,
     /// Whether what each transformation of the chain leaves is a value too (`multiMatch`).
     stages: bool,
-    side: Side,
-    /// What its targets hold together.
-    pub(crate) cells: Vec<u32>,
+    pub(crate) side: Side,
+    /// What its targets hold together, in their order.
+    pub(crate) views: Vec<View>,
+}
+
+/// A cell as a group sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    /// The variable that the target named: `ARGS` rather than `ARGS_GET`.
+    pub(crate) named: Variable,
+    /// The cell, and what is asked first of it.
+    pub(crate) cell: u32,
+    pub(crate) base: u32,
+    pub(crate) variable: Variable,
+    pub(crate) may_change: Classes,
 }
 
 /// What a chain makes of what a selector takes of a stored variable. Many groups hold the
@@ -83,8 +97,11 @@ pub(crate) struct LinkPlan {
     pub(crate) chain: u16,
     /// Where all its targets are fixed variables.
     pub(crate) group: Option<u32>,
-    /// When a value need not be shown to its operator.
+    /// When a value need not be shown to its operator, because it cannot match.
     pub(crate) filter: Filter,
+    /// Of a negated operator: a value that does not pass this is not found by it, and so
+    /// matches without a look.
+    pub(crate) denied: Option<Filter>,
     pub(crate) multi_match: bool,
 }
 
@@ -113,10 +130,12 @@ pub(crate) struct Plan {
     uses: [bool; crate::variable::COUNT],
     /// Whether MATCHED_VARS or MATCHED_VARS_NAMES is read by a rule's links.
     matched_vars: Vec<bool>,
+    /// The slots of `TX` that each pattern takes.
+    patterns: Vec<(Selector, Vec<u16>)>,
 }
 
 impl Plan {
-    pub(crate) fn new(rules: &[Rule]) -> Self {
+    pub(crate) fn new(rules: &[Rule], names: &Names) -> Self {
         let mut plan = Self {
             chains: vec![Chain::default()],
             groups: Vec::new(),
@@ -125,6 +144,7 @@ impl Plan {
             needles: [Needles::default(), Needles::default()],
             uses: [false; crate::variable::COUNT],
             matched_vars: Vec::with_capacity(rules.len()),
+            patterns: patterns(rules, names),
         };
         let mut builders = [needles::Builder::default(), needles::Builder::default()];
         for rule in rules {
@@ -140,6 +160,11 @@ impl Plan {
         self.links.get(rule)?.get(link).copied()
     }
 
+    /// Words of 64 bits that the literals of a side take.
+    pub(crate) fn words(&self, side: Side) -> usize {
+        self.needles.get(side as usize).map_or(0, Needles::words)
+    }
+
     /// Whether anything reads a variable.
     pub(crate) fn uses(&self, variable: Variable) -> bool {
         self.uses.get(variable as usize).copied().unwrap_or(false)
@@ -148,6 +173,11 @@ impl Plan {
     /// Whether a rule reads the list of its matches.
     pub(crate) fn reads_matched_vars(&self, rule: usize) -> bool {
         self.matched_vars.get(rule).copied().unwrap_or(false)
+    }
+
+    /// The slots of `TX` whose names a pattern takes.
+    pub(crate) fn slots_of(&self, pattern: &Selector) -> Option<&[u16]> {
+        self.patterns.iter().find(|(known, _)| known == pattern).map(|(_, slots)| slots.as_slice())
     }
 
     /// How many links have literals.
@@ -165,17 +195,21 @@ impl Plan {
         let fixed = |target: &Target| !target.count && target.variable.stability() == Stability::Fixed;
         let shared = !link.targets.is_empty() && link.targets.iter().all(fixed);
         let group = shared.then(|| self.group(link, chain, side));
-        let test = link.test.as_ref().filter(|test| shared && !test.negated && test.argument.is_none());
-        let needs = test.map_or(0, |test| test.operator.needs());
-        let needle = test.and_then(|test| test.operator.literals()).map(|literals| {
-            let builder = match side {
-                Side::Request => &mut builders[0],
-                Side::Response => &mut builders[1],
-            };
-            builder.add(literals)
-        });
-        let unless = test.map_or(0, |test| test.operator.unless());
-        LinkPlan { chain, group, filter: Filter { needle, unless, needs }, multi_match: link.multi_match }
+        let test = link.test.as_ref().filter(|test| shared && test.argument.is_none());
+        let builder = match side {
+            Side::Request => &mut builders[0],
+            Side::Response => &mut builders[1],
+        };
+        let mut filter = |test: &Test| Filter {
+            needle: test.operator.literals().map(|literals| builder.add(literals)),
+            unless: test.operator.unless(),
+            needs: test.operator.needs(),
+        };
+        // What a search for many phrases costs is worth to be saved for the opposite too.
+        let (plain, negated) = (test.filter(|test| !test.negated), test.filter(|test| test.negated));
+        let phrases = negated.filter(|test| test.operator.cost() == Cost::Phrases);
+        let (denied, filter) = (phrases.map(&mut filter), plain.map(filter).unwrap_or_default());
+        LinkPlan { chain, group, filter, denied, multi_match: link.multi_match }
     }
 
     /// The node of a chain of transformations.
@@ -225,13 +259,16 @@ impl Plan {
         let found = self.groups.iter().position(same);
         let at = u32::try_from(found.unwrap_or(self.groups.len())).unwrap_or(u32::MAX);
         if found.is_none() {
-            let mut cells = Vec::new();
+            let mut views = Vec::new();
             for target in &link.targets {
                 for part in target.variable.parts() {
-                    cells.push(self.cell(*part, &target.selector, chain, stages, side));
+                    let cell = self.cell(*part, &target.selector, chain, stages, side);
+                    let base = self.cells.get(cell as usize).map_or(cell, |cell| cell.base);
+                    let may_change = self.chains.get(usize::from(chain)).map_or(0, |chain| chain.may_change);
+                    views.push(View { named: target.variable, cell, base, variable: *part, may_change });
                 }
             }
-            self.groups.push(Group { targets: link.targets.clone(), chain, stages, side, cells });
+            self.groups.push(Group { targets: link.targets.clone(), chain, stages, side, views });
         }
         at
     }
@@ -276,4 +313,19 @@ impl Plan {
             }
         }
     }
+}
+
+/// Each pattern by which a rule looks at `TX`, with the slots whose names it takes.
+fn patterns(rules: &[Rule], names: &Names) -> Vec<(Selector, Vec<u16>)> {
+    let mut found: Vec<(Selector, Vec<u16>)> = Vec::new();
+    let targets = rules.iter().flat_map(|rule| &rule.links).flat_map(|link| &link.targets);
+    for target in targets.filter(|target| target.variable == Variable::Tx) {
+        let known = found.iter().any(|(known, _)| *known == target.selector);
+        if matches!(target.selector, Selector::Pattern(_)) && !known {
+            let slots = (0..u16::try_from(names.len()).unwrap_or(u16::MAX))
+                .filter(|slot| target.selector.takes(names.name(*slot).as_bytes()));
+            found.push((target.selector.clone(), slots.collect()));
+        }
+    }
+    found
 }

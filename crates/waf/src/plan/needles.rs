@@ -1,9 +1,8 @@
 //! The literals of many rules, looked for in one pass.
 
+use super::table::Table;
 use crate::{operator::Literal, rule::Phase};
-use aho_corasick::{
-    Anchored, MatchKind, automaton::Automaton, dfa::DFA, nfa::contiguous, nfa::noncontiguous,
-};
+use aho_corasick::{Anchored, MatchKind, automaton::Automaton, nfa::contiguous};
 use std::collections::BTreeMap;
 
 /// How much of a literal is looked for, bytes; more makes the automaton large and tells
@@ -59,19 +58,16 @@ impl Builder {
     /// When the automaton cannot be built, every bit counts as present: slower, never wrong.
     pub(super) fn build(self) -> Needles {
         let words = (self.bits as usize).div_ceil(64);
-        let scanner = scanner(&self.literals);
-        let mut needles = Needles { words, ..Needles::default() };
-        needles.preset = vec![if scanner.is_some() { 0 } else { u64::MAX }; words];
-        needles.scanner = scanner;
+        let bytes: usize = self.literals.keys().map(Vec::len).sum();
+        let scanner = match bytes <= TABLE_LITERAL_BYTES_MAX {
+            true => Some(Scanner::Table(Table::new(&self.literals))),
+            false => Tree::new(&self.literals).map(Scanner::Tree),
+        };
+        let mut preset = vec![if scanner.is_some() { 0 } else { u64::MAX }; words];
         for bit in self.always {
-            set(&mut needles.preset, bit);
+            set(&mut preset, bit);
         }
-        for bits in self.literals.into_values() {
-            needles.starts.push(u32::try_from(needles.bits.len()).unwrap_or(u32::MAX));
-            needles.bits.extend(bits);
-        }
-        needles.starts.push(u32::try_from(needles.bits.len()).unwrap_or(u32::MAX));
-        needles
+        Needles { scanner, preset }
     }
 }
 
@@ -79,20 +75,6 @@ impl Builder {
 fn middle(literal: &[u8]) -> &[u8] {
     let first = literal.len().saturating_sub(LITERAL_BYTES_MAX) / 2;
     literal.get(first..(first + LITERAL_BYTES_MAX).min(literal.len())).unwrap_or(literal)
-}
-
-fn scanner(literals: &BTreeMap<Vec<u8>, Vec<u32>>) -> Option<Scanner> {
-    // Values are folded byte by byte, so that the automaton needs small letters only.
-    let tree = noncontiguous::Builder::new()
-        .match_kind(MatchKind::Standard)
-        .prefilter(false)
-        .build(literals.keys())
-        .ok()?;
-    let bytes: usize = literals.keys().map(Vec::len).sum();
-    if bytes <= TABLE_LITERAL_BYTES_MAX {
-        return DFA::builder().build_from_noncontiguous(&tree).ok().map(Scanner::Table);
-    }
-    contiguous::Builder::new().build_from_noncontiguous(&tree).ok().map(Scanner::Tree)
 }
 
 fn set(words: &mut [u64], bit: u32) {
@@ -109,26 +91,22 @@ pub(crate) fn has(words: &[u64], bit: u32) -> bool {
 /// The automaton of all literals.
 #[derive(Debug)]
 enum Scanner {
-    Table(DFA),
-    Tree(contiguous::NFA),
+    Table(Table),
+    Tree(Tree),
 }
 
 /// All literals of one side.
 #[derive(Debug, Default)]
 pub(crate) struct Needles {
     scanner: Option<Scanner>,
-    /// For each literal, where its bits begin in `bits`.
-    starts: Vec<u32>,
-    bits: Vec<u32>,
     /// What holds for every value.
     preset: Vec<u64>,
-    words: usize,
 }
 
 impl Needles {
     /// Words of 64 bits that a scan takes.
     pub(crate) fn words(&self) -> usize {
-        self.words
+        self.preset.len()
     }
 
     /// Appends to `found` the bits whose literals are in `value`.
@@ -137,32 +115,85 @@ impl Needles {
         found.extend_from_slice(&self.preset);
         let Some(words) = found.get_mut(begin..) else { return };
         match &self.scanner {
-            Some(Scanner::Table(table)) => self.run(table, value, words),
-            Some(Scanner::Tree(tree)) => self.run(tree, value, words),
+            Some(Scanner::Table(table)) => table.scan(value, words),
+            Some(Scanner::Tree(tree)) => tree.scan(value, words),
             None => {}
         }
     }
+}
 
-    fn run(&self, automaton: &impl Automaton, value: &[u8], words: &mut [u64]) {
+/// An automaton that takes less memory and follows failure links.
+#[derive(Debug)]
+struct Tree {
+    automaton: contiguous::NFA,
+    /// For each literal, its bits.
+    bits: Vec<Vec<u32>>,
+}
+
+impl Tree {
+    /// Values are folded byte by byte, so that the automaton needs small letters only.
+    fn new(literals: &BTreeMap<Vec<u8>, Vec<u32>>) -> Option<Self> {
+        let automaton = contiguous::Builder::new()
+            .match_kind(MatchKind::Standard)
+            .prefilter(false)
+            .build(literals.keys())
+            .ok()?;
+        Some(Self { automaton, bits: literals.values().cloned().collect() })
+    }
+
+    fn scan(&self, value: &[u8], words: &mut [u64]) {
+        let automaton = &self.automaton;
         let Ok(mut state) = automaton.start_state(Anchored::No) else { return words.fill(u64::MAX) };
         for byte in value {
             state = automaton.next_state(Anchored::No, state, byte.to_ascii_lowercase());
             if automaton.is_special(state) && automaton.is_match(state) {
                 for number in 0..automaton.match_len(state) {
-                    self.note(automaton.match_pattern(state, number).as_usize(), words);
+                    let literal = automaton.match_pattern(state, number).as_usize();
+                    self.bits.get(literal).into_iter().flatten().for_each(|bit| set(words, *bit));
                 }
             }
         }
     }
+}
 
-    /// Sets the bits of a literal.
-    fn note(&self, literal: usize, words: &mut [u64]) {
-        let range = self.starts.get(literal).zip(self.starts.get(literal + 1));
-        let Some((first, last)) = range.map(|(first, last)| (*first as usize, *last as usize)) else {
-            return;
-        };
-        for bit in self.bits.get(first..last).unwrap_or_default() {
-            set(words, *bit);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Both automata find what a search for each literal by itself finds.
+        #[test]
+        fn every_literal_is_found_wherever_it_stands(
+            literals in prop::collection::vec("[aAbB%é]{1,4}", 1..12),
+            value in "[aAbBcC%é]{0,24}",
+        ) {
+            let mut all: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
+            for (bit, literal) in (0..).zip(&literals) {
+                // Bits of more than one word.
+                let bits = all.entry(literal.as_bytes().to_ascii_lowercase()).or_default();
+                bits.extend([bit, bit + 100]);
+            }
+            let folded = value.as_bytes().to_ascii_lowercase();
+            let mut wanted = [0; 2];
+            for (literal, bits) in &all {
+                if memchr::memmem::find(&folded, literal).is_some() {
+                    bits.iter().for_each(|bit| set(&mut wanted, *bit));
+                }
+            }
+            let (mut by_table, mut by_tree) = ([0; 2], [0; 2]);
+            Table::new(&all).scan(value.as_bytes(), &mut by_table);
+            Tree::new(&all).unwrap().scan(value.as_bytes(), &mut by_tree);
+            prop_assert_eq!(by_table, wanted);
+            prop_assert_eq!(by_tree, wanted);
         }
+    }
+
+    #[test]
+    fn without_literals_nothing_is_found() {
+        let needles = Builder::default().build();
+        let mut found = Vec::new();
+        needles.scan(b"abc", &mut found);
+        assert_eq!((needles.words(), found.len()), (0, 0));
     }
 }

@@ -5,10 +5,9 @@ use super::{
     state::{Ended, State},
     store::Seen,
     tx::Value,
-    values::ValueId,
 };
 use crate::{
-    plan::{LinkPlan, Quick, Side},
+    plan::{LinkPlan, Quick, Side, View},
     rule::{AllowScope, Disruptive, Link, Phase, Rule, Test},
     ruleset::RuleSet,
     settings::EngineMode,
@@ -136,20 +135,18 @@ impl State {
     fn ask(&mut self, set: &RuleSet, phase: Phase, group: u32) {
         let Some(gate) = set.gates.get(phase.index()) else { return };
         let before = self.store.values.bytes_read();
+        let mut passes = self.store.group_judge(&set.plan, group);
         for (position, filter) in gate.rules(group) {
-            if !self.store.group_passes(&set.plan, group, *filter) {
+            if !passes(*filter) {
                 self.candidates.drop(*position as usize);
             }
         }
+        drop(passes);
         self.spend_bytes(self.store.values.bytes_read() - before);
     }
 
     /// Whether what a rule did ends the phase.
     fn ended_phase(&mut self, phase: Phase) -> bool {
-        if self.store.values.overflow {
-            self.intervene_internal();
-            return true;
-        }
         if self.allow_phase {
             return true;
         }
@@ -205,48 +202,59 @@ impl State {
         }
     }
 
-    /// All targets are fixed: what they hold is collected once and shared.
+    /// All targets are fixed: what they hold is known once for all rules.
     fn grouped(&mut self, here: Here<'_>, test: &Test, group: u32, link: LinkPlan) -> bool {
         let plan = &here.set.plan;
         if !self.store.group_passes(plan, group, link.filter) {
             return false;
         }
-        let range = self.store.group(plan, group);
+        let side = Side::of(here.rule.phase);
         let mut any = false;
-        for at in range {
-            let Some(seen) = self.store.seen(at) else { continue };
-            if here.has_exclusions() && here.excludes(seen.variable, self.store.values.get(seen.name), None) {
+        for View { named, cell, .. } in plan.groups.get(group as usize).map_or(&[][..], |group| &group.views)
+        {
+            let set = self.store.cell_set(plan, *cell);
+            if !link.multi_match && !self.store.set_passes(plan, side, set, link.filter) {
                 continue;
             }
-            any |= match link.multi_match {
-                true => self.stages(here, test, seen, link),
-                false => self.seen_value(here, test, seen, seen.value, link),
-            };
-            if self.is_stopped() {
-                break;
+            for at in 0..self.store.length(set) {
+                let Some(seen) = self.store.seen(plan, *cell, set, at) else { continue };
+                if here.has_exclusions() && here.excludes(*named, self.store.values.get(seen.name), None) {
+                    continue;
+                }
+                any |= match link.multi_match {
+                    true => self.stages(here, test, *named, seen, link),
+                    false => self.seen_value(here, test, *named, seen, link),
+                };
+                if self.is_stopped() {
+                    return any;
+                }
             }
         }
         any
     }
 
     /// With `multiMatch`: the value as it came, and after each transformation that changed it.
-    fn stages(&mut self, here: Here<'_>, test: &Test, seen: Seen, link: LinkPlan) -> bool {
+    fn stages(
+        &mut self,
+        here: Here<'_>,
+        test: &Test,
+        variable: Variable,
+        seen: Seen,
+        link: LinkPlan,
+    ) -> bool {
         let chains = &here.set.plan.chains;
-        if !self.store.values.may_change(chains, seen.raw, link.chain) {
-            return self.seen_value(here, test, seen, seen.raw, link);
-        }
         let mut nodes = SmallVec::<[u16; 8]>::new();
         let mut node = link.chain;
-        while node != 0 {
+        while node != 0 && self.store.values.may_change(chains, seen.raw, link.chain) {
             nodes.push(node);
             node = chains.get(usize::from(node)).map_or(0, |chain| chain.parent);
         }
-        let mut any = self.seen_value(here, test, seen, seen.raw, link);
+        let mut any = self.seen_value(here, test, variable, Seen { value: seen.raw, ..seen }, link);
         let mut before = seen.raw;
         for node in nodes.into_iter().rev() {
             let value = self.store.values.transformed(chains, seen.raw, node);
             if value != before && !self.is_stopped() {
-                any |= self.seen_value(here, test, seen, value, link);
+                any |= self.seen_value(here, test, variable, Seen { value, ..seen }, link);
             }
             before = value;
         }
@@ -257,23 +265,33 @@ impl State {
         &mut self,
         here: Here<'_>,
         test: &Test,
+        variable: Variable,
         seen: Seen,
-        value: ValueId,
         link: LinkPlan,
     ) -> bool {
-        if !self.store.passes(&here.set.plan, Side::of(here.rule.phase), value, link.filter) {
+        let (plan, side) = (&here.set.plan, Side::of(here.rule.phase));
+        if !self.store.passes(plan, side, seen.value, link.filter) {
             return false;
         }
-        let expanded = self.expanded(here, test);
-        let bytes = self.store.values.value(value);
-        let work = bytes.len();
-        let matches = test.operator.evaluate(bytes, expanded.as_deref(), &mut self.found) != test.negated;
-        self.spend_bytes(work);
-        self.take_found();
+        let matches = match link.denied {
+            Some(filter) if !self.store.passes(plan, side, seen.value, filter) => {
+                self.found.clear();
+                true
+            }
+            _ => {
+                let expanded = self.expanded(here, test);
+                let bytes = self.store.values.value(seen.value);
+                let work = bytes.len();
+                let holds = test.operator.evaluate(bytes, expanded.as_deref(), &mut self.found);
+                self.spend_bytes(work);
+                self.take_found();
+                holds != test.negated
+            }
+        };
         if matches {
             let name = self.store.values.get(seen.name).to_vec();
-            let value = self.store.values.value(value).to_vec();
-            let origin = Origin { variable: seen.variable, name: &name, count: false };
+            let value = self.store.values.value(seen.value).to_vec();
+            let origin = Origin { variable, name: &name, count: false };
             self.matched(here, Some(origin), &value, Some(test));
         }
         matches

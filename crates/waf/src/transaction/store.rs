@@ -1,14 +1,15 @@
-//! The fixed variables of a transaction: names and values as the data brought them.
+//! The fixed variables of a transaction: names and values as the data brought them, and
+//! what chains of transformations make of them.
 
 use super::values::{Span, ValueId, Values};
 use crate::{
     classes::Classes,
-    plan::{Cell, Filter, Needles, Plan, Side, has},
+    plan::{Cell, Filter, Group, Plan, Side, View, has},
     target::Selector,
+    transform::Transformation,
     variable::{COUNT, Variable},
 };
 use smallvec::SmallVec;
-use std::ops::Range;
 
 /// A member of a variable.
 #[derive(Debug, Clone, Copy)]
@@ -17,11 +18,9 @@ pub(crate) struct Member {
     pub(crate) value: ValueId,
 }
 
-/// A member as a group of rules sees it.
+/// A member as a rule sees it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
-    /// The variable that the target named, `ARGS` rather than `ARGS_GET`.
-    pub(crate) variable: Variable,
     pub(crate) name: Span,
     /// As it came.
     pub(crate) raw: ValueId,
@@ -31,110 +30,104 @@ pub(crate) struct Seen {
 
 /// Not yet known.
 const NONE: u32 = u32::MAX;
-/// Most kinds of values that a cell tells apart; further ones are one.
-const KINDS_MAX: usize = 16;
+/// The set without values.
+const EMPTY: u32 = 0;
 
-/// Values of a base cell that hold the same classes of bytes. A chain that can change
-/// none of them is asked once for all.
+/// Values that are looked at together: what a selector takes of a variable, or what a
+/// chain of transformations makes of that. A transformation that changes none of them
+/// leaves the same set, so chains that come to the same are scanned once.
 #[derive(Debug, Clone, Copy)]
-struct Kind {
-    classes: Classes,
-    /// Its values in [`Store::lists`].
-    values: List,
-    /// Where the bits of all their literals begin.
-    bits: u32,
-}
-
-/// A range of one of the store's vectors.
-#[derive(Debug, Clone, Copy)]
-struct List {
+struct Set {
+    /// Its values in [`Store::lists`]: of a transformed set in the order of its base's.
     first: u32,
-    end: u32,
-}
-
-impl List {
-    const EMPTY: Self = Self { first: 0, end: 0 };
-
-    fn new(range: Range<usize>) -> Self {
-        Self { first: narrow(range.start), end: narrow(range.end) }
-    }
-
-    fn range(self) -> Range<usize> {
-        self.first as usize..self.end as usize
-    }
-}
-
-/// What is known of a cell in this generation of the data.
-#[derive(Debug, Clone, Copy)]
-struct CellState {
-    /// 0 is never.
-    generation: u32,
-    /// The cell that sees the same: itself or its base.
-    owner: u32,
-    /// The kinds of its base.
-    kinds: List,
-    /// Of a cell with a chain: its values of those kinds that the chain may change.
-    changed: List,
-    /// The classes of all its values.
+    length: u32,
+    /// Of a base that does not take every member: the numbers of those that it takes, in
+    /// [`Store::lists`].
+    members: u32,
+    /// The classes of all its values; 0 when there is none.
     classes: Classes,
     /// Where the bits of all their literals begin.
     bits: u32,
+    /// Transformations that are known to change none of its values, a bit each.
+    unchanged: u64,
+    /// The last set that a transformation made of this one, and the one before it that was
+    /// made of the same.
+    made: u32,
+    before: u32,
+    /// What made this one.
+    by: Transformation,
 }
 
-impl CellState {
-    const NEVER: Self =
-        Self { generation: 0, owner: 0, kinds: List::EMPTY, changed: List::EMPTY, classes: 0, bits: NONE };
+impl Set {
+    const fn of(first: u32, length: u32, classes: Classes) -> Self {
+        Self {
+            first,
+            length,
+            members: NONE,
+            classes,
+            bits: NONE,
+            unchanged: 0,
+            made: NONE,
+            before: NONE,
+            by: Transformation::None,
+        }
+    }
 }
 
-/// What is known of a group in this generation of the data.
+/// What is known of a cell.
+#[derive(Debug, Clone, Copy, Default)]
+struct CellState {
+    /// The state of the data in which it was found out; 0 is never.
+    at: u32,
+    set: u32,
+}
+
+/// What is known of a group.
 #[derive(Debug, Clone, Copy)]
 struct GroupState {
-    generation: u32,
+    /// The state of the data in which it was found out, or seen to hold still; 0 is never.
+    at: u32,
     classes: Classes,
     bits: u32,
-    /// Its members in [`Store::seen`], once they are asked for.
-    seen: Option<List>,
 }
 
-/// All fixed variables, and what groups of rules see of them.
+/// All fixed variables, and what rules see of them.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) values: Values,
-    members: Vec<Vec<Member>>,
+    members: Vec<SmallVec<[Member; 1]>>,
+    /// The state of the data in which each variable was last changed.
+    changes: Vec<u32>,
+    /// The state of the data: counts what [`Self::changed`] tells.
+    now: u32,
     groups: Vec<GroupState>,
     cells: Vec<CellState>,
-    seen: Vec<Seen>,
-    kinds: Vec<Kind>,
-    /// Values of kinds and of cells.
-    lists: Vec<ValueId>,
+    sets: Vec<Set>,
+    /// Values of sets, and numbers of members.
+    lists: Vec<u32>,
     bits: Vec<u64>,
-    generation: u32,
 }
 
 impl Store {
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut members = Vec::new();
-        members.resize_with(COUNT, Vec::new);
+        members.resize_with(COUNT, SmallVec::new);
         Self {
             values: Values::new(),
             members,
-            groups: vec![GroupState { generation: 0, classes: 0, bits: NONE, seen: None }; plan.groups.len()],
-            cells: vec![CellState::NEVER; plan.cells.len()],
-            seen: Vec::new(),
-            kinds: Vec::new(),
+            changes: vec![0; COUNT],
+            now: 1,
+            groups: vec![GroupState { at: 0, classes: 0, bits: NONE }; plan.groups.len()],
+            cells: vec![CellState::default(); plan.cells.len()],
+            sets: vec![Set::of(0, 0, 0)],
             lists: Vec::new(),
             bits: Vec::new(),
-            generation: 1,
         }
     }
 
-    /// The data changed: what groups saw is stale.
+    /// The data changed: what is known of the variables that did is stale.
     pub(crate) fn changed(&mut self) {
-        self.generation += 1;
-        self.seen.clear();
-        self.kinds.clear();
-        self.lists.clear();
-        self.bits.clear();
+        self.now += 1;
     }
 
     /// Adds a member.
@@ -165,11 +158,14 @@ impl Store {
         if let Some(members) = self.members.get_mut(variable as usize) {
             members.push(member);
         }
+        if let Some(change) = self.changes.get_mut(variable as usize) {
+            *change = self.now;
+        }
     }
 
     /// The members of one stored variable.
     pub(crate) fn members(&self, variable: Variable) -> &[Member] {
-        self.members.get(variable as usize).map_or(&[], Vec::as_slice)
+        self.members.get(variable as usize).map_or(&[], SmallVec::as_slice)
     }
 
     /// The members that a target takes.
@@ -182,156 +178,232 @@ impl Store {
         members.filter(|member| selector.takes(self.values.get(member.name))).copied()
     }
 
-    /// What a group sees: a range of [`Self::seen`].
-    pub(crate) fn group(&mut self, plan: &Plan, index: u32) -> Range<usize> {
-        if let Some(list) = self.group_state(plan, index).seen {
-            return list.range();
+    /// Whether what was found out of a variable then still holds.
+    fn holds(&self, variable: Variable, at: u32) -> bool {
+        self.changes.get(variable as usize).is_some_and(|change| at > *change)
+    }
+
+    fn set_at(&self, set: u32) -> Set {
+        self.sets.get(set as usize).copied().unwrap_or(const { Set::of(0, 0, 0) })
+    }
+
+    /// The set that a cell sees.
+    pub(crate) fn cell_set(&mut self, plan: &Plan, index: u32) -> u32 {
+        let Some(cell) = plan.cells.get(index as usize) else { return EMPTY };
+        let known = self.cells.get(index as usize).copied().unwrap_or_default();
+        if self.holds(cell.variable, known.at) {
+            return known.set;
         }
-        let Some(group) = plan.groups.get(index as usize) else { return 0..0 };
-        let first = self.seen.len();
-        for target in &group.targets {
-            for part in target.variable.parts() {
-                let Some(members) = self.members.get(*part as usize) else { continue };
-                for member in members {
-                    if !target.selector.is_all() && !target.selector.takes(self.values.get(member.name)) {
-                        continue;
-                    }
-                    self.seen.push(Seen {
-                        variable: target.variable,
-                        name: member.name,
-                        raw: member.value,
-                        value: self.values.transformed(&plan.chains, member.value, group.chain),
-                    });
+        let set = match cell.base == index {
+            true => self.base_set(cell),
+            false => {
+                let base = self.cell_set(plan, cell.base);
+                match self.set_at(base).classes & cell.may_change {
+                    0 => base,
+                    _ => self.chain_set(plan, base, cell.chain),
                 }
             }
+        };
+        if let Some(kept) = self.cells.get_mut(index as usize) {
+            *kept = CellState { at: self.now, set };
         }
-        let list = first..self.seen.len();
-        if let Some(state) = self.groups.get_mut(index as usize) {
-            state.seen = Some(List::new(list.clone()));
+        set
+    }
+
+    /// The members that a selector takes of a variable.
+    fn base_set(&mut self, cell: &Cell) -> u32 {
+        let members = self.members.get(cell.variable as usize).map_or(&[][..], SmallVec::as_slice);
+        if members.is_empty() {
+            return EMPTY;
         }
-        list
+        let (first, all) = (self.lists.len(), cell.selector.is_all());
+        if !all {
+            let values = &self.values;
+            let taken = (0..).zip(members).filter(|(_, it)| cell.selector.takes(values.get(it.name)));
+            self.lists.extend(taken.map(|(number, _)| number));
+        }
+        let length = if all { members.len() } else { self.lists.len() - first };
+        if length == 0 {
+            return EMPTY;
+        }
+        let mut classes = 0;
+        for at in 0..length {
+            let number = if all { at } else { self.lists.get(first + at).map_or(0, |at| *at as usize) };
+            let Some(member) = members.get(number) else { continue };
+            classes |= self.values.classes(member.value);
+            self.lists.push(member.value.number());
+        }
+        let values = if all { first } else { first + length };
+        let members = if all { NONE } else { narrow(first) };
+        self.sets.push(Set { members, ..Set::of(narrow(values), narrow(length), classes) });
+        narrow(self.sets.len() - 1)
+    }
+
+    /// What a chain makes of a set.
+    fn chain_set(&mut self, plan: &Plan, base: u32, chain: u16) -> u32 {
+        let path = plan.chains.get(usize::from(chain)).map_or(&[][..], |chain| &chain.path);
+        path.iter().fold(base, |set, (by, may_change)| self.transformed_set(set, *by, *may_change))
+    }
+
+    /// What a transformation makes of a set: itself where it changes none of its values.
+    fn transformed_set(&mut self, index: u32, by: Transformation, may_change: Classes) -> u32 {
+        if self.sets.get(index as usize).is_none_or(|set| set.classes & may_change == 0) {
+            return index;
+        }
+        let set = self.set_at(index);
+        if set.unchanged >> (by as u32) & 1 == 1 {
+            return index;
+        }
+        let mut known = set.made;
+        while let Some(made) = self.sets.get(known as usize) {
+            if made.by == by {
+                return known;
+            }
+            known = made.before;
+        }
+        let first = self.lists.len();
+        let (mut classes, mut any) = (0, false);
+        for at in 0..set.length {
+            let Some(before) = self.value_of(set, at) else { continue };
+            let mut value = before;
+            let mut held = self.values.classes(before);
+            if held & may_change != 0 {
+                value = self.values.apply(before, by);
+                held = self.values.classes(value);
+            }
+            any |= value != before;
+            classes |= held;
+            self.lists.push(value.number());
+        }
+        let next = narrow(self.sets.len());
+        let Some(own) = self.sets.get_mut(index as usize) else { return index };
+        if !any {
+            own.unchanged |= 1 << (by as u32);
+            self.lists.truncate(first);
+            return index;
+        }
+        own.made = next;
+        self.sets.push(Set { before: set.made, by, ..Set::of(narrow(first), set.length, classes) });
+        next
+    }
+
+    fn value_of(&self, set: Set, at: u32) -> Option<ValueId> {
+        let number = self.lists.get((set.first + at) as usize).filter(|_| at < set.length)?;
+        Some(ValueId::from_number(*number))
+    }
+
+    /// How many values a set has.
+    pub(crate) fn length(&self, set: u32) -> u32 {
+        self.set_at(set).length
+    }
+
+    /// A member of a cell that sees `set`, by its number there.
+    pub(crate) fn seen(&mut self, plan: &Plan, index: u32, set: u32, at: u32) -> Option<Seen> {
+        let cell = plan.cells.get(index as usize)?;
+        let base = self.cell_set(plan, cell.base);
+        let base = self.set_at(base);
+        let number = match base.members {
+            NONE => at,
+            first => *self.lists.get((first + at) as usize)?,
+        };
+        let member = self.members(cell.variable).get(number as usize)?;
+        let value = self.value_of(self.set_at(set), at)?;
+        Some(Seen { name: member.name, raw: member.value, value })
+    }
+
+    /// Calls `with` for each set that a cell sees: more than one where what each
+    /// transformation of its chain leaves is seen too.
+    fn each_set(&mut self, plan: &Plan, index: u32, mut with: impl FnMut(&mut Self, u32)) {
+        let set = self.cell_set(plan, index);
+        if set == EMPTY {
+            return;
+        }
+        with(self, set);
+        let Some(cell) = plan.cells.get(index as usize).filter(|cell| cell.stages) else { return };
+        let mut stage = self.cell_set(plan, cell.base);
+        let path = plan.chains.get(usize::from(cell.chain)).map_or(&[][..], |chain| &chain.path);
+        for (by, may_change) in path {
+            if stage != set {
+                with(self, stage);
+            }
+            stage = self.transformed_set(stage, *by, *may_change);
+        }
+    }
+
+    /// The classes of all that a view sees.
+    fn view_classes(&mut self, plan: &Plan, view: &View) -> Classes {
+        let base = self.base_of(plan, view);
+        let classes = self.sets.get(base as usize).map_or(0, |set| set.classes);
+        if classes & view.may_change == 0 {
+            return classes;
+        }
+        let mut all = 0;
+        self.each_set(plan, view.cell, |store, set| all |= store.set_at(set).classes);
+        all
+    }
+
+    /// The set of a view before its chain; [`EMPTY`] at once where its variable has no value.
+    fn base_of(&mut self, plan: &Plan, view: &View) -> u32 {
+        match (self.changes.get(view.variable as usize), self.cells.get(view.base as usize)) {
+            (Some(0), _) => EMPTY,
+            (Some(change), Some(known)) if known.at > *change => known.set,
+            _ => self.cell_set(plan, view.base),
+        }
     }
 
     /// What is known of a group, found out anew where the data changed.
     fn group_state(&mut self, plan: &Plan, index: u32) -> GroupState {
-        let known = self.groups.get(index as usize).copied();
-        if let Some(state) = known.filter(|state| state.generation == self.generation) {
+        let never = GroupState { at: 0, classes: 0, bits: NONE };
+        let mut state = self.groups.get(index as usize).copied().unwrap_or(never);
+        if state.at == self.now {
             return state;
         }
-        let cells = plan.groups.get(index as usize).map_or(&[][..], |group| &group.cells);
-        let classes = cells.iter().fold(0, |all, cell| all | self.cell(plan, *cell).classes);
-        let state = GroupState { generation: self.generation, classes, bits: NONE, seen: None };
+        let views = plan.groups.get(index as usize).map_or(&[][..], |group| &group.views);
+        if state.at == 0 || !views.iter().all(|view| self.holds(view.variable, state.at)) {
+            let classes = views.iter().fold(0, |all, view| all | self.view_classes(plan, view));
+            state = GroupState { classes, ..never };
+        }
+        state.at = self.now;
         if let Some(kept) = self.groups.get_mut(index as usize) {
             *kept = state;
         }
         state
     }
 
-    /// What is known of a cell, found out anew where the data changed.
-    #[inline]
-    fn cell(&mut self, plan: &Plan, index: u32) -> CellState {
-        match self.cells.get(index as usize) {
-            Some(state) if state.generation == self.generation => *state,
-            Some(state) => self.cell_anew(plan, index, *state),
-            None => CellState::NEVER,
-        }
-    }
-
-    fn cell_anew(&mut self, plan: &Plan, index: u32, state: CellState) -> CellState {
-        let Some(cell) = plan.cells.get(index as usize) else { return state };
-        let state = match cell.base == index {
-            true => self.base_cell(cell, index),
-            false => {
-                let base = self.cell(plan, cell.base);
-                match base.classes & cell.may_change {
-                    0 => base,
-                    _ => self.chain_cell(plan, cell, index, base),
-                }
-            }
-        };
-        if let Some(kept) = self.cells.get_mut(index as usize) {
-            *kept = state;
-        }
-        state
-    }
-
-    /// The members that a selector takes of a variable, by their kinds.
-    fn base_cell(&mut self, cell: &Cell, index: u32) -> CellState {
-        let kinds = self.kinds.len();
-        let mut all = 0;
-        let mut taken = SmallVec::<[(ValueId, u8); 64]>::new();
-        for member in self.members.get(cell.variable as usize).map_or(&[][..], Vec::as_slice) {
-            if !cell.selector.is_all() && !cell.selector.takes(self.values.get(member.name)) {
-                continue;
-            }
-            let classes = self.values.classes(member.value);
-            all |= classes;
-            taken.push((member.value, kind(&mut self.kinds, kinds, classes)));
-        }
-        for (number, kind) in (0..).zip(self.kinds.get_mut(kinds..).unwrap_or_default()) {
-            let first = self.lists.len();
-            self.lists.extend(taken.iter().filter(|(_, kind)| *kind == number).map(|(value, _)| *value));
-            kind.values = List::new(first..self.lists.len());
-        }
-        CellState {
-            generation: self.generation,
-            owner: index,
-            kinds: List::new(kinds..self.kinds.len()),
-            changed: List::EMPTY,
-            classes: all,
-            bits: NONE,
-        }
-    }
-
-    /// A cell whose chain can change some of its base's values.
-    fn chain_cell(&mut self, plan: &Plan, cell: &Cell, index: u32, base: CellState) -> CellState {
-        let first = self.lists.len();
-        let mut all = 0;
-        for kind in self.kinds.get(base.kinds.range()).unwrap_or_default() {
-            if kind.classes & cell.may_change == 0 {
-                all |= kind.classes;
-                continue;
-            }
-            for at in kind.values.range() {
-                let Some(raw) = self.lists.get(at).copied() else { continue };
-                let mut node = cell.chain;
-                loop {
-                    let value = self.values.transformed(&plan.chains, raw, node);
-                    all |= self.values.classes(value);
-                    self.lists.push(value);
-                    if !cell.stages || node == 0 {
-                        break;
-                    }
-                    node = plan.chains.get(usize::from(node)).map_or(0, |chain| chain.parent);
-                }
-            }
-        }
-        CellState {
-            generation: self.generation,
-            owner: index,
-            kinds: base.kinds,
-            changed: List::new(first..self.lists.len()),
-            classes: all,
-            bits: NONE,
-        }
-    }
-
-    pub(crate) fn seen(&self, at: usize) -> Option<Seen> {
-        self.seen.get(at).copied()
-    }
-
     /// Whether any value of a group may pass a filter; none passes where there is none.
     pub(crate) fn group_passes(&mut self, plan: &Plan, index: u32, filter: Filter) -> bool {
-        let state = self.group_state(plan, index);
-        // Every value has a class: without any there is no value.
-        if state.classes == 0 || (filter.needs != 0 && state.classes & filter.needs == 0) {
+        self.group_judge(plan, index)(filter)
+    }
+
+    /// What tells of each filter whether any value of a group may pass it; none passes
+    /// where there is none.
+    pub(crate) fn group_judge<'s>(
+        &'s mut self,
+        plan: &'s Plan,
+        index: u32,
+    ) -> impl FnMut(Filter) -> bool + 's {
+        let GroupState { classes, mut bits, .. } = self.group_state(plan, index);
+        move |filter| {
+            // Every value has a class: without any there is no value.
+            if classes == 0 || (filter.needs != 0 && classes & filter.needs == 0) {
+                return false;
+            }
+            let Some(needle) = filter.needle.filter(|_| classes & filter.unless == 0) else { return true };
+            if bits == NONE {
+                bits = self.group_bits(plan, index);
+            }
+            self.bits.get(bits as usize..).is_none_or(|bits| has(bits, needle))
+        }
+    }
+
+    /// Whether any value of a set may pass a filter.
+    pub(crate) fn set_passes(&mut self, plan: &Plan, side: Side, set: u32, filter: Filter) -> bool {
+        let classes = self.set_at(set).classes;
+        if classes == 0 || (filter.needs != 0 && classes & filter.needs == 0) {
             return false;
         }
-        let Some(needle) = filter.needle.filter(|_| state.classes & filter.unless == 0) else { return true };
-        let first = match state.bits {
-            NONE => self.group_bits(plan, index),
-            known => known,
-        };
+        let Some(needle) = filter.needle.filter(|_| classes & filter.unless == 0) else { return true };
+        let first = self.set_bits(plan, side, set);
         self.bits.get(first as usize..).is_none_or(|bits| has(bits, needle))
     }
 
@@ -346,13 +418,19 @@ impl Store {
 
     /// Where the bits of all literals of a group's values begin.
     fn group_bits(&mut self, plan: &Plan, index: u32) -> u32 {
-        let mut all = SmallVec::<[u64; 8]>::new();
-        for cell in plan.groups.get(index as usize).map_or(&[][..], |group| &group.cells) {
-            let first = self.cell_bits(plan, *cell) as usize;
-            if all.is_empty() {
-                all.resize(self.words(plan, *cell), 0);
+        let Some(Group { side, views, .. }) = plan.groups.get(index as usize) else { return NONE };
+        let mut all = SmallVec::<[u64; 8]>::from_elem(0, plan.words(*side));
+        for view in views {
+            let base = self.base_of(plan, view);
+            let mut note = |store: &mut Self, set: u32| {
+                let first = store.set_bits(plan, *side, set) as usize;
+                join(&mut all, store.bits.get(first..).unwrap_or_default());
+            };
+            match self.sets.get(base as usize).map_or(0, |set| set.classes) {
+                0 => {}
+                classes if classes & view.may_change == 0 => note(self, base),
+                _ => self.each_set(plan, view.cell, note),
             }
-            join(&mut all, self.bits.get(first..).unwrap_or_default());
         }
         let first = narrow(self.bits.len());
         self.bits.extend_from_slice(&all);
@@ -362,82 +440,30 @@ impl Store {
         first
     }
 
-    fn words(&self, plan: &Plan, cell: u32) -> usize {
-        let side = plan.cells.get(cell as usize).map_or(Side::Request, |cell| cell.side);
-        plan.needles.get(side as usize).map_or(0, Needles::words)
-    }
-
-    /// Where the bits of all literals of a cell's values begin.
-    fn cell_bits(&mut self, plan: &Plan, index: u32) -> u32 {
-        let mut state = self.cell(plan, index);
-        let index = state.owner;
-        if let Some(own) = self.cells.get(index as usize) {
-            state = *own;
+    /// Where the bits of all literals of a set's values begin.
+    fn set_bits(&mut self, plan: &Plan, side: Side, index: u32) -> u32 {
+        let set = self.set_at(index);
+        if set.bits != NONE {
+            return set.bits;
         }
-        if state.bits != NONE {
-            return state.bits;
+        let Some(needles) = plan.needles.get(side as usize) else { return NONE };
+        let first = self.bits.len();
+        self.bits.resize(first + needles.words(), 0);
+        for at in 0..set.length {
+            let Some(value) = self.value_of(set, at) else { continue };
+            let found = self.values.scan(needles, side, value);
+            join(self.bits.get_mut(first..).unwrap_or_default(), found);
         }
-        let Some(cell) = plan.cells.get(index as usize) else { return NONE };
-        let Some(needles) = plan.needles.get(cell.side as usize) else { return NONE };
-        match cell.base == index {
-            true => self.kind_bits(needles, cell.side, state),
-            false => drop(self.cell_bits(plan, cell.base)),
+        if let Some(set) = self.sets.get_mut(index as usize) {
+            set.bits = narrow(first);
         }
-        let mut all = SmallVec::<[u64; 8]>::from_elem(0, needles.words());
-        for kind in self.kinds.get(state.kinds.range()).unwrap_or_default() {
-            if kind.classes & cell.may_change == 0 {
-                join(&mut all, self.bits.get(kind.bits as usize..).unwrap_or_default());
-            }
-        }
-        for value in self.lists.get(state.changed.range()).unwrap_or_default() {
-            join(&mut all, self.values.scan(needles, cell.side, *value));
-        }
-        let first = narrow(self.bits.len());
-        self.bits.extend_from_slice(&all);
-        if let Some(state) = self.cells.get_mut(index as usize) {
-            state.bits = first;
-        }
-        first
-    }
-
-    /// Scans the values of a base cell, each into the bits of its kind.
-    fn kind_bits(&mut self, needles: &Needles, side: Side, state: CellState) {
-        let words = needles.words();
-        for kind in self.kinds.get_mut(state.kinds.range()).unwrap_or_default() {
-            let first = self.bits.len();
-            kind.bits = narrow(first);
-            self.bits.resize(first + words, 0);
-            let Some(bits) = self.bits.get_mut(first..) else { continue };
-            for value in self.lists.get(kind.values.range()).unwrap_or_default() {
-                join(bits, self.values.scan(needles, side, *value));
-            }
-        }
+        narrow(first)
     }
 
     /// Whether one value holds a literal of this bit.
     fn value_has(&mut self, plan: &Plan, side: Side, value: ValueId, bit: u32) -> bool {
         plan.needles.get(side as usize).is_none_or(|needles| has(self.values.scan(needles, side, value), bit))
     }
-}
-
-/// The place of the kind with these classes behind `first`.
-fn kind(kinds: &mut Vec<Kind>, first: usize, classes: Classes) -> u8 {
-    let known = kinds.get(first..).unwrap_or_default();
-    let place = match known.iter().position(|kind| kind.classes == classes) {
-        Some(place) => place,
-        None if known.len() < KINDS_MAX => {
-            kinds.push(Kind { classes, values: List::EMPTY, bits: NONE });
-            kinds.len() - 1 - first
-        }
-        None => {
-            // The last one is of all that found no place.
-            if let Some(last) = kinds.last_mut() {
-                last.classes |= classes;
-            }
-            KINDS_MAX - 1
-        }
-    };
-    u8::try_from(place).unwrap_or(u8::MAX)
 }
 
 fn join(all: &mut [u64], one: &[u64]) {

@@ -143,6 +143,11 @@ impl Tx {
         }
     }
 
+    /// Those whose names were made at run time.
+    pub(crate) fn made(&self) -> impl Iterator<Item = (&[u8], &Value)> {
+        self.dynamic.iter().map(|(name, value)| (name.as_slice(), value))
+    }
+
     /// All variables that are set: slot, name, value.
     pub(crate) fn all<'a>(
         &'a self,
@@ -152,7 +157,7 @@ impl Tx {
             let slot = u16::try_from(slot).ok()?;
             Some((Some(slot), names.name(slot).as_bytes(), value))
         });
-        let dynamic = self.dynamic.iter().map(|(name, value)| (None, name.as_slice(), value));
+        let dynamic = self.made().map(|(name, value)| (None, name, value));
         slots.chain(dynamic).filter(|(_, _, value)| **value != Value::Unset)
     }
 }

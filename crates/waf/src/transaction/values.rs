@@ -17,6 +17,18 @@ pub(crate) const VALUE_BYTES_MAX: usize = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ValueId(u32);
 
+impl ValueId {
+    /// To keep it among other numbers.
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Of what [`Self::number`] gave.
+    pub(super) const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// A text in the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Span {
@@ -146,7 +158,8 @@ impl Values {
         found
     }
 
-    fn apply(&mut self, id: ValueId, transformation: Transformation) -> ValueId {
+    /// The value after one transformation.
+    pub(super) fn apply(&mut self, id: ValueId, transformation: Transformation) -> ValueId {
         let Some(slot) = self.slots.get(id.0 as usize) else { return id };
         if let Some((_, known)) = slot.memo.iter().find(|(known, _)| *known == transformation) {
             return ValueId(*known);

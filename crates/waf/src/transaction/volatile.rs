@@ -32,6 +32,19 @@ impl State {
             text
         };
         match variable {
+            Variable::Tx if !set.plain && set.plan.slots_of(selector).is_some() => {
+                let slots = set.plan.slots_of(selector).unwrap_or_default();
+                let named = slots
+                    .iter()
+                    .map(|slot| (Some(*slot), set.names.name(*slot).as_bytes(), self.tx.slot(*slot)));
+                let made = self
+                    .tx
+                    .made()
+                    .filter(|(name, _)| selector.takes(name))
+                    .map(|(name, value)| (None, name, value));
+                let all = named.chain(made).filter(|(_, _, value)| **value != Value::Unset);
+                all.map(|(slot, name, value)| (slot, name.to_vec(), text(value))).collect()
+            }
             Variable::Tx => {
                 let all = self.tx.all(&set.names).filter(|(slot, name, _)| match selector {
                     Selector::Slot(wanted) => *slot == Some(*wanted),
