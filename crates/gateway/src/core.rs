@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use keys::{CertificateIdentity, CertificateRules, CoreIdentities, CoreVerifier, Refusal as Unproven};
@@ -37,6 +38,12 @@ const FIELDS_ROOM: (usize, usize) = (16, 1024);
 /// The largest that it keeps, bytes.
 const FIELDS_BYTES_KEPT_MAX: usize = 8 * 1024;
 
+/// Of each second, what may be spent on inspecting requests without a credential or a
+/// permit, and heads that are refused over HTTP/2, where the connection goes on.
+const UNWELCOME_MAX: Duration = Duration::from_millis(50);
+/// Of each second, what may be spent on inspecting heads that are refused over HTTP/1.
+const UNREADABLE_HEADS_MAX: Duration = Duration::from_millis(200);
+
 /// A client certificate, as principal and as what policies can read.
 pub(crate) struct KnownCertificate {
     /// Who it is.
@@ -61,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) firewall_log: Option<Rc<audit::Queue>>,
     /// What it may spend on showing the firewall requests that are refused anyway.
     pub(crate) unwelcome: Allowance,
+    /// The same for those whose refusal costs the client its connection.
+    pub(crate) unreadable_heads: Allowance,
     /// Its counters.
     pub(crate) metrics: Option<CoreMetrics>,
     /// Its way to whoever exports spans.
@@ -113,7 +122,8 @@ impl Core {
             audit,
             event_turns: Turns::default(),
             firewall_log,
-            unwelcome: Allowance::default(),
+            unwelcome: Allowance::new(UNWELCOME_MAX),
+            unreadable_heads: Allowance::new(UNREADABLE_HEADS_MAX),
             metrics,
             spans,
             identity_tokens: RefCell::new(snapshot.identity.on_core()),

@@ -124,6 +124,9 @@ pub struct FirewallRecord {
     /// The body that the rules could not read, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<FirewallUnread>,
+    /// Whether it was given up before its end, because the request was refused anyway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// The anomaly scores.
     pub scores: FirewallScores,
     /// The paranoia level up to which scores block, where the rules keep scores.

@@ -5,10 +5,14 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::layer::Layer;
+
+/// Pieces past the first so many bytes are put together to blocks of as many: a piece alone
+/// would hold all the memory that it was read into.
+const BLOCK_BYTES: usize = 64 * 1024;
 
 /// How far a body was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +28,31 @@ pub enum Ahead {
 pub struct Held<'e, E> {
     inner: &'e mut E,
     frames: VecDeque<Frame>,
+    /// The block that is being filled; behind `frames`.
+    block: BytesMut,
     bytes: usize,
     over: bool,
+    /// What somebody else keeps: how much, and the last piece of it.
+    lent: usize,
+    last: Bytes,
 }
+
+/// What was kept by somebody else is not what came: the request cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotTheSame;
 
 impl<'e, E: Exchange> Held<'e, E> {
     /// Nothing was read yet.
     pub fn new(inner: &'e mut E) -> Self {
-        Self { inner, frames: VecDeque::new(), bytes: 0, over: false }
+        Self {
+            inner,
+            frames: VecDeque::new(),
+            block: BytesMut::new(),
+            bytes: 0,
+            over: false,
+            lent: 0,
+            last: Bytes::new(),
+        }
     }
 
     /// Reads until the body's end, or until more than `bytes_max` bytes are held. The
@@ -52,19 +73,83 @@ impl<'e, E: Exchange> Held<'e, E> {
     /// # Errors
     /// The body cannot be read.
     pub async fn read_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let frame = poll_fn(|cx| self.inner.poll_request(cx)).await?;
-        let data = match &frame {
+        let data = self.next_frame().await?;
+        if let Some(data) = &data {
+            self.hold(data);
+        }
+        Ok(data)
+    }
+
+    /// Reads one more piece, which somebody else keeps: [`Self::give_back`] must follow
+    /// before the request goes on.
+    ///
+    /// # Errors
+    /// The body cannot be read.
+    pub async fn lend_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let data = self.next_frame().await?;
+        if let Some(data) = &data {
+            self.lent = self.lent.saturating_add(data.len());
+            self.last = data.clone();
+        }
+        Ok(data)
+    }
+
+    /// Takes back what was lent. `kept` may end within the last piece.
+    ///
+    /// # Errors
+    /// It cannot be what was lent.
+    pub fn give_back(&mut self, kept: &Bytes) -> Result<(), NotTheSame> {
+        let (lent, last) = (std::mem::take(&mut self.lent), std::mem::take(&mut self.last));
+        let missing = lent.checked_sub(kept.len()).ok_or(NotTheSame)?;
+        let rest = last.len().checked_sub(missing).map(|from| last.slice(from..)).ok_or(NotTheSame)?;
+        let whole = (0..kept.len()).step_by(BLOCK_BYTES);
+        let blocks = whole.map(|from| kept.slice(from..kept.len().min(from + BLOCK_BYTES)));
+        let mut frames: VecDeque<Frame> = blocks.map(Frame::Data).collect();
+        if rest.has_remaining() {
+            frames.push_back(Frame::Data(rest));
+        }
+        frames.append(&mut self.frames);
+        self.frames = frames;
+        Ok(())
+    }
+
+    async fn next_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
+        match poll_fn(|cx| self.inner.poll_request(cx)).await? {
             Frame::Data(data) => {
                 self.bytes = self.bytes.saturating_add(data.len());
-                Some(data.clone())
+                Ok(Some(data))
             }
-            Frame::Trailers(_) | Frame::End => {
+            frame @ (Frame::Trailers(_) | Frame::End) => {
+                self.end_block();
                 self.over = true;
-                None
+                self.frames.push_back(frame);
+                Ok(None)
             }
-        };
-        self.frames.push_back(frame);
-        Ok(data)
+        }
+    }
+
+    fn hold(&mut self, data: &Bytes) {
+        if self.bytes <= BLOCK_BYTES && self.block.is_empty() {
+            self.frames.push_back(Frame::Data(data.clone()));
+            return;
+        }
+        let mut rest = data.clone();
+        while rest.has_remaining() {
+            if self.block.capacity() == 0 {
+                self.block.reserve(BLOCK_BYTES);
+            }
+            let room = BLOCK_BYTES - self.block.len();
+            self.block.extend_from_slice(&rest.split_to(room.min(rest.len())));
+            if self.block.len() == BLOCK_BYTES {
+                self.end_block();
+            }
+        }
+    }
+
+    fn end_block(&mut self) {
+        if !self.block.is_empty() {
+            self.frames.push_back(Frame::Data(std::mem::take(&mut self.block).freeze()));
+        }
     }
 
     /// What is held of the body, as one piece.
@@ -73,17 +158,17 @@ impl<'e, E: Exchange> Held<'e, E> {
             Frame::Data(data) => Some(data),
             Frame::Trailers(_) | Frame::End => None,
         });
-        match (data.next(), data.next()) {
-            (None, _) => Bytes::new(),
-            (Some(only), None) => only.clone(),
-            (Some(first), Some(second)) => {
-                let mut whole = BytesMut::with_capacity(self.bytes);
-                for piece in [first, second].into_iter().chain(data) {
-                    whole.extend_from_slice(piece);
-                }
-                whole.freeze()
+        if let (Some(only), None, true) = (data.next(), data.next(), self.block.is_empty()) {
+            return only.clone();
+        }
+        let mut whole = BytesMut::with_capacity(self.bytes);
+        for frame in &self.frames {
+            if let Frame::Data(piece) = frame {
+                whole.extend_from_slice(piece);
             }
         }
+        whole.extend_from_slice(&self.block);
+        whole.freeze()
     }
 }
 
@@ -101,6 +186,9 @@ impl<E: Exchange> Layer for Held<'_, E> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         match self.frames.pop_front() {
             Some(frame) => Poll::Ready(Ok(frame)),
+            None if !self.block.is_empty() => {
+                Poll::Ready(Ok(Frame::Data(std::mem::take(&mut self.block).freeze())))
+            }
             None if self.over => Poll::Ready(Ok(Frame::End)),
             None => self.inner.poll_request(cx),
         }
@@ -189,6 +277,54 @@ mod tests {
         }
         assert_eq!(out, [1, 1, 2, 2, 3, 3]);
         assert!(matches!(poll_fn(|cx| Exchange::poll_request(&mut held, cx)).await, Ok(Frame::End)));
+    }
+
+    async fn rest_of(held: &mut Held<'_, Client>) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let Frame::Data(data) = poll_fn(|cx| Exchange::poll_request(held, cx)).await.unwrap() {
+            out.extend_from_slice(&data);
+        }
+        out
+    }
+
+    #[tokio::test]
+    async fn what_was_lent_comes_back_whole_also_where_less_of_it_was_kept() {
+        for (pieces, kept) in [(3, 6), (3, 5), (3, 4), (2, 4), (2, 3), (1, 0), (0, 0)] {
+            let mut client = Client::default();
+            let mut held = Held::new(&mut client);
+            let mut lent = Vec::new();
+            for _ in 0..pieces {
+                lent.extend_from_slice(&held.lend_frame().await.unwrap().unwrap());
+            }
+            held.give_back(&Bytes::copy_from_slice(&lent[..kept])).unwrap();
+            assert_eq!(rest_of(&mut held).await, [1, 1, 2, 2, 3, 3], "{pieces} {kept}");
+        }
+        let mut client = Client::default();
+        let mut held = Held::new(&mut client);
+        while held.lend_frame().await.unwrap().is_some() {}
+        // More than was lent, and less than the last piece explains.
+        for kept in [7, 3] {
+            assert_eq!(held.give_back(&Bytes::from(vec![0; kept])), Err(NotTheSame));
+            held.lent = 6;
+            held.last = Bytes::from_static(&[3, 3]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_small_pieces_is_held_in_blocks() {
+        let mut client = Client::default();
+        let mut held = Held::new(&mut client);
+        let mut sent = Vec::new();
+        for number in 0..4_000_u32 {
+            let data = Bytes::from(number.to_be_bytes().repeat(16));
+            sent.extend_from_slice(&data);
+            held.bytes += data.len();
+            held.hold(&data);
+        }
+        assert_eq!(held.body(), sent);
+        assert!(held.frames.len() < 1_024 + sent.len() / BLOCK_BYTES + 1, "{} frames", held.frames.len());
+        held.over = true;
+        assert_eq!(rest_of(&mut held).await, sent);
     }
 
     #[test]

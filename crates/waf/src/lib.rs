@@ -47,5 +47,5 @@ pub use seclang::fault::{Fault, LoadFaults, Place};
 pub use settings::{EngineMode, LimitAction, Settings};
 pub use sources::{SourceFault, Sources, resolve};
 pub use transaction::{
-    Budget, Connection, Intake, Match, RequestHead, ResponseHead, Step, Transaction, Verdict, Watch,
+    Budget, Connection, Intake, KeptBody, Match, RequestHead, ResponseHead, Step, Transaction, Verdict, Watch,
 };

@@ -43,6 +43,11 @@ impl<'a> Head<'a> {
         made
     }
 
+    /// Whether a refused head came over HTTP/2: there its line is ours.
+    pub(crate) fn is_http2(raw: &[u8]) -> bool {
+        raw.split(|&byte| byte == b'\r').next().is_some_and(|line| line.ends_with(b" HTTP/2.0"))
+    }
+
     /// What can be read of a head that admission refused, whatever is wrong with it;
     /// one of HTTP/2 as HTTP/1 would have written it.
     pub(crate) fn refused(raw: &'a [u8]) -> Self {

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use audit::Slot;
 use bytes::Bytes;
 use http::StatusCode;
-use model::{RequestId, Timestamp};
+use model::{Clock, RequestId, Timestamp};
 use proxy::Fields;
 use waf::{Budget, Intake, Match, Pass, Step, Transaction, Verdict};
 
 use super::unpack::{Coding, Unpacker, Unreadable};
-use super::{CompressedRequests, Firewall, Head, Mode};
+use super::{Allowance, CompressedRequests, Firewall, Head, Mode};
 
 /// Work between two rests: about a millisecond.
 const SLICE: Budget = Budget { work_max: 20_000 };
@@ -64,6 +64,15 @@ pub(crate) enum Reading {
     Not,
 }
 
+/// How much of a request that is refused anyway is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Extent {
+    /// Its head, to phase 1.
+    Head,
+    /// Its head, to both request phases.
+    Request,
+}
+
 /// How far a piece of a body was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
@@ -83,6 +92,9 @@ pub(crate) struct Inspection {
     slot: Option<Slot>,
     stopped: Option<Stopped>,
     unread: Option<(Side, Unreadable)>,
+    unfinished: bool,
+    /// Whether the engine holds the request's body.
+    lent: bool,
     over: bool,
 }
 
@@ -110,7 +122,16 @@ impl Inspection {
             std::str::from_utf8(&begin.id.to_ascii()).unwrap_or_default(),
             millis(begin.time),
         );
-        Self { firewall: Arc::clone(firewall), transaction, slot, stopped: None, unread: None, over: false }
+        Self {
+            firewall: Arc::clone(firewall),
+            transaction,
+            slot,
+            stopped: None,
+            unread: None,
+            unfinished: false,
+            lent: false,
+            over: false,
+        }
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -169,6 +190,40 @@ impl Inspection {
         self.finish(step).await
     }
 
+    /// Shows the head of a request that is refused anyway, a slice of the allowance at a
+    /// time. Where that ends, so does the inspection, and the log says so.
+    pub(crate) async fn show(
+        &mut self,
+        head: &Head<'_>,
+        extent: Extent,
+        allowance: &Allowance,
+        clock: &dyn Clock,
+    ) {
+        for part in [Extent::Head, Extent::Request].into_iter().filter(|part| *part <= extent) {
+            let transaction = &mut self.transaction;
+            let mut step = allowance.slice(clock, || match part {
+                Extent::Head => transaction.request_headers(&head.as_engine(), SLICE),
+                Extent::Request => transaction.request_body_end(SLICE),
+            });
+            while step == Some(Step::Yield) {
+                tokio::task::yield_now().await;
+                step = allowance.slice(clock, || self.transaction.resume(SLICE));
+            }
+            let Some(step) = step else {
+                self.unfinished = true;
+                return;
+            };
+            if self.judge(step).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether it was given up before its end.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
     /// Whether the rules look at the bodies of answers.
     pub(crate) fn reads_answers(&self) -> bool {
         self.firewall.rules.settings().response_body_access
@@ -177,6 +232,19 @@ impl Inspection {
     /// Whether a rule needs the request's body.
     pub(crate) fn needs_request_body(&self) -> bool {
         self.transaction.needs_request_body()
+    }
+
+    /// Whether the engine keeps the request's body as it comes: then nobody else need, and
+    /// [`Self::kept_request_body`] gives it out again.
+    pub(crate) fn lends_request_body(&mut self) -> bool {
+        self.lent = self.transaction.keeps_request_body();
+        self.lent
+    }
+
+    /// The body that was lent, once, after phase 2 has begun.
+    pub(crate) fn kept_request_body(&mut self) -> Option<Bytes> {
+        let lent = std::mem::take(&mut self.lent);
+        lent.then(|| self.transaction.request_body().map_or_else(Bytes::new, Bytes::from_owner))
     }
 
     /// Shows a piece of the request's body; false when no more is wanted.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub(crate) use allowance::Allowance;
 pub(crate) use exchange::Inspected;
 pub(crate) use head::Head;
-pub(crate) use inspection::{Begin, Inspection, Reading, Shown, Side, Stopped};
+pub(crate) use inspection::{Begin, Extent, Inspection, Reading, Shown, Side, Stopped};
 pub use mask::mask;
 pub(crate) use record::Line;
 

@@ -56,7 +56,8 @@ impl Line<'_> {
 }
 
 impl Inspection {
-    /// Appends `{"mode":…,"verdict":…,"rule":…,"unread":…,"scores":…,"rules":[…]}`.
+    /// Appends `{"mode":…,"verdict":…,"rule":…,"unread":…,"unfinished":…,"scores":…,
+    /// "rules":[…]}`.
     pub(crate) fn append_record(&self, out: &mut Vec<u8>) {
         out.push(b'{');
         self.append_findings(out);
@@ -83,6 +84,9 @@ impl Inspection {
             let _ = write!(out, ",\"unread\":{{\"body\":\"{}\"", side.name());
             text(out, "why", &why.to_string());
             out.push(b'}');
+        }
+        if self.is_unfinished() {
+            out.extend_from_slice(b",\"unfinished\":true");
         }
         append_scores(out, self.scores());
         out.extend_from_slice(b",\"rules\":[");

@@ -10,7 +10,9 @@ use proxy::head::Framing;
 use proxy::{BodyError, Exchange, Held, RequestHead};
 use waf::Pass;
 
-use crate::firewall::{Begin, Firewall, Head, Inspection, Mode, Reading, Shown, Side, Stopped};
+use crate::firewall::{
+    Allowance, Begin, Extent, Firewall, Head, Inspection, Mode, Reading, Shown, Side, Stopped,
+};
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -71,7 +73,11 @@ pub(crate) async fn request<E: Exchange>(
             Err(Unread::Broken(error)) => return Err(forward::refuse_body(gateway, journey, error)),
         }
     }
-    inspection.request_body_end().await.map_err(|stopped| refuse(&stopped))?;
+    let judged = inspection.request_body_end().await;
+    if let Some(kept) = inspection.kept_request_body() {
+        exchange.give_back(&kept).map_err(|_| refuse(&Stopped::Unable))?;
+    }
+    judged.map_err(|stopped| refuse(&stopped))?;
     // INVARIANT: without the engine's own word the request does not go on.
     inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))
 }
@@ -90,7 +96,11 @@ async fn read_body<E: Exchange>(
     exchange: &mut Held<'_, E>,
 ) -> Result<(), Unread> {
     let mut reading = inspection.reading(Side::Request, &head.fields).map_err(Unread::Stopped)?;
-    while let Some(mut data) = exchange.read_frame().await.map_err(Unread::Broken)? {
+    let lends = matches!(reading, Reading::Plain) && inspection.lends_request_body();
+    loop {
+        // What the rules keep is not held a second time.
+        let data = if lends { exchange.lend_frame().await } else { exchange.read_frame().await };
+        let Some(mut data) = data.map_err(Unread::Broken)? else { break };
         let wanted = match &mut reading {
             Reading::Not => return Ok(()),
             Reading::Plain => inspection.request_body(&data),
@@ -113,19 +123,18 @@ async fn read_body<E: Exchange>(
     }
 }
 
-/// Shows the firewall a head that admission refused, so that the log names the attack.
-/// Changes nothing about the refusal.
+/// Shows the firewall a head that admission refused, so that the log names the attack,
+/// within what the core may spend on that. Changes nothing about the refusal.
 pub(crate) async fn refused_head(gateway: &Gateway, journey: &mut Journey<'_>, raw: &[u8]) {
     let listener = &journey.connection().listener;
     if raw.is_empty() {
         return;
     }
     let Some(firewall) = gateway.snapshot().firewalls.of(listener, None) else { return };
-    let Ok(inspection) = begin(gateway, journey, firewall) else { return };
-    let inspection = journey.inspection.insert(inspection);
-    if inspection.request_headers(&Head::refused(raw)).await.is_ok() {
-        let _ = inspection.request_body_end().await;
-    }
+    let core = gateway.core();
+    // A connection of HTTP/2 goes on and may ask again at once.
+    let allowance = if Head::is_http2(raw) { &core.unwelcome } else { &core.unreadable_heads };
+    show(gateway, journey, firewall, allowance, || Head::refused(raw), Extent::Request).await;
 }
 
 /// Shows the firewall the head of a request that is refused for want of a credential or
@@ -138,15 +147,23 @@ pub(crate) async fn unwelcome(
 ) {
     let listener = &journey.connection().listener;
     let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(&route.firewall)) else { return };
-    let clock = &gateway.snapshot().process.clock;
-    let begun = clock.monotonic();
-    if !gateway.core().unwelcome.has_some(begun) {
-        return;
-    }
-    let Ok(inspection) = begin(gateway, journey, firewall) else { return };
-    let inspection = journey.inspection.insert(inspection);
-    let _ = inspection.request_headers(&Head::admitted(head)).await;
-    gateway.core().unwelcome.spend(clock.monotonic().saturating_sub(begun));
+    let allowance = &gateway.core().unwelcome;
+    show(gateway, journey, firewall, allowance, || Head::admitted(head), Extent::Head).await;
+}
+
+/// Inspects what is refused anyway, as far as the allowance goes.
+async fn show<'h>(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    firewall: &Arc<Firewall>,
+    allowance: &Allowance,
+    head: impl FnOnce() -> Head<'h>,
+    extent: Extent,
+) {
+    let clock = &*gateway.snapshot().process.clock;
+    let begun = allowance.slice(clock, || begin(gateway, journey, firewall).map(|it| (it, head())));
+    let Some(Ok((inspection, head))) = begun else { return };
+    journey.inspection.insert(inspection).show(&head, extent, allowance, clock).await;
 }
 
 /// Begins an inspection, with a place for its line in the firewall's log.

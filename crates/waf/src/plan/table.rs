@@ -1,11 +1,13 @@
 //! An Aho-Corasick automaton as one table of all transitions, over bytes whose case is
-//! folded on the way: one look-up for each byte of a value. A library's table costs twice
-//! the steps, because it folds no case without doubling its alphabet.
+//! folded on the way: one look-up for each byte of a value, and each waits for the one
+//! before it. Long values are therefore read at several places at a time, which a
+//! library's search cannot.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// In an entry: something ends in the state that it leads to.
-const ENDS: u32 = 1 << 31;
+/// A value of so many bytes is read at four places at a time, of so many at two.
+const FOUR_LANES_BYTES: usize = 192;
+const TWO_LANES_BYTES: usize = 64;
 
 /// The automaton.
 #[derive(Debug)]
@@ -14,12 +16,17 @@ pub(super) struct Table {
     columns: [u8; 256],
     /// Columns of a row.
     width: u32,
-    /// Where the row of the next state begins, with [`ENDS`].
+    /// Where the row of the next state begins. Those in which literals end stand behind all
+    /// others.
     next: Vec<u32>,
-    /// For each state, where its marks begin in `marks`; one more at the end.
+    /// Where the first row of a state stands in which literals end.
+    ends: u32,
+    /// For each of those, where its marks begin in `marks`; one more at the end.
     starts: Vec<u32>,
     /// Bits of the literals that end in a state, as words.
     marks: Vec<(u32, u64)>,
+    /// Bytes before a place that a literal which ends there may begin in.
+    overlap: usize,
 }
 
 /// A state while the automaton is built: children by their column.
@@ -29,91 +36,129 @@ struct Node {
     bits: Vec<u32>,
 }
 
-impl Table {
-    /// Of literals in small letters, each with its bits.
-    pub(super) fn new(literals: &BTreeMap<Vec<u8>, Vec<u32>>) -> Self {
-        let columns = columns(literals);
-        let width = 1 + columns.iter().copied().max().map_or(0, usize::from);
-        let nodes = trie(literals, &columns);
-        let mut table = Self {
-            columns,
-            width: narrow(width),
-            next: vec![0; width * nodes.len()],
-            starts: vec![0],
-            marks: Vec::new(),
-        };
-        // Breadth first: a state's failure stands nearer to the root and is whole already.
-        // Numbers in that order keep the common states together.
+/// All states, numbered breadth first: common ones stand together.
+struct Built {
+    width: usize,
+    next: Vec<u32>,
+    /// The words of the bits that end in each state.
+    marks: Vec<BTreeMap<u32, u64>>,
+}
+
+impl Built {
+    /// A state's failure stands nearer to the root and is whole already.
+    fn new(nodes: &[Node], width: usize) -> Self {
+        let mut built = Self { width, next: vec![0; width * nodes.len()], marks: Vec::new() };
         let mut queue = VecDeque::from([(0_usize, 0_usize)]);
-        let mut made = 0;
         let mut count = 1;
         while let Some((node, failure)) = queue.pop_front() {
-            let row = made * width;
+            let (made, row) = (built.marks.len(), built.marks.len() * width);
+            let mut words = BTreeMap::new();
             if made > 0 {
-                table.next.copy_within(failure..failure + width, row);
+                built.next.copy_within(failure..failure + width, row);
+                words = built.marks.get(failure / width).cloned().unwrap_or_default();
             }
-            table.mark(nodes.get(node).map_or(&[][..], |node| &node.bits), failure / width, made > 0);
-            let children = nodes.get(node).map_or(&[][..], |node| &node.children);
+            let Some(Node { children, bits }) = nodes.get(node) else { continue };
+            for bit in bits {
+                *words.entry(bit / 64).or_default() |= 1 << (bit % 64);
+            }
+            built.marks.push(words);
             for (column, child) in children {
-                let Some(entry) = table.next.get_mut(row + usize::from(*column)) else { continue };
+                let Some(entry) = built.next.get_mut(row + usize::from(*column)) else { continue };
                 // Where the failure goes on with this byte is the child's failure.
                 let fallback = *entry as usize;
                 *entry = narrow(count * width);
                 queue.push_back((*child, fallback));
                 count += 1;
             }
-            made += 1;
         }
-        table.note_ends();
-        table
+        built
     }
 
-    /// The marks of the next state: its own and those of its failure.
-    fn mark(&mut self, bits: &[u32], failure: usize, has_failure: bool) {
-        let mut words = BTreeMap::<u32, u64>::new();
-        if has_failure {
-            words.extend(self.marks_of(failure).iter().copied());
-        }
-        for bit in bits {
-            *words.entry(bit / 64).or_default() |= 1 << (bit % 64);
-        }
-        self.marks.extend(words);
-        self.starts.push(narrow(self.marks.len()));
+    /// The new place of each row: those with marks stand behind, so that one comparison
+    /// tells them.
+    fn places(&self) -> (Vec<u32>, u32) {
+        let plain = self.marks.iter().filter(|words| words.is_empty()).count();
+        let (mut front, mut back) = (0, plain);
+        let places = self.marks.iter().map(|words| {
+            let next = if words.is_empty() { &mut front } else { &mut back };
+            *next += 1;
+            narrow((*next - 1) * self.width)
+        });
+        (places.collect(), narrow(plain * self.width))
     }
+}
 
-    /// Flags every entry that leads to a state with marks.
-    fn note_ends(&mut self) {
-        let ends: Vec<bool> = self.starts.windows(2).map(|pair| pair.first() != pair.last()).collect();
-        let width = self.width;
-        for entry in &mut self.next {
-            if ends.get((*entry / width) as usize).copied().unwrap_or(false) {
-                *entry |= ENDS;
+impl Table {
+    /// Of literals in small letters, each with its bits.
+    pub(super) fn new(literals: &BTreeMap<Vec<u8>, Vec<u32>>) -> Self {
+        let columns = columns(literals);
+        let width = 1 + columns.iter().copied().max().map_or(0, usize::from);
+        let built = Built::new(&trie(literals, &columns), width);
+        let (places, ends) = built.places();
+        let mut next = vec![0; built.next.len()];
+        for (row, place) in built.next.chunks(width).zip(&places) {
+            let place = *place as usize;
+            let moved = row.iter().map(|entry| places.get(*entry as usize / width).copied().unwrap_or(0));
+            for (entry, moved) in next.get_mut(place..place + width).into_iter().flatten().zip(moved) {
+                *entry = moved;
             }
         }
-    }
-
-    fn marks_of(&self, state: usize) -> &[(u32, u64)] {
-        let range = self.starts.get(state).zip(self.starts.get(state + 1));
-        range.and_then(|(first, end)| self.marks.get(*first as usize..*end as usize)).unwrap_or_default()
+        let (mut starts, mut marks) = (vec![0], Vec::new());
+        for words in built.marks.into_iter().filter(|words| !words.is_empty()) {
+            marks.extend(words);
+            starts.push(narrow(marks.len()));
+        }
+        let overlap = literals.keys().map(Vec::len).max().unwrap_or(0).saturating_sub(1);
+        Self { columns, width: narrow(width), next, ends, starts, marks, overlap }
     }
 
     /// Sets the bits of all literals that stand in `value`.
     pub(super) fn scan(&self, value: &[u8], words: &mut [u64]) {
-        let next = self.next.as_slice();
-        let mut row = 0_u32;
-        for byte in value {
-            let column = self.columns.get(usize::from(*byte)).copied().unwrap_or(0);
-            let entry = next.get(row as usize + usize::from(column)).copied().unwrap_or(0);
-            row = entry & !ENDS;
-            if entry & ENDS != 0 {
-                self.note(row, words);
+        match value.len() {
+            FOUR_LANES_BYTES.. => self.lanes::<4>(value, words),
+            TWO_LANES_BYTES.. => self.lanes::<2>(value, words),
+            _ => self.lanes::<1>(value, words),
+        }
+    }
+
+    /// Reads `value` at so many places at a time. Each begins as far before its part as the
+    /// longest literal reaches, so that none is missed on the border.
+    fn lanes<const LANES: usize>(&self, value: &[u8], words: &mut [u64]) {
+        let part = value.len().div_ceil(LANES);
+        let from = |lane: usize| (lane * part).saturating_sub(self.overlap).min(value.len());
+        let lanes: [&[u8]; LANES] = std::array::from_fn(|lane| {
+            value.get(from(lane)..((lane + 1) * part).min(value.len())).unwrap_or_default()
+        });
+        let common = lanes.iter().map(|lane| lane.len()).min().unwrap_or(0);
+        let mut rows = [0; LANES];
+        for at in 0..common {
+            for (row, lane) in rows.iter_mut().zip(&lanes) {
+                *row = self.step(*row, lane.get(at).copied().unwrap_or(0), words);
+            }
+        }
+        for (row, lane) in rows.iter_mut().zip(&lanes) {
+            for byte in lane.get(common..).unwrap_or_default() {
+                *row = self.step(*row, *byte, words);
             }
         }
     }
 
+    #[inline]
+    fn step(&self, row: u32, byte: u8, words: &mut [u64]) -> u32 {
+        let column = self.columns.get(usize::from(byte)).copied().unwrap_or(0);
+        let row = self.next.get(row as usize + usize::from(column)).copied().unwrap_or(0);
+        if row >= self.ends {
+            self.note(row, words);
+        }
+        row
+    }
+
     #[inline(never)]
     fn note(&self, row: u32, words: &mut [u64]) {
-        for (word, mask) in self.marks_of((row / self.width) as usize) {
+        let state = ((row - self.ends) / self.width) as usize;
+        let range = self.starts.get(state).zip(self.starts.get(state + 1));
+        let marks = range.and_then(|(first, end)| self.marks.get(*first as usize..*end as usize));
+        for (word, mask) in marks.unwrap_or_default() {
             if let Some(word) = words.get_mut(*word as usize) {
                 *word |= mask;
             }

@@ -1,6 +1,6 @@
 //! Bodies as they come in: buffered within their limits, read by a processor.
 
-use super::{Intake, Verdict, state::State};
+use super::{Intake, Verdict, state::State, tx::parse_number};
 use crate::{
     body::{BodyKind, BodyLimits, BodyReader, MultipartFlags, Parsed},
     plan::Plan,
@@ -8,6 +8,7 @@ use crate::{
     settings::{EngineMode, LimitAction, Settings},
     variable::Variable,
 };
+use std::sync::Arc;
 
 /// Deepest nesting of XML elements.
 const XML_DEPTH_MAX: usize = 256;
@@ -19,6 +20,20 @@ const FILES_CONTENT_BYTES_MAX: usize = 1 << 20;
 const STATUS_TOO_LARGE: u16 = 413;
 /// The status of a response body over its limit, as ModSecurity answers.
 const STATUS_RESPONSE_TOO_LARGE: u16 = 500;
+
+/// A body without a length that came so far gets room for all that may come: pages that
+/// nothing is written to cost nothing, and it is not copied while it grows.
+const GROWS_AT_ONCE_BYTES: usize = 1 << 20;
+
+/// A request's body as it came, as far as it was looked at. Copies share it.
+#[derive(Debug, Clone, Default)]
+pub struct KeptBody(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for KeptBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// The bodies of a transaction.
 #[derive(Debug)]
@@ -33,6 +48,9 @@ pub(super) struct Body {
     /// Bytes of the request's body that were looked at.
     request_length: usize,
     request: Vec<u8>,
+    /// What `Content-Length` says, bytes.
+    announced: usize,
+    kept: Option<KeptBody>,
     reader: Option<BodyReader>,
     started: bool,
     cut: bool,
@@ -53,6 +71,8 @@ impl Body {
             no_files_bytes_max: settings.request_body_no_files_bytes_max,
             request_length: 0,
             request: Vec::new(),
+            announced: 0,
+            kept: None,
             reader: None,
             started: false,
             cut: false,
@@ -63,10 +83,28 @@ impl Body {
     }
 
     /// Whether the body is kept as it came: for REQUEST_BODY and FULL_REQUEST.
-    fn keeps_raw(&self, plan: &Plan) -> bool {
+    pub(super) fn keeps_raw(&self, plan: &Plan) -> bool {
         let read = plan.uses(Variable::RequestBody);
         let wanted = self.force_request_body || self.kind == Some(BodyKind::Urlencoded);
         (read && wanted) || plan.uses(Variable::FullRequest)
+    }
+}
+
+/// Makes room for a piece of a body of which so many bytes were announced and at most so
+/// many are kept.
+fn make_room(kept: &mut Vec<u8>, piece: usize, announced: usize, most: usize) {
+    let length = kept.len() + piece;
+    if length <= kept.capacity() {
+        return;
+    }
+    let wanted = match (announced >= length, length > GROWS_AT_ONCE_BYTES) {
+        (true, _) => announced,
+        (false, true) => most,
+        (false, false) => length,
+    };
+    match wanted > length {
+        true => kept.reserve_exact(wanted - kept.len()),
+        false => kept.reserve(piece),
     }
 }
 
@@ -95,6 +133,8 @@ impl State {
         if body.keeps_raw(&set.plan) {
             let (raw, _) =
                 room(body.request.len(), body.request_bytes_max.min(body.no_files_bytes_max), taken);
+            let most = body.request_bytes_max.min(body.no_files_bytes_max);
+            make_room(&mut body.request, raw.len(), body.announced.min(most), most);
             body.request.extend_from_slice(raw);
         }
         if let Some(reader) = &mut body.reader {
@@ -127,6 +167,10 @@ impl State {
             return;
         }
         self.body.started = true;
+        let name = crate::target::Selector::Name(b"content-length".to_vec());
+        let announced = self.store.select(Variable::RequestHeaders, &name).next();
+        let announced = announced.map(|member| parse_number(self.store.values.value(member.value)));
+        self.body.announced = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let Some(kind) = self.body.kind else { return };
         let name = crate::target::Selector::Name(b"content-type".to_vec());
         let found = self.store.select(Variable::RequestHeaders, &name).next();
@@ -185,10 +229,17 @@ impl State {
                 self.full_request(&body);
             }
             let wanted = self.body.force_request_body || self.body.kind == Some(BodyKind::Urlencoded);
+            let body = KeptBody(Arc::new(body));
             if wanted && (self.body.request_length > 0 || self.body.kind.is_some()) {
-                self.store.set(Variable::RequestBody, &body);
+                self.store.set_shared(Variable::RequestBody, &body);
             }
+            self.body.kept = Some(body);
         }
+    }
+
+    /// The body as it was kept for the rules; once it is over.
+    pub(super) fn kept_request(&self) -> Option<&KeptBody> {
+        self.body.kept.as_ref()
     }
 
     /// The size of all arguments, names and values.

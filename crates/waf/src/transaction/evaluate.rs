@@ -135,13 +135,8 @@ impl State {
     fn ask(&mut self, set: &RuleSet, phase: Phase, group: u32) {
         let Some(gate) = set.gates.get(phase.index()) else { return };
         let before = self.store.values.bytes_read();
-        let mut passes = self.store.group_judge(&set.plan, group);
-        for (position, filter) in gate.rules(group) {
-            if !passes(*filter) {
-                self.candidates.drop(*position as usize);
-            }
-        }
-        drop(passes);
+        let candidates = &mut self.candidates;
+        self.store.ask(&set.plan, group, gate.rules(group), |place| candidates.drop(place as usize));
         self.spend_bytes(self.store.values.bytes_read() - before);
     }
 
@@ -186,6 +181,7 @@ impl State {
     }
 
     pub(super) fn link(&mut self, here: Here<'_>) -> bool {
+        self.argument_holds = false;
         let Some(test) = &here.link.test else {
             let before = std::mem::take(&mut self.scratch);
             self.matched(here, None, b"", None);
@@ -279,29 +275,38 @@ impl State {
                 true
             }
             _ => {
-                let expanded = self.expanded(here, test);
+                self.expand_argument(here, test);
+                let expanded = test.argument.is_some().then_some(self.argument.as_slice());
                 let bytes = self.store.values.value(seen.value);
                 let work = bytes.len();
-                let holds = test.operator.evaluate(bytes, expanded.as_deref(), &mut self.found);
+                let holds = test.operator.evaluate(bytes, expanded, &mut self.found);
                 self.spend_bytes(work);
                 self.take_found();
                 holds != test.negated
             }
         };
         if matches {
-            let name = self.store.values.get(seen.name).to_vec();
-            let value = self.store.values.value(seen.value).to_vec();
+            let [mut name, mut value] = std::mem::take(&mut self.copies);
+            name.clear();
+            name.extend_from_slice(self.store.values.get(seen.name));
+            value.clear();
+            value.extend_from_slice(self.store.values.value(seen.value));
             let origin = Origin { variable, name: &name, count: false };
             self.matched(here, Some(origin), &value, Some(test));
+            self.copies = [name, value];
         }
         matches
     }
 
-    fn expanded(&mut self, here: Here<'_>, test: &Test) -> Option<Vec<u8>> {
-        let template = test.argument.as_ref()?;
-        let mut text = Vec::new();
+    /// Expands the operator's argument, once for all values until one matches: what a match
+    /// does may change what the argument says.
+    fn expand_argument(&mut self, here: Here<'_>, test: &Test) {
+        let Some(template) = test.argument.as_ref().filter(|_| !self.argument_holds) else { return };
+        let mut text = std::mem::take(&mut self.argument);
+        text.clear();
         self.expand(here.set, template, &mut text);
-        Some(text)
+        self.argument = text;
+        self.argument_holds = true;
     }
 
     /// Value by value, with nothing shared but (outside of plain mode) transformations.
@@ -429,8 +434,9 @@ impl State {
     }
 
     fn value(&mut self, here: Here<'_>, test: &Test, origin: Origin<'_>, value: &[u8]) -> bool {
-        let expanded = self.expanded(here, test);
-        let matches = test.operator.evaluate(value, expanded.as_deref(), &mut self.found) != test.negated;
+        self.expand_argument(here, test);
+        let expanded = test.argument.is_some().then_some(self.argument.as_slice());
+        let matches = test.operator.evaluate(value, expanded, &mut self.found) != test.negated;
         self.spend_bytes(value.len());
         self.take_found();
         if matches {
@@ -442,6 +448,7 @@ impl State {
     /// A value matched: captures, what the link does, and at the end of the chain the record
     /// and the verdict.
     fn matched(&mut self, here: Here<'_>, origin: Option<Origin<'_>>, value: &[u8], test: Option<&Test>) {
+        self.argument_holds = false;
         if here.link.capture && test.is_some_and(|test| !test.negated) {
             self.capture(value);
         }

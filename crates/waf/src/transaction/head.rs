@@ -139,7 +139,11 @@ impl State {
             (Variable::QueryString, parts.query),
         ];
         for (variable, value) in singles {
-            store.set(variable, value);
+            // Path, target and URI are mostly one: it is scanned once.
+            match singles.iter().find(|(first, known)| *first != variable && *known == value) {
+                Some((first, _)) if !store.members(*first).is_empty() => store.set_same(variable, *first),
+                _ => store.set(variable, value),
+            }
         }
         for (name, value) in merged(head.headers) {
             store.add_named(Variable::RequestHeaders, Variable::RequestHeadersNames, name, &value);

@@ -15,6 +15,7 @@ mod tx;
 mod values;
 mod volatile;
 
+pub use body::KeptBody;
 pub(crate) use opening::Opening;
 pub(crate) use tx::Value;
 
@@ -387,6 +388,20 @@ impl Transaction {
     #[must_use]
     pub fn needs_request_body(&self) -> bool {
         self.runs() && self.state.body.request_access
+    }
+
+    /// Whether the request's body is kept as it comes, so that the caller need not keep it
+    /// too: see [`Self::request_body`]. After phase 1.
+    #[must_use]
+    pub fn keeps_request_body(&self) -> bool {
+        self.needs_request_body() && self.state.body.keeps_raw(&self.set.plan)
+    }
+
+    /// The request's body as far as it was taken, after [`Self::request_body_end`]; None
+    /// unless [`Self::keeps_request_body`].
+    #[must_use]
+    pub fn request_body(&self) -> Option<KeptBody> {
+        self.state.kept_request().cloned()
     }
 
     /// Whether the body of the response is looked at; after phase 3, which knows its type.

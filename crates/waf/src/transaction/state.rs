@@ -99,6 +99,12 @@ pub(super) struct State {
     /// A bit for each rule that one of `removals` means.
     pub(super) touched: Vec<u64>,
     pub(super) scratch: Vec<u8>,
+    /// The argument of the operator at hand with its macros expanded, and whether that still
+    /// says what they would.
+    pub(super) argument: Vec<u8>,
+    pub(super) argument_holds: bool,
+    /// Copies of the name and the value that matched, while a match does its work.
+    pub(super) copies: [Vec<u8>; 2],
     /// What the last operator found.
     pub(super) found: Found,
     pub(super) env: Vec<(Vec<u8>, Vec<u8>)>,
@@ -146,6 +152,9 @@ impl State {
             removals: Vec::new(),
             touched: Vec::new(),
             scratch: Vec::new(),
+            argument: Vec::new(),
+            argument_holds: false,
+            copies: [Vec::new(), Vec::new()],
             found: Found::default(),
             env: Vec::new(),
             geo: Vec::new(),

@@ -1,7 +1,10 @@
 //! The fixed variables of a transaction: names and values as the data brought them, and
 //! what chains of transformations make of them.
 
-use super::values::{Span, ValueId, Values};
+use super::{
+    KeptBody,
+    values::{Span, ValueId, Values},
+};
 use crate::{
     classes::Classes,
     plan::{Cell, Filter, Group, Plan, Side, View, has},
@@ -152,6 +155,24 @@ impl Store {
             members.clear();
         }
         self.add(variable, b"", value);
+    }
+
+    /// The same with the value of another variable.
+    pub(crate) fn set_same(&mut self, variable: Variable, other: Variable) {
+        let Some(member) = self.members(other).first().copied() else { return };
+        if let Some(members) = self.members.get_mut(variable as usize) {
+            members.clear();
+        }
+        self.push(variable, member);
+    }
+
+    /// The same with the request's body, which is not copied.
+    pub(crate) fn set_shared(&mut self, variable: Variable, body: &KeptBody) {
+        if let Some(members) = self.members.get_mut(variable as usize) {
+            members.clear();
+        }
+        let (name, value) = (Span::default(), self.values.share(body));
+        self.push(variable, Member { name, value });
     }
 
     fn push(&mut self, variable: Variable, member: Member) {
@@ -372,39 +393,42 @@ impl Store {
 
     /// Whether any value of a group may pass a filter; none passes where there is none.
     pub(crate) fn group_passes(&mut self, plan: &Plan, index: u32, filter: Filter) -> bool {
-        self.group_judge(plan, index)(filter)
+        let state = self.group_state(plan, index);
+        let bits = match state.bits {
+            NONE if needs_bits(state.classes, filter) => self.group_bits(plan, index),
+            known => known,
+        };
+        may_pass(state.classes, self.bits.get(bits as usize..).unwrap_or_default(), filter)
     }
 
-    /// What tells of each filter whether any value of a group may pass it; none passes
-    /// where there is none.
-    pub(crate) fn group_judge<'s>(
-        &'s mut self,
-        plan: &'s Plan,
+    /// Calls `drop` with the place of each rule that no value of a group can match.
+    pub(crate) fn ask(
+        &mut self,
+        plan: &Plan,
         index: u32,
-    ) -> impl FnMut(Filter) -> bool + 's {
+        rules: &[(u32, Filter)],
+        mut drop: impl FnMut(u32),
+    ) {
         let GroupState { classes, mut bits, .. } = self.group_state(plan, index);
-        move |filter| {
-            // Every value has a class: without any there is no value.
-            if classes == 0 || (filter.needs != 0 && classes & filter.needs == 0) {
-                return false;
+        if bits == NONE && rules.iter().any(|(_, filter)| needs_bits(classes, *filter)) {
+            bits = self.group_bits(plan, index);
+        }
+        let bits = self.bits.get(bits as usize..).unwrap_or_default();
+        for (place, filter) in rules {
+            if !may_pass(classes, bits, *filter) {
+                drop(*place);
             }
-            let Some(needle) = filter.needle.filter(|_| classes & filter.unless == 0) else { return true };
-            if bits == NONE {
-                bits = self.group_bits(plan, index);
-            }
-            self.bits.get(bits as usize..).is_none_or(|bits| has(bits, needle))
         }
     }
 
     /// Whether any value of a set may pass a filter.
     pub(crate) fn set_passes(&mut self, plan: &Plan, side: Side, set: u32, filter: Filter) -> bool {
         let classes = self.set_at(set).classes;
-        if classes == 0 || (filter.needs != 0 && classes & filter.needs == 0) {
-            return false;
-        }
-        let Some(needle) = filter.needle.filter(|_| classes & filter.unless == 0) else { return true };
-        let first = self.set_bits(plan, side, set);
-        self.bits.get(first as usize..).is_none_or(|bits| has(bits, needle))
+        let first = match needs_bits(classes, filter) {
+            true => self.set_bits(plan, side, set),
+            false => NONE,
+        };
+        may_pass(classes, self.bits.get(first as usize..).unwrap_or_default(), filter)
     }
 
     /// Whether a value may pass a filter.
@@ -464,6 +488,28 @@ impl Store {
     fn value_has(&mut self, plan: &Plan, side: Side, value: ValueId, bit: u32) -> bool {
         plan.needles.get(side as usize).is_none_or(|needles| has(self.values.scan(needles, side, value), bit))
     }
+}
+
+/// Whether values of these classes hold what a filter needs.
+#[inline]
+fn has_needs(classes: Classes, filter: Filter) -> bool {
+    // Every value has a class: without any there is no value.
+    classes != 0 && (filter.needs == 0 || classes & filter.needs != 0)
+}
+
+/// Whether it depends on the literals of values of these classes if one passes a filter.
+#[inline]
+fn needs_bits(classes: Classes, filter: Filter) -> bool {
+    filter.needle.is_some() && classes & filter.unless == 0 && has_needs(classes, filter)
+}
+
+/// Whether values of these classes with these bits may pass a filter. Where no bits are
+/// known, each counts as set.
+#[inline]
+fn may_pass(classes: Classes, bits: &[u64], filter: Filter) -> bool {
+    has_needs(classes, filter)
+        && (classes & filter.unless != 0
+            || filter.needle.is_none_or(|needle| bits.is_empty() || has(bits, needle)))
 }
 
 fn join(all: &mut [u64], one: &[u64]) {

@@ -69,4 +69,4 @@ fn without_the_right_to_interfere_it_is_only_noted() {
 /// Holds the request's values and what `hexEncode` makes of its argument, bytes.
 const VALUES_ENOUGH: usize = 5_000;
 /// Holds the request's values only.
-const VALUES_FEW: usize = 2_200;
+const VALUES_FEW: usize = 1_600;

@@ -1,6 +1,7 @@
 //! The values of a transaction, each kept once: as it came, and as each transformation
 //! chain left it. What a transformation leaves unchanged is the same value.
 
+use super::KeptBody;
 use crate::{
     classes::{self, Classes},
     plan::{Chain, Needles, Side},
@@ -36,6 +37,9 @@ pub(crate) struct Span {
     length: u32,
 }
 
+/// In a span's start: it is one of the shared body. The arena is shorter than this.
+const SHARED: u32 = 1 << 31;
+
 /// Not yet known.
 const NONE: u32 = u32::MAX;
 
@@ -61,6 +65,8 @@ const SCANS_AT_FIRST: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Values {
     bytes: Vec<u8>,
+    /// The request's body, where it is a value: not copied.
+    shared: Option<KeptBody>,
     slots: Vec<Slot>,
     scans: Vec<u64>,
     bytes_read: usize,
@@ -75,6 +81,7 @@ impl Values {
     pub(crate) fn new() -> Self {
         Self {
             bytes: Vec::with_capacity(BYTES_AT_FIRST),
+            shared: None,
             slots: Vec::with_capacity(VALUES_AT_FIRST),
             scans: Vec::with_capacity(SCANS_AT_FIRST),
             bytes_read: 0,
@@ -108,9 +115,16 @@ impl Values {
         ValueId(id)
     }
 
+    /// Keeps the request's body as a value, without a copy of it.
+    pub(crate) fn share(&mut self, body: &KeptBody) -> ValueId {
+        let length = body.as_ref().len();
+        self.overflow |= length > VALUE_BYTES_MAX;
+        self.shared = Some(body.clone());
+        self.slot(Span { start: SHARED, length: u32::try_from(length).unwrap_or(0) })
+    }
+
     pub(crate) fn get(&self, span: Span) -> &[u8] {
-        let start = span.start as usize;
-        self.bytes.get(start..start + span.length as usize).unwrap_or_default()
+        part(&self.bytes, self.shared.as_ref(), span)
     }
 
     pub(crate) fn value(&self, id: ValueId) -> &[u8] {
@@ -215,10 +229,18 @@ impl Values {
         }
         let at = self.scans.len();
         *known = u32::try_from(at).unwrap_or(NONE);
-        let start = slot.span.start as usize;
-        let value = self.bytes.get(start..start + slot.span.length as usize).unwrap_or_default();
+        let value = part(&self.bytes, self.shared.as_ref(), slot.span);
         self.bytes_read += value.len();
         needles.scan(value, &mut self.scans);
         at
     }
+}
+
+/// The bytes of a span.
+fn part<'v>(bytes: &'v [u8], shared: Option<&'v KeptBody>, span: Span) -> &'v [u8] {
+    let (whole, start) = match span.start & SHARED {
+        0 => (bytes, span.start),
+        _ => (shared.map_or(&[][..], KeptBody::as_ref), span.start & !SHARED),
+    };
+    whole.get(start as usize..start as usize + span.length as usize).unwrap_or_default()
 }

@@ -2,7 +2,28 @@
 //! library does under 2.9.
 
 /// The value of a digit of the standard alphabet (RFC 4648, section 4).
-pub(super) const fn sextet(byte: u8) -> Option<u8> {
+pub(super) fn sextet(byte: u8) -> Option<u8> {
+    SEXTETS.get(usize::from(byte)).copied().flatten()
+}
+
+const SEXTETS: [Option<u8>; 256] = {
+    let mut all = [None; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "at compile time, below 256"
+        )]
+        {
+            all[byte] = digit(byte as u8);
+        }
+        byte += 1;
+    }
+    all
+};
+
+const fn digit(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
         b'a'..=b'z' => Some(byte - b'a' + 26),

@@ -2,10 +2,36 @@
 
 use super::{NO_BREAK_SPACE, is_space, started};
 
+const WHITE: [bool; 256] = {
+    let mut white = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "at compile time, below 256"
+        )]
+        {
+            white[byte] = is_space(byte as u8) || byte as u8 == NO_BREAK_SPACE;
+        }
+        byte += 1;
+    }
+    white
+};
+
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
-    let white = |byte: &u8| is_space(*byte) || *byte == NO_BREAK_SPACE;
-    let (mut out, rest) = started(input, input.iter().position(white)?);
-    rest.split(white).for_each(|piece| out.extend_from_slice(piece));
+    let white = |byte: u8| WHITE.get(usize::from(byte)).copied().unwrap_or(false);
+    let (mut out, rest) = started(input, input.iter().position(|byte| white(*byte))?);
+    // Every byte is written, and one that goes is written over: no branch for each.
+    let mut length = out.len();
+    out.resize(input.len(), 0);
+    for byte in rest {
+        if let Some(next) = out.get_mut(length) {
+            *next = *byte;
+        }
+        length += usize::from(!white(*byte));
+    }
+    out.truncate(length);
     Some(out)
 }
 
