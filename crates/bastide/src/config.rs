@@ -256,6 +256,25 @@ pub fn load(
     load_written(path, environment, files).map(|(configuration, _)| configuration)
 }
 
+/// The names under `mesh.services` of a file, without a look at the rest.
+///
+/// # Errors
+/// What cannot be read of the file.
+pub fn mesh_service_names(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &dyn Files,
+) -> Result<Vec<String>, Vec<Fault>> {
+    let mut decoder = Decoder::new(Sources::new(environment, files));
+    let tree = decoder.document(path);
+    let faulty = decoder.faulty();
+    let names = tree.as_ref().map(mesh::service_names);
+    match names.filter(|_| !faulty) {
+        Some(names) => Ok(names),
+        None => Err(decoder.into_findings().0),
+    }
+}
+
 /// The same, with what was written, for [`Outline::of`].
 ///
 /// # Errors
@@ -314,7 +333,10 @@ impl Decoder<'_> {
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
         let realms = self.realms(top.get("realms"), &roles);
-        let mesh = self.mesh(top.get("mesh"));
+        let mut mesh = self.mesh(top.get("mesh"));
+        if let Some(mesh) = &mesh {
+            self.mesh_services(top.get("mesh"), mesh, &mut services);
+        }
         self.own_service(&top, IDENTITY_SERVICE, !realms.is_empty(), &mut services);
         self.own_service(&top, BUNDLE_SERVICE, mesh.is_some(), &mut services);
         let needs_store = !realms.is_empty() || mesh.is_some();
@@ -325,6 +347,15 @@ impl Decoder<'_> {
         self.default_audiences(&top, &routes, &mut authentication);
         self.sessions_come_back(&top, &authentication, &services, &routes);
         self.acme_around(&mut listeners, &routes);
+        match (&mut mesh, self.mesh_at) {
+            (Some(mesh), at) => {
+                mesh.is_member = at.is_some();
+                let own = &mut authentication.certificates.trust_domain;
+                own.get_or_insert_with(|| mesh.settings.trust_domain.clone());
+            }
+            (None, Some(at)) => self.advise(at, "there is no mesh", "write mesh: TRUST-DOMAIN"),
+            (None, None) => {}
+        }
         Some(Configuration {
             file: path.to_owned(),
             files: Vec::new(),

@@ -32,6 +32,9 @@ pub enum Error {
     /// No authority can sign now.
     #[error("no authority signs now: {0}")]
     NoAuthority(&'static str),
+    /// No document can be had.
+    #[error("no document can be had: {0}")]
+    Unavailable(String),
     /// Other processes changed the same record each time.
     #[error("the authorities were changed by others at the same time; try again")]
     Busy,

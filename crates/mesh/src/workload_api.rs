@@ -13,11 +13,13 @@
 //! What it must never do: give a document that the audit log did not take, name a workload
 //! by anything that its process says, tell a process that matches nothing why.
 
+mod authority;
 mod calls;
 mod client;
 mod convert;
 mod listen;
 mod messages;
+mod own;
 mod sds;
 mod sds_messages;
 mod source;
@@ -32,9 +34,10 @@ use std::task::{Context, Poll};
 
 use model::{SpiffeId, Timestamp};
 use tokio::sync::watch;
+use tonic::Request;
+pub use tonic::Status;
 use tonic::body::Body;
 use tonic::server::Grpc;
-use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
@@ -44,6 +47,8 @@ use crate::trust_domain::TrustDomain;
 use crate::workload::{Workload, Workloads};
 pub use client::{Client, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
+pub use own::Own;
+pub use source::Shelf;
 
 /// Largest message that is read, bytes: a JWT-SVID and its audience.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -64,6 +69,8 @@ pub struct World {
     pub foreign: watch::Receiver<Arc<Foreign>>,
     /// Who writes down what was given and refused.
     pub witness: Arc<dyn Witness>,
+    /// What was issued last.
+    pub shelf: Shelf,
 }
 
 /// One identity that was given or refused.
@@ -144,6 +151,20 @@ impl World {
             call,
             pid: caller.pid,
             uid: caller.uid,
+            id: None,
+            document: String::new(),
+            expires: None,
+            refused: String::new(),
+        }
+    }
+
+    /// What this process gives itself.
+    fn own_event(&self, call: &'static str) -> Event {
+        Event {
+            time: self.domain.now(),
+            call,
+            pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            uid: rustix::process::geteuid().as_raw(),
             id: None,
             document: String::new(),
             expires: None,

@@ -151,7 +151,32 @@ pub enum ClientCertificates {
     Optional(Vec<CertificateDer<'static>>),
     /// They must.
     Required(Vec<CertificateDer<'static>>),
+    /// They must, and this judges it.
+    Verified(ClientVerifier),
 }
+
+/// Another way to verify clients than by one list of authorities: by their SPIFFE IDs.
+#[derive(Clone)]
+pub struct ClientVerifier {
+    /// Judges chains.
+    pub verifier: Arc<dyn ClientCertVerifier>,
+    /// What makes two of these the same.
+    pub mark: Arc<[u8]>,
+}
+
+impl fmt::Debug for ClientVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientVerifier").finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for ClientVerifier {
+    fn eq(&self, other: &Self) -> bool {
+        self.mark == other.mark
+    }
+}
+
+impl Eq for ClientVerifier {}
 
 /// Protocol version of a TLS connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -262,6 +287,7 @@ impl ServerTls {
                 Some(verifier(roots)?.allow_unauthenticated().build().map_err(failed)?)
             }
             ClientCertificates::Required(roots) => Some(verifier(roots)?.build().map_err(failed)?),
+            ClientCertificates::Verified(own) => Some(Arc::clone(&own.verifier)),
         };
         let builder = match &verifier {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
@@ -280,7 +306,7 @@ impl ServerTls {
         Ok(Self {
             config: Arc::new(config),
             asks_clients: verifier.is_some(),
-            required: matches!(client, ClientCertificates::Required(_)),
+            required: matches!(client, ClientCertificates::Required(_) | ClientCertificates::Verified(_)),
             verifier,
             settings: Arc::new(settings.clone()),
             ends: ends.into(),

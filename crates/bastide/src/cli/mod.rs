@@ -12,6 +12,7 @@ pub mod mesh;
 pub mod policy;
 pub mod policy_diff;
 pub mod revoke;
+pub mod run;
 pub mod store;
 pub mod undocumented;
 pub mod unseal;
@@ -69,6 +70,9 @@ enum Command {
     Unseal(unseal::UnsealArguments),
     /// Adds, lists and switches off the people of the identity provider's realms.
     User(user::UserArguments),
+    /// Runs one service of the mesh: a program with an identity, mutual TLS in front of it, a way
+    /// out to the others.
+    Run(run::RunArguments),
     /// Looks at the mesh's trust domain, rotates its authorities by hand, asks for certificates.
     Mesh(mesh::MeshArguments),
     /// Looks at the store, backs it up, restores it, rotates its keys.
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Unseal(arguments) => unseal::run(&arguments),
         Command::User(arguments) => user::run(arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
         Command::Store(arguments) => store::run(arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),

@@ -329,6 +329,6 @@ impl Decoder<'_> {
 fn acme_of(listener: &mut Listener) -> Option<&mut Acme> {
     match &mut listener.tls.as_mut()?.certificates {
         Certificates::Acme(acme) => Some(acme),
-        Certificates::Local | Certificates::Files(_) => None,
+        Certificates::Local | Certificates::Files(_) | Certificates::Mesh => None,
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Decoder<'a> {
     pub(super) contracts: Contracts,
     /// The listener that is being read has `tls.acme`, there.
     pub(super) acme_seen: Option<At>,
+    /// Where something first needs an identity of this process in the mesh.
+    pub(super) mesh_at: Option<At>,
     /// Which listeners have `tls.acme`, and where.
     pub(super) acme_at: Vec<(usize, At)>,
     findings: Vec<(At, Severity, String, Option<String>)>,
@@ -62,6 +64,7 @@ impl<'a> Decoder<'a> {
             names_known: false,
             contracts: Contracts::default(),
             acme_seen: None,
+            mesh_at: None,
             acme_at: Vec::new(),
             findings: Vec::new(),
         }

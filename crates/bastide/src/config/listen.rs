@@ -51,6 +51,8 @@ pub enum Certificates {
     Files(Vec<CertificateFiles>),
     /// Ordered from an ACME server. Handshakes for names without one are refused.
     Acme(Acme),
+    /// This process' own in the mesh. Clients have to be workloads of a trusted domain.
+    Mesh,
 }
 
 /// A certificate chain and its key.
@@ -134,7 +136,7 @@ pub(super) const LISTEN: Section = Section {
 
 pub(super) const TLS: Section = Section {
     path: "listen[].tls",
-    about: "TLS of a listener: exactly one of `local`, `certificates` and `acme`.",
+    about: "TLS of a listener: exactly one of `local`, `certificates`, `acme` and `mesh`.",
     short: "",
     keys: &[
         key(
@@ -154,6 +156,12 @@ pub(super) const TLS: Section = Section {
             "mail address or map",
             "",
             "Certificates that are ordered from an ACME server, Let's Encrypt by default, and renewed. Handshakes for other names, and for those whose certificate is not there yet, are refused.",
+        ),
+        key(
+            "mesh",
+            "true",
+            "",
+            "The certificate of this process in the mesh. Clients have to show that of a workload of a trusted domain; routes take it with `authenticate: mtls`.",
         ),
         key("client", "map", "none are asked for", "Client certificates."),
         key("min_version", "1.2 or 1.3", "1.2", "The oldest TLS version that is accepted."),
@@ -306,21 +314,32 @@ impl Decoder<'_> {
         let files = table.get("certificates").map(|node| self.certificates(node));
         let acme = table.get("acme").map(|node| self.acme(node));
         self.acme_seen = acme.is_some().then(|| table.key_at("acme"));
-        let ways = usize::from(local) + usize::from(files.is_some()) + usize::from(acme.is_some());
+        let mesh = table.get("mesh").and_then(|node| self.boolean(node)).unwrap_or(false);
+        if mesh {
+            self.mesh_at.get_or_insert(table.key_at("mesh"));
+        }
+        let ways = [local, files.is_some(), acme.is_some(), mesh].into_iter().filter(|way| *way).count();
         if ways != 1 {
             let found = if ways == 0 { "none of them" } else { "several" };
             self.advise(
                 table.at,
-                format!("tls takes one of local, certificates and acme, found {found}"),
+                format!("tls takes one of local, certificates, acme and mesh, found {found}"),
                 INSTEAD,
             );
         }
         let client = table.get("client").and_then(|node| self.client_certificates(node));
+        if mesh && client.is_some() {
+            self.fault(
+                table.key_at("client"),
+                "with `mesh: true` clients are workloads; `client` says otherwise",
+            );
+        }
         let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
         let version_min = table.get("min_version").and_then(|node| self.word(node, "TLS version", &versions));
         let certificates = match (files, acme) {
             (Some(files), _) => Certificates::Files(files),
             (None, Some(acme)) => Certificates::Acme(acme?),
+            (None, None) if mesh => Certificates::Mesh,
             (None, None) => Certificates::Local,
         };
         Some(ListenerTls { certificates, client, version_min: version_min.unwrap_or(TlsVersion::Tls12) })

@@ -9,11 +9,15 @@ use mesh::{Anchor, Bundle, Given, Settings};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::Service;
 use super::decoder::{Decoder, Table};
 use super::node::{Name, Node};
 use super::pem;
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
+
+/// Who `bastide serve` is, when nothing else is said.
+const IDENTITY_DEFAULT: &str = "gateway";
 
 /// The service that routes to the bundle endpoint name.
 pub const BUNDLE_SERVICE: &str = "bundle";
@@ -29,6 +33,10 @@ pub struct Mesh {
     pub workloads: Workloads,
     /// Whom we trust besides.
     pub partners: Vec<Partner>,
+    /// Who this process is.
+    pub identity: Workload,
+    /// Whether something needs that.
+    pub is_member: bool,
 }
 
 /// Another trust domain.
@@ -67,6 +75,18 @@ pub(super) const MESH: Section = Section {
             "What verifiers trust: `issuing`, each issuing authority of a day; `root`, a root of ours that signs them; or an authority that you give.",
         ),
         key("lifetimes", "map", "see there", "How long what is issued lasts."),
+        key(
+            "identity",
+            "path such as /gateway",
+            "gateway",
+            "The workload that this process is itself: what it shows to services of the mesh and at listeners with `tls: { mesh: true }`.",
+        ),
+        key(
+            "services",
+            "map of service name to map, address or list",
+            "none",
+            "Services that are reached by mutual TLS, with their workloads verified. Routes name them like those under `services:`; one of the same name there takes the place of this.",
+        ),
         key("workloads", "map of workload name to map", "none", "Which processes have an identity."),
         key("federates", "map of trust domain to map", "none", "Other trust domains that are trusted."),
     ],
@@ -125,6 +145,16 @@ pub(super) const WORKLOAD: Section = Section {
     ],
 };
 
+pub(super) const SERVICE: Section = Section {
+    path: "mesh.services.NAME",
+    about: "A service of the mesh.",
+    short: "its addresses: `orders: 10.0.0.5:7001`, or a list of these",
+    keys: &[
+        key("at", "host:port, or list of these", "", "Where it listens for mutual TLS."),
+        key("id", "path such as /ns/shop/orders", "the service's name", "The workload that it has to be."),
+    ],
+};
+
 pub(super) const PARTNER: Section = Section {
     path: "mesh.federates.NAME",
     about: "Another trust domain, and where its bundle comes from.",
@@ -180,6 +210,46 @@ fn unit(text: &str) -> Result<String, Unfit> {
 }
 
 impl Decoder<'_> {
+    /// `mesh.services:` as services, those aside that `services:` has too.
+    pub(super) fn mesh_services(&mut self, node: Option<&Node>, mesh: &Mesh, services: &mut Vec<Service>) {
+        let Some(node) = node.filter(|node| node.text().is_none()) else { return };
+        let Some(table) = self.table(node, &MESH) else { return };
+        let Some(node) = table.get("services") else { return };
+        for (name, node) in self.named(node, "a map of services") {
+            let service = self.mesh_service(name, node, &mesh.settings);
+            if services.iter().all(|known| known.name != name.text) {
+                services.extend(service);
+            }
+        }
+    }
+
+    fn mesh_service(&mut self, name: &Name, node: &Node, settings: &Settings) -> Option<Service> {
+        if let Err(unfit) = values::name(&name.text) {
+            self.fault(name.at, format!("expected {}, found {:?}", unfit.expected, name.text));
+        }
+        let long = matches!(node.value, super::node::Value::Map(_));
+        let (places, path) = if long {
+            let table = self.table(node, &SERVICE)?;
+            let path = table.get("id").and_then(|node| self.text(node)).unwrap_or(&name.text);
+            (self.required(&table, "at")?, path)
+        } else {
+            (node, name.text.as_str())
+        };
+        let id = match settings.workload(path) {
+            Ok(id) => id,
+            Err(error) => {
+                self.fault(node.at, error.to_string());
+                return None;
+            }
+        };
+        let places = self.values(places, place);
+        if places.is_empty() {
+            self.expected(node, "at least one address such as 10.0.0.5:7001");
+        }
+        self.mesh_at.get_or_insert(name.at);
+        Some(Service::of_mesh(&name.text, places, id))
+    }
+
     /// `mesh:`
     pub(super) fn mesh(&mut self, node: Option<&Node>) -> Option<Mesh> {
         let node = node?;
@@ -188,10 +258,13 @@ impl Decoder<'_> {
             socket: None,
             workloads: Workloads::default(),
             partners: Vec::new(),
+            identity: own_workload("spiffe://unknown/gateway".parse().ok()?),
+            is_member: false,
         };
         if let Some(text) = node.text() {
             text.clone_into(&mut mesh.settings.trust_domain);
             self.check_mesh(node, &mesh.settings);
+            mesh.identity = own_workload(mesh.settings.workload(IDENTITY_DEFAULT).ok()?);
             return Some(mesh);
         }
         let table = self.table(node, &MESH)?;
@@ -205,6 +278,14 @@ impl Decoder<'_> {
             self.mesh_lifetimes(&table, &mut mesh.settings.lifetimes);
         }
         self.check_mesh(name, &mesh.settings);
+        let (at, own) = match table.get("identity") {
+            Some(node) => (node.at, self.text(node)?),
+            None => (name.at, IDENTITY_DEFAULT),
+        };
+        match mesh.settings.workload(own) {
+            Ok(id) => mesh.identity = own_workload(id),
+            Err(error) => self.fault(at, error.to_string()),
+        }
         if let Some(node) = table.get("workloads") {
             mesh.workloads.list = self.workloads(node, &mesh.settings);
         }
@@ -396,6 +477,40 @@ impl Decoder<'_> {
         }
         Some(partner)
     }
+}
+
+/// The names under `mesh.services`.
+pub(super) fn service_names(tree: &Node) -> Vec<String> {
+    fn below<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+        match &node.value {
+            super::node::Value::Map(entries) => {
+                entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node)
+            }
+            _ => None,
+        }
+    }
+    let services = below(tree, "mesh").and_then(|mesh| below(mesh, "services"));
+    match services.map(|services| &services.value) {
+        Some(super::node::Value::Map(entries)) => entries.iter().map(|(name, _)| name.text.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The workload that this process is. Nobody has to meet its conditions.
+fn own_workload(id: model::SpiffeId) -> Workload {
+    Workload { id, hint: String::new(), conditions: Conditions::default() }
+}
+
+/// Host and port.
+fn place(text: &str) -> Result<(String, u16), Unfit> {
+    let unfit =
+        || Unfit { expected: "an address such as 10.0.0.5:7001 or orders.internal:7001", instead: None };
+    let (host, port) = text.rsplit_once(':').ok_or_else(unfit)?;
+    let port: u16 = port.parse().map_err(|_| unfit())?;
+    if port == 0 {
+        return Err(unfit());
+    }
+    Ok((values::host(host)?, port))
 }
 
 fn endpoint(text: &str) -> Result<String, Unfit> {

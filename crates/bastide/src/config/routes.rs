@@ -214,7 +214,10 @@ pub(super) struct Around<'c> {
 
 impl Around<'_> {
     fn certificates(&self) -> bool {
-        self.listeners.iter().any(|l| l.tls.as_ref().is_some_and(|tls| tls.client.is_some()))
+        let asks = |tls: &super::ListenerTls| {
+            tls.client.is_some() || matches!(tls.certificates, super::Certificates::Mesh)
+        };
+        self.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(asks))
     }
 
     fn introspects(&self) -> bool {

@@ -54,6 +54,17 @@ impl Service {
         }
     }
 
+    /// One of the mesh, at these hosts and ports.
+    pub(super) fn of_mesh(name: &str, places: Vec<(String, u16)>, id: model::SpiffeId) -> Self {
+        let endpoint = |(host, port)| Endpoint { tls: true, srv: false, host, port, weight: 1 };
+        Self {
+            endpoints: places.into_iter().map(endpoint).collect(),
+            protocol: Protocol::Negotiated,
+            tls: UpstreamTls { mesh: Some(id), ..UpstreamTls::default() },
+            ..Self::new(name)
+        }
+    }
+
     /// One that this process runs itself.
     pub(super) fn in_process(name: &str) -> Self {
         Self { in_process: true, retries: 0, ..Self::new(name) }
@@ -102,6 +113,8 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
     /// What we show it.
     pub client: Option<CertificateFiles>,
+    /// The workload that it has to be; then we show our own certificate of the mesh.
+    pub mesh: Option<model::SpiffeId>,
 }
 
 /// How long an exchange with an upstream may take.

@@ -27,6 +27,7 @@ const MERGED: &[&str] = &[
     "roles",
     "realms",
     "mesh",
+    "mesh.services",
     "mesh.workloads",
     "mesh.federates",
     "services",

@@ -6,13 +6,14 @@
 //! change who is known.
 
 mod audit;
+mod member;
 mod partners;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ::mesh::TrustDomain;
 use ::mesh::workload::Workloads;
-use ::mesh::workload_api::{Foreign, Socket, World};
+use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -28,9 +29,23 @@ use super::realms::Streams;
 use crate::config;
 
 pub use audit::MeshAudit;
+pub use member::Member;
+
+/// Where this process' own identity comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It holds the authorities of the trust domain in its store.
+    Authority,
+    /// It asks the Workload API at the socket of the configuration, for the identity of this
+    /// service.
+    Workload(String),
+}
 
 /// The mesh of this process.
 pub struct MeshHost {
+    role: Role,
+    member: Arc<member::Seat>,
+    asking: Mutex<Option<(std::path::PathBuf, JoinHandle<()>)>>,
     door: Door,
     audit: Arc<MeshAudit>,
     random: Arc<SystemRandom>,
@@ -49,6 +64,8 @@ struct Running {
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     keeper: JoinHandle<()>,
     partners: JoinHandle<()>,
+    /// Keeps this process' own identity, where something needs it.
+    own: Option<JoinHandle<()>>,
     _socket: Option<Socket>,
 }
 
@@ -56,13 +73,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.keeper.abort();
         self.partners.abort();
+        self.own.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl MeshHost {
     /// Serves the bundle endpoint; 503 until a trust domain is open. Must be called on the
     /// control plane's runtime.
-    pub fn start(audit: Arc<MeshAudit>, random: Arc<SystemRandom>) -> Self {
+    pub fn start(role: Role, audit: Arc<MeshAudit>, random: Arc<SystemRandom>) -> Self {
         let (door, doorway) = door();
         let shown: Arc<RwLock<Option<Arc<TrustDomain>>>> = Arc::default();
         let serving = Arc::clone(&shown);
@@ -77,6 +95,9 @@ impl MeshHost {
             let _ = axum::serve(Streams(doorway), router).await;
         });
         Self {
+            role,
+            member: Arc::default(),
+            asking: Mutex::default(),
             door,
             audit,
             random,
@@ -92,12 +113,45 @@ impl MeshHost {
         &self.door
     }
 
+    /// What this process shows in the mesh now.
+    ///
+    /// # Errors
+    /// It has no identity yet.
+    pub fn member(&self) -> anyhow::Result<Arc<Member>> {
+        self.member.now().context("this process has no identity in the mesh yet")
+    }
+
+    /// Waits until [`Self::member`] is another one.
+    pub async fn member_changed(&self) {
+        self.member.changed().await;
+    }
+
+    /// Follows the Workload API at the socket, and waits for the first identity.
+    async fn ask(&self, mesh: &config::Mesh, service: &str) -> anyhow::Result<()> {
+        let path = mesh.socket.clone().context("`mesh.socket` has to say where the Workload API is")?;
+        {
+            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            if asking.as_ref().is_none_or(|(asked, _)| *asked != path) {
+                let (seat, service) = (Arc::clone(&self.member), service.to_owned());
+                let following = tokio::spawn(member::follow(path.clone(), service, seat));
+                if let Some((_, before)) = asking.replace((path, following)) {
+                    before.abort();
+                }
+            }
+        }
+        self.member.first().await;
+        Ok(())
+    }
+
     /// Takes the mesh of a configuration in the place of the one before; without a store when
     /// it is unsealed ([`Self::open_wanted`]).
     ///
     /// # Errors
     /// As [`Self::open_wanted`]; the one before stays.
     pub async fn follow(&self, mesh: Option<&config::Mesh>, store: Option<&Store>) -> anyhow::Result<()> {
+        if let (Role::Workload(service), Some(mesh)) = (&self.role, mesh) {
+            return self.ask(mesh, service).await;
+        }
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = mesh.cloned();
         match store {
             Some(store) => self.open_wanted(store).await,
@@ -115,7 +169,7 @@ impl MeshHost {
         let next = match (wanted, running.take()) {
             (None, _) => None,
             (Some(wanted), Some(open)) if open.config.settings == wanted.settings => {
-                match self.changed(open, wanted) {
+                match self.changed(open, wanted).await {
                     Ok(open) => Some(open),
                     Err((open, fault)) => {
                         *running = Some(*open);
@@ -138,7 +192,7 @@ impl MeshHost {
     }
 
     /// The same trust domain, with other workloads, partners or another socket.
-    fn changed(
+    async fn changed(
         &self,
         mut open: Running,
         wanted: config::Mesh,
@@ -160,6 +214,10 @@ impl MeshHost {
             *current = workloads;
             differs
         });
+        if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
+            open.own.iter().for_each(JoinHandle::abort);
+            open.own = self.keep_own(&wanted, &open.domain, &open.workloads, &open.foreign).await;
+        }
         open.config = wanted;
         Ok(open)
     }
@@ -172,7 +230,41 @@ impl MeshHost {
         let socket = self.listen(&wanted, &domain, &workloads, &foreign)?;
         let keeper = tokio::spawn(Arc::clone(&domain).keep());
         let partners = tokio::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
-        Ok(Running { config: wanted, domain, workloads, foreign, keeper, partners, _socket: socket })
+        let own = self.keep_own(&wanted, &domain, &workloads, &foreign).await;
+        Ok(Running { config: wanted, domain, workloads, foreign, keeper, partners, own, _socket: socket })
+    }
+
+    /// Keeps this process' own identity, where something needs it, and waits for the first.
+    async fn keep_own(
+        &self,
+        wanted: &config::Mesh,
+        domain: &Arc<TrustDomain>,
+        workloads: &watch::Sender<Arc<Workloads>>,
+        foreign: &watch::Sender<Arc<Foreign>>,
+    ) -> Option<JoinHandle<()>> {
+        if !wanted.is_member {
+            return None;
+        }
+        let world = self.world(domain, workloads, foreign);
+        let own = Own::new(world, wanted.identity.clone());
+        let keeping = tokio::spawn(member::keep(own, Arc::clone(&self.member)));
+        self.member.first().await;
+        Some(keeping)
+    }
+
+    fn world(
+        &self,
+        domain: &Arc<TrustDomain>,
+        workloads: &watch::Sender<Arc<Workloads>>,
+        foreign: &watch::Sender<Arc<Foreign>>,
+    ) -> World {
+        World {
+            domain: Arc::clone(domain),
+            workloads: workloads.subscribe(),
+            foreign: foreign.subscribe(),
+            witness: self.audit.clone(),
+            shelf: Shelf::default(),
+        }
     }
 
     fn listen(
@@ -183,12 +275,7 @@ impl MeshHost {
         foreign: &watch::Sender<Arc<Foreign>>,
     ) -> anyhow::Result<Option<Socket>> {
         let Some(path) = &wanted.socket else { return Ok(None) };
-        let world = World {
-            domain: Arc::clone(domain),
-            workloads: workloads.subscribe(),
-            foreign: foreign.subscribe(),
-            witness: self.audit.clone(),
-        };
+        let world = self.world(domain, workloads, foreign);
         let socket = Socket::listen(path, world).context("the Workload API")?;
         tracing::info!("Workload API on unix:{}", path.display());
         Ok(Some(socket))
@@ -198,6 +285,8 @@ impl MeshHost {
 impl Drop for MeshHost {
     fn drop(&mut self) {
         self.server.abort();
+        let asking = self.asking.get_mut().unwrap_or_else(PoisonError::into_inner);
+        asking.iter().for_each(|(_, task)| task.abort());
     }
 }
 

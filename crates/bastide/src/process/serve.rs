@@ -17,16 +17,18 @@ use model::{Clock, Switch};
 use proxy::Cores;
 use proxy::rate::Limiter;
 use proxy::upstream::probe;
+use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use super::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
 use super::clock::SystemClock;
 use super::fetch::{GuardedFetch, WayOut};
 use super::generations::Generations;
+use super::guest::{self, Guest, RunningGuest};
 use super::handover::{self, Estate};
 use super::keepers::keep;
 use super::log;
-use super::mesh::{MeshAudit, MeshHost};
+use super::mesh::{MeshAudit, MeshHost, Role};
 use super::names::Names;
 use super::notify::Notifier;
 use super::otlp::{self, Exporter};
@@ -42,10 +44,13 @@ use super::storage::Keeper;
 use super::systemd;
 use super::watch::Watched;
 use crate::acme::Orders;
+use crate::cli::ServeArguments;
 use crate::cli::check::environment;
-use crate::cli::{Output, ServeArguments};
-use crate::config::{self, Configuration, Disk, Fault};
+use crate::config::{self, Configuration, Disk, Fault, Written};
 use crate::wire::{self, Parts};
+
+mod hosting;
+mod succession;
 
 /// Says where the process listens, for scripts.
 const READY: &str = "ready.json";
@@ -66,8 +71,26 @@ const REBUILD_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// # Errors
 /// It cannot start: the state folder is held, an address is in use.
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
+    let path = arguments.config.clone();
+    let load: Loader = Box::new(move || config::load_written(&path, &environment, &Disk));
+    run_as(arguments, load, Role::Authority, None)
+}
+
+/// Where the configuration comes from, at the start and at each reload.
+pub(super) type Loader = Box<dyn Fn() -> Result<(Configuration, Written), Vec<Fault>> + Send + Sync>;
+
+/// Runs it in another role, with a program that it is started for.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_as(
+    arguments: &ServeArguments,
+    load: Loader,
+    role: Role,
+    guest: Option<Guest>,
+) -> anyhow::Result<ExitCode> {
     log::start(arguments.log_format);
-    let (configuration, written) = match config::load_written(&arguments.config, &environment, &Disk) {
+    let (configuration, written) = match load() {
         Ok(loaded) => loaded,
         Err(faults) => {
             say_faults(&faults);
@@ -81,8 +104,18 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let signals = Signals::new(arguments.leash)?;
-        let server = Server::start(arguments, configuration).await?;
+        let starting = Server::start(arguments, configuration, load, role);
+        let mut signals = signals;
+        // Told to end before there was an identity: nothing was begun.
+        let mut server = tokio::select! {
+            server = starting => server?,
+            _ = signals.terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = signals.interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        };
         running::keep(server.parts.state.path(), &server.configuration, &written);
+        if let Some(guest) = guest {
+            server.welcome(guest)?;
+        }
         server.run(signals).await
     })
 }
@@ -96,7 +129,9 @@ fn say_faults(faults: &[Fault]) {
 
 /// A running gateway.
 struct Server {
-    path: PathBuf,
+    load: Loader,
+    /// The program that this process was started for.
+    guest: Option<RunningGuest>,
     parts: Parts,
     cores: Cores<Snapshot>,
     current: Arc<Snapshot>,
@@ -142,8 +177,12 @@ impl Settled {
 }
 
 impl Server {
-    async fn start(arguments: &ServeArguments, configuration: Configuration) -> anyhow::Result<Self> {
-        let path = &arguments.config;
+    async fn start(
+        arguments: &ServeArguments,
+        configuration: Configuration,
+        load: Loader,
+        role: Role,
+    ) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random = Arc::new(SystemRandom::new());
         let (mut estate, mut predecessor) = (Estate::default(), None);
@@ -227,7 +266,7 @@ impl Server {
         let exporter = Exporter::start(destination, span_lanes, metrics, &clock, &random);
         let way_out = WayOut::new()?;
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(&clock), Arc::clone(&random)));
-        let mesh = Arc::new(MeshHost::start(Arc::new(mesh_audit), Arc::clone(&random)));
+        let mesh = Arc::new(MeshHost::start(role, Arc::new(mesh_audit), Arc::clone(&random)));
         let parts = Parts {
             state,
             process,
@@ -274,7 +313,8 @@ impl Server {
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
         let admin_address = admin_socket.local_addr()?;
         let server = Self {
-            path: path.to_owned(),
+            load,
+            guest: None,
             keeper: keep(&current, &parts),
             prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
             watched: watch(&configuration),
@@ -334,6 +374,7 @@ impl Server {
         let (names, acme) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.acme));
         let realms = Arc::clone(&self.parts.realms);
         let sessions = Arc::clone(self.parts.sessions.sessions());
+        let mesh = Arc::clone(&self.parts.mesh);
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
         let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
@@ -342,8 +383,13 @@ impl Server {
         let mut handing: Option<JoinHandle<std::io::Result<u32>>> = None;
         loop {
             tokio::select! {
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
+                _ = signals.terminate.recv() => if !self.retire(Signal::TERM).await { break },
+                _ = signals.interrupt.recv() => if !self.retire(Signal::INT).await { break },
+                ended = guest::ended(&mut self.guest) => {
+                    let code = guest::exit_code(ended?);
+                    self.end().await?;
+                    return Ok(code);
+                }
                 _ = &mut signals.leash => break,
                 _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
                 _ = signals.upgrade.recv() => self.upgrade(),
@@ -360,6 +406,7 @@ impl Server {
                 },
                 () = names.changed() => self.renew("endpoints follow their names").await,
                 () = acme.changed() => self.renew("the certificates have changed").await,
+                () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 () = realms.revocations_changed() => self.revoke().await,
                 () = sessions.ended() => self.judge_again().await,
@@ -403,55 +450,6 @@ impl Server {
         }
     }
 
-    /// Starts the binary at this process' path anew, to take over from this one.
-    fn upgrade(&self) {
-        let format = match self.arguments.log_format {
-            Output::Text => "text",
-            Output::Json => "json",
-        };
-        let started = std::env::current_exe().and_then(|path| {
-            // A replaced binary shows as `… (deleted)`; what stands in its place is meant.
-            let name = path.to_string_lossy();
-            std::process::Command::new(name.strip_suffix(" (deleted)").unwrap_or(&name))
-                .args(["serve", "--take-over", "--log-format", format, "--config"])
-                .arg(&self.arguments.config)
-                .stdin(std::process::Stdio::null())
-                .spawn()
-        });
-        match started {
-            Ok(mut child) => {
-                tracing::info!(process = child.id(), "started a new process to hand over to");
-                // Reaped when it ends before this one does.
-                drop(std::thread::Builder::new().name("successor".to_owned()).spawn(move || child.wait()));
-            }
-            Err(error) => tracing::error!(%error, "cannot start a new process"),
-        }
-    }
-
-    /// Begins to hand everything over to the process that asks.
-    fn hand_over(&self, stream: tokio::net::UnixStream) -> Option<JoinHandle<std::io::Result<u32>>> {
-        let estate = || -> std::io::Result<_> {
-            let stream = stream.into_std()?;
-            stream.set_nonblocking(false)?;
-            let estate = Estate {
-                listeners: self.cores.sockets()?,
-                admin: Some(self.admin_socket.try_clone()?),
-                state_lock: Some(self.parts.state.lock()?.into()),
-                audit_lock: Some(self.log.lock()?.into()),
-            };
-            Ok((stream, estate))
-        };
-        match estate() {
-            Ok((stream, estate)) => {
-                Some(tokio::task::spawn_blocking(move || handover::give(&stream, estate)))
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot hand over");
-                None
-            }
-        }
-    }
-
     /// Takes a new configuration, or says why not and goes on with the old one.
     async fn reload(&mut self, why: &str) {
         self.notifier.reloading();
@@ -474,12 +472,11 @@ impl Server {
     }
 
     async fn try_reload(&mut self) -> anyhow::Result<()> {
-        if Switch::Reload.is_off() {
+        if Switch::Reload.is_off() || self.shared.draining.load(Ordering::Acquire) {
             return Ok(());
         }
         let looked = self.watched.again();
-        let loaded = config::load_written(&self.path, &environment, &Disk);
-        let (configuration, written) = loaded.map_err(|faults| {
+        let (configuration, written) = (self.load)().map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", lines.join("\n"))
         })?;

@@ -44,7 +44,7 @@ pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<Servi
             config::Protocol::Http2 => Protocol::Http2,
             config::Protocol::Negotiated => Protocol::Auto,
         },
-        tls: if secure { Some(tls(service)?) } else { None },
+        tls: if secure { Some(tls(service, parts)?) } else { None },
         eject: bears.eject.map_or(NEVER, |eject| Eject {
             failures: eject.failures,
             duration: eject.duration,
@@ -114,7 +114,15 @@ fn probe(check: &config::HealthCheck) -> ProbeRule {
     }
 }
 
-fn tls(service: &Service) -> anyhow::Result<ClientTls> {
+fn tls(service: &Service, parts: &Parts) -> anyhow::Result<ClientTls> {
+    if let Some(id) = &service.tls.mesh {
+        let member = parts.mesh.member()?;
+        return Ok(ClientTls::build(&ClientTlsSettings {
+            identity: Some(member.identity()),
+            verifier: Some(member.server(id)?),
+            ..ClientTlsSettings::default()
+        })?);
+    }
     let roots = match &service.tls.authorities {
         Some(path) => certificates_from_pem(&path.display().to_string(), &read(path)?)?,
         None => Vec::new(),

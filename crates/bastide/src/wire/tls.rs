@@ -85,10 +85,14 @@ fn server(
             })
             .collect::<anyhow::Result<_>>()?,
         config::Certificates::Acme(acme) => parts.acme.identities(acme),
+        config::Certificates::Mesh => vec![parts.mesh.member()?.identity()],
     };
     // A certificate for another name would only be refused by the client.
     let strict_names = matches!(tls.certificates, config::Certificates::Acme(_));
     let client = match &tls.client {
+        None if matches!(tls.certificates, config::Certificates::Mesh) => {
+            ClientCertificates::Verified(parts.mesh.member()?.clients()?)
+        }
         None => ClientCertificates::None,
         Some(client) => {
             let roots = match &client.authorities {

@@ -23,6 +23,7 @@ mod import;
 mod kill;
 mod liar;
 mod mesh;
+mod mesh_run;
 mod observability;
 mod opaque;
 mod pebble;

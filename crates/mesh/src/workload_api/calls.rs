@@ -12,7 +12,7 @@ use super::messages::{
     ValidateJwtSvidResponse, X509BundlesRequest, X509BundlesResponse, X509Svid, X509SvidRequest,
     X509SvidResponse,
 };
-use super::source::{Given, Source, Told};
+use super::source::{Asks, Given, Source, Told};
 use super::{Event, Refused, World};
 use crate::attest::Caller;
 use crate::bundle::Bundle;
@@ -34,7 +34,7 @@ pub(super) async fn fetch_x509_svid(
     caller: Arc<Caller>,
     _: Request<X509SvidRequest>,
 ) -> Result<Response<Updates<X509SvidResponse>>, Status> {
-    let mut source = Source::new(Arc::clone(&world), Arc::clone(&caller), FETCH_X509_SVID);
+    let mut source = Source::new(Arc::clone(&world), Asks::Process(Arc::clone(&caller)), FETCH_X509_SVID);
     // The first answer decides the status of the call.
     let first = match source.next().await {
         Ok(told) => told,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, Server};
 
+use super::authority::Rewriter;
 use super::{Api, World};
 use crate::attest::Caller;
 use crate::error::Error;
@@ -28,6 +29,8 @@ pub const CONNECTIONS_PER_USER_MAX: usize = 256;
 const STREAMS_MAX: u32 = 128;
 /// Largest header list, bytes.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// What is read at once, bytes.
+const READ_BYTES_MAX: usize = 8 * 1024;
 /// A connection on which nothing comes back to a ping for so long is closed.
 const PING_EVERY: Duration = Duration::from_secs(60);
 /// After the system gave no connection, such as for want of descriptors.
@@ -124,7 +127,13 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<Connecti
             tracing::warn!(uid = caller.uid, "mesh: too many connections to the Workload API");
             continue;
         };
-        let connection = Connection { stream, caller: Arc::new(caller), _place: place };
+        let connection = Connection {
+            stream,
+            rewriter: Rewriter::default(),
+            ready: Vec::new(),
+            caller: Arc::new(caller),
+            _place: place,
+        };
         if sender.send(Ok(connection)).await.is_err() {
             return;
         }
@@ -168,6 +177,9 @@ impl Drop for Place {
 /// A connection, and who is at its other end.
 struct Connection {
     stream: UnixStream,
+    rewriter: Rewriter,
+    /// What was read and not handed on yet.
+    ready: Vec<u8>,
     caller: Arc<Caller>,
     _place: Place,
 }
@@ -186,7 +198,20 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let connection = &mut *self;
+        while connection.ready.is_empty() {
+            let mut bytes = [0; READ_BYTES_MAX];
+            let mut read = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut connection.stream).poll_read(context, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            connection.rewriter.take(read.filled(), &mut connection.ready);
+        }
+        let count = connection.ready.len().min(buffer.remaining());
+        buffer.put_slice(connection.ready.get(..count).unwrap_or_default());
+        connection.ready.drain(..count);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -25,7 +25,7 @@ use super::sds_messages::{
     DataSource, DiscoveryRequest, DiscoveryResponse, SECRET_TYPE, Secret, SecretKind, SpiffeValidator,
     TlsCertificate, TrustDomain, TypedExtension, VALIDATOR_NAME, VALIDATOR_TYPE, ValidationContext,
 };
-use super::source::{Document, Source, Told};
+use super::source::{Asks, Document, Source, Told};
 use super::{Refused, World};
 use crate::attest::Caller;
 use crate::bundle::Bundle;
@@ -41,7 +41,7 @@ pub(super) async fn fetch_secrets(
     caller: Arc<Caller>,
     request: Request<DiscoveryRequest>,
 ) -> Result<Response<DiscoveryResponse>, Status> {
-    let mut source = Source::new(Arc::clone(&world), Arc::clone(&caller), FETCH_SECRETS);
+    let mut source = Source::new(Arc::clone(&world), Asks::Process(Arc::clone(&caller)), FETCH_SECRETS);
     let names = request.into_inner().resource_names;
     source.want(bundles_alone(&names));
     let answer = match source.next().await {
@@ -60,7 +60,7 @@ pub(super) async fn stream_secrets(
     request: Request<Streaming<DiscoveryRequest>>,
 ) -> Result<Response<Updates<DiscoveryResponse>>, Status> {
     let (sender, receiver) = mpsc::channel(1);
-    let source = Source::new(Arc::clone(&world), Arc::clone(&caller), STREAM_SECRETS);
+    let source = Source::new(Arc::clone(&world), Asks::Process(Arc::clone(&caller)), STREAM_SECRETS);
     let stream = Stream { requests: request.into_inner(), source, names: None, version: 0, sender };
     tokio::spawn(async move {
         let sender = stream.sender.clone();

@@ -1,12 +1,13 @@
 //! The X.509 documents of one caller, kept fresh: renewed at half of their life, at once
 //! when their authority is taken back, and kept while they are good when renewal fails.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keys::svid::WorkloadKey;
 use keys::{Algorithm, LocalSigner};
-use model::Timestamp;
+use model::{SpiffeId, Timestamp};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -15,7 +16,7 @@ use crate::attest::Caller;
 use crate::bundle::Bundle;
 use crate::ring::Ring;
 use crate::trust_domain::IssuedX509;
-use crate::workload::{Workload, Workloads};
+use crate::workload::{WORKLOADS_MAX, Workload, Workloads};
 
 /// The first wait after a renewal that failed, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -31,6 +32,26 @@ pub(crate) struct Document {
     pub(crate) key: Zeroizing<Vec<u8>>,
 }
 
+/// The newest document of each workload: a process that connects again, and others of the same
+/// workload, get the same one while it is fresh.
+#[derive(Clone, Default)]
+pub struct Shelf(Arc<Mutex<HashMap<SpiffeId, Place>>>);
+
+/// Where the document of one workload lies.
+type Place = Arc<tokio::sync::Mutex<Option<Held>>>;
+
+impl Shelf {
+    fn place(&self, workload: &Workload) -> Place {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // More than can be registered are left over from registrations of before.
+        if places.len() > WORKLOADS_MAX {
+            places.clear();
+        }
+        Arc::clone(places.entry(workload.id.clone()).or_default())
+    }
+}
+
+#[derive(Clone)]
 struct Held {
     workload: Workload,
     document: Arc<Document>,
@@ -61,10 +82,19 @@ impl Told {
     }
 }
 
-/// The documents of one caller.
+/// Who asks.
+#[derive(Clone)]
+pub(crate) enum Asks {
+    /// A process at the socket.
+    Process(Arc<Caller>),
+    /// This process itself, as this workload.
+    Ourselves(Workload),
+}
+
+/// The documents of whoever asks.
 pub(crate) struct Source {
     world: Arc<World>,
-    caller: Arc<Caller>,
+    asks: Asks,
     call: &'static str,
     ring: watch::Receiver<Arc<Ring>>,
     workloads: watch::Receiver<Arc<Workloads>>,
@@ -76,12 +106,12 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(world: Arc<World>, caller: Arc<Caller>, call: &'static str) -> Self {
+    pub(crate) fn new(world: Arc<World>, asks: Asks, call: &'static str) -> Self {
         let (ring, workloads, foreign) =
             (world.domain.watch(), world.workloads.clone(), world.foreign.clone());
         Self {
             world,
-            caller,
+            asks,
             call,
             ring,
             workloads,
@@ -118,7 +148,10 @@ impl Source {
     }
 
     async fn refreshed(&mut self) -> Result<Told, Refused> {
-        let workloads = self.world.attest(&self.caller).await?;
+        let workloads = match &self.asks {
+            Asks::Process(caller) => self.world.attest(caller).await?,
+            Asks::Ourselves(workload) => vec![workload.clone()],
+        };
         let mut before = std::mem::take(&mut self.held);
         let mut failed = None;
         for workload in workloads.into_iter().filter(|_| !self.bundles_alone) {
@@ -129,7 +162,7 @@ impl Source {
                 self.held.push(Held { workload, document: Arc::clone(&held.document), ..*held });
                 continue;
             }
-            match self.issue(&workload).await {
+            match self.obtain(&workload).await {
                 Ok(held) => self.held.push(held),
                 Err(refused) => {
                     self.held.extend(kept.filter(|held| now <= held.document.issued.not_after));
@@ -160,6 +193,33 @@ impl Source {
         good && held.issued_at <= now && now < held.renew_at
     }
 
+    /// A document of a workload for whoever asks: the one that its other processes have, while
+    /// that is fresh, else a new one. Each giving is written down.
+    async fn obtain(&self, workload: &Workload) -> Result<Held, Refused> {
+        let place = self.world.shelf.place(workload);
+        // Of several that ask at once, one has it made.
+        let mut shelved = place.lock().await;
+        let now = self.world.domain.now();
+        let held =
+            match shelved.as_ref().filter(|held| held.workload == *workload && self.is_fresh(held, now)) {
+                Some(held) => held.clone(),
+                None => self.issue(workload).await?,
+            };
+        *shelved = Some(held.clone());
+        drop(shelved);
+        let event = Event {
+            id: Some(workload.id.clone()),
+            document: format!("x509 {}", held.document.issued.serial),
+            expires: Some(held.document.issued.not_after),
+            ..match &self.asks {
+                Asks::Process(caller) => self.world.event(self.call, caller),
+                Asks::Ourselves(_) => self.world.own_event(self.call),
+            }
+        };
+        self.world.give(event).await?;
+        Ok(held)
+    }
+
     async fn issue(&self, workload: &Workload) -> Result<Held, Refused> {
         let unavailable = |error: String| Refused::Unavailable(error);
         let domain = &self.world.domain;
@@ -170,13 +230,6 @@ impl Source {
         let public = WorkloadKey::of(Arc::new(signer)).map_err(|error| unavailable(error.to_string()))?;
         let issued = domain.issue_x509(&workload.id, &public).await;
         let issued = issued.map_err(|error| unavailable(error.to_string()))?;
-        let event = Event {
-            id: Some(workload.id.clone()),
-            document: format!("x509 {}", issued.serial),
-            expires: Some(issued.not_after),
-            ..self.world.event(self.call, &self.caller)
-        };
-        self.world.give(event).await?;
         let life = issued.not_after.since(now);
         // Between 45 and 55 parts of a hundred: what was issued together is not renewed so.
         let renew_at = now.plus(life / 1_000 * (450 + self.below(100)));

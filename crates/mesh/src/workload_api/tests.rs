@@ -70,8 +70,13 @@ impl Town {
         let (workloads, known) = watch::channel(Arc::new(Workloads { list }));
         let (foreign, trusted) = watch::channel(Arc::new(Foreign::new()));
         let notes = Arc::new(Notes::default());
-        let world =
-            World { domain: Arc::clone(&domain), workloads: known, foreign: trusted, witness: notes.clone() };
+        let world = World {
+            domain: Arc::clone(&domain),
+            workloads: known,
+            foreign: trusted,
+            witness: notes.clone(),
+            shelf: Shelf::default(),
+        };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
         Self { domain, workloads, foreign, notes, socket, _folder: folder }
@@ -114,6 +119,16 @@ async fn a_process_gets_each_of_its_identities_and_each_is_written_down() {
     let given: Vec<&str> = events.iter().map(|event| event.document.split(' ').next().unwrap()).collect();
     assert_eq!(given, ["x509", "x509", "jwt", "jwt", "jwt"]);
     assert!(events.iter().all(|event| event.refused.is_empty() && event.pid > 0));
+}
+
+#[tokio::test]
+async fn who_comes_again_gets_the_same_while_it_is_fresh_and_it_is_written_down_again() {
+    let town = Town::usual().await;
+    let first = town.client().await.x509().await.unwrap().next().await.unwrap().unwrap();
+    let again = town.client().await.x509().await.unwrap().next().await.unwrap().unwrap();
+    assert_eq!(first.identities[0].chain, again.identities[0].chain);
+    assert_eq!(town.domain.issued(10).await.unwrap().len(), 2, "one for each workload");
+    assert_eq!(town.notes.events.lock().unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -275,6 +290,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
         workloads: town.workloads.subscribe(),
         foreign: town.foreign.subscribe(),
         witness: town.notes.clone(),
+        shelf: Shelf::default(),
     };
     let before = town.client().await;
     let next = Socket::listen(&path, world()).unwrap();

@@ -163,6 +163,8 @@ fn keys_of_ours(pointer: &str, value: &serde_json::Value) -> Vec<String> {
         "/scopes",
         "/resources",
         "/clients",
+        "/workloads",
+        "/federates",
     ];
     match value {
         serde_json::Value::Object(entries) => {

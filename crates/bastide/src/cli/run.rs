@@ -1,0 +1,61 @@
+//! `bastide run`: one service of the mesh.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueHint};
+
+use super::Output;
+
+/// Arguments of `bastide run`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "The program listens on 127.0.0.1 at the port that its environment names as PORT, or at --to.\nIt reaches other services of the mesh by name through BASTIDE_WAY_OUT, which http_proxy names too:\nhttp://payments/charges.\n\nExamples:\n  bastide run --service orders --listen 0.0.0.0:7001 -- ./orders\n  bastide run --service orders --listen 0.0.0.0:7001 --to 8080 --config /etc/bastide/town.yaml -- java -jar orders.jar\n\nThe exit code is the program's; 128 and the signal when one ended it."
+)]
+pub struct RunArguments {
+    /// The service: one of the identities that the Workload API gives this process.
+    #[arg(long)]
+    pub service: String,
+    /// Where it is reached by mutual TLS.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// The port of 127.0.0.1 where the program listens. Default: a free one, in its
+    /// environment as PORT.
+    #[arg(long, value_name = "PORT")]
+    pub to: Option<u16>,
+    /// The port of 127.0.0.1 of the way out. Default: a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub way_out: u16,
+    /// The configuration of the town: `mesh:` with the socket of the Workload API and the
+    /// services, `policies:`, `limits:`. It has no listeners and routes.
+    #[arg(long, short, default_value = "town.yaml", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// The state folder: audit log, retained policies. Default: `bastide-SERVICE` beside the
+    /// configuration.
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// The port of 127.0.0.1 for metrics and health. Default: a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub admin: u16,
+    /// Data-plane threads.
+    #[arg(long, default_value_t = 1)]
+    pub workers: u16,
+    /// Leave http_proxy out of the program's environment.
+    #[arg(long)]
+    pub no_proxy_environment: bool,
+    /// How the log is written to standard error; the program's output is part of it.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub log_format: Output,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`crate::process::run::run`].
+pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    crate::process::run::run(arguments)
+}

@@ -1,0 +1,139 @@
+//! The program that `bastide run` was started for: begun when everything is there, told what
+//! we are told, its output taken into our log, its end ours.
+
+use std::net::SocketAddr;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+/// Longest line of its output that is one event, bytes; a longer one is several.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+/// How long its last output may take after it has ended: a child of its own may hold it open.
+const OUTPUT_WITHIN: Duration = Duration::from_secs(1);
+
+/// A program that is not started yet.
+#[derive(Clone, Debug)]
+pub(super) struct Guest {
+    /// The service that it is.
+    pub(super) service: String,
+    /// The program and its arguments.
+    pub(super) command: Vec<String>,
+    /// Where it has to listen.
+    pub(super) port: u16,
+    /// Whether its environment names the way out as its proxy.
+    pub(super) proxy_environment: bool,
+}
+
+/// A program that runs. Dropped, it is killed.
+pub(super) struct RunningGuest {
+    child: Child,
+    outputs: Vec<JoinHandle<()>>,
+    forced: Option<JoinHandle<()>>,
+}
+
+impl Guest {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub(super) fn start(self, way_out: Option<SocketAddr>) -> anyhow::Result<RunningGuest> {
+        let Some((program, arguments)) = self.command.split_first() else {
+            anyhow::bail!("no program was given");
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).env("PORT", self.port.to_string()).kill_on_drop(true);
+        if let Some(address) = way_out {
+            let url = format!("http://{address}");
+            command.env("BASTIDE_WAY_OUT", &url);
+            if self.proxy_environment {
+                command.env("http_proxy", &url).env("HTTP_PROXY", &url);
+                command.env("no_proxy", "localhost,127.0.0.1,::1").env("NO_PROXY", "localhost,127.0.0.1,::1");
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
+        tracing::info!(service = self.service, process = child.id(), "started {program}");
+        let mut outputs = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            outputs.push(tokio::spawn(log_lines(stdout, self.service.clone(), "stdout")));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            outputs.push(tokio::spawn(log_lines(stderr, self.service, "stderr")));
+        }
+        Ok(RunningGuest { child, outputs, forced: None })
+    }
+}
+
+impl RunningGuest {
+    /// Passes a signal on; one that does not end in time is killed. Once asked, it is asked
+    /// again as often as we are.
+    pub(super) fn ask_to_end(&mut self, signal: Signal, grace: Duration) {
+        let Some(process) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) else {
+            return;
+        };
+        // It is our child and not waited for yet: the number is its own.
+        let _ = kill_process(process, signal);
+        if self.forced.is_none() {
+            self.forced = Some(tokio::spawn(async move {
+                tokio::time::sleep(grace).await;
+                tracing::warn!("the program did not end within {} s and is killed", grace.as_secs());
+                let _ = kill_process(process, Signal::KILL);
+            }));
+        }
+    }
+}
+
+/// How it ended; never while there is none.
+pub(super) async fn ended(guest: &mut Option<RunningGuest>) -> std::io::Result<ExitStatus> {
+    let Some(running) = guest else { return std::future::pending().await };
+    let status = running.child.wait().await?;
+    running.forced.iter().for_each(JoinHandle::abort);
+    // Taken off only when it is over: this may be called off at each wait and called again.
+    while let Some(output) = running.outputs.last_mut() {
+        let _ = tokio::time::timeout(OUTPUT_WITHIN, output).await;
+        running.outputs.pop();
+    }
+    *guest = None;
+    tracing::info!("the program ended: {status}");
+    Ok(status)
+}
+
+/// Its code; of one that a signal ended 128 and the signal, as shells say it.
+pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+async fn log_lines(mut output: impl AsyncRead + Unpin, service: String, stream: &'static str) {
+    let mut held = Vec::new();
+    let mut buffer = vec![0; 8 * 1024];
+    loop {
+        let count = match output.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => count,
+        };
+        for byte in buffer.get(..count).unwrap_or_default() {
+            if *byte == b'\n' || held.len() == LINE_BYTES_MAX {
+                say(&held, &service, stream);
+                held.clear();
+            }
+            if *byte != b'\n' {
+                held.push(*byte);
+            }
+        }
+    }
+    if !held.is_empty() {
+        say(&held, &service, stream);
+    }
+}
+
+fn say(line: &[u8], service: &str, stream: &'static str) {
+    let line = String::from_utf8_lossy(line);
+    tracing::info!(service, stream, "{}", line.trim_end_matches('\r'));
+}

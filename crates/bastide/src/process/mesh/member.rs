@@ -1,0 +1,158 @@
+//! This process as a member of the mesh: its certificate, and how it verifies others.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::mesh::verify::Verifier;
+use ::mesh::workload_api::{Client, Own, Status, X509Context, X509Identity};
+use anyhow::Context as _;
+use model::SpiffeId;
+use proxy::tls::{ClientVerifier, Identity, ServerVerifier};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::sync::watch;
+
+/// The first wait after the Workload API did not answer, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// A certificate of this process, and the anchors of the domains that it trusts.
+#[derive(Debug)]
+pub struct Member {
+    identity: X509Identity,
+    anchors: BTreeMap<String, Vec<Vec<u8>>>,
+}
+
+impl Member {
+    /// What this process shows.
+    pub fn identity(&self) -> Identity {
+        let chain = self.identity.chain.iter().map(|der| CertificateDer::from(der.clone()));
+        let key = PrivatePkcs8KeyDer::from(self.identity.key.to_vec());
+        Identity { chain: chain.collect(), key: PrivateKeyDer::from(key) }
+    }
+
+    /// Verifies clients: workloads of a trusted domain.
+    ///
+    /// # Errors
+    /// An anchor cannot be read.
+    pub fn clients(&self) -> anyhow::Result<ClientVerifier> {
+        let verifier = Arc::new(self.verifier(None)?);
+        Ok(ClientVerifier { verifier, mark: self.mark("").into() })
+    }
+
+    /// Verifies a server: this workload.
+    ///
+    /// # Errors
+    /// An anchor cannot be read.
+    pub fn server(&self, id: &SpiffeId) -> anyhow::Result<ServerVerifier> {
+        let verifier = Arc::new(self.verifier(Some(vec![id.clone()]))?);
+        Ok(ServerVerifier { verifier, mark: self.mark(id.as_str()).into() })
+    }
+
+    fn verifier(&self, expected: Option<Vec<SpiffeId>>) -> anyhow::Result<Verifier> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        Verifier::new(&self.anchors, expected, &provider).context("the bundles of the mesh")
+    }
+
+    fn mark(&self, id: &str) -> Vec<u8> {
+        let mut mark = id.as_bytes().to_vec();
+        for (name, anchors) in &self.anchors {
+            mark.extend_from_slice(name.as_bytes());
+            mark.extend(anchors.iter().flatten());
+        }
+        mark
+    }
+}
+
+/// Where the newest [`Member`] sits.
+pub(super) struct Seat {
+    newest: watch::Sender<Option<Arc<Member>>>,
+    told: tokio::sync::Mutex<watch::Receiver<Option<Arc<Member>>>>,
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        let (newest, told) = watch::channel(None);
+        Self { newest, told: told.into() }
+    }
+}
+
+impl Seat {
+    pub(super) fn now(&self) -> Option<Arc<Member>> {
+        self.newest.borrow().clone()
+    }
+
+    /// Waits until there is one.
+    pub(super) async fn first(&self) {
+        // The sender lives as long as this does.
+        let _ = self.newest.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Waits until there is another one than the last time.
+    pub(super) async fn changed(&self) {
+        let _ = self.told.lock().await.changed().await;
+    }
+
+    fn take(&self, identity: X509Identity, anchors: BTreeMap<String, Vec<Vec<u8>>>) {
+        self.newest.send_replace(Some(Arc::new(Member { identity, anchors })));
+    }
+}
+
+/// Keeps the identity that this process issues itself. Ends when it is aborted.
+pub(super) async fn keep(mut own: Own, seat: Arc<Seat>) {
+    let mut wait = RETRY.0;
+    loop {
+        match own.next().await {
+            Ok(context) => {
+                wait = RETRY.0;
+                let anchors = context.anchors;
+                context.identities.into_iter().take(1).for_each(|first| seat.take(first, anchors.clone()));
+            }
+            Err(error) => {
+                tracing::error!(%error, "mesh: this process has no identity");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY.1);
+            }
+        }
+    }
+}
+
+/// Keeps the identity of a service that a Workload API gives. Ends when it is aborted.
+pub(super) async fn follow(path: PathBuf, service: String, seat: Arc<Seat>) {
+    let mut wait = RETRY.0;
+    loop {
+        let why = match updates(&path, &service, &seat, &mut wait).await {
+            Ok(()) => "it has ended".to_owned(),
+            Err(why) => why,
+        };
+        tracing::warn!(socket = %path.display(), why, "mesh: the Workload API gives no identity; what is still good stays in use");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+async fn updates(
+    path: &std::path::Path,
+    service: &str,
+    seat: &Seat,
+    wait: &mut Duration,
+) -> Result<(), String> {
+    let client = Client::connect(path).await.map_err(|error| error.to_string())?;
+    let said = |status: Status| format!("{:?}: {}", status.code(), status.message());
+    let mut updates = client.x509().await.map_err(said)?;
+    while let Some(context) = updates.next().await.map_err(said)? {
+        let X509Context { identities, anchors } = context;
+        let is = |identity: &X509Identity| {
+            identity.hint == service || identity.id.path().strip_prefix('/') == Some(service)
+        };
+        let found = identities.iter().find(|identity| is(identity)).cloned();
+        let Some(identity) = found else {
+            let others: Vec<&str> = identities.iter().map(|identity| identity.id.as_str()).collect();
+            return Err(format!("this process is not the workload {service:?}, but {}", others.join(", ")));
+        };
+        *wait = RETRY.0;
+        seat.take(identity, anchors);
+    }
+    Ok(())
+}

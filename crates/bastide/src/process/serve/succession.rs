@@ -1,0 +1,65 @@
+//! One process after another: starting the successor, handing everything over to it.
+
+use tokio::task::JoinHandle;
+
+use super::Server;
+use crate::cli::Output;
+use crate::process::handover::{self, Estate};
+
+impl Server {
+    /// Starts the binary at this process' path anew, to take over from this one.
+    pub(super) fn upgrade(&self) {
+        if self.guest.is_some() {
+            tracing::warn!("SIGUSR2: a program that runs here cannot be handed over; restart it");
+            return;
+        }
+        let format = match self.arguments.log_format {
+            Output::Text => "text",
+            Output::Json => "json",
+        };
+        let started = std::env::current_exe().and_then(|path| {
+            // A replaced binary shows as `… (deleted)`; what stands in its place is meant.
+            let name = path.to_string_lossy();
+            std::process::Command::new(name.strip_suffix(" (deleted)").unwrap_or(&name))
+                .args(["serve", "--take-over", "--log-format", format, "--config"])
+                .arg(&self.arguments.config)
+                .stdin(std::process::Stdio::null())
+                .spawn()
+        });
+        match started {
+            Ok(mut child) => {
+                tracing::info!(process = child.id(), "started a new process to hand over to");
+                // Reaped when it ends before this one does.
+                drop(std::thread::Builder::new().name("successor".to_owned()).spawn(move || child.wait()));
+            }
+            Err(error) => tracing::error!(%error, "cannot start a new process"),
+        }
+    }
+
+    /// Begins to hand everything over to the process that asks.
+    pub(super) fn hand_over(
+        &self,
+        stream: tokio::net::UnixStream,
+    ) -> Option<JoinHandle<std::io::Result<u32>>> {
+        let estate = || -> std::io::Result<_> {
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            let estate = Estate {
+                listeners: self.cores.sockets()?,
+                admin: Some(self.admin_socket.try_clone()?),
+                state_lock: Some(self.parts.state.lock()?.into()),
+                audit_lock: Some(self.log.lock()?.into()),
+            };
+            Ok((stream, estate))
+        };
+        match estate() {
+            Ok((stream, estate)) => {
+                Some(tokio::task::spawn_blocking(move || handover::give(&stream, estate)))
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot hand over");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `bastide run`: services of the mesh behind the gateway, calling each other by name, with
+//! everybody refused who is not who they should be; certificates of two seconds; the end.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{BASTIDE, Process, Town, read, until};
+
+/// Answers with its name, method and path; `/ask?…` asks the way out and passes on what it says.
+/// Told to end, it finishes and ends with 7.
+const PROGRAM: &str = r#"
+import http.server, os, signal, sys, urllib.error, urllib.request
+name = sys.argv[1]
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status, text):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do(self):
+        length = int(self.headers.get("content-length") or 0)
+        self.rfile.read(length)
+        if self.path.startswith("/ask?"):
+            method, url = self.path[5:].split(",", 1)
+            try:
+                asked = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)
+                with urllib.request.urlopen(asked, timeout=10) as reply:
+                    return self.answer(reply.status, reply.read().decode())
+            except urllib.error.HTTPError as refused:
+                return self.answer(refused.code, refused.read().decode())
+        self.answer(200, f"{name} {self.command} {self.path} {self.headers.get('host')}")
+    do_GET = do_POST = do
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
+def end(*_):
+    print("ending", flush=True)
+    os._exit(7)
+signal.signal(signal.SIGTERM, end)
+print("the program is", "up", flush=True)
+server.serve_forever()
+"#;
+
+struct Shop {
+    town: Town,
+    orders: Process,
+    payments: Process,
+    ports: [u16; 2],
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The gateway, orders and payments, each with its certificate.
+async fn shop(lifetimes: &str) -> Shop {
+    let ports = [free_port(), free_port()];
+    let mut town = Town::prepare("routes: []\n");
+    let uid = rustix::process::geteuid().as_raw();
+    let shared = format!(
+        "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n{lifetimes}  services:\n    \
+         orders: 127.0.0.1:{}\n    payments: 127.0.0.1:{}\n  workloads:\n    orders: {{ uid: {uid} }}\n    \
+         payments: {{ uid: {uid} }}\n    intruder: {{ uid: {uid} }}\npolicies: shop.cedar\n",
+        ports[0], ports[1]
+    );
+    std::fs::write(town.path("town.yaml"), shared).unwrap();
+    let policies = r#"
+        @id("the gateway calls orders")
+        permit (principal == Service::"spiffe://shop.example/gateway", action, resource)
+        when { resource.service == "orders" };
+        @id("orders pays")
+        permit (principal == Service::"spiffe://shop.example/orders", action == Action::"POST", resource)
+        when { resource.service == "payments" && context.path like "/charges*" };
+    "#;
+    std::fs::write(town.path("shop.cedar"), policies).unwrap();
+    std::fs::write(town.path("program.py"), PROGRAM).unwrap();
+    town.configure(
+        "include: town.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
+    );
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    // Services may come before the gateway: they wait for an identity.
+    let payments = run(&town, "payments", ports[1]);
+    town.start_gateway().await;
+    let orders = run(&town, "orders", ports[0]);
+    for name in ["orders", "payments"] {
+        let log = town.path(&format!("{name}.log"));
+        until("the program", async || read(&log).contains("the program is up").then_some(())).await;
+    }
+    Shop { town, orders, payments, ports }
+}
+
+fn run(town: &Town, name: &str, port: u16) -> Process {
+    let mut command = Command::new(BASTIDE);
+    command
+        .args(["run", "--service", name, "--listen", &format!("127.0.0.1:{port}"), "--"])
+        .args(["python3", "program.py", name])
+        .current_dir(town.folder.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(town.path(&format!("{name}.log"))).unwrap());
+    Process::spawn(&mut command)
+}
+
+impl Shop {
+    fn say(&self, name: &str) -> String {
+        read(&self.town.path(&format!("{name}.log")))
+    }
+
+    /// Status and body of a request to a service's own door, as this identity.
+    fn knock(&self, door: usize, identity: Option<&str>, more: &[&str]) -> (String, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--insecure", "--max-time", "10", "--write-out", "\n%{http_code}"]);
+        if let Some(folder) = identity {
+            curl.arg("--cert").arg(self.town.path(&format!("{folder}/svid.pem")));
+            curl.arg("--key").arg(self.town.path(&format!("{folder}/svid.key")));
+        }
+        let address = format!("https://127.0.0.1:{}", self.ports[door]);
+        let output = curl.args(more).arg(format!("{address}/charges")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (body, status) = text.rsplit_once('\n').unwrap();
+        (status.to_owned(), body.to_owned())
+    }
+
+    async fn ask(&self, target: &str) -> (u16, String) {
+        let answer = self.town.get(target).await;
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    }
+}
+
+#[tokio::test]
+async fn services_call_each_other_by_name_and_only_as_policies_say() {
+    let mut shop = shop("").await;
+    let (status, body) = shop.ask("/hello").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, "orders GET /hello localhost"),
+        "{}{}",
+        shop.say("orders"),
+        shop.town.log()
+    );
+    let (status, body) = shop.ask("/ask?POST,http://payments/charges").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, "payments POST /charges payments"),
+        "{}{}",
+        shop.say("orders"),
+        shop.say("payments")
+    );
+    // The right certificate with another method or path; a service that nobody may reach.
+    for refused in [
+        "GET,http://payments/charges",
+        "POST,http://payments/refunds",
+        "POST,http://payments/%63harges/../refunds",
+    ] {
+        let (status, body) = shop.ask(&format!("/ask?{refused}")).await;
+        assert!(status == 403 || status == 400, "{refused}: {status} {body}");
+    }
+
+    // As whom the Workload API says: the first of this process is orders.
+    let (code, out, err) = shop.town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+    assert!(code == 0 && out.starts_with("spiffe://shop.example/orders"), "{out}{err}");
+    let post = ["--request", "POST"];
+    assert_eq!(shop.knock(1, Some("mine"), &post).0, "200");
+    assert_eq!(shop.knock(1, Some("mine"), &[]).0, "403");
+    assert_eq!(shop.knock(1, Some("mine"), &["--request", "post"]).0, "400", "methods have a case");
+    assert_eq!(shop.knock(0, Some("mine"), &post).0, "403", "orders may not call itself");
+    // Without a certificate, and with one of an authority that nobody trusts.
+    assert_eq!(shop.knock(1, None, &post).0, "000");
+    std::fs::create_dir(shop.town.path("foreign")).unwrap();
+    let made = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+    std::fs::write(shop.town.path("foreign/svid.pem"), made.cert.pem()).unwrap();
+    std::fs::write(shop.town.path("foreign/svid.key"), made.signing_key.serialize_pem()).unwrap();
+    assert_eq!(shop.knock(1, Some("foreign"), &post).0, "000");
+    // Plain text to a port of the mesh.
+    let plain = Command::new("curl")
+        .args(["--silent", "--max-time", "5"])
+        .arg(format!("http://127.0.0.1:{}/charges", shop.ports[1]))
+        .output()
+        .unwrap();
+    assert!(!plain.status.success());
+    // The way out is not for callers from the mesh: orders' door leads to orders alone.
+    let (status, _) = shop.knock(0, Some("mine"), &["--request", "POST", "--header", "host: payments"]);
+    assert_eq!(status, "403");
+
+    // Who was refused, and why, is in the service's own log.
+    let state = shop.town.path("bastide-payments/audit");
+    until("the refusals", async || {
+        let log: String =
+            std::fs::read_dir(&state).ok()?.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect();
+        (log.contains("spiffe://shop.example/orders") && log.contains("no policy permits")).then_some(())
+    })
+    .await;
+    assert!(
+        shop.say("orders").contains("stream=\"stdout\"") && shop.say("orders").contains("service=\"orders\""),
+        "{}",
+        shop.say("orders")
+    );
+
+    // The end: the program is told, and its exit code is ours.
+    shop.orders.signal(Signal::TERM);
+    assert_eq!(shop.orders.ended().await.code(), Some(7), "{}", shop.say("orders"));
+    assert!(shop.say("orders").contains("ending"));
+    shop.payments.signal(Signal::TERM);
+    assert_eq!(shop.payments.ended().await.code(), Some(7));
+}
+
+#[tokio::test]
+async fn certificates_of_seconds_are_rotated_without_a_failed_request() {
+    let shop = shop("  lifetimes: { authority: 24s, x509_svid: 4s, jwt_svid: 4s }\n").await;
+    let (began, mut asked) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(27) {
+        let (status, body) = shop.ask("/ask?POST,http://payments/charges").await;
+        assert_eq!(
+            status,
+            200,
+            "after {:?}: {body}\n{}\n{}",
+            began.elapsed(),
+            shop.say("orders"),
+            shop.say("payments")
+        );
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(asked > 50, "{asked}");
+}
+
+#[tokio::test]
+async fn a_program_that_ends_or_is_not_there_ends_the_run() {
+    let shop = shop("").await;
+    let exit = |program: &[&str]| {
+        let port = free_port();
+        let output = Command::new(BASTIDE)
+            .args(["run", "--service", "intruder", "--listen", &format!("127.0.0.1:{port}"), "--"])
+            .args(program)
+            .current_dir(shop.town.folder.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(exit(&["sh", "-c", "exit 42"]).0, Some(42));
+    assert_eq!(exit(&["sh", "-c", "kill -9 $$"]).0, Some(137));
+    let (code, said) = exit(&["./not-there"]);
+    assert!(code == Some(3) && said.contains("not-there"), "{said}");
+    let (code, said) = exit(&["sh", "-c", "echo out; echo err >&2; env | grep BASTIDE_WAY_OUT"]);
+    assert_eq!(code, Some(0));
+    for line in ["out", "err", "BASTIDE_WAY_OUT=http://127.0.0.1:"] {
+        assert!(said.contains(line), "{said}");
+    }
+}
