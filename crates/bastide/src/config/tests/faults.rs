@@ -198,11 +198,11 @@ fn listeners() {
             ),
             (
                 "listen: [ { address: 127.0.0.1:0, tls: «{} } ]",
-                "tls takes one of local, certificates and acme, found none of them (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+                "tls takes one of local, certificates, acme and mesh, found none of them (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
             ),
             (
                 "listen: [ { address: 127.0.0.1:0, tls: «{ acme: a@b.c, local: true } } ]",
-                "tls takes one of local, certificates and acme, found several (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
+                "tls takes one of local, certificates, acme and mesh, found several (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
             ),
             (
                 "listen: [ { address: 127.0.0.1:0, «https_redirect: true, tls: { local: true } } ]",
