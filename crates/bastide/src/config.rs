@@ -338,6 +338,7 @@ impl Decoder<'_> {
             self.mesh_services(top.get("mesh"), mesh, &mut services);
         }
         self.own_service(&top, IDENTITY_SERVICE, !realms.is_empty(), &mut services);
+        self.own_service(&top, administration::ADMINISTRATION, !realms.is_empty(), &mut services);
         self.own_service(&top, BUNDLE_SERVICE, mesh.is_some(), &mut services);
         let needs_store = !realms.is_empty() || mesh.is_some();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);

@@ -89,7 +89,7 @@ pub fn build(
     let settings =
         IssuersSettings { issuers: issuers::settings(&configuration.authentication)?, roles: roles.clone() };
     let issuers = Issuers::new(settings, before.map(|before| before.issuers.as_ref()))?;
-    issuers.set_revocations(Arc::new(revocations(parts)?));
+    issuers.set_revocations(Arc::new(revocations(parts, &configuration.authentication)?));
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
     let router = router(configuration)?;
     let services = configuration.services.iter().map(|service| services::settings(service, parts));
@@ -185,9 +185,18 @@ fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow
 ///
 /// # Errors
 /// It cannot be read: a list that is not understood revokes nobody, so it is refused.
-pub fn revocations(parts: &Parts) -> anyhow::Result<Revocations> {
+pub fn revocations(parts: &Parts, authentication: &config::Authentication) -> anyhow::Result<Revocations> {
     let file = RevocationFile::new(&parts.state.join(REVOCATIONS), parts.random.clone());
-    Ok(file.load(&parts.realms.revocations(), parts.process.clock.now())?)
+    let mut of_realms = parts.realms.revocations();
+    for entry in &mut of_realms {
+        // A realm does not know what is put before its subjects here.
+        let own = |issuer: &&config::Issuer| Some(&issuer.issuer) == entry.issuer.as_ref();
+        let issuer = authentication.issuers.iter().find(own);
+        if let (Some(subject), Some(issuer)) = (&mut entry.subject, issuer) {
+            subject.insert_str(0, &issuer.prefix);
+        }
+    }
+    Ok(file.load(&of_realms, parts.process.clock.now())?)
 }
 
 /// What admission takes from every client.

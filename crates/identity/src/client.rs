@@ -8,15 +8,16 @@ pub(crate) mod redirect;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::{Algorithm, KeySet};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
 use crate::settings::RealmSettings;
 
-pub(crate) use authenticate::{Authenticated, authenticate};
+pub(crate) use authenticate::{Authenticated, authenticate, authenticate_at};
 pub use certificate::CertificateSubject;
-pub(crate) use certificate::thumbprint;
+pub use certificate::thumbprint;
 
 /// Longest client id, bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 128;
@@ -26,7 +27,7 @@ pub const REDIRECT_URIS_MAX: usize = 32;
 pub const CLIENT_SECRET_CHARACTERS_MIN: usize = 32;
 
 /// How a client gets tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum GrantType {
     /// RFC 6749 §4.1.
     #[serde(rename = "authorization_code")]
@@ -69,7 +70,7 @@ impl GrantType {
 
 /// How a client shows who it is. One way per client: a stronger one can then never be
 /// walked around by a weaker one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClientAuthentication {
     /// A public client: not at all.
@@ -98,7 +99,7 @@ pub enum ClientAuthentication {
 }
 
 /// A registered client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// `client_id`.
@@ -144,6 +145,7 @@ pub struct Client {
     pub certificate_bound_access_tokens: bool,
     /// The algorithm of its ID tokens; `None`: RS256 (OpenID Connect Registration §2).
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub id_token_algorithm: Option<Algorithm>,
     /// Authorization requests without `max_age` are treated as if they had this one.
     #[serde(default)]
@@ -216,7 +218,8 @@ impl Client {
             self.authentication_fault(),
             self.redirect_fault(),
             self.grant_fault(),
-            self.reach_fault(settings),
+            // What one that is switched off was allowed may be gone.
+            (!self.disabled).then(|| self.reach_fault(settings)).flatten(),
         ];
         match faults.into_iter().flatten().next() {
             None => Ok(()),

@@ -16,16 +16,12 @@ use store::{Expect, Transaction};
 use crate::Error;
 use crate::claim::{Asked, Subject};
 use crate::client::{Client, GrantType};
-use crate::mint::{self, AccessToken, Authentication, Binding, IdToken, Minted};
+use crate::mint::{self, AccessToken, Authentication, Binding, IdToken};
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Written, pause};
 use crate::revocation;
 use crate::token::Issued;
 use crate::user::User;
-
-/// Access tokens of one grant that are remembered, so that they can be revoked at the
-/// gateways too. Older ones are still told from their grant by introspection.
-const TOKENS_MAX: usize = 16;
 
 /// What a person allowed a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,8 +39,8 @@ pub(crate) struct Grant {
     /// When it ends, however often it is refreshed.
     pub(crate) until: Timestamp,
     pub(crate) family: Option<Family>,
-    /// Access tokens that are still good.
-    tokens: Vec<(String, Timestamp)>,
+    /// When the last access token of it ends.
+    tokens_until: Timestamp,
 }
 
 /// The refresh tokens of a grant: always one that is current.
@@ -102,7 +98,7 @@ impl Grant {
             binding: if client.is_public() { binding.clone() } else { Binding::default() },
             until,
             family,
-            tokens: Vec::new(),
+            tokens_until: now,
         })
     }
 
@@ -111,7 +107,7 @@ impl Grant {
         self.scopes.contains("offline_access")
     }
 
-    /// Makes the tokens of one answer and remembers the access token.
+    /// Makes the tokens of one answer and remembers when the access token ends.
     pub(crate) fn issue(
         &mut self,
         realm: &Realm,
@@ -152,7 +148,7 @@ impl Grant {
         } else {
             None
         };
-        self.remember(&access, now);
+        self.tokens_until = self.tokens_until.max(access.expires);
         Ok(Issued {
             token_type: binding.token_type(),
             scopes: narrowed.scopes,
@@ -162,14 +158,6 @@ impl Grant {
             subject: user.id.clone(),
             access,
         })
-    }
-
-    fn remember(&mut self, access: &Minted, now: Timestamp) {
-        self.tokens.retain(|(_, until)| *until > now);
-        if self.tokens.len() == TOKENS_MAX {
-            self.tokens.remove(0);
-        }
-        self.tokens.push((access.id.clone(), access.expires));
     }
 
     /// The text of the current refresh token.
@@ -186,7 +174,7 @@ impl Grant {
 
     /// From when on its record is of no use.
     fn expires(&self, realm: &Realm, now: Timestamp) -> Timestamp {
-        let last = self.tokens.iter().map(|(_, until)| *until).max().unwrap_or(now);
+        let last = self.tokens_until;
         let idle = now.plus(realm.settings.lifetimes.refresh_idle);
         if self.family.is_some() { idle.min(self.until).max(last) } else { last }
     }
@@ -203,7 +191,16 @@ impl Grant {
         let records = &realm.records;
         let transaction = records.write(transaction, Kind::Grant, &[&self.id], self, expires, expect)?;
         let of_session = [self.authentication.session.as_str(), self.id.as_str()];
-        records.write(transaction, Kind::SessionGrant, &of_session, &self.client, expires, Expect::Any)
+        let transaction = records.write(
+            transaction,
+            Kind::SessionGrant,
+            &of_session,
+            &self.client,
+            expires,
+            Expect::Any,
+        )?;
+        let of_user = [self.user.as_str(), self.id.as_str()];
+        records.write(transaction, Kind::UserGrant, &of_user, &self.client, expires, Expect::Any)
     }
 }
 
@@ -230,12 +227,11 @@ pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Err
         let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
         let grant = stored.value;
         let session = grant.authentication.session.as_str();
-        let mut changes = Transaction::new()
+        let changes = Transaction::new()
             .delete(records.key(Kind::Grant, &[id]), Expect::Version(stored.version))
-            .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any);
-        for (token, until) in &grant.tokens {
-            changes = revocation::write(realm, changes, revocation::Named::Token(token), *until)?;
-        }
+            .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any)
+            .delete(records.key(Kind::UserGrant, &[&grant.user, id]), Expect::Any);
+        let changes = revocation::write(realm, changes, revocation::Named::Grant(id), grant.tokens_until)?;
         if records.commit(changes).await? == Written::Done {
             tracing::warn!(
                 grant = id,

@@ -51,6 +51,23 @@ impl KeyEntry {
     }
 }
 
+/// A signing key, without what signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    /// Its `kid`.
+    pub id: String,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// When it was made and published.
+    pub created: Timestamp,
+    /// From when on it signs.
+    pub signs_from: Timestamp,
+    /// Until when it signs.
+    pub signs_until: Timestamp,
+    /// Until when it is published.
+    pub published_until: Timestamp,
+}
+
 /// Keys and secrets of a realm: one record.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct KeyRecord {

@@ -30,7 +30,7 @@ use crate::session::{self, Session, cookie_name, set_cookie};
 use crate::text::Notice;
 
 /// Most grants of one session that are ended.
-const GRANTS_MAX: usize = 1000;
+const GRANTS_MAX: usize = 100_000;
 /// Most deliveries that are looked at in one round: what waits for its next attempt is among
 /// them, and must not hide what is due.
 const DELIVERIES_MAX: usize = 10_000;
@@ -57,16 +57,19 @@ struct Pending {
 /// gateways, and the sessions at its clients.
 pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Error> {
     let records = &realm.records;
-    let grants = records.list::<String>(Kind::SessionGrant, &[&session.id], GRANTS_MAX).await?;
     // What was given out last ends within the longest life of a token.
     let until = now.plus(crate::key::longest_token(&realm.settings));
-    let gone = Transaction::new().delete(records.key(Kind::Session, &[&session.id]), Expect::Any);
+    let gone = Transaction::new()
+        .delete(records.key(Kind::Session, &[&session.id]), Expect::Any)
+        .delete(records.key(Kind::UserSession, &[&session.user, &session.id]), Expect::Any);
     let gone = revocation::write(realm, gone, Named::Session(&session.id), until)?;
     match records.commit(gone).await? {
         Written::Done => {}
         Written::Conflict => return Err(Error::Contended("a session that ends")),
     }
     tracing::info!(session = session.id, user = session.user, "identity: session ended");
+    // Read after that: whoever gets a grant needs the session to be there.
+    let grants = records.list::<String>(Kind::SessionGrant, &[&session.id], GRANTS_MAX).await?;
     let mut clients = BTreeSet::new();
     for (id, client) in grants {
         clients.insert(client.value);

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use keys::SecureRandom;
 use model::{Clock, Secret, Timestamp};
-use store::{Expect, Store, Transaction};
+use store::{Cursor, Expect, Store, Transaction, Version};
 
 use crate::Error;
 use crate::client::Client;
 use crate::deliver::Deliver;
-use crate::key::{KeyRecord, Ring};
+use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::Courier;
-use crate::record::{ATTEMPTS_MAX, Kind, Records, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Kind, Records, Stored, Written, pause};
 use crate::settings::RealmSettings;
 use crate::user::{User, folded};
 
@@ -22,8 +22,6 @@ use crate::user::{User, folded};
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// The least pause between two rounds of letters.
 const LETTERS_PAUSE_MIN: Duration = Duration::from_millis(200);
-/// Most users or clients that one listing gives.
-const LISTING_MAX: usize = 1000;
 
 /// What a realm is given of the world.
 #[derive(Clone)]
@@ -38,6 +36,22 @@ pub struct World {
     pub deliver: Arc<dyn Deliver>,
     /// The way to the mail server; `None`: nobody is written to.
     pub courier: Option<Arc<dyn Courier>>,
+}
+
+/// Some of a realm's records.
+#[derive(Clone, Debug)]
+pub struct Listing<T> {
+    /// They, each with its version.
+    pub items: Vec<(T, Version)>,
+    /// Where to go on; `None`: nothing is left.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Listing<T> {
+    fn of((records, next): (Vec<Stored<T>>, Option<Cursor>)) -> Self {
+        let items = records.into_iter().map(|stored| (stored.value, stored.version)).collect();
+        Self { items, next }
+    }
 }
 
 /// A realm, open: the state of its router.
@@ -170,6 +184,25 @@ impl Realm {
         self.clock.now()
     }
 
+    /// What it is configured to be.
+    pub fn settings(&self) -> &RealmSettings {
+        &self.settings
+    }
+
+    /// The signing keys, without what signs.
+    pub fn signing_keys(&self) -> Vec<SigningKey> {
+        let ring = self.ring();
+        let one = |(id, entry): (&str, &KeyEntry)| SigningKey {
+            id: id.to_owned(),
+            algorithm: entry.algorithm,
+            created: entry.created,
+            signs_from: entry.signs_from,
+            signs_until: entry.signs_until,
+            published_until: entry.published_until,
+        };
+        ring.entries().map(one).collect()
+    }
+
     /// The issuer.
     pub fn issuer(&self) -> &str {
         &self.settings.issuer
@@ -212,31 +245,43 @@ impl Realm {
         }
     }
 
-    /// Registers a client, or changes it.
+    /// Registers a client, or changes it. One that is switched off may refer to scopes and
+    /// resources that are gone.
     ///
     /// # Errors
     /// [`Error::Record`], see [`Client::check`]; the store fails.
     pub async fn put_client(&self, client: &Client) -> Result<(), Error> {
-        client.check(&self.settings)?;
-        match self.records.put(Kind::Client, &[&client.id], client, None, Expect::Any).await? {
+        match self.write_client(client, Expect::Any).await? {
             Written::Done => Ok(()),
             Written::Conflict => Err(Error::Contended("a client")),
         }
     }
 
-    /// Keeps a client that is switched off, whatever it refers to: a scope or a resource of
-    /// its may be gone.
+    /// The same, when it is as expected until now.
     ///
     /// # Errors
-    /// [`Error::Record`] for one that is not switched off; the store fails.
-    pub async fn put_disabled_client(&self, client: &Client) -> Result<(), Error> {
-        if !client.disabled {
-            return self.put_client(client).await;
-        }
-        match self.records.put(Kind::Client, &[&client.id], client, None, Expect::Any).await? {
-            Written::Done => Ok(()),
-            Written::Conflict => Err(Error::Contended("a client")),
-        }
+    /// As [`Self::put_client`].
+    pub async fn write_client(&self, client: &Client, expect: Expect) -> Result<Written, Error> {
+        client.check(&self.settings)?;
+        self.records.put(Kind::Client, &[&client.id], client, None, expect).await
+    }
+
+    /// Removes a client that is as expected. What it was granted is of no use to anybody
+    /// from then on.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn remove_client(&self, id: &str, expect: Expect) -> Result<Written, Error> {
+        self.records.commit(Transaction::new().delete(self.records.key(Kind::Client, &[id]), expect)).await
+    }
+
+    /// A client, switched off or not, and its version.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn find_client(&self, id: &str) -> Result<Option<(Client, Version)>, Error> {
+        let found = self.records.get::<Client>(Kind::Client, &[id]).await?;
+        Ok(found.map(|stored| (stored.value, stored.version)))
     }
 
     /// The clients, switched off or not.
@@ -244,8 +289,16 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn clients(&self) -> Result<Vec<Client>, Error> {
-        let found = self.records.list::<Client>(Kind::Client, &[], LISTING_MAX).await?;
+        let found = self.records.list_all::<Client>(Kind::Client, &[]).await?;
         Ok(found.into_iter().map(|(_, stored)| stored.value).collect())
+    }
+
+    /// Some of the clients, and where to go on.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn clients_page(&self, after: Option<&Cursor>, limit: usize) -> Result<Listing<Client>, Error> {
+        self.records.page(Kind::Client, &[], after, limit).await.map(Listing::of)
     }
 
     /// The users, switched off or not.
@@ -253,8 +306,25 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn users(&self) -> Result<Vec<User>, Error> {
-        let found = self.records.list::<User>(Kind::User, &[], LISTING_MAX).await?;
+        let found = self.records.list_all::<User>(Kind::User, &[]).await?;
         Ok(found.into_iter().map(|(_, stored)| stored.value).collect())
+    }
+
+    /// Some of the users, and where to go on.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn users_page(&self, after: Option<&Cursor>, limit: usize) -> Result<Listing<User>, Error> {
+        self.records.page(Kind::User, &[], after, limit).await.map(Listing::of)
+    }
+
+    /// A user by id, switched off or not, and their version.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn find_user_by_id(&self, id: &str) -> Result<Option<(User, Version)>, Error> {
+        let found = self.records.get::<User>(Kind::User, &[id]).await?;
+        Ok(found.map(|stored| (stored.value, stored.version)))
     }
 
     /// A user by what they log in with, switched off or not.
@@ -276,55 +346,143 @@ impl Realm {
         crate::random::name(self.random.as_ref())
     }
 
-    /// Adds a user, or changes one.
+    /// Adds a user, or changes one. Switching one off ends what they began, see
+    /// [`Self::sign_out`].
     ///
     /// # Errors
     /// [`Error::Record`] for a malformed user and for a user name that is another's; the
     /// store fails.
     pub async fn put_user(&self, user: &User) -> Result<(), Error> {
+        match self.write_user(user, Expect::Any).await? {
+            Written::Done => Ok(()),
+            Written::Conflict => Err(Error::Contended("a user")),
+        }
+    }
+
+    /// The same, when they are as expected until now.
+    ///
+    /// # Errors
+    /// As [`Self::put_user`].
+    pub async fn write_user(&self, user: &User, expect: Expect) -> Result<Written, Error> {
         user.check()?;
-        let name = folded(&user.username);
         for attempt in 0..ATTEMPTS_MAX {
             pause(attempt).await;
-            let owner = self.records.get::<String>(Kind::UserName, &[&name]).await?;
-            let expect = match &owner {
-                None => Expect::Absent,
-                Some(owner) if owner.value == user.id => Expect::Version(owner.version),
-                Some(_) => {
-                    let what = format!("user \"{}\"", keys::encoding::quote(&user.username));
-                    return Err(Error::Record { what, why: "the user name is another's".to_owned() });
-                }
-            };
             let before = self.records.get::<User>(Kind::User, &[&user.id]).await?;
-            let mut changes = Transaction::new();
-            let mut expect_user = Expect::Absent;
-            if let Some(before) = before {
-                expect_user = Expect::Version(before.version);
-                let old = folded(&before.value.username);
-                if old != name {
-                    changes = changes.delete(self.records.key(Kind::UserName, &[&old]), Expect::Any);
-                }
+            let version = before.as_ref().map(|before| before.version);
+            let as_expected = match expect {
+                Expect::Any => true,
+                Expect::Absent => version.is_none(),
+                Expect::Present => version.is_some(),
+                Expect::Version(wanted) => version == Some(wanted),
+            };
+            if !as_expected {
+                return Ok(Written::Conflict);
             }
-            let changes = self.records.write(changes, Kind::UserName, &[&name], &user.id, None, expect)?;
-            let changes = self.records.write(changes, Kind::User, &[&user.id], user, None, expect_user)?;
+            let now = self.now();
+            let switched_off = user.disabled && before.as_ref().is_some_and(|before| !before.value.disabled);
+            let changes = self.user_changes(user, before.as_ref(), switched_off.then_some(now)).await?;
             if self.records.commit(changes).await? == Written::Done {
-                return Ok(());
+                if switched_off {
+                    self.end_begun(&user.id, None).await?;
+                }
+                return Ok(Written::Done);
             }
         }
         Err(Error::Contended("a user"))
     }
 
-    /// Gives a user a password.
+    /// What writing a user changes; `ends`: when everything that they began is over.
+    async fn user_changes(
+        &self,
+        user: &User,
+        before: Option<&Stored<User>>,
+        ends: Option<Timestamp>,
+    ) -> Result<Transaction, Error> {
+        let records = &self.records;
+        let name = folded(&user.username);
+        let owner = records.get::<String>(Kind::UserName, &[&name]).await?;
+        let expect = match &owner {
+            None => Expect::Absent,
+            Some(owner) if owner.value == user.id => Expect::Version(owner.version),
+            Some(_) => {
+                let what = format!("user \"{}\"", keys::encoding::quote(&user.username));
+                return Err(Error::Record { what, why: "the user name is another's".to_owned() });
+            }
+        };
+        let mut user = user.clone();
+        let was = before.and_then(|before| before.value.signed_out);
+        user.signed_out = user.signed_out.max(was).max(ends);
+        let mut changes = Transaction::new();
+        if let Some(old) = before.map(|before| folded(&before.value.username)).filter(|old| *old != name) {
+            changes = changes.delete(records.key(Kind::UserName, &[&old]), Expect::Any);
+        }
+        if let Some(now) = ends {
+            changes = self.end_tokens(changes, &user.id, now)?;
+        }
+        let changes = records.write(changes, Kind::UserName, &[&name], &user.id, None, expect)?;
+        let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
+        records.write(changes, Kind::User, &[&user.id], &user, None, expect)
+    }
+
+    /// Removes a user who is as expected, and everything that is theirs. Their tokens end at
+    /// the gateways too.
     ///
     /// # Errors
-    /// The hash cannot be computed; the store fails.
+    /// The store fails.
+    pub async fn remove_user(&self, id: &str, expect: Expect) -> Result<Written, Error> {
+        let records = &self.records;
+        let Some(stored) = records.get::<User>(Kind::User, &[id]).await? else {
+            return Ok(Written::Conflict);
+        };
+        let gone = Transaction::new()
+            .require(records.key(Kind::User, &[id]), Expect::Version(stored.version))
+            .delete(records.key(Kind::User, &[id]), expect)
+            .delete(records.key(Kind::UserName, &[&folded(&stored.value.username)]), Expect::Any);
+        let gone = self.end_tokens(gone, id, self.now())?;
+        if records.commit(gone).await? == Written::Conflict {
+            return Ok(Written::Conflict);
+        }
+        self.end_begun(id, None).await?;
+        for kind in Kind::OF_USER {
+            records.remove_all(kind, &[id]).await?;
+        }
+        Ok(Written::Done)
+    }
+
+    /// Gives a user a password, which ends everything that they began with another.
+    ///
+    /// # Errors
+    /// [`Error::Record`] when there is no such user; the hash cannot be computed; the store
+    /// fails.
     pub async fn set_password(&self, user: &str, password: Secret<String>) -> Result<(), Error> {
         let salt = crate::random::bytes::<16>(self.random.as_ref())?;
         let hash = self.passwords.hash(password, salt).await?;
-        match self.records.put(Kind::Password, &[user], &hash, None, Expect::Any).await? {
-            Written::Done => Ok(()),
-            Written::Conflict => Err(Error::Contended("a password")),
+        self.put_password_hash(user, &hash).await
+    }
+
+    /// The same with a hash (PHC string) that was made before, here or by another program.
+    ///
+    /// # Errors
+    /// [`Error::Record`] when there is no such user; the store fails.
+    pub async fn put_password_hash(&self, user: &str, hash: &str) -> Result<(), Error> {
+        let records = &self.records;
+        let change = |changes, expect| records.write(changes, Kind::Password, &[user], &hash, None, expect);
+        // The first one has nothing before it to end.
+        let first = change(Transaction::new(), Expect::Absent)?;
+        let first = first.require(records.key(Kind::User, &[user]), Expect::Present);
+        if records.commit(first).await? == Written::Conflict {
+            self.change_and_end(user, |changes| change(changes, Expect::Any)).await?;
         }
+        Ok(())
+    }
+
+    /// The hash of a user's password, for an export.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn password_hash(&self, user: &str) -> Result<Option<String>, Error> {
+        let found = self.records.get::<String>(Kind::Password, &[user]).await?;
+        Ok(found.map(|stored| stored.value))
     }
 }
 

@@ -10,7 +10,7 @@ use model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::limits::SCAN_RECORDS_MAX;
-use store::{Expect, Key, Store, Transaction, Value, Version, Watch};
+use store::{Cursor, Expect, Key, Store, Transaction, Value, Version, Watch};
 
 use crate::Error;
 
@@ -33,6 +33,10 @@ pub(crate) enum Kind {
     Credential,
     /// A browser session, by `sid`.
     Session,
+    /// The sessions of a user, by user and `sid`.
+    UserSession,
+    /// The grants of a user, by user and grant.
+    UserGrant,
     /// An authorization that waits for a person, by hash of its id.
     Interaction,
     /// A pushed authorization request, by hash of its name.
@@ -68,6 +72,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// What belongs to a user and goes with them, by user.
+    pub(crate) const OF_USER: [Self; 3] = [Self::Password, Self::Consent, Self::CodeAttempts];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
@@ -78,6 +85,8 @@ impl Kind {
             Self::Factors => "factors",
             Self::Credential => "credential",
             Self::Session => "session",
+            Self::UserSession => "user_session",
+            Self::UserGrant => "user_grant",
             Self::Interaction => "interaction",
             Self::Pushed => "pushed",
             Self::Code => "code",
@@ -121,7 +130,8 @@ pub(crate) async fn pause(attempt: u32) {
 /// How a write that expected something came out.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Written {
+pub enum Written {
+    /// It was written.
     Done,
     /// Something else stands there; nothing was written.
     Conflict,
@@ -209,6 +219,37 @@ impl Records {
             Err(store::Error::Conflict { .. }) => Ok(Written::Conflict),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// All records below a path, with the last segment of each key.
+    pub(crate) async fn list_all<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+    ) -> Result<Vec<(String, Stored<T>)>, Error> {
+        self.list(kind, path, usize::MAX).await
+    }
+
+    /// Up to `limit` records below a path, after a cursor, and where to go on.
+    pub(crate) async fn page<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Stored<T>>, Option<Cursor>), Error> {
+        let page = self.store.scan(&self.key(kind, path), after, limit.clamp(1, SCAN_RECORDS_MAX)).await?;
+        let one = |record: store::Record| {
+            let value = read(kind, &record.value)?;
+            Ok::<_, Error>(Stored { value, version: record.version, expires: record.expires })
+        };
+        Ok((page.records.into_iter().map(one).collect::<Result<_, _>>()?, page.next))
+    }
+
+    /// Removes everything below a path.
+    pub(crate) async fn remove_all(&self, kind: Kind, path: &[&str]) -> Result<(), Error> {
+        self.store.delete_all(&self.key(kind, path)).await?;
+        Ok(())
     }
 
     /// The records below a path, at most `most` of them, with the last segment of each

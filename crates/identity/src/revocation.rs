@@ -27,6 +27,10 @@ const LISTING_MAX: usize = keys::REVOCATIONS_MAX;
 pub(crate) enum Named<'a> {
     /// An access token's `jti`.
     Token(&'a str),
+    /// A grant: every access token of it.
+    Grant(&'a str),
+    /// What a user was issued until a moment, Unix seconds.
+    Subject(&'a str, u64),
     /// A session's `sid`.
     Session(&'a str),
 }
@@ -35,6 +39,8 @@ impl Named<'_> {
     fn path(&self) -> [&str; 2] {
         match self {
             Self::Token(id) => ["token", id],
+            Self::Grant(id) => ["grant", id],
+            Self::Subject(id, _) => ["subject", id],
             Self::Session(id) => ["session", id],
         }
     }
@@ -57,6 +63,11 @@ pub(crate) fn write(
     };
     match named {
         Named::Token(id) => entry.token = Some(id.to_owned()),
+        Named::Grant(id) => entry.grant = Some(id.to_owned()),
+        Named::Subject(id, issued_until) => {
+            entry.subject = Some(id.to_owned());
+            entry.issued_until = Some(issued_until);
+        }
         Named::Session(id) => entry.session = Some(id.to_owned()),
     }
     realm.records.write(transaction, Kind::Revoked, &named.path(), &entry, Some(until), Expect::Any)
@@ -68,7 +79,8 @@ pub(crate) async fn is_revoked(realm: &Realm, named: Named<'_>) -> Result<bool, 
 }
 
 impl Realm {
-    /// Everything that is revoked and would otherwise still be good, for the gateways.
+    /// Everything that is revoked and would otherwise still be good, for the gateways. A
+    /// subject is named as tokens do, without the prefix that a gateway may put before it.
     ///
     /// # Errors
     /// The store fails.

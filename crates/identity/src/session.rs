@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::Expect;
+use store::{Expect, Transaction};
 use subtle::ConstantTimeEq as _;
 
 use crate::Error;
@@ -30,7 +30,7 @@ pub(crate) struct Session {
     pub(crate) authenticated: Timestamp,
     pub(crate) acr: Option<String>,
     pub(crate) amr: Vec<String>,
-    seen: Timestamp,
+    pub(crate) seen: Timestamp,
 }
 
 impl Session {
@@ -58,7 +58,7 @@ impl Session {
         realm.ring().derive("csrf", &format!("{} {}", self.id, self.secret))
     }
 
-    fn expires(&self, realm: &Realm) -> Timestamp {
+    pub(crate) fn expires(&self, realm: &Realm) -> Timestamp {
         let lifetimes = &realm.settings.lifetimes;
         let ends = self.authenticated.plus(lifetimes.session_absolute);
         self.seen.plus(lifetimes.session_idle).min(ends)
@@ -95,10 +95,10 @@ pub(crate) async fn current(realm: &Realm, call: &Call) -> Result<Option<Stored<
 /// A session by `sid`, while it is good and its user is.
 pub(crate) async fn get(realm: &Realm, id: &str, now: Timestamp) -> Result<Option<Stored<Session>>, Error> {
     let Some(stored) = realm.records.get::<Session>(Kind::Session, &[id]).await? else { return Ok(None) };
-    if stored.value.expires(realm) <= now || realm.user(&stored.value.user).await?.is_none() {
-        return Ok(None);
-    }
-    Ok(Some(stored))
+    let session = &stored.value;
+    let user = realm.user(&session.user).await?;
+    let good = user.is_some_and(|user| !user.is_over(session.authenticated));
+    Ok((good && session.expires(realm) > now).then_some(stored))
 }
 
 /// Notes that a session is used.
@@ -160,8 +160,11 @@ pub(crate) async fn begin(
         amr: shown.methods,
         seen: now,
     };
-    let expires = Some(session.expires(realm));
-    match realm.records.put(Kind::Session, &[&id], &session, expires, expect).await? {
+    let (records, expires) = (&realm.records, Some(session.expires(realm)));
+    let ends = Some(now.plus(realm.settings.lifetimes.session_absolute));
+    let changes = records.write(Transaction::new(), Kind::Session, &[&id], &session, expires, expect)?;
+    let changes = records.write(changes, Kind::UserSession, &[user, &id], &(), ends, Expect::Any)?;
+    match records.commit(changes).await? {
         Written::Done => Ok(Begun { session, cookie: format!("{id}.{secret}") }),
         // It was ended while its person logged in again.
         Written::Conflict => Err(Error::Contended("a session")),

@@ -223,10 +223,33 @@ impl RealmSettings {
             .path()
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.'));
+        if let Some(instead) = self.issuer_instead(&address) {
+            return Some(format!(
+                "{}: expected a lower-case host without the default port, such as {instead}",
+                found()
+            ));
+        }
         if issuer.contains(['?', '#', '@']) || issuer.ends_with('/') || !path_is_plain {
             return Some(format!("{}: expected neither query, fragment, user nor final slash", found()));
         }
         None
+    }
+
+    /// Clients compare issuers as texts, so each has one spelling (RFC 3986 §6.2.2.1, §6.2.3):
+    /// that one, when the issuer has another.
+    fn issuer_instead(&self, address: &axum::http::Uri) -> Option<String> {
+        let default_port = if address.scheme_str() == Some("https") { 443 } else { 80 };
+        let authority = address.authority().map_or("", axum::http::uri::Authority::as_str);
+        let port = address.port_u16().filter(|port| *port != default_port);
+        let plain = authority.contains('@')
+            || (!authority.ends_with(':') && address.port_u16() == port)
+                && !self.origin().bytes().any(|byte| byte.is_ascii_uppercase());
+        if plain {
+            return None;
+        }
+        let port = port.map_or(String::new(), |port| format!(":{port}"));
+        let (scheme, host) = (address.scheme_str().unwrap_or_default(), address.host().unwrap_or_default());
+        Some(format!("{scheme}://{}{port}{}", host.to_ascii_lowercase(), self.path()))
     }
 
     fn check_algorithms(&self) -> Option<String> {
@@ -345,6 +368,8 @@ mod tests {
             "https://id.example.org/realms/shop",
             "http://127.0.0.1:8080",
             "http://localhost",
+            "https://id.example.org:80",
+            "https://id.example.org/realms/Shop",
         ] {
             assert!(check(good), "{good}");
         }
@@ -358,6 +383,12 @@ mod tests {
             "id.example.org",
             "https:///x",
             "https://id.example.org/a{b}",
+            "https://ID.example.org",
+            "HTTPS://id.example.org",
+            "https://id.example.org:443",
+            "https://id.example.org:443/realms/shop",
+            "https://id.example.org:",
+            "http://127.0.0.1:80",
             "",
         ] {
             assert!(!check(wrong), "{wrong}");

@@ -40,6 +40,10 @@ pub struct User {
     /// Switched off: no login, no refresh, no token is active.
     #[serde(default)]
     pub disabled: bool,
+    /// What they began before this is over: sessions and grants. Kept by the realm, which
+    /// moves it when they are switched off, get another password, or are signed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_out: Option<Timestamp>,
     /// When they were made.
     pub created: Timestamp,
     /// When they were changed.
@@ -59,9 +63,15 @@ impl User {
             groups: BTreeSet::new(),
             attributes: BTreeMap::new(),
             disabled: false,
+            signed_out: None,
             created: now,
             updated: now,
         }
+    }
+
+    /// Whether what they began at this time is over.
+    pub(crate) fn is_over(&self, begun: Timestamp) -> bool {
+        self.signed_out.is_some_and(|end| begun < end)
     }
 
     /// Checks the form.

@@ -1,5 +1,5 @@
 //! Tokens that count no more although they are signed and not yet over: one token, one
-//! session, or everything that a subject was issued until a moment.
+//! grant, one session, or everything that a subject was issued until a moment.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,17 @@ pub const REVOCATION_TEXT_BYTES_MAX: usize = 512;
 /// Largest file that is read, bytes: [`REVOCATIONS_MAX`] entries of 256.
 const FILE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// One entry: exactly one of `token`, `session` and `subject`.
+/// One entry: exactly one of `token`, `grant`, `session` and `subject`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
     /// A token's `jti` (RFC 7519 §4.1.7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// All tokens of a grant whose issuer names it before the first dot of their `jti`, as the
+    /// realms of this program do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// A session's `sid` (OpenID Connect Front-Channel Logout §3): all its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -53,10 +57,10 @@ impl Revocation {
     /// # Errors
     /// What was expected and what was found.
     pub fn check(&self) -> Result<(), String> {
-        let named = [&self.token, &self.session, &self.subject];
+        let named = [&self.token, &self.grant, &self.session, &self.subject];
         let given = named.into_iter().flatten().count();
         if given != 1 {
-            return Err(format!("expected exactly one of token, session and subject, found {given}"));
+            return Err(format!("expected exactly one of token, grant, session and subject, found {given}"));
         }
         if self.issued_until.is_some() && self.subject.is_none() {
             return Err("issued_until stands only with subject".to_owned());
@@ -73,10 +77,11 @@ impl Revocation {
     }
 
     fn mark(&self) -> Mark {
-        match (&self.token, &self.session) {
-            (Some(_), _) => Mark::Token,
-            (None, Some(_)) => Mark::Session,
-            (None, None) => Mark::Subject,
+        match (&self.token, &self.grant, &self.session) {
+            (Some(_), _, _) => Mark::Token,
+            (None, Some(_), _) => Mark::Grant,
+            (None, None, Some(_)) => Mark::Session,
+            (None, None, None) => Mark::Subject,
         }
     }
 
@@ -85,7 +90,8 @@ impl Revocation {
     }
 
     fn name(&self) -> &str {
-        self.token.as_ref().or(self.session.as_ref()).or(self.subject.as_ref()).map_or("", String::as_str)
+        let named = [&self.token, &self.grant, &self.session, &self.subject];
+        named.into_iter().flatten().next().map_or("", String::as_str)
     }
 }
 
@@ -101,16 +107,18 @@ pub struct TokenMarks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Token,
+    Grant,
     Session,
     Subject,
 }
 
 impl Mark {
-    const ALL: [Self; 3] = [Self::Token, Self::Session, Self::Subject];
+    const ALL: [Self; 4] = [Self::Token, Self::Grant, Self::Session, Self::Subject];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Grant => "grant",
             Self::Session => "session",
             Self::Subject => "subject",
         }
@@ -216,7 +224,7 @@ impl Revocations {
         self.rows.is_empty()
     }
 
-    /// What of a token is revoked: `token`, `session` or `subject`.
+    /// What of a token is revoked: `token`, `grant`, `session` or `subject`.
     pub(crate) fn revoked(&self, marks: &TokenMarks, issuer: &str, id: &str) -> Option<&'static str> {
         if Switch::Revocation.is_off() {
             return None;
@@ -224,6 +232,7 @@ impl Revocations {
         let named = |mark: Mark| {
             let name = match mark {
                 Mark::Token => marks.token.as_deref()?,
+                Mark::Grant => marks.token.as_deref()?.split_once('.')?.0,
                 Mark::Session => marks.session.as_deref()?,
                 Mark::Subject => id,
             };
@@ -434,6 +443,7 @@ mod tests {
         let name = Some(name.to_owned());
         match what {
             "token" => Revocation { token: name, ..Revocation::default() },
+            "grant" => Revocation { grant: name, ..Revocation::default() },
             "session" => Revocation { session: name, ..Revocation::default() },
             _ => Revocation { subject: name, ..Revocation::default() },
         }
@@ -470,6 +480,17 @@ mod tests {
             let list = Revocations::new(std::slice::from_ref(&entry), NOW).unwrap();
             let found = list.revoked(&marks(Some("t1"), Some("s1"), Some(500)), "https://a", "bob");
             assert_eq!(found, expected, "{entry:?}");
+        }
+        // A grant is what stands before the first dot, whole.
+        for (token, expected) in [
+            ("g1.t1", Some("grant")),
+            ("g1.t1.x", Some("grant")),
+            ("g1", None),
+            ("g11.t1", None),
+            ("t1.g1", None),
+        ] {
+            let list = Revocations::new(&[named("grant", "g1")], NOW).unwrap();
+            assert_eq!(list.revoked(&marks(Some(token), None, None), "https://a", "bob"), expected, "{token}");
         }
         let list = Revocations::new(&[until(1)], NOW).unwrap();
         assert_eq!(list.revoked(&marks(None, None, None), "https://a", "bob"), Some("subject"));

@@ -53,12 +53,21 @@ pub enum Credential {
     ApiKey,
     /// A TLS client certificate (RFC 8446 §4.4.2).
     Certificate,
+    /// A user of this machine, by a socket that only the owner of the state folder can reach.
+    Local,
 }
 
 impl Credential {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Jwt, Self::Opaque, Self::Session, Self::ApiKey, Self::Certificate];
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::Jwt,
+        Self::Opaque,
+        Self::Session,
+        Self::ApiKey,
+        Self::Certificate,
+        Self::Local,
+    ];
 
     /// The configuration's word for it.
     pub const fn name(self) -> &'static str {
@@ -69,6 +78,7 @@ impl Credential {
             Self::Session => "session",
             Self::ApiKey => "api_key",
             Self::Certificate => "mtls",
+            Self::Local => "local",
         }
     }
 }

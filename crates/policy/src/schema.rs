@@ -300,7 +300,7 @@ fn context_leaves(vocabulary: &Vocabulary) -> Vec<Leaf> {
     let version = leaf(root, None, "tls_version", Type::Text, true, Read::TlsVersion);
     leaves.push(closed(version, &["1.2", "1.3"]));
     let credential = leaf(root, None, "credential", Type::Text, false, Read::Credential);
-    leaves.push(closed(credential, &["none", "jwt", "opaque", "session", "api_key", "mtls"]));
+    leaves.push(closed(credential, &["none", "jwt", "opaque", "session", "api_key", "mtls", "local"]));
     let headers: BTreeSet<&String> = vocabulary.headers.iter().collect();
     leaves.extend(
         headers

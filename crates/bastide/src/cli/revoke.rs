@@ -135,12 +135,14 @@ fn show(entries: &[Revocation], output: Output) {
 
 /// One entry in one line.
 pub(crate) fn describe(entry: &Revocation) -> String {
-    let (what, name) = match (&entry.token, &entry.session, &entry.subject) {
-        (Some(name), _, _) => ("token", name),
-        (_, Some(name), _) => ("session", name),
-        (_, _, Some(name)) => ("subject", name),
-        _ => return "nothing".to_owned(),
-    };
+    let named = [
+        ("token", &entry.token),
+        ("grant", &entry.grant),
+        ("session", &entry.session),
+        ("subject", &entry.subject),
+    ];
+    let found = named.into_iter().find_map(|(what, name)| Some((what, name.as_ref()?)));
+    let Some((what, name)) = found else { return "nothing".to_owned() };
     let mut text = format!("{what} {name:?}");
     if let Some(until) = entry.issued_until {
         text += &format!(", issued until {until}");

@@ -15,7 +15,7 @@ use super::schema::{Section, key};
 use super::values::{self, Unfit};
 use super::{Role, Service};
 
-pub(super) use clients::CLIENT;
+pub(super) use clients::{CLIENT, TLS_CLIENT_AUTH};
 
 /// The service that routes to the identity provider name.
 pub const IDENTITY_SERVICE: &str = "identity";

@@ -61,6 +61,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::realms::RESOURCE,
     &super::realms::CLAIM,
     &super::realms::CLIENT,
+    &super::realms::TLS_CLIENT_AUTH,
     &super::mesh::MESH,
     &super::mesh::AUTHORITY,
     &super::mesh::LIFETIMES,

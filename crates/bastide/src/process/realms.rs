@@ -40,7 +40,7 @@ use crate::config;
 /// After the store could not be read.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Marks a client as declared by the configuration, among its attributes.
-const DECLARED: &str = "bastide.declared";
+pub const DECLARED: &str = "bastide.declared";
 
 /// The realms of this process.
 pub struct Realms {
@@ -224,6 +224,15 @@ impl Realms {
         Ok(())
     }
 
+    /// The realms that are served, by name; `None` while the store is sealed.
+    pub fn opened(&self) -> Option<BTreeMap<String, Arc<Realm>>> {
+        if lock(&self.wanted).is_empty() {
+            return Some(BTreeMap::new());
+        }
+        let name = |realm: &Arc<Realm>| (realm.settings().name.clone(), Arc::clone(realm));
+        read(&self.current).map(|current| current.realms.iter().map(name).collect())
+    }
+
     /// What the realms have taken back and would otherwise still be good.
     pub fn revocations(&self) -> Vec<Revocation> {
         lock(&self.revoked.by_realm).values().flatten().cloned().collect()
@@ -326,7 +335,7 @@ async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), iden
                 "identity: the configuration declares it no more; it is switched off"
             );
             gone.disabled = true;
-            realm.put_disabled_client(&gone).await?;
+            realm.put_client(&gone).await?;
         }
     }
     for client in clients {

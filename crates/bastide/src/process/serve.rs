@@ -16,10 +16,11 @@ use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::{Clock, Switch};
 use proxy::Cores;
 use proxy::rate::Limiter;
-use proxy::upstream::probe;
+use proxy::upstream::{door, probe};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
+use super::administration::Administration;
 use super::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
 use super::clock::SystemClock;
 use super::fetch::{GuardedFetch, WayOut};
@@ -44,6 +45,9 @@ use super::storage::Keeper;
 use super::systemd;
 use super::watch::Watched;
 use crate::acme::Orders;
+use crate::admin::book::Book;
+use crate::admin::view::Towns;
+use crate::admin::{Desk, View};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
 use crate::config::{self, Configuration, Disk, Fault, Written};
@@ -144,6 +148,7 @@ struct Server {
     keeper: JoinHandle<()>,
     prober: JoinHandle<()>,
     admin: JoinHandle<()>,
+    administration: Administration,
     admin_socket: std::net::TcpListener,
     log: audit::Log,
     firewall_log: audit::Log,
@@ -205,10 +210,12 @@ impl Server {
         let count = configuration.workers.map_or_else(all_cores, Ok)?;
         let settings = audit_settings(&configuration.audit);
         let firewall = audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
-        let (log, queues) = match estate.audit_lock.take() {
-            Some(lock) => audit::open_beside(settings, count + 1, Arc::clone(&clock), lock.into())?,
-            None => audit::open(settings, count + 1, Arc::clone(&clock))?,
+        // Besides those of the cores: the mesh's and the administration's.
+        let (log, mut queues) = match estate.audit_lock.take() {
+            Some(lock) => audit::open_beside(settings, count + 2, Arc::clone(&clock), lock.into())?,
+            None => audit::open(settings, count + 2, Arc::clone(&clock))?,
         };
+        let book = Book::open(queues.pop().context("a queue of the audit log")?)?;
         let mut queues = queues.into_iter();
         let mesh_audit = queues.next().map(MeshAudit::start).context("no audit queue for the mesh")?;
         let (firewall_log, firewall_queues) = match predecessor {
@@ -267,6 +274,7 @@ impl Server {
         let way_out = WayOut::new()?;
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(&clock), Arc::clone(&random)));
         let mesh = Arc::new(MeshHost::start(role, Arc::new(mesh_audit), Arc::clone(&random)));
+        let (administration, doorway) = door();
         let parts = Parts {
             state,
             process,
@@ -275,6 +283,7 @@ impl Server {
             fetch: Arc::new(GuardedFetch::new(way_out, Arc::clone(&realms))),
             realms,
             mesh,
+            administration,
             sessions: Arc::new(SessionDoor::start()),
             runtime: tokio::runtime::Handle::current(),
             signer: Arc::new(signer),
@@ -310,6 +319,11 @@ impl Server {
         tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
+        let view = view(&configuration, &current);
+        let towns = Towns::Served(Arc::clone(&parts.realms));
+        let (revoked, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
+        let desk = Desk::new(view, towns, revoked, book, Arc::clone(&clock), random);
+        let administration = Administration::start(desk, doorway, parts.state.path())?;
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
         let admin_address = admin_socket.local_addr()?;
         let server = Self {
@@ -326,6 +340,7 @@ impl Server {
             current,
             shared,
             admin,
+            administration,
             admin_socket,
             log,
             firewall_log,
@@ -429,7 +444,7 @@ impl Server {
     /// on every core. One that cannot be read changes nothing and is said aloud.
     async fn revoke(&mut self) {
         let taken = async {
-            let list = wire::revocations(&self.parts)?;
+            let list = wire::revocations(&self.parts, &self.configuration.authentication)?;
             let entries = list.len();
             self.current.issuers.set_revocations(Arc::new(list));
             self.cores.publish(Arc::clone(&self.current)).await?;
@@ -547,6 +562,7 @@ impl Server {
         self.parts.sessions.follow(&next);
         self.prober.abort();
         self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
+        self.administration.desk().adopt(view(configuration, &next));
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
         Ok(())
@@ -571,6 +587,7 @@ impl Server {
         self.keeper.abort();
         self.prober.abort();
         self.admin.abort();
+        drop(self.administration);
         let (log, firewall_log) = (self.log, self.firewall_log);
         let closed = tokio::task::spawn_blocking(move || {
             let closed = log.close(AUDIT_CLOSE_WITHIN);
@@ -582,6 +599,11 @@ impl Server {
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What the administration sees of a configuration that is served.
+fn view(configuration: &Configuration, current: &Snapshot) -> View {
+    View { configuration: Arc::new(configuration.clone()), policies: Arc::clone(&current.policies) }
 }
 
 /// What came of a hand-over; never while there is none.

@@ -21,6 +21,7 @@ pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<Servi
     if service.in_process {
         let door = match service.name.as_str() {
             config::BUNDLE_SERVICE => parts.mesh.door(),
+            config::ADMINISTRATION => &parts.administration,
             config::SESSION_SERVICE => parts.sessions.door(),
             _ => parts.realms.door(),
         };

@@ -32,6 +32,9 @@ pub const HEADER_CLIENT_TLS: &str = "x-bastide-client-tls";
 /// The leaf of the client's verified certificate chain (base64 of its DER, as in RFC 9440
 /// §2.1 without the colons), for services of this process.
 pub const HEADER_CLIENT_CERTIFICATE: &str = "x-bastide-client-certificate";
+/// The whole principal (base64 of its JSON), for services of this process; absent for
+/// nobody.
+pub const HEADER_CALLER: &str = "x-bastide-caller";
 /// The request's id, for upstream logs.
 pub const HEADER_REQUEST_ID: &str = "x-request-id";
 
@@ -125,7 +128,7 @@ pub fn additions(
     forwarded(gateway, journey, head, &mut request);
     trace(journey, head, &mut request);
     if route.in_process {
-        connection(journey, &mut request);
+        connection(journey, principal, &mut request);
     }
     let settings = &gateway.snapshot().identity;
     let mut tokens = gateway.core().identity_tokens.borrow_mut();
@@ -136,10 +139,15 @@ pub fn additions(
     Ok(request)
 }
 
-/// What a service of this process is told of the client's connection. Admission dropped
+/// What a service of this process is told of the client and its connection. Admission dropped
 /// whatever a client sent under these names ([`PREFIX`]).
-fn connection(journey: &Journey<'_>, request: &mut Additions) {
+fn connection(journey: &Journey<'_>, principal: &Principal, request: &mut Additions) {
     let _ = request.push(HEADER_CLIENT_ADDRESS, journey.address.to_string().as_bytes());
+    if principal.kind != PrincipalKind::Anonymous
+        && let Ok(whole) = serde_json::to_vec(principal)
+    {
+        let _ = request.push(HEADER_CALLER, keys::encoding::encode_base64(&whole).as_bytes());
+    }
     let Some(tls) = &journey.connection().tls else { return };
     let _ = request.push(HEADER_CLIENT_TLS, tls.version.name().as_bytes());
     if let Some(leaf) = tls.chain.first() {

@@ -15,7 +15,7 @@ use store::{Expect, Transaction};
 use super::request::{self, Request, Target};
 use crate::Error;
 use crate::call::Call;
-use crate::client::{Client, authenticate};
+use crate::client::{Client, authenticate_at};
 use crate::parameter::Parameters;
 use crate::proof;
 use crate::realm::Realm;
@@ -39,7 +39,7 @@ struct Record {
 
 /// Answers `POST /par`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
-    let client = authenticate(&realm, &call).await?.client;
+    let client = authenticate_at(&realm, &call, "/par").await?.client;
     if call.parameters.get("request_uri").is_some() {
         return Err(Refusal::plain(Code::InvalidRequest, "`request_uri` cannot be pushed (RFC 9126 §2.1)"));
     }

@@ -34,6 +34,11 @@ enum Shown<'a> {
 ///
 /// INVARIANT: one answer for every reason, so that nobody learns which clients exist.
 pub(crate) async fn authenticate(realm: &Realm, call: &Call) -> Answer<Authenticated> {
+    authenticate_at(realm, call, "/token").await
+}
+
+/// The same at an endpoint whose own address is an audience of assertions too (RFC 9126 §2).
+pub(crate) async fn authenticate_at(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticated> {
     let (id, shown) = shown(call)?;
     let by_header = matches!(shown, Shown::Secret { by_header: true, .. });
     let refused = |why: String| {
@@ -62,8 +67,8 @@ pub(crate) async fn authenticate(realm: &Realm, call: &Call) -> Answer<Authentic
             }
         }
         (ClientAuthentication::PrivateKeyJwt { .. }, Shown::Assertion(text)) => {
-            let token_endpoint = realm.address("/token");
-            let audiences = [realm.settings.issuer.as_str(), token_endpoint.as_str()];
+            let (token_endpoint, own) = (realm.address("/token"), realm.address(endpoint));
+            let audiences = [realm.settings.issuer.as_str(), token_endpoint.as_str(), own.as_str()];
             let assertion = assertion::verify(text, &client, &audiences, call.now).map_err(&refused)?;
             let first = seen::first(realm, &client.id, &assertion.id, assertion.expires).await?;
             if first == Written::Conflict {

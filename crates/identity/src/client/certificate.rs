@@ -2,11 +2,12 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use keys::encoding::encode_base64url;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// What of a verified certificate names a client (RFC 8705 §2.1.2): exactly one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateSubject {
     /// The subject as one line, as `openssl x509 -subject` and this program print it.
@@ -48,7 +49,7 @@ impl CertificateSubject {
 }
 
 /// `x5t#S256` of a certificate (RFC 8705 §3.1).
-pub(crate) fn thumbprint(leaf: &[u8]) -> String {
+pub fn thumbprint(leaf: &[u8]) -> String {
     encode_base64url(digest(&SHA256, leaf).as_ref())
 }
 

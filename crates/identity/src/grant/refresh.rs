@@ -122,6 +122,9 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         session::touch(realm, &session, now).await?;
     }
     let user = realm.user(&grant.user).await?.ok_or_else(|| refused("the user is switched off"))?;
+    if user.is_over(grant.authentication.time) {
+        return Err(refused("the user was signed out everywhere"));
+    }
     // What the client lost since is not granted again.
     let allowed = grant.scopes.intersection(&client.scopes).cloned().collect();
     let reachable = grant.resources.intersection(&client.resources).cloned().collect();

@@ -147,6 +147,12 @@ async fn an_assertion_is_used_once_and_here() {
             .refused(401, "invalid_client");
         let endpoint = signing.assertion("2", json!({ "aud": format!("{ISSUER}/token") }));
         assert_eq!(signing.present(&endpoint).await.status, 200);
+        // RFC 9126 §2: where it is pushed, that endpoint is an audience too.
+        for (id, aud, status) in [("3", "/par", 400), ("4", "/introspect", 401)] {
+            let pushed = signing.assertion(id, json!({ "aud": format!("{ISSUER}{aud}") }));
+            let pairs = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &pushed)];
+            assert_eq!(signing.town.post("/par", &pairs).await.status, status, "{aud}");
+        }
         for (place, change) in [
             json!({ "aud": "https://other.example.org" }),
             json!({ "aud": [ISSUER, "https://other.example.org"] }),

@@ -33,6 +33,8 @@ mod pushed;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
+mod sign_out;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod throttle;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use identity::client::CertificateSubject;
 use identity::{Client, ClientAuthentication, GrantType, RealmSettings};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::config::decoder::{Decoder, Table};
 use crate::config::node::{Name, Node};
@@ -11,10 +14,12 @@ use crate::config::values::Unfit;
 
 /// The largest key set of a client, bytes.
 const JWKS_BYTES_MAX: usize = 64 * 1024;
+/// The largest file of certificates of a client, bytes.
+const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 
 pub(in crate::config) const CLIENT: Section = Section {
     path: "realms.NAME.clients.NAME",
-    about: "One client. It shows who it is by `secret` or `jwks`; without either it is a public client, held to PKCE.",
+    about: "One client. It shows who it is by `secret`, `jwks`, `tls_client_auth` or `certificates`; without any it is a public client, held to PKCE.",
     short: "",
     keys: &[
         key("name", "text", "the client id", "What pages call it."),
@@ -25,6 +30,18 @@ pub(in crate::config) const CLIENT: Section = Section {
             "Its secret (client_secret_basic, client_secret_post); kept as a hash.",
         ),
         key("jwks", "path", "none", "Its public keys (JWK Set), for private_key_jwt (RFC 7523)."),
+        key(
+            "tls_client_auth",
+            "map with one of `dn`, `san_dns`, `san_uri`",
+            "none",
+            "What names it in a client certificate that the listener has verified (RFC 8705 §2.1).",
+        ),
+        key(
+            "certificates",
+            "list of paths",
+            "none",
+            "Its own certificates (PEM), whoever issued them (self_signed_tls_client_auth, RFC 8705 §2.2).",
+        ),
         key(
             "grants",
             "list of authorization_code, refresh_token, client_credentials, device_code, token_exchange",
@@ -57,7 +74,24 @@ pub(in crate::config) const CLIENT: Section = Section {
             "false",
             "Its tokens are bound to a key (RFC 9449).",
         ),
+        key(
+            "certificate_bound_access_tokens",
+            "true or false",
+            "false",
+            "Its tokens are bound to its certificate (RFC 8705 §3).",
+        ),
         key("disabled", "true or false", "false", "It is refused like one that is unknown."),
+    ],
+};
+
+pub(in crate::config) const TLS_CLIENT_AUTH: Section = Section {
+    path: "realms.NAME.clients.NAME.tls_client_auth",
+    about: "What of a verified client certificate names the client: exactly one.",
+    short: "",
+    keys: &[
+        key("dn", "text", "none", "The whole subject as one line: `CN=orders, O=Example`."),
+        key("san_dns", "text", "none", "A DNS name of the subject alternative name."),
+        key("san_uri", "text", "none", "A URI of it, such as a SPIFFE ID."),
     ],
 };
 
@@ -117,34 +151,23 @@ impl Decoder<'_> {
         client.trusted = flag(self, "trusted");
         client.may_introspect = flag(self, "may_introspect");
         client.dpop_bound_access_tokens = flag(self, "dpop_bound_access_tokens");
+        client.certificate_bound_access_tokens = flag(self, "certificate_bound_access_tokens");
         client.disabled = flag(self, "disabled");
         Some(client)
     }
 
     fn client_authentication(&mut self, table: &Table<'_>) -> Option<ClientAuthentication> {
-        let (secret, jwks) = (table.get("secret"), table.get("jwks"));
-        match (secret, jwks) {
-            (Some(_), Some(jwks)) => {
-                self.fault(jwks.at, "a client has either `secret` or `jwks`: the weaker way would do");
-                None
-            }
-            (Some(node), None) => {
-                if !node.expanded() {
-                    self.warn(
-                        node.at,
-                        "a client's secret stands in the configuration",
-                        "take it from `${file:…}`",
-                    );
-                }
-                match Client::secret_hash(self.text(node)?) {
-                    Ok(hash) => Some(ClientAuthentication::Secret { hashes: vec![hash] }),
-                    Err(error) => {
-                        self.fault(node.at, error.to_string());
-                        None
-                    }
-                }
-            }
-            (None, Some(node)) => {
+        let ways = ["secret", "jwks", "tls_client_auth", "certificates"];
+        let mut given = ways.into_iter().filter_map(|way| Some((way, table.get(way)?)));
+        let Some((way, node)) = given.next() else { return Some(ClientAuthentication::None) };
+        if let Some((other, node)) = given.next() {
+            let message = format!("a client has either `{way}` or `{other}`: the weaker way would do");
+            self.fault(node.at, message);
+            return None;
+        }
+        match way {
+            "secret" => self.client_secret(node),
+            "jwks" => {
                 let (_, bytes) = self.file(node, JWKS_BYTES_MAX)?;
                 match serde_json::from_slice(&bytes) {
                     Ok(jwks) => Some(ClientAuthentication::PrivateKeyJwt { jwks }),
@@ -154,7 +177,55 @@ impl Decoder<'_> {
                     }
                 }
             }
-            (None, None) => Some(ClientAuthentication::None),
+            "tls_client_auth" => self.certificate_subject(node),
+            _ => self.own_certificates(node),
         }
+    }
+
+    fn client_secret(&mut self, node: &Node) -> Option<ClientAuthentication> {
+        if !node.expanded() {
+            let what = "a client's secret stands in the configuration";
+            self.warn(node.at, what, "take it from `${file:…}`");
+        }
+        match Client::secret_hash(self.text(node)?) {
+            Ok(hash) => Some(ClientAuthentication::Secret { hashes: vec![hash] }),
+            Err(error) => {
+                self.fault(node.at, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn certificate_subject(&mut self, node: &Node) -> Option<ClientAuthentication> {
+        let table = self.table(node, &TLS_CLIENT_AUTH)?;
+        type Named = fn(String) -> CertificateSubject;
+        let names: [(&str, Named); 3] = [
+            ("dn", CertificateSubject::Dn),
+            ("san_dns", CertificateSubject::SanDns),
+            ("san_uri", CertificateSubject::SanUri),
+        ];
+        let mut given = names.into_iter().filter_map(|(key, named)| Some((named, table.get(key)?)));
+        let (Some((named, value)), None) = (given.next(), given.next()) else {
+            self.fault(table.at, "expected exactly one of `dn`, `san_dns` and `san_uri`");
+            return None;
+        };
+        let subject = named(self.text(value)?.to_owned());
+        Some(ClientAuthentication::TlsClientAuth { subject })
+    }
+
+    fn own_certificates(&mut self, node: &Node) -> Option<ClientAuthentication> {
+        let mut thumbprints = Vec::new();
+        for item in node.items() {
+            let (_, bytes) = self.file(item, CERTIFICATE_BYTES_MAX)?;
+            let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+            match read {
+                Ok(certificates) if !certificates.is_empty() => {
+                    thumbprints.extend(certificates.iter().map(|leaf| identity::client::thumbprint(leaf)));
+                }
+                Ok(_) => self.fault(item.at, "expected PEM certificates, found none"),
+                Err(error) => self.fault(item.at, format!("expected PEM certificates: {error}")),
+            }
+        }
+        Some(ClientAuthentication::SelfSignedTlsClientAuth { thumbprints })
     }
 }

@@ -1,0 +1,187 @@
+//! The end of everything that a person began: when they are switched off, removed, given
+//! another password, or signed out by an administrator.
+//!
+//! What stands first is one transaction: the change itself, the moment before which all is
+//! over ([`User::signed_out`]), and a revocation of the subject for the gateways. A process
+//! that is killed after it leaves nothing usable behind; what follows only tidies up, and
+//! tells the clients.
+
+use model::Timestamp;
+use serde::Serialize;
+use store::{Expect, Transaction};
+
+use crate::Error;
+use crate::grant::{self, Grant};
+use crate::logout;
+use crate::realm::Realm;
+use crate::record::{ATTEMPTS_MAX, Kind, Written, pause};
+use crate::revocation::{self, Named};
+use crate::session::Session;
+use crate::user::User;
+
+/// A session, as an administrator or its person sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionInfo {
+    /// Its `sid`.
+    pub id: String,
+    /// Whose it is.
+    pub user: String,
+    /// When the person last showed who they are.
+    pub authenticated: Timestamp,
+    /// When it was last used, to the minute.
+    pub seen: Timestamp,
+    /// When it ends if it is not used.
+    pub expires: Timestamp,
+    /// The class of the authentication.
+    pub acr: Option<String>,
+    /// Its methods (RFC 8176).
+    pub amr: Vec<String>,
+}
+
+/// What a person allowed a client, as an administrator or they themselves see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GrantInfo {
+    /// Its id.
+    pub id: String,
+    /// The client.
+    pub client: String,
+    /// The session that it began in.
+    pub session: String,
+    /// What was allowed.
+    pub scopes: Vec<String>,
+    /// Whether it goes on without its session.
+    pub offline: bool,
+    /// When it ends at the latest.
+    pub until: Timestamp,
+}
+
+impl Realm {
+    /// The sessions of a user that are good, the newest first.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn sessions(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        let mut found = Vec::new();
+        for (id, _) in self.records.list_all::<()>(Kind::UserSession, &[user]).await? {
+            let Some(stored) = crate::session::get(self, &id, self.now()).await? else { continue };
+            let session = stored.value;
+            found.push(SessionInfo {
+                expires: session.expires(self),
+                id: session.id,
+                user: session.user,
+                authenticated: session.authenticated,
+                seen: session.seen,
+                acr: session.acr,
+                amr: session.amr,
+            });
+        }
+        found.sort_by_key(|session| std::cmp::Reverse(session.authenticated));
+        Ok(found)
+    }
+
+    /// What a user allowed clients and is still good.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn grants(&self, user: &str) -> Result<Vec<GrantInfo>, Error> {
+        let mut found = Vec::new();
+        for (id, _) in self.records.list_all::<String>(Kind::UserGrant, &[user]).await? {
+            let Some(stored) = self.records.get::<Grant>(Kind::Grant, &[&id]).await? else { continue };
+            let grant = stored.value;
+            found.push(GrantInfo {
+                offline: grant.is_offline(),
+                id: grant.id,
+                client: grant.client,
+                session: grant.authentication.session,
+                scopes: grant.scopes.into_iter().collect(),
+                until: grant.until,
+            });
+        }
+        found.sort_by(|one, other| (&one.client, &one.id).cmp(&(&other.client, &other.id)));
+        Ok(found)
+    }
+
+    /// Ends a grant: its refresh tokens, and its access tokens at the gateways too. One that
+    /// is over already is left alone.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn end_grant(&self, id: &str) -> Result<(), Error> {
+        grant::revoke(self, id, "ended by an administrator").await
+    }
+
+    /// Ends everything that a user began until now: sessions, grants, refresh tokens, and
+    /// access tokens at the gateways too. Gives how many sessions and grants were open.
+    ///
+    /// # Errors
+    /// [`Error::Record`] when there is no such user; the store fails.
+    pub async fn sign_out(&self, user: &str) -> Result<usize, Error> {
+        self.change_and_end(user, Ok).await
+    }
+
+    /// Does a change of a user's credentials and ends everything that they began, at one
+    /// moment.
+    pub(crate) async fn change_and_end(
+        &self,
+        user: &str,
+        change: impl Fn(Transaction) -> Result<Transaction, Error>,
+    ) -> Result<usize, Error> {
+        for attempt in 0..ATTEMPTS_MAX {
+            pause(attempt).await;
+            let found = self.records.get::<User>(Kind::User, &[user]).await?;
+            let Some(stored) = found else {
+                let what = format!("user \"{}\"", keys::encoding::quote(user));
+                return Err(Error::Record { what, why: "there is none".to_owned() });
+            };
+            let now = self.now();
+            let changed = User { signed_out: Some(now), ..stored.value };
+            let expect = Expect::Version(stored.version);
+            let changes = change(Transaction::new())?;
+            let changes = self.records.write(changes, Kind::User, &[user], &changed, None, expect)?;
+            let changes = self.end_tokens(changes, user, now)?;
+            if self.records.commit(changes).await? == Written::Done {
+                return self.end_begun(user, None).await;
+            }
+        }
+        Err(Error::Contended("a user"))
+    }
+
+    /// Adds the end of a user's tokens at the gateways to a transaction.
+    pub(crate) fn end_tokens(
+        &self,
+        changes: Transaction,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<Transaction, Error> {
+        // Tokens tell their time in whole seconds. Those of the second under way are told
+        // by their session or grant, so that whoever logs in again in it keeps what they get.
+        let issued_until = now.unix_seconds().saturating_sub(1);
+        let until = now.plus(crate::key::longest_token(&self.settings));
+        revocation::write(self, changes, Named::Subject(user, issued_until), until)
+    }
+
+    /// Ends the sessions and grants of a user, but for one session and what began in it.
+    pub(crate) async fn end_begun(&self, user: &str, but: Option<&str>) -> Result<usize, Error> {
+        let mut ended = 0;
+        for (id, _) in self.records.list_all::<()>(Kind::UserSession, &[user]).await? {
+            if Some(id.as_str()) == but {
+                continue;
+            }
+            // Whatever it is worth: an index that leads nowhere is tidied up by its expiry.
+            if let Some(stored) = self.records.get::<Session>(Kind::Session, &[&id]).await? {
+                logout::end(self, &stored.value, self.now()).await?;
+                ended += 1;
+            }
+        }
+        // After the sessions: no grant can begin in one that has ended.
+        for (id, _) in self.records.list_all::<String>(Kind::UserGrant, &[user]).await? {
+            let found = self.records.get::<Grant>(Kind::Grant, &[&id]).await?;
+            let Some(grant) = found.map(|stored| stored.value) else { continue };
+            if Some(grant.authentication.session.as_str()) != but {
+                grant::revoke(self, &id, "its user was signed out").await?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+}

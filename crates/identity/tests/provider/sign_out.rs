@@ -1,0 +1,238 @@
+//! People who are switched off, removed, given another password or signed out: what they
+//! began is over here and at the gateways, and their neighbours' is not.
+
+use identity::Written;
+use keys::Revocation;
+use model::{Clock as _, Secret};
+use serde_json::Value;
+use store::Expect;
+
+use crate::support::{Browser, PASSWORD, Town, payload, secret, web};
+
+/// Whether a gateway that knows the realm's revocations would still take a token.
+async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
+    let claims = payload(tokens["access_token"].as_str().unwrap());
+    let text = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
+    let names = |entry: &Revocation| {
+        let is = |name: &Option<String>, value: &str| name.as_deref() == Some(value);
+        is(&entry.token, &text("jti"))
+            || is(&entry.session, &text("sid"))
+            || is(&entry.grant, text("jti").split_once('.').map_or("", |(grant, _)| grant))
+            || is(&entry.subject, &text("sub"))
+                && entry.issued_until.is_none_or(|until| claims["iat"].as_u64().unwrap() <= until)
+    };
+    !town.realm.revocations().await.unwrap().iter().any(names)
+}
+
+async fn is_good(town: &Town, tokens: &Value) -> bool {
+    let active = town.is_active(tokens["access_token"].as_str().unwrap()).await;
+    assert_eq!(active, gateway_takes(town, tokens).await, "provider and gateway disagree");
+    active
+}
+
+/// alice with an ordinary grant, one that goes on offline, and a browser; bob beside her.
+struct Scene<'a> {
+    town: &'a Town,
+    browser: Browser<'a>,
+    online: Value,
+    offline: Value,
+    of_bob: Value,
+}
+
+impl<'a> Scene<'a> {
+    async fn new(town: &'a Town) -> Self {
+        town.give_password("bob").await;
+        let mut browser = Browser::new(town);
+        let online = browser.log_in_for("web", &[("scope", "openid orders:read")]).await;
+        let online = town.redeem("web", &online["code"]).await.json();
+        let offline = browser.authorize("web", &[("scope", "openid offline_access")]).await.answer();
+        let offline = town.redeem("web", &offline["code"]).await.json();
+        let mut other = Browser::new(town);
+        let page = other.authorize("web", &[("scope", "openid offline_access")]).await;
+        let of_bob = other.submit(&page, &[("username", "bob"), ("password", PASSWORD)]).await.answer();
+        let of_bob = town.redeem("web", &of_bob["code"]).await.json();
+        town.advance(2);
+        Self { town, browser, online, offline, of_bob }
+    }
+
+    /// Everything of alice's is over, nothing of bob's.
+    async fn is_over(&mut self) {
+        let town = self.town;
+        for (name, tokens) in [("online", &self.online), ("offline", &self.offline)] {
+            assert!(!is_good(town, tokens).await, "{name}");
+            let reply = town.refresh("web", tokens["refresh_token"].as_str().unwrap()).await;
+            reply.refused(400, "invalid_grant");
+        }
+        assert!(self.browser.authorize("web", &[]).await.text.contains("type=\"password\""));
+        assert!(town.realm.sessions("alice").await.unwrap().is_empty());
+        assert!(town.realm.grants("alice").await.unwrap().is_empty());
+        assert!(is_good(town, &self.of_bob).await, "bob's");
+        assert_eq!(town.refresh("web", self.of_bob["refresh_token"].as_str().unwrap()).await.status, 200);
+        assert_eq!(town.realm.sessions("bob").await.unwrap().len(), 1);
+    }
+}
+
+async fn switch(town: &Town, disabled: bool) {
+    let (mut alice, version) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    alice.disabled = disabled;
+    let written = town.realm.write_user(&alice, Expect::Version(version)).await.unwrap();
+    assert_eq!(written, Written::Done);
+}
+
+#[tokio::test]
+async fn whoever_is_switched_off_has_nothing_left_and_gets_nothing_back() {
+    let town = Town::new().await;
+    let mut scene = Scene::new(&town).await;
+    assert_eq!(town.realm.sessions("alice").await.unwrap().len(), 1);
+    assert_eq!(town.realm.grants("alice").await.unwrap().len(), 2);
+    // A change that switches nobody off ends nothing.
+    switch(&town, false).await;
+    assert!(is_good(&town, &scene.online).await && is_good(&town, &scene.offline).await);
+    switch(&town, true).await;
+    scene.is_over().await;
+    switch(&town, false).await;
+    scene.is_over().await;
+    // And can begin anew at once.
+    let anew = town.tokens("web", "openid offline_access").await;
+    assert!(is_good(&town, &anew).await);
+    assert_eq!(town.refresh("web", anew["refresh_token"].as_str().unwrap()).await.status, 200);
+}
+
+#[tokio::test]
+async fn another_password_ends_what_the_old_one_began() {
+    let town = Town::new().await;
+    let mut scene = Scene::new(&town).await;
+    town.realm.set_password("alice", Secret::new("another password".to_owned())).await.unwrap();
+    scene.is_over().await;
+    let mut browser = Browser::new(&town);
+    let page = browser.authorize("web", &[]).await;
+    assert!(browser.log_in(&page).await.text.contains("type=\"password\""), "the old password");
+    let page = browser.authorize("web", &[("scope", "openid")]).await;
+    let answer = browser.submit(&page, &[("username", "alice"), ("password", "another password")]).await;
+    // In the same second as the change: good all the same.
+    let tokens = town.redeem("web", &answer.answer()["code"]).await.json();
+    assert!(is_good(&town, &tokens).await);
+    let nobody = town.realm.set_password("nobody", Secret::new("x".to_owned())).await;
+    assert!(nobody.unwrap_err().to_string().contains("there is none"));
+}
+
+#[tokio::test]
+async fn an_administrator_signs_somebody_out_everywhere() {
+    let town = Town::new().await;
+    let mut scene = Scene::new(&town).await;
+    let ended = town.realm.sign_out("alice").await.unwrap();
+    assert_eq!(ended, 2, "a session with its grant, and the offline grant");
+    scene.is_over().await;
+    assert_eq!(town.realm.sign_out("alice").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn one_session_or_one_grant_ends_alone() {
+    let town = Town::new().await;
+    let scene = Scene::new(&town).await;
+    let session = town.realm.sessions("alice").await.unwrap().remove(0);
+    assert_eq!((session.user.as_str(), &session.amr), ("alice", &vec!["pwd".to_owned()]));
+    town.realm.end_session(&session.id).await.unwrap();
+    assert!(!is_good(&town, &scene.online).await);
+    assert!(is_good(&town, &scene.offline).await, "it goes on without its session");
+    let grants = town.realm.grants("alice").await.unwrap();
+    assert_eq!((grants.len(), grants[0].offline), (1, true));
+    town.realm.end_grant(&grants[0].id).await.unwrap();
+    assert!(!is_good(&town, &scene.offline).await);
+    assert!(is_good(&town, &scene.of_bob).await);
+}
+
+#[tokio::test]
+async fn somebody_who_is_removed_leaves_nothing_behind() {
+    let town = Town::new().await;
+    let mut scene = Scene::new(&town).await;
+    let (_, version) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    switch(&town, false).await;
+    let stale = town.realm.remove_user("alice", Expect::Version(version)).await.unwrap();
+    assert_eq!(stale, Written::Conflict, "changed in between");
+    assert_eq!(town.realm.remove_user("alice", Expect::Any).await.unwrap(), Written::Done);
+    scene.is_over().await;
+    assert!(town.realm.find_user("alice").await.unwrap().is_none());
+    assert!(town.realm.password_hash("alice").await.unwrap().is_none());
+    // Somebody else may have the name, and has nothing of hers.
+    town.realm.put_user(&identity::User::new("alice2", "alice", town.clock.now())).await.unwrap();
+    assert!(town.realm.sessions("alice2").await.unwrap().is_empty());
+}
+
+/// A login that had begun when the password was changed, by somebody who knew the old one.
+#[tokio::test]
+async fn a_session_that_began_before_the_change_and_was_written_after_it_is_over() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[]).await;
+    let session = town.realm.sessions("alice").await.unwrap().remove(0);
+    town.advance(1);
+    let (mut alice, _) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    // As if the session's record had come after the sign-out had looked for it.
+    alice.signed_out = Some(town.clock.now());
+    town.realm.put_user(&alice).await.unwrap();
+    assert!(session.authenticated < town.clock.now());
+    assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""));
+}
+
+#[tokio::test]
+async fn a_family_ends_with_all_its_tokens_however_many_there_were() {
+    let town = Town::new().await;
+    let mut tokens = town.tokens("web", "openid offline_access").await;
+    let mut all = vec![tokens.clone()];
+    for _ in 0..40 {
+        town.advance(1);
+        tokens = town.refresh("web", tokens["refresh_token"].as_str().unwrap()).await.json();
+        all.push(tokens.clone());
+    }
+    town.advance(60);
+    town.refresh("web", all[0]["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
+    for (place, tokens) in all.iter().enumerate() {
+        assert!(!is_good(&town, tokens).await, "token {place}");
+    }
+    let entries = town.realm.revocations().await.unwrap();
+    assert_eq!(entries.len(), 1, "one entry says it: {entries:?}");
+}
+
+#[tokio::test]
+async fn listings_go_on_past_a_thousand() {
+    let town = Town::new().await;
+    for number in 0..1_100 {
+        let name = format!("user{number}");
+        town.realm.put_user(&identity::User::new(&name, &name, town.clock.now())).await.unwrap();
+    }
+    assert_eq!(town.realm.users().await.unwrap().len(), 1_102);
+    let (mut seen, mut after) = (std::collections::BTreeSet::new(), None);
+    loop {
+        let page = town.realm.users_page(after.as_ref(), 300).await.unwrap();
+        assert!(page.items.len() <= 300);
+        seen.extend(page.items.into_iter().map(|(user, _)| user.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 1_102);
+}
+
+#[tokio::test]
+async fn a_client_that_is_switched_off_may_refer_to_what_is_gone() {
+    let town = Town::new().await;
+    let mut gone = web("gone", secret());
+    gone.scopes.insert("no:such".to_owned());
+    assert!(town.realm.put_client(&gone).await.is_err());
+    gone.disabled = true;
+    town.realm.put_client(&gone).await.unwrap();
+    let (stored, version) = town.realm.find_client("gone").await.unwrap().unwrap();
+    assert_eq!(stored, gone);
+    gone.disabled = false;
+    gone.scopes.remove("no:such");
+    assert_eq!(town.realm.write_client(&gone, Expect::Version(version)).await.unwrap(), Written::Done);
+    assert_eq!(town.realm.write_client(&gone, Expect::Version(version)).await.unwrap(), Written::Conflict);
+    assert_eq!(town.realm.remove_client("gone", Expect::Any).await.unwrap(), Written::Done);
+    assert!(town.realm.find_client("gone").await.unwrap().is_none());
+    // Malformed is malformed, switched off or not.
+    gone.disabled = true;
+    gone.redirect_uris = vec!["javascript:x".to_owned()];
+    assert!(town.realm.put_client(&gone).await.is_err());
+}
