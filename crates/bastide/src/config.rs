@@ -20,6 +20,7 @@ use proxy::limits::Limits;
 
 mod acme;
 mod addresses;
+mod administration;
 mod audit;
 mod authentication;
 mod changes;
@@ -67,6 +68,7 @@ mod waf;
 
 pub use acme::{Acme, AcmeAccount, AcmeChallenge, ExternalAccount};
 pub use addresses::Addresses;
+pub use administration::{ADMINISTRATION, Area};
 pub use audit::{Audit, WhenFull};
 pub use authentication::{Algorithm, Authentication, CertificatePrincipals, ClaimKind, Issuer, KeySource};
 pub use changes::{Change, Changes, Consequence, Effect, KeyChange, RESTART, What};
@@ -176,8 +178,17 @@ pub struct Configuration {
 
 impl Configuration {
     /// The policies' names and texts, for [`policy::load()`].
-    pub fn policy_sources(&self) -> &[policy::Source] {
-        &self.policies.sources
+    pub fn policy_sources(&self) -> Vec<policy::Source> {
+        let mut sources = self.policies.sources.clone();
+        if self.is_administered() {
+            sources.push(administration::built_in());
+        }
+        sources
+    }
+
+    /// Whether there is something to administer: realms.
+    pub fn is_administered(&self) -> bool {
+        !self.realms.is_empty()
     }
 
     /// The service with this name.

@@ -3,13 +3,14 @@
 //!
 //! The way through it: [`config::load`] turns one YAML file into a checked
 //! [`config::Configuration`]; [`wire`] builds from it the snapshot that the cores serve;
-//! [`import`] translates configurations of other gateways; [`process`] is the life of `bastide serve`; [`cli`] is what an operator types;
+//! [`import`] translates configurations of other gateways; [`admin`] is what administrators call; [`process`] is the life of `bastide serve`; [`cli`] is what an operator types;
 //! [`demo`] is a town to play with.
 //!
 //! What it must never do: run with a configuration that has a fault, or decide about
 //! a request here.
 
 mod acme;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod demo;

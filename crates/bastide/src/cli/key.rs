@@ -200,11 +200,16 @@ fn ends(record: &ApiKeyRecord) -> String {
 }
 
 fn date(time: Timestamp) -> String {
-    let seconds = i64::try_from(time.unix_seconds()).unwrap_or(i64::MAX);
-    time::OffsetDateTime::from_unix_timestamp(seconds)
+    date_of(time.unix_seconds())
+}
+
+/// RFC 3339 of Unix seconds.
+pub(super) fn date_of(seconds: u64) -> String {
+    let unix = i64::try_from(seconds).unwrap_or(i64::MAX);
+    time::OffsetDateTime::from_unix_timestamp(unix)
         .ok()
         .and_then(|date| date.format(&time::format_description::well_known::Rfc3339).ok())
-        .unwrap_or_else(|| time.unix_seconds().to_string())
+        .unwrap_or_else(|| seconds.to_string())
 }
 
 fn describe(record: &ApiKeyRecord) -> serde_json::Value {

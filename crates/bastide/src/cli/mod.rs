@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and which function does it.
 
 pub mod check;
+pub mod counter;
 pub mod diff;
 pub mod explain;
 pub mod fmt;
@@ -11,6 +12,7 @@ pub mod key;
 pub mod mesh;
 pub mod policy;
 pub mod policy_diff;
+pub mod realm;
 pub mod revoke;
 pub mod run;
 pub mod store;
@@ -68,8 +70,18 @@ enum Command {
     Init(init::InitArguments),
     /// Gives a share of the unseal key to a process that waits for it.
     Unseal(unseal::UnsealArguments),
-    /// Adds, lists and switches off the people of the identity provider's realms.
+    /// Adds, lists, switches off and signs out the people of the identity provider's realms.
     User(user::UserArguments),
+    /// Adds, shows and removes the clients of a realm, and makes their secrets.
+    Client(realm::ClientArguments),
+    /// Lists roles and who has them, gives and takes them.
+    Role(realm::MembersArguments),
+    /// Lists groups and who is in them, adds and removes people.
+    Group(realm::MembersArguments),
+    /// Shows realms, and rotates their signing keys.
+    Realm(realm::RealmArguments),
+    /// Lists and ends sessions and grants.
+    Session(realm::SessionArguments),
     /// Runs one service of the mesh: a program with an identity, mutual TLS in front of it, a way
     /// out to the others.
     Run(run::RunArguments),
@@ -145,6 +157,11 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Unseal(arguments) => unseal::run(&arguments),
         Command::User(arguments) => user::run(arguments),
+        Command::Client(arguments) => realm::run_client(arguments),
+        Command::Role(arguments) => realm::run_members(arguments, "roles"),
+        Command::Group(arguments) => realm::run_members(arguments, "groups"),
+        Command::Realm(arguments) => realm::run(arguments),
+        Command::Session(arguments) => realm::run_session(arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
         Command::Store(arguments) => store::run(arguments),

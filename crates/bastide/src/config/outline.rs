@@ -238,7 +238,8 @@ impl Drawing {
     }
 
     fn policies(&mut self, configuration: &Configuration) {
-        let Ok(policies) = policy::load(configuration.vocabulary(), configuration.policy_sources(), 0) else {
+        let Ok(policies) = policy::load(configuration.vocabulary(), &configuration.policy_sources(), 0)
+        else {
             return;
         };
         for (id, text) in policies.texts() {

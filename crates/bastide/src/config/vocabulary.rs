@@ -10,7 +10,7 @@ use super::{Allow, ClaimKind, Configuration, HostMatch};
 impl Configuration {
     /// Everything that policies may name, for [`policy::load()`].
     pub fn vocabulary(&self) -> Vocabulary {
-        Vocabulary {
+        let mut vocabulary = Vocabulary {
             roles: self.roles.iter().map(role).collect(),
             routes: self.routes.iter().map(|route| self.vocabulary_route(route)).collect(),
             upstreams: self.services.iter().map(|service| service.name.clone()).collect(),
@@ -24,7 +24,11 @@ impl Configuration {
                 .map(|(name, kind)| (name.clone(), claim(*kind)))
                 .collect(),
             headers: self.policies.headers.clone(),
+        };
+        if self.is_administered() {
+            super::administration::extend(&mut vocabulary);
         }
+        vocabulary
     }
 
     fn vocabulary_route(&self, route: &super::Route) -> policy::Route {
@@ -70,7 +74,7 @@ const fn claim(kind: ClaimKind) -> ClaimType {
 
 /// What policy finds when it checks the texts against the names.
 pub(super) fn judge(configuration: &Configuration) -> Vec<Fault> {
-    match policy::load(configuration.vocabulary(), &configuration.policies.sources, 0) {
+    match policy::load(configuration.vocabulary(), &configuration.policy_sources(), 0) {
         Ok(policies) => policies.warnings().iter().map(|found| fault(found, &configuration.file)).collect(),
         Err(faults) => {
             let mut faults: Vec<Fault> =

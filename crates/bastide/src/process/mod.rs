@@ -1,6 +1,7 @@
 //! The process: its state folder, its clock, its life from start to drain.
 
 pub mod admin;
+pub mod administration;
 mod beginning;
 pub mod clock;
 pub mod fetch;

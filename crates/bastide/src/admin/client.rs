@@ -1,0 +1,280 @@
+//! The command line's side: calls a running process over its socket, or carries the same
+//! operations out on the store when none runs.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use identity::{NoDelivery, Realm, World};
+use keys::SystemRandom;
+use model::Clock;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use super::book::Book;
+use super::caller::Caller;
+use super::serve::{Desk, router};
+use super::view::{Towns, View};
+use crate::config::Configuration;
+use crate::process::clock::SystemClock;
+use crate::process::state::REVOCATIONS;
+use crate::process::storage;
+use crate::wire;
+
+/// The socket in the state folder.
+pub const SOCKET: &str = "admin.sock";
+/// Largest answer, bytes.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// How long an answer may take: a password hash waits for others.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Most items of a page.
+const PAGE: &str = "limit=1000";
+/// Fields of an answer's head.
+const FIELDS_MAX: usize = 64;
+
+/// The socket of a process with this state folder.
+pub fn socket(state: &Path) -> PathBuf {
+    state.join(SOCKET)
+}
+
+/// Where calls go.
+pub enum Office {
+    /// A running process.
+    Running(PathBuf),
+    /// The store itself: no process runs on the state folder.
+    Own {
+        /// What carries a call out.
+        runtime: tokio::runtime::Runtime,
+        /// The operations.
+        router: Router,
+        /// The audit log, closed at the end.
+        log: Option<audit::Log>,
+    },
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `ETag`.
+    pub tag: Option<String>,
+    /// The body; null for none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a call that was done.
+    ///
+    /// # Errors
+    /// It was not done: what the process said.
+    pub fn done(self) -> anyhow::Result<Value> {
+        anyhow::ensure!((200..300).contains(&self.status), "{}", self.complaint());
+        Ok(self.body)
+    }
+
+    /// What a problem says.
+    pub fn complaint(&self) -> String {
+        let text = |name: &str| self.body.get(name).and_then(Value::as_str).unwrap_or_default();
+        match text("detail") {
+            "" => format!("the process answers {}", self.status),
+            detail => detail.to_owned(),
+        }
+    }
+}
+
+impl Office {
+    /// The process that runs with this configuration; without one the store, opened here.
+    ///
+    /// # Errors
+    /// The store cannot be opened: it has no key here, or a process that runs on the state
+    /// folder has no administration.
+    pub fn of(configuration: &Configuration) -> anyhow::Result<Self> {
+        let path = socket(&configuration.state);
+        if UnixStream::connect(&path).is_ok() {
+            return Ok(Self::Running(path));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let (desk, log) = runtime.block_on(open(configuration))?;
+        Ok(Self::Own { runtime, router: router(&desk), log: Some(log) })
+    }
+
+    /// Whether a process carries the calls out.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        self.call_if(method, path, None, body)
+    }
+
+    /// The same with one of `If-Match` and `If-None-Match`.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn call_if(
+        &self,
+        method: &str,
+        path: &str,
+        condition: Option<(&str, &str)>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answer> {
+        let text = body.map(ToString::to_string).unwrap_or_default();
+        match self {
+            Self::Running(socket) => ask(socket, method, path, condition, &text)
+                .with_context(|| format!("the process at {}", socket.display())),
+            Self::Own { runtime, router, .. } => {
+                let mut request = Request::builder()
+                    .method(method)
+                    .uri(path)
+                    .header("content-type", "application/json")
+                    .header("user-agent", AGENT)
+                    .extension(Caller::local(rustix::process::geteuid().as_raw()));
+                if let Some((name, value)) = condition {
+                    request = request.header(name, value);
+                }
+                let request = request.body(Body::from(text))?;
+                runtime.block_on(async {
+                    let Ok(response) = router.clone().oneshot(request).await;
+                    let (head, body) = response.into_parts();
+                    let most = usize::try_from(ANSWER_BYTES_MAX)?;
+                    let body = axum::body::to_bytes(body, most).await?;
+                    let tag = head.headers.get("etag").and_then(|value| value.to_str().ok());
+                    Ok(Answer {
+                        status: head.status.as_u16(),
+                        tag: tag.map(str::to_owned),
+                        body: read_body(&body)?,
+                    })
+                })
+            }
+        }
+    }
+
+    /// All items of a list.
+    ///
+    /// # Errors
+    /// It was not given.
+    pub fn list(&self, path: &str, paged: bool) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let mut parts = Vec::new();
+            if paged {
+                parts.push(PAGE.to_owned());
+            }
+            if !cursor.is_empty() {
+                parts.push(format!("cursor={cursor}"));
+            }
+            let joint = if path.contains('?') { "&" } else { "?" };
+            let query = if parts.is_empty() { String::new() } else { format!("{joint}{}", parts.join("&")) };
+            let page = self.call("GET", &format!("{path}{query}"), None)?.done()?;
+            items.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => next.clone_into(&mut cursor),
+                None => return Ok(items),
+            }
+        }
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        if let Self::Own { router, log, .. } = self {
+            // The desk, and with it the way to the log.
+            drop(std::mem::take(router));
+            if let Some(log) = log.take() {
+                let _ = log.close(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+/// `User-Agent` of the command line.
+const AGENT: &str = concat!("bastide/", env!("CARGO_PKG_VERSION"));
+
+/// One call over the socket: HTTP/1.1, one call per connection.
+fn ask(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    condition: Option<(&str, &str)>,
+    body: &str,
+) -> anyhow::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    let condition = condition.map_or(String::new(), |(name, value)| format!("{name}: {value}\r\n"));
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nuser-agent: {AGENT}\r\nconnection: close\r\n{condition}\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(length) = response.parse(&bytes)? else {
+        anyhow::bail!("the answer ended early");
+    };
+    let field = |name: &str| {
+        let found = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        found.and_then(|field| std::str::from_utf8(field.value).ok())
+    };
+    let body = bytes.get(length..).unwrap_or_default();
+    // The process answers whole bodies, with their length.
+    let expected = field("content-length").map_or(Ok(0), str::parse::<usize>)?;
+    anyhow::ensure!(body.len() == expected, "the answer ended early");
+    Ok(Answer {
+        status: response.code.unwrap_or_default(),
+        tag: field("etag").map(str::to_owned),
+        body: read_body(body)?,
+    })
+}
+
+fn read_body(bytes: &[u8]) -> anyhow::Result<Value> {
+    if bytes.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(bytes)?) }
+}
+
+/// Everything that a process would work on, opened here.
+async fn open(configuration: &Configuration) -> anyhow::Result<(Arc<Desk>, audit::Log)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let random = Arc::new(SystemRandom::new());
+    let settings = &configuration.storage;
+    let key = storage::local_key(&settings.unseal)?.context(
+        "people have the shares of the store's key; this command needs a running process, a key file or the environment",
+    )?;
+    let place = || storage::place(&settings.database);
+    let store = storage::open(&settings.database, key, Arc::clone(&clock)).await.with_context(place)?;
+    let mut realms: BTreeMap<String, Arc<Realm>> = BTreeMap::new();
+    for realm in &configuration.realms {
+        let world = World {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            random: random.clone(),
+            deliver: Arc::new(NoDelivery),
+            courier: None,
+        };
+        realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);
+    }
+    let audit = audit::Settings::new(&configuration.audit.folder);
+    let opened = audit::open(audit, 1, Arc::clone(&clock));
+    let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
+    let book = Book::open(queues.pop().context("a queue of the audit log")?)?;
+    let policies = wire::load_policies(configuration, 0)?;
+    let view = View { configuration: Arc::new(configuration.clone()), policies: Arc::new(policies) };
+    let revocations = configuration.state.join(REVOCATIONS);
+    let desk = Desk::new(view, Towns::Opened(realms), revocations, book, clock, random);
+    Ok((Arc::new(desk), log))
+}

@@ -1,0 +1,144 @@
+//! Clients and their secrets.
+
+use ::keys::SecureRandom as _;
+use identity::{Client, ClientAuthentication, Realm, Written};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::{Expect, Version};
+
+use super::{Made, Page, paging};
+use crate::admin::problem::Problem;
+use crate::admin::serve::{Asked, Reply};
+use crate::process::realms::DECLARED;
+
+/// Random bytes of a secret that is made: 256 bits.
+const SECRET_BYTES: usize = 32;
+
+/// A client as it is shown.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ClientOut {
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its members are described")]
+    pub client: Client,
+    /// Whether the configuration declares it: changes are made there.
+    pub declared: bool,
+}
+
+/// How a secret is made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecret {
+    /// The one before stays good, until the next is made without this.
+    #[serde(default)]
+    pub keep_previous: bool,
+}
+
+impl ClientOut {
+    fn of(mut client: Client, hashes: bool) -> Self {
+        let declared = client.attributes.remove(DECLARED).is_some();
+        if !hashes && let ClientAuthentication::Secret { hashes } = &mut client.authentication {
+            hashes.clear();
+        }
+        Self { client, declared }
+    }
+}
+
+/// `GET …/clients`
+pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (limit, after) = paging(asked)?;
+    let hashes = asked.flag("hashes")?;
+    let page = realm.clients_page(after.as_ref(), limit).await?;
+    let items = page.items.into_iter().map(|(client, _)| ClientOut::of(client, hashes)).collect();
+    Reply::ok(&Page { items, next: page.next.map(|cursor| cursor.to_text()) })
+}
+
+async fn find(asked: &Asked, realm: &Realm) -> Result<(Client, Version), Problem> {
+    let id = asked.parameter("client");
+    let found = realm.find_client(id).await?;
+    found.ok_or_else(|| Problem::not_found(format!("client {id:?}")))
+}
+
+/// `GET …/clients/{client}`
+pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+    let (client, version) = find(asked, &*asked.realm()?).await?;
+    Ok(Reply::ok(&ClientOut::of(client, asked.flag("hashes")?))?.of(version))
+}
+
+/// One that the configuration declares is changed there: the next start would undo it.
+fn check_undeclared(client: &Client) -> Result<(), Problem> {
+    if client.attributes.contains_key(DECLARED) && !client.disabled {
+        let detail =
+            format!("client {:?} is declared by the configuration; change it in `realms:`", client.id);
+        return Err(Problem::conflict(detail));
+    }
+    Ok(())
+}
+
+/// `PUT …/clients/{client}`
+pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let id = asked.parameter("client");
+    let mut client: Client = asked.body()?;
+    if client.id != id {
+        return Err(Problem::unfit(format!("id: expected {id:?} as in the path, found {:?}", client.id)));
+    }
+    if client.attributes.contains_key(DECLARED) {
+        return Err(Problem::unfit(format!("attribute {DECLARED:?} is the configuration's")));
+    }
+    let before = realm.find_client(id).await?.map(|(client, _)| client);
+    if let Some(before) = &before {
+        check_undeclared(before)?;
+        keep_secret(&mut client, before);
+    }
+    match realm.write_client(&client, asked.expect()).await? {
+        Written::Conflict => Err(Problem::changed()),
+        Written::Done => {
+            let (client, version) = find(asked, &realm).await?;
+            Ok(Reply::ok(&ClientOut::of(client, false))?.of(version))
+        }
+    }
+}
+
+/// What is not shown is not taken away by writing back what was shown.
+pub fn keep_secret(client: &mut Client, before: &Client) {
+    if let ClientAuthentication::Secret { hashes } = &mut client.authentication
+        && let ClientAuthentication::Secret { hashes: known } = &before.authentication
+        && hashes.is_empty()
+    {
+        hashes.clone_from(known);
+    }
+}
+
+/// `DELETE …/clients/{client}`
+pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (client, _) = find(asked, &realm).await?;
+    check_undeclared(&client)?;
+    match realm.remove_client(&client.id, asked.expect()).await? {
+        Written::Done => Ok(Reply::done()),
+        Written::Conflict => Err(Problem::changed()),
+    }
+}
+
+/// `POST …/clients/{client}/secret`
+pub async fn make_secret(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let wanted: NewSecret = asked.body()?;
+    let (mut client, version) = find(asked, &realm).await?;
+    check_undeclared(&client)?;
+    let mut bytes = [0; SECRET_BYTES];
+    let failed = |_| Problem::unavailable("random", "try again", "no random numbers");
+    asked.desk.random.fill(&mut bytes).map_err(failed)?;
+    let secret = ::keys::encoding::encode_base64url(&bytes);
+    let hash = Client::secret_hash(&secret)?;
+    let ClientAuthentication::Secret { hashes } = &mut client.authentication else {
+        return Err(Problem::conflict(format!("client {:?} does not authenticate by a secret", client.id)));
+    };
+    hashes.truncate(usize::from(wanted.keep_previous));
+    hashes.insert(0, hash);
+    match realm.write_client(&client, Expect::Version(version)).await? {
+        Written::Done => Reply::ok(&Made { secret: Some(secret) }),
+        Written::Conflict => Err(Problem::conflict("others changed the client at the same time; try again")),
+    }
+}

@@ -1,0 +1,330 @@
+//! Users, their passwords, roles and groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ::keys::SecureRandom as _;
+use identity::{Realm, User, Written};
+use model::{Secret, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::{Expect, Version};
+
+use super::{Made, Page, encoded, paging};
+use crate::admin::problem::Problem;
+use crate::admin::serve::{Asked, Reply};
+
+/// Users that one call looks at for those that are asked for; `next` goes on.
+const EXAMINED_MAX: usize = 10_000;
+/// How often a change of one member of a user is tried again.
+const ATTEMPTS_MAX: usize = 8;
+/// Random bytes of a password that is made: 120 bits.
+const PASSWORD_BYTES: usize = 15;
+
+/// A user as they are written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserIn {
+    /// What they log in with, without case.
+    pub username: String,
+    /// The full name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Whether they showed that it is theirs.
+    #[serde(default)]
+    pub email_verified: bool,
+    /// The roles.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
+    /// The groups.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+    /// Everything else, by name; claims can show it.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Value>,
+    /// Switched off: no login, no refresh, no token is good.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// A user as they are shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UserOut {
+    /// `sub`.
+    pub id: String,
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its members are described")]
+    pub user: UserIn,
+    /// When they were made, Unix seconds.
+    pub created: u64,
+    /// When they were changed, Unix seconds.
+    pub updated: u64,
+}
+
+impl UserIn {
+    /// The user of this id.
+    pub fn into_user(self, id: &str, before: Option<&User>, now: Timestamp) -> User {
+        let mut user = before.cloned().unwrap_or_else(|| User::new(id, &self.username, now));
+        user.username = self.username;
+        user.name = self.name;
+        user.email = self.email;
+        user.email_verified = self.email_verified;
+        user.roles = self.roles;
+        user.groups = self.groups;
+        user.attributes = self.attributes;
+        user.disabled = self.disabled;
+        user.updated = now;
+        user
+    }
+}
+
+impl From<User> for UserOut {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id,
+            user: UserIn {
+                username: user.username,
+                name: user.name,
+                email: user.email,
+                email_verified: user.email_verified,
+                roles: user.roles,
+                groups: user.groups,
+                attributes: user.attributes,
+                disabled: user.disabled,
+            },
+            created: user.created.unix_seconds(),
+            updated: user.updated.unix_seconds(),
+        }
+    }
+}
+
+/// A password.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordIn {
+    /// The password. Neither this nor `hash`: one is made, and shown in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Its hash as a PHC string, from an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// A group that somebody is in.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct GroupOut {
+    /// Its name.
+    pub name: String,
+    /// How many users are in it.
+    pub members: u64,
+}
+
+/// `GET …/users`
+pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (limit, mut after) = paging(asked)?;
+    if let Some(name) = asked.query("username") {
+        let found = realm.find_user(name).await?.filter(|user| is_wanted(asked, user));
+        return Reply::ok(&Page::whole(found.map(UserOut::from).into_iter().collect()));
+    }
+    let (mut items, mut examined) = (Vec::new(), 0);
+    loop {
+        let page = realm.users_page(after.as_ref(), limit - items.len()).await?;
+        examined += page.items.len();
+        let wanted = page.items.into_iter().map(|(user, _)| user).filter(|user| is_wanted(asked, user));
+        items.extend(wanted.map(UserOut::from));
+        after = page.next;
+        if after.is_none() || items.len() >= limit || examined >= EXAMINED_MAX {
+            return Reply::ok(&Page { items, next: after.map(|cursor| cursor.to_text()) });
+        }
+    }
+}
+
+fn is_wanted(asked: &Asked, user: &User) -> bool {
+    let email = asked.query("email").is_none_or(|email| {
+        user.email.as_ref().is_some_and(|known| known.to_lowercase() == email.to_lowercase())
+    });
+    let role = asked.query("role").is_none_or(|role| user.roles.contains(role));
+    let group = asked.query("group").is_none_or(|group| user.groups.contains(group));
+    email && role && group
+}
+
+/// The user that the path names.
+pub(super) async fn find(asked: &Asked, realm: &Realm) -> Result<(User, Version), Problem> {
+    let id = asked.parameter("user");
+    let found = realm.find_user_by_id(id).await?;
+    found.ok_or_else(|| Problem::not_found(format!("user of id {id:?}")))
+}
+
+/// `POST …/users`
+pub async fn add(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let given: UserIn = asked.body()?;
+    check(asked, &realm, &given, None).await?;
+    let user = given.into_user(&realm.new_user_id()?, None, asked.desk.now());
+    write(&realm, &user, Expect::Absent).await?;
+    let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
+    Ok(Reply::ok(&UserOut::from(user))?.created(place))
+}
+
+/// `GET …/users/{user}`
+pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+    let (user, version) = find(asked, &*asked.realm()?).await?;
+    Ok(Reply::ok(&UserOut::from(user))?.of(version))
+}
+
+/// `PUT …/users/{user}`
+pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let id = asked.parameter("user");
+    let given: UserIn = asked.body()?;
+    check(asked, &realm, &given, Some(id)).await?;
+    let before = realm.find_user_by_id(id).await?;
+    let before = before.as_ref().map(|(user, _)| user);
+    let user = given.into_user(id, before, asked.desk.now());
+    write(&realm, &user, asked.expect()).await?;
+    get(asked).await
+}
+
+/// Refuses roles that nobody declared, and a name that is another's.
+async fn check(asked: &Asked, realm: &Realm, given: &UserIn, id: Option<&str>) -> Result<(), Problem> {
+    if !asked.flag("any_role")? {
+        asked.view.check_roles(&given.roles)?;
+    }
+    match realm.find_user(&given.username).await? {
+        Some(other) if Some(other.id.as_str()) != id => {
+            Err(Problem::conflict(format!("there is a user {:?} already", given.username)))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn write(realm: &Realm, user: &User, expect: Expect) -> Result<(), Problem> {
+    match realm.write_user(user, expect).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => Err(Problem::changed()),
+    }
+}
+
+/// `DELETE …/users/{user}`
+pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (user, _) = find(asked, &realm).await?;
+    match realm.remove_user(&user.id, asked.expect()).await? {
+        Written::Done => Ok(Reply::done()),
+        Written::Conflict => Err(Problem::changed()),
+    }
+}
+
+/// `PUT …/users/{user}/password`
+pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let given: PasswordIn = asked.body()?;
+    let (user, _) = find(asked, &realm).await?;
+    let most = identity::login::PASSWORD_BYTES_MAX;
+    let made = match (given.password, given.hash) {
+        (Some(_), Some(_)) => return Err(Problem::unfit("expected either `password` or `hash`")),
+        (Some(password), None) => {
+            if !(1..=most).contains(&password.len()) {
+                return Err(Problem::unfit(format!("password: expected 1 to {most} bytes")));
+            }
+            realm.set_password(&user.id, Secret::new(password)).await?;
+            None
+        }
+        (None, Some(hash)) => {
+            realm.put_password_hash(&user.id, &hash).await?;
+            None
+        }
+        (None, None) => {
+            let mut bytes = [0; PASSWORD_BYTES];
+            let failed = |_| Problem::unavailable("random", "try again", "no random numbers");
+            asked.desk.random.fill(&mut bytes).map_err(failed)?;
+            let made = ::keys::encoding::encode_base64url(&bytes);
+            realm.set_password(&user.id, Secret::new(made.clone())).await?;
+            Some(made)
+        }
+    };
+    Reply::ok(&Made { secret: made })
+}
+
+/// `GET …/users/{user}/password`
+pub async fn password_hash(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (user, _) = find(asked, &realm).await?;
+    let hash = realm.password_hash(&user.id).await?;
+    let hash = hash.ok_or_else(|| Problem::not_found(format!("password of user {:?}", user.username)))?;
+    Reply::ok(&PasswordIn { password: None, hash: Some(hash) })
+}
+
+/// Changes one member of a user, whatever others change of them at the same time.
+async fn change(asked: &Asked, change: impl Fn(&mut User)) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    for _ in 0..ATTEMPTS_MAX {
+        let (before, version) = find(asked, &realm).await?;
+        let mut user = before.clone();
+        change(&mut user);
+        if user == before {
+            return Ok(Reply::ok(&UserOut::from(user))?.of(version));
+        }
+        user.updated = asked.desk.now();
+        if realm.write_user(&user, Expect::Version(version)).await? == Written::Done {
+            return get(asked).await;
+        }
+    }
+    Err(Problem::conflict("others changed the user at the same time; try again"))
+}
+
+/// `PUT …/users/{user}/roles/{role}`
+pub async fn grant_role(asked: &Asked) -> Result<Reply, Problem> {
+    let role = asked.parameter("role").to_owned();
+    if !asked.flag("any_role")? {
+        asked.view.check_roles([&role])?;
+    }
+    change(asked, |user| {
+        let _ = user.roles.insert(role.clone());
+    })
+    .await
+}
+
+/// `DELETE …/users/{user}/roles/{role}`
+pub async fn take_role(asked: &Asked) -> Result<Reply, Problem> {
+    let role = asked.parameter("role");
+    change(asked, |user| {
+        let _ = user.roles.remove(role);
+    })
+    .await
+}
+
+/// `PUT …/users/{user}/groups/{group}`
+pub async fn join_group(asked: &Asked) -> Result<Reply, Problem> {
+    let group = asked.parameter("group");
+    change(asked, |user| {
+        let _ = user.groups.insert(group.to_owned());
+    })
+    .await
+}
+
+/// `DELETE …/users/{user}/groups/{group}`
+pub async fn leave_group(asked: &Asked) -> Result<Reply, Problem> {
+    let group = asked.parameter("group");
+    change(asked, |user| {
+        let _ = user.groups.remove(group);
+    })
+    .await
+}
+
+/// `GET …/groups`
+pub async fn groups(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let mut members: BTreeMap<String, u64> = BTreeMap::new();
+    for user in realm.users().await? {
+        for group in user.groups {
+            *members.entry(group).or_default() += 1;
+        }
+    }
+    let items = members.into_iter().map(|(name, members)| GroupOut { name, members }).collect();
+    Reply::ok(&Page::whole(items))
+}

@@ -1,0 +1,525 @@
+//! The way of a call: who, a place in the audit log, the policies, the operation, the event.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawPathParams, Request};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodFilter, on};
+use keys::{CertificateRules, SecureRandom as _, SystemRandom};
+use model::event::{AccessEvent, Outcome, Step};
+use model::{Clock, RequestId, Timestamp};
+use policy::{Permit, Subject};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use store::{Expect, Version};
+
+use super::book::{Book, Entry};
+use super::caller::Caller;
+use super::operation::{OPERATIONS, Operation};
+use super::problem::Problem;
+use super::view::{Towns, View};
+use crate::config::ADMINISTRATION;
+
+/// Largest body of a call, bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Longest path and user agent in an event, bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// What the operations work on.
+pub struct Desk {
+    view: RwLock<Arc<View>>,
+    /// The realms.
+    pub towns: Towns,
+    /// The state folder's list of revocations.
+    pub revocations: std::path::PathBuf,
+    book: Book,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<SystemRandom>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// A desk.
+    pub fn new(
+        view: View,
+        towns: Towns,
+        revocations: std::path::PathBuf,
+        book: Book,
+        clock: Arc<dyn Clock>,
+        random: Arc<SystemRandom>,
+    ) -> Self {
+        Self { view: RwLock::new(Arc::new(view)), towns, revocations, book, clock, random }
+    }
+
+    /// Takes a new configuration and its policies.
+    pub fn adopt(&self, view: View) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+
+    /// The newest configuration and its policies.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn new_id(&self, now: Timestamp) -> Result<RequestId, Problem> {
+        let mut bytes = [0; 16];
+        let failed = |_| Problem::unavailable("random", "try again", "no random numbers");
+        self.random.fill(&mut bytes).map_err(failed)?;
+        Ok(RequestId::new(now.unix_millis(), u128::from_be_bytes(bytes)))
+    }
+}
+
+/// What a call is about, as policies see it.
+#[derive(Debug)]
+pub struct Subjected {
+    route: usize,
+    method: &'static str,
+    path: String,
+    parameters: BTreeMap<String, String>,
+}
+
+impl Subject for Subjected {
+    fn route(&self) -> usize {
+        self.route
+    }
+
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn host(&self) -> &[u8] {
+        b""
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    fn header<'a>(&'a self, _: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::empty()
+    }
+}
+
+/// INVARIANT: the proof that a place in the audit log is taken and the policies permit the
+/// call. Made here alone; an operation cannot be called without one.
+///
+/// ```compile_fail,E0451
+/// fn forge(real: bastide::admin::serve::Cleared) -> bastide::admin::serve::Cleared {
+///     bastide::admin::serve::Cleared { ..real }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Cleared {
+    permit: Permit<Subjected>,
+    entry: Entry,
+}
+
+/// A call that may be carried out.
+pub struct Asked {
+    /// What there is to work on.
+    pub desk: Arc<Desk>,
+    /// The configuration and policies of this call.
+    pub view: Arc<View>,
+    cleared: Cleared,
+    query: BTreeMap<String, String>,
+    body: Bytes,
+    expect: Expect,
+}
+
+impl Asked {
+    /// A parameter of the path; empty for one that the path does not have.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.cleared.permit.subject().parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// A parameter of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// Whether a flag of the query is set.
+    ///
+    /// # Errors
+    /// It is neither `true` nor `false`.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.query(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::malformed(format!("{name}: expected true or false"))),
+        }
+    }
+
+    /// The body.
+    ///
+    /// # Errors
+    /// It is not what the document says.
+    pub fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.body).map_err(|error| Problem::malformed(format!("body: {error}")))
+    }
+
+    /// What `If-Match` and `If-None-Match` say about what is there.
+    pub fn expect(&self) -> Expect {
+        self.expect
+    }
+
+    /// The realm that the path names.
+    ///
+    /// # Errors
+    /// There is none of this name; the store is sealed.
+    pub fn realm(&self) -> Result<Arc<identity::Realm>, Problem> {
+        self.desk.towns.one(self.parameter("realm"))
+    }
+}
+
+/// What an operation gives.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    body: Option<Value>,
+    version: Option<Version>,
+    location: Option<String>,
+}
+
+impl Reply {
+    /// 200 with a body.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn ok(body: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_value(body);
+        let body = body.map_err(|error| Problem::unavailable("failed", "try again", error.to_string()))?;
+        Ok(Self { status: StatusCode::OK, body: Some(body), version: None, location: None })
+    }
+
+    /// 204.
+    pub fn done() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None, version: None, location: None }
+    }
+
+    /// With an entity tag.
+    #[must_use]
+    pub fn of(self, version: Version) -> Self {
+        Self { version: Some(version), ..self }
+    }
+
+    /// 201, at this path.
+    #[must_use]
+    pub fn created(self, location: String) -> Self {
+        Self { status: StatusCode::CREATED, location: Some(location), ..self }
+    }
+
+    fn respond(self) -> Response {
+        let mut response = match self.body {
+            None => self.status.into_response(),
+            Some(body) => {
+                (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+            }
+        };
+        let fields = response.headers_mut();
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(version) = self.version {
+            fields.insert(header::ETAG, tag(version));
+        }
+        if let Some(location) = self.location.and_then(|path| HeaderValue::from_str(&path).ok()) {
+            fields.insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+fn tag(version: Version) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{}\"", version.number()))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// Every operation, at its path. Who calls is an extension of the request, put there by
+/// the way in, or said by the gateway.
+pub fn router(desk: &Arc<Desk>) -> Router {
+    let mut router = Router::new();
+    for operation in OPERATIONS {
+        let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
+        let desk = Arc::clone(desk);
+        let answer = move |parameters: RawPathParams, request: Request| {
+            let desk = Arc::clone(&desk);
+            let named = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            call(desk, operation, named, request)
+        };
+        router = router.route(operation.path, on(filter, answer));
+    }
+    router.fallback(async || Problem::not_found("such operation").respond(None)).method_not_allowed_fallback(
+        async || {
+            let detail = "the document says which methods there are";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail).respond(None)
+        },
+    )
+}
+
+/// The names in a path's braces.
+pub fn parameters(path: &'static str) -> Vec<&'static str> {
+    path.split('{').skip(1).filter_map(|part| part.split('}').next()).collect()
+}
+
+async fn call(
+    desk: Arc<Desk>,
+    operation: &'static Operation,
+    parameters: BTreeMap<String, String>,
+    request: Request,
+) -> Response {
+    let (now, begun) = (desk.now(), desk.clock.monotonic());
+    let (head, body) = request.into_parts();
+    let view = desk.view();
+    let local = head.extensions.get::<Caller>().cloned();
+    let rules = CertificateRules {
+        trust_domain: view.configuration.authentication.certificates.trust_domain.clone(),
+    };
+    let Some(caller) = local.or_else(|| Caller::by_gateway(&head.headers, &rules, now)) else {
+        // Nobody: at the gateway, whose own event says so.
+        let detail = "no proof of identity; the gateway's route says which it takes";
+        return Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).respond(None);
+    };
+    let entry = match desk.new_id(now) {
+        Ok(id) => desk.book.reserve(id, now).await,
+        Err(problem) => return problem.respond(None),
+    };
+    let Some(entry) = entry else {
+        let told = "the audit log takes no more events, so nothing is done; try again";
+        return Problem::unavailable("audit", told, told).respond(None);
+    };
+    let mut event = event(operation, &entry, &caller, &head, now);
+    let told = entry.id().to_string();
+    let asked = admit(&desk, view, operation, parameters, &caller, (head, body), entry, &mut event).await;
+    let (outcome, entry) = match asked {
+        Err((problem, entry)) => (Err(problem), entry),
+        Ok(asked) => {
+            event.step = Step::Forward;
+            let outcome = (operation.run)(&asked).await;
+            (outcome, asked.cleared.entry)
+        }
+    };
+    let response = match outcome {
+        Ok(reply) => reply.respond(),
+        Err(problem) => {
+            event.outcome = if event.step == Step::Forward && problem.status.is_server_error() {
+                Outcome::Failed
+            } else {
+                Outcome::Denied
+            };
+            event.reason = Cow::Owned(problem.reason.clone());
+            problem.respond(Some(told))
+        }
+    };
+    event.status = response.status().as_u16();
+    let took = desk.clock.monotonic().saturating_sub(begun);
+    event.duration_nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    entry.commit(event);
+    response
+}
+
+/// Asks the policies, then reads the rest of the call.
+#[expect(clippy::too_many_arguments, reason = "one caller, which has taken the request apart")]
+async fn admit(
+    desk: &Arc<Desk>,
+    view: Arc<View>,
+    operation: &'static Operation,
+    parameters: BTreeMap<String, String>,
+    caller: &Caller,
+    (head, body): (axum::http::request::Parts, Body),
+    entry: Entry,
+    event: &mut AccessEvent<'static>,
+) -> Result<Asked, (Problem, Entry)> {
+    let name = operation.area.route();
+    let route = view.policies.vocabulary().routes.iter().position(|route| route.name == name);
+    let subject = Subjected {
+        // One that is in no vocabulary is denied.
+        route: route.unwrap_or(usize::MAX),
+        method: method(operation),
+        path: head.uri.path().to_owned(),
+        parameters,
+    };
+    let circumstances = caller.circumstances(desk.now());
+    let decided = policy::decide(&view.policies, &caller.principal, &circumstances, subject);
+    let permit = match decided {
+        Ok(permit) => permit,
+        Err(denied) => {
+            event.decision = Some(Cow::Owned(denied.record(&view.policies)));
+            let mut problem = Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "the policies do not permit it; `bastide explain` says why",
+            );
+            problem.reason = denied.reason().to_string();
+            return Err((problem, entry));
+        }
+    };
+    event.decision = Some(Cow::Owned(permit.record(&view.policies)));
+    let read = async {
+        let expect = expect(operation, &head.headers)?;
+        let query = query(operation, head.uri.query().unwrap_or_default())?;
+        let body = read_body(operation, &head.headers, body).await?;
+        Ok((expect, query, body))
+    };
+    match read.await {
+        Err(problem) => Err((problem, entry)),
+        Ok((expect, query, body)) => {
+            event.bytes_in = body.len() as u64;
+            let cleared = Cleared { permit, entry };
+            Ok(Asked { desk: Arc::clone(desk), view, cleared, query, body, expect })
+        }
+    }
+}
+
+fn method(operation: &Operation) -> &'static str {
+    ["GET", "PUT", "POST", "DELETE"]
+        .into_iter()
+        .find(|name| operation.method.as_str() == *name)
+        .unwrap_or("OTHER")
+}
+
+/// RFC 9110 §13.1: one strong entity tag, or `*`.
+fn expect(operation: &Operation, fields: &HeaderMap) -> Result<Expect, Problem> {
+    let text = |name: header::HeaderName| match fields.get(&name) {
+        None => Ok(None),
+        Some(value) => {
+            let wrong = |_| Problem::malformed(format!("{name}: expected an entity tag"));
+            value.to_str().map(|text| Some(text.trim())).map_err(wrong)
+        }
+    };
+    let (matches, differs) = (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?);
+    if !operation.conditional && (matches.is_some() || differs.is_some()) {
+        return Err(Problem::malformed("this operation is not conditional"));
+    }
+    match (matches, differs) {
+        (None, None) => Ok(Expect::Any),
+        (None, Some("*")) => Ok(Expect::Absent),
+        (Some("*"), None) => Ok(Expect::Present),
+        (Some(tag), None) => {
+            let number = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            let number = number.and_then(|number| number.parse().ok());
+            let wrong = || Problem::malformed("If-Match: expected `*` or the ETag of an answer");
+            Ok(Expect::Version(Version::from_number(number.ok_or_else(wrong)?)))
+        }
+        _ => Err(Problem::malformed("expected `If-Match`, or `If-None-Match: *`")),
+    }
+}
+
+fn query(operation: &Operation, text: &str) -> Result<BTreeMap<String, String>, Problem> {
+    let mut query = BTreeMap::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| {
+            percent_decoded(text).ok_or_else(|| Problem::malformed("the query is not percent-encoded UTF-8"))
+        };
+        let (name, value) = (decode(name)?, decode(value)?);
+        if !operation.queries.iter().any(|known| known.name == name) {
+            let known: Vec<&str> = operation.queries.iter().map(|known| known.name).collect();
+            let hint = super::view::suggestion(&name, &known);
+            return Err(Problem::malformed(format!("the query has an unknown parameter {name:?}{hint}")));
+        }
+        if query.insert(name.clone(), value).is_some() {
+            return Err(Problem::malformed(format!("the query has {name:?} twice")));
+        }
+    }
+    Ok(query)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                u8::from_str_radix(digits, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+async fn read_body(operation: &Operation, fields: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let too_large = |_| {
+        let detail = format!("expected a body of at most {BODY_BYTES_MAX} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    };
+    let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(too_large)?;
+    if operation.takes.is_none() {
+        if bytes.is_empty() {
+            return Ok(bytes);
+        }
+        return Err(Problem::malformed("this operation takes no body"));
+    }
+    let kind = fields.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let detail = "expected Content-Type: application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+    }
+    Ok(bytes)
+}
+
+/// The event of a call, as far as it is known at its beginning.
+fn event(
+    operation: &Operation,
+    entry: &Entry,
+    caller: &Caller,
+    head: &axum::http::request::Parts,
+    now: Timestamp,
+) -> AccessEvent<'static> {
+    let cut = |text: &str| text.chars().take(TEXT_BYTES_MAX).collect::<String>();
+    let agent = head.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let principal = &caller.principal;
+    AccessEvent {
+        id: entry.id(),
+        time: now,
+        duration_nanos: 0,
+        outcome: Outcome::Allowed,
+        step: Step::Authorize,
+        reason: Cow::Borrowed(""),
+        status: 0,
+        client_address: Cow::Owned(caller.address.to_string()),
+        client_port: 0,
+        tls: Cow::Borrowed(caller.tls_version.unwrap_or_default()),
+        method: Cow::Owned(operation.method.to_string()),
+        host: Cow::Borrowed(""),
+        path: Cow::Owned(cut(head.uri.path())),
+        version: Cow::Borrowed("1.1"),
+        user_agent: Cow::Owned(cut(agent.unwrap_or_default())),
+        route: Cow::Owned(operation.area.route()),
+        upstream: Cow::Borrowed(ADMINISTRATION),
+        attempts: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        principal_kind: principal.kind,
+        principal: Cow::Owned(principal.id.clone()),
+        credential: principal.credential,
+        issuer: Cow::Owned(principal.issuer.clone().unwrap_or_default()),
+        trace_id: Cow::Owned(caller.trace_id.clone()),
+        decision: None,
+        decision_json: Cow::Borrowed(b""),
+        firewall: None,
+        firewall_json: Cow::Borrowed(b""),
+    }
+}

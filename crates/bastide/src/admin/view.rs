@@ -1,0 +1,90 @@
+//! What the operations see of the process: the configuration, its policies, and the realms.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use identity::Realm;
+use policy::Policies;
+
+use super::problem::Problem;
+use crate::config::Configuration;
+use crate::process::realms::Realms;
+
+/// The newest configuration and its policies.
+#[derive(Debug)]
+pub struct View {
+    /// What is configured.
+    pub configuration: Arc<Configuration>,
+    /// What is allowed.
+    pub policies: Arc<Policies>,
+}
+
+impl View {
+    /// The roles that the configuration declares.
+    pub fn roles(&self) -> BTreeSet<&str> {
+        self.configuration.roles.iter().map(|role| role.name.as_str()).collect()
+    }
+
+    /// Refuses roles that the configuration does not declare: policies know no others.
+    ///
+    /// # Errors
+    /// The first one that is not, with what was probably meant.
+    pub fn check_roles<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> Result<(), Problem> {
+        let declared = self.roles();
+        for role in roles {
+            if !declared.contains(role.as_str()) {
+                let known: Vec<&str> = declared.iter().copied().collect();
+                let detail = format!(
+                    "role {role:?} is not declared{}; declared are: {}",
+                    suggestion(role, &known),
+                    known.join(", ")
+                );
+                return Err(Problem::unfit(detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// ` (did you mean "orders"?)`, or nothing.
+pub fn suggestion(found: &str, known: &[&str]) -> String {
+    let best = known.iter().map(|known| (strsim::damerau_levenshtein(found, known), known)).min();
+    best.filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
+        .map_or(String::new(), |(_, known)| format!(" (did you mean {known:?}?)"))
+}
+
+/// Where the realms are.
+pub enum Towns {
+    /// Those that this process serves, as they are at each call.
+    Served(Arc<Realms>),
+    /// Those that a command opened.
+    Opened(BTreeMap<String, Arc<Realm>>),
+}
+
+impl Towns {
+    /// The realms by name.
+    ///
+    /// # Errors
+    /// The store is sealed.
+    pub fn all(&self) -> Result<BTreeMap<String, Arc<Realm>>, Problem> {
+        match self {
+            Self::Opened(realms) => Ok(realms.clone()),
+            Self::Served(realms) => realms.opened().ok_or_else(|| {
+                let told = "the store is sealed; give shares of its key with `bastide unseal`";
+                Problem::unavailable("sealed", told, told)
+            }),
+        }
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// There is none of this name; the store is sealed.
+    pub fn one(&self, name: &str) -> Result<Arc<Realm>, Problem> {
+        let all = self.all()?;
+        all.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = all.keys().map(String::as_str).collect();
+            Problem::not_found(format!("realm {name:?}{}", suggestion(name, &known)))
+        })
+    }
+}

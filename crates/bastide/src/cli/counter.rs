@@ -1,0 +1,198 @@
+//! What the commands of the administration share: where their calls go, which realm is
+//! meant, and how answers become exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueHint};
+use serde_json::{Value, json};
+
+use super::{Output, say};
+use crate::admin::client::{Answer, Office};
+use crate::admin::resource::encoded;
+use crate::config::Configuration;
+
+/// What every command of the administration takes.
+#[derive(Debug, Args)]
+pub struct At {
+    /// The configuration, which says where the state folder and the store are and which
+    /// realms there are.
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath, global = true)]
+    pub config: PathBuf,
+    /// The realm; may be left out where there is one alone.
+    #[arg(long, global = true)]
+    pub realm: Option<String>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    pub output: Output,
+}
+
+/// Where a command is carried out.
+pub struct Counter {
+    /// The configuration.
+    pub configuration: Configuration,
+    /// Where calls go.
+    pub office: Office,
+    /// How results are printed.
+    pub output: Output,
+    realm: Option<String>,
+}
+
+/// An answer that is a "no": exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct No(pub String);
+
+impl Counter {
+    /// Opens the counter; `None`: the configuration has faults, which were said.
+    ///
+    /// # Errors
+    /// No process runs and the store cannot be opened.
+    pub fn open(at: &At) -> anyhow::Result<Option<Self>> {
+        let Some(configuration) = super::check::load_or_report(&at.config, at.output)? else {
+            return Ok(None);
+        };
+        let office = Office::of(&configuration)?;
+        Ok(Some(Self { configuration, office, output: at.output, realm: at.realm.clone() }))
+    }
+
+    /// The realm that is meant.
+    ///
+    /// # Errors
+    /// There is none, there are several, or none of this name.
+    pub fn realm(&self) -> anyhow::Result<&str> {
+        let names: Vec<&str> =
+            self.configuration.realms.iter().map(|realm| realm.settings.name.as_str()).collect();
+        let place = self.configuration.file.display();
+        match (&self.realm, names.as_slice()) {
+            (_, []) => {
+                anyhow::bail!("{place} has no realms; add `realms: {{ NAME: https://id.example.org }}`")
+            }
+            (None, [only]) => Ok(only),
+            (None, _) => anyhow::bail!("--realm says which of these: {}", names.join(", ")),
+            (Some(name), names) => {
+                names.iter().find(|known| *known == name).copied().with_context(|| {
+                    format!("{place} has no realm {name:?}; there are: {}", names.join(", "))
+                })
+            }
+        }
+    }
+
+    /// A path below the realm that is meant.
+    ///
+    /// # Errors
+    /// As [`Self::realm`].
+    pub fn path(&self, segments: &[&str]) -> anyhow::Result<String> {
+        Ok(below(&["realms", self.realm()?], segments))
+    }
+
+    /// A call that has to succeed.
+    ///
+    /// # Errors
+    /// [`No`] for what is not there, is there already, or was changed; others.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        taken(self.office.call(method, path, body)?)
+    }
+
+    /// The user of this name.
+    ///
+    /// # Errors
+    /// [`No`]: there is none.
+    pub fn user(&self, username: &str) -> anyhow::Result<Value> {
+        let path = format!("{}?username={}", self.path(&["users"])?, encoded(username));
+        let found = self.office.list(&path, false)?.into_iter().next();
+        Ok(found.ok_or_else(|| No(format!("there is no user {username:?}")))?)
+    }
+
+    /// A path below the user of this name.
+    ///
+    /// # Errors
+    /// As [`Self::user`].
+    pub fn of_user(&self, username: &str, segments: &[&str]) -> anyhow::Result<String> {
+        let user = self.user(username)?;
+        let id = user.get("id").and_then(Value::as_str).unwrap_or_default();
+        self.path(&[&["users", id], segments].concat())
+    }
+
+    /// Prints a list: whole for programs, in lines for people.
+    pub fn show_list(&self, items: Vec<Value>, nothing: &str, line: impl Fn(&Value) -> String) {
+        match self.output {
+            Output::Json => say(Value::Array(items)),
+            Output::Text if items.is_empty() => say(nothing),
+            Output::Text => items.iter().for_each(|item| say(line(item))),
+        }
+    }
+
+    /// Prints one thing: whole for programs, as YAML-like lines for people.
+    pub fn show(&self, value: &Value) {
+        match (self.output, value) {
+            (Output::Text, Value::Object(members)) => {
+                for (name, value) in members {
+                    match value {
+                        Value::Null => {}
+                        Value::String(text) => say(format_args!("{name}: {text}")),
+                        other => say(format_args!("{name}: {other}")),
+                    }
+                }
+            }
+            (_, value) => say(value),
+        }
+    }
+
+    /// Prints that something was done.
+    pub fn done(&self, text: &str, value: &Value) {
+        match self.output {
+            Output::Text => say(text),
+            Output::Json => say(value),
+        }
+    }
+}
+
+/// A path of the administration.
+pub fn below(above: &[&str], segments: &[&str]) -> String {
+    above.iter().chain(segments).fold("/v1".to_owned(), |path, segment| path + "/" + &encoded(segment))
+}
+
+/// The body of an answer.
+///
+/// # Errors
+/// [`No`] or what the process said.
+pub fn taken(answer: Answer) -> anyhow::Result<Value> {
+    match answer.status {
+        404 | 409 | 412 => Err(No(answer.complaint()).into()),
+        _ => answer.done(),
+    }
+}
+
+/// Runs a command at the counter; a [`No`] is exit code 1.
+///
+/// # Errors
+/// As [`Counter::open`], and what the command says.
+pub fn at(at: &At, command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    let Some(counter) = Counter::open(at)? else { return Ok(ExitCode::FAILURE) };
+    match command(&counter) {
+        Err(fault) => match fault.downcast::<No>() {
+            Ok(No(why)) => {
+                match counter.output {
+                    Output::Text => say(why),
+                    Output::Json => say(json!({ "error": why })),
+                }
+                Ok(ExitCode::FAILURE)
+            }
+            Err(fault) => Err(fault),
+        },
+        done => done,
+    }
+}
+
+/// A member of an answer as a text; empty when it is none.
+pub fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The texts of a member, joined.
+pub fn texts(value: &Value, name: &str) -> String {
+    let items = value.get(name).and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,340 @@
+//! `bastide realm`, `client`, `session`, `role` and `group`: the rest of what realms hold.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueHint};
+use serde_json::{Value, json};
+
+use super::counter::{self, At, Counter, below, text, texts};
+use super::{Output, say};
+
+/// Largest file of a client, bytes.
+const CLIENT_BYTES_MAX: u64 = 1 << 20;
+
+/// Arguments of `bastide realm`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide realm list\n  bastide realm keys --output json\n  bastide realm rotate-keys              other keys from now on; what was signed stays good\n  bastide realm rotate-keys --forget     for keys that somebody else may know\n\nExit codes: 0 done, 1 there is no such realm, 2 wrong usage, 3 could not run."
+)]
+pub struct RealmArguments {
+    #[command(subcommand)]
+    command: RealmCommand,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Debug, Subcommand)]
+enum RealmCommand {
+    /// Lists the realms.
+    List,
+    /// Shows the settings of the realm.
+    Show,
+    /// Lists the signing keys.
+    Keys,
+    /// Ends the signing of every key now and makes others.
+    RotateKeys {
+        /// What they signed is good no more.
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// It cannot be carried out.
+pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
+    let RealmArguments { command, at } = arguments;
+    counter::at(&at, |counter| {
+        match command {
+            RealmCommand::List => {
+                let realms = counter.office.list("/v1/realms", false)?;
+                counter.show_list(realms, "no realms", |realm| {
+                    format!("{:<24} {}", text(realm, "name"), text(realm, "issuer"))
+                });
+            }
+            RealmCommand::Show => counter.show(&counter.call("GET", &counter.path(&[])?, None)?),
+            RealmCommand::Keys => show_keys(counter, &counter.call("GET", &counter.path(&["keys"])?, None)?),
+            RealmCommand::RotateKeys { forget } => {
+                let path = counter.path(&["keys", "rotate"])?;
+                show_keys(counter, &counter.call("POST", &path, Some(&json!({ "forget": forget })))?);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn show_keys(counter: &Counter, page: &Value) {
+    let keys = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    counter.show_list(keys, "no keys", |key| {
+        let time =
+            |name: &str| super::key::date_of(key.get(name).and_then(Value::as_u64).unwrap_or_default());
+        let (id, algorithm) = (text(key, "id"), text(key, "algorithm"));
+        format!("{id}  {algorithm:<6} signs from {} to {}", time("signs_from"), time("signs_until"))
+    });
+}
+
+/// Arguments of `bastide client`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide client list\n  bastide client show shop --output json > shop.json\n  bastide client put shop.json\n  bastide client secret importer                     another secret, shown once; the old one is good no more\n  bastide client secret importer --keep-previous     both are good, until the next\n\nClients that `realms:` declares are changed there.\n\nExit codes: 0 done, 1 there is no such client, or it is declared, 2 wrong usage, 3 could not run."
+)]
+pub struct ClientArguments {
+    #[command(subcommand)]
+    command: ClientCommand,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Lists the clients.
+    List,
+    /// Shows a client.
+    Show {
+        /// `client_id`.
+        id: String,
+    },
+    /// Adds a client, or replaces one, by a JSON file; see docs/administration.md.
+    Put {
+        /// The file; `-` reads standard input.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Makes a secret and shows it, this once.
+    Secret {
+        /// `client_id`.
+        id: String,
+        /// The one before stays good until the next is made without this.
+        #[arg(long)]
+        keep_previous: bool,
+    },
+    /// Removes a client.
+    Remove {
+        /// `client_id`.
+        id: String,
+    },
+}
+
+/// Runs `bastide client`.
+///
+/// # Errors
+/// It cannot be carried out.
+pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
+    let ClientArguments { command, at } = arguments;
+    counter::at(&at, |counter| {
+        let path = |id: &str| counter.path(&["clients", id]);
+        match command {
+            ClientCommand::List => {
+                let clients = counter.office.list(&counter.path(&["clients"])?, true)?;
+                counter.show_list(clients, "no clients", |client| {
+                    let flag =
+                        |name: &str, word| if client.get(name) == Some(&json!(true)) { word } else { "" };
+                    let way = client.pointer("/authentication/method").and_then(Value::as_str);
+                    let id = text(client, "id");
+                    let state = [flag("declared", "declared"), flag("disabled", "disabled")].join(" ");
+                    format!("{id:<24} {:<28} {}", way.unwrap_or_default(), state.trim())
+                });
+            }
+            ClientCommand::Show { id } => counter.show(&counter.call("GET", &path(&id)?, None)?),
+            ClientCommand::Put { file } => {
+                let mut client = read_json(&file)?;
+                let id = text(&client, "id").to_owned();
+                anyhow::ensure!(!id.is_empty(), "{}: expected an object with an `id`", file.display());
+                if let Some(members) = client.as_object_mut() {
+                    members.remove("declared");
+                }
+                let client = counter.call("PUT", &path(&id)?, Some(&client))?;
+                counter.done(&format!("{id}: done"), &client);
+            }
+            ClientCommand::Secret { id, keep_previous } => {
+                let path = counter.path(&["clients", &id, "secret"])?;
+                let made = counter.call("POST", &path, Some(&json!({ "keep_previous": keep_previous })))?;
+                match counter.output {
+                    Output::Text => {
+                        say(text(&made, "secret"));
+                        say(format_args!("\nThe secret of {id}. This is the only time that it is shown."));
+                    }
+                    Output::Json => say(json!({ "client": id, "secret": made.get("secret") })),
+                }
+            }
+            ClientCommand::Remove { id } => {
+                counter.call("DELETE", &path(&id)?, None)?;
+                counter.done(&format!("{id}: removed"), &json!({ "removed": id }));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A file of JSON.
+pub(super) fn read_json(file: &std::path::Path) -> anyhow::Result<Value> {
+    let mut text = String::new();
+    let cannot = || format!("cannot read {}", file.display());
+    if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(CLIENT_BYTES_MAX).read_to_string(&mut text)?;
+    } else {
+        let source = std::fs::File::open(file).with_context(cannot)?;
+        source.take(CLIENT_BYTES_MAX).read_to_string(&mut text).with_context(cannot)?;
+    }
+    serde_json::from_str(&text).map_err(|error| {
+        anyhow::anyhow!("{}:{}:{}: expected JSON: {error}", file.display(), error.line(), error.column())
+    })
+}
+
+/// Arguments of `bastide session`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide session list alice\n  bastide session end 4fX0a9QmZk2bR7cD1eF5gA\n  bastide session grants alice                   what she allowed applications\n  bastide session end-grant 9aB…\n\n`bastide user sign-out alice` ends all of them.\n\nExit codes: 0 done, 1 there is no such user, 2 wrong usage, 3 could not run."
+)]
+pub struct SessionArguments {
+    #[command(subcommand)]
+    command: SessionCommand,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionCommand {
+    /// Lists the sessions of a person.
+    List {
+        /// What they log in with.
+        username: String,
+    },
+    /// Ends a session and its tokens, open connections too.
+    End {
+        /// Its `sid`.
+        id: String,
+    },
+    /// Lists what a person allowed clients.
+    Grants {
+        /// What they log in with.
+        username: String,
+    },
+    /// Ends a grant and its tokens.
+    EndGrant {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// Runs `bastide session`.
+///
+/// # Errors
+/// It cannot be carried out.
+pub fn run_session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
+    let SessionArguments { command, at } = arguments;
+    counter::at(&at, |counter| {
+        let time = |value: &Value, name: &str| {
+            super::key::date_of(value.get(name).and_then(Value::as_u64).unwrap_or_default())
+        };
+        match command {
+            SessionCommand::List { username } => {
+                let sessions = counter.office.list(&counter.of_user(&username, &["sessions"])?, false)?;
+                counter.show_list(sessions, "no sessions", |session| {
+                    let (begun, seen) = (time(session, "authenticated"), time(session, "seen"));
+                    format!(
+                        "{}  since {begun}, seen {seen}, by {}",
+                        text(session, "id"),
+                        texts(session, "amr")
+                    )
+                });
+            }
+            SessionCommand::Grants { username } => {
+                let grants = counter.office.list(&counter.of_user(&username, &["grants"])?, false)?;
+                counter.show_list(grants, "no grants", |grant| {
+                    let (id, client) = (text(grant, "id"), text(grant, "client"));
+                    format!("{id}  {client:<20} {} until {}", texts(grant, "scopes"), time(grant, "until"))
+                });
+            }
+            SessionCommand::End { id } => end(counter, "sessions", &id)?,
+            SessionCommand::EndGrant { id } => end(counter, "grants", &id)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn end(counter: &Counter, what: &str, id: &str) -> anyhow::Result<()> {
+    counter.call("DELETE", &counter.path(&[what, id])?, None)?;
+    counter.done(&format!("{id}: ended"), &json!({ "ended": id }));
+    Ok(())
+}
+
+/// Arguments of `bastide role` and `bastide group`.
+#[derive(Debug, Args)]
+pub struct MembersArguments {
+    #[command(subcommand)]
+    command: MembersCommand,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Debug, Subcommand)]
+enum MembersCommand {
+    /// Lists them.
+    List,
+    /// Lists the people of one.
+    Members {
+        /// Its name.
+        name: String,
+    },
+    /// Gives it to a person.
+    Add {
+        /// Its name.
+        name: String,
+        /// What they log in with.
+        username: String,
+    },
+    /// Takes it from a person.
+    Remove {
+        /// Its name.
+        name: String,
+        /// What they log in with.
+        username: String,
+    },
+}
+
+/// Runs `bastide role` or `bastide group`: `what` is `roles` or `groups`.
+///
+/// # Errors
+/// It cannot be carried out.
+pub fn run_members(arguments: MembersArguments, what: &'static str) -> anyhow::Result<ExitCode> {
+    let MembersArguments { command, at } = arguments;
+    counter::at(&at, |counter| {
+        match command {
+            MembersCommand::List => {
+                let path = if what == "roles" { below(&["roles"], &[]) } else { counter.path(&[what])? };
+                let items = counter.office.list(&path, false)?;
+                counter.show_list(items, "none", |item| {
+                    let members = match item.get("members") {
+                        Some(Value::Array(_)) => texts(item, "members"),
+                        Some(other) => other.to_string(),
+                        None => String::new(),
+                    };
+                    format!("{:<24} {members}", text(item, "name"))
+                });
+            }
+            MembersCommand::Members { name } => {
+                let singular = what.trim_end_matches('s');
+                let name = crate::admin::resource::encoded(&name);
+                let path = format!("{}?{singular}={name}", counter.path(&["users"])?);
+                let users = counter.office.list(&path, true)?;
+                counter.show_list(users, "nobody", |user| text(user, "username").to_owned());
+            }
+            MembersCommand::Add { name, username } => {
+                let path = counter.of_user(&username, &[what, &name])?;
+                let user = counter.call("PUT", &path, None)?;
+                counter.done(&format!("{username}: {}", texts(&user, what)), &user);
+            }
+            MembersCommand::Remove { name, username } => {
+                let path = counter.of_user(&username, &[what, &name])?;
+                let user = counter.call("DELETE", &path, None)?;
+                counter.done(&format!("{username}: {}", texts(&user, what)), &user);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,97 @@
+//! What policies may name of the administration: its resources, as routes of one service,
+//! and the one policy that is built in.
+
+use policy::{Access, Source, Vocabulary};
+
+/// The service of the administration, for routes that lead to it and for policies.
+pub const ADMINISTRATION: &str = "administration";
+/// What messages and records call the policy that is built in.
+const BUILT_IN: &str = "administration (built in)";
+/// Whoever holds the state folder of the process can change everything in it anyway. A
+/// `forbid` counts all the same.
+const LOCAL: &str = "\
+@id(\"local-administration\")
+permit (principal, action, resource)
+when { resource.service == \"administration\" && context.credential == \"local\" };
+";
+
+/// A part of the administration that policies permit or forbid by itself:
+/// `Route::"administration:users"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// Realms and their settings.
+    Realms,
+    /// Users, their passwords and what describes them.
+    Users,
+    /// Roles, and who has them.
+    Roles,
+    /// Groups, and who is in them.
+    Groups,
+    /// Sessions and grants.
+    Sessions,
+    /// Clients and their secrets.
+    Clients,
+    /// Signing keys.
+    Keys,
+    /// API keys of the gateway.
+    ApiKeys,
+    /// What is revoked at the gateway.
+    Revocations,
+}
+
+impl Area {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Realms,
+        Self::Users,
+        Self::Roles,
+        Self::Groups,
+        Self::Sessions,
+        Self::Clients,
+        Self::Keys,
+        Self::ApiKeys,
+        Self::Revocations,
+    ];
+
+    /// What policies can read of a call, as `resource.params`.
+    pub const PARAMETERS: [&str; 9] =
+        ["realm", "user", "role", "group", "session", "grant", "client", "key", "name"];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Realms => "realms",
+            Self::Users => "users",
+            Self::Roles => "roles",
+            Self::Groups => "groups",
+            Self::Sessions => "sessions",
+            Self::Clients => "clients",
+            Self::Keys => "keys",
+            Self::ApiKeys => "api-keys",
+            Self::Revocations => "revocations",
+        }
+    }
+
+    /// What policies call it.
+    pub fn route(self) -> String {
+        format!("{ADMINISTRATION}:{}", self.name())
+    }
+}
+
+/// Adds the administration to what policies may name, behind the configured routes.
+pub(super) fn extend(vocabulary: &mut Vocabulary) {
+    vocabulary.routes.extend(Area::ALL.into_iter().map(|area| policy::Route {
+        name: area.route(),
+        service: ADMINISTRATION.to_owned(),
+        host: None,
+        parameters: Area::PARAMETERS.map(str::to_owned).to_vec(),
+        methods: ["GET", "PUT", "POST", "DELETE"].map(str::to_owned).to_vec(),
+        access: Access::Policy,
+        position: String::new(),
+    }));
+}
+
+/// The policy that is built in.
+pub(super) fn built_in() -> Source {
+    Source { name: BUILT_IN.to_owned(), text: LOCAL.to_owned() }
+}

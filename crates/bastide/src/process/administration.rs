@@ -1,0 +1,106 @@
+//! The administration of this process: behind the door that routes `to: administration` lead
+//! to, and on a socket in the state folder.
+//!
+//! What it must never do: take a caller's word on the socket for who they are. The operating
+//! system says which user is at the other end; the folder is its owner's alone.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::extract::Request;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::serve::IncomingStream;
+use proxy::upstream::Doorway;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::realms::Streams;
+use crate::admin::caller::Caller;
+use crate::admin::problem::Problem;
+use crate::admin::{Desk, client, serve};
+
+/// Answers on both ways in, until it is dropped.
+#[derive(Debug)]
+pub struct Administration {
+    desk: Arc<Desk>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Administration {
+    /// Begins to answer.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn start(desk: Desk, doorway: Doorway, state: &Path) -> anyhow::Result<Self> {
+        let desk = Arc::new(desk);
+        let router = serve::router(&desk);
+        let listener = listen(&client::socket(state))?;
+        let local = router.clone().layer(from_fn(local));
+        let local = local.into_make_service_with_connect_info::<Peer>();
+        let by_socket = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, local).await {
+                tracing::error!(%error, "the administration's socket has ended");
+            }
+        });
+        let by_door = tokio::spawn(async move {
+            // The door stays open as long as this process holds it.
+            let _ = axum::serve(Streams(doorway), router.layer(from_fn(by_gateway))).await;
+        });
+        Ok(Self { desk, tasks: [by_socket, by_door] })
+    }
+
+    /// What the operations work on.
+    pub fn desk(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+impl Drop for Administration {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    // Left by a process that has ended, or is being taken over from; the folder's lock says so.
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| path.display().to_string())?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// The user at the other end of the socket; `None`: the system does not say.
+#[derive(Clone, Copy, Debug)]
+struct Peer(Option<u32>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))
+    }
+}
+
+/// Whoever owns the state folder, and root, who can read it anyway.
+async fn local(ConnectInfo(Peer(user)): ConnectInfo<Peer>, mut request: Request, next: Next) -> Response {
+    let owner = rustix::process::geteuid().as_raw();
+    match user.filter(|user| [owner, 0].contains(user)) {
+        Some(user) => {
+            request.extensions_mut().insert(Caller::local(user));
+            next.run(request).await
+        }
+        None => {
+            let detail = "this socket is for the user that the process runs as";
+            Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).respond(None)
+        }
+    }
+}
+
+/// INVARIANT: what comes by the gateway is who the gateway says, never a local caller.
+async fn by_gateway(mut request: Request, next: Next) -> Response {
+    request.extensions_mut().remove::<Caller>();
+    next.run(request).await
+}
