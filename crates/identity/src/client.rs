@@ -79,6 +79,7 @@ pub enum ClientAuthentication {
     /// Two while one takes the other's place.
     Secret {
         /// The hashes; see [`Client::secret_hash`].
+        #[serde(default)]
         hashes: Vec<String>,
     },
     /// A signed assertion (RFC 7523 §2.2).

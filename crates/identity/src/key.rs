@@ -110,13 +110,20 @@ impl KeyRecord {
         Ok(Some(record))
     }
 
+    /// Whether so many are published that other ones would be more than verifiers read.
+    pub(crate) fn is_full(&self, settings: &RealmSettings) -> bool {
+        self.keys.len() + settings.algorithms.len() > keys::JWKS_KEYS_MAX
+    }
+
     /// Ends the signing of every key of today: the next [`KeyRecord::rotated`] makes
-    /// others, which sign at once. With `forget`, what they signed is good no more.
-    pub(crate) fn ended(&self, now: Timestamp, forget: bool) -> Self {
+    /// others, which sign at once. They stay published until nothing that they signed is good;
+    /// with `forget`, it is good no more.
+    pub(crate) fn ended(&self, settings: &RealmSettings, now: Timestamp, forget: bool) -> Self {
+        let last = now.plus(longest_token(settings)).plus(PUBLISHED_AFTER);
         let ended = |key: &KeyEntry| KeyEntry {
             signs_from: key.signs_from.min(now),
             signs_until: key.signs_until.min(now),
-            published_until: if forget { now } else { key.published_until },
+            published_until: if forget { now } else { key.published_until.min(last) },
             remembered_until: if forget { now } else { key.remembered_until },
             ..key.clone()
         };
@@ -289,10 +296,20 @@ mod tests {
     fn a_compromised_key_is_ended_and_forgotten() {
         let random = SystemRandom::new();
         let first = KeyRecord::new(&random).unwrap().rotated(&settings(), &random, at(0)).unwrap().unwrap();
-        let ended = first.ended(at(1), false).rotated(&settings(), &random, at(1)).unwrap().unwrap();
+        let ended =
+            first.ended(&settings(), at(1), false).rotated(&settings(), &random, at(1)).unwrap().unwrap();
         assert_eq!(ended.keys.len(), 2, "what it signed is still good");
+        // And published no longer than that: many rotations leave no heap of keys.
+        let last = at(1).plus(longest_token(&settings())).plus(PUBLISHED_AFTER);
+        assert_eq!(ended.keys[0].published_until, last);
+        let mut many = ended.clone();
+        many.keys.resize(keys::JWKS_KEYS_MAX - settings().algorithms.len(), ended.keys[0].clone());
+        assert!(!many.is_full(&settings()));
+        many.keys.push(ended.keys[0].clone());
+        assert!(many.is_full(&settings()), "verifiers would take no more");
         assert_ne!(kid(&ended, at(1)), kid(&first, at(0)));
-        let forgotten = first.ended(at(1), true).rotated(&settings(), &random, at(1)).unwrap().unwrap();
+        let forgotten =
+            first.ended(&settings(), at(1), true).rotated(&settings(), &random, at(1)).unwrap().unwrap();
         assert_eq!(forgotten.keys.len(), 1);
         assert_ne!(kid(&forgotten, at(1)), kid(&first, at(0)));
     }

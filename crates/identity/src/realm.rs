@@ -160,12 +160,17 @@ impl Realm {
     /// they signed is good no more: for keys that somebody else may know.
     ///
     /// # Errors
-    /// As for [`Self::rotate_keys`].
+    /// As for [`Self::rotate_keys`]; [`Error::Record`] when more would be published than
+    /// verifiers take.
     pub async fn replace_keys(&self, forget: bool) -> Result<(), Error> {
         for attempt in 0..ATTEMPTS_MAX {
             pause(attempt).await;
             let Some(stored) = self.records.get::<KeyRecord>(Kind::Keys, &[]).await? else { break };
-            let ended = stored.value.ended(self.now(), forget);
+            if !forget && stored.value.is_full(&self.settings) {
+                let why = "so many were made lately that verifiers would take no more; wait for an hour";
+                return Err(Error::Record { what: "keys".to_owned(), why: why.to_owned() });
+            }
+            let ended = stored.value.ended(&self.settings, self.now(), forget);
             let expect = Expect::Version(stored.version);
             if self.records.put(Kind::Keys, &[], &ended, None, expect).await? == Written::Done {
                 return self.rotate_keys().await;

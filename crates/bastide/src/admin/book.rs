@@ -135,6 +135,6 @@ mod tests {
             .unwrap()
             .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
             .collect();
-        assert_eq!(lines.matches("abandoned").count(), 2, "{lines}");
+        assert_eq!(lines.matches("\"abandoned\":true").count(), 2, "{lines}");
     }
 }

@@ -28,9 +28,12 @@ pub struct Details {
     title: String,
     /// The status.
     status: u16,
-    /// A word for programs: `not_found`, `conflict`, `forbidden` ….
+    /// A word for programs: `not_found`, `conflict`, `forbidden` …; absent where the gateway
+    /// refused the request itself.
+    #[serde(default)]
     code: &'static str,
-    /// What was expected, what was found, what to do.
+    /// What was expected, what was found, what to do; absent as above.
+    #[serde(default)]
     detail: String,
     /// The name of the call in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -174,6 +174,10 @@ impl Asked {
     /// # Errors
     /// It is not what the document says.
     pub fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        // A list would be taken for the members in their order.
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::malformed("body: expected an object"));
+        }
         serde_json::from_slice(&self.body).map_err(|error| Problem::malformed(format!("body: {error}")))
     }
 

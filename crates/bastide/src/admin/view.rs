@@ -7,7 +7,7 @@ use identity::Realm;
 use policy::Policies;
 
 use super::problem::Problem;
-use crate::config::Configuration;
+use crate::config::{Configuration, nearest};
 use crate::process::realms::Realms;
 
 /// The newest configuration and its policies.
@@ -48,9 +48,8 @@ impl View {
 
 /// ` (did you mean "orders"?)`, or nothing.
 pub fn suggestion(found: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|known| (strsim::damerau_levenshtein(found, known), known)).min();
-    best.filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
-        .map_or(String::new(), |(_, known)| format!(" (did you mean {known:?}?)"))
+    let meant = nearest(found, known.iter().copied());
+    meant.map_or(String::new(), |meant| format!(" (did you mean {meant:?}?)"))
 }
 
 /// Where the realms are.

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::{COULD_NOT_RUN, Output, check, say};
 use crate::config::{self, Disk};
-use crate::import::{Imported, Outcome, kong};
+use crate::import::{Imported, Outcome, Unreadable, keycloak, kong};
 
 /// Most bytes of a source.
-const BYTES_MAX: u64 = 16 << 20;
+const BYTES_MAX: u64 = 256 << 20;
 
 /// Arguments of `bastide import`.
 #[derive(Debug, Args)]
@@ -49,6 +49,24 @@ enum From {
         #[arg(long, default_value = "0.0.0.0:8443", value_name = "ADDRESS")]
         https: String,
     },
+    /// A realm of Keycloak (`kc.sh export --users realm_file`), with its users' hashes.
+    #[command(
+        after_help = "Examples:\n  kc.sh export --realm shop --users realm_file --file shop-realm.json\n  bastide import keycloak shop-realm.json --issuer https://id.example.org/realms/shop\n  bastide apply -f imported/shop.json --dry-run\n\nWritten are OUT/realm.yaml for the configuration (the realm and its roles) and OUT/NAME.json with clients and\nusers for `bastide apply`, readable for their owner alone. The report says of each entity what became of it,\nwith its place in the source. What would become more open is closed: addresses with wildcards are left out,\nclients whose secrets or keys cannot be taken are switched off. See docs/migration.md.\n\nExit codes: 0 translated, 1 a client is closed, 3 a file cannot be read or OUT cannot be written."
+    )]
+    Keycloak {
+        /// The export of the realm, and further files with its users.
+        #[arg(required = true, value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+        /// The folder that is written; it must not exist, unless --force is given.
+        #[arg(long, default_value = "imported", value_hint = ValueHint::DirPath)]
+        out: PathBuf,
+        /// Replace files in OUT.
+        #[arg(long)]
+        force: bool,
+        /// The realm's issuer. Default: https://id.example.org/realms/NAME
+        #[arg(long, value_name = "URL")]
+        issuer: Option<String>,
+    },
 }
 
 /// Runs the command.
@@ -56,28 +74,52 @@ enum From {
 /// # Errors
 /// The source cannot be read, or the folder cannot be written.
 pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
-    let From::Kong { file, out, force, http, https } = &arguments.from;
-    anyhow::ensure!(*force || !out.exists(), "{} exists; --force replaces its files", out.display());
-    let text = read(file)?;
-    let listen = kong::Listen { http: http.clone(), https: https.clone() };
-    let imported = match kong::import(&text, listen) {
-        Ok(imported) => imported,
-        Err(unreadable) => {
-            let text = format!("{}:{unreadable}", file.display());
-            match arguments.output {
-                Output::Text => say_error(&text),
-                Output::Json => say(json!({ "file": file, "fault": text })),
+    match &arguments.from {
+        From::Kong { file, out, force, http, https } => {
+            free(out, *force)?;
+            let text = read(file)?;
+            let listen = kong::Listen { http: http.clone(), https: https.clone() };
+            match kong::import(&text, listen) {
+                Ok(imported) => gateway(file, out, &imported, arguments.output),
+                Err(unreadable) => Ok(complain(file, &unreadable, arguments.output)),
             }
-            return Ok(ExitCode::from(COULD_NOT_RUN));
         }
-    };
-    write(out, &imported)?;
+        From::Keycloak { files, out, force, issuer } => {
+            free(out, *force)?;
+            let texts = files.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
+            let wanted = keycloak::Wanted { issuer: issuer.clone() };
+            let first = files.first().map_or(Path::new("-"), PathBuf::as_path);
+            match keycloak::import(&texts, &wanted) {
+                Ok(imported) => realm(first, out, &imported, arguments.output),
+                Err(unreadable) => Ok(complain(first, &unreadable, arguments.output)),
+            }
+        }
+    }
+}
+
+fn free(out: &Path, force: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(force || !out.exists(), "{} exists; --force replaces its files", out.display());
+    Ok(())
+}
+
+fn complain(file: &Path, unreadable: &Unreadable, output: Output) -> ExitCode {
+    let text = format!("{}:{unreadable}", file.display());
+    match output {
+        Output::Text => say_error(&text),
+        Output::Json => say(json!({ "file": file, "fault": text })),
+    }
+    ExitCode::from(COULD_NOT_RUN)
+}
+
+/// A configuration: written, and checked.
+fn gateway(file: &Path, out: &Path, imported: &Imported, output: Output) -> anyhow::Result<ExitCode> {
+    write(out, imported)?;
     let path = out.join("bastide.yaml");
     // A variable that is not set here will be where the gateway runs.
     let environment = |name: &str| check::environment(name).or_else(|| Some("1".to_owned()));
     let report = config::check_with(&path, &environment, &Disk);
-    match arguments.output {
-        Output::Text => say(text_report(file, &imported, &report).trim_end()),
+    match output {
+        Output::Text => say(format_args!("{}{report}", text_report(file, imported))),
         Output::Json => say(serde_json::to_string_pretty(&json!({
             "file": file, "out": out, "findings": imported.findings,
             "next_steps": imported.next_steps, "closed": imported.is_closed(), "check": report,
@@ -85,6 +127,19 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     }
     let good = report.ok && !imported.is_closed();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A realm: a part of a configuration, and records.
+fn realm(file: &Path, out: &Path, imported: &Imported, output: Output) -> anyhow::Result<ExitCode> {
+    write(out, imported)?;
+    match output {
+        Output::Text => say(text_report(file, imported).trim_end()),
+        Output::Json => say(serde_json::to_string_pretty(&json!({
+            "file": file, "out": out, "findings": imported.findings,
+            "next_steps": imported.next_steps, "closed": imported.is_closed(),
+        }))?),
+    }
+    Ok(if imported.is_closed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 #[expect(clippy::print_stderr, reason = "a fault of the source")]
@@ -127,7 +182,7 @@ fn write(out: &Path, imported: &Imported) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text_report(file: &Path, imported: &Imported, report: &config::Report) -> String {
+fn text_report(file: &Path, imported: &Imported) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
     for finding in &imported.findings {
@@ -151,6 +206,6 @@ fn text_report(file: &Path, imported: &Imported, report: &config::Report) -> Str
     let count = |outcome| imported.findings.iter().filter(|finding| finding.outcome == outcome).count();
     let counts = [Outcome::Translated, Outcome::Changed, Outcome::Dropped, Outcome::Closed]
         .map(|outcome| format!("{} {}", count(outcome), outcome.name()));
-    let _ = writeln!(text, "\n{}\n{report}", counts.join(", "));
+    let _ = writeln!(text, "\n{}", counts.join(", "));
     text
 }

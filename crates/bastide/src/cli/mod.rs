@@ -1,5 +1,6 @@
 //! The command line: what each command takes, and which function does it.
 
+pub mod apply;
 pub mod check;
 pub mod counter;
 pub mod diff;
@@ -80,6 +81,8 @@ enum Command {
     Group(realm::MembersArguments),
     /// Shows realms, and rotates their signing keys.
     Realm(realm::RealmArguments),
+    /// Brings clients, people and role grants to what files say, or shows the difference.
+    Apply(apply::ApplyArguments),
     /// Lists and ends sessions and grants.
     Session(realm::SessionArguments),
     /// Runs one service of the mesh: a program with an identity, mutual TLS in front of it, a way
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Client(arguments) => realm::run_client(arguments),
         Command::Role(arguments) => realm::run_members(arguments, "roles"),
         Command::Group(arguments) => realm::run_members(arguments, "groups"),
+        Command::Apply(arguments) => apply::run(arguments),
         Command::Realm(arguments) => realm::run(arguments),
         Command::Session(arguments) => realm::run_session(arguments),
         Command::Run(arguments) => run::run(&arguments),

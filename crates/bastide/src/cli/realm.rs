@@ -17,7 +17,7 @@ const CLIENT_BYTES_MAX: u64 = 1 << 20;
 /// Arguments of `bastide realm`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide realm list\n  bastide realm keys --output json\n  bastide realm rotate-keys              other keys from now on; what was signed stays good\n  bastide realm rotate-keys --forget     for keys that somebody else may know\n\nExit codes: 0 done, 1 there is no such realm, 2 wrong usage, 3 could not run."
+    after_help = "Examples:\n  bastide realm list\n  bastide realm keys --output json\n  bastide realm export --hashes > town.json     everything, for `bastide apply`\n  bastide realm rotate-keys              other keys from now on; what was signed stays good\n  bastide realm rotate-keys --forget     for keys that somebody else may know\n\nExit codes: 0 done, 1 there is no such realm, 2 wrong usage, 3 could not run."
 )]
 pub struct RealmArguments {
     #[command(subcommand)]
@@ -34,6 +34,12 @@ enum RealmCommand {
     Show,
     /// Lists the signing keys.
     Keys,
+    /// Writes clients and people of the realm as `bastide apply` takes them back.
+    Export {
+        /// With the hashes of passwords and secrets.
+        #[arg(long)]
+        hashes: bool,
+    },
     /// Ends the signing of every key now and makes others.
     RotateKeys {
         /// What they signed is good no more.
@@ -58,6 +64,7 @@ pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
             }
             RealmCommand::Show => counter.show(&counter.call("GET", &counter.path(&[])?, None)?),
             RealmCommand::Keys => show_keys(counter, &counter.call("GET", &counter.path(&["keys"])?, None)?),
+            RealmCommand::Export { hashes } => super::apply::export(counter, hashes)?,
             RealmCommand::RotateKeys { forget } => {
                 let path = counter.path(&["keys", "rotate"])?;
                 show_keys(counter, &counter.call("POST", &path, Some(&json!({ "forget": forget })))?);

@@ -264,6 +264,12 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.written.is_some())
     }
 
+    /// What stands under a key of a map.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node)
+    }
+
     /// Whether it is a map with this key.
     pub(crate) fn has(&self, key: &str) -> bool {
         matches!(&self.value, Value::Map(entries) if entries.iter().any(|(name, _)| name.text == key))

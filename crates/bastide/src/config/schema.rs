@@ -108,7 +108,7 @@ pub(super) const SECTIONS: &[&Section] = &[
 ];
 
 /// The name among `known` that `written` was probably meant to be.
-pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = written.to_ascii_lowercase().replace('-', "_");
     known
         .into_iter()

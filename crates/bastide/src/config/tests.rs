@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Configuration, Fault, Memory, Severity, load};
 
+mod administered;
 mod expansion;
 mod faults;
 mod formatting;

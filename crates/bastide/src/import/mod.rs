@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub mod keycloak;
 pub mod kong;
 mod yaml;
 
@@ -73,7 +74,7 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// Whether any route is closed for something that was not translated.
+    /// Whether a route or a client is closed for something that was not translated.
     pub fn is_closed(&self) -> bool {
         self.findings.iter().any(|finding| finding.outcome == Outcome::Closed)
     }

@@ -12,6 +12,7 @@
 
 mod acme;
 mod acme_attacks;
+mod administration;
 mod audit;
 mod bound;
 mod clients;

@@ -1,13 +1,15 @@
 //! schemathesis against a route that is held against its API document. Behind the gateway
-//! openapi-core judges what arrives: nothing that breaks the document may.
+//! openapi-core judges what arrives: nothing that breaks the document may. And against the
+//! administration, by the document that it ships.
 
 use super::{Counts, servers};
-use crate::{command, python};
+use crate::{command, python, workspace};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const JUDGE: &str = include_str!("judge.py");
+const ADMINISTRATION: &str = include_str!("administration.py");
 const DOCUMENT: &str = include_str!("api.yaml");
 /// Fewer requests than this mean that nothing was tried.
 const ARRIVED_LEAST: u64 = 20;
@@ -52,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
     let (judge, document) = (folder.path().join("judge.py"), folder.path().join("api.yaml"));
     std::fs::write(&judge, JUDGE)?;
     std::fs::write(&document, DOCUMENT)?;
-    let mut run = Command::new(interpreter);
+    let mut run = Command::new(&interpreter);
     let said = command::read(run.arg(judge).arg(binary).arg(document).arg(options.examples.to_string()))?;
     let (shown, last) = said.trim_end().rsplit_once('\n').unwrap_or(("", said.trim_end()));
     let verdict: Verdict = serde_json::from_str(last).context("the judge's last line")?;
@@ -60,9 +62,29 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
         println!("{shown}");
     }
     println!("{} requests arrived, {} of them break the document", verdict.arrived, verdict.wrong);
-    let held = [verdict.wrong == 0, !verdict.refused_by_schemathesis, verdict.arrived >= ARRIVED_LEAST];
+    let administered = administration(&interpreter, &binary, options.examples)?;
+    let held = [
+        verdict.wrong == 0,
+        !verdict.refused_by_schemathesis,
+        verdict.arrived >= ARRIVED_LEAST,
+        administered,
+    ];
     let failed = held.iter().filter(|held| !**held).count();
     Ok(Counts { passed: held.len() - failed, failed, skipped: Vec::new() })
+}
+
+/// The administration against the document that it ships: no server error, no answer that is not
+/// in the document, nothing that breaks it accepted.
+fn administration(interpreter: &Path, binary: &Path, examples: u32) -> Result<bool> {
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("administration.py");
+    std::fs::write(&script, ADMINISTRATION)?;
+    let document = workspace::root()?.join("docs/openapi.json");
+    let mut run = Command::new(interpreter);
+    run.arg(script).arg(binary).arg(document).arg(examples.to_string());
+    let said = command::read(&mut run)?;
+    println!("{}", said.trim_end());
+    Ok(said.trim_end().ends_with("administration: as its document says"))
 }
 
 /// What is installed, by name, and what it is imported as.

@@ -1,0 +1,383 @@
+//! What would change, field by field, and doing it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::read::{Document, Fault, Members, Object, Place};
+use crate::admin::client::Office;
+use crate::admin::resource::encoded;
+use crate::cli::counter::{below, text};
+
+/// What is shown in the place of hashes.
+const SECRET: &str = "(a secret)";
+
+/// What is done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is not there yet.
+    Add,
+    /// It is another.
+    Change,
+    /// It is in no file.
+    Remove,
+}
+
+/// One field that differs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub field: String,
+    /// What is there.
+    pub from: Value,
+    /// What is wanted.
+    pub to: Value,
+}
+
+/// One object that differs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// `client`, `user` or `role`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What is done.
+    pub action: Action,
+    /// How it differs.
+    pub differences: Vec<Difference>,
+    /// Where the file says so; absent for what is in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    #[serde(skip)]
+    calls: Vec<Call>,
+}
+
+/// One call that carries a change out.
+#[derive(Clone, Debug)]
+struct Call {
+    method: &'static str,
+    path: String,
+    condition: Option<(&'static str, String)>,
+    body: Option<Value>,
+}
+
+/// What would change.
+#[derive(Debug, Default, Serialize)]
+pub struct Plan {
+    /// The objects that differ.
+    pub changes: Vec<Change>,
+    /// Settings that differ and are changed elsewhere.
+    pub notices: Vec<String>,
+}
+
+/// What is compared with what.
+struct Planner<'o> {
+    office: &'o Office,
+    realm: &'o str,
+    plan: Plan,
+}
+
+/// Compares what is wanted with what is there.
+///
+/// # Errors
+/// What is there cannot be read.
+pub fn plan(office: &Office, realm: &str, wanted: &Document, prune: bool) -> anyhow::Result<Plan> {
+    let mut planner = Planner { office, realm, plan: Plan::default() };
+    planner.settings(wanted.settings.as_ref())?;
+    if let Some(clients) = &wanted.clients {
+        planner.clients(clients, prune)?;
+    }
+    if let Some(users) = &wanted.users {
+        planner.users(users, prune)?;
+    }
+    for (role, members) in wanted.roles.iter().flatten() {
+        planner.role(role, members, wanted.users.as_ref(), prune)?;
+    }
+    Ok(planner.plan)
+}
+
+impl Planner<'_> {
+    fn path(&self, segments: &[&str]) -> String {
+        below(&["realms", self.realm], segments)
+    }
+
+    /// What there is at a path, and its version; `None`: nothing.
+    fn get(&self, path: &str) -> anyhow::Result<Option<(Map<String, Value>, String)>> {
+        let answer = self.office.call("GET", path, None)?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let tag = answer.tag.clone().unwrap_or_default();
+        let body = answer.done()?;
+        Ok(Some((body.as_object().cloned().context("expected an object")?, tag)))
+    }
+
+    fn settings(&mut self, wanted: Option<&Object>) -> anyhow::Result<()> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let present = self.get(&self.path(&[]))?.map(|(present, _)| present).unwrap_or_default();
+        for difference in differences(&present, &wanted.fields) {
+            let Difference { field, from, to } = difference;
+            let place = &wanted.place;
+            self.plan.notices.push(format!(
+                "{place}: setting {field} is {from} here and {to} there; it is changed in `realms:`"
+            ));
+        }
+        Ok(())
+    }
+
+    fn clients(&mut self, wanted: &BTreeMap<String, Object>, prune: bool) -> anyhow::Result<()> {
+        for (id, object) in wanted {
+            let path = self.path(&["clients", id]);
+            let present = self.get(&format!("{path}?hashes=true"))?;
+            let base = identity::Client::new(id, identity::ClientAuthentication::None);
+            let base = serde_json::to_value(base)?.as_object().cloned().unwrap_or_default();
+            self.object("client", id, object, present, base, &path, Vec::new());
+        }
+        if prune {
+            for client in self.office.list(&self.path(&["clients"]), true)? {
+                let declared = client.get("declared") == Some(&json!(true));
+                let id = text(&client, "id");
+                if !declared && !wanted.contains_key(id) {
+                    self.remove("client", id, self.path(&["clients", id]))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn users(&mut self, wanted: &BTreeMap<String, Object>, prune: bool) -> anyhow::Result<()> {
+        for (username, object) in wanted {
+            let mut object = object.clone();
+            let given = object.fields.remove("id").and_then(|id| id.as_str().map(str::to_owned));
+            let hash = object.fields.remove("password_hash");
+            let found = format!("{}?username={}", self.path(&["users"]), encoded(username));
+            let found = self.office.list(&found, false)?.into_iter().next();
+            // The name is compared without case; the one that is there stays.
+            let id = found.as_ref().map(|user| text(user, "id").to_owned()).or(given);
+            let path = id.as_ref().map_or_else(|| self.path(&["users"]), |id| self.path(&["users", id]));
+            let present = if found.is_some() { self.get(&path)? } else { None };
+            let mut more = Vec::new();
+            if let Some(hash) = hash {
+                let known = if present.is_some() { self.get(&format!("{path}/password"))? } else { None };
+                if known.and_then(|(known, _)| known.get("hash").cloned()).as_ref() != Some(&hash) {
+                    more.push(("password_hash", hash));
+                }
+            }
+            self.object("user", username, &object, present, Map::new(), &path, more);
+        }
+        if prune {
+            let folded: BTreeSet<String> = wanted.keys().map(|name| name.to_lowercase()).collect();
+            for user in self.office.list(&self.path(&["users"]), true)? {
+                let name = text(&user, "username");
+                if !folded.contains(&name.to_lowercase()) {
+                    let path = self.path(&["users", text(&user, "id")]);
+                    self.remove("user", name, path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares one object; `more` are differences that take a call of their own.
+    #[expect(clippy::too_many_arguments, reason = "what one object is, wanted and present")]
+    fn object(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        object: &Object,
+        present: Option<(Map<String, Value>, String)>,
+        base: Map<String, Value>,
+        path: &str,
+        more: Vec<(&str, Value)>,
+    ) {
+        let (action, condition, before) = match present {
+            None => (Action::Add, ("if-none-match", "*".to_owned()), base),
+            Some((mut present, tag)) => {
+                for shown in ["declared", "created", "updated"] {
+                    present.remove(shown);
+                }
+                if kind == "user" {
+                    present.remove("id");
+                    // Written as it is there: it is the same name.
+                    present.remove("username");
+                    present.insert(
+                        "username".to_owned(),
+                        object.fields.get("username").cloned().unwrap_or_default(),
+                    );
+                }
+                (Action::Change, ("if-match", tag), present)
+            }
+        };
+        let mut found = differences(&before, &object.fields);
+        let mut calls = Vec::new();
+        if action == Action::Add || !found.is_empty() {
+            let mut body = before;
+            body.extend(object.fields.clone());
+            // A new user without an id gets one.
+            let posted = kind == "user" && path.ends_with("/users");
+            let path = if kind == "user" { format!("{path}?any_role=true") } else { path.to_owned() };
+            calls.push(Call {
+                method: if posted { "POST" } else { "PUT" },
+                path,
+                condition: (!posted).then_some(condition),
+                body: Some(Value::Object(body)),
+            });
+        }
+        for (field, value) in more {
+            let body = json!({ "hash": value });
+            found.push(Difference { field: field.to_owned(), from: Value::Null, to: json!(SECRET) });
+            let path = format!("{path}/password");
+            calls.push(Call { method: "PUT", path, condition: None, body: Some(body) });
+        }
+        if !calls.is_empty() {
+            let place = Some(object.place.clone());
+            self.plan.changes.push(Change {
+                kind,
+                name: name.to_owned(),
+                action,
+                differences: found,
+                place,
+                calls,
+            });
+        }
+    }
+
+    fn remove(&mut self, kind: &'static str, name: &str, path: String) -> anyhow::Result<()> {
+        let Some((_, tag)) = self.get(&path)? else { return Ok(()) };
+        let calls = vec![Call { method: "DELETE", path, condition: Some(("if-match", tag)), body: None }];
+        let (name, differences) = (name.to_owned(), Vec::new());
+        let action = Action::Remove;
+        self.plan.changes.push(Change { kind, name, action, differences, place: None, calls });
+        Ok(())
+    }
+
+    /// Who gets a role, and with `prune` who loses it.
+    fn role(
+        &mut self,
+        role: &str,
+        members: &Members,
+        users: Option<&BTreeMap<String, Object>>,
+        prune: bool,
+    ) -> anyhow::Result<()> {
+        let path = format!("{}?role={}", self.path(&["users"]), encoded(role));
+        let holders = self.office.list(&path, true)?;
+        let holders: BTreeMap<String, String> = holders
+            .iter()
+            .map(|user| (text(user, "username").to_lowercase(), text(user, "id").to_owned()))
+            .collect();
+        let wanted: BTreeSet<String> = members.usernames.iter().map(|name| name.to_lowercase()).collect();
+        let mut change = Change {
+            kind: "role",
+            name: role.to_owned(),
+            action: Action::Change,
+            differences: Vec::new(),
+            place: Some(members.place.clone()),
+            calls: Vec::new(),
+        };
+        for name in wanted.iter().filter(|name| !holders.contains_key(*name)) {
+            let found = format!("{}?username={}", self.path(&["users"]), encoded(name));
+            let found = self.office.list(&found, false)?.into_iter().next();
+            let Some(user) = found else {
+                // Somebody whom the same files add is asked for when they are there.
+                let added =
+                    users.is_some_and(|users| users.keys().any(|known| known.to_lowercase() == *name));
+                anyhow::ensure!(added, "{}: role {role}: there is no user {name:?}", members.place);
+                anyhow::bail!(
+                    "{}: role {role}: user {name:?} is not there yet; give new users their roles in `users:`",
+                    members.place
+                );
+            };
+            change.differences.push(Difference { field: name.clone(), from: json!(false), to: json!(true) });
+            let path = self.path(&["users", text(&user, "id"), "roles", role]);
+            change.calls.push(Call { method: "PUT", path, condition: None, body: None });
+        }
+        for (name, id) in holders.iter().filter(|(name, _)| prune && !wanted.contains(*name)) {
+            change.differences.push(Difference { field: name.clone(), from: json!(true), to: json!(false) });
+            let path = self.path(&["users", id, "roles", role]);
+            change.calls.push(Call { method: "DELETE", path, condition: None, body: None });
+        }
+        if !change.calls.is_empty() {
+            self.plan.changes.push(change);
+        }
+        Ok(())
+    }
+}
+
+/// The fields of what is wanted that are others there.
+fn differences(present: &Map<String, Value>, wanted: &Map<String, Value>) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for (field, to) in wanted {
+        let from = present.get(field).cloned().unwrap_or_default();
+        if !same(&from, to) {
+            let (from, to) = if from.get("hashes").is_some() || to.get("hashes").is_some() {
+                (without_hashes(&from), without_hashes(to))
+            } else {
+                (from, to.clone())
+            };
+            found.push(Difference { field: field.clone(), from, to });
+        }
+    }
+    found
+}
+
+/// Lists are sets but for redirect URIs, whose order nobody reads either.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            let set = |items: &[Value]| items.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+            set(one) == set(other)
+        }
+        _ => one == other,
+    }
+}
+
+fn without_hashes(value: &Value) -> Value {
+    let mut shown = value.clone();
+    if let Some(hashes) = shown.get_mut("hashes") {
+        *hashes = json!(SECRET);
+    }
+    shown
+}
+
+impl Plan {
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Carries every change out, in order; the first that fails ends it.
+    ///
+    /// # Errors
+    /// The change that failed, with its place, and why. Those before it are done.
+    pub fn carry_out(&self, office: &Office) -> anyhow::Result<Result<usize, Fault>> {
+        let mut done = 0;
+        for change in &self.changes {
+            let mut made: Option<String> = None;
+            for call in &change.calls {
+                // The password of a user who was given an id just now.
+                let path = match &made {
+                    Some(id) if call.path.ends_with("/users/password") => {
+                        call.path.replace("/users/password", &format!("/users/{}/password", encoded(id)))
+                    }
+                    _ => call.path.clone(),
+                };
+                let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
+                let answer = office.call_if(call.method, &path, condition, call.body.as_ref())?;
+                if !(200..300).contains(&answer.status) {
+                    let place = change.place.clone();
+                    let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
+                    let message = format!("{} {:?}: {}", change.kind, change.name, answer.complaint());
+                    return Ok(Err(Fault { place: place.unwrap_or_else(nowhere), message }));
+                }
+                if call.method == "POST" {
+                    made = answer.body.get("id").and_then(Value::as_str).map(str::to_owned);
+                }
+            }
+            done += 1;
+        }
+        Ok(Ok(done))
+    }
+}

@@ -1,0 +1,136 @@
+//! `bastide apply`: clients, people and role grants that stand in files; and the export that
+//! it takes back.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueHint};
+use serde_json::{Map, json};
+
+use super::counter::{self, At, Counter, text};
+use super::{COULD_NOT_RUN, Output, say};
+use crate::apply::{self, Action, Fault, Plan};
+
+/// Arguments of `bastide apply`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bastide apply -f town.yaml --dry-run      what would change, field by field\n  bastide apply -f town/                    every *.yaml, *.yml and *.json of a folder\n  bastide apply -f town.json --prune        and remove what no file mentions\n  bastide realm export > town.json && bastide apply -f town.json --dry-run    nothing\n\nWhat a file does not mention stays. One transaction for each object, and only when nobody changed it\nsince it was compared. See docs/administration.md.\n\nExit codes: 0 nothing to do, or done; 1 something would change (with --dry-run); 2 wrong usage;\n3 a file has faults, or a change was refused."
+)]
+pub struct ApplyArguments {
+    /// A file or a folder of files; may be given several times.
+    #[arg(long = "file", short = 'f', required = true, value_hint = ValueHint::AnyPath)]
+    files: Vec<PathBuf>,
+    /// Change nothing; say what would change.
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove clients and users that no file mentions, and take roles from those that no file
+    /// gives them to. Only of the kinds that the files speak of.
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What is there cannot be read.
+pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
+    let ApplyArguments { files, dry_run, prune, mut at } = arguments;
+    let wanted = match apply::read(&files) {
+        Ok(wanted) => wanted,
+        Err(faults) => return Ok(complain(&faults, at.output)),
+    };
+    if at.realm.is_none() {
+        at.realm.clone_from(&wanted.realm);
+    }
+    counter::at(&at, |counter| {
+        let plan = apply::plan(&counter.office, counter.realm()?, &wanted, prune)?;
+        if dry_run {
+            show(&plan, counter.output, "would");
+            return Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        match plan.carry_out(&counter.office)? {
+            Err(fault) => Ok(complain(&[fault], counter.output)),
+            Ok(_) => {
+                show(&plan, counter.output, "did");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "faults are the result of this command")]
+fn complain(faults: &[Fault], output: Output) -> ExitCode {
+    match output {
+        Output::Text => faults.iter().for_each(|fault| eprintln!("{fault}")),
+        Output::Json => say(json!({ "faults": faults })),
+    }
+    ExitCode::from(COULD_NOT_RUN)
+}
+
+fn show(plan: &Plan, output: Output, how: &str) {
+    if output == Output::Json {
+        return say(json!({ "applied": how == "did", "changes": plan.changes, "notices": plan.notices }));
+    }
+    for change in &plan.changes {
+        let sign = match change.action {
+            Action::Add => '+',
+            Action::Change => '~',
+            Action::Remove => '-',
+        };
+        say(format_args!("{sign} {} {:?}", change.kind, change.name));
+        for difference in &change.differences {
+            say(format_args!("    {}: {} → {}", difference.field, difference.from, difference.to));
+        }
+    }
+    plan.notices.iter().for_each(say);
+    match (plan.is_empty(), how) {
+        (true, _) => say("nothing to do"),
+        (false, "would") => say(format_args!("\n{} would change", plan.changes.len())),
+        (false, _) => say(format_args!("\n{} changed", plan.changes.len())),
+    }
+}
+
+/// `bastide realm export`: what [`run`] takes back.
+///
+/// # Errors
+/// Something cannot be read.
+pub(super) fn export(counter: &Counter, hashes: bool) -> anyhow::Result<()> {
+    let settings = counter.call("GET", &counter.path(&[])?, None)?;
+    let mut clients = Map::new();
+    let flag = if hashes { "?hashes=true" } else { "" };
+    for mut client in counter.office.list(&format!("{}{flag}", counter.path(&["clients"])?), true)? {
+        let declared = client.get("declared") == Some(&json!(true));
+        let id = text(&client, "id").to_owned();
+        if let Some(members) = client.as_object_mut() {
+            members.remove("declared");
+            members.remove("id");
+        }
+        // Those of the configuration stand there.
+        if !declared {
+            clients.insert(id, client);
+        }
+    }
+    let mut users = Map::new();
+    for mut user in counter.office.list(&counter.path(&["users"])?, true)? {
+        let (id, username) = (text(&user, "id").to_owned(), text(&user, "username").to_owned());
+        let Some(members) = user.as_object_mut() else { continue };
+        for shown in ["username", "created", "updated"] {
+            members.remove(shown);
+        }
+        if hashes {
+            let answer = counter.office.call("GET", &counter.path(&["users", &id, "password"])?, None)?;
+            if answer.status != 404 {
+                let hash = answer.done()?;
+                members.insert("password_hash".to_owned(), hash.get("hash").cloned().unwrap_or_default());
+            }
+        }
+        users.insert(username, user);
+    }
+    let document = json!({
+        "realm": counter.realm()?, "settings": settings, "clients": clients, "users": users,
+    });
+    say(serde_json::to_string_pretty(&document).unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Clients that show certificates, and the services and policies that come with realms.
+
+use identity::ClientAuthentication;
+use identity::client::CertificateSubject;
+
+use super::super::{ADMINISTRATION, Area};
+use super::{certificate, read_with, said_with};
+
+fn town(client: &str) -> String {
+    format!(
+        "listen: [ 127.0.0.1:0 ]\nrealms:\n  town:\n    issuer: https://id.example.org\n    clients:\n      one: {client}\n\
+         routes: [ {{ match: id.example.org/**, to: identity, authenticate: none, allow: anyone }} ]\n"
+    )
+}
+
+#[test]
+fn clients_by_certificate_are_declared() {
+    let (pem, _) = certificate();
+    let more = [("own.pem", pem.as_str()), ("empty.pem", "")];
+    let dn =
+        |text: &str| ClientAuthentication::TlsClientAuth { subject: CertificateSubject::Dn(text.to_owned()) };
+    let uri = CertificateSubject::SanUri("spiffe://example.org/one".to_owned());
+    for (written, expected) in [
+        ("{ tls_client_auth: { dn: \"CN=one, O=Example\" } }", Some(dn("CN=one, O=Example"))),
+        (
+            "{ tls_client_auth: { san_uri: \"spiffe://example.org/one\" } }",
+            Some(ClientAuthentication::TlsClientAuth { subject: uri }),
+        ),
+        ("{ certificates: [ own.pem ], certificate_bound_access_tokens: true }", None),
+    ] {
+        let configuration = read_with(&town(written), &more).unwrap();
+        let client = &configuration.realms[0].clients[0];
+        match (expected, &client.authentication) {
+            (Some(expected), found) => assert_eq!(&expected, found, "{written}"),
+            (None, ClientAuthentication::SelfSignedTlsClientAuth { thumbprints }) => {
+                assert_eq!((thumbprints.len(), thumbprints[0].len()), (1, 43));
+                assert!(client.certificate_bound_access_tokens);
+            }
+            (None, other) => panic!("{other:?}"),
+        }
+    }
+    for (written, expected) in [
+        (
+            "{ tls_client_auth: { dn: a, san_dns: b } }",
+            "expected exactly one of `dn`, `san_dns` and `san_uri`",
+        ),
+        ("{ tls_client_auth: {} }", "expected exactly one of"),
+        ("{ tls_client_auth: { san_dn: b } }", "did you mean"),
+        ("{ certificates: [ empty.pem ] }", "expected PEM certificates, found none"),
+        ("{ certificates: [] }", "thumbprints: expected at least one"),
+        ("{ certificates: [ own.pem ], tls_client_auth: { dn: a } }", "the weaker way would do"),
+        ("{ jwks: own.pem, certificates: [ own.pem ] }", "the weaker way would do"),
+    ] {
+        let said = said_with(&town(written), &more);
+        assert!(said.iter().any(|line| line.contains(expected)), "{written}: {said:?}");
+    }
+}
+
+#[test]
+fn policies_may_name_the_administration_where_there_are_realms() {
+    let with = town("{ redirect_uris: [ \"https://a.example.org/\" ] }");
+    let policies =
+        "policies: { inline: 'permit (principal, action, resource == Route::\"administration:users\");' }\n";
+    let configuration = read_with(&format!("{with}{policies}"), &[]).unwrap();
+    let names: Vec<String> = configuration.vocabulary().routes.into_iter().map(|route| route.name).collect();
+    for area in Area::ALL {
+        assert!(names.contains(&area.route()), "{names:?}");
+    }
+    assert!(configuration.service(ADMINISTRATION).is_some());
+    let typo = format!("{with}{}", policies.replace("users", "user"));
+    assert!(said_with(&typo, &[]).iter().any(|line| line.contains("administration:users")));
+    // And nowhere else: there it would be a name that nothing has.
+    let without = format!(
+        "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nroutes: [ {{ match: /**, to: a }} ]\n{policies}"
+    );
+    assert!(said_with(&without, &[]).iter().any(|line| line.contains("administration:users")));
+    let taken = with.replace("routes:", "services: { administration: [ http://10.0.0.1 ] }\nroutes:");
+    assert!(said_with(&taken, &[]).iter().any(|line| line.contains("is a service of the realms")));
+}

@@ -1,0 +1,287 @@
+//! Clients: their ways of showing who they are, their addresses and grants.
+
+use std::collections::BTreeSet;
+
+use identity::client::CertificateSubject;
+use identity::settings::STANDARD_SCOPES;
+use identity::{Client, ClientAuthentication, GrantType, RealmSettings};
+use serde_json::Value;
+
+use super::roles::{Roles, named};
+use super::{INTERNAL_CLIENTS, Importer, QUIET_SCOPES, Records, flag, items, text, texts};
+use crate::config::node::Node;
+use crate::import::Outcome;
+
+/// The hash of no secret: nobody can find a text with it.
+const NOBODYS_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+pub(super) fn read(
+    importer: &mut Importer<'_>,
+    settings: &RealmSettings,
+    roles: &Roles,
+    trees: &[Node],
+) -> Records {
+    let mut clients = Records::new();
+    for node in items(importer.realm, "clients") {
+        let Some(id) = text(node, "clientId") else { continue };
+        if INTERNAL_CLIENTS.contains(&id) {
+            continue;
+        }
+        let what = format!("client {id:?}");
+        if text(node, "protocol").is_some_and(|protocol| protocol != "openid-connect") {
+            importer.find(node.at, what, Outcome::Dropped, "it does not speak OpenID Connect");
+            continue;
+        }
+        if flag(node, "bearerOnly") {
+            let note = "an API that gets no tokens: name it in `realms.resources`, and in `serves` of a client that asks";
+            importer.find(node.at, what, Outcome::Dropped, note);
+            continue;
+        }
+        let mut one = Translation { importer: &mut *importer, node, what, closed: None };
+        let client = one.client(id, settings, roles, trees);
+        let (closed, what) = (one.closed, one.what);
+        match closed {
+            Some(why) => importer.find(node.at, what, Outcome::Closed, why),
+            None => importer.find(node.at, what, Outcome::Translated, "a client"),
+        }
+        let mut record = serde_json::to_value(client).unwrap_or_default();
+        if let Some(members) = record.as_object_mut() {
+            members.remove("id");
+        }
+        clients.insert(id.to_owned(), record);
+    }
+    clients
+}
+
+/// One client on its way.
+struct Translation<'a, 'n> {
+    importer: &'a mut Importer<'n>,
+    node: &'n Node,
+    what: String,
+    /// Why it is switched off.
+    closed: Option<String>,
+}
+
+impl Translation<'_, '_> {
+    fn find(&mut self, part: &str, outcome: Outcome, note: impl Into<String>) {
+        let what = format!("{part} of {}", self.what);
+        self.importer.find(self.node.at, what, outcome, note);
+    }
+
+    /// One of Keycloak's attributes of a client.
+    fn attribute(&self, name: &str) -> Option<&str> {
+        text(self.node.get("attributes")?, name).filter(|value| !value.is_empty())
+    }
+
+    fn client(&mut self, id: &str, settings: &RealmSettings, roles: &Roles, trees: &[Node]) -> Client {
+        let node = self.node;
+        let authentication = self.authentication();
+        let mut client = Client::new(id, authentication);
+        if let Some(name) = text(node, "name").filter(|name| !name.is_empty() && !name.starts_with("${")) {
+            name.clone_into(&mut client.name);
+        }
+        self.grants(&mut client);
+        self.addresses(&mut client, settings);
+        self.scopes(&mut client, settings);
+        client.trusted = !flag(node, "consentRequired");
+        let is = |name| self.attribute(name) == Some("true");
+        client.dpop_bound_access_tokens = is("dpop.bound.access.tokens");
+        client.certificate_bound_access_tokens = is("tls.client.certificate.bound.access.tokens");
+        client.require_pushed_requests = is("require.pushed.authorization.requests");
+        client.roles = service_roles(id, roles, trees);
+        self.others(&client);
+        if text(node, "enabled") == Some("false") {
+            client.disabled = true;
+        }
+        if self.closed.is_some() {
+            client.disabled = true;
+        }
+        if let Err(error) = client.check(settings) {
+            self.closed = Some(error.to_string());
+            client.disabled = true;
+            // What is wrong with it is left out, so that the rest can be kept.
+            client.redirect_uris.clear();
+            client.post_logout_redirect_uris.clear();
+            client.backchannel_logout_uri = None;
+            client.grant_types.clear();
+        }
+        client
+    }
+
+    fn authentication(&mut self) -> ClientAuthentication {
+        if flag(self.node, "publicClient") {
+            return ClientAuthentication::None;
+        }
+        let nobodys = || ClientAuthentication::Secret { hashes: vec![NOBODYS_HASH.to_owned()] };
+        match text(self.node, "clientAuthenticatorType").unwrap_or("client-secret") {
+            "client-secret" => {
+                let secret = text(self.node, "secret").filter(|secret| !secret.starts_with('*'));
+                match secret.map(Client::secret_hash) {
+                    Some(Ok(hash)) => ClientAuthentication::Secret { hashes: vec![hash] },
+                    Some(Err(error)) => {
+                        self.closed = Some(format!(
+                            "{error}; make another with `bastide client secret`, then enable it"
+                        ));
+                        nobodys()
+                    }
+                    None => {
+                        let why = "its secret is not in the export; make another with `bastide client secret`, then enable it";
+                        self.closed = Some(why.to_owned());
+                        nobodys()
+                    }
+                }
+            }
+            "client-jwt" => {
+                let keys =
+                    self.attribute("jwks.string").and_then(|keys| serde_json::from_str::<Value>(keys).ok());
+                match keys {
+                    Some(jwks) => ClientAuthentication::PrivateKeyJwt { jwks },
+                    None => {
+                        let why = "its keys are at an address or in a certificate; give them as `jwks`, then enable it";
+                        self.closed = Some(why.to_owned());
+                        nobodys()
+                    }
+                }
+            }
+            "client-x509" => match self.attribute("x509.subjectdn").map(str::to_owned) {
+                Some(dn) if self.attribute("x509.allow.regex.pattern.comparison") != Some("true") => {
+                    let note = "names are compared as one line, `CN=orders, O=Example`: look whether it is written so";
+                    self.find("certificate", Outcome::Changed, note);
+                    ClientAuthentication::TlsClientAuth { subject: CertificateSubject::Dn(dn) }
+                }
+                _ => {
+                    self.closed = Some(
+                        "its certificate is told by a pattern; name it whole, then enable it".to_owned(),
+                    );
+                    nobodys()
+                }
+            },
+            other => {
+                self.closed = Some(format!("it shows who it is by {other:?}, which is not there"));
+                nobodys()
+            }
+        }
+    }
+
+    fn grants(&mut self, client: &mut Client) {
+        let node = self.node;
+        // Keycloak's export leaves defaults out: the standard flow is on.
+        if text(node, "standardFlowEnabled") != Some("false") {
+            client.grant_types.extend([GrantType::AuthorizationCode, GrantType::RefreshToken]);
+            if self.attribute("pkce.code.challenge.method") != Some("S256") {
+                self.find("PKCE", Outcome::Changed, "every client has to use it, with S256 (OAuth 2.1)");
+            }
+        }
+        if flag(node, "serviceAccountsEnabled") {
+            client.grant_types.insert(GrantType::ClientCredentials);
+        }
+        if self.attribute("oauth2.device.authorization.grant.enabled") == Some("true") {
+            client.grant_types.insert(GrantType::DeviceCode);
+        }
+        for (key, grant) in [("implicitFlowEnabled", "implicit"), ("directAccessGrantsEnabled", "password")] {
+            if flag(node, key) {
+                let note = "OAuth 2.1 has it no more: the client has to change";
+                self.find(&format!("{grant} grant"), Outcome::Dropped, note);
+            }
+        }
+        if self.attribute("oidc.ciba.grant.enabled") == Some("true") {
+            self.find("CIBA", Outcome::Dropped, "it is not there yet");
+        }
+    }
+
+    fn addresses(&mut self, client: &mut Client, settings: &RealmSettings) {
+        let node = self.node;
+        let root = text(node, "rootUrl").unwrap_or_default().trim_end_matches('/').to_owned();
+        let whole = |uri: &str| if uri.starts_with('/') { format!("{root}{uri}") } else { uri.to_owned() };
+        for uri in texts(node, "redirectUris") {
+            let uri = whole(uri);
+            match fit(client, settings, &uri) {
+                Ok(()) => client.redirect_uris.push(uri),
+                Err(why) => self.find(&format!("redirect URI {uri:?}"), Outcome::Dropped, why),
+            }
+        }
+        if client.redirect_uris.is_empty() && client.grant_types.remove(&GrantType::AuthorizationCode) {
+            let note = "no redirect URI is left: register those that it uses, whole, and give it the grant";
+            self.find("authorization_code", Outcome::Closed, note);
+            if !client.allows(GrantType::DeviceCode) {
+                client.grant_types.remove(&GrantType::RefreshToken);
+            }
+        }
+        let after = self.attribute("post.logout.redirect.uris").unwrap_or_default().to_owned();
+        for uri in after.split("##").filter(|uri| !uri.is_empty() && *uri != "-") {
+            if uri == "+" {
+                client.post_logout_redirect_uris.extend(client.redirect_uris.iter().cloned());
+                continue;
+            }
+            let uri = whole(uri);
+            match fit(client, settings, &uri) {
+                Ok(()) => client.post_logout_redirect_uris.push(uri),
+                Err(why) => self.find(&format!("post-logout URI {uri:?}"), Outcome::Dropped, why),
+            }
+        }
+        if let Some(uri) = self.attribute("backchannel.logout.url").map(whole) {
+            match fit(client, settings, &uri) {
+                Ok(()) => client.backchannel_logout_uri = Some(uri),
+                Err(why) => self.find("back-channel logout", Outcome::Dropped, why),
+            }
+        }
+        if self.attribute("frontchannel.logout.url").is_some() {
+            self.find("front-channel logout", Outcome::Dropped, "clients are told by the back channel");
+        }
+    }
+
+    fn scopes(&mut self, client: &mut Client, settings: &RealmSettings) {
+        let mut scopes: BTreeSet<&str> = texts(self.node, "defaultClientScopes").into_iter().collect();
+        scopes.extend(texts(self.node, "optionalClientScopes"));
+        if client.allows(GrantType::AuthorizationCode) || client.allows(GrantType::DeviceCode) {
+            scopes.insert("openid");
+        }
+        for scope in scopes {
+            if STANDARD_SCOPES.contains(&scope) || settings.scopes.contains_key(scope) {
+                client.scopes.insert(scope.to_owned());
+            } else if !QUIET_SCOPES.contains(&scope) {
+                self.find(&format!("scope {scope:?}"), Outcome::Dropped, "the realm has no such scope");
+            }
+        }
+    }
+
+    /// What is said and not taken.
+    fn others(&mut self, client: &Client) {
+        for mapper in items(self.node, "protocolMappers") {
+            let what = self.what.clone();
+            self.importer.mapper(mapper, &what);
+        }
+        if text(self.node, "fullScopeAllowed") == Some("false") && !client.is_public() {
+            let note = "its tokens carry all roles of a person: policies decide what they are worth";
+            self.find("restricted roles", Outcome::Changed, note);
+        }
+        if flag(self.node, "authorizationServicesEnabled") {
+            self.find("authorization services", Outcome::Dropped, "write them as Cedar policies");
+        }
+        if !texts(self.node, "webOrigins").is_empty() {
+            self.find("web origins", Outcome::Dropped, "CORS is a setting of the gateway's route");
+        }
+    }
+}
+
+/// Whether an address can be registered.
+fn fit(client: &Client, settings: &RealmSettings, uri: &str) -> Result<(), String> {
+    if uri.contains('*') {
+        return Err("it has a wildcard: register each address that the client uses, whole".to_owned());
+    }
+    let mut alone =
+        Client::new("probe", ClientAuthentication::Secret { hashes: vec![NOBODYS_HASH.to_owned()] });
+    if client.is_public() {
+        alone.authentication = ClientAuthentication::None;
+    }
+    alone.grant_types = [GrantType::AuthorizationCode].into();
+    alone.redirect_uris = vec![uri.to_owned()];
+    alone.check(settings).map_err(|error| error.to_string())
+}
+
+/// The roles of the account that Keycloak keeps for a client.
+fn service_roles(id: &str, roles: &Roles, trees: &[Node]) -> BTreeSet<String> {
+    let accounts = trees.iter().flat_map(|tree| items(tree, "users"));
+    let own = accounts.filter(|user| text(user, "serviceAccountClientId") == Some(id));
+    own.flat_map(|user| roles.known(named(user))).collect()
+}

@@ -1,0 +1,354 @@
+//! A realm of Keycloak, as `kc.sh export` writes it, as a realm of ours.
+//!
+//! The way through it: `roles` flattens composites and groups, `people` takes users with
+//! their hashes, `client` the clients; what is a setting becomes `realm.yaml` for the
+//! configuration, and what is a record a file for `bastide apply`.
+//!
+//! INVARIANT: nothing becomes more open than it was. A redirect URI with a wildcard is left
+//! out, a client whose secret or keys cannot be taken is switched off, and both are said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use identity::RealmSettings;
+use serde_json::{Value, json};
+
+use super::yaml::{Yaml, quoted};
+use super::{Finding, Imported, Outcome, SideFile, Unreadable};
+use crate::config::node::{self, At, Node, Value as NodeValue};
+
+mod client;
+mod people;
+mod roles;
+
+/// Clients that Keycloak makes for itself.
+const INTERNAL_CLIENTS: [&str; 6] =
+    ["account", "account-console", "admin-cli", "broker", "realm-management", "security-admin-console"];
+/// Parts of an export that are taken, or that say nothing here.
+const HANDLED: [&str; 34] = [
+    "id",
+    "realm",
+    "displayName",
+    "displayNameHtml",
+    "enabled",
+    "notBefore",
+    "accessTokenLifespan",
+    "accessCodeLifespan",
+    "ssoSessionIdleTimeout",
+    "ssoSessionMaxLifespan",
+    "offlineSessionIdleTimeout",
+    "offlineSessionMaxLifespan",
+    "offlineSessionMaxLifespanEnabled",
+    "roles",
+    "defaultRole",
+    "defaultRoles",
+    "groups",
+    "defaultGroups",
+    "users",
+    "clients",
+    "clientScopes",
+    "defaultDefaultClientScopes",
+    "defaultOptionalClientScopes",
+    "scopeMappings",
+    "clientScopeMappings",
+    "keycloakVersion",
+    "attributes",
+    "sslRequired",
+    "eventsListeners",
+    "enabledEventTypes",
+    "supportedLocales",
+    "requiredCredentials",
+    "browserSecurityHeaders",
+    "revokeRefreshToken",
+];
+/// Parts that are left out for a reason that an operator wants to know.
+const LEFT: [(&str, &str); 14] = [
+    ("identityProviders", "logging in by another provider is not there yet"),
+    ("identityProviderMappers", "logging in by another provider is not there yet"),
+    ("components", "signing keys are made anew, and people of an LDAP directory are not taken over"),
+    ("authenticationFlows", "the way of a login is `acr_levels` and the realm's own"),
+    ("authenticatorConfig", "the way of a login is the realm's own"),
+    ("requiredActions", "nobody is asked to do something at the next login"),
+    ("smtpServer", "mail is set in the configuration"),
+    ("passwordPolicy", "passwords are judged by the realm's own rules"),
+    ("clientProfiles", "what a client has to do is set on each"),
+    ("clientPolicies", "what a client has to do is set on each"),
+    ("organizations", "groups say who belongs together"),
+    ("registrationAllowed", "nobody registers by themselves"),
+    ("bruteForceProtected", "guessing is slowed down always, by rules of the realm's own"),
+    ("localizationTexts", "texts are in a theme's folder"),
+];
+/// Scopes that Keycloak has and that are not asked for here.
+const QUIET_SCOPES: [&str; 10] = [
+    "web-origins",
+    "acr",
+    "roles",
+    "basic",
+    "microprofile-jwt",
+    "role_list",
+    "service_account",
+    "organization",
+    "saml_organization",
+    "AuthnContextClassRef",
+];
+
+/// What the operator says of the result.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The issuer; `None`: `https://id.example.org/realms/NAME`.
+    pub issuer: Option<String>,
+}
+
+/// Translates an export: the realm, and further files with users of it.
+///
+/// # Errors
+/// A text is not JSON, or not an export of a realm.
+pub fn import(texts: &[String], wanted: &Wanted) -> Result<Imported, Unreadable> {
+    let mut trees = Vec::new();
+    for text in texts {
+        let parsed = node::parse(0, text);
+        trees.push(parsed.map_err(|(line, column, message)| Unreadable { line, column, message })?);
+    }
+    let is_realm = |tree: &&Node| tree.get("realm").is_some() && tree.get("clients").is_some();
+    let Some(realm) = trees.iter().find(is_realm) else {
+        let message = "expected an export of a realm, with `realm` and `clients`".to_owned();
+        return Err(Unreadable { line: 1, column: 1, message });
+    };
+    let mut importer = Importer { realm, findings: Vec::new() };
+    Ok(importer.translate(&trees, wanted))
+}
+
+/// What is being made.
+struct Importer<'n> {
+    realm: &'n Node,
+    findings: Vec<Finding>,
+}
+
+impl<'n> Importer<'n> {
+    fn find(&mut self, at: At, what: impl Into<String>, outcome: Outcome, note: impl Into<String>) {
+        let finding =
+            Finding { line: at.line, column: at.column, what: what.into(), outcome, note: note.into() };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    fn translate(&mut self, trees: &'n [Node], wanted: &Wanted) -> Imported {
+        let name = text(self.realm, "realm").unwrap_or_default();
+        let tidy: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '-' })
+            .collect();
+        if tidy != name {
+            self.find(self.realm.at, "realm", Outcome::Changed, format!("{name:?} is called {tidy:?}"));
+        }
+        let issuer = wanted.issuer.clone().unwrap_or_else(|| format!("https://id.example.org/realms/{tidy}"));
+        let mut settings = RealmSettings::new(&tidy, &issuer);
+        self.lifetimes(&mut settings);
+        self.scopes(&mut settings);
+        let roles = roles::read(self);
+        let clients = client::read(self, &settings, &roles, trees);
+        let users = people::read(self, &roles, trees);
+        self.rest();
+        let document = json!({ "realm": tidy, "clients": clients, "users": users });
+        let records = format!("{tidy}.json");
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.sort_by_key(|finding| (finding.line, finding.column));
+        let bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
+        Imported {
+            files: vec![
+                SideFile { path: PathBuf::from("realm.yaml"), bytes: configuration(&settings, self, &roles).into_bytes() },
+                SideFile { path: PathBuf::from(&records), bytes },
+            ],
+            findings,
+            next_steps: vec![
+                "put `include: realm.yaml` into bastide.yaml, and a route with `to: identity` for the issuer's host"
+                    .to_owned(),
+                format!("bastide apply -f {records} --dry-run, and then without"),
+                "clients find the endpoints anew by discovery: /token is not /protocol/openid-connect/token"
+                    .to_owned(),
+            ],
+        }
+    }
+
+    fn lifetimes(&mut self, settings: &mut RealmSettings) {
+        use identity::settings::{ACCESS_TOKEN_MAX, CODE_MAX};
+        let day = std::time::Duration::from_secs(86_400);
+        let lifetimes = &mut settings.lifetimes;
+        let mut take = |key: &str, place: &mut std::time::Duration, most: std::time::Duration| {
+            let Some(node) = self.realm.get(key) else { return };
+            let seconds =
+                node.text().and_then(|text| text.parse::<u64>().ok()).filter(|seconds| *seconds > 0);
+            let Some(seconds) = seconds else { return };
+            let wanted = std::time::Duration::from_secs(seconds);
+            *place = wanted.min(most);
+            let (outcome, note) = if wanted > most {
+                (Outcome::Changed, format!("{seconds} s, at most {} s can be", most.as_secs()))
+            } else {
+                (Outcome::Translated, format!("{seconds} s"))
+            };
+            self.findings.push(Finding {
+                line: node.at.line,
+                column: node.at.column,
+                what: key.to_owned(),
+                outcome,
+                note,
+            });
+        };
+        take("accessTokenLifespan", &mut lifetimes.access_token, ACCESS_TOKEN_MAX);
+        take("accessCodeLifespan", &mut lifetimes.code, CODE_MAX);
+        take("ssoSessionMaxLifespan", &mut lifetimes.session_absolute, 365 * day);
+        take("ssoSessionIdleTimeout", &mut lifetimes.session_idle, 365 * day);
+        if text(self.realm, "offlineSessionMaxLifespanEnabled") == Some("true") {
+            take("offlineSessionMaxLifespan", &mut lifetimes.refresh_absolute, 3_650 * day);
+        }
+        take("offlineSessionIdleTimeout", &mut lifetimes.refresh_idle, 3_650 * day);
+        lifetimes.session_idle = lifetimes.session_idle.min(lifetimes.session_absolute);
+        lifetimes.refresh_absolute = lifetimes.refresh_absolute.max(lifetimes.refresh_idle);
+    }
+
+    fn scopes(&mut self, settings: &mut RealmSettings) {
+        for scope in items(self.realm, "clientScopes") {
+            let Some(name) = text(scope, "name") else { continue };
+            let is_standard = identity::settings::STANDARD_SCOPES.contains(&name);
+            if is_standard || QUIET_SCOPES.contains(&name) || text(scope, "protocol") == Some("saml") {
+                continue;
+            }
+            let shown = scope.get("attributes").and_then(|own| text(own, "consent.screen.text"));
+            let shown = shown.filter(|shown| !shown.is_empty() && !shown.starts_with("${"));
+            let about = shown.or_else(|| text(scope, "description")).unwrap_or(name);
+            settings.scopes.insert(name.to_owned(), about.to_owned());
+            if settings.check().is_err() {
+                settings.scopes.remove(name);
+                self.find(
+                    scope.at,
+                    format!("scope {name:?}"),
+                    Outcome::Dropped,
+                    "it is no name of a scope (RFC 6749 §3.3)",
+                );
+                continue;
+            }
+            self.find(scope.at, format!("scope {name:?}"), Outcome::Translated, "realms.scopes");
+            for mapper in items(scope, "protocolMappers") {
+                self.mapper(mapper, &format!("scope {name:?}"));
+            }
+        }
+    }
+
+    fn mapper(&mut self, mapper: &Node, of: &str) {
+        let name = text(mapper, "name").unwrap_or_default();
+        let kind = text(mapper, "protocolMapper").unwrap_or_default();
+        let note = "write what it does as a rule in `realms.claims`";
+        self.find(mapper.at, format!("protocol mapper {name:?} ({kind}) of {of}"), Outcome::Dropped, note);
+    }
+
+    /// Everything that nobody looked at.
+    fn rest(&mut self) {
+        let NodeValue::Map(entries) = &self.realm.value else { return };
+        for (name, node) in entries {
+            let key = name.text.as_str();
+            let empty = match &node.value {
+                NodeValue::Nothing | NodeValue::Broken => true,
+                NodeValue::Scalar(scalar) => ["", "false", "0"].contains(&scalar.text.as_str()),
+                NodeValue::List(items) => items.is_empty(),
+                NodeValue::Map(entries) => entries.is_empty(),
+            };
+            if empty || HANDLED.contains(&key) {
+                continue;
+            }
+            match LEFT.iter().find(|(left, _)| *left == key) {
+                Some((_, why)) => self.find(name.at, key, Outcome::Dropped, *why),
+                // A plain setting of a feature that is not here.
+                None if matches!(node.value, NodeValue::Scalar(_)) => {}
+                None => self.find(name.at, key, Outcome::Dropped, "there is nothing like it here"),
+            }
+        }
+    }
+}
+
+/// `realm.yaml`.
+fn configuration(settings: &RealmSettings, importer: &Importer<'_>, roles: &roles::Roles) -> String {
+    let seconds = |life: std::time::Duration| Yaml::text(format!("{}s", life.as_secs()));
+    let lifetimes = &settings.lifetimes;
+    let shown = text(importer.realm, "displayName").filter(|name| !name.is_empty());
+    let scopes = settings.scopes.iter().map(|(name, about)| (name.clone(), Yaml::text(about)));
+    let realm = [
+        ("issuer", Yaml::text(&settings.issuer)),
+        ("display_name", Yaml::text(shown.unwrap_or(&settings.name))),
+        (
+            "lifetimes",
+            Yaml::Map(
+                [
+                    ("access_token", lifetimes.access_token),
+                    ("code", lifetimes.code),
+                    ("refresh_idle", lifetimes.refresh_idle),
+                    ("refresh_absolute", lifetimes.refresh_absolute),
+                    ("session_idle", lifetimes.session_idle),
+                    ("session_absolute", lifetimes.session_absolute),
+                ]
+                .map(|(name, life)| (name.to_owned(), seconds(life)))
+                .to_vec(),
+            ),
+        ),
+        ("scopes", Yaml::Map(scopes.collect())),
+    ];
+    let mut out =
+        String::from("# Made by `bastide import keycloak`: for `include:` in bastide.yaml.\nrealms:\n");
+    out.push_str(&format!("  {}:\n", quoted(&settings.name)));
+    for (key, value) in realm {
+        out.push_str(&format!("    {key}:"));
+        value.after_key(&mut out, 4);
+    }
+    out.push_str("roles:\n");
+    for (role, includes) in &roles.declared {
+        out.push_str(&format!("  {}:", quoted(role)));
+        let own = if includes.is_empty() {
+            Vec::new()
+        } else {
+            vec![("includes".to_owned(), Yaml::texts(includes))]
+        };
+        Yaml::Map(own).after_key(&mut out, 2);
+    }
+    if roles.declared.is_empty() {
+        out.truncate(out.len() - "roles:\n".len());
+    }
+    out
+}
+
+/// A text below a key.
+fn text<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
+    node.get(key)?.text()
+}
+
+/// Whether a flag is set.
+fn flag(node: &Node, key: &str) -> bool {
+    text(node, key) == Some("true")
+}
+
+/// The items of a list below a key.
+fn items<'n>(node: &'n Node, key: &str) -> &'n [Node] {
+    node.get(key).map_or(&[], Node::items)
+}
+
+/// The texts of a list below a key.
+fn texts<'n>(node: &'n Node, key: &str) -> Vec<&'n str> {
+    items(node, key).iter().filter_map(Node::text).collect()
+}
+
+/// The entries of a map below a key.
+fn entries<'n>(node: &'n Node, key: &str) -> Vec<(&'n str, &'n Node)> {
+    match node.get(key).map(|node| &node.value) {
+        Some(NodeValue::Map(entries)) => {
+            entries.iter().map(|(name, node)| (name.text.as_str(), node)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Names of roles by user or client.
+type Named = BTreeMap<String, BTreeSet<String>>;
+/// Records by name, for `bastide apply`.
+type Records = BTreeMap<String, Value>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use super::*;
+
+/// What `kc.sh export --users realm_file` writes of a small realm.
+const REALM: &str = include_str!("../../../tests/keycloak/shop-realm.json");
+
+fn imported() -> (Imported, Value, String) {
+    let imported = import(&[REALM.to_owned()], &Wanted::default()).unwrap();
+    let file = |name: &str| {
+        let file = imported.files.iter().find(|file| file.path.as_os_str() == name).unwrap();
+        String::from_utf8(file.bytes.clone()).unwrap()
+    };
+    let (records, yaml) = (serde_json::from_str(&file("shop.json")).unwrap(), file("realm.yaml"));
+    (imported, records, yaml)
+}
+
+#[test]
+fn people_come_with_their_hashes_roles_and_groups() {
+    let (_, records, _) = imported();
+    let alice = &records["users"]["alice"];
+    assert_eq!(alice["id"], "6a1c1a0e-3f0f-4b8e-9c53-0a4a5a0f7a01");
+    assert_eq!((&alice["name"], &alice["email_verified"]), (&json!("Alice Archer"), &json!(true)));
+    assert_eq!(
+        alice["password_hash"],
+        "$pbkdf2-sha256$i=27500,l=64$AAECAwQFBgcICQoLDA0ODw$Ca/W1uHPdOF53bPWSQyrHQQPdk6KOe20VTbaw0U+WWswH2gciKNBqwk+H7RPgAmCshFAhVRLSSar72bo1/g8dA"
+    );
+    // Of her own, of her group, and of the group above it.
+    assert_eq!(alice["roles"], json!(["customer", "orders-api.reader", "staff"]));
+    assert_eq!(alice["groups"], json!(["company/sales"]));
+    assert_eq!(
+        alice["attributes"],
+        json!({ "given_name": "Alice", "family_name": "Archer", "department": "sales", "phones": ["1", "2"] })
+    );
+    let bob = &records["users"]["bob"];
+    assert_eq!((&bob["disabled"], bob.get("password_hash")), (&json!(true), None));
+    assert!(
+        records["users"]["carol"]["password_hash"]
+            .as_str()
+            .unwrap()
+            .starts_with("$argon2id$v=19$m=7168,t=5,p=1$")
+    );
+    assert!(records["users"].get("service-account-reports").is_none());
+}
+
+#[test]
+fn clients_come_closed_where_they_would_be_more_open() {
+    let (imported, records, _) = imported();
+    let clients = &records["clients"];
+    assert_eq!(clients["shop"]["redirect_uris"], json!(["https://shop.example.org/callback"]));
+    assert_eq!(clients["shop"]["post_logout_redirect_uris"], json!(["https://shop.example.org/bye"]));
+    assert_eq!((&clients["shop"]["trusted"], &clients["shop"]["disabled"]), (&json!(false), &json!(false)));
+    assert_eq!(clients["reports"]["grant_types"], json!(["client_credentials"]));
+    assert_eq!(clients["reports"]["roles"], json!(["orders-api.reader"]));
+    let hash = identity::Client::secret_hash("yWl8cXt3aHbq0SxVQm7dZ5uKp2Rf9TnE").unwrap();
+    assert_eq!(clients["reports"]["authentication"]["hashes"], json!([hash]));
+    assert_eq!(clients["legacy"]["disabled"], true, "its secret is short");
+    assert_eq!(clients["wild"]["grant_types"], json!([]), "only wildcards");
+    for gone in ["account", "admin-cli", "saml-app", "orders-api"] {
+        assert!(clients.get(gone).is_none(), "{gone}");
+    }
+    let said = |what: &str, outcome: Outcome| {
+        imported.findings.iter().any(|found| found.what.contains(what) && found.outcome == outcome)
+    };
+    for (what, outcome) in [
+        ("redirect URI \"https://shop.example.org/*\" of client \"shop\"", Outcome::Dropped),
+        ("client \"legacy\"", Outcome::Closed),
+        ("authorization_code of client \"wild\"", Outcome::Closed),
+        ("client \"saml-app\"", Outcome::Dropped),
+        ("client \"orders-api\"", Outcome::Dropped),
+        ("password grant of client \"shop\"", Outcome::Dropped),
+        ("protocol mapper \"department\"", Outcome::Dropped),
+        ("credential \"otp\" of user \"alice\"", Outcome::Dropped),
+        ("required action UPDATE_PASSWORD of user \"bob\"", Outcome::Dropped),
+        ("identityProviders", Outcome::Dropped),
+        ("group \"/company\"", Outcome::Changed),
+    ] {
+        assert!(said(what, outcome), "{what}: {:#?}", imported.findings);
+    }
+    assert!(imported.findings.iter().all(|found| found.line > 1 && found.column > 0));
+    assert!(imported.is_closed());
+    // Nothing secret is in the report.
+    let report = serde_json::to_string(&imported.findings).unwrap();
+    assert!(!report.contains("yWl8cXt3") && !report.contains("Ca/W1uHP"));
+}
+
+#[test]
+fn the_configuration_is_one_that_loads() {
+    let (_, _, yaml) = imported();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("realm.yaml"), &yaml).unwrap();
+    let main = "include: realm.yaml\nlisten: [ 127.0.0.1:0 ]\nroutes: []\n";
+    std::fs::write(folder.path().join("bastide.yaml"), main).unwrap();
+    let loaded = crate::config::load(&folder.path().join("bastide.yaml"), &|_| None, &crate::config::Disk);
+    let loaded = loaded.unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"));
+    let realm = &loaded.realms[0].settings;
+    assert_eq!((realm.name.as_str(), realm.display_name.as_str()), ("shop", "The shop"));
+    assert_eq!(realm.lifetimes.access_token.as_secs(), 300);
+    assert_eq!(realm.lifetimes.session_idle.as_secs(), 1_800);
+    assert_eq!(realm.scopes.keys().collect::<Vec<_>>(), ["orders:read"]);
+    let roles: Vec<_> = loaded.roles.iter().map(|role| (role.name.as_str(), role.includes.clone())).collect();
+    let includes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        roles,
+        [
+            ("admin", includes(&["customer", "orders-api.reader"])),
+            ("customer", includes(&[])),
+            ("orders-api.reader", includes(&[])),
+            ("staff", includes(&[])),
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_export_is_refused_and_nothing_panics() {
+    for text in ["", "[]", "{}", "{\"realm\":\"x\"}", "{\"realm\":", "{\"realm\":7,\"clients\":8}"] {
+        let _ = import(&[text.to_owned()], &Wanted::default());
+    }
+    assert!(import(&["{}".to_owned()], &Wanted::default()).is_err());
+    // Cut anywhere, and with any piece another.
+    for cut in (0..REALM.len()).step_by(97).filter(|cut| REALM.is_char_boundary(*cut)) {
+        let _ = import(&[REALM[..cut].to_owned()], &Wanted::default());
+        let _ =
+            import(&[REALM.replacen(&REALM[cut..(cut + 3).min(REALM.len())], "7", 1)], &Wanted::default());
+    }
+}

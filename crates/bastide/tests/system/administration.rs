@@ -1,0 +1,606 @@
+//! The administration: by the socket, by a route, without a process; who may, what is
+//! written down, and what a change ends at the gateway.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bastide::admin::client::Office;
+use bastide::demo::client::{Answer, Request, http1};
+use serde_json::{Value, json};
+
+use crate::support::{Town, Upstream, get_request, read, until};
+
+const SECRET: &str = "a-client-secret-of-more-than-32-characters";
+/// RFC 7636 appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+const CALLBACK: &str = "https://app.test/cb";
+
+fn rules(upstream: &Upstream, policies: &str) -> String {
+    format!(
+        "roles: {{ customer: {{}}, administrator: {{}} }}\n\
+         realms:\n  town:\n    issuer: https://localhost\n    resources: {{ \"https://orders.test\": {{}} }}\n    \
+         clients:\n      web:\n        secret: ${{file:secret.txt}}\n        redirect_uris: [ \"{CALLBACK}\" ]\n        \
+         scopes: [ openid, offline_access ]\n        resources: [ \"https://orders.test\" ]\n        trusted: true\n\
+         authentication:\n  audience: https://orders.test\n  issuers: [ {{ issuer: https://localhost, prefix: \"town:\" }} ]\n  \
+         api_keys: api-keys.json\nservices: {{ orders: [ http://{} ] }}\nroutes:\n  - name: id\n    match: localhost/**\n    \
+         to: identity\n    authenticate: none\n    allow: anyone\n  - name: orders\n    match: localhost/orders/**\n    \
+         to: orders\n    strip_prefix: /orders\n    authenticate: jwt\n    allow: authenticated\n  - name: admin\n    \
+         match: localhost/v1/**\n    to: administration\n    authenticate: [ jwt, api_key ]\n\
+         policies:\n  inline: |\n    {}\n",
+        upstream.address,
+        policies.replace('\n', "\n    ")
+    )
+}
+
+/// Administrators may all, whoever helps may look and sign out.
+const POLICIES: &str = "\
+permit (principal in Role::\"administrator\", action, resource) when { resource.service == \"administration\" };
+permit (principal == ApiKey::\"helper\", action, resource)
+when { resource.service == \"administration\" && resource.name == \"admin\" };
+permit (principal == ApiKey::\"helper\", action in Action::\"read\", resource == Route::\"administration:users\")
+when { resource.params has realm && resource.params.realm == \"town\" };
+forbid (principal, action, resource == Route::\"administration:keys\")
+unless { context.credential == \"local\" };";
+
+async fn town(upstream: &Upstream, policies: &str) -> Town {
+    let town = Town::prepare("routes: []\n");
+    std::fs::write(town.path("secret.txt"), SECRET).unwrap();
+    town.configure(&rules(upstream, policies));
+    assert_eq!(town.bastide(&["init"]).0, 0);
+    town
+}
+
+fn office(town: &Town) -> Office {
+    Office::Running(town.path("state/admin.sock"))
+}
+
+/// A blocking call of the socket, beside the test's own runtime.
+async fn call(town: &Town, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let (answer, _) = call_if(town, method, path, None, body).await;
+    answer
+}
+
+async fn call_if(
+    town: &Town,
+    method: &str,
+    path: &str,
+    condition: Option<(&'static str, String)>,
+    body: Option<Value>,
+) -> ((u16, Value), Option<String>) {
+    let office = office(town);
+    let (method, path) = (method.to_owned(), path.to_owned());
+    let task = tokio::task::spawn_blocking(move || {
+        let condition = condition.as_ref().map(|(name, value)| (*name, value.as_str()));
+        office.call_if(&method, &path, condition, body.as_ref()).unwrap()
+    });
+    let answer = task.await.unwrap();
+    ((answer.status, answer.body), answer.tag)
+}
+
+/// A call at the gateway.
+async fn remote(town: &Town, method: &'static str, path: &str, key: &str, body: &str) -> Answer {
+    let mut request = Request::new(method, "localhost", path);
+    if !key.is_empty() {
+        request = request.field("x-api-key", key);
+    }
+    if !body.is_empty() {
+        request = request.field("content-type", "application/json");
+        request.body = body.as_bytes().to_vec();
+    }
+    http1::ask(&town.door(), &request).await.unwrap()
+}
+
+fn api_key(town: &Town, name: &str, role: &[&str]) -> String {
+    let arguments = [&["key", "new", "--name", name, "--owner", "ops", "--output", "json"], role].concat();
+    let (code, out, err) = town.bastide(&arguments);
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str::<Value>(&out).unwrap()["key"].as_str().unwrap().to_owned()
+}
+
+async fn start(upstream: &Upstream, policies: &str) -> (Town, Value) {
+    let mut town = town(upstream, policies).await;
+    town.start_gateway().await;
+    let user = json!({ "username": "alice", "roles": ["customer"] });
+    let (status, alice) = call(&town, "POST", "/v1/realms/town/users", Some(user)).await;
+    assert_eq!(status, 201, "{alice}");
+    let path = format!("/v1/realms/town/users/{}/password", alice["id"].as_str().unwrap());
+    let password = json!({ "password": "correct horse" });
+    assert_eq!(call(&town, "PUT", &path, Some(password)).await.0, 200);
+    (town, alice)
+}
+
+/// A browser's way to tokens: cookies by hand.
+async fn tokens(town: &Town, password: &str) -> Value {
+    let mut cookies: Vec<String> = Vec::new();
+    let mut target = format!(
+        "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid%20offline_access&state=s\
+         &code_challenge={CHALLENGE}&code_challenge_method=S256"
+    );
+    let mut form: Option<String> = None;
+    for _ in 0..8 {
+        let mut request = match &form {
+            None => get_request(&target),
+            Some(body) => {
+                let mut post = Request::new("POST", "localhost", &target)
+                    .field("content-type", "application/x-www-form-urlencoded")
+                    .field("origin", "https://localhost");
+                post.body = body.clone().into_bytes();
+                post
+            }
+        };
+        if !cookies.is_empty() {
+            request = request.field("cookie", &cookies.join("; "));
+        }
+        let answer = http1::ask(&town.door(), &request).await.unwrap();
+        for (name, value) in &answer.fields {
+            if name.eq_ignore_ascii_case("set-cookie") {
+                let pair = value.split(';').next().unwrap();
+                let name = pair.split('=').next().unwrap();
+                cookies.retain(|known| known.split('=').next() != Some(name));
+                cookies.push(pair.to_owned());
+            }
+        }
+        form = None;
+        match answer.field("location") {
+            Some(next) if next.starts_with(CALLBACK) => {
+                let code = next.split("code=").nth(1).unwrap().split('&').next().unwrap();
+                return redeem(town, &format!(
+                    "grant_type=authorization_code&code={code}&redirect_uri={CALLBACK}&code_verifier={VERIFIER}"
+                ))
+                .await
+                .json();
+            }
+            Some(next) => next.clone_into(&mut target),
+            None => {
+                let page = String::from_utf8(answer.body).unwrap();
+                let value = |name: &str| {
+                    let input =
+                        page.split("<input").find(|input| input.contains(&format!("name=\"{name}\"")));
+                    let input = input.unwrap_or_else(|| panic!("no {name}: {page}"));
+                    input.split("value=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#x2F;", "/")
+                };
+                let encode = |text: &str| text.replace('+', "%2B").replace('=', "%3D").replace(' ', "%20");
+                form = Some(format!(
+                    "flow={}&csrf={}&username=alice&password={}",
+                    encode(&value("flow")),
+                    encode(&value("csrf")),
+                    encode(password)
+                ));
+                "/login".clone_into(&mut target);
+            }
+        }
+    }
+    panic!("no code: {target}");
+}
+
+async fn redeem(town: &Town, form: &str) -> Answer {
+    let mut request = Request::new("POST", "localhost", "/token")
+        .field("content-type", "application/x-www-form-urlencoded");
+    request.body = format!("{form}&client_id=web&client_secret={SECRET}").into_bytes();
+    http1::ask(&town.door(), &request).await.unwrap()
+}
+
+async fn orders(town: &Town, tokens: &Value) -> u16 {
+    let request = get_request("/orders/").bearer(tokens["access_token"].as_str().unwrap());
+    http1::ask(&town.door(), &request).await.unwrap().status
+}
+
+async fn refresh(town: &Town, tokens: &Value) -> u16 {
+    let token = tokens["refresh_token"].as_str().unwrap();
+    redeem(town, &format!("grant_type=refresh_token&refresh_token={token}")).await.status
+}
+
+#[tokio::test]
+async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
+    let upstream = Upstream::start().await;
+    let (town, alice) = start(&upstream, POLICIES).await;
+    let path = format!("/v1/realms/town/users/{}", alice["id"].as_str().unwrap());
+    type Cause<'a> = (&'a str, &'a str, String, Option<Value>);
+    let off = json!({ "username": "alice", "roles": ["customer"], "disabled": true });
+    let mut password = "correct horse".to_owned();
+    let causes: [Cause<'_>; 3] = [
+        ("sign-out", "DELETE", format!("{path}/sessions"), None),
+        (
+            "another password",
+            "PUT",
+            format!("{path}/password"),
+            Some(json!({ "password": "battery staple" })),
+        ),
+        ("switched off", "PUT", path.clone(), Some(off)),
+    ];
+    for (cause, method, target, body) in causes {
+        let tokens = tokens(&town, &password).await;
+        assert_eq!(orders(&town, &tokens).await, 200, "{cause}: {}", town.log());
+        // A request that is under way ends too.
+        let slow = get_request("/orders/slow").bearer(tokens["access_token"].as_str().unwrap());
+        let door = town.door();
+        let seen = upstream.seen();
+        let slow = tokio::spawn(async move { http1::ask(&door, &slow).await });
+        until("the slow request", async || (upstream.seen() > seen).then_some(())).await;
+        let (status, body) = call(&town, method, &target, body).await;
+        assert_eq!(status, 200, "{cause}: {body}");
+        until(cause, async || (orders(&town, &tokens).await == 401).then_some(())).await;
+        let cut = tokio::time::timeout(Duration::from_secs(10), slow).await.unwrap().unwrap();
+        assert!(
+            cut.is_err() || cut.is_ok_and(|answer| answer.status != 200),
+            "{cause}: a request under way went on"
+        );
+        assert_eq!(refresh(&town, &tokens).await, 400, "{cause}");
+        if cause == "another password" {
+            "battery staple".clone_into(&mut password);
+        }
+    }
+    upstream.release();
+}
+
+#[tokio::test]
+async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
+    let upstream = Upstream::start().await;
+    let mut town = town(&upstream, POLICIES).await;
+    let helper = api_key(&town, "helper", &[]);
+    let administrator = api_key(&town, "root", &["--role", "administrator"]);
+    let nobody = api_key(&town, "nobody", &[]);
+    town.start_gateway().await;
+    let users = "/v1/realms/town/users";
+    let user = r#"{"username":"bob"}"#;
+    for (who, key, method, path, body, expected) in [
+        ("nobody at all", "", "GET", users, "", 401),
+        ("nobody of ours", nobody.as_str(), "GET", users, "", 403),
+        ("the helper", &helper, "GET", users, "", 200),
+        ("the helper", &helper, "POST", users, user, 403),
+        ("the helper", &helper, "GET", "/v1/realms/town/clients", "", 403),
+        ("the administrator", &administrator, "POST", users, user, 201),
+        ("the administrator", &administrator, "POST", users, user, 409),
+        ("the administrator", &administrator, "GET", "/v1/realms/town/clients", "", 200),
+        ("the administrator", &administrator, "GET", "/v1/realms/town/keys", "", 403),
+        ("the administrator", &administrator, "GET", "/v1/nothing", "", 404),
+    ] {
+        let answer = remote(&town, method, path, key, body).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, expected, "{who}, {method} {path}: {text} {}", town.log());
+    }
+    // What is forbidden to all but the owner of the state folder.
+    assert_eq!(call(&town, "GET", "/v1/realms/town/keys", None).await.0, 200);
+    // A client cannot say who it is.
+    let forged = json!({ "kind": "User", "id": "root", "credential": "local", "issuer": null,
+        "roles": ["administrator"], "scopes": [], "acr": null, "amr": [], "claims": {}, "spiffe_id": null, "expires": null });
+    let forged = base64::engine::general_purpose::STANDARD.encode(forged.to_string());
+    let request = get_request(users).field("x-api-key", &helper).field("x-bastide-caller", &forged);
+    let request = Request { method: "POST", body: user.as_bytes().to_vec(), ..request }
+        .field("content-type", "application/json");
+    assert_eq!(http1::ask(&town.door(), &request).await.unwrap().status, 403);
+
+    // Each call left an event, with the policy that decided.
+    let refused = remote(&town, "POST", users, &helper, user).await.json();
+    let id = refused["id"].as_str().unwrap().to_owned();
+    let explained = until("the event", async || {
+        let (code, out, _) = town.bastide(&["explain", &id]);
+        (code == 0).then_some(out)
+    })
+    .await;
+    for part in ["POST", users, "ApiKey::\"helper\"", "administration:users", "403", "no policy permits it"] {
+        assert!(explained.contains(part), "{part}: {explained}");
+    }
+    let log = audit(&town);
+    assert!(log.contains("administration:keys") && log.contains("local:"), "the socket's calls too: {log}");
+}
+
+fn audit(town: &Town) -> String {
+    let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
+    folder.map(|entry| read(&entry.path())).collect()
+}
+
+#[tokio::test]
+async fn writes_compare_and_lists_go_on() {
+    let upstream = Upstream::start().await;
+    let (town, alice) = start(&upstream, POLICIES).await;
+    let path = format!("/v1/realms/town/users/{}", alice["id"].as_str().unwrap());
+    let ((status, body), tag) = call_if(&town, "GET", &path, None, None).await;
+    assert_eq!((status, &body["username"]), (200, &json!("alice")));
+    let tag = tag.unwrap();
+    let user = |name: &str| Some(json!({ "username": "alice", "name": name }));
+    let put = async |condition, name: &str| call_if(&town, "PUT", &path, condition, user(name)).await.0.0;
+    assert_eq!(put(Some(("if-match", tag.clone())), "Alice").await, 200);
+    assert_eq!(put(Some(("if-match", tag.clone())), "Mallory").await, 412, "changed since it was read");
+    assert_eq!(put(Some(("if-none-match", "*".to_owned())), "Mallory").await, 412);
+    assert_eq!(call(&town, "GET", &path, None).await.1["name"], "Alice");
+    // The same again is the same.
+    for _ in 0..2 {
+        assert_eq!(put(None, "Alice").await, 200);
+    }
+    let stale = call_if(&town, "DELETE", &path, Some(("if-match", tag)), None).await.0.0;
+    assert_eq!(stale, 412);
+    for number in 0..7 {
+        let user = json!({ "username": format!("user{number}"), "groups": ["staff"] });
+        assert_eq!(call(&town, "POST", "/v1/realms/town/users", Some(user)).await.0, 201);
+    }
+    let (mut seen, mut query) = (0, "?group=staff&limit=3".to_owned());
+    loop {
+        let (status, page) = call(&town, "GET", &format!("/v1/realms/town/users{query}"), None).await;
+        assert_eq!(status, 200, "{page}");
+        seen += page["items"].as_array().unwrap().len();
+        assert!(page["items"].as_array().unwrap().len() <= 3);
+        match page["next"].as_str() {
+            Some(next) => query = format!("?group=staff&limit=3&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 7);
+    // What is wrong is said, in one form.
+    for (method, path, body, status, code) in [
+        ("GET", "/v1/realms/twon/users", None, 404, "not_found"),
+        ("GET", "/v1/realms/town/users/nobody", None, 404, "not_found"),
+        ("GET", "/v1/realms/town/users?limt=1", None, 400, "malformed"),
+        ("GET", "/v1/realms/town/users?limit=0", None, 400, "malformed"),
+        ("GET", "/v1/realms/town/users?cursor=%21", None, 400, "malformed"),
+        ("POST", "/v1/realms/town/users", Some(json!({ "user": "x" })), 400, "malformed"),
+        (
+            "POST",
+            "/v1/realms/town/users",
+            Some(json!({ "username": "x", "roles": ["custmer"] })),
+            422,
+            "unfit",
+        ),
+        ("POST", "/v1/realms/town/users", Some(json!({ "username": "ALICE" })), 409, "conflict"),
+        (
+            "PUT",
+            "/v1/realms/town/clients/web",
+            Some(json!({ "id": "web", "authentication": { "method": "none" } })),
+            409,
+            "conflict",
+        ),
+        ("POST", "/v1/realms/town/keys/rotate", Some(json!([])), 400, "malformed"),
+        ("POST", "/v1/revocations", Some(json!({ "token": "a", "session": "b" })), 422, "unfit"),
+        ("PATCH", "/v1/realms", None, 405, "method"),
+    ] {
+        let (found, problem) = call(&town, method, path, body).await;
+        assert_eq!((found, problem["code"].as_str()), (status, Some(code)), "{method} {path}: {problem}");
+        assert_eq!(problem["status"], status);
+    }
+    let (_, problem) = call(&town, "GET", "/v1/realms/twon", None).await;
+    assert!(problem["detail"].as_str().unwrap().contains("did you mean \"town\"?"), "{problem}");
+}
+
+#[tokio::test]
+async fn clients_keys_and_revocations_are_administered() {
+    let upstream = Upstream::start().await;
+    let (town, _) = start(&upstream, POLICIES).await;
+    let mine = json!({ "id": "job", "authentication": { "method": "secret", "hashes": [] },
+        "grant_types": ["client_credentials"], "resources": ["https://orders.test"] });
+    let path = "/v1/realms/town/clients/job";
+    let (status, problem) = call(&town, "PUT", path, Some(mine.clone())).await;
+    assert_eq!(status, 422, "a secret has to be there: {problem}");
+    let hash = identity::Client::secret_hash(SECRET).unwrap();
+    let mut with = mine.clone();
+    with["authentication"]["hashes"] = json!([hash]);
+    assert_eq!(call(&town, "PUT", path, Some(with)).await.0, 200);
+    let token = async |secret: &str| {
+        let mut request = Request::new("POST", "localhost", "/token")
+            .field("content-type", "application/x-www-form-urlencoded");
+        request.body =
+            format!("grant_type=client_credentials&client_id=job&client_secret={secret}").into_bytes();
+        http1::ask(&town.door(), &request).await.unwrap()
+    };
+    assert_eq!(token(SECRET).await.status, 200);
+    // What is shown has no hash, and written back takes none away.
+    let (_, shown) = call(&town, "GET", path, None).await;
+    assert_eq!(shown["authentication"]["hashes"], json!([]));
+    assert_eq!(call(&town, "PUT", path, Some(mine)).await.0, 200);
+    assert_eq!(token(SECRET).await.status, 200);
+    let (_, made) =
+        call(&town, "POST", &format!("{path}/secret"), Some(json!({ "keep_previous": true }))).await;
+    let second = made["secret"].as_str().unwrap().to_owned();
+    assert_eq!((token(SECRET).await.status, token(&second).await.status), (200, 200));
+    let (_, made) = call(&town, "POST", &format!("{path}/secret"), Some(json!({}))).await;
+    let third = made["secret"].as_str().unwrap().to_owned();
+    assert_eq!((token(&second).await.status, token(&third).await.status), (401, 200));
+
+    // Other keys: what was signed before stays good, until it is to be forgotten.
+    let before = token(&third).await.json();
+    let kid = |tokens: &Value| {
+        let head = tokens["access_token"].as_str().unwrap().split('.').next().unwrap().to_owned();
+        serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap()["kid"].clone()
+    };
+    let rotate = "/v1/realms/town/keys/rotate";
+    assert_eq!(call(&town, "POST", rotate, Some(json!({}))).await.0, 200);
+    let after = token(&third).await.json();
+    assert_ne!(kid(&before), kid(&after));
+    assert_eq!(orders(&town, &before).await, 200);
+
+    // A token is revoked by its jti, whoever issued it.
+    let claims = after["access_token"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    until("the new key", async || (orders(&town, &after).await == 200).then_some(())).await;
+    let revocation = json!({ "token": claims["jti"], "expires_in": 600 });
+    assert_eq!(call(&town, "POST", "/v1/revocations", Some(revocation)).await.0, 201);
+    until("the revocation", async || (orders(&town, &after).await == 401).then_some(())).await;
+    assert_eq!(orders(&town, &before).await, 200);
+    let undo = format!("/v1/revocations/{}", claims["jti"].as_str().unwrap());
+    assert_eq!(call(&town, "DELETE", &undo, None).await.0, 204);
+    assert_eq!(call(&town, "DELETE", &undo, None).await.0, 404);
+    assert_eq!(call(&town, "DELETE", path, None).await.0, 204);
+    assert_eq!(token(&third).await.status, 401);
+    let (status, document) = call(&town, "GET", "/v1/openapi.json", None).await;
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+}
+
+#[tokio::test]
+async fn the_command_line_does_the_same_with_and_without_a_process() {
+    let upstream = Upstream::start().await;
+    let mut town = town(&upstream, POLICIES).await;
+    for running in [true, false] {
+        if running {
+            town.start_gateway().await;
+        } else {
+            town.stop_gateway().await;
+        }
+        let run = |arguments: &[&str]| {
+            let (code, out, err) = town.bastide(arguments);
+            (code, format!("{out}{err}"))
+        };
+        let name = if running { "bob" } else { "alice" };
+        for (arguments, code, says) in [
+            (vec!["user", "add", name, "--role", "customer", "--group", "staff"], 0, "only time"),
+            (vec!["user", "add", name], 1, "already"),
+            (vec!["user", "add", "x", "--role", "custmer"], 3, "did you mean \"customer\"?"),
+            (vec!["user", "show", name], 0, "customer"),
+            (vec!["role", "add", "administrator", name], 0, "administrator,customer"),
+            (vec!["role", "members", "administrator"], 0, name),
+            (vec!["role", "remove", "administrator", name], 0, "customer"),
+            (vec!["role", "add", "administrater", name], 3, "did you mean \"administrator\"?"),
+            (vec!["role", "list"], 0, "administrator"),
+            (vec!["group", "list"], 0, "staff"),
+            (vec!["group", "remove", "staff", name], 0, name),
+            (vec!["session", "list", name], 0, "no sessions"),
+            (vec!["client", "list"], 0, "web"),
+            (vec!["client", "show", "wbe"], 1, "there is no client"),
+            (vec!["client", "secret", "web"], 1, "declared by the configuration"),
+            (vec!["realm", "list"], 0, "https://localhost"),
+            (vec!["realm", "keys"], 0, "ES256"),
+            (vec!["user", "disable", name], 0, "disabled"),
+            (vec!["user", "sign-out", "nobody"], 1, "there is no user"),
+            (vec!["user", "remove", name], 0, "removed"),
+            (vec!["user", "show", name], 1, "there is no user"),
+        ] {
+            let (found, text) = run(&arguments);
+            assert_eq!(found, code, "running {running}, {arguments:?}: {text}");
+            assert!(text.contains(says), "running {running}, {arguments:?}: {text}");
+        }
+    }
+    assert!(audit(&town).matches("administration:roles").count() >= 8, "both ways are written down");
+}
+
+/// The files of the repository's tests.
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+#[tokio::test]
+async fn a_town_is_exported_and_applied_again() {
+    let upstream = Upstream::start().await;
+    let mut one = town(&upstream, POLICIES).await;
+    one.start_gateway().await;
+    let file = "realm: town\nclients:\n  job:\n    secret_file: secret.txt\n    grant_types: [ client_credentials ]\n    \
+                resources: [ \"https://orders.test\" ]\nusers:\n  alice:\n    email: alice@example.org\n    \
+                roles: [ customer ]\n    attributes: { level: 3, badge: \"007\" }\n  bob: { groups: [ staff ] }\n";
+    std::fs::write(one.path("town.yaml"), file).unwrap();
+    let run = |town: &Town, arguments: &[&str]| {
+        let (code, out, err) = town.bastide(arguments);
+        (code, format!("{out}{err}"))
+    };
+    let (code, text) = run(&one, &["apply", "-f", "town.yaml", "--dry-run"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("+ client \"job\"") && text.contains("+ user \"alice\""), "{text}");
+    assert!(
+        text.contains("(a secret)") && !text.contains(&identity::Client::secret_hash(SECRET).unwrap()),
+        "{text}"
+    );
+    assert_eq!(run(&one, &["user", "show", "alice"]).0, 1, "a dry run changes nothing");
+    let (code, text) = run(&one, &["apply", "-f", "town.yaml"]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run(&one, &["apply", "-f", "town.yaml", "--dry-run"]);
+    assert_eq!((code, text.contains("nothing to do")), (0, true), "{text}");
+    // Fields that are not mentioned stay; a difference is shown as it is.
+    assert_eq!(run(&one, &["user", "password", "alice"]).0, 0);
+    std::fs::write(
+        one.path("more.yaml"),
+        "users:\n  Alice: { name: Alice Archer }\nroles:\n  administrator: [ bob ]\n",
+    )
+    .unwrap();
+    let (code, text) = run(&one, &["apply", "-f", "more.yaml", "--output", "json"]);
+    assert_eq!(code, 0, "{text}");
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(said["changes"][0]["differences"][0]["to"], "Alice Archer", "{said}");
+    assert_eq!(
+        (&said["changes"][0]["place"]["line"], said["changes"].as_array().unwrap().len()),
+        (&json!(2), 2)
+    );
+    let (_, text) = run(&one, &["user", "show", "alice"]);
+    for part in ["Alice Archer", "alice@example.org", "007", "customer"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Faults are said with their places, and nothing is done.
+    std::fs::write(one.path("wrong.yaml"), "users:\n  carol: {}\nclients:\n  x:\n    scops: [ y ]\n")
+        .unwrap();
+    let (code, text) = run(&one, &["apply", "-f", "wrong.yaml"]);
+    assert_eq!(code, 3);
+    assert!(text.contains("wrong.yaml:5:5: unknown field \"scops\" (did you mean \"scopes\"?)"), "{text}");
+    std::fs::write(one.path("wrong.yaml"), "clients:\n  x:\n    scopes: [ y ]\n").unwrap();
+    let (code, text) = run(&one, &["apply", "-f", "wrong.yaml"]);
+    assert_eq!(code, 3);
+    assert!(text.contains("wrong.yaml:2:3: client \"x\"") && text.contains("unknown scope"), "{text}");
+
+    // The export of one town makes another one the same.
+    let (code, out, err) = one.bastide(&["realm", "export", "--hashes"]);
+    assert_eq!(code, 0, "{err}");
+    let exported: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(exported["users"].as_object().unwrap().len(), 2, "{exported}");
+    assert!(exported["users"]["alice"]["password_hash"].as_str().unwrap().starts_with("$argon2id$"));
+    assert!(exported["clients"].get("web").is_none(), "it is declared");
+    let mut two = town(&upstream, POLICIES).await;
+    std::fs::write(two.path("town.json"), &out).unwrap();
+    let (code, text) = run(&two, &["apply", "-f", "town.json"]);
+    assert_eq!(code, 0, "without a process: {text}");
+    two.start_gateway().await;
+    let (code, out, err) = two.bastide(&["realm", "export", "--hashes"]);
+    assert_eq!(code, 0, "{err}");
+    let again: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(exported, again);
+    let mut request = Request::new("POST", "localhost", "/token")
+        .field("content-type", "application/x-www-form-urlencoded");
+    request.body = format!("grant_type=client_credentials&client_id=job&client_secret={SECRET}").into_bytes();
+    assert_eq!(http1::ask(&two.door(), &request).await.unwrap().status, 200);
+    let (_, out, _) = two.bastide(&["realm", "export"]);
+    assert!(!out.contains("argon2") && out.contains("\"hashes\": []"), "without hashes: {out}");
+
+    // What no file mentions goes with --prune alone.
+    std::fs::write(two.path("few.yaml"), "users: { bob: {} }\nclients: {}\nroles: { administrator: [] }\n")
+        .unwrap();
+    assert_eq!(run(&two, &["apply", "-f", "few.yaml", "--dry-run"]).0, 0);
+    let (code, text) = run(&two, &["apply", "-f", "few.yaml", "--prune"]);
+    assert_eq!(code, 0, "{text}");
+    for part in ["- user \"alice\"", "- client \"job\"", "~ role \"administrator\""] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(run(&two, &["client", "show", "web"]).0, 0, "the configuration's stays");
+}
+
+#[tokio::test]
+async fn a_realm_of_keycloak_is_imported_and_applied() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, POLICIES).await;
+    let realm = fixture("keycloak/shop-realm.json");
+    let (code, out, err) = town.bastide(&["import", "keycloak", realm.to_str().unwrap()]);
+    assert_eq!(code, 1, "a client is closed: {out}{err}");
+    for part in ["client \"legacy\": closed", "it has a wildcard", "Left to do"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    // The town's own configuration beside the imported part.
+    let main = std::fs::read_to_string(town.path("bastide.yaml")).unwrap();
+    let rest = main.split("roles:").next().unwrap().to_owned();
+    std::fs::write(
+        town.path("shop.yaml"),
+        format!("include: imported/realm.yaml\n{rest}routes:\n  - match: id.example.org/**\n    to: identity\n    authenticate: none\n    allow: anyone\n"),
+    )
+    .unwrap();
+    let at = ["--config", "shop.yaml"];
+    let run = |arguments: &[&str]| {
+        let (code, out, err) = town.bastide(&[arguments, &at].concat());
+        (code, format!("{out}{err}"))
+    };
+    let (code, text) = run(&["apply", "-f", "imported/shop.json"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(run(&["apply", "-f", "imported/shop.json", "--dry-run"]).0, 0, "it is what was wanted");
+    let (_, text) = run(&["user", "show", "alice"]);
+    assert!(text.contains("company/sales") && text.contains("orders-api.reader"), "{text}");
+    let (_, out, _) = town.bastide(&["realm", "export", "--hashes", "--config", "shop.yaml"]);
+    assert!(out.contains("$pbkdf2-sha256$i=27500,l=64$AAECAwQFBgcICQoLDA0ODw$"), "{out}");
+    let (_, text) = run(&["client", "list"]);
+    assert!(text.lines().any(|line| line.starts_with("legacy") && line.contains("disabled")), "{text}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(town.path("imported/shop.json")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600, "hashes are for the owner alone");
+}
