@@ -448,6 +448,10 @@ impl Realm {
             return Ok(Written::Conflict);
         }
         self.end_begun(id, None).await?;
+        // Each with what leads to it.
+        for factor in self.factors(id).await? {
+            self.remove_factor(id, &factor.id).await?;
+        }
         for kind in Kind::OF_USER {
             records.remove_all(kind, &[id]).await?;
         }

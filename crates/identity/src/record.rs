@@ -73,7 +73,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// What belongs to a user and goes with them, by user.
-    pub(crate) const OF_USER: [Self; 3] = [Self::Password, Self::Consent, Self::CodeAttempts];
+    pub(crate) const OF_USER: [Self; 4] = [Self::Password, Self::Factors, Self::Consent, Self::CodeAttempts];
 
     const fn name(self) -> &'static str {
         match self {

@@ -163,7 +163,7 @@ pub(crate) async fn begin(
     let (records, expires) = (&realm.records, Some(session.expires(realm)));
     let ends = Some(now.plus(realm.settings.lifetimes.session_absolute));
     let changes = records.write(Transaction::new(), Kind::Session, &[&id], &session, expires, expect)?;
-    let changes = records.write(changes, Kind::UserSession, &[user, &id], &(), ends, Expect::Any)?;
+    let changes = records.write(changes, Kind::UserSession, &[&session.user, &id], &(), ends, Expect::Any)?;
     match records.commit(changes).await? {
         Written::Done => Ok(Begun { session, cookie: format!("{id}.{secret}") }),
         // It was ended while its person logged in again.

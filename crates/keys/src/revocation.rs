@@ -490,7 +490,11 @@ mod tests {
             ("t1.g1", None),
         ] {
             let list = Revocations::new(&[named("grant", "g1")], NOW).unwrap();
-            assert_eq!(list.revoked(&marks(Some(token), None, None), "https://a", "bob"), expected, "{token}");
+            assert_eq!(
+                list.revoked(&marks(Some(token), None, None), "https://a", "bob"),
+                expected,
+                "{token}"
+            );
         }
         let list = Revocations::new(&[until(1)], NOW).unwrap();
         assert_eq!(list.revoked(&marks(None, None, None), "https://a", "bob"), Some("subject"));

@@ -7,9 +7,9 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::problem::Problem;
 use super::resource::{
-    ApiKeyOut, ClientOut, Created, GrantOut, GroupOut, KeyOut, Made, NewApiKeyIn, NewRevocation, NewSecret,
-    Page, PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, UserIn, UserOut,
-    api_keys, clients, keys, realms, revocations, sessions, users,
+    ApiKeyOut, ClientOut, Created, FactorOut, GrantOut, GroupOut, KeyOut, Made, NewApiKeyIn, NewRevocation,
+    NewSecret, Page, PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, UserIn,
+    UserOut, api_keys, clients, keys, realms, revocations, sessions, users,
 };
 use super::serve::{Asked, Reply};
 use crate::config::Area;
@@ -124,6 +124,10 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, Some(of::<PasswordIn>), 200 Some(of::<Made>), false, users::set_password),
     operation!(GET "/v1/realms/{realm}/users/{user}/password", Users, "getPasswordHash", "Shows the hash of a user's password, for an export.",
         NONE, None, 200 Some(of::<PasswordIn>), false, users::password_hash),
+    operation!(GET "/v1/realms/{realm}/users/{user}/factors", Users, "listFactors", "Lists what a user enrolled beside their password.",
+        NONE, None, 200 Some(of::<Page<FactorOut>>), false, users::factors),
+    operation!(DELETE "/v1/realms/{realm}/users/{user}/factors/{factor}", Users, "removeFactor", "Removes a factor that a user lost; with the last one their recovery codes.",
+        NONE, None, 204 None, false, users::remove_factor),
     operation!(PUT "/v1/realms/{realm}/users/{user}/roles/{role}", Roles, "grantRole", "Gives a user a role.",
         ANY_ROLE, None, 200 Some(of::<UserOut>), false, users::grant_role),
     operation!(DELETE "/v1/realms/{realm}/users/{user}/roles/{role}", Roles, "takeRole", "Takes a role from a user.",

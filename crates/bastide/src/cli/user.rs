@@ -83,6 +83,18 @@ enum UserCommand {
         /// What they log in with.
         username: String,
     },
+    /// Lists what a person enrolled beside their password.
+    Factors {
+        /// What they log in with.
+        username: String,
+    },
+    /// Removes a factor that a person lost.
+    RemoveFactor {
+        /// What they log in with.
+        username: String,
+        /// Its id.
+        id: String,
+    },
     /// Removes a person and all that is theirs.
     Remove {
         /// What they log in with.
@@ -126,6 +138,16 @@ fn serve(counter: &Counter, command: UserCommand) -> anyhow::Result<ExitCode> {
             let ended = counter.call("DELETE", &counter.of_user(&username, &["sessions"])?, None)?;
             let count = ended.get("ended").and_then(Value::as_u64).unwrap_or_default();
             counter.done(&format!("{username}: {count} sessions and grants ended"), &ended);
+        }
+        UserCommand::Factors { username } => {
+            let factors = counter.office.list(&counter.of_user(&username, &["factors"])?, false)?;
+            counter.show_list(factors, "no factors", |factor| {
+                format!("{}  {:<8} {}", text(factor, "id"), text(factor, "kind"), text(factor, "name"))
+            });
+        }
+        UserCommand::RemoveFactor { username, id } => {
+            counter.call("DELETE", &counter.of_user(&username, &["factors", &id])?, None)?;
+            counter.done(&format!("{id}: removed"), &json!({ "removed": id }));
         }
         UserCommand::Remove { username } => {
             counter.call("DELETE", &counter.of_user(&username, &[])?, None)?;

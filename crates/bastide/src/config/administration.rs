@@ -21,7 +21,7 @@ when { resource.service == \"administration\" && context.credential == \"local\"
 pub enum Area {
     /// Realms and their settings.
     Realms,
-    /// Users, their passwords and what describes them.
+    /// Users, their passwords and factors, and what describes them.
     Users,
     /// Roles, and who has them.
     Roles,
@@ -54,8 +54,8 @@ impl Area {
     ];
 
     /// What policies can read of a call, as `resource.params`.
-    pub const PARAMETERS: [&str; 9] =
-        ["realm", "user", "role", "group", "session", "grant", "client", "key", "name"];
+    pub const PARAMETERS: [&str; 10] =
+        ["realm", "user", "role", "group", "session", "grant", "factor", "client", "key", "name"];
 
     /// Its name.
     pub const fn name(self) -> &'static str {

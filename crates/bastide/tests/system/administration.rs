@@ -454,6 +454,8 @@ async fn the_command_line_does_the_same_with_and_without_a_process() {
             (vec!["group", "list"], 0, "staff"),
             (vec!["group", "remove", "staff", name], 0, name),
             (vec!["session", "list", name], 0, "no sessions"),
+            (vec!["user", "factors", name], 0, "no factors"),
+            (vec!["user", "remove-factor", name, "x"], 1, "there is no factor"),
             (vec!["client", "list"], 0, "web"),
             (vec!["client", "show", "wbe"], 1, "there is no client"),
             (vec!["client", "secret", "web"], 1, "declared by the configuration"),

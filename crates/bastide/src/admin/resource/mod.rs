@@ -14,7 +14,7 @@ pub use keys::{KeyOut, Rotate};
 pub use realms::{RealmOut, RoleOut};
 pub use revocations::{NewRevocation, RevocationOut};
 pub use sessions::{GrantOut, SessionOut, SignedOut};
-pub use users::{GroupOut, PasswordIn, UserIn, UserOut};
+pub use users::{FactorOut, GroupOut, PasswordIn, UserIn, UserOut};
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -113,6 +113,21 @@ pub struct PasswordIn {
     pub hash: Option<String>,
 }
 
+/// What a user enrolled beside their password.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct FactorOut {
+    /// Its id.
+    pub id: String,
+    /// `totp` or `passkey`.
+    pub kind: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// When it was enrolled, Unix seconds.
+    pub created: u64,
+    /// When it was last used, Unix seconds.
+    pub used: Option<u64>,
+}
+
 /// A group that somebody is in.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct GroupOut {
@@ -257,6 +272,31 @@ pub async fn password_hash(asked: &Asked) -> Result<Reply, Problem> {
     let hash = realm.password_hash(&user.id).await?;
     let hash = hash.ok_or_else(|| Problem::not_found(format!("password of user {:?}", user.username)))?;
     Reply::ok(&PasswordIn { password: None, hash: Some(hash) })
+}
+
+/// `GET …/users/{user}/factors`
+pub async fn factors(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (user, _) = find(asked, &realm).await?;
+    let factors = realm.factors(&user.id).await?.into_iter().map(|factor| FactorOut {
+        id: factor.id,
+        kind: factor.kind.name().to_owned(),
+        name: factor.name,
+        created: factor.created.unix_seconds(),
+        used: factor.used.map(Timestamp::unix_seconds),
+    });
+    Reply::ok(&Page::whole(factors.collect()))
+}
+
+/// `DELETE …/users/{user}/factors/{factor}`
+pub async fn remove_factor(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (user, _) = find(asked, &realm).await?;
+    let id = asked.parameter("factor");
+    match realm.remove_factor(&user.id, id).await? {
+        true => Ok(Reply::done()),
+        false => Err(Problem::not_found(format!("factor of id {id:?}"))),
+    }
 }
 
 /// Changes one member of a user, whatever others change of them at the same time.
