@@ -18,7 +18,7 @@ use model::{Switch, Timestamp};
 use policy::Policies;
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::route::Router;
-use proxy::upstream::Upstreams;
+use proxy::upstream::{Door, Upstreams};
 
 use crate::acme::Orders;
 use crate::config::{self, Configuration};
@@ -60,6 +60,8 @@ pub struct Parts {
     pub fetch: Arc<GuardedFetch>,
     /// The control plane's runtime.
     pub runtime: tokio::runtime::Handle,
+    /// The way in to the administration.
+    pub administration: Door,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The local certificate authority, opened when a listener needs it.
@@ -163,7 +165,7 @@ pub fn build(
 /// # Errors
 /// They have faults, which [`config::load`] has found before.
 pub fn load_policies(configuration: &Configuration, generation: u64) -> anyhow::Result<Policies> {
-    policy::load(configuration.vocabulary(), &configuration.policies.sources, generation).map_err(|faults| {
+    policy::load(configuration.vocabulary(), &configuration.policy_sources(), generation).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("policies refused:\n{}", lines.join("\n"))
     })
