@@ -472,8 +472,11 @@ impl Realm {
     /// The same with a hash (PHC string) that was made before, here or by another program.
     ///
     /// # Errors
-    /// [`Error::Record`] when there is no such user; the store fails.
+    /// [`Error::Record`] when there is no such user, or the hash cannot be verified here; the
+    /// store fails.
     pub async fn put_password_hash(&self, user: &str, hash: &str) -> Result<(), Error> {
+        crate::check_password_hash(hash)
+            .map_err(|why| Error::Record { what: "password hash".to_owned(), why })?;
         let records = &self.records;
         let change = |changes, expect| records.write(changes, Kind::Password, &[user], &hash, None, expect);
         // The first one has nothing before it to end.

@@ -100,14 +100,17 @@ async fn change(realm: &Realm, call: &Call) -> Answer {
     let salt = crate::random::bytes::<16>(realm.random.as_ref())?;
     let hash = realm.passwords.hash(password, salt).await?;
     let token = call.parameters.require("token")?;
-    let changes = secret::spend(realm, Transaction::new(), token, &found);
-    let changes = told(realm, call, changes, &user)?;
-    let changes = realm.records.write(changes, Kind::Password, &[&user.id], &hash, None, Expect::Any)?;
-    match realm.records.commit(changes).await? {
-        Written::Done => {}
-        Written::Conflict => {
+    let change = |changes| {
+        let changes = told(realm, call, secret::spend(realm, changes, token, &found), &user)?;
+        realm.records.write(changes, Kind::Password, &[&user.id], &hash, None, Expect::Any)
+    };
+    // Whoever knew the old one is out with it.
+    match realm.change_and_end(&user.id, change).await {
+        Ok(_) => {}
+        Err(Error::Contended(_)) => {
             return Err(Refusal::person(Code::InvalidRequest, Notice::LinkOver, "a link used twice at once"));
         }
+        Err(error) => return Err(error.into()),
     }
     // The letter came to them: the address is theirs.
     verified(realm, &user, &found.value.email).await?;

@@ -329,6 +329,7 @@ async fn writes_compare_and_lists_go_on() {
     }
     assert_eq!(seen, 7);
     // What is wrong is said, in one form.
+    let password = format!("{path}/password");
     for (method, path, body, status, code) in [
         ("GET", "/v1/realms/twon/users", None, 404, "not_found"),
         ("GET", "/v1/realms/town/users/nobody", None, 404, "not_found"),
@@ -352,6 +353,8 @@ async fn writes_compare_and_lists_go_on() {
             "conflict",
         ),
         ("POST", "/v1/realms/town/keys/rotate", Some(json!([])), 400, "malformed"),
+        ("PUT", password.as_str(), Some(json!({ "hash": "$md5$x" })), 422, "unfit"),
+        ("PUT", password.as_str(), Some(json!({ "hash": "x", "password": "y" })), 422, "unfit"),
         ("POST", "/v1/revocations", Some(json!({ "token": "a", "session": "b" })), 422, "unfit"),
         ("PATCH", "/v1/realms", None, 405, "method"),
     ] {
