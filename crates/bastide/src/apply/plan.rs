@@ -193,6 +193,7 @@ impl Planner<'_> {
         path: &str,
         more: Vec<(&str, Value)>,
     ) {
+        let mut wanted = object.fields.clone();
         let (action, condition, before) = match present {
             None => (Action::Add, ("if-none-match", "*".to_owned()), base),
             Some((mut present, tag)) => {
@@ -202,20 +203,17 @@ impl Planner<'_> {
                 if kind == "user" {
                     present.remove("id");
                     // Written as it is there: it is the same name.
-                    present.remove("username");
-                    present.insert(
-                        "username".to_owned(),
-                        object.fields.get("username").cloned().unwrap_or_default(),
-                    );
+                    wanted
+                        .insert("username".to_owned(), present.get("username").cloned().unwrap_or_default());
                 }
                 (Action::Change, ("if-match", tag), present)
             }
         };
-        let mut found = differences(&before, &object.fields);
+        let mut found = differences(&before, &wanted);
         let mut calls = Vec::new();
         if action == Action::Add || !found.is_empty() {
             let mut body = before;
-            body.extend(object.fields.clone());
+            body.extend(wanted);
             // A new user without an id gets one.
             let posted = kind == "user" && path.ends_with("/users");
             let path = if kind == "user" { format!("{path}?any_role=true") } else { path.to_owned() };

@@ -171,7 +171,7 @@ impl Reader {
         // The tree knows places, this knows types: JSON is YAML.
         let value = match serde_json::from_str::<Value>(&text) {
             Ok(value) => value,
-            Err(_) => match serde_saphyr::from_str::<Value>(&text) {
+            Err(_) => match serde_saphyr::from_str_with_options::<Value>(&text, typed()) {
                 Ok(value) => value,
                 Err(error) => return self.fault(at(1, 1), error.without_snippet().to_string()),
             },
@@ -336,6 +336,15 @@ impl Reader {
             }
         }
         roles
+    }
+}
+
+/// Keys that stand there twice are found in the tree.
+fn typed() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+        strict_booleans: true,
+        with_snippet: false,
     }
 }
 

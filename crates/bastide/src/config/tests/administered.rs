@@ -75,5 +75,5 @@ fn policies_may_name_the_administration_where_there_are_realms() {
     );
     assert!(said_with(&without, &[]).iter().any(|line| line.contains("administration:users")));
     let taken = with.replace("routes:", "services: { administration: [ http://10.0.0.1 ] }\nroutes:");
-    assert!(said_with(&taken, &[]).iter().any(|line| line.contains("is a service of the realms")));
+    assert!(said_with(&taken, &[]).iter().any(|line| line.contains("is a service of Bastide's own")));
 }
