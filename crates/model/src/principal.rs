@@ -59,15 +59,8 @@ pub enum Credential {
 
 impl Credential {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::None,
-        Self::Jwt,
-        Self::Opaque,
-        Self::Session,
-        Self::ApiKey,
-        Self::Certificate,
-        Self::Local,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Jwt, Self::Opaque, Self::Session, Self::ApiKey, Self::Certificate, Self::Local];
 
     /// The configuration's word for it.
     pub const fn name(self) -> &'static str {
