@@ -277,7 +277,7 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     let id = refused["id"].as_str().unwrap().to_owned();
     let explained = until("the event", async || {
         let (code, out, _) = town.bastide(&["explain", &id]);
-        (code == 0).then_some(out)
+        (code == 1 && out.contains("refused by step")).then_some(out)
     })
     .await;
     for part in ["POST", users, "ApiKey::\"helper\"", "administration:users", "403", "no policy permits it"] {
