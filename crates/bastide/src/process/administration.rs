@@ -15,14 +15,20 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::serve::IncomingStream;
+use gateway::snapshot::Snapshot;
 use proxy::upstream::Doorway;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::realms::Streams;
+use super::state::REVOCATIONS;
+use crate::admin::book::Book;
 use crate::admin::caller::Caller;
 use crate::admin::problem::Problem;
-use crate::admin::{Desk, client, serve};
+use crate::admin::view::Towns;
+use crate::admin::{Desk, View, client, serve};
+use crate::config::Configuration;
+use crate::wire::Parts;
 
 /// Answers on both ways in, until it is dropped.
 #[derive(Debug)]
@@ -32,11 +38,25 @@ pub struct Administration {
 }
 
 impl Administration {
-    /// Begins to answer.
+    /// Begins to answer for a process that serves this configuration.
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub fn start(desk: Desk, doorway: Doorway, state: &Path) -> anyhow::Result<Self> {
+    pub fn open(
+        configuration: &Configuration,
+        current: &Snapshot,
+        parts: &Parts,
+        book: Book,
+        doorway: Doorway,
+    ) -> anyhow::Result<Self> {
+        let towns = Towns::Served(Arc::clone(&parts.realms));
+        let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
+        let clock = Arc::clone(&parts.process.clock);
+        let desk = Desk::new(view(configuration, current), towns, revocations, book, clock, random);
+        Self::start(desk, doorway, parts.state.path())
+    }
+
+    fn start(desk: Desk, doorway: Doorway, state: &Path) -> anyhow::Result<Self> {
         let desk = Arc::new(desk);
         let router = serve::router(&desk);
         let listener = listen(&client::socket(state))?;
@@ -54,10 +74,15 @@ impl Administration {
         Ok(Self { desk, tasks: [by_socket, by_door] })
     }
 
-    /// What the operations work on.
-    pub fn desk(&self) -> &Desk {
-        &self.desk
+    /// Takes a configuration that is served from now on.
+    pub fn follow(&self, configuration: &Configuration, current: &Snapshot) {
+        self.desk.adopt(view(configuration, current));
     }
+}
+
+/// What the administration sees of a configuration that is served.
+fn view(configuration: &Configuration, current: &Snapshot) -> View {
+    View { configuration: Arc::new(configuration.clone()), policies: Arc::clone(&current.policies) }
 }
 
 impl Drop for Administration {

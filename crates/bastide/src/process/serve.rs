@@ -210,7 +210,6 @@ impl Server {
         let count = configuration.workers.map_or_else(all_cores, Ok)?;
         let settings = audit_settings(&configuration.audit);
         let firewall = audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
-        // Besides those of the cores: the mesh's and the administration's.
         let (log, mut queues) = match estate.audit_lock.take() {
             Some(lock) => audit::open_beside(settings, count + 2, Arc::clone(&clock), lock.into())?,
             None => audit::open(settings, count + 2, Arc::clone(&clock))?,
@@ -319,11 +318,7 @@ impl Server {
         tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
-        let view = view(&configuration, &current);
-        let towns = Towns::Served(Arc::clone(&parts.realms));
-        let (revoked, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
-        let desk = Desk::new(view, towns, revoked, book, Arc::clone(&clock), random);
-        let administration = Administration::start(desk, doorway, parts.state.path())?;
+        let administration = Administration::open(&configuration, &current, &parts, book, doorway)?;
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
         let admin_address = admin_socket.local_addr()?;
         let server = Self {
@@ -562,7 +557,7 @@ impl Server {
         self.parts.sessions.follow(&next);
         self.prober.abort();
         self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
-        self.administration.desk().adopt(view(configuration, &next));
+        self.administration.follow(configuration, &next);
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
         Ok(())
@@ -599,11 +594,6 @@ impl Server {
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// What the administration sees of a configuration that is served.
-fn view(configuration: &Configuration, current: &Snapshot) -> View {
-    View { configuration: Arc::new(configuration.clone()), policies: Arc::clone(&current.policies) }
 }
 
 /// What came of a hand-over; never while there is none.
