@@ -46,8 +46,6 @@ use super::systemd;
 use super::watch::Watched;
 use crate::acme::Orders;
 use crate::admin::book::Book;
-use crate::admin::view::Towns;
-use crate::admin::{Desk, View};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
 use crate::config::{self, Configuration, Disk, Fault, Written};
