@@ -123,13 +123,18 @@ async fn main() -> Result<(), Failure> {
     let mut strict = settings("strict", address);
     strict.require_dpop_nonce = true;
     strict.require_pushed_requests = true;
-    let strict = Realm::open(strict, world).await?;
-    for realm in [&shop, &strict] {
+    let strict = Realm::open(strict, world.clone()).await?;
+    // At a name, which passkeys are bound to.
+    let mut people = settings("people", address);
+    people.issuer = format!("http://localhost:{}/realms/people", address.port());
+    people.display_name = "The town".to_owned();
+    let people = Realm::open(people, world).await?;
+    for realm in [&shop, &strict, &people] {
         populate(realm, logout.clone()).await?;
         tokio::spawn(Arc::clone(realm).keep());
     }
-    println!("{}", json!({ "shop": shop.issuer(), "strict": strict.issuer() }));
-    axum::serve(listener, router(shop).merge(router(strict))).await?;
+    println!("{}", json!({ "shop": shop.issuer(), "strict": strict.issuer(), "people": people.issuer() }));
+    axum::serve(listener, router(shop).merge(router(strict)).merge(router(people))).await?;
     Ok(())
 }
 
@@ -156,12 +161,14 @@ async fn populate(realm: &Realm, logout: Option<String>) -> Result<(), Failure> 
         ("web-rs256", secret(), None),
         ("web-eddsa", secret(), Some(Algorithm::EdDsa)),
         ("consent", secret(), Some(Algorithm::Es256)),
+        ("office", secret(), Some(Algorithm::Es256)),
         ("spa", ClientAuthentication::None, Some(Algorithm::Es256)),
         ("jwt", ClientAuthentication::PrivateKeyJwt { jwks }, Some(Algorithm::Es256)),
     ] {
         let mut client = Client::new(id, authentication);
         client.id_token_algorithm = algorithm;
         client.trusted = id != "consent";
+        client.acr = (id == "office").then(|| "2".to_owned());
         client.backchannel_logout_uri = logout.clone().filter(|_| id == "web");
         client.grant_types = [GrantType::AuthorizationCode, GrantType::RefreshToken].into();
         if !client.is_public() {

@@ -1,5 +1,6 @@
 //! One request, read: parameters, the fields that matter, the connection, the time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
@@ -13,6 +14,9 @@ use crate::parameter::{PARAMETERS_BYTES_MAX, Parameters};
 use crate::realm::Realm;
 use crate::refusal::{Code, Refusal};
 use crate::text::{self, Language};
+
+/// Characters of a `User-Agent` that are kept.
+const AGENT_CHARACTERS_MAX: usize = 256;
 
 /// A request to one of the endpoints.
 #[derive(Clone, Debug)]
@@ -28,9 +32,15 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Where the connection comes from, if the listener said.
-    pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
+    /// Where the request came from, as far as the listener knows.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.peer.as_ref().map(|peer| peer.address)
+    }
+
+    /// What the browser calls itself, cut off where nobody reads on.
+    pub(crate) fn agent(&self) -> String {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        agent.unwrap_or_default().chars().take(AGENT_CHARACTERS_MAX).collect()
     }
 
     /// The client's certificate (DER), verified by the TLS stack.

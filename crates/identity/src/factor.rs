@@ -130,6 +130,11 @@ impl Factors {
         apps.chain(self.passkeys.iter().map(|one| one.label.shown(FactorKind::Passkey))).collect()
     }
 
+    fn labels(&mut self) -> impl Iterator<Item = &mut Label> {
+        let apps = self.authenticators.iter_mut().map(|one| &mut one.label);
+        apps.chain(self.passkeys.iter_mut().map(|one| &mut one.label))
+    }
+
     /// Takes a code of any of the apps, or counts a wrong one.
     fn judge(&mut self, code: &str, now: Timestamp) -> Judged {
         if self.wrong_until <= now {
@@ -357,6 +362,17 @@ pub(crate) async fn renew_recovery(realm: &Realm, user: &str) -> Answer<Vec<Stri
     renewed.await?;
     tracing::info!(user, "identity: recovery codes were made");
     Ok(codes)
+}
+
+/// Gives a factor another name; `false`: there is none of this id.
+pub(crate) async fn rename(realm: &Realm, user: &str, id: &str, name: &str) -> Answer<bool> {
+    let name = clean(name);
+    let renamed = change(realm, user, |factors| {
+        let Some(label) = factors.labels().find(|label| label.id == id) else { return Ok((None, false)) };
+        label.name.clone_from(&name);
+        Ok((Some(Transaction::new()), true))
+    });
+    renamed.await
 }
 
 /// Removes a factor; with the last one its recovery codes. `false`: there is none of this

@@ -246,6 +246,16 @@ pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Err
     Err(Error::Contended("a grant that is revoked"))
 }
 
+/// Ends what a person granted a client.
+pub(crate) async fn revoke_of(realm: &Realm, user: &str, client: &str, why: &str) -> Result<(), Error> {
+    for (id, of) in realm.records.list_all::<String>(Kind::UserGrant, &[user]).await? {
+        if of.value == client {
+            revoke(realm, &id, why).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The chain of actors with one more at its head (RFC 8693 §4.1).
 pub(crate) fn actor(subject: &str, before: Option<&Value>) -> Value {
     let mut actor = serde_json::json!({ "sub": subject });

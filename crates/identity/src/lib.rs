@@ -4,6 +4,7 @@
 //! ```text
 //! Realm::open(settings, world) ─ router(realm) ─┬─ discovery, jwks                what clients find out
 //!                                               ├─ authorize ─ login ─ consent    people, in a browser
+//!                                               ├─ account                        the same, about themselves
 //!                                               ├─ token ─ grant/…                clients, for tokens
 //!                                               └─ introspect, revoke, userinfo, logout, device, par
 //! ```
@@ -24,6 +25,7 @@
 //! - tell one reason for a failed login or a failed client authentication from another;
 //! - read the clock, make random numbers or open a connection by itself: they are given.
 
+mod account;
 mod authorize;
 mod call;
 pub mod claim;
@@ -115,6 +117,12 @@ pub fn router(realm: Arc<Realm>) -> Router {
         .route(&at("/userinfo"), get(userinfo::endpoint).post(userinfo::endpoint))
         .route(&at("/device_authorization"), post(device::endpoint))
         .route(&at("/device"), get(device::page).post(device::submit))
+        .route(&at("/account"), get(account::page))
+        .route(&at("/account/sessions"), post(account::session::endpoint))
+        .route(&at("/account/factors"), post(account::factor::change))
+        .route(&at("/account/factor"), get(account::factor::add).post(account::factor::add))
+        .route(&at("/account/password"), get(account::password::endpoint).post(account::password::endpoint))
+        .route(&at("/account/applications"), post(account::grant::endpoint))
         .route(&at("/logout"), get(logout::endpoint).post(logout::endpoint))
         .route(&at("/passkey.js"), get(page::passkey_script))
         .route(&at("/recover"), get(recover::page).post(recover::endpoint))

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Password,
     /// What a user enrolled beside it, by user id.
     Factors,
+    /// What somebody at their account is offered to enrol, by `sid`.
+    Offer,
     /// Whose passkey it is, by its credential id.
     Credential,
     /// A browser session, by `sid`.
@@ -83,6 +85,7 @@ impl Kind {
             Self::UserName => "user_name",
             Self::Password => "password",
             Self::Factors => "factors",
+            Self::Offer => "offer",
             Self::Credential => "credential",
             Self::Session => "session",
             Self::UserSession => "user_session",

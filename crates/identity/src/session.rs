@@ -1,5 +1,6 @@
 //! Browser sessions: a cookie that nobody can guess, a record that can be ended.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
@@ -31,6 +32,11 @@ pub(crate) struct Session {
     pub(crate) acr: Option<String>,
     pub(crate) amr: Vec<String>,
     pub(crate) seen: Timestamp,
+    /// Where it was begun, for its person to know it by.
+    #[serde(default)]
+    pub(crate) address: Option<IpAddr>,
+    #[serde(default)]
+    pub(crate) agent: String,
 }
 
 impl Session {
@@ -101,6 +107,15 @@ pub(crate) async fn get(realm: &Realm, id: &str, now: Timestamp) -> Result<Optio
     Ok((good && session.expires(realm) > now).then_some(stored))
 }
 
+/// The sessions of a person that are good.
+pub(crate) async fn of_user(realm: &Realm, user: &str, now: Timestamp) -> Result<Vec<Session>, Error> {
+    let mut sessions = Vec::new();
+    for (id, _) in realm.records.list_all::<()>(Kind::UserSession, &[user]).await? {
+        sessions.extend(get(realm, &id, now).await?.map(|stored| stored.value));
+    }
+    Ok(sessions)
+}
+
 /// Notes that a session is used.
 pub(crate) async fn touch(realm: &Realm, stored: &Stored<Session>, now: Timestamp) -> Result<(), Error> {
     if now.since(stored.value.seen) < TOUCH_EVERY {
@@ -140,9 +155,9 @@ pub(crate) struct Begun {
 /// worth nothing after it.
 pub(crate) async fn begin(
     realm: &Realm,
+    call: &Call,
     shown: Shown,
     renewed: Option<String>,
-    now: Timestamp,
 ) -> Result<Begun, Error> {
     let random = realm.random.as_ref();
     let secret = crate::random::secret(random)?;
@@ -158,10 +173,12 @@ pub(crate) async fn begin(
         authenticated: shown.at,
         acr: acr::reached(&realm.settings.acr_levels, &shown.methods).map(str::to_owned),
         amr: shown.methods,
-        seen: now,
+        seen: call.now,
+        address: call.address(),
+        agent: call.agent(),
     };
     let (records, expires) = (&realm.records, Some(session.expires(realm)));
-    let ends = Some(now.plus(realm.settings.lifetimes.session_absolute));
+    let ends = Some(call.now.plus(realm.settings.lifetimes.session_absolute));
     let changes = records.write(Transaction::new(), Kind::Session, &[&id], &session, expires, expect)?;
     let changes = records.write(changes, Kind::UserSession, &[&session.user, &id], &(), ends, Expect::Any)?;
     match records.commit(changes).await? {

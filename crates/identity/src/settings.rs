@@ -50,6 +50,8 @@ pub struct RealmSettings {
     pub require_dpop_nonce: bool,
     /// What new passwords have to be.
     pub passwords: PasswordRules,
+    /// Sessions that one person may have; the one that was not used for longest makes room.
+    pub sessions_per_person: usize,
     /// Password hashes that are computed at the same time; others wait.
     pub password_hashes_at_once: usize,
 }
@@ -125,6 +127,9 @@ pub const CODE_MAX: Duration = Duration::from_secs(600);
 /// Longest grace after a rotation.
 pub const REFRESH_GRACE_MAX: Duration = Duration::from_secs(60);
 
+/// Most sessions that one person may have.
+pub const SESSIONS_MAX: usize = 1_000;
+
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
@@ -172,6 +177,7 @@ impl RealmSettings {
             require_pushed_requests: false,
             require_dpop_nonce: false,
             passwords: PasswordRules::default(),
+            sessions_per_person: 20,
             password_hashes_at_once: 2,
         }
     }
@@ -191,6 +197,12 @@ impl RealmSettings {
             AcrLevel::fault(&self.acr_levels),
             self.check_factors(),
             self.passwords.fault(),
+            (!(1..=SESSIONS_MAX).contains(&self.sessions_per_person)).then(|| {
+                format!(
+                    "sessions_per_person: expected 1 to {SESSIONS_MAX}, found {}",
+                    self.sessions_per_person
+                )
+            }),
         ];
         match faults.into_iter().flatten().next() {
             None => Ok(()),

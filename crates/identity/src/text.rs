@@ -5,6 +5,7 @@
 //! [`Around`], so that each language puts the value where it belongs. Another language is
 //! a variant of [`Language`] and a file beside `english.rs`.
 
+pub(crate) mod account;
 mod english;
 mod german;
 mod negotiate;
@@ -85,6 +86,7 @@ pub(crate) struct Texts {
     pub(crate) logout: Logout,
     pub(crate) password: Password,
     pub(crate) factor: Factor,
+    pub(crate) account: account::Account,
     pub(crate) recover: Recover,
     pub(crate) mail: Mail,
     /// What a person is told who cannot go on.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use identity::claim::{ClaimRule, Source, Target};
+use identity::settings::SESSIONS_MAX;
 use identity::{Client, Lifetimes, RealmSettings, Resource};
 
 use super::decoder::{Decoder, Table};
@@ -79,6 +80,12 @@ pub(super) const REALM: Section = Section {
             "Further claims.",
         ),
         key("factors", "map", "see there", "Who is asked for more than a password."),
+        key(
+            "sessions_per_person",
+            "number from 1 to 1000",
+            "20",
+            "The sessions that one person may have; the one that was not used for longest makes room.",
+        ),
         key(
             "require_pushed_requests",
             "true or false",
@@ -274,6 +281,11 @@ impl Decoder<'_> {
         settings.resources = self.resources(table.get("resources"));
         for node in table.get("claims").map_or(&[][..], Node::items) {
             settings.claims.extend(self.claim(node));
+        }
+        if let Some(most) =
+            table.get("sessions_per_person").and_then(|node| self.number(node, 1, SESSIONS_MAX))
+        {
+            settings.sessions_per_person = most;
         }
         if let Some(table) = table.get("factors").and_then(|node| self.table(node, &FACTORS)) {
             self.factor_rules(&table, roles, &mut settings);

@@ -22,10 +22,10 @@ use crate::text::{Language, Notice};
 
 /// What a person consented to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Consent {
-    scopes: BTreeSet<String>,
+pub(crate) struct Consent {
+    pub(crate) scopes: BTreeSet<String>,
     resources: BTreeSet<String>,
-    at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// Everything that a request needs consent to.
@@ -44,6 +44,18 @@ pub(super) async fn given(realm: &Realm, session: Option<&Session>, request: &Re
         needed(realm, request).is_subset(&found.value.scopes)
             && request.resources.is_subset(&found.value.resources)
     }))
+}
+
+/// What a person consented to, by client.
+pub(crate) async fn of_user(realm: &Realm, user: &str) -> Result<Vec<(String, Consent)>, crate::Error> {
+    let found = realm.records.list_all::<Consent>(Kind::Consent, &[user]).await?;
+    Ok(found.into_iter().map(|(client, stored)| (client, stored.value)).collect())
+}
+
+/// Forgets what a person consented to for a client.
+pub(crate) async fn forget(realm: &Realm, user: &str, client: &str) -> Result<(), crate::Error> {
+    tracing::info!(user, client, "identity: a consent was withdrawn");
+    realm.records.remove(Kind::Consent, &[user, client]).await
 }
 
 /// What the page says of each scope.

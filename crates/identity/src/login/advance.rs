@@ -13,7 +13,7 @@ use crate::logout;
 use crate::realm::Realm;
 use crate::record::Stored;
 use crate::refusal::{Answer, Code, Refusal};
-use crate::session::{self, Shown, set_cookie};
+use crate::session::{self, Session, Shown, set_cookie};
 use crate::text::Notice;
 use crate::user::User;
 
@@ -121,7 +121,8 @@ pub(super) async fn complete(
         // `auth_time`: a login is over when all of it was shown.
         shown.at = call.now;
     }
-    let begun = session::begin(realm, shown, renewed, call.now).await?;
+    let begun = session::begin(realm, call, shown, renewed).await?;
+    make_room(realm, call, &begun.session).await?;
     let (user, amr) = (&begun.session.user, begun.session.amr.join(" "));
     tracing::info!(user, session = begun.session.id, amr, "identity: login");
     interaction::logged_in(realm, call, waiting, &begun.session.id).await?;
@@ -129,6 +130,22 @@ pub(super) async fn complete(
     let cookie = set_cookie(&session::cookie_name(realm), &begun.cookie, None)?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
+}
+
+/// Ends the sessions that were not used for longest where a person has too many.
+async fn make_room(realm: &Realm, call: &Call, begun: &Session) -> Answer<()> {
+    let mut sessions = session::of_user(realm, &begun.user, call.now).await?;
+    let most = realm.settings.sessions_per_person;
+    if sessions.len() <= most {
+        return Ok(());
+    }
+    // The one of now stays, whatever the clock says.
+    sessions.sort_by_key(|session| (session.id == begun.id, session.seen));
+    for session in sessions.iter().take(sessions.len() - most) {
+        tracing::info!(user = begun.user, most, "identity: a session makes room for another");
+        logout::end(realm, session, call.now).await?;
+    }
+    Ok(())
 }
 
 /// What was shown in a login that waits for more.

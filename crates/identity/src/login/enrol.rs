@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
+use axum::http::header;
 use axum::response::Response;
 
 use super::advance::{advance, shown, standing};
@@ -119,37 +120,33 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         return advance(realm, call, declined, shown).await;
     }
     count_attempt(realm, call, waiting).await?;
-    let enrolled = enrol(realm, call, &shown.user, &kinds, &offer).await?;
+    let enrolled = take(realm, call, &shown.user, &kinds, &offer).await?;
     let mut waiting = interaction::open(realm, call).await?;
-    // Another one for another factor.
-    waiting.value.offer = Some(Offer::new(realm)?);
     let methods = match enrolled {
         Ok(methods) => methods,
-        Err((error, offer)) => {
-            waiting.value.offer = Some(offer);
-            return show(realm, call, waiting, Some(error)).await;
-        }
+        Err(error) => return show(realm, call, waiting, Some(error)).await,
     };
+    // Another one for another factor.
+    waiting.value.offer = Some(Offer::new(realm)?);
     let codes = first_codes(realm, &shown.user, &standing.factors).await?;
     shown.methods = method::add(&shown.methods, &methods);
     let response = advance(realm, call, waiting, shown).await?;
     if codes.is_empty() { Ok(response) } else { with_codes(realm, call, &codes, &response) }
 }
 
-/// Enrols what was sent: the methods that were shown by that, or what to tell the person
-/// and the offer that stands.
-async fn enrol(
+/// Enrols what was sent: the methods that were shown by that, or what to tell the person.
+pub(crate) async fn take(
     realm: &Realm,
     call: &Call,
     user: &str,
     kinds: &[FactorKind],
     offer: &Offer,
-) -> Answer<Result<Vec<&'static str>, (Notice, Offer)>> {
+) -> Answer<Result<Vec<&'static str>, Notice>> {
     let given = |name: &str| call.parameters.get(name);
     if let (Some(sent), true) = (given("credential"), kinds.contains(&FactorKind::Passkey)) {
         let name = given("name").unwrap_or("Passkey");
         let Some((passkey, proved)) = factor::created(realm, offer, name, sent, call.now)? else {
-            return Ok(Err((sign_in::REFUSED, offer.clone())));
+            return Ok(Err(sign_in::REFUSED));
         };
         factor::add_passkey(realm, user, &passkey).await?;
         return Ok(Ok(proved.methods));
@@ -159,7 +156,7 @@ async fn enrol(
         true => offer.confirmed(realm, name, code, call.now)?,
         false => None,
     };
-    let Some(app) = app else { return Ok(Err((WRONG_CODE, offer.clone()))) };
+    let Some(app) = app else { return Ok(Err(WRONG_CODE)) };
     factor::add_authenticator(realm, user, &app).await?;
     Ok(Ok(vec![method::ONE_TIME]))
 }
@@ -176,10 +173,14 @@ pub(crate) async fn first_codes(realm: &Realm, user: &str, before: &Factors) -> 
 fn with_codes(realm: &Realm, call: &Call, codes: &[String], instead: &Response) -> Answer {
     let flow = call.parameters.require("flow")?;
     let next = crate::parameter::with_query(&realm.path("/flow"), &[("flow", flow)]);
-    let content = CodesPage { frame: Frame::new(realm, call, ""), codes, next: &next };
-    let mut response = page::show(&content, None, false)?;
-    for cookie in instead.headers().get_all(axum::http::header::SET_COOKIE) {
-        response.headers_mut().append(axum::http::header::SET_COOKIE, cookie.clone());
+    let mut response = show_codes(realm, call, codes, &next)?;
+    for cookie in instead.headers().get_all(header::SET_COOKIE) {
+        response.headers_mut().append(header::SET_COOKIE, cookie.clone());
     }
     Ok(response)
+}
+
+/// The page of the codes; `next`: where the person goes on.
+pub(crate) fn show_codes(realm: &Realm, call: &Call, codes: &[String], next: &str) -> Answer {
+    page::show(&CodesPage { frame: Frame::new(realm, call, ""), codes, next }, None, false)
 }

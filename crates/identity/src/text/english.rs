@@ -68,6 +68,7 @@ pub(super) const TEXTS: Texts = Texts {
         warning,
         suggestion,
     },
+    account: super::account::ENGLISH,
     factor: Factor {
         confirm: "Confirm it is you",
         logging_in: Around("You log in as ", "."),

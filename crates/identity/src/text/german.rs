@@ -73,6 +73,7 @@ pub(super) const TEXTS: Texts = Texts {
         warning,
         suggestion,
     },
+    account: super::account::GERMAN,
     factor: Factor {
         confirm: "Bestätigen Sie, dass Sie es sind",
         logging_in: Around("Sie melden sich als ", " an."),

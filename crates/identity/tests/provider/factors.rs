@@ -13,11 +13,11 @@ use crate::support::{Browser, PASSWORD, Reply, Town, payload, read_form, secret,
 const KEY: &[u8] = b"12345678901234567890";
 
 /// An authenticator app that we did not write.
-struct App(Totp);
+pub(crate) struct App(Totp);
 
 impl App {
     /// Scans the code of a page.
-    fn scan(page: &Reply) -> Self {
+    pub(crate) fn scan(page: &Reply) -> Self {
         let address = page.text.split_once("href=\"otpauth:").unwrap_or_else(|| panic!("{page:?}")).1;
         let address = address.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
         Self(Totp::from_url(format!("otpauth:{address}")).unwrap())
@@ -29,13 +29,13 @@ impl App {
     }
 
     /// The code of so many seconds from now.
-    fn code(&self, town: &Town, seconds: i64) -> String {
+    pub(crate) fn code(&self, town: &Town, seconds: i64) -> String {
         let time = town.now().unix_seconds().checked_add_signed(seconds).unwrap();
         self.0.generate(time).to_string()
     }
 
     /// A code that is none.
-    fn wrong(&self, town: &Town) -> String {
+    pub(crate) fn wrong(&self, town: &Town) -> String {
         let good: Vec<String> = [-30, 0, 30].map(|seconds| self.code(town, seconds)).into();
         ["000000", "111111", "222222", "333333"]
             .into_iter()

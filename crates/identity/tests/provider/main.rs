@@ -1,6 +1,8 @@
 //! The provider from outside: honest clients and people, and attackers beside them.
 
 #[cfg(test)]
+mod account;
+#[cfg(test)]
 mod authorize;
 #[cfg(test)]
 mod clients;

@@ -158,7 +158,12 @@ def replayed_code():
 def single_sign_on():
     browser = Browser()
     code_flow(session(), browser)
-    code_flow(session("spa", None, "none"), browser, prompt="none")
+    code_flow(session("web-eddsa"), browser, prompt="none")
+    # Its answer goes to this machine, where any program may call itself so: the person is asked.
+    address, _ = session("spa", None, "none").create_authorization_url(
+        META["authorization_endpoint"], code_verifier=generate_token(48), prompt="none")
+    answer = parse_qs(urlsplit(browser.authorize(address)).query)
+    assert answer["error"] == ["consent_required"], answer
 
 
 FAILED = 0

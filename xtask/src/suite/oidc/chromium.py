@@ -1,9 +1,10 @@
-"""Chromium through login, consent and both kinds of answer, by keyboard alone, with and
-without scripts. Prints "ok NAME" or "FAIL NAME: why"."""
+"""Chromium through login, consent, second factors, the account page and both kinds of answer,
+by keyboard alone, with and without scripts. Prints "ok NAME" or "FAIL NAME: why"."""
 
 import base64
 import contextlib
 import hashlib
+import html
 import http.server
 import json
 import os
@@ -18,9 +19,11 @@ import traceback
 import urllib.request
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import pyotp
 from websockets.sync.client import connect
 
 ISSUER = json.loads(sys.argv[1])["shop"]
+PEOPLE = json.loads(sys.argv[1])["people"]
 SECRET = "a-secret-that-everybody-knows-0123456789"
 PASSWORD = "correct horse battery staple"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -58,7 +61,7 @@ class Page:
         self.socket = socket
         self.last = 0
         self.complaints = []
-        for domain in ["Page", "Runtime", "Log", "DOM"]:
+        for domain in ["Page", "Runtime", "Log", "DOM", "Accessibility"]:
             self.call(f"{domain}.enable")
 
     def call(self, method, **parameters):
@@ -76,6 +79,9 @@ class Page:
             if message.get("id") == self.last:
                 assert "error" not in message, f"{method}: {message}"
                 return message["result"]
+
+    def value(self, script):
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def html(self):
         root = self.call("DOM.getDocument")["root"]["nodeId"]
@@ -110,6 +116,43 @@ class Page:
 
     def enter(self):
         self.key("Enter", 13)
+
+    def shot(self, name):
+        """A picture of the page, and that nothing of it lies outside, also twice as large."""
+        folder = os.environ.get("SCREENSHOTS")
+        for zoom in [1, 2]:
+            self.call("Emulation.setDeviceMetricsOverride", width=800 // zoom, height=900 // zoom,
+                      deviceScaleFactor=zoom, mobile=False)
+            time.sleep(0.1)
+            wide, room = self.size()
+            assert wide <= room, f"{name} at {zoom * 100} %: {wide} pixels wide of {room}"
+            if folder:
+                picture = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+                with open(os.path.join(folder, f"{name}-{zoom * 100}.png"), "wb") as file:
+                    file.write(base64.b64decode(picture))
+        self.call("Emulation.clearDeviceMetricsOverride")
+
+    def size(self):
+        """How wide the page is, and how wide its window: also where scripts are off."""
+        metrics = self.call("Page.getLayoutMetrics")
+        return metrics["cssContentSize"]["width"], metrics["cssLayoutViewport"]["clientWidth"]
+
+    def to(self, text):
+        """Tabs to what is called so."""
+        for _ in range(60):
+            tree = self.call("Accessibility.getFullAXTree")["nodes"]
+            for node in tree:
+                focused = any(p["name"] == "focused" and p["value"].get("value") for p in node.get("properties", []))
+                if focused and node.get("role", {}).get("value") != "RootWebArea":
+                    if text == node.get("name", {}).get("value"):
+                        return
+            self.tab()
+            time.sleep(0.03)
+        raise AssertionError(f"no way to {text!r} by keyboard; {self.html()}")
+
+    def press(self, text):
+        self.to(text)
+        self.enter()
 
     def log_in(self, password=PASSWORD):
         self.wait('type="password"')
@@ -160,26 +203,28 @@ class Chromium:
         self.process.wait(timeout=WAIT_SECONDS)
 
 
-def address(port, client="web", **parameters):
-    return f"{ISSUER}/authorize?" + urlencode({
+def address(port, client="web", issuer=ISSUER, **parameters):
+    return f"{issuer}/authorize?" + urlencode({
         "client_id": client, "redirect_uri": f"http://127.0.0.1:{port}/cb", "response_type": "code",
         "scope": "openid orders:read", "state": "the state", "code_challenge": CHALLENGE,
         "code_challenge_method": "S256",
     } | parameters)
 
 
-def arrived(page, port, client="web"):
+def arrived(page, port, client="web", issuer=ISSUER):
     """The answer at the application, and that its code is good."""
     answer = Application.answers.get(timeout=WAIT_SECONDS)
     page.wait("<title>back</title>")
-    assert (answer["state"], answer["iss"]) == ("the state", ISSUER), answer
+    assert (answer["state"], answer["iss"]) == ("the state", issuer), answer
     if "code" in answer:
         form = urlencode({
             "grant_type": "authorization_code", "code": answer["code"], "code_verifier": VERIFIER,
             "redirect_uri": f"http://127.0.0.1:{port}/cb", "client_id": client, "client_secret": SECRET,
         })
-        tokens = json.load(urllib.request.urlopen(f"{ISSUER}/token", form.encode()))
+        tokens = json.load(urllib.request.urlopen(f"{issuer}/token", form.encode()))
         assert "id_token" in tokens, tokens
+        claims = tokens["id_token"].split(".")[1]
+        answer["claims"] = json.loads(base64.urlsafe_b64decode(claims + "=="))
     return answer
 
 
@@ -204,6 +249,7 @@ def consent(chromium, port, scripts):
     page = chromium.context(address(port, "consent", prompt="consent"), scripts)
     page.log_in()
     page.wait("asks for access")
+    page.shot("consent")
     page.tab()
     page.tab()
     page.enter()
@@ -239,12 +285,139 @@ def logout(chromium, port, scripts):
     assert not page.complaints, page.complaints
 
 
+def secret_of(text):
+    """The key that the page shows, as the phone reads it."""
+    return pyotp.parse_uri(html.unescape(re.search(r'href="(otpauth:[^"]+)"', text).group(1)))
+
+
+# Of the people's realm; one person's app, over all tests.
+APP = []
+
+
+def code():
+    """A code that was not used yet."""
+    while True:
+        now = int(time.time())
+        new = APP[0].at(now)
+        if new not in APP[1:]:
+            APP.append(new)
+            return new
+        time.sleep(1)
+
+
+def virtual(page):
+    """An authenticator that verifies its user."""
+    page.call("WebAuthn.enable")
+    page.call("WebAuthn.addVirtualAuthenticator", options={
+        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+        "isUserVerified": True, "automaticPresenceSimulation": True,
+    })
+
+
+def enrolment(chromium, port, scripts):
+    """Who needs a factor and has none; the second time, who has one."""
+    page = chromium.context(address(port, "office", PEOPLE), scripts)
+    page.wait('type="password"')
+    page.shot("login" if scripts else "login-plain")
+    page.log_in()
+    if not APP:
+        text = page.wait("Set up a second factor")
+        page.shot("enrol")
+        APP.append(secret_of(text))
+        page.to("The code that the app shows")
+        page.type("000000")
+        page.enter()
+        page.wait("not the code of now")
+        page.shot("enrol-wrong")
+        page.type(code())
+        page.enter()
+        page.wait("Keep these recovery codes")
+        page.shot("codes")
+        page.press("I have kept them")
+    else:
+        page.wait("one-time-code")
+        page.shot("factor")
+        page.type("000000")
+        page.enter()
+        page.wait("The code is wrong")
+        page.type(code())
+        page.enter()
+    claims = arrived(page, port, "office", PEOPLE)["claims"]
+    assert (claims["acr"], claims["amr"]) == ("2", ["pwd", "otp", "mfa"]), claims
+    assert not page.complaints, page.complaints
+
+
+def account(chromium, port, scripts):
+    other = chromium.context(f"{PEOPLE}/account", scripts)
+    page = chromium.context(f"{PEOPLE}/account", scripts)
+    for one in [other, page]:
+        one.log_in()
+        one.wait("one-time-code")
+        one.type(code())
+        one.enter()
+        one.wait("Where you are logged in")
+    page.call("Page.navigate", url=f"{PEOPLE}/account")
+    page.wait("End all others")
+    page.shot("account" if scripts else "account-plain")
+    page.press("End all others")
+    page.wait("All other sessions have ended")
+    other.call("Page.navigate", url=f"{PEOPLE}/account")
+    other.wait('type="password"')
+    page.press("Change the password")
+    page.wait("New password")
+    page.shot("password")
+    page.press("Back to your account")
+    page.press("Log out")
+    page.wait("Log out\\?")
+    assert not page.complaints, page.complaints
+
+
+def passkey(chromium, port, scripts):
+    """Enrolled at the account page, then the second factor, then alone. Needs scripts; without
+    them nothing of it is seen."""
+    page = chromium.context(f"{PEOPLE}/account", scripts)
+    virtual(page)
+    page.log_in()
+    page.wait("one-time-code")
+    page.type(code())
+    page.enter()
+    page.wait("Where you are logged in")
+    page.press("Add a factor")
+    page.wait("Authenticator app")
+    if not scripts:
+        page.shot("add-plain")
+        tree = page.call("Accessibility.getFullAXTree")["nodes"]
+        assert not any("passkey" in node.get("name", {}).get("value", "").lower() for node in tree)
+        return
+    page.shot("add")
+    page.press("Set up a passkey")
+    page.wait("The factor is set up")
+    page.shot("account-passkey")
+    for alone in [False, True]:
+        page.call("Page.navigate", url=address(port, issuer=PEOPLE, prompt="login"))
+        page.wait('type="password"')
+        if alone:
+            page.press("Log in with a passkey")
+        else:
+            page.log_in()
+            page.wait("Use a passkey")
+            page.shot("factor-passkey")
+            page.press("Use a passkey")
+        claims = arrived(page, port, issuer=PEOPLE)["claims"]
+        methods = set(claims["amr"]) - {"hwk", "swk"}
+        assert methods == ({"user", "mfa"} if alone else {"pwd", "user", "mfa"}), claims
+        assert claims["acr"] == "2", claims
+    # One that is there no more says so, and the password still does.
+    page.call("WebAuthn.disable")
+    assert not page.complaints, page.complaints
+
+
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 chromium = Chromium()
 failed = 0
 try:
-    for test in [login, consent, form_post, logout]:
+    for test in [login, consent, form_post, logout, enrolment, account, passkey]:
         for scripts in [True, False]:
             Application.answers = queue.Queue()
             name = f"chromium: {test.__name__.replace('_', ' ')} {'with' if scripts else 'without'} scripts"

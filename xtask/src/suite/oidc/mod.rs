@@ -15,8 +15,13 @@ const NPM_PACKAGES: [&str; 3] = ["openid-client@6.9.0", "oidc-provider@9.13.3", 
 /// Its folder under the target folder.
 const NPM_FOLDER: &str = "node-oidc-2";
 /// What pip installs, and what each is imported as.
-const PYPI_PACKAGES: [(&str, &str); 4] =
-    [("authlib", "authlib"), ("requests", "requests"), ("joserfc", "joserfc"), ("websockets", "websockets")];
+const PYPI_PACKAGES: [(&str, &str); 5] = [
+    ("authlib", "authlib"),
+    ("requests", "requests"),
+    ("joserfc", "joserfc"),
+    ("websockets", "websockets"),
+    ("pyotp", "pyotp"),
+];
 const PYPI_FOLDER: &str = "python-oidc";
 
 const EXAMPLES: &str = "Examples:
@@ -34,6 +39,9 @@ pub(crate) struct Options {
     /// Keep the provider's records in a SQLite file instead of memory
     #[arg(long)]
     sqlite: bool,
+    /// Where Chromium leaves pictures of the pages that it sees
+    #[arg(long)]
+    screenshots: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -53,7 +61,7 @@ enum Client {
 impl Options {
     /// Every client, in memory.
     pub(super) fn bounded() -> Self {
-        Self { client: None, sqlite: false }
+        Self { client: None, sqlite: false, screenshots: None }
     }
 }
 
@@ -195,5 +203,9 @@ fn run_one(
         let said = std::fs::read_to_string(&log).ok()?;
         said.lines().find(|line| line.starts_with('{')).map(str::to_owned)
     })?;
+    if let Some(folder) = &options.screenshots {
+        std::fs::create_dir_all(folder)?;
+        script.env("SCREENSHOTS", folder.canonicalize()?);
+    }
     judge(script.arg(issuers).arg(&logout), counts)
 }

@@ -1,0 +1,273 @@
+//! The account page: what a person sees and changes of their own, and who else would.
+
+use std::collections::BTreeSet;
+
+use crate::support::{Browser, ISSUER, PASSWORD, Reply, Town, form, secret, web};
+
+const ACCOUNT: &str = "/realms/shop/account";
+
+/// Alice, logged in and at her account.
+async fn at_home(town: &Town) -> (Browser<'_>, Reply) {
+    let mut browser = Browser::new(town);
+    let page = browser.go(ACCOUNT).await;
+    let page = browser.log_in(&page).await;
+    assert!(page.text.contains("Your account"), "{page:?}");
+    (browser, page)
+}
+
+/// The token in the page's forms.
+fn csrf(page: &Reply) -> String {
+    page.text.split_once("name=\"csrf\" value=\"").unwrap().1.split('"').next().unwrap().to_owned()
+}
+
+/// The values of the buttons of this name.
+fn buttons(page: &Reply, name: &str) -> Vec<String> {
+    let before = format!("name=\"{name}\" value=\"");
+    let found = page.text.split(&before).skip(1);
+    found.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+async fn press(browser: &mut Browser<'_>, page: &Reply, path: &str, pairs: &[(&str, &str)]) -> Reply {
+    let token = csrf(page);
+    let mut pairs = pairs.to_vec();
+    pairs.push(("csrf", token.as_str()));
+    browser.post(&format!("{ACCOUNT}/{path}"), &pairs).await
+}
+
+/// The `sid`s that the gateways are told of.
+async fn revoked(town: &Town) -> BTreeSet<String> {
+    town.realm.revocations().await.unwrap().into_iter().filter_map(|revocation| revocation.session).collect()
+}
+
+#[tokio::test]
+async fn sessions_are_listed_and_ended_everywhere() {
+    let town = Town::new().await;
+    let (mut phone, _) = at_home(&town).await;
+    let (mut tablet, _) = at_home(&town).await;
+    let (mut home, page) = at_home(&town).await;
+    let others = buttons(&page, "session");
+    assert_eq!(others.len(), 2, "this one has no button: {}", page.text);
+    assert_eq!(page.text.matches("this browser").count(), 1);
+    let sid = phone.session().unwrap().split('.').next().unwrap().to_owned();
+    assert!(others.contains(&sid));
+    let page = press(&mut home, &page, "sessions", &[("session", &sid)]).await;
+    assert!(page.text.contains("The session has ended.") && buttons(&page, "session").len() == 1);
+    assert_eq!(revoked(&town).await, BTreeSet::from([sid]));
+    assert!(phone.go(ACCOUNT).await.text.contains("type=\"password\""));
+    assert!(tablet.go(ACCOUNT).await.text.contains("Your account"));
+    // Somebody else's session is not hers to end, nor is hers theirs.
+    town.give_password("bob").await;
+    let mut bob = Browser::new(&town);
+    let login = bob.go(ACCOUNT).await;
+    let bobs = bob.submit(&login, &[("username", "bob"), ("password", PASSWORD)]).await;
+    assert!(!bobs.text.contains(&home.session().unwrap()[..22]) && buttons(&bobs, "session").is_empty());
+    let bob_sid = bob.session().unwrap().split('.').next().unwrap().to_owned();
+    press(&mut home, &page, "sessions", &[("session", &bob_sid)]).await;
+    assert!(bob.go(ACCOUNT).await.text.contains("Your account"));
+    let page = press(&mut home, &page, "sessions", &[("others", "all")]).await;
+    assert!(page.text.contains("All other sessions have ended.") && buttons(&page, "session").is_empty());
+    assert!(tablet.go(ACCOUNT).await.text.contains("type=\"password\""));
+    assert!(bob.go(ACCOUNT).await.text.contains("Your account"));
+    assert_eq!(revoked(&town).await.len(), 2);
+}
+
+#[tokio::test]
+async fn no_form_is_taken_that_is_not_of_this_sessions_page() {
+    let town = Town::new().await;
+    let (mut home, _) = at_home(&town).await;
+    let (mut other, other_page) = at_home(&town).await;
+    let page = home.go(ACCOUNT).await;
+    let foreign = csrf(&other_page);
+    for token in ["", "x", foreign.as_str()] {
+        for (path, pairs) in [
+            ("sessions", &[("others", "all")][..]),
+            ("factors", &[("recovery", "new")]),
+            ("applications", &[("client", "web")]),
+            ("password", &[("password", "new"), ("again", "new")]),
+            ("factor", &[("code", "123456")]),
+        ] {
+            let mut pairs = pairs.to_vec();
+            pairs.push(("csrf", token));
+            let reply = home.post(&format!("{ACCOUNT}/{path}"), &pairs).await;
+            assert_eq!(reply.status, 400, "{path} {token}");
+        }
+    }
+    assert!(other.go(ACCOUNT).await.text.contains("Your account"));
+    // And without a session: the way to the login, and nothing is done.
+    let stranger = town.post("/account/sessions", &[("others", "all"), ("csrf", &csrf(&page))]).await;
+    assert!(stranger.field("location").contains("/flow?"), "{stranger:?}");
+    let policy = page.field("content-security-policy");
+    assert!(!page.text.contains("<script") && !policy.contains("script-src"), "{policy}");
+    assert_eq!(page.field("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
+    let town = Town::new().await;
+    let (mut home, page) = at_home(&town).await;
+    assert!(page.text.contains("the password alone lets in"));
+    let add = home.go(&format!("{ACCOUNT}/factor")).await;
+    assert_eq!(add.text.matches("otpauth://").count(), 1);
+    // Loaded again, it is the same secret.
+    let again = home.go(&format!("{ACCOUNT}/factor")).await;
+    let app = super::factors::App::scan(&add);
+    assert_eq!(app.code(&town, 0), super::factors::App::scan(&again).code(&town, 0));
+    let wrong = press(&mut home, &add, "factor", &[("code", &app.wrong(&town))]).await;
+    assert_eq!(wrong.status, 401);
+    let codes =
+        press(&mut home, &add, "factor", &[("code", &app.code(&town, 0)), ("name", "blue <phone>")]).await;
+    assert_eq!(codes.text.matches("<li><code>").count(), 10, "{codes:?}");
+    // It asks for the factor now that there is one: the session showed none.
+    let page = home.go(ACCOUNT).await;
+    assert!(page.text.contains("blue &#60;phone&#62;"), "{}", page.text);
+    let id = buttons(&page, "remove")[0].clone();
+    let asked = press(&mut home, &page, "factors", &[("remove", &id)]).await;
+    assert!(asked.text.contains("type=\"password\""), "{asked:?}");
+    town.advance(30);
+    let asked = home.log_in(&asked).await;
+    let page = home.submit(&asked, &[("code", &app.code(&town, 0))]).await;
+    assert!(page.text.contains("Your account"), "{page:?}");
+    let page = press(&mut home, &page, "factors", &[("rename", &id), ("name", "old phone")]).await;
+    assert!(page.text.contains("old phone") && !page.text.contains("blue"));
+    let before = codes.text.split("<li><code>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    let codes = press(&mut home, &page, "factors", &[("recovery", "new")]).await;
+    assert!(codes.text.matches("<li><code>").count() == 10 && !codes.text.contains(&before));
+    // Ten minutes later the login is not of a moment ago.
+    town.advance(601);
+    let asked = press(&mut home, &page, "factors", &[("remove", &id)]).await;
+    assert!(
+        asked.text.contains("type=\"password\"") && town.realm.factors("alice").await.unwrap().len() == 1
+    );
+    let asked = home.log_in(&asked).await;
+    let page = home.submit(&asked, &[("code", &app.code(&town, 0))]).await;
+    let page = press(&mut home, &page, "factors", &[("remove", &id)]).await;
+    assert!(page.text.contains("The factor is removed."));
+    assert!(town.realm.factors("alice").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn with_the_password_alone_nobody_gets_rid_of_a_factor() {
+    // Where factors are asked for only when something needs them.
+    let town = Town::with(|settings| settings.factors.ask_enrolled = false).await;
+    town.realm.put_totp("alice", "phone", model::Secret::new(vec![7; 20])).await.unwrap();
+    let (mut thief, page) = at_home(&town).await;
+    let id = buttons(&page, "remove")[0].clone();
+    for (path, pairs) in [
+        ("factors", vec![("remove", id.as_str())]),
+        ("factors", vec![("recovery", "new")]),
+        ("factor", vec![("code", "123456")]),
+        ("password", vec![("password", "another one entirely 7"), ("again", "another one entirely 7")]),
+    ] {
+        let asked = press(&mut thief, &page, path, &pairs).await;
+        assert!(asked.text.contains("type=\"password\""), "{path}: {asked:?}");
+        let asked = thief.log_in(&asked).await;
+        assert!(asked.text.contains("one-time-code"), "{path}: {asked:?}");
+    }
+    assert_eq!(town.realm.factors("alice").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn another_password_ends_every_session() {
+    let town = Town::new().await;
+    let (mut phone, _) = at_home(&town).await;
+    let (mut home, _) = at_home(&town).await;
+    let page = home.go(&format!("{ACCOUNT}/password")).await;
+    let new = "a horse of another colour 42";
+    let differ = press(&mut home, &page, "password", &[("password", new), ("again", "x")]).await;
+    assert_eq!(differ.status, 401);
+    assert!(differ.text.contains("aria-describedby=\"error\""));
+    let done = press(&mut home, &page, "password", &[("password", new), ("again", new)]).await;
+    assert!(done.text.contains("The password is changed"), "{done:?}");
+    for browser in [&mut phone, &mut home] {
+        let page = browser.go(ACCOUNT).await;
+        assert!(page.text.contains("type=\"password\""));
+        assert_eq!(browser.log_in(&page).await.status, 401, "the old one");
+        let page = browser.go(ACCOUNT).await;
+        let page = browser.submit(&page, &[("username", "alice"), ("password", new)]).await;
+        assert!(page.text.contains("Your account"));
+    }
+}
+
+#[tokio::test]
+async fn what_an_application_was_allowed_is_taken_back() {
+    let town = Town::new().await;
+    let mut asking = web("asking", secret());
+    asking.trusted = false;
+    asking.name = "Asking & Co".to_owned();
+    town.put(asking).await;
+    let (mut home, page) = at_home(&town).await;
+    assert!(page.text.contains("You have not allowed any application anything."));
+    let consent = home.authorize("asking", &[("scope", "openid offline_access orders:read")]).await;
+    let code = home.submit(&consent, &[("decision", "allow")]).await.answer()["code"].clone();
+    let tokens = town.redeem("asking", &code).await.json();
+    let (access, refresh) =
+        (tokens["access_token"].as_str().unwrap(), tokens["refresh_token"].as_str().unwrap());
+    assert!(town.is_active(access).await);
+    let page = home.go(ACCOUNT).await;
+    assert!(page.text.contains("Asking &#38; Co") && page.text.contains("see your orders"), "{}", page.text);
+    let page = press(&mut home, &page, "applications", &[("client", "asking")]).await;
+    assert!(page.text.contains("has no access any more") && !page.text.contains("Asking"));
+    assert!(!town.is_active(access).await);
+    town.refresh("asking", refresh).await.refused(400, "invalid_grant");
+    assert!(home.authorize("asking", &[]).await.text.contains("asks for access"), "asked anew");
+}
+
+#[tokio::test]
+async fn a_person_has_only_so_many_sessions() {
+    let town = Town::with(|settings| settings.sessions_per_person = 3).await;
+    let mut browsers = Vec::new();
+    for _ in 0..4 {
+        browsers.push(at_home(&town).await.0);
+        town.advance(60);
+    }
+    // The one that was not seen for longest went; at the limit none does.
+    assert!(browsers[0].go(ACCOUNT).await.text.contains("type=\"password\""));
+    for browser in &mut browsers[1..] {
+        assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
+    }
+    assert_eq!(revoked(&town).await.len(), 1);
+    // Logging in again in a browser that has one adds none.
+    let page = browsers[1].authorize("web", &[("prompt", "login")]).await;
+    browsers[1].log_in(&page).await.answer();
+    for browser in &mut browsers[1..] {
+        assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_at_its_limits_and_not_before() {
+    let (idle, absolute) = (600, 3000);
+    let town = Town::with(|settings| {
+        settings.lifetimes.session_idle = std::time::Duration::from_secs(idle);
+        settings.lifetimes.session_absolute = std::time::Duration::from_secs(absolute);
+    })
+    .await;
+    let (mut browser, _) = at_home(&town).await;
+    town.advance(idle - 1);
+    assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
+    town.advance(idle);
+    assert!(browser.go(ACCOUNT).await.text.contains("type=\"password\""));
+    let (mut browser, _) = at_home(&town).await;
+    for _ in 0..5 {
+        town.advance(500);
+        assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
+    }
+    town.advance(499);
+    assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
+    town.advance(1);
+    assert!(browser.go(ACCOUNT).await.text.contains("type=\"password\""));
+}
+
+#[tokio::test]
+async fn the_page_is_in_the_language_of_its_reader() {
+    let town = Town::new().await;
+    let (home, _) = at_home(&town).await;
+    let cookies: Vec<_> = home.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let request = axum::http::Request::get(format!("{ISSUER}/account"))
+        .header(axum::http::header::COOKIE, cookies.join("; "))
+        .header(axum::http::header::ACCEPT_LANGUAGE, "de-AT,de;q=0.9,en;q=0.5")
+        .body(form(&[]).into())
+        .unwrap();
+    let page = town.send(request).await;
+    assert!(page.text.contains("Ihr Konto") && page.text.contains("lang=\"de\""), "{}", page.text);
+}
