@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What is installed into it, by name, and what it is imported as.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 6] = [
     ("h2", "h2.connection"),
     ("websockets", "websockets"),
     ("grpcio", "grpc"),
     // Receivers of OpenTelemetry's protocol.
     ("oteltap", "oteltap"),
     ("rotel", "rotel"),
+    // A mail server that keeps what it gets.
+    ("aiosmtpd", "aiosmtpd.controller"),
 ];
 /// Its folder under the target folder; the system tests look there too.
 const FOLDER: &str = "python-tests";

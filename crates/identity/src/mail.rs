@@ -14,6 +14,7 @@
 //! named.
 
 mod compose;
+pub(crate) mod index;
 pub(crate) mod outbox;
 pub(crate) mod secret;
 
@@ -62,6 +63,17 @@ pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), NotSent>> + Send +
 pub trait Courier: Send + Sync {
     /// Hands a letter over. What is done when this is good is that a server took it.
     fn send(&self, letter: Letter) -> Sending<'_>;
+}
+
+/// For processes that put letters into the outbox and leave the sending to the one that
+/// serves, such as the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct SentElsewhere;
+
+impl Courier for SentElsewhere {
+    fn send(&self, _: Letter) -> Sending<'_> {
+        Box::pin(async { Err(NotSent::Server("this process sends no letters".to_owned())) })
+    }
 }
 
 /// What a letter is about.

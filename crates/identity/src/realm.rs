@@ -425,6 +425,8 @@ impl Realm {
             changes = self.end_tokens(changes, &user.id, now)?;
         }
         let changes = records.write(changes, Kind::UserName, &[&name], &user.id, None, expect)?;
+        let old = before.map(|before| &before.value);
+        let changes = crate::mail::index::change(records, changes, old, Some(&user))?;
         let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
         records.write(changes, Kind::User, &[&user.id], &user, None, expect)
     }
@@ -443,6 +445,7 @@ impl Realm {
             .require(records.key(Kind::User, &[id]), Expect::Version(stored.version))
             .delete(records.key(Kind::User, &[id]), expect)
             .delete(records.key(Kind::UserName, &[&folded(&stored.value.username)]), Expect::Any);
+        let gone = crate::mail::index::change(records, gone, Some(&stored.value), None)?;
         let gone = self.end_tokens(gone, id, self.now())?;
         if records.commit(gone).await? == Written::Conflict {
             return Ok(Written::Conflict);

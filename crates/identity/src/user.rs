@@ -85,12 +85,21 @@ impl User {
             "id: expected 1 to 255 ASCII characters (OpenID Connect Core §2)"
         } else if !readable(&self.username) || self.username.len() > USERNAME_BYTES_MAX {
             "username: expected 1 to 255 bytes without control characters and outer spaces"
+        } else if self.email.as_deref().is_some_and(|email| !is_plain(email)) {
+            "email: expected one address, without spaces and control characters"
         } else {
             return Ok(());
         };
         let name = keys::encoding::quote(&self.username);
         Err(Error::Record { what: format!("user \"{name}\""), why: why.to_owned() })
     }
+}
+
+/// Whether a text can be an address, and nothing that a letter's head would read as more.
+fn is_plain(email: &str) -> bool {
+    email.contains('@')
+        && email.len() <= 320
+        && !email.chars().any(|one| one.is_control() || one.is_whitespace())
 }
 
 /// How user names are compared: without case.

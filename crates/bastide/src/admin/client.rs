@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use identity::mail::{Courier, SentElsewhere};
 use identity::{NoDelivery, Realm, World};
 use keys::SystemRandom;
 use model::Clock;
@@ -264,7 +265,7 @@ async fn open(configuration: &Configuration) -> anyhow::Result<(Arc<Desk>, audit
             clock: Arc::clone(&clock),
             random: random.clone(),
             deliver: Arc::new(NoDelivery),
-            courier: None,
+            courier: realm.mail.as_ref().map(|_| Arc::new(SentElsewhere) as Arc<dyn Courier>),
         };
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);
     }

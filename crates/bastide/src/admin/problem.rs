@@ -103,7 +103,7 @@ impl Problem {
 impl From<identity::Error> for Problem {
     fn from(error: identity::Error) -> Self {
         match &error {
-            identity::Error::Record { .. } | identity::Error::Settings { .. } => {
+            identity::Error::Record { .. } | identity::Error::Settings { .. } | identity::Error::NoMail => {
                 Self::unfit(error.to_string())
             }
             identity::Error::Contended(_) => Self::conflict("others changed it at the same time; try again"),

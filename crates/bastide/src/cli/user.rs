@@ -15,7 +15,7 @@ use super::{Output, say};
 /// Arguments of `bastide user`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide user add alice --role customer --email alice@example.org     a password is made and shown once\n  bastide user add bob --password-stdin < password.txt\n  bastide user list --output json\n  bastide user password alice\n  bastide user disable alice      ends sessions, grants and tokens within a second, open connections too\n  bastide user sign-out alice     the same, and they may log in again\n\nA running process carries it out, and without one the command does so on the store itself.\n\nExit codes: 0 done, 1 there is no such user, or one already, 2 wrong usage, 3 could not run."
+    after_help = "Examples:\n  bastide user add alice --role customer --email alice@example.org     a password is made and shown once\n  bastide user add carol --email carol@example.org --invite     a link to choose it is sent to her\n  bastide user add bob --password-stdin < password.txt\n  bastide user list --output json\n  bastide user password alice\n  bastide user disable alice      ends sessions, grants and tokens within a second, open connections too\n  bastide user sign-out alice     the same, and they may log in again\n\nA running process carries it out, and without one the command does so on the store itself.\n\nExit codes: 0 done, 1 there is no such user, or one already, 2 wrong usage, 3 could not run."
 )]
 pub struct UserArguments {
     #[command(subcommand)]
@@ -51,6 +51,9 @@ enum UserCommand {
         /// Read the password from standard input instead of making one.
         #[arg(long)]
         password_stdin: bool,
+        /// Send them a link by which they choose it: of a realm with `mail:`.
+        #[arg(long, requires = "email", conflicts_with = "password_stdin")]
+        invite: bool,
     },
     /// Lists everybody.
     List,
@@ -115,13 +118,13 @@ fn serve(counter: &Counter, command: UserCommand) -> anyhow::Result<ExitCode> {
     match command {
         UserCommand::List => list(counter)?,
         UserCommand::Show { username } => counter.show(&counter.user(&username)?),
-        UserCommand::Add { username, id, name, email, roles, groups, attributes, password_stdin } => {
+        UserCommand::Add { username, id, name, email, roles, groups, attributes, password_stdin, invite } => {
             let user = json!({
                 "username": username, "name": name, "email": email, "roles": roles, "groups": groups,
                 "attributes": parse_attributes(&attributes)?,
             });
             // A password that cannot be read leaves no user without one behind.
-            let password = Password::take(password_stdin)?;
+            let password = if invite { Password::Invited } else { Password::take(password_stdin)? };
             let user = add(counter, id.as_deref(), &user)?;
             let path = counter.path(&["users", text(&user, "id"), "password"])?;
             show_with(counter, user, &password.give(counter, &path)?);
@@ -218,6 +221,8 @@ fn show_with(counter: &Counter, mut user: Value, made: &Value) {
 enum Password {
     /// One that is made, and shown once.
     Made,
+    /// Theirs to choose, by a letter.
+    Invited,
     Given(zeroize::Zeroizing<String>),
 }
 
@@ -241,6 +246,7 @@ impl Password {
     fn give(&self, counter: &Counter, path: &str) -> anyhow::Result<Value> {
         let body = match self {
             Self::Made => json!({}),
+            Self::Invited => json!({ "invite": true }),
             Self::Given(text) => json!({ "password": text.as_str() }),
         };
         counter.call("PUT", path, Some(&body))

@@ -1,6 +1,8 @@
 //! `realms:`: the identity provider's realms, each an issuer with clients of its own.
 
 mod clients;
+mod mail;
+mod passwords;
 mod theme;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ use super::values::{self, Unfit};
 use super::{Role, Service};
 
 pub(super) use clients::{CLIENT, TLS_CLIENT_AUTH};
+pub(super) use mail::MAIL;
+pub use mail::{Mail, MailSecurity};
+pub(super) use passwords::PASSWORDS;
 
 /// The service that routes to the identity provider name.
 pub const IDENTITY_SERVICE: &str = "identity";
@@ -28,6 +33,8 @@ pub struct Realm {
     pub settings: RealmSettings,
     /// The clients that the configuration declares.
     pub clients: Vec<Client>,
+    /// The way of letters to people.
+    pub mail: Option<Mail>,
 }
 
 pub(super) const REALM: Section = Section {
@@ -60,6 +67,8 @@ pub(super) const REALM: Section = Section {
             "ES256, EdDSA, RS256",
             "What it signs with: keys of each are made and rotated; the first is the default.",
         ),
+        key("passwords", "map", "8 characters, strength 3", "What passwords that people choose have to be."),
+        key("mail", "map", "nobody is written to", "The mail server that letters to people go through."),
         key("lifetimes", "map", "see there", "How long everything lasts."),
         key(
             "scopes",
@@ -253,7 +262,7 @@ impl Decoder<'_> {
             let issuer = self.value(node, issuer)?;
             let settings = RealmSettings::new(&name.text, &issuer);
             self.check_realm(node, &settings);
-            return Some(Realm { settings, clients: Vec::new() });
+            return Some(Realm { settings, clients: Vec::new(), mail: None });
         }
         let table = self.table(node, &REALM)?;
         let issuer_node = self.required(&table, "issuer")?;
@@ -266,6 +275,9 @@ impl Decoder<'_> {
         }
         if let Some(theme) = table.get("theme").and_then(|node| self.theme(node)) {
             settings.theme = theme;
+        }
+        if let Some(rules) = table.get("passwords").and_then(|node| self.passwords(node)) {
+            settings.passwords = rules;
         }
         if let Some(node) = table.get("algorithms") {
             settings.algorithms = self.values(node, algorithm);
@@ -296,7 +308,8 @@ impl Decoder<'_> {
         settings.require_dpop_nonce = flag(self, "require_dpop_nonce");
         self.check_realm(issuer_node, &settings);
         let clients = self.realm_clients(table.get("clients"), &settings);
-        Some(Realm { settings, clients })
+        let mail = table.get("mail").and_then(|node| self.mail(node));
+        Some(Realm { settings, clients, mail })
     }
 
     fn factor_rules(&mut self, table: &Table<'_>, roles: &[Role], settings: &mut RealmSettings) {

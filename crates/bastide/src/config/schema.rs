@@ -57,6 +57,8 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::dns::DNS,
     &super::realms::REALM,
     &super::realms::LIFETIMES,
+    &super::realms::PASSWORDS,
+    &super::realms::MAIL,
     &super::realms::FACTORS,
     &super::realms::RESOURCE,
     &super::realms::CLAIM,

@@ -11,6 +11,9 @@ use super::realms::Realms;
 use super::shared::Shared;
 use crate::config::{self, Configuration};
 
+/// After what an unsealed store holds could not be opened.
+const OPENED_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A store that needs people to unseal it opens its realms and the mesh when they have.
 pub(super) async fn take_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>, mesh: Arc<MeshHost>) {
     let Some(storage) = &shared.storage else { return };
@@ -18,11 +21,14 @@ pub(super) async fn take_when_unsealed(shared: Arc<Shared>, realms: Arc<Realms>,
         return;
     }
     let Some(store) = storage.opened().await else { return };
-    if let Err(fault) = realms.open_wanted(&store).await {
-        tracing::error!(%fault, "the realms cannot be opened");
+    // What is wanted may be another configuration by the time that it works.
+    while let Err(fault) = realms.open_wanted(&store).await {
+        tracing::error!(%fault, "the realms cannot be opened; trying again");
+        tokio::time::sleep(OPENED_AGAIN_AFTER).await;
     }
-    if let Err(fault) = mesh.open_wanted(&store).await {
-        tracing::error!(fault = format!("{fault:#}"), "the mesh cannot be opened");
+    while let Err(fault) = mesh.open_wanted(&store).await {
+        tracing::error!(fault = format!("{fault:#}"), "the mesh cannot be opened; trying again");
+        tokio::time::sleep(OPENED_AGAIN_AFTER).await;
     }
 }
 

@@ -10,6 +10,7 @@ mod guest;
 pub mod handover;
 mod keepers;
 mod log;
+pub mod mail;
 pub mod mesh;
 pub mod names;
 pub mod notify;

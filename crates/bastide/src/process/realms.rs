@@ -22,6 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
 use identity::deliver::{Deliver, Delivery};
+use identity::mail::Courier;
 use identity::{Realm, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
@@ -35,6 +36,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use super::fetch::WayOut;
+use super::mail::MailServer;
 use crate::config;
 
 /// After the store could not be read.
@@ -190,7 +192,7 @@ impl Realms {
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
                 deliver: Arc::new(self.way_out.clone()),
-                courier: None,
+                courier: courier(realm, &self.clock)?,
             };
             let open = Realm::open(realm.settings.clone(), world).await?;
             declare(&open, &realm.clients).await?;
@@ -346,6 +348,18 @@ async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), iden
         }
     }
     Ok(())
+}
+
+/// The way of a realm's letters.
+fn courier(
+    realm: &config::Realm,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<dyn Courier>>, identity::Error> {
+    let Some(mail) = &realm.mail else { return Ok(None) };
+    let name = config::issuer_host(&realm.settings.issuer);
+    let refused = |why| identity::Error::Settings { realm: realm.settings.name.clone(), why };
+    let server = MailServer::new(mail, &name, Arc::clone(clock)).map_err(refused)?;
+    Ok(Some(Arc::new(server)))
 }
 
 async fn answer(current: Option<Arc<Current>>, mut request: Request) -> Response {

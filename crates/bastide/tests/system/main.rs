@@ -23,6 +23,7 @@ mod handover;
 mod import;
 mod kill;
 mod liar;
+mod mail;
 mod mesh;
 mod mesh_run;
 mod observability;

@@ -27,6 +27,8 @@ mod login;
 #[cfg(test)]
 mod logout;
 #[cfg(test)]
+mod mail;
+#[cfg(test)]
 mod passkeys;
 #[cfg(test)]
 mod processes;

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use identity::deliver::Delivery;
+use identity::mail::Courier;
 use identity::{
     Client, ClientAuthentication, Deliver, GrantType, Realm, RealmSettings, Resource, User, World, router,
 };
@@ -161,9 +162,28 @@ impl Town {
         Self::on(store, clock, change).await
     }
 
+    /// With a way to a mail server.
+    pub(crate) async fn with_mail(
+        courier: Arc<dyn Courier>,
+        change: impl FnOnce(&mut RealmSettings),
+    ) -> Self {
+        let clock = HandClock::new();
+        let store = store::Store::in_memory(Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        Self::whole(store, clock, Some(courier), change).await
+    }
+
     pub(crate) async fn on(
         store: store::Store,
         clock: Arc<HandClock>,
+        change: impl FnOnce(&mut RealmSettings),
+    ) -> Self {
+        Self::whole(store, clock, None, change).await
+    }
+
+    async fn whole(
+        store: store::Store,
+        clock: Arc<HandClock>,
+        courier: Option<Arc<dyn Courier>>,
         change: impl FnOnce(&mut RealmSettings),
     ) -> Self {
         let mailbox = Arc::new(Mailbox::default());
@@ -172,7 +192,7 @@ impl Town {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(SystemRandom::new()),
             deliver: Arc::clone(&mailbox) as Arc<dyn Deliver>,
-            courier: None,
+            courier,
         };
         let mut settings = RealmSettings::new("shop", ISSUER);
         settings.scopes = [("orders:read", "see your orders"), ("orders:write", ""), ("pay", "")]

@@ -111,6 +111,9 @@ pub struct PasswordIn {
     /// Its hash as a PHC string, from an export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
+    /// Instead of either: the person gets a letter, and chooses it by the link in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub invite: bool,
 }
 
 /// What a user enrolled beside their password.
@@ -239,6 +242,13 @@ pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let given: PasswordIn = asked.body()?;
     let (user, _) = find(asked, &realm).await?;
+    if given.invite {
+        if given.password.is_some() || given.hash.is_some() {
+            return Err(Problem::unfit("expected `invite` without `password` and `hash`"));
+        }
+        realm.invite(&user).await?;
+        return Reply::ok(&Made { secret: None });
+    }
     let most = identity::login::PASSWORD_BYTES_MAX;
     let made = match (given.password, given.hash) {
         (Some(_), Some(_)) => return Err(Problem::unfit("expected either `password` or `hash`")),
@@ -271,7 +281,7 @@ pub async fn password_hash(asked: &Asked) -> Result<Reply, Problem> {
     let (user, _) = find(asked, &realm).await?;
     let hash = realm.password_hash(&user.id).await?;
     let hash = hash.ok_or_else(|| Problem::not_found(format!("password of user {:?}", user.username)))?;
-    Reply::ok(&PasswordIn { password: None, hash: Some(hash) })
+    Reply::ok(&PasswordIn { password: None, hash: Some(hash), invite: false })
 }
 
 /// `GET …/users/{user}/factors`

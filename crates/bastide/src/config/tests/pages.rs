@@ -42,7 +42,7 @@ fn the_schema_is_what_the_tables_say() {
 #[test]
 fn the_examples_load_and_show_the_keys() {
     let environment = |name: &str| match name {
-        "TENANT_TOKEN" => Some("token".to_owned()),
+        "TENANT_TOKEN" | "MAIL_PASSWORD" => Some("token".to_owned()),
         "ORDERS_SECRET" => Some("a-secret-that-everybody-knows-0123456789".to_owned()),
         "ACME_HMAC_KEY" => Some("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG4".to_owned()),
         _ => None,

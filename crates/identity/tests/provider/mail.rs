@@ -1,0 +1,343 @@
+//! Letters: a lost password, an invitation, an address that is shown to be somebody's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use identity::mail::{Courier, Letter, NotSent, Sending};
+use identity::{Realm, RealmSettings, User, World, router};
+use keys::SystemRandom;
+use model::{Clock, Secret};
+
+use crate::support::{Browser, ISSUER, Mailbox, PASSWORD, Reply, Town};
+
+const ANOTHER: &str = "another horse battery staple";
+
+/// Keeps letters; fails while told to.
+#[derive(Default)]
+pub(crate) struct Post {
+    letters: Mutex<Vec<Letter>>,
+    fault: Mutex<Option<NotSent>>,
+    dead: AtomicBool,
+}
+
+impl Courier for Post {
+    fn send(&self, letter: Letter) -> Sending<'_> {
+        Box::pin(async move {
+            if self.dead.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            if let Some(fault) = self.fault.lock().unwrap().clone() {
+                return Err(fault);
+            }
+            self.letters.lock().unwrap().push(letter);
+            Ok(())
+        })
+    }
+}
+
+impl Post {
+    fn take(&self) -> Vec<Letter> {
+        std::mem::take(&mut self.letters.lock().unwrap())
+    }
+}
+
+/// A town with a mail server.
+async fn town() -> (Town, Arc<Post>) {
+    let post = Arc::new(Post::default());
+    let courier = Arc::clone(&post) as Arc<dyn Courier>;
+    (Town::with_mail(courier, |_| {}).await, post)
+}
+
+async fn ask(browser: &mut Browser<'_>, who: &str) -> Reply {
+    let page = browser.go(&format!("{ISSUER}/recover")).await;
+    browser.submit(&page, &[("username", who)]).await
+}
+
+/// The link of a letter, in both of its forms.
+fn link(letter: &Letter) -> String {
+    let start = letter.text.find("https://").unwrap();
+    let link = letter.text[start..].split_whitespace().next().unwrap().to_owned();
+    assert!(letter.html.contains(&format!("href=\"{}\"", link.replace('&', "&#38;"))), "{}", letter.html);
+    link
+}
+
+async fn choose(browser: &mut Browser<'_>, link: &str, password: &str) -> Reply {
+    let page = browser.go(link).await;
+    if page.status != 200 {
+        return page;
+    }
+    browser.submit(&page, &[("password", password), ("again", password)]).await
+}
+
+#[tokio::test]
+async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
+    let (town, post) = town().await;
+    let tokens = town.tokens("web", "openid offline_access").await;
+    let mut stolen = Browser::new(&town);
+    stolen.log_in_for("web", &[]).await;
+    let mut browser = Browser::new(&town);
+    let login = browser.authorize("web", &[]).await;
+    assert!(login.text.contains("href=\"/realms/shop/recover\""), "{}", login.text);
+    assert!(ask(&mut browser, "Alice").await.text.contains("Look into your mailbox"));
+    town.realm.send_letters().await.unwrap();
+    assert!(post.take().is_empty(), "who is meant is found out first");
+    town.realm.send_letters().await.unwrap();
+    let letters = post.take();
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((letter.to.as_str(), letter.language), ("alice@example.org", "en"));
+    assert!(letter.subject.contains("Choose another password") && letter.text.starts_with("Hello alice,"));
+    let link = link(letter);
+    assert!(link.starts_with(&format!("{ISSUER}/recover/password?token=")), "{link}");
+    // Opening it changes nothing, as often as a mail server likes.
+    for _ in 0..3 {
+        assert_eq!(Browser::new(&town).go(&link).await.status, 200);
+    }
+    for (password, said) in
+        [("password1", "easy to guess"), ("short", "at least 8"), ("alice@example.org", "easy")]
+    {
+        let weak = choose(&mut browser, &link, password).await;
+        assert_eq!(weak.status, 422, "{password}");
+        assert!(weak.text.contains(said), "{password}: {}", weak.text);
+    }
+    let page = browser.go(&link).await;
+    let different = browser.submit(&page, &[("password", ANOTHER), ("again", PASSWORD)]).await;
+    assert!(different.status == 422 && different.text.contains("not the same"));
+    let done = choose(&mut browser, &link, ANOTHER).await;
+    assert!(done.text.contains("The password is changed"), "{}", done.text);
+    assert!(browser.session().is_none(), "a link logs nobody in");
+    // It is used up, and everything that was begun with the other password is over.
+    assert_eq!(choose(&mut browser, &link, "yet another horse battery").await.status, 400);
+    assert!(stolen.authorize("web", &[]).await.text.contains("type=\"password\""));
+    town.refresh("web", tokens["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
+    assert!(!town.is_active(tokens["access_token"].as_str().unwrap()).await);
+    let page = browser.authorize("web", &[]).await;
+    assert_eq!(browser.log_in(&page).await.status, 401, "the password of before");
+    let page = browser.authorize("web", &[]).await;
+    let good = browser.submit(&page, &[("username", "alice"), ("password", ANOTHER)]).await;
+    assert!(good.answer().contains_key("code"));
+    assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
+    // And she is told.
+    town.realm.send_letters().await.unwrap();
+    let [told] = post.take().try_into().unwrap();
+    assert!(told.subject.contains("was changed"), "{told:?}");
+}
+
+#[tokio::test]
+async fn nobody_learns_by_recovery_who_exists() {
+    let (town, post) = town().await;
+    let mut gone = User::new("gone", "gone", town.clock.now());
+    gone.email = Some("gone@example.org".to_owned());
+    gone.disabled = true;
+    town.realm.put_user(&gone).await.unwrap();
+    let mut poor = User::new("poor", "poor", town.clock.now());
+    poor.email = Some("poor@example.org\r\nBcc: eve@evil.example".to_owned());
+    let refused = town.realm.put_user(&poor).await;
+    assert!(refused.is_err(), "an address that is none");
+    let mut pages = Vec::new();
+    for who in ["alice", "ALICE@example.org ", "nobody", "nobody@example.org", "gone", "gone@example.org", ""]
+    {
+        let mut browser = Browser::new(&town);
+        let reply = ask(&mut browser, who).await;
+        pages.push((reply.status, reply.text));
+    }
+    assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "{pages:#?}");
+    for _ in 0..3 {
+        town.realm.send_letters().await.unwrap();
+    }
+    let letters = post.take();
+    assert_eq!(letters.len(), 2);
+    assert!(letters.iter().all(|letter| letter.to == "alice@example.org"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn letters_are_bounded_by_name_by_person_and_by_address() {
+    let (town, post) = town().await;
+    for name in ["alice", "alice", "alice", "alice", "alice", "alice@example.org", "alice@example.org"] {
+        assert_eq!(ask(&mut Browser::at(&town, "192.0.2.1"), name).await.status, 200);
+        for _ in 0..3 {
+            town.realm.send_letters().await.unwrap();
+        }
+    }
+    assert_eq!(post.take().len(), 5, "three by name, two by address; then the person has had five");
+    ask(&mut Browser::at(&town, "192.0.2.2"), "alice@example.org").await;
+    for _ in 0..3 {
+        town.realm.send_letters().await.unwrap();
+    }
+    assert!(post.take().is_empty());
+    let mut statuses = Vec::new();
+    for number in 0..22 {
+        let reply = ask(&mut Browser::at(&town, "192.0.2.3"), &format!("somebody {number}")).await;
+        statuses.push(reply.status.as_u16());
+    }
+    assert_eq!((&statuses[..20], &statuses[20..]), (&[200; 20][..], &[429; 2][..]));
+    assert_eq!(ask(&mut Browser::at(&town, "192.0.2.4"), "bob").await.status, 200, "others are not");
+}
+
+#[tokio::test]
+async fn a_dead_mail_server_loses_nothing_and_holds_nobody_up() {
+    let (town, post) = town().await;
+    *post.fault.lock().unwrap() = Some(NotSent::Server("connection refused".to_owned()));
+    assert_eq!(ask(&mut Browser::new(&town), "alice").await.status, 200);
+    for _ in 0..5 {
+        town.realm.send_letters().await.unwrap();
+        town.advance(40);
+    }
+    *post.fault.lock().unwrap() = None;
+    // Another process takes over where this one was.
+    let post_there = Arc::new(Post::default());
+    let there = again(&town, Arc::clone(&post_there)).await;
+    town.advance(3600);
+    there.send_letters().await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    assert_eq!((post_there.take().len(), post.take().len()), (1, 0), "sent once, by whoever came first");
+    // A server that refuses this very letter is not asked again; one that is busy is.
+    for (fault, sent) in [(NotSent::Never("550".to_owned()), 0), (NotSent::Later("450".to_owned()), 1)] {
+        *post.fault.lock().unwrap() = Some(fault);
+        town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+        town.realm.send_letters().await.unwrap();
+        *post.fault.lock().unwrap() = None;
+        town.advance(3600);
+        town.realm.send_letters().await.unwrap();
+        assert_eq!(post.take().len(), sent);
+    }
+    // It ends after a day.
+    *post.fault.lock().unwrap() = Some(NotSent::Server("down".to_owned()));
+    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    town.advance(25 * 3600);
+    *post.fault.lock().unwrap() = None;
+    town.realm.send_letters().await.unwrap();
+    assert!(post.take().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_given_up() {
+    let (town, post) = town().await;
+    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    post.dead.store(true, Ordering::SeqCst);
+    assert!(town.realm.send_letters().await.unwrap().is_some(), "tried again later");
+    post.dead.store(false, Ordering::SeqCst);
+    town.advance(60);
+    town.realm.send_letters().await.unwrap();
+    assert_eq!(post.take().len(), 1);
+}
+
+/// The same realm in another process.
+async fn again(town: &Town, post: Arc<Post>) -> Arc<Realm> {
+    let world = World {
+        store: town.store.clone(),
+        clock: Arc::clone(&town.clock) as Arc<dyn Clock>,
+        random: Arc::new(SystemRandom::new()),
+        deliver: Arc::new(Mailbox::default()),
+        courier: Some(post),
+    };
+    let realm = Realm::open(RealmSettings::new("shop", ISSUER), world).await.unwrap();
+    drop(router(Arc::clone(&realm)));
+    realm
+}
+
+#[tokio::test]
+async fn an_invitation_gives_the_first_password_and_dies_with_it() {
+    let (town, post) = town().await;
+    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    town.realm.invite(&bob).await.unwrap();
+    town.realm.invite(&bob).await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    let links: Vec<String> = post.take().iter().map(link).collect();
+    assert_eq!(links.len(), 2);
+    let done = choose(&mut Browser::new(&town), &links[0], ANOTHER).await;
+    assert!(done.text.contains("The password is changed"), "{}", done.text);
+    // The other was of the time before he had a password.
+    assert_eq!(choose(&mut Browser::new(&town), &links[1], PASSWORD).await.status, 400);
+    let nobody = User::new("new", "new", town.clock.now());
+    town.realm.put_user(&nobody).await.unwrap();
+    assert!(town.realm.invite(&nobody).await.is_err(), "no address");
+}
+
+#[tokio::test]
+async fn links_end() {
+    let (town, post) = town().await;
+    let (bob, mut links) = (town.realm.find_user("bob").await.unwrap().unwrap(), Vec::new());
+    for _ in 0..3 {
+        town.realm.invite(&bob).await.unwrap();
+        town.realm.send_letters().await.unwrap();
+        links.push(link(&post.take()[0]));
+    }
+    let mut moved = bob.clone();
+    moved.email = Some("robert@example.org".to_owned());
+    town.realm.put_user(&moved).await.unwrap();
+    assert_eq!(Browser::new(&town).go(&links[0]).await.status, 400, "another address");
+    town.realm.put_user(&bob).await.unwrap();
+    town.give_password("bob").await;
+    assert_eq!(Browser::new(&town).go(&links[1]).await.status, 400, "another password");
+    ask(&mut Browser::new(&town), "bob").await;
+    town.realm.send_letters().await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    let recovery = link(&post.take()[0]);
+    assert_eq!(Browser::new(&town).go(&recovery.replace("/recover/password", "/verify")).await.status, 400);
+    assert_eq!(Browser::new(&town).go(&recovery).await.status, 200);
+    town.advance(30 * 60);
+    assert_eq!(Browser::new(&town).go(&recovery).await.status, 400, "half an hour");
+    for token in ["", "x", &"x".repeat(5000)] {
+        let address = format!("{ISSUER}/recover/password?token={token}");
+        assert_eq!(Browser::new(&town).go(&address).await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_verified_by_its_person() {
+    let (town, post) = town().await;
+    let alice = town.realm.find_user("alice").await.unwrap().unwrap();
+    town.realm.ask_verification(&alice).await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    let link = link(&post.take()[0]);
+    let mut browser = Browser::new(&town);
+    let page = browser.go(&link).await;
+    assert!(page.text.contains("alice@example.org"));
+    assert!(!town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
+    assert!(browser.submit(&page, &[]).await.text.contains("Confirmed"));
+    assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
+    assert_eq!(browser.go(&link).await.status, 400, "used");
+}
+
+#[tokio::test]
+async fn letters_speak_the_language_of_whoever_asked_and_carry_no_markup_of_others() {
+    let (town, post) = town().await;
+    let mut alice = town.realm.find_user("alice").await.unwrap().unwrap();
+    alice.name = Some("<b>Alice</b> \"x\"\r\nBcc: eve@evil.example".to_owned());
+    alice.attributes.insert("locale".to_owned(), "de-AT".into());
+    town.realm.put_user(&alice).await.unwrap();
+    town.realm.ask_verification(&alice).await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    let [letter] = post.take().try_into().unwrap();
+    assert_eq!((letter.language, letter.to.as_str()), ("de", "alice@example.org"));
+    assert!(letter.subject.contains("bestätigen") && !letter.subject.contains('\n'));
+    assert!(!letter.html.contains("<b>") && letter.html.contains("lang=\"de\""), "{}", letter.html);
+    assert!(letter.text.starts_with("Guten Tag <b>Alice</b> \"x\"  Bcc:"), "{}", letter.text);
+}
+
+#[tokio::test]
+async fn without_a_mail_server_there_is_no_such_page() {
+    let town = Town::new().await;
+    let login = Browser::new(&town).authorize("web", &[]).await;
+    assert!(!login.text.contains("/recover"));
+    for page in ["/recover", "/recover/password?token=x"] {
+        assert!(town.get(&format!("{ISSUER}{page}")).await.status.is_client_error());
+    }
+    let alice = town.realm.find_user("alice").await.unwrap().unwrap();
+    assert!(town.realm.invite(&alice).await.is_err());
+    town.realm.set_password("alice", Secret::new(ANOTHER.to_owned())).await.unwrap();
+}
+
+#[tokio::test]
+async fn forms_of_recovery_are_taken_only_from_our_page() {
+    let (town, post) = town().await;
+    let forged = town.post("/recover", &[("username", "alice"), ("csrf", "x")]).await;
+    assert_eq!(forged.status, 400);
+    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    town.realm.send_letters().await.unwrap();
+    let link = link(&post.take()[0]);
+    let token = link.split_once("token=").unwrap().1.to_owned();
+    let fields = [("token", token.as_str()), ("password", ANOTHER), ("again", ANOTHER), ("csrf", "x")];
+    assert_eq!(town.post("/recover/password", &fields).await.status, 400);
+}
