@@ -91,7 +91,7 @@ pub(super) const REALM: Section = Section {
         key("factors", "map", "see there", "Who is asked for more than a password."),
         key(
             "sessions_per_person",
-            "number from 1 to 1000",
+            "1 to 1000",
             "20",
             "The sessions that one person may have; the one that was not used for longest makes room.",
         ),
