@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
     std::fs::write(&judge, JUDGE)?;
     std::fs::write(&document, DOCUMENT)?;
     let mut run = Command::new(&interpreter);
-    let said = command::read(run.arg(judge).arg(binary).arg(document).arg(options.examples.to_string()))?;
+    let said = command::read(run.arg(judge).arg(&binary).arg(document).arg(options.examples.to_string()))?;
     let (shown, last) = said.trim_end().rsplit_once('\n').unwrap_or(("", said.trim_end()));
     let verdict: Verdict = serde_json::from_str(last).context("the judge's last line")?;
     if !shown.is_empty() {
