@@ -48,12 +48,12 @@ fn faults_of_themes_say_what_and_where() {
         ("large/style.css", large.as_str()),
     ];
     for (written, said) in [
-        ("language: fr", "bastide.yaml:4:53: unknown language \"fr\""),
-        ("theme: nowhere", "bastide.yaml:4:50: theme \"nowhere\": no style.css and no logo there"),
-        ("theme: two", "bastide.yaml:4:50: two/logo.png is a second logo; keep one"),
-        ("theme: wrong", "bastide.yaml:4:50: theme: expected a png image"),
-        ("theme: large", "bastide.yaml:4:50: large/style.css has 65537 bytes, the limit is 65536"),
-        ("theme: more", "bastide.yaml:4:50: warning: more/page.html is not part of a theme"),
+        ("language: fr", "bastide.yaml:4:55: unknown language \"fr\""),
+        ("theme: nowhere", "bastide.yaml:4:52: theme \"nowhere\": no style.css and no logo there"),
+        ("theme: two", "bastide.yaml:4:52: two/logo.png is a second logo; keep one"),
+        ("theme: wrong", "bastide.yaml:4:52: theme: expected a png image"),
+        ("theme: large", "bastide.yaml:4:52: large/style.css has 65537 bytes, the limit is 65536"),
+        ("theme: more", "bastide.yaml:4:52: warning: more/page.html is not part of a theme"),
     ] {
         let found = said_with(&with(written), &files);
         assert!(found.iter().any(|line| line.starts_with(said)), "{written}: {found:#?}");
