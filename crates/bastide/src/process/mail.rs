@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use crate::config::{Mail, MailSecurity};
 
-/// For each step of the exchange with the server.
-const STEP_TIME_MAX: Duration = Duration::from_secs(20);
+/// For the connection to the server. What comes after is bounded by who sends letters
+/// ([`identity::mail`]).
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A mail server.
 pub struct MailServer {
@@ -106,7 +107,7 @@ impl MailServer {
             .port(mail.port)
             .tls(tls(mail)?)
             .hello_name(ClientId::Domain(name.to_owned()))
-            .timeout(Some(STEP_TIME_MAX));
+            .timeout(Some(CONNECT_TIME_MAX));
         if let Some((username, password)) = &mail.login {
             transport = transport.credentials(Credentials::new(username.clone(), password.clone()));
         }

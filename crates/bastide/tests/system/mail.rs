@@ -1,11 +1,19 @@
-//! Letters by a real mail server, PyPI's aiosmtpd, with STARTTLS and a password: an
-//! invitation from the command line to the page where the first password is chosen.
+//! Letters by a real mail server, PyPI's aiosmtpd, with STARTTLS and a password: what goes to
+//! it and what does not, and an invitation from the command line to the page where the first
+//! password is chosen.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
+use bastide::config::{Mail, MailSecurity};
+use bastide::process::clock::SystemClock;
+use bastide::process::mail::MailServer;
+use identity::mail::{Courier as _, Letter, NotSent};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::clients::python;
 use crate::support::{Town, until};
@@ -51,6 +59,99 @@ impl Drop for Post {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn settings(post: &Post) -> Mail {
+    Mail {
+        host: "localhost".to_owned(),
+        port: post.port,
+        security: MailSecurity::StartTls,
+        from: "Town <town@example.org>".to_owned(),
+        login: Some(("town".to_owned(), "s3cret".to_owned())),
+        ca: Some(post.ca.clone()),
+    }
+}
+
+fn letter(to: &str) -> Letter {
+    Letter {
+        to: to.to_owned(),
+        subject: "Grüße\r\nBcc: eve@example.org".to_owned(),
+        text: "https://id.example.org/?token=1".to_owned(),
+        html: "<p>token</p>".to_owned(),
+        language: "de",
+    }
+}
+
+/// Sends one letter, in a bounded time.
+async fn send(mail: &Mail, to: &str) -> Result<(), NotSent> {
+    let server = MailServer::new(mail, "id.example.org", Arc::new(SystemClock::start())).unwrap();
+    let sent = tokio::time::timeout(Duration::from_secs(60), server.send(letter(to))).await;
+    sent.unwrap_or_else(|_| panic!("{mail:?} to {to}: no answer within a minute"))
+}
+
+#[tokio::test]
+async fn a_letter_goes_to_the_verified_server_alone_and_to_one_person() {
+    let Some(post) = Post::start() else { return };
+    let good = settings(&post);
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
+    for (what, mail) in [
+        ("another authority", Mail { ca: Some(other.into()), ..settings(&post) }),
+        ("another name", Mail { host: "127.0.0.1".to_owned(), ..settings(&post) }),
+        (
+            "no TLS where the server asks for it",
+            Mail { security: MailSecurity::DangerNone, ..settings(&post) },
+        ),
+        ("a wrong password", Mail { login: Some(("town".into(), "wrong".into())), ..settings(&post) }),
+    ] {
+        let sent = send(&mail, "alice@example.org").await;
+        assert!(matches!(sent, Err(NotSent::Server(_))), "{what}: {sent:?}");
+        assert!(post.letters().is_empty(), "{what}");
+    }
+    for to in ["alice@example.org\r\nRCPT TO:<eve@example.org>", "alice@example.org, eve@example.org", ""] {
+        let sent = send(&good, to).await;
+        assert!(matches!(sent, Err(NotSent::Never(_))), "{to:?}: {sent:?}");
+    }
+    assert!(matches!(send(&good, "refused@example.org").await, Err(NotSent::Never(_))));
+    assert!(matches!(send(&good, "busy@example.org").await, Err(NotSent::Later(_))));
+    assert!(post.letters().is_empty());
+    send(&good, "alice@example.org").await.unwrap();
+    let letters = post.letters();
+    let [kept] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((&kept["tls"], &kept["to"]), (&true.into(), &serde_json::json!(["alice@example.org"])));
+    let data = kept["data"].as_str().unwrap();
+    let (head, _) = data.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("Auto-Submitted: auto-generated"), "{head}");
+    assert!(!head.lines().any(|line| line.to_ascii_lowercase().starts_with("bcc")), "{head}");
+}
+
+#[tokio::test]
+async fn a_server_that_offers_no_tls_is_told_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let plain = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        connection.write_all(b"220 localhost\r\n").await.unwrap();
+        let (mut said, mut buffer) = (String::new(), [0; 1024]);
+        while let Ok(count @ 1..) = connection.read(&mut buffer).await {
+            let line = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            let answer =
+                if line.starts_with("EHLO") { "250-localhost\r\n250 AUTH PLAIN\r\n" } else { "250 ok\r\n" };
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            said += &line;
+        }
+        said
+    });
+    let mail = Mail {
+        host: "localhost".to_owned(),
+        port,
+        security: MailSecurity::StartTls,
+        from: "town@example.org".to_owned(),
+        login: Some(("town".to_owned(), "s3cret".to_owned())),
+        ca: None,
+    };
+    assert!(matches!(send(&mail, "alice@example.org").await, Err(NotSent::Server(_))));
+    let said = plain.await.unwrap();
+    assert!(said.starts_with("EHLO") && !said.contains("AUTH") && !said.contains("MAIL"), "{said}");
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ class Keep:
 
 def judge(server, session, envelope, mechanism, data):
     good = (data.login, data.password) == (b"town", b"s3cret")
-    return AuthResult(success=good, auth_data=data.login.decode() if good else None)
+    return AuthResult(success=good, handled=good, auth_data=data.login.decode() if good else None)
 
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
