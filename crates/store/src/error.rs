@@ -32,7 +32,8 @@ pub enum Error {
     /// A value is not what the caller's type expects.
     #[error("the value of the record is not what was expected: {0}")]
     Decode(serde_json::Error),
-    /// No room is left on the device; nothing was done. Reading goes on.
+    /// No room is left on the device; nothing was done. Reading goes on, in PostgreSQL as far as
+    /// no page has to be written for it.
     #[error("no room is left for the database: {0}")]
     Full(String),
     /// The database cannot be reached or is busy; nothing was done. Try again.
