@@ -363,7 +363,7 @@ def account(chromium, port, scripts):
     page.wait("All other sessions have ended")
     other.call("Page.navigate", url=f"{PEOPLE}/account")
     other.wait('type="password"')
-    page.press("Change the password")
+    page.press("Choose a password")
     page.wait("New password")
     page.shot("password")
     page.press("Back to your account")
