@@ -1,6 +1,6 @@
 //! Passkeys: enrolled, as the second factor and alone; and signatures that prove something
-//! else. The authenticator here is made to misbehave; honest ones that we did not write are
-//! Chromium's and PyPI's fido2, in `cargo xtask suite oidc`.
+//! else. The authenticator here is made to misbehave; an honest one that we did not write is
+//! Chromium's, in `cargo xtask suite oidc`.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
