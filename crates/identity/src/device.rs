@@ -22,7 +22,7 @@ use crate::grant::Decided;
 use crate::page::{self, DevicePage};
 use crate::parameter::with_query;
 use crate::realm::Realm;
-use crate::record::{self, Kind, Stored, Written};
+use crate::record::{Change, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
 use crate::text::Notice;
@@ -263,23 +263,18 @@ async fn find(realm: &Realm, code: &str, now: Timestamp) -> Answer<Option<(Strin
 
 /// RFC 8628 §5.1: codes are short, so nobody may try many.
 async fn count_attempt(realm: &Realm, user: &str, now: Timestamp) -> Answer<()> {
-    for attempt in 0..record::ATTEMPTS_MAX {
-        record::pause(attempt).await;
-        let stored = realm.records.get::<u32>(Kind::CodeAttempts, &[user]).await?;
-        let (count, expect, until) = match stored {
-            Some(stored) => (stored.value, Expect::Version(stored.version), stored.expires),
-            None => (0, Expect::Absent, Some(now.plus(ATTEMPTS_WITHIN))),
+    let decide = |stored: Option<Stored<u32>>| {
+        let (count, until) = match stored {
+            Some(stored) => (stored.value, stored.expires),
+            None => (0, Some(now.plus(ATTEMPTS_WITHIN))),
         };
         if count >= ATTEMPTS_MAX {
             let reason = format!("user {user:?} tried {count} codes");
             return Err(Refusal::person(Code::AccessDenied, Notice::TooManyCodes, reason));
         }
-        let counted = realm.records.put(Kind::CodeAttempts, &[user], &(count + 1), until, expect).await?;
-        if counted == Written::Done {
-            return Ok(());
-        }
-    }
-    Err(Error::Contended("a count of codes").into())
+        Ok((Some(Change::to(count + 1, until)), ()))
+    };
+    realm.records.change(Kind::CodeAttempts, &[user], "a count of codes", decide).await
 }
 
 #[cfg(test)]

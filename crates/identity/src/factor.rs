@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::realm::Realm;
-use crate::record::{self, Kind, Written};
+use crate::record::{Change, Kind, Stored};
 use crate::refusal::{Answer, Code, Refusal};
 use passkey::{Passkey, Proved, Signed};
 use totp::Authenticator;
@@ -217,19 +217,12 @@ pub(crate) async fn change<T>(
     user: &str,
     change: impl Fn(&mut Factors) -> Answer<(Option<Transaction>, T)>,
 ) -> Answer<T> {
-    for attempt in 0..record::ATTEMPTS_MAX {
-        record::pause(attempt).await;
-        let stored = realm.records.get::<Factors>(Kind::Factors, &[user]).await?;
-        let expect = stored.as_ref().map_or(Expect::Absent, |stored| Expect::Version(stored.version));
+    let decide = |stored: Option<Stored<Factors>>| {
         let mut factors = stored.map(|stored| stored.value).unwrap_or_default();
-        let (transaction, result) = change(&mut factors)?;
-        let Some(transaction) = transaction else { return Ok(result) };
-        let changes = realm.records.write(transaction, Kind::Factors, &[user], &factors, None, expect)?;
-        if realm.records.commit(changes).await? == Written::Done {
-            return Ok(result);
-        }
-    }
-    Err(Error::Contended("the factors of a person").into())
+        let (besides, result) = change(&mut factors)?;
+        Ok((besides.map(|besides| Change { value: factors, expires: None, besides }), result))
+    };
+    realm.records.change(Kind::Factors, &[user], "the factors of a person", decide).await
 }
 
 /// Whether this is a code of one of the person's apps: counted, and good once.

@@ -14,7 +14,7 @@ use crate::deliver::Deliver;
 use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::Courier;
-use crate::record::{ATTEMPTS_MAX, Kind, Records, Stored, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, pause};
 use crate::settings::RealmSettings;
 use crate::user::{User, folded};
 
@@ -163,20 +163,17 @@ impl Realm {
     /// As for [`Self::rotate_keys`]; [`Error::Record`] when more would be published than
     /// verifiers take.
     pub async fn replace_keys(&self, forget: bool) -> Result<(), Error> {
-        for attempt in 0..ATTEMPTS_MAX {
-            pause(attempt).await;
-            let Some(stored) = self.records.get::<KeyRecord>(Kind::Keys, &[]).await? else { break };
-            if !forget && stored.value.is_full(&self.settings) {
+        const WHAT: &str = "the realm's keys";
+        let decide = |stored: Option<Stored<KeyRecord>>| {
+            let before = stored.ok_or(Error::Contended(WHAT))?.value;
+            if !forget && before.is_full(&self.settings) {
                 let why = "so many were made lately that verifiers would take no more; wait for an hour";
                 return Err(Error::Record { what: "keys".to_owned(), why: why.to_owned() });
             }
-            let ended = stored.value.ended(&self.settings, self.now(), forget);
-            let expect = Expect::Version(stored.version);
-            if self.records.put(Kind::Keys, &[], &ended, None, expect).await? == Written::Done {
-                return self.rotate_keys().await;
-            }
-        }
-        Err(Error::Contended("the realm's keys"))
+            Ok((Some(Change::to(before.ended(&self.settings, self.now(), forget), None)), ()))
+        };
+        self.records.change(Kind::Keys, &[], WHAT, decide).await?;
+        self.rotate_keys().await
     }
 
     /// The keys of now.

@@ -140,6 +140,20 @@ pub enum Written {
     Conflict,
 }
 
+/// What a record becomes, and what is done beside that in the same transaction.
+pub(crate) struct Change<T> {
+    pub(crate) value: T,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) besides: Transaction,
+}
+
+impl<T> Change<T> {
+    /// The record alone.
+    pub(crate) fn to(value: T, expires: Option<Timestamp>) -> Self {
+        Self { value, expires, besides: Transaction::new() }
+    }
+}
+
 /// The records of one realm.
 #[derive(Clone)]
 pub(crate) struct Records {
@@ -191,6 +205,34 @@ impl Records {
         expect: Expect,
     ) -> Result<Written, Error> {
         self.commit(self.write(Transaction::new(), kind, path, value, expires, expect)?).await
+    }
+
+    /// Changes one record in one compare-and-set. `decide` is shown what stands there and may
+    /// be asked several times; without a change of its, nothing is written. `what` names the
+    /// record where others change it too often.
+    pub(crate) async fn change<T, R, E>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+        what: &'static str,
+        mut decide: impl FnMut(Option<Stored<T>>) -> Result<(Option<Change<T>>, R), E>,
+    ) -> Result<R, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+    {
+        for attempt in 0..ATTEMPTS_MAX {
+            pause(attempt).await;
+            let stored = self.get::<T>(kind, path).await?;
+            let expect = stored.as_ref().map_or(Expect::Absent, |stored| Expect::Version(stored.version));
+            let (change, result) = decide(stored)?;
+            let Some(Change { value, expires, besides }) = change else { return Ok(result) };
+            let changes = self.write(besides, kind, path, &value, expires, expect)?;
+            if self.commit(changes).await? == Written::Done {
+                return Ok(result);
+            }
+        }
+        Err(Error::Contended(what).into())
     }
 
     /// Removes one record, whatever it is.

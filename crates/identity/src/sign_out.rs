@@ -8,15 +8,15 @@
 
 use model::Timestamp;
 use serde::Serialize;
-use store::{Expect, Transaction};
+use store::Transaction;
 
 use crate::Error;
 use crate::grant::{self, Grant};
 use crate::logout;
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Written, pause};
+use crate::record::{Change, Kind, Stored};
 use crate::revocation::{self, Named};
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::user::User;
 
 /// A session, as an administrator or its person sees it.
@@ -61,22 +61,18 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn sessions(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        let mut found = Vec::new();
-        for (id, _) in self.records.list_all::<()>(Kind::UserSession, &[user]).await? {
-            let Some(stored) = crate::session::get(self, &id, self.now()).await? else { continue };
-            let session = stored.value;
-            found.push(SessionInfo {
-                expires: session.expires(self),
-                id: session.id,
-                user: session.user,
-                authenticated: session.authenticated,
-                seen: session.seen,
-                acr: session.acr,
-                amr: session.amr,
-            });
-        }
+        let mut found = session::of_user(self, user, self.now()).await?;
         found.sort_by_key(|session| std::cmp::Reverse(session.authenticated));
-        Ok(found)
+        let info = |session: Session| SessionInfo {
+            expires: session.expires(self),
+            id: session.id,
+            user: session.user,
+            authenticated: session.authenticated,
+            seen: session.seen,
+            acr: session.acr,
+            amr: session.amr,
+        };
+        Ok(found.into_iter().map(info).collect())
     }
 
     /// What a user allowed clients and is still good.
@@ -126,24 +122,18 @@ impl Realm {
         user: &str,
         change: impl Fn(Transaction) -> Result<Transaction, Error>,
     ) -> Result<usize, Error> {
-        for attempt in 0..ATTEMPTS_MAX {
-            pause(attempt).await;
-            let found = self.records.get::<User>(Kind::User, &[user]).await?;
-            let Some(stored) = found else {
+        let decide = |stored: Option<Stored<User>>| {
+            let Some(stored) = stored else {
                 let what = format!("user \"{}\"", keys::encoding::quote(user));
                 return Err(Error::Record { what, why: "there is none".to_owned() });
             };
             let now = self.now();
-            let changed = User { signed_out: Some(now), ..stored.value };
-            let expect = Expect::Version(stored.version);
-            let changes = change(Transaction::new())?;
-            let changes = self.records.write(changes, Kind::User, &[user], &changed, None, expect)?;
-            let changes = self.end_tokens(changes, user, now)?;
-            if self.records.commit(changes).await? == Written::Done {
-                return self.end_begun(user, None).await;
-            }
-        }
-        Err(Error::Contended("a user"))
+            let value = User { signed_out: Some(now), ..stored.value };
+            let besides = self.end_tokens(change(Transaction::new())?, user, now)?;
+            Ok((Some(Change { value, expires: None, besides }), ()))
+        };
+        self.records.change(Kind::User, &[user], "a user", decide).await?;
+        self.end_begun(user, None).await
     }
 
     /// Adds the end of a user's tokens at the gateways to a transaction.

@@ -27,12 +27,11 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::Expect;
 
 use crate::Error;
 use crate::call::Call;
 use crate::realm::Realm;
-use crate::record::{self, Kind, Written};
+use crate::record::{Change, Kind, Stored};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::text::Notice;
 use crate::user::folded;
@@ -241,17 +240,11 @@ async fn change(
     now: Timestamp,
     mut to: impl FnMut(&Tally) -> Option<Tally>,
 ) -> Result<(), Error> {
-    for attempt in 0..record::ATTEMPTS_MAX {
-        record::pause(attempt).await;
-        let stored = realm.records.get::<Tally>(Kind::Failures, path).await?;
-        let expect = stored.as_ref().map_or(Expect::Absent, |stored| Expect::Version(stored.version));
-        let Some(changed) = to(&stored.map(|stored| stored.value).unwrap_or_default()) else { return Ok(()) };
-        let expires = Some(Tally::expires(now));
-        if realm.records.put(Kind::Failures, path, &changed, expires, expect).await? == Written::Done {
-            return Ok(());
-        }
-    }
-    Err(Error::Contended("a count of failures"))
+    let decide = |stored: Option<Stored<Tally>>| {
+        let changed = to(&stored.map(|stored| stored.value).unwrap_or_default());
+        Ok((changed.map(|tally| Change::to(tally, Some(Tally::expires(now)))), ()))
+    };
+    realm.records.change(Kind::Failures, path, "a count of failures", decide).await
 }
 
 fn refused(until: Timestamp, now: Timestamp, what: &str) -> Box<Refusal> {

@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::response::Response;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::Expect;
 
 use super::interaction::{self, Then};
 use super::request::{self, Request};
@@ -15,7 +14,7 @@ use super::respond;
 use crate::call::Call;
 use crate::page::{self, ConsentPage};
 use crate::realm::Realm;
-use crate::record::{self, Kind, Written};
+use crate::record::{Change, Kind, Stored};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
 use crate::text::{Language, Notice};
@@ -127,17 +126,12 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
 /// Adds to what was consented to before.
 async fn remember(realm: &Realm, user: &str, request: &Request, now: Timestamp) -> Answer<()> {
     let path = [user, request.client.as_str()];
-    for attempt in 0..record::ATTEMPTS_MAX {
-        record::pause(attempt).await;
-        let before = realm.records.get::<Consent>(Kind::Consent, &path).await?;
-        let expect = before.as_ref().map_or(Expect::Absent, |before| Expect::Version(before.version));
+    let decide = |before: Option<Stored<Consent>>| {
         let mut consent = before.map(|before| before.value).unwrap_or_default();
         consent.scopes.extend(needed(realm, request));
         consent.resources.extend(request.resources.iter().cloned());
         consent.at = now;
-        if realm.records.put(Kind::Consent, &path, &consent, None, expect).await? == Written::Done {
-            return Ok(());
-        }
-    }
-    Err(crate::Error::Contended("a consent").into())
+        Ok((Some(Change::to(consent, None)), ()))
+    };
+    realm.records.change(Kind::Consent, &path, "a consent", decide).await
 }
