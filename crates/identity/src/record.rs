@@ -329,3 +329,100 @@ impl Records {
 fn read<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, Error> {
     serde_json::from_slice(value).map_err(|source| Error::Content { kind: kind.name(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::runtime::Handle;
+    use tokio::task::block_in_place;
+
+    use super::*;
+
+    struct Still;
+
+    impl model::Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_seconds(1_800_000_000)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    const PATH: [&str; 1] = ["alice"];
+
+    fn records() -> Records {
+        Records::new(Store::in_memory(Arc::new(Still)).unwrap(), "acme".to_owned())
+    }
+
+    /// What somebody else does while a change is being decided.
+    fn meanwhile(records: &Records, value: u64) {
+        let written = records.put(Kind::CodeAttempts, &PATH, &value, None, Expect::Any);
+        let written = block_in_place(|| Handle::current().block_on(written));
+        assert_eq!(written.unwrap(), Written::Done);
+    }
+
+    async fn stands(records: &Records) -> Option<u64> {
+        records.get(Kind::CodeAttempts, &PATH).await.unwrap().map(|stored| stored.value)
+    }
+
+    /// Adds one, while others write what `others` has, one at each decision.
+    async fn add_one(records: &Records, others: &[u64]) -> (Result<u64, Error>, Vec<Option<u64>>) {
+        let (mut seen, mut others) = (Vec::new(), others.iter());
+        let changed = records.change(Kind::CodeAttempts, &PATH, "attempts", |stored: Option<Stored<u64>>| {
+            let stored = stored.map(|stored| stored.value);
+            seen.push(stored);
+            if let Some(other) = others.next() {
+                meanwhile(records, *other);
+            }
+            let next = stored.unwrap_or_default() + 1;
+            Ok::<_, Error>((Some(Change::to(next, None)), next))
+        });
+        (changed.await, seen)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_is_decided_anew_when_somebody_else_was_faster() {
+        let records = records();
+        let (changed, seen) = add_one(&records, &[]).await;
+        assert_eq!((changed.unwrap(), seen), (1, vec![None]), "alone, it is decided once");
+
+        let (changed, seen) = add_one(&records, &[10, 20]).await;
+        assert_eq!(changed.unwrap(), 21, "what the others wrote is counted");
+        assert_eq!(seen, [Some(1), Some(10), Some(20)]);
+        assert_eq!(stands(&records).await, Some(21));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nor_is_what_somebody_else_made_meanwhile_overwritten() {
+        let records = records();
+        let (changed, seen) = add_one(&records, &[10]).await;
+        assert_eq!((changed.unwrap(), seen), (11, vec![None, Some(10)]));
+        assert_eq!(stands(&records).await, Some(11));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_that_never_rests_is_given_up_and_left_to_the_others() {
+        let records = records();
+        let others: Vec<u64> = (0..u64::from(ATTEMPTS_MAX)).map(|number| 100 * number).collect();
+        let (changed, seen) = add_one(&records, &others).await;
+        assert!(matches!(changed, Err(Error::Contended("attempts"))), "{changed:?}");
+        assert_eq!(seen.len(), others.len());
+        assert_eq!(stands(&records).await, others.last().copied());
+
+        let (changed, _) = add_one(&records, &others[1..]).await;
+        assert_eq!(changed.unwrap(), 701, "with one fewer in the way the last attempt succeeds");
+    }
+
+    #[tokio::test]
+    async fn without_a_change_nothing_is_written() {
+        let records = records();
+        let looked = records.change(Kind::CodeAttempts, &PATH, "attempts", |stored: Option<Stored<u64>>| {
+            Ok::<_, Error>((None::<Change<u64>>, stored.is_none()))
+        });
+        assert!(looked.await.unwrap());
+        assert_eq!(stands(&records).await, None);
+    }
+}
