@@ -218,15 +218,8 @@ async fn introspect(
             verdict
         }
     };
-    let good = match verdict {
-        Verdict::Accepted(principal) => Good::Bearer(principal),
-        Verdict::Bound(bound) => Good::Bound(bound),
-        Verdict::Refused(unproven) => return Err(unproven),
-        Verdict::NeedsKey(_) => {
-            let why = "a key was asked for".to_owned();
-            return Err(Unproven::IntrospectionUnavailable { why });
-        }
-    };
+    let undecided = || Unproven::IntrospectionUnavailable { why: "a key was asked for".to_owned() };
+    let good = settle(verdict, undecided)?;
     possession::possess(gateway, journey, head, offered, good)
 }
 
@@ -255,26 +248,26 @@ async fn judge_token(gateway: &Gateway, journey: &mut Journey<'_>, token: &[u8])
     // One wait for the one refresh that is under way; after it the answer is final
     // unless yet another key is unknown by then.
     for _ in 0..2 {
-        match verdict {
-            Verdict::Accepted(principal) => return Ok(Good::Bearer(principal)),
-            Verdict::Bound(bound) => return Ok(Good::Bound(bound)),
-            Verdict::Refused(unproven) => return Err(unproven),
-            Verdict::NeedsKey(wait) => {
-                journey.enter("fetch keys");
-                wait.ended().await;
-                journey.enter("authenticate");
-                verdict = ask();
-            }
-        }
+        let Verdict::NeedsKey(wait) = verdict else { break };
+        journey.enter("fetch keys");
+        wait.ended().await;
+        journey.enter("authenticate");
+        verdict = ask();
     }
+    settle(verdict, || Unproven::KeysUnavailable {
+        issuer: "the token's issuer".to_owned(),
+        why: "its keys keep changing".to_owned(),
+    })
+}
+
+/// What a verdict comes to; `undecided` where it still asks for a key and nobody waits any
+/// more.
+fn settle(verdict: Verdict, undecided: impl FnOnce() -> Unproven) -> Result<Good, Unproven> {
     match verdict {
         Verdict::Accepted(principal) => Ok(Good::Bearer(principal)),
         Verdict::Bound(bound) => Ok(Good::Bound(bound)),
         Verdict::Refused(unproven) => Err(unproven),
-        Verdict::NeedsKey(_) => Err(Unproven::KeysUnavailable {
-            issuer: "the token's issuer".to_owned(),
-            why: "its keys keep changing".to_owned(),
-        }),
+        Verdict::NeedsKey(_) => Err(undecided()),
     }
 }
 
