@@ -13,7 +13,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SecureRandom;
 use foldhash::fast::RandomState;
 use lru::LruCache;
@@ -31,7 +30,7 @@ use crate::jwks::{Issuer, Issuers};
 use crate::jws::TOKEN_BYTES_MAX;
 use crate::jwt::{Accepted, ClaimContext, SECONDS_MAX, judge_claims};
 use crate::refusal::Refusal;
-use crate::verifier::Verdict;
+use crate::verifier::{Verdict, token_digest};
 
 /// Answers that are remembered, over all cores.
 pub const INTROSPECTIONS_MAX: usize = 16_384;
@@ -196,7 +195,7 @@ impl Introspector {
         let Some(text) = std::str::from_utf8(token).ok().filter(|_| is_token) else {
             return refused(Refusal::Malformed { what: "expected printable ASCII" });
         };
-        let key = key_of(token);
+        let key = token_digest(token);
         let mut known = lock(&self.known);
         match known.get(&key) {
             Some(Slot::Known(found)) if now < found.until => {
@@ -358,14 +357,6 @@ impl Introspector {
             claims.entry("aud").or_insert_with(|| json!(issuer.settings.audiences));
         }
     }
-}
-
-fn key_of(token: &[u8]) -> [u8; 32] {
-    let mut key = [0; 32];
-    for (to, from) in key.iter_mut().zip(digest(&SHA256, token).as_ref()) {
-        *to = *from;
-    }
-    key
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -216,11 +216,7 @@ impl CoreVerifier {
     }
 
     fn cache_key(&self, token: &[u8]) -> CacheKey {
-        let mut whole = [0; 32];
-        for (to, from) in whole.iter_mut().zip(digest(&SHA256, token).as_ref()) {
-            *to = *from;
-        }
-        (self.judgement, whole)
+        (self.judgement, token_digest(token))
     }
 
     fn verify_anew(&mut self, token: &[u8], now: Timestamp) -> Result<(Accepted, usize), Verdict> {
@@ -374,6 +370,15 @@ pub async fn prove_once(issuers: &Arc<Issuers>, token: &[u8], clock: &dyn Clock)
         }
     }
     Err(last)
+}
+
+/// What a token is remembered by, in the place of the token itself: its SHA-256.
+pub(crate) fn token_digest(token: &[u8]) -> [u8; 32] {
+    let mut whole = [0; 32];
+    for (to, from) in whole.iter_mut().zip(digest(&SHA256, token).as_ref()) {
+        *to = *from;
+    }
+    whole
 }
 
 /// Whether the signature that was verified then would verify now. Time and revocation
