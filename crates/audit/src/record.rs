@@ -43,35 +43,10 @@ pub fn append(line: &mut Vec<u8>, event: &AccessEvent<'_>) {
 /// Appends the line for a slot that was dropped without its event.
 pub(crate) fn append_abandoned(line: &mut Vec<u8>, id: RequestId, time: Timestamp) {
     let event = AccessEvent {
-        id,
-        time,
-        duration_nanos: 0,
         outcome: Outcome::Failed,
         step: Step::Audit,
         reason: Cow::Borrowed("abandoned: the request ended without reporting what became of it"),
-        status: 0,
-        client_address: Cow::Borrowed(""),
-        client_port: 0,
-        tls: Cow::Borrowed(""),
-        method: Cow::Borrowed(""),
-        host: Cow::Borrowed(""),
-        path: Cow::Borrowed(""),
-        version: Cow::Borrowed(""),
-        user_agent: Cow::Borrowed(""),
-        route: Cow::Borrowed(""),
-        upstream: Cow::Borrowed(""),
-        attempts: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        principal_kind: PrincipalKind::Anonymous,
-        principal: Cow::Borrowed(""),
-        credential: Credential::None,
-        issuer: Cow::Borrowed(""),
-        trace_id: Cow::Borrowed(""),
-        decision: None,
-        decision_json: Cow::Borrowed(&[]),
-        firewall: None,
-        firewall_json: Cow::Borrowed(&[]),
+        ..AccessEvent::bare(id, time)
     };
     Writer { line, cut: false }.event(&event, true);
 }

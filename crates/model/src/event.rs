@@ -321,3 +321,41 @@ pub struct AccessEvent<'a> {
     #[serde(skip)]
     pub firewall_json: Cow<'a, [u8]>,
 }
+
+impl AccessEvent<'_> {
+    /// An event of which no more is known than its name and its time: by nobody, and not said
+    /// to have been allowed. Whoever writes one down fills in what they know.
+    pub const fn bare(id: RequestId, time: Timestamp) -> Self {
+        Self {
+            id,
+            time,
+            duration_nanos: 0,
+            outcome: Outcome::Failed,
+            step: Step::Audit,
+            reason: Cow::Borrowed(""),
+            status: 0,
+            client_address: Cow::Borrowed(""),
+            client_port: 0,
+            tls: Cow::Borrowed(""),
+            method: Cow::Borrowed(""),
+            host: Cow::Borrowed(""),
+            path: Cow::Borrowed(""),
+            version: Cow::Borrowed(""),
+            user_agent: Cow::Borrowed(""),
+            route: Cow::Borrowed(""),
+            upstream: Cow::Borrowed(""),
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            principal_kind: PrincipalKind::Anonymous,
+            principal: Cow::Borrowed(""),
+            credential: Credential::None,
+            issuer: Cow::Borrowed(""),
+            trace_id: Cow::Borrowed(""),
+            decision: None,
+            decision_json: Cow::Borrowed(&[]),
+            firewall: None,
+            firewall_json: Cow::Borrowed(&[]),
+        }
+    }
+}

@@ -496,34 +496,21 @@ fn event(
     let agent = head.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let principal = &caller.principal;
     AccessEvent {
-        id: entry.id(),
-        time: now,
-        duration_nanos: 0,
         outcome: Outcome::Allowed,
         step: Step::Authorize,
-        reason: Cow::Borrowed(""),
-        status: 0,
         client_address: Cow::Owned(caller.address.to_string()),
-        client_port: 0,
         tls: Cow::Borrowed(caller.tls_version.unwrap_or_default()),
         method: Cow::Owned(operation.method.to_string()),
-        host: Cow::Borrowed(""),
         path: Cow::Owned(cut(head.uri.path())),
         version: Cow::Borrowed("1.1"),
         user_agent: Cow::Owned(cut(agent.unwrap_or_default())),
         route: Cow::Owned(operation.area.route()),
         upstream: Cow::Borrowed(ADMINISTRATION),
-        attempts: 0,
-        bytes_in: 0,
-        bytes_out: 0,
         principal_kind: principal.kind,
         principal: Cow::Owned(principal.id.clone()),
         credential: principal.credential,
         issuer: Cow::Owned(principal.issuer.clone().unwrap_or_default()),
         trace_id: Cow::Owned(caller.trace_id.clone()),
-        decision: None,
-        decision_json: Cow::Borrowed(b""),
-        firewall: None,
-        firewall_json: Cow::Borrowed(b""),
+        ..AccessEvent::bare(entry.id(), now)
     }
 }
