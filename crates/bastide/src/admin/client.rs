@@ -19,11 +19,11 @@ use model::Clock;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::book::Book;
 use super::caller::Caller;
 use super::serve::{Desk, router};
 use super::view::{Towns, View};
 use crate::config::Configuration;
+use crate::process::book::Book;
 use crate::process::clock::SystemClock;
 use crate::process::state::REVOCATIONS;
 use crate::process::storage;
@@ -272,7 +272,7 @@ async fn open(configuration: &Configuration) -> anyhow::Result<(Arc<Desk>, audit
     let audit = audit::Settings::new(&configuration.audit.folder);
     let opened = audit::open(audit, 1, Arc::clone(&clock));
     let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
-    let book = Book::open(queues.pop().context("a queue of the audit log")?)?;
+    let book = Book::open(queues.pop().context("a queue of the audit log")?, "administration")?;
     let policies = wire::load_policies(configuration, 0)?;
     let view = View { configuration: Arc::new(configuration.clone()), policies: Arc::new(policies) };
     let revocations = configuration.state.join(REVOCATIONS);

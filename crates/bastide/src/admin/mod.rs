@@ -16,7 +16,6 @@
 //! and the policies have permitted it: both are in a [`serve::Cleared`], without which no
 //! operation can be called. Nor take an identity from anything that a client can write.
 
-pub mod book;
 pub mod caller;
 pub mod client;
 pub mod openapi;

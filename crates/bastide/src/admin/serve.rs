@@ -19,12 +19,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::{Expect, Version};
 
-use super::book::{Book, Entry};
 use super::caller::Caller;
 use super::operation::{OPERATIONS, Operation};
 use super::problem::Problem;
 use super::view::{Towns, View};
 use crate::config::ADMINISTRATION;
+use crate::process::book::{Book, Entry};
 
 /// Largest body of a call, bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;

@@ -20,9 +20,9 @@ use proxy::upstream::Doorway;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
+use super::book::Book;
 use super::realms::Streams;
 use super::state::REVOCATIONS;
-use crate::admin::book::Book;
 use crate::admin::caller::Caller;
 use crate::admin::problem::Problem;
 use crate::admin::view::Towns;

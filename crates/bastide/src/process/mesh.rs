@@ -25,10 +25,12 @@ use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use audit::MeshAudit;
+
+use super::book::Book;
 use super::realms::Streams;
 use crate::config;
 
-pub use audit::MeshAudit;
 pub use member::Member;
 
 /// Where this process' own identity comes from.
@@ -80,7 +82,8 @@ impl Drop for Running {
 impl MeshHost {
     /// Serves the bundle endpoint; 503 until a trust domain is open. Must be called on the
     /// control plane's runtime.
-    pub fn start(role: Role, audit: Arc<MeshAudit>, random: Arc<SystemRandom>) -> Self {
+    pub fn start(role: Role, book: Book, random: Arc<SystemRandom>) -> Self {
+        let audit = Arc::new(MeshAudit::new(book, Arc::clone(&random)));
         let (door, doorway) = door();
         let shown: Arc<RwLock<Option<Arc<TrustDomain>>>> = Arc::default();
         let serving = Arc::clone(&shown);

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod administration;
 mod beginning;
+pub mod book;
 pub mod clock;
 pub mod fetch;
 pub mod generations;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::administration::Administration;
 use super::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
+use super::book::Book;
 use super::clock::SystemClock;
 use super::fetch::{GuardedFetch, WayOut};
 use super::generations::Generations;
@@ -29,7 +30,7 @@ use super::guest::{self, Guest, RunningGuest};
 use super::handover::{self, Estate};
 use super::keepers::keep;
 use super::log;
-use super::mesh::{MeshAudit, MeshHost, Role};
+use super::mesh::{MeshHost, Role};
 use super::names::Names;
 use super::notify::Notifier;
 use super::otlp::{self, Exporter};
@@ -45,7 +46,6 @@ use super::storage::Keeper;
 use super::systemd;
 use super::watch::Watched;
 use crate::acme::Orders;
-use crate::admin::book::Book;
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
 use crate::config::{self, Configuration, Disk, Fault, Written};
@@ -212,9 +212,10 @@ impl Server {
             Some(lock) => audit::open_beside(settings, count + 2, Arc::clone(&clock), lock.into())?,
             None => audit::open(settings, count + 2, Arc::clone(&clock))?,
         };
-        let book = Book::open(queues.pop().context("a queue of the audit log")?)?;
-        let mut queues = queues.into_iter();
-        let mesh_audit = queues.next().map(MeshAudit::start).context("no audit queue for the mesh")?;
+        let mut book =
+            |name| anyhow::Ok(Book::open(queues.pop().context("a queue of the audit log")?, name)?);
+        let (book, mesh_book) = (book("administration")?, book("mesh-audit")?);
+        let queues = queues.into_iter();
         let (firewall_log, firewall_queues) = match predecessor {
             // The lock of the state folder, which was handed over, keeps others out.
             Some(_) => {
@@ -270,7 +271,7 @@ impl Server {
         let exporter = Exporter::start(destination, span_lanes, metrics, &clock, &random);
         let way_out = WayOut::new()?;
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(&clock), Arc::clone(&random)));
-        let mesh = Arc::new(MeshHost::start(role, Arc::new(mesh_audit), Arc::clone(&random)));
+        let mesh = Arc::new(MeshHost::start(role, mesh_book, Arc::clone(&random)));
         let (administration, doorway) = door();
         let parts = Parts {
             state,

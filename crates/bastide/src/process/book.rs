@@ -1,0 +1,171 @@
+//! The audit log, for the control plane: a place in it is taken before anything is done.
+//!
+//! A queue of the log belongs to one thread; this one has a thread of its own, which holds
+//! the places that were taken until their events come.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use audit::{Queue, Slot};
+use model::event::AccessEvent;
+use model::{RequestId, Timestamp};
+use tokio::sync::oneshot;
+
+/// The way to the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Book(Sender<Message>);
+
+#[derive(Debug)]
+enum Message {
+    Reserve { id: RequestId, time: Timestamp, taken: oneshot::Sender<bool> },
+    Commit(Box<AccessEvent<'static>>),
+    Abandon(RequestId),
+}
+
+/// A place in the log. One event comes of it: the one that is committed, or one that says
+/// that the call was abandoned.
+#[must_use]
+#[derive(Debug)]
+pub struct Entry {
+    id: RequestId,
+    book: Option<Sender<Message>>,
+}
+
+impl Book {
+    /// Writes to this queue, on a thread of this name, until the last clone is gone.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn open(queue: Queue, thread_name: &str) -> std::io::Result<Self> {
+        let (sender, receiver) = channel();
+        let keep = move || keep(&Rc::new(queue), &receiver);
+        std::thread::Builder::new().name(thread_name.to_owned()).spawn(keep)?;
+        Ok(Self(sender))
+    }
+
+    /// Takes a place for the event of a call; `None`: the log has none, and nothing may be
+    /// done. Whoever stops waiting gives their place back, as an abandoned event.
+    pub async fn reserve(&self, id: RequestId, time: Timestamp) -> Option<Entry> {
+        // Before the wait: the place is given back wherever the wait ends.
+        let entry = Entry { id, book: Some(self.0.clone()) };
+        let (taken, answer) = oneshot::channel();
+        self.0.send(Message::Reserve { id, time, taken }).ok()?;
+        answer.await.ok()?.then_some(entry)
+    }
+}
+
+impl Entry {
+    /// The name of the call.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Writes the event.
+    pub fn commit(mut self, event: AccessEvent<'static>) {
+        if let Some(book) = self.book.take() {
+            // Only a thread that has ended takes nothing, and then the log is closed.
+            let _ = book.send(Message::Commit(Box::new(event)));
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(book) = self.book.take() {
+            let _ = book.send(Message::Abandon(self.id));
+        }
+    }
+}
+
+fn keep(queue: &Rc<Queue>, messages: &Receiver<Message>) {
+    let mut places: HashMap<RequestId, Slot> = HashMap::new();
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::Reserve { id, time, taken } => {
+                let slot = queue.reserve(id, time).ok();
+                // Whoever went away in between is heard of next.
+                let _ = taken.send(slot.is_some());
+                places.extend(slot.map(|slot| (id, slot)));
+            }
+            Message::Commit(event) => {
+                if let Some(slot) = places.remove(&event.id) {
+                    slot.commit(&event);
+                }
+            }
+            Message::Abandon(id) => drop(places.remove(&id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::process::clock::SystemClock;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1);
+
+    fn id(number: u128) -> RequestId {
+        RequestId::new(1, number)
+    }
+
+    /// A book with one place; what is in the log, at its end.
+    fn one_place(folder: &std::path::Path) -> (Book, audit::Log) {
+        let settings = audit::Settings { queue_events: 1, ..audit::Settings::new(folder) };
+        let (log, mut queues) = audit::open(settings, 1, Arc::new(SystemClock::start())).unwrap();
+        (Book::open(queues.pop().unwrap(), "book").unwrap(), log)
+    }
+
+    fn written(folder: &std::path::Path, log: audit::Log) -> String {
+        log.close(Duration::from_secs(5)).unwrap();
+        let text = |entry: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default()
+        };
+        std::fs::read_dir(folder).unwrap().map(text).collect()
+    }
+
+    /// The place, as soon as the log has written what stood there.
+    async fn next_place(book: &Book, id: RequestId) -> Option<Entry> {
+        for _ in 0..1_000 {
+            if let Some(entry) = book.reserve(id, NOW).await {
+                return Some(entry);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
+    #[tokio::test]
+    async fn there_are_only_so_many_places_and_each_leaves_one_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let (book, log) = one_place(folder.path());
+        let first = book.reserve(id(1), NOW).await.unwrap();
+        assert!(book.reserve(id(2), NOW).await.is_none(), "no place, no deed");
+        drop(first);
+        drop(next_place(&book, id(3)).await.unwrap());
+        drop(book);
+        let lines = written(folder.path(), log);
+        assert_eq!(lines.matches("\"abandoned\":true").count(), 2, "{lines}");
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_while_they_wait_takes_no_place_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (book, log) = one_place(folder.path());
+        let mut waits = Box::pin(book.reserve(id(1), NOW));
+        // Asked once: its place is taken, and the answer lies there unread.
+        assert!(std::future::poll_fn(|context| Poll::Ready(waits.as_mut().poll(context))).await.is_pending());
+        assert!(book.reserve(id(2), NOW).await.is_none(), "the place is the first one's");
+        drop(waits);
+        let entry = next_place(&book, id(3)).await.expect("the place is free again");
+        entry.commit(AccessEvent::bare(id(3), NOW));
+        drop(book);
+        let lines = written(folder.path(), log);
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert_eq!(lines.matches("\"abandoned\":true").count(), 1, "{lines}");
+    }
+}
