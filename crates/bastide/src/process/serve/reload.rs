@@ -1,0 +1,178 @@
+//! Another configuration in the place of the one before: built whole, checked whole, handed to
+//! the cores; what cannot be taken leaves the old one as it was.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use anyhow::Context as _;
+use gateway::snapshot::Snapshot;
+use model::Switch;
+use proxy::upstream::probe;
+
+use super::Server;
+use crate::config::{self, Configuration};
+use crate::process::beginning::destination;
+use crate::process::generations::Generations;
+use crate::process::keepers::keep;
+use crate::process::storage::Keeper;
+use crate::process::watch::Watched;
+use crate::process::{prepare, running};
+use crate::wire::{self, Parts};
+
+/// Settings that only a restart changes.
+#[derive(Clone, PartialEq)]
+pub(super) struct Settled {
+    state: PathBuf,
+    workers: Option<usize>,
+    audit: config::Audit,
+    admin: SocketAddr,
+    storage: config::Storage,
+}
+
+impl Settled {
+    pub(super) fn of(configuration: &Configuration) -> Self {
+        Self {
+            state: configuration.state.clone(),
+            workers: configuration.workers,
+            // Sinks follow a reload.
+            audit: config::Audit { sinks: Vec::new(), ..configuration.audit.clone() },
+            admin: configuration.admin.address,
+            storage: configuration.storage.clone(),
+        }
+    }
+}
+
+impl Server {
+    /// Takes a new configuration, or says why not and goes on with the old one.
+    pub(super) async fn reload(&mut self, why: &str) {
+        self.notifier.reloading();
+        match self.try_reload().await {
+            Ok(()) => {
+                tracing::info!(generation = self.current.generation, "reloaded ({why})");
+                let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                reloads.good += 1;
+                reloads.fault.clear();
+            }
+            Err(fault) => {
+                let fault = format!("{fault:#}");
+                tracing::error!("reload refused ({why}); the old configuration stays:\n{fault}");
+                let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                reloads.refused += 1;
+                reloads.fault = fault;
+            }
+        }
+        self.notifier.ready();
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<()> {
+        if Switch::Reload.is_off() || self.shared.draining.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let looked = self.watched.again();
+        let (configuration, written) = (self.load)().map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", lines.join("\n"))
+        })?;
+        anyhow::ensure!(
+            Settled::of(&configuration) == self.settled,
+            "{} take a restart",
+            config::RESTART.map(|key| format!("`{key}`")).join(", ")
+        );
+        self.parts.names.follow(&configuration).await;
+        if let Err(fault) = self.take(&configuration).await {
+            // What stays is the old configuration whole.
+            let before = self.configuration.clone();
+            self.follow_realms(&before.realms).await.context("the realms of before")?;
+            self.follow_mesh(before.mesh.as_ref()).await.context("the mesh of before")?;
+            return Err(fault);
+        }
+        self.parts.acme.follow(&configuration);
+        self.watched = watch(&configuration).since(&looked);
+        for warning in &configuration.warnings {
+            tracing::warn!("{warning}");
+        }
+        running::keep(self.parts.state.path(), &configuration, &written);
+        self.configuration = configuration;
+        Ok(())
+    }
+
+    async fn take(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        self.follow_realms(&configuration.realms).await.context("realms")?;
+        self.follow_mesh(configuration.mesh.as_ref()).await.context("mesh")?;
+        self.publish(configuration).await
+    }
+
+    async fn follow_mesh(&self, mesh: Option<&config::Mesh>) -> anyhow::Result<()> {
+        let store = self.shared.storage.as_ref().and_then(Keeper::store);
+        self.parts.mesh.follow(mesh, store.as_ref()).await
+    }
+
+    /// Opens realms that are others than those that are open.
+    async fn follow_realms(&self, realms: &[config::Realm]) -> anyhow::Result<()> {
+        let open = &self.parts.realms;
+        if open.are(realms) {
+            return Ok(());
+        }
+        let store = self.shared.storage.as_ref().and_then(Keeper::store);
+        Ok(open.follow(realms, store.as_ref()).await?)
+    }
+
+    /// What the configuration speaks of is something else now: the same configuration,
+    /// with what there is.
+    pub(super) async fn renew(&mut self, what: &str) {
+        let configuration = self.configuration.clone();
+        match self.publish(&configuration).await {
+            Ok(()) => tracing::info!("{what}"),
+            Err(fault) => tracing::error!("{what}, but what was before stays: {fault:#}"),
+        }
+    }
+
+    /// Builds a snapshot and hands it to the cores.
+    pub(super) async fn publish(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        let destination = destination(configuration)?;
+        let next = build(&self.parts, configuration, self.current.generation + 1, Some(&self.current))?;
+        let next = Arc::new(next);
+        self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
+        self.exporter.redirect(destination);
+        self.cores.publish(Arc::clone(&next)).await?;
+        self.keeper.abort();
+        self.keeper = keep(&next, &self.parts);
+        self.parts.sessions.follow(&next);
+        self.prober.abort();
+        self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
+        self.administration.follow(configuration, &next);
+        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        self.current = next;
+        Ok(())
+    }
+}
+
+/// Builds the snapshot and keeps its policies for `bastide explain`.
+pub(super) fn build(
+    parts: &Parts,
+    configuration: &Configuration,
+    generation: u64,
+    before: Option<&Snapshot>,
+) -> anyhow::Result<Snapshot> {
+    let generations = Generations::of(parts.state.path());
+    let policies = wire::load_policies(configuration, generations.next())?;
+    // Policies that are the same keep their number: nothing is to be told apart.
+    let policies = match before {
+        Some(before) if before.policies.snapshot() == policies.snapshot() => Arc::clone(&before.policies),
+        _ => {
+            generations.keep(&policies).context("cannot keep the policies for `bastide explain`")?;
+            Arc::new(policies)
+        }
+    };
+    let snapshot = wire::build(parts, configuration, generation, policies, before)?;
+    drop(prepare::in_background(configuration.firewalls.iter().map(|firewall| &firewall.rules)));
+    Ok(snapshot)
+}
+
+/// The files that a configuration was read from.
+pub(super) fn watch(configuration: &Configuration) -> Watched {
+    Watched::look(configuration.files.iter().cloned().chain([configuration.authentication.api_keys.clone()]))
+        .with_globs(configuration.globs.clone())
+}

@@ -1,0 +1,318 @@
+//! From the configuration to serving cores: what an earlier process leaves, the logs, what the
+//! cores share, the services of the platform, the first snapshot, the doors.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway::inventory::Inventory;
+use gateway::metric::Registry;
+use gateway::snapshot::{CoreParts, Process, Snapshot};
+use keys::{LocalSigner, SeenProofs, SystemRandom};
+use model::Clock;
+use proxy::Cores;
+use proxy::rate::Limiter;
+use proxy::telemetry::Lanes;
+use proxy::upstream::{door, probe};
+
+use super::reload::{Settled, build, watch};
+use super::{Loader, READY, Server};
+use crate::acme::Orders;
+use crate::cli::ServeArguments;
+use crate::cli::check::environment;
+use crate::config::Configuration;
+use crate::process::administration::Administration;
+use crate::process::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
+use crate::process::book::Book;
+use crate::process::clock::SystemClock;
+use crate::process::fetch::{GuardedFetch, WayOut};
+use crate::process::handover::{self, Estate, TakenOver};
+use crate::process::keepers::keep;
+use crate::process::mesh::{MeshHost, Role};
+use crate::process::names::Names;
+use crate::process::notify::Notifier;
+use crate::process::otlp::{self, Exporter};
+use crate::process::realms::Realms;
+use crate::process::sessions::SessionDoor;
+use crate::process::shared::{Shared, add_inventory, add_sources, start_admin};
+use crate::process::sinks::Sinks;
+use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
+use crate::process::storage::Keeper;
+use crate::process::systemd;
+use crate::process::watch::Watched;
+use crate::wire::Parts;
+
+/// Subjects × rules that the limiter has cells for: 18 MiB.
+const LIMITER_CELLS: usize = 1 << 20;
+/// How long the start waits for the issuers' keys; requests wait for them afterwards.
+const FIRST_KEYS_WITHIN: Duration = Duration::from_secs(3);
+
+/// What every part is given.
+struct World {
+    clock: Arc<dyn Clock>,
+    random: Arc<SystemRandom>,
+    /// Threads of the data plane.
+    cores: usize,
+}
+
+/// What a process takes over from the one before it on the same state folder.
+struct Inheritance {
+    estate: Estate,
+    predecessor: Option<TakenOver>,
+    state: StateFolder,
+}
+
+impl Inheritance {
+    /// Holds the state folder, alone; with `take_over` from the process that holds it.
+    async fn enter(configuration: &Configuration, take_over: bool) -> anyhow::Result<Self> {
+        let (mut estate, mut predecessor) = (Estate::default(), None);
+        if take_over {
+            let folder = configuration.state.clone();
+            let (taken, from) = tokio::task::spawn_blocking(move || handover::take(&folder)).await??;
+            (estate, predecessor) = (taken, Some(from));
+        }
+        let state = match estate.state_lock.take() {
+            Some(lock) => StateFolder::taken_over(&configuration.state, lock.into())?,
+            None => StateFolder::hold(&configuration.state)?,
+        };
+        if predecessor.is_none() {
+            let _ = std::fs::remove_file(state.join(READY));
+        }
+        Ok(Self { estate, predecessor, state })
+    }
+}
+
+/// The audit log and the firewall's, with a queue of each for each core.
+struct Logs {
+    audit: audit::Log,
+    audit_queues: Vec<audit::Queue>,
+    firewall: audit::Log,
+    firewall_queues: Vec<audit::Queue>,
+    /// For calls of the administration.
+    administration: Book,
+    /// For identities that the mesh gives.
+    mesh: Book,
+}
+
+impl Logs {
+    /// Queues of the control plane: the two books.
+    const BOOKS: usize = 2;
+
+    fn open(configuration: &Configuration, world: &World, from: &mut Inheritance) -> anyhow::Result<Self> {
+        let clock = || Arc::clone(&world.clock);
+        let settings = audit_settings(&configuration.audit);
+        let of_firewall =
+            audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
+        let queues = world.cores + Self::BOOKS;
+        let (audit, mut audit_queues) = match from.estate.audit_lock.take() {
+            Some(lock) => audit::open_beside(settings, queues, clock(), lock.into())?,
+            None => audit::open(settings, queues, clock())?,
+        };
+        let mut book = |name| {
+            let queue = audit_queues.pop().context("a queue of the audit log")?;
+            anyhow::Ok(Book::open(queue, name)?)
+        };
+        let (administration, mesh) = (book("administration")?, book("mesh-audit")?);
+        let (firewall, firewall_queues) = match from.predecessor {
+            // The lock of the state folder, which was handed over, keeps others out.
+            Some(_) => {
+                let folder = std::fs::File::open(&of_firewall.folder)?;
+                audit::open_beside(of_firewall, world.cores, clock(), folder)?
+            }
+            None => audit::open(of_firewall, world.cores, clock())?,
+        };
+        Ok(Self { audit, audit_queues, firewall, firewall_queues, administration, mesh })
+    }
+}
+
+/// What the cores share, and where each leaves its spans.
+fn process(
+    world: &World,
+    log: &audit::Log,
+    queues: (Vec<audit::Queue>, Vec<audit::Queue>),
+) -> anyhow::Result<(Arc<Process>, Lanes)> {
+    let random = &world.random;
+    let (registry, counters) = Registry::new(world.cores);
+    let (span_lanes, lanes) = Lanes::new(world.cores, otlp::TRACES_PER_CORE_MAX);
+    let limiter = Arc::new(Limiter::new(LIMITER_CELLS, [number(random)?, number(random)?]));
+    registry.add_audit(Arc::clone(log.health()));
+    registry.add_limiter(Arc::clone(&limiter));
+    let of_cores = queues.0.into_iter().zip(queues.1).zip(counters).zip(lanes);
+    let of_cores = of_cores
+        .map(|(((audit, firewall), metrics), spans)| Some(CoreParts { audit, firewall, metrics, spans }));
+    let process = Process {
+        clock: Arc::clone(&world.clock),
+        proofs: SeenProofs::default(),
+        limiter,
+        challenges: Arc::default(),
+        firewall_memory: Arc::new(waf::Memory::new(waf::MemoryLimits::default())),
+        core_parts: Mutex::new(of_cores.collect()),
+        metrics: Arc::new(registry),
+        inventory: Arc::new(Inventory::new(world.cores)),
+        request_id_seed: [number(random)?, number(random)?],
+    };
+    Ok((Arc::new(process), span_lanes))
+}
+
+/// Fetches the issuers' keys, and goes on without them when that takes too long.
+async fn fetch_first_keys(parts: &Parts, current: &Snapshot, clock: &dyn Clock) {
+    let first = current.issuers.refresh_all(parts.fetch.as_ref(), clock);
+    if let Ok(Err(faults)) = tokio::time::timeout(FIRST_KEYS_WITHIN, first).await {
+        for fault in faults {
+            tracing::warn!(%fault, "keys could not be fetched; tokens of this issuer are refused until they are");
+        }
+    }
+}
+
+impl Server {
+    /// Starts everything; serves when it returns.
+    ///
+    /// # Errors
+    /// The state folder is held, an address is in use, something that the configuration names
+    /// cannot be used.
+    pub(super) async fn start(
+        arguments: &ServeArguments,
+        configuration: Configuration,
+        load: Loader,
+        role: Role,
+    ) -> anyhow::Result<Self> {
+        let cores = configuration.workers.map_or_else(all_cores, Ok)?;
+        let world =
+            World { clock: Arc::new(SystemClock::start()), random: Arc::new(SystemRandom::new()), cores };
+        let World { clock, random, .. } = &world;
+        let mut from = Inheritance::enter(&configuration, arguments.take_over).await?;
+        let storage = match configuration.storage.is_set {
+            true => {
+                let state = from.state.path();
+                Some(Keeper::start(&configuration.storage, state, Arc::clone(clock)).await?)
+            }
+            false => None,
+        };
+        let logs = Logs::open(&configuration, &world, &mut from)?;
+        let Inheritance { mut estate, predecessor, state } = from;
+        let (process, span_lanes) = process(&world, &logs.audit, (logs.audit_queues, logs.firewall_queues))?;
+        let signer = LocalSigner::load_or_create(
+            &state.join("identity.key"),
+            keys::Algorithm::EdDsa,
+            random.as_ref(),
+        )?;
+        let revocations = Watched::look([state.join(REVOCATIONS)]);
+        let names = Arc::new(Names::default());
+        names.follow(&configuration).await;
+        let challenges = Arc::clone(&process.challenges);
+        let acme = Orders::new(state.path(), challenges, Arc::clone(clock), Arc::clone(random));
+        let mut sinks = Sinks::new(&process.metrics, random);
+        sinks.become_those(&configuration.audit.sinks, &logs.audit)?;
+        let exporter =
+            Exporter::start(destination(&configuration)?, span_lanes, &process.metrics, clock, random);
+        let way_out = WayOut::new()?;
+        let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(clock), Arc::clone(random)));
+        let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(random)));
+        let (administration, doorway) = door();
+        let parts = Parts {
+            state,
+            process,
+            names,
+            acme: Arc::new(acme),
+            fetch: Arc::new(GuardedFetch::new(way_out, Arc::clone(&realms))),
+            realms,
+            mesh,
+            administration,
+            sessions: Arc::new(SessionDoor::start()),
+            runtime: tokio::runtime::Handle::current(),
+            signer: Arc::new(signer),
+            random: Arc::clone(random),
+        };
+        let store = storage.as_ref().and_then(Keeper::store);
+        parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
+        parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
+        let current = Arc::new(build(&parts, &configuration, 1, None)?);
+        parts.sessions.follow(&current);
+        fetch_first_keys(&parts, &current, clock.as_ref()).await;
+        if predecessor.is_none() {
+            systemd::sockets(&environment, &current.listeners, &mut estate)?;
+        }
+        let cores = Cores::start_with(world.cores, Arc::clone(&current), estate.listeners)?;
+        let shared = Arc::new(Shared {
+            current: Mutex::new(Arc::clone(&current)),
+            clock: Arc::clone(clock),
+            draining: AtomicBool::new(false),
+            revocations_refused: AtomicBool::new(false),
+            reloads: Mutex::default(),
+            audit: [Arc::clone(logs.audit.health()), Arc::clone(logs.firewall.health())],
+            acme: Arc::clone(&parts.acme),
+            storage,
+        });
+        let (realms, mesh) = (Arc::clone(&parts.realms), Arc::clone(&parts.mesh));
+        tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
+        add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
+        add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
+        let administration =
+            Administration::open(&configuration, &current, &parts, logs.administration, doorway)?;
+        let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
+        let server = Self {
+            load,
+            guest: None,
+            keeper: keep(&current, &parts),
+            prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
+            watched: watch(&configuration),
+            revocations,
+            settled: Settled::of(&configuration),
+            configuration,
+            parts,
+            cores,
+            current,
+            shared,
+            admin,
+            administration,
+            admin_socket,
+            log: logs.audit,
+            firewall_log: logs.firewall,
+            sinks,
+            exporter,
+            arguments: arguments.clone(),
+            notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
+        };
+        server.open_for_business(predecessor)?;
+        Ok(server)
+    }
+
+    /// Says that it serves, to everybody who waits for that.
+    fn open_for_business(&self, predecessor: Option<TakenOver>) -> anyhow::Result<()> {
+        // Two processes never order at the same time: who is taken over from is told first.
+        if predecessor.is_none() {
+            self.parts.acme.follow(&self.configuration);
+        }
+        self.announce(self.admin_socket.local_addr()?)?;
+        if let Some(predecessor) = predecessor {
+            predecessor.ready().context("the process to take over from has gone")?;
+            tracing::info!("took over");
+            self.parts.acme.follow(&self.configuration);
+        }
+        self.notifier.ready();
+        Ok(())
+    }
+
+    /// Says where it listens: in the log, and in `ready.json` for scripts.
+    fn announce(&self, admin: SocketAddr) -> anyhow::Result<()> {
+        let configuration = &self.configuration;
+        let bound = self.cores.addresses();
+        let keys = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key);
+        let listen: Vec<SocketAddr> = keys
+            .filter_map(|key| bound.iter().find(|(k, _)| *k == key).map(|(_, address)| *address))
+            .collect();
+        for (listener, address) in configuration.listeners.iter().zip(&listen) {
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            tracing::info!("listening on {scheme}://{address}");
+        }
+        tracing::info!("admin on http://{admin} (/metrics, /healthz, /readyz)");
+        for warning in &configuration.warnings {
+            tracing::warn!("{warning}");
+        }
+        let ready = serde_json::json!({ "listen": listen, "admin": admin, "process": std::process::id() });
+        write_atomically(&self.parts.state.join(READY), ready.to_string().as_bytes())?;
+        Ok(())
+    }
+}
