@@ -153,6 +153,7 @@ fn inspect(
     Compiled {
         id: one.id.clone(),
         position: format!("{}:{}", one.place.name, one.line),
+        column: one.place.line_column(one.start).1,
         effect: match policy.effect() {
             cedar_policy_core::ast::Effect::Permit => Effect::Permit,
             cedar_policy_core::ast::Effect::Forbid => Effect::Forbid,

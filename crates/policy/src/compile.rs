@@ -60,6 +60,8 @@ pub(crate) struct Compiled {
     pub(crate) id: String,
     /// `file:line`.
     pub(crate) position: String,
+    /// The column in that line, in characters, from 1.
+    pub(crate) column: u32,
     pub(crate) effect: Effect,
     pub(crate) principal: PrincipalTest,
     /// Actions by number.
@@ -93,6 +95,24 @@ impl Compiled {
             Some(written) => format!("{effect}({}) when {{ {written} }}", self.scope),
             None => format!("{effect}({})", self.scope),
         }
+    }
+
+    /// `file:line:column`.
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.position, self.column)
+    }
+
+    /// Whether it permits something on every resource alike: neither its scope nor its
+    /// conditions look at which one it is.
+    pub(crate) fn permits_everywhere(&self) -> bool {
+        let looks = |expr: &Expr| {
+            expr.subexpressions().any(|part| matches!(part.expr_kind(), ExprKind::Var(Var::Resource)))
+        };
+        let can_apply = self.actions != 0 && self.principal != PrincipalTest::Nobody;
+        self.effect == Effect::Permit
+            && self.resource == ResourceTest::Any
+            && can_apply
+            && !self.written.as_deref().is_some_and(looks)
     }
 
     /// Whether scope and asked roles match somebody. Route and action were matched

@@ -204,6 +204,13 @@ impl Policies {
         self.policies.iter().map(|policy| (policy.id.as_str(), policy.text()))
     }
 
+    /// The permits that hold for every resource alike, those that nobody thought of too: the id
+    /// of each, and `file:line:column`.
+    pub fn permits_everywhere(&self) -> impl Iterator<Item = (&str, String)> {
+        let everywhere = self.policies.iter().filter(|policy| policy.permits_everywhere());
+        everywhere.map(|policy| (policy.id.as_str(), policy.place()))
+    }
+
     /// The id of a policy by number; empty for no policy.
     pub(crate) fn id(&self, number: u32) -> &str {
         self.policy(number).map_or("", |policy| policy.id.as_str())
@@ -271,7 +278,7 @@ impl Policies {
         }
         for (policy, _) in self.policies.iter().zip(used).filter(|(_, used)| !used) {
             let message = "no route takes a method that this policy is about".to_owned();
-            faults.push(Fault::declared(Kind::NeverApplies, &policy.position, message).warning());
+            faults.push(Fault::declared(Kind::NeverApplies, &policy.place(), message).warning());
         }
     }
 }

@@ -1,7 +1,12 @@
 //! What policies may name of the administration: its resources, as routes of one service,
 //! and the one policy that is built in.
 
-use policy::{Access, Source, Vocabulary};
+use std::path::Path;
+
+use policy::{Access, Policies, Source, Vocabulary};
+
+use super::vocabulary::position;
+use super::{Configuration, Fault, Severity};
 
 /// The service of the administration, for routes that lead to it and for policies.
 pub const ADMINISTRATION: &str = "administration";
@@ -94,4 +99,33 @@ pub(super) fn extend(vocabulary: &mut Vocabulary) {
 /// The policy that is built in.
 pub(super) fn built_in() -> Source {
     Source { name: BUILT_IN.to_owned(), text: LOCAL.to_owned() }
+}
+
+/// Policies that permit administration without a word about it, where a route leads there:
+/// whoever may everything may that too.
+pub(super) fn permitted_unnamed<'a>(
+    configuration: &'a Configuration,
+    policies: &'a Policies,
+) -> impl Iterator<Item = Fault> + 'a {
+    let services = &configuration.services;
+    let leads_there = |route: &super::Route| {
+        services.get(route.service).is_some_and(|service| service.name == ADMINISTRATION)
+    };
+    let reachable = configuration.is_administered() && configuration.routes.iter().any(leads_there);
+    policies.permits_everywhere().filter(move |_| reachable).map(|(id, place)| {
+        let (file, line, column) = position(&place).unwrap_or((&place, 1, 1));
+        Fault {
+            severity: Severity::Warning,
+            file: Path::new(file).to_owned(),
+            line,
+            column,
+            message: format!(
+                "policy {id:?} is about every resource, and so permits all of the administration too"
+            ),
+            suggestion: Some(
+                "add `when { resource.service != \"administration\" }`, and permit administration in a policy that names it"
+                    .to_owned(),
+            ),
+        }
+    })
 }

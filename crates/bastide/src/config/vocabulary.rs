@@ -75,7 +75,10 @@ const fn claim(kind: ClaimKind) -> ClaimType {
 /// What policy finds when it checks the texts against the names.
 pub(super) fn judge(configuration: &Configuration) -> Vec<Fault> {
     match policy::load(configuration.vocabulary(), &configuration.policy_sources(), 0) {
-        Ok(policies) => policies.warnings().iter().map(|found| fault(found, &configuration.file)).collect(),
+        Ok(policies) => {
+            let idle = policies.warnings().iter().map(|found| fault(found, &configuration.file));
+            idle.chain(super::administration::permitted_unnamed(configuration, &policies)).collect()
+        }
         Err(faults) => {
             let mut faults: Vec<Fault> =
                 faults.iter().map(|found| fault(found, &configuration.file)).collect();
@@ -106,7 +109,7 @@ fn fault(fault: &policy::Fault, main: &Path) -> Fault {
 }
 
 /// File, line and column of `file:line:column`.
-fn position(text: &str) -> Option<(&str, u32, u32)> {
+pub(super) fn position(text: &str) -> Option<(&str, u32, u32)> {
     let (rest, column) = text.rsplit_once(':')?;
     let (file, line) = rest.rsplit_once(':')?;
     Some((file, line.parse().ok()?, column.parse().ok()?))

@@ -77,3 +77,37 @@ fn policies_may_name_the_administration_where_there_are_realms() {
     let taken = with.replace("routes:", "services: { administration: [ http://10.0.0.1 ] }\nroutes:");
     assert!(said_with(&taken, &[]).iter().any(|line| line.contains("is a service of Bastide's own")));
 }
+
+#[test]
+fn whoever_may_everything_may_administer_and_that_is_said() {
+    let realms = town("{ redirect_uris: [ \"https://a.example.org/\" ] }") + "policies: p.cedar\n";
+    let route =
+        "  - { name: admin, match: admin.example.org/**, to: administration, authenticate: api_key }\n";
+    let with = realms.replace("policies:", &format!("{route}policies:")).replace(
+        "routes: [ { match: id.example.org/**, to: identity, authenticate: none, allow: anyone } ]\n",
+        "routes:\n  - { match: id.example.org/**, to: identity, authenticate: none, allow: anyone }\n",
+    );
+    let warned = |main: &str, policies: &str| {
+        let said = said_with(main, &[("p.cedar", policies)]);
+        let about = |line: &&String| line.contains("permits all of the administration too");
+        said.iter().filter(about).cloned().collect::<Vec<_>>()
+    };
+    let all = "// Everybody.\n  permit (principal, action, resource);\n";
+    let [said] = warned(&with, all).try_into().unwrap();
+    assert!(said.starts_with("p.cedar:2:3: warning: policy \"p.cedar:2\" is about every resource"), "{said}");
+    assert!(said.contains("add `when { resource.service != \"administration\" }`"), "{said}");
+    for (policies, count) in [
+        ("@id(\"a\") permit (principal in Role::\"chief\", action, resource);", 1),
+        ("permit (principal, action, resource is Route) when { context.minute < 30 };", 1),
+        // It looks at the resource, or is about one; it forbids; nobody is meant.
+        ("permit (principal, action, resource) when { resource.service != \"administration\" };", 0),
+        ("permit (principal, action, resource) when { resource.service == \"administration\" };", 0),
+        ("permit (principal, action, resource == Route::\"admin\");", 0),
+        ("forbid (principal, action, resource);", 0),
+    ] {
+        let with = format!("roles: {{ chief: {{}} }}\n{with}");
+        assert_eq!(warned(&with, policies).len(), count, "{policies}");
+    }
+    // Where no route leads there, nobody who comes from outside can use it.
+    assert_eq!(warned(&realms, all), [""; 0]);
+}
