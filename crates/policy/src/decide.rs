@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{Asked, DecisionCache, Known, Missing, Verdict};
 use crate::evaluate::{Answer, Question, ask};
 use crate::load::Policies;
-use crate::permit::{Denied, Determining, Permit, Reason, Subject};
+use crate::permit::{Decided, Denied, Determining, Permit, Reason, Subject};
 use crate::record;
 use crate::values::Live;
 use crate::vocabulary::Access;
@@ -118,23 +118,18 @@ fn answer<S>(
     verdict: Verdict,
     recorded: Option<Arc<[u8]>>,
 ) -> Result<Permit<S>, Box<Denied<S>>> {
-    let principal = Arc::clone(principal);
-    let generation = policies.generation();
-    let circumstances = circumstances.clone();
+    let expires = principal.expires;
+    let decided = |determining| Decided {
+        subject,
+        principal: Arc::clone(principal),
+        generation: policies.generation(),
+        circumstances: circumstances.clone(),
+        determining,
+        recorded,
+    };
     match verdict {
-        Ok(determining) => {
-            let expires = principal.expires;
-            Ok(Permit { subject, principal, generation, expires, circumstances, determining, recorded })
-        }
-        Err((reason, determining)) => Err(Box::new(Denied {
-            subject,
-            principal,
-            generation,
-            circumstances,
-            determining,
-            reason,
-            recorded,
-        })),
+        Ok(determining) => Ok(Permit { decided: decided(determining), expires }),
+        Err((reason, determining)) => Err(Box::new(Denied { decided: decided(determining), reason })),
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) type Determining = SmallVec<[u32; 4]>;
 /// There is no way to make one by hand:
 /// ```compile_fail,E0451
 /// fn forge(real: policy::Permit<()>) -> policy::Permit<()> {
-///     policy::Permit { subject: (), ..real }
+///     policy::Permit { expires: None, ..real }
 /// }
 /// ```
 /// nor to use one twice:
@@ -54,7 +54,7 @@ pub(crate) type Determining = SmallVec<[u32; 4]>;
 /// nor to take the subject out of one and put another in:
 /// ```compile_fail,E0616
 /// fn swap(mut permit: policy::Permit<u8>) {
-///     permit.subject = 2;
+///     permit.decided.subject = 2;
 /// }
 /// ```
 /// To read one and to give one up is fine:
@@ -67,55 +67,30 @@ pub(crate) type Determining = SmallVec<[u32; 4]>;
 /// ```
 #[derive(Debug)]
 pub struct Permit<S> {
+    pub(crate) decided: Decided<S>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// What was decided about, and on what, whichever way it went.
+#[derive(Debug)]
+pub(crate) struct Decided<S> {
     pub(crate) subject: S,
     pub(crate) principal: Arc<Principal>,
     pub(crate) generation: u64,
-    pub(crate) expires: Option<Timestamp>,
     pub(crate) circumstances: Circumstances,
     pub(crate) determining: Determining,
     /// The record, when the decision was made before.
     pub(crate) recorded: Option<Arc<[u8]>>,
 }
 
-impl<S> Permit<S> {
-    /// What was permitted.
-    pub fn subject(&self) -> &S {
-        &self.subject
-    }
-
-    /// Gives the permit up and the subject back, for requests that end before they
-    /// are forwarded.
-    pub fn into_subject(self) -> S {
-        self.subject
-    }
-
-    /// To whom.
-    pub fn principal(&self) -> &Arc<Principal> {
-        &self.principal
-    }
-
-    /// By which generation of policies.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// When it ends: the end of the credential.
-    pub fn expires(&self) -> Option<Timestamp> {
-        self.expires
-    }
-}
-
-impl<S: Subject> Permit<S> {
-    /// What the audit log keeps of the decision. `policies` are those that made it;
-    /// with another generation the record holds only the numbers.
-    pub fn record(&self, policies: &Policies) -> DecisionRecord {
+impl<S: Subject> Decided<S> {
+    fn record(&self, policies: &Policies) -> DecisionRecord {
         let mut text = Vec::new();
         self.append_record(policies, &mut text);
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Appends the same as JSON, building nothing beside it.
-    pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
+    fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
         if let Some(record) = self.recorded.as_deref().filter(|_| self.generation == policies.generation()) {
             out.extend_from_slice(record);
             return;
@@ -132,17 +107,52 @@ impl<S: Subject> Permit<S> {
     }
 }
 
+impl<S> Permit<S> {
+    /// What was permitted.
+    pub fn subject(&self) -> &S {
+        &self.decided.subject
+    }
+
+    /// Gives the permit up and the subject back, for requests that end before they
+    /// are forwarded.
+    pub fn into_subject(self) -> S {
+        self.decided.subject
+    }
+
+    /// To whom.
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.decided.principal
+    }
+
+    /// By which generation of policies.
+    pub fn generation(&self) -> u64 {
+        self.decided.generation
+    }
+
+    /// When it ends: the end of the credential.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+}
+
+impl<S: Subject> Permit<S> {
+    /// What the audit log keeps of the decision. `policies` are those that made it;
+    /// with another generation the record holds only the numbers.
+    pub fn record(&self, policies: &Policies) -> DecisionRecord {
+        self.decided.record(policies)
+    }
+
+    /// Appends the same as JSON, building nothing beside it.
+    pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
+        self.decided.append_record(policies, out);
+    }
+}
+
 /// A request that policy did not permit, handed back with the reason.
 #[derive(Debug)]
 pub struct Denied<S> {
-    pub(crate) subject: S,
-    pub(crate) principal: Arc<Principal>,
-    pub(crate) generation: u64,
-    pub(crate) circumstances: Circumstances,
-    pub(crate) determining: Determining,
+    pub(crate) decided: Decided<S>,
     pub(crate) reason: Reason,
-    /// The record, when the decision was made before.
-    pub(crate) recorded: Option<Arc<[u8]>>,
 }
 
 /// Why a request was not permitted.
@@ -190,27 +200,27 @@ impl<S> Denied<S> {
     /// Whether a credential could change the answer: 401 rather than 403
     /// (RFC 9110 §15.5.2).
     pub fn asks_for_credentials(&self) -> bool {
-        self.principal.kind == model::PrincipalKind::Anonymous || self.reason == Reason::Expired
+        self.decided.principal.kind == model::PrincipalKind::Anonymous || self.reason == Reason::Expired
     }
 
     /// What was refused.
     pub fn subject(&self) -> &S {
-        &self.subject
+        &self.decided.subject
     }
 
     /// Gives the subject back.
     pub fn into_subject(self) -> S {
-        self.subject
+        self.decided.subject
     }
 
     /// To whom.
     pub fn principal(&self) -> &Arc<Principal> {
-        &self.principal
+        &self.decided.principal
     }
 
     /// By which generation of policies.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.decided.generation
     }
 }
 
@@ -218,25 +228,11 @@ impl<S: Subject> Denied<S> {
     /// What the audit log keeps of the decision. `policies` are those that made it;
     /// with another generation the record holds only the numbers.
     pub fn record(&self, policies: &Policies) -> DecisionRecord {
-        let mut text = Vec::new();
-        self.append_record(policies, &mut text);
-        serde_json::from_slice(&text).unwrap_or_default()
+        self.decided.record(policies)
     }
 
     /// Appends the same as JSON, building nothing beside it.
     pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
-        if let Some(record) = self.recorded.as_deref().filter(|_| self.generation == policies.generation()) {
-            out.extend_from_slice(record);
-            return;
-        }
-        crate::record::append(
-            out,
-            policies,
-            self.generation,
-            &self.principal,
-            &self.circumstances,
-            &self.subject,
-            &self.determining,
-        );
+        self.decided.append_record(policies, out);
     }
 }
