@@ -15,6 +15,10 @@
 //! keep its person out of their own browser, nor out of any other at another address. Names
 //! that do not exist are counted like others.
 //!
+//! Where nobody says which address a request is from (the gateway always does), nothing is
+//! counted by it: all of them together would be one address, at which everybody could lock
+//! everybody out. The account is counted all the same.
+//!
 //! Counts stand in the store: they outlive a restart and hold over all processes. They halve
 //! every hour and end by themselves, so there are never more of them than there were failures
 //! in the last hours, each of which cost a password hash.
@@ -112,7 +116,7 @@ impl Tally {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     account: String,
-    address: String,
+    address: Option<String>,
     /// The known browser that it is of.
     browser: Option<String>,
 }
@@ -127,15 +131,13 @@ pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<A
         attempt.browser = Some(browser);
         return Ok(attempt);
     }
-    let here = ["here", &attempt.account, &attempt.address];
-    if let Some(until) = count(realm, &here, FREE_AT_ADDRESS, call.now).await? {
+    if let Some(here) = attempt.here()
+        && let Some(until) = count(realm, &here, FREE_AT_ADDRESS, call.now).await?
+    {
         return Err(refused(until, call.now, "an account at an address"));
     }
     let mut turn = call.now;
-    for (path, free) in [
-        (["account", attempt.account.as_str()], FREE_OF_ACCOUNT),
-        (["address", attempt.address.as_str()], FREE_OF_ADDRESS),
-    ] {
+    for (path, free) in attempt.everywhere() {
         turn = turn.max(take_turn(realm, &path, free, call.now).await?);
     }
     tokio::time::sleep(turn.since(call.now)).await;
@@ -143,11 +145,22 @@ pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<A
 }
 
 impl Attempt {
+    /// Where the account is counted at the address.
+    fn here(&self) -> Option<[&str; 3]> {
+        Some(["here", &self.account, self.address.as_deref()?])
+    }
+
+    /// Where the account and the address are counted alone, and how much of each is free.
+    fn everywhere(&self) -> impl Iterator<Item = ([&str; 2], u32)> {
+        let address = self.address.as_deref().map(|address| (["address", address], FREE_OF_ADDRESS));
+        std::iter::once((["account", self.account.as_str()], FREE_OF_ACCOUNT)).chain(address)
+    }
+
     /// It failed.
     pub(crate) async fn failed(self, realm: &Realm, now: Timestamp) -> Answer<()> {
         // One's own browser slows nobody down.
         if self.browser.is_none() {
-            for path in [["account", self.account.as_str()], ["address", self.address.as_str()]] {
+            for (path, _) in self.everywhere() {
                 change(realm, &path, now, |tally| Some(tally.counted(now))).await?;
             }
         }
@@ -157,9 +170,10 @@ impl Attempt {
     /// It was the person's own: what failed before it at this place is forgotten. Gives the
     /// cookie by which the browser is known from now on.
     pub(crate) async fn succeeded(self, realm: &Realm, call: &Call) -> Answer<HeaderValue> {
-        match &self.browser {
-            Some(browser) => realm.records.remove(Kind::Failures, &["browser", browser]).await?,
-            None => realm.records.remove(Kind::Failures, &["here", &self.account, &self.address]).await?,
+        match (&self.browser, self.here()) {
+            (Some(browser), _) => realm.records.remove(Kind::Failures, &["browser", browser]).await?,
+            (None, Some(here)) => realm.records.remove(Kind::Failures, &here).await?,
+            (None, None) => {}
         }
         Ok(browser::remember(realm, call, &self.account)?)
     }
@@ -205,8 +219,9 @@ async fn take_turn(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> A
 /// Whether a letter about recovery is written to whoever is called this: not where too many
 /// were asked for. Whoever asks too often is refused, whomever they name.
 pub(crate) async fn recovery(realm: &Realm, call: &Call, typed: &str) -> Answer<bool> {
-    let address = address(call);
-    if !within(realm, &["recovery at", &address], RECOVERIES_AT_ADDRESS, call.now).await? {
+    if let Some(address) = address(call)
+        && !within(realm, &["recovery at", &address], RECOVERIES_AT_ADDRESS, call.now).await?
+    {
         return Err(refused(call.now.plus(HALF_LIFE / 2), call.now, "recovery at an address"));
     }
     Ok(within(realm, &["recovery of", &account_name(typed)], RECOVERIES_OF_ACCOUNT, call.now).await?)
@@ -262,18 +277,14 @@ fn account_name(typed: &str) -> String {
 }
 
 /// What an address is counted under: an IPv6 network is one household.
-fn address(call: &Call) -> String {
-    match call.address() {
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(address) => address.to_string(),
-            None => {
-                let [one, two, three, four, ..] = address.segments();
-                format!("{one:x}:{two:x}:{three:x}:{four:x}::/64")
-            }
-        },
-        None => "unknown".to_owned(),
-    }
+fn address(call: &Call) -> Option<String> {
+    Some(match call.address()?.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [one, two, three, four, ..] = address.segments();
+            format!("{one:x}:{two:x}:{three:x}:{four:x}::/64")
+        }
+    })
 }
 
 #[cfg(test)]

@@ -112,6 +112,25 @@ async fn two_people_share_a_browser() {
 }
 
 #[tokio::test]
+async fn where_no_address_is_known_nobody_locks_others_out_and_accounts_are_counted() {
+    let town = Town::new().await;
+    town.give_password("bob").await;
+    // More than are free at one address: none of them is refused.
+    for number in 0..51 {
+        assert_eq!(attempt(&mut Browser::new(&town), "alice", "wrong").await.status, 401, "{number}");
+    }
+    assert!(is_in(&attempt(&mut Browser::new(&town), "bob", PASSWORD).await));
+    // The account goes in turn, as everywhere.
+    let mut statuses = Vec::new();
+    for _ in 0..9 {
+        statuses.push(attempt(&mut Browser::new(&town), "alice", "wrong").await.status.as_u16());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 3, "{statuses:?}");
+    town.advance(10);
+    assert!(is_in(&attempt(&mut Browser::new(&town), "alice", PASSWORD).await));
+}
+
+#[tokio::test]
 async fn counts_outlive_a_restart() {
     let town = Town::new().await;
     let mut attacker = Browser::at(&town, "192.0.2.1");
