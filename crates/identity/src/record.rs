@@ -288,6 +288,16 @@ impl Records {
             let value = read(kind, &record.value)?;
             Ok::<_, Error>(Stored { value, version: record.version, expires: record.expires })
         };
+    /// All records of a kind with their keys; more than `most` of them are an error.
+    pub(crate) async fn all<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        most: usize,
+    ) -> Result<Vec<(Key, T)>, Error> {
+        let records = self.store.scan_all(&self.key(kind, &[]), most).await?;
+        records.into_iter().map(|record| Ok((record.key, read(kind, &record.value)?))).collect()
+    }
+
         Ok((page.records.into_iter().map(one).collect::<Result<_, _>>()?, page.next))
     }
 
@@ -326,7 +336,7 @@ impl Records {
     }
 }
 
-fn read<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, Error> {
+pub(crate) fn read<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, Error> {
     serde_json::from_slice(value).map_err(|source| Error::Content { kind: kind.name(), source })
 }
 

@@ -1,6 +1,8 @@
 //! What was revoked before its time: told to introspection here, and to gateways by
 //! [`Realm::revocations`] in their own terms.
 
+mod feed;
+
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use keys::Revocation;
 use model::Timestamp;
-use store::{Expect, Key, Transaction};
+use store::{Expect, Transaction};
 
 use crate::Error;
 use crate::call::Call;
@@ -18,6 +20,8 @@ use crate::mint;
 use crate::realm::Realm;
 use crate::record::{Kind, Written};
 use crate::refusal::Answer;
+
+pub use feed::RevocationFeed;
 
 /// Most revocations that are listed.
 const LISTING_MAX: usize = keys::REVOCATIONS_MAX;
@@ -85,14 +89,8 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, Error> {
-        let found = self.records.list::<Revocation>(Kind::Revoked, &[], LISTING_MAX).await?;
-        Ok(found.into_iter().map(|(_, stored)| stored.value).collect())
-    }
-
-    /// The prefix of the records whose change means that [`Self::revocations`] changed:
-    /// for a watch of the store.
-    pub fn revocations_key(&self) -> Key {
-        self.records.key(Kind::Revoked, &[])
+        let found = self.records.all(Kind::Revoked, LISTING_MAX).await?;
+        Ok(found.into_iter().map(|(_, entry)| entry).collect())
     }
 }
 

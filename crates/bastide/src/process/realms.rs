@@ -23,13 +23,13 @@ use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
 use identity::deliver::{Deliver, Delivery};
 use identity::mail::Courier;
-use identity::{Realm, World};
+use identity::{Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
 use model::principal::{Peer, TlsPeer};
 use proxy::upstream::{Door, Doorway, door};
 use serde_json::{Value, json};
-use store::{Store, Watch};
+use store::Store;
 use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -198,26 +198,19 @@ impl Realms {
             declare(&open, &realm.clients).await?;
             opened.push(open);
         }
-        let mut read = Vec::with_capacity(opened.len());
+        let mut feeds = Vec::with_capacity(opened.len());
         for realm in &opened {
-            // The watch first, so that nothing falls between it and the list.
-            let watch = store.watch(&realm.revocations_key(), store.version());
-            read.push((watch, realm.revocations().await?));
+            feeds.push(realm.follow_revocations().await?);
         }
         // From here on nothing fails: the realms before stay, or these are there whole.
         let next = Arc::new(Current::of(&opened));
         self.revoked.keep(realms);
         let mut kept = Vec::with_capacity(2 * opened.len());
-        for ((realm, wanted), (watch, list)) in opened.into_iter().zip(realms).zip(read) {
+        for ((realm, wanted), feed) in opened.into_iter().zip(realms).zip(feeds) {
             let name = wanted.settings.name.clone();
             // Before their keys are published: what was taken back is not good for a moment.
-            self.revoked.set(&name, list);
-            kept.push(tokio::spawn(tell_revocations(
-                Arc::clone(&realm),
-                name,
-                watch,
-                Arc::clone(&self.revoked),
-            )));
+            self.revoked.set(&name, feed.list());
+            kept.push(tokio::spawn(tell_revocations(feed, name, Arc::clone(&self.revoked))));
             kept.push(tokio::spawn(realm.keep()));
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
@@ -293,25 +286,16 @@ impl Drop for Realms {
 }
 
 /// Hands on what a realm takes back, as it does.
-async fn tell_revocations(realm: Arc<Realm>, name: String, mut watch: Watch, revoked: Arc<Revoked>) {
-    let complain = |error: String| {
-        tracing::error!(realm = name, error, "identity: revocations cannot be read");
-        tokio::time::sleep(TRY_AGAIN_AFTER)
-    };
+async fn tell_revocations(mut feed: RevocationFeed, name: String, revoked: Arc<Revoked>) {
     loop {
-        match watch.next().await {
-            Ok(_) => {}
-            Err(store::Error::Closed) => return,
-            Err(error) => complain(error.to_string()).await,
-        }
-        // A change that was told is told once: it is read until that succeeds.
-        let list = loop {
-            match realm.revocations().await {
-                Ok(list) => break list,
-                Err(error) => complain(error.to_string()).await,
+        match feed.changed().await {
+            Ok(()) => revoked.set(&name, feed.list()),
+            Err(identity::Error::Store(store::Error::Closed)) => return,
+            Err(error) => {
+                tracing::error!(realm = name, %error, "identity: revocations cannot be read");
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
             }
-        };
-        revoked.set(&name, list);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use model::{Clock as _, Secret};
 use serde_json::Value;
 use store::Expect;
 
-use crate::support::{Browser, PASSWORD, Town, payload, secret, web};
+use crate::support::{Browser, PASSWORD, SECRET, Town, payload, secret, web};
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
 async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
@@ -45,8 +45,7 @@ impl<'a> Scene<'a> {
         let mut browser = Browser::new(town);
         let online = browser.log_in_for("web", &[("scope", "openid orders:read")]).await;
         let online = town.redeem("web", &online["code"]).await.json();
-        let offline = browser.authorize("web", &[("scope", "openid offline_access")]).await.answer();
-        let offline = town.redeem("web", &offline["code"]).await.json();
+        let offline = offline(town, &mut browser).await;
         let mut other = Browser::new(town);
         let page = other.authorize("web", &[("scope", "openid offline_access")]).await;
         let of_bob = other.submit(&page, &[("username", "bob"), ("password", PASSWORD)]).await.answer();
@@ -192,6 +191,58 @@ async fn a_family_ends_with_all_its_tokens_however_many_there_were() {
     }
     let entries = town.realm.revocations().await.unwrap();
     assert_eq!(entries.len(), 1, "one entry says it: {entries:?}");
+}
+
+async fn offline(town: &Town, browser: &mut Browser<'_>) -> Value {
+    let answer = browser.authorize("web", &[("scope", "openid offline_access")]).await.answer();
+    town.redeem("web", &answer["code"]).await.json()
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_read_once_and_then_as_it_changes() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("web", &[("scope", "openid")]).await;
+    let revoke = async |browser: &mut Browser<'_>| {
+        let tokens = offline(&town, browser).await;
+        let token = tokens["refresh_token"].as_str().unwrap();
+        let pairs = [("token", token), ("client_id", "web"), ("client_secret", SECRET)];
+        assert_eq!(town.post("/revoke", &pairs).await.status, 200);
+    };
+    for _ in 0..20 {
+        revoke(&mut browser).await;
+    }
+    let mut feed = town.realm.follow_revocations().await.unwrap();
+    assert_eq!((feed.list().len(), feed.records_read()), (20, 20));
+    for number in 21..=25 {
+        revoke(&mut browser).await;
+        feed.changed().await.unwrap();
+        assert_eq!((feed.list().len() as u64, feed.records_read()), (number, number));
+    }
+    let sorted = |mut entries: Vec<Revocation>| {
+        entries.sort_by(|one, other| one.grant.cmp(&other.grant));
+        entries
+    };
+    assert_eq!(sorted(feed.list()), sorted(town.realm.revocations().await.unwrap()));
+    // A sign-out takes several things back in one transaction, and that is one change.
+    for _ in 0..2 {
+        offline(&town, &mut browser).await;
+    }
+    town.realm.sign_out("alice").await.unwrap();
+    feed.changed().await.unwrap();
+    let told = town.realm.revocations().await.unwrap();
+    assert!(told.len() > 26, "{told:?}");
+    assert_eq!(feed.list().len(), told.len(), "all of it at once");
+    // What is over is forgotten here too.
+    town.advance(365 * 24 * 3600);
+    town.store.maintain().await.unwrap();
+    let gone = async {
+        while !feed.list().is_empty() {
+            feed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+    assert!(town.realm.revocations().await.unwrap().is_empty());
 }
 
 #[tokio::test]
