@@ -9,7 +9,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
+
+import gateway
 
 PATIENCE_SECONDS = 900
 CHECKS = (
@@ -41,16 +42,6 @@ def bastide(folder, *arguments):
     return subprocess.run([binary, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def address(folder, process):
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            return json.loads((folder / "state/ready.json").read_text())["listen"][0]
-        except (OSError, ValueError):
-            time.sleep(0.05)
-    sys.exit("the gateway is not ready: " + (folder / "log").read_text())
-
-
 def tried(folder):
     """The document as it is tried: with the realm that is there, and without the ways of
     authentication, whose wrong values the gateway refuses before anything is asked."""
@@ -71,21 +62,13 @@ with tempfile.TemporaryDirectory() as name:
     (folder / "bastide.yaml").write_text(CONFIGURATION)
     bastide(folder, "init")
     made = bastide(folder, "key", "new", "--owner", "suite", "--role", "administrator", "--output", "json")
-    log = open(folder / "log", "w")
-    process = subprocess.Popen([binary, "serve"], cwd=folder, stderr=log)
-    try:
-        tool = pathlib.Path(sys.executable).parent / "schemathesis"
-        command = [str(tool), "run", tried(folder), "--url", f"http://{address(folder, process)}"]
-        command += ["-H", "X-API-Key: " + json.loads(made)["key"]]
-        command += ["--mode", "all", "--phases", "coverage,fuzzing", "--max-examples", examples, "--seed", "7"]
-        command += ["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check", "all"]
-        judged = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    finally:
-        process.terminate()
-        process.wait()
+    with gateway.serving(binary, folder) as address:
+        field = "X-API-Key: " + json.loads(made)["key"]
+        judged = gateway.schemathesis(
+            folder, tried(folder), address, examples, CHECKS, PATIENCE_SECONDS, "-H", field
+        )
 
 if judged.returncode:
-    print(judged.stdout[-4000:], judged.stderr[-1000:])
     print("administration: not as its document says")
 else:
     cases = [line.strip() for line in judged.stdout.splitlines() if "generated" in line]

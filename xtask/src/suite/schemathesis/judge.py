@@ -9,14 +9,13 @@ itself judged (it expects wrong requests to be refused and right ones to be acce
 import json
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import gateway
 from openapi_core import OpenAPI
 from openapi_core.contrib.werkzeug.requests import WerkzeugOpenAPIRequest
 from werkzeug.test import EnvironBuilder
@@ -25,7 +24,7 @@ from werkzeug.wrappers import Request
 PATIENCE_SECONDS = 600
 CHECKS = "negative_data_rejection,positive_data_acceptance"
 
-gateway_binary, document, examples = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
+binary, document, examples = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
 oracle = OpenAPI.from_file_path(str(document))
 lock = threading.Lock()
 arrived, wrong = 0, []
@@ -81,44 +80,23 @@ class Upstream(BaseHTTPRequestHandler):
         pass
 
 
-def gateway(folder, upstream):
+def configure(folder, upstream):
     shutil.copy(document, folder / "api.yaml")
     (folder / "bastide.yaml").write_text(
         "state: ./state\nadmin: { address: 127.0.0.1:0 }\nlisten: [ 127.0.0.1:0 ]\n"
         f"services: {{ here: [ 'http://127.0.0.1:{upstream}' ] }}\n"
         "routes: [ { match: /**, to: here, authenticate: none, allow: anyone, validate: api.yaml } ]\n"
     )
-    log = open(folder / "log", "w")
-    return subprocess.Popen([gateway_binary, "serve", "--config", "bastide.yaml"], cwd=folder, stderr=log)
-
-
-def address(folder, process):
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            return json.loads((folder / "state/ready.json").read_text())["listen"][0]
-        except (OSError, ValueError):
-            time.sleep(0.05)
-    sys.exit("the gateway is not ready: " + (folder / "log").read_text())
 
 
 with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    process = gateway(folder, server.server_address[1])
-    try:
-        tool = pathlib.Path(sys.executable).parent / "schemathesis"
-        command = [str(tool), "run", str(document), "--url", f"http://{address(folder, process)}"]
-        command += ["--mode", "all", "--phases", "coverage,fuzzing", "--max-examples", examples, "--seed", "7"]
-        command += ["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check", "all"]
-        judged = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    finally:
-        process.terminate()
-        process.wait()
+    configure(folder, server.server_address[1])
+    with gateway.serving(binary, folder) as address:
+        judged = gateway.schemathesis(folder, document, address, examples, CHECKS, PATIENCE_SECONDS)
 
-if judged.returncode:
-    print(judged.stdout[-4000:], judged.stderr[-1000:])
 for fault in wrong[:20]:
     print("passed although it breaks the document:", fault)
 print(json.dumps({"arrived": arrived, "wrong": len(wrong), "refused_by_schemathesis": judged.returncode != 0}))

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const GATEWAY: &str = include_str!("gateway.py");
 const JUDGE: &str = include_str!("judge.py");
 const ADMINISTRATION: &str = include_str!("administration.py");
 const DOCUMENT: &str = include_str!("api.yaml");
@@ -51,8 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
         }
     };
     let folder = tempfile::tempdir()?;
-    let (judge, document) = (folder.path().join("judge.py"), folder.path().join("api.yaml"));
-    std::fs::write(&judge, JUDGE)?;
+    let (judge, document) = (script(folder.path(), "judge.py", JUDGE)?, folder.path().join("api.yaml"));
     std::fs::write(&document, DOCUMENT)?;
     let mut run = Command::new(&interpreter);
     let said = command::read(run.arg(judge).arg(&binary).arg(document).arg(options.examples.to_string()))?;
@@ -77,14 +77,21 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
 /// in the document, nothing that breaks it accepted.
 fn administration(interpreter: &Path, binary: &Path, examples: u32) -> Result<bool> {
     let folder = tempfile::tempdir()?;
-    let script = folder.path().join("administration.py");
-    std::fs::write(&script, ADMINISTRATION)?;
+    let script = script(folder.path(), "administration.py", ADMINISTRATION)?;
     let document = workspace::root()?.join("docs/openapi.json");
     let mut run = Command::new(interpreter);
     run.arg(script).arg(binary).arg(document).arg(examples.to_string());
     let said = command::read(&mut run)?;
     println!("{}", said.trim_end());
     Ok(said.trim_end().ends_with("administration: as its document says"))
+}
+
+/// A script in the folder, beside what both share.
+fn script(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    std::fs::write(folder.join("gateway.py"), GATEWAY)?;
+    let path = folder.join(name);
+    std::fs::write(&path, text)?;
+    Ok(path)
 }
 
 /// What is installed, by name, and what it is imported as.
