@@ -1,9 +1,10 @@
 //! TLS-ALPN-01 (RFC 8737) on a listener, and listeners that have no certificate for every
 //! name.
 
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proxy::challenge::Challenges;
 use proxy::tls::{ClientCertificates, Identity, ServerTls, ServerTlsSettings};
@@ -36,7 +37,13 @@ struct Shaken {
     closed: bool,
 }
 
-fn shake(town: &Town, authority: &Authority, name: &str, protocols: &[&[u8]]) -> Result<Shaken, String> {
+/// A connection on which the handshake is over.
+fn connect(
+    address: SocketAddr,
+    authority: &Authority,
+    name: &str,
+    protocols: &[&[u8]],
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -45,14 +52,23 @@ fn shake(town: &Town, authority: &Authority, name: &str, protocols: &[&[u8]]) ->
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut stream = TcpStream::connect(town.address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
     while connection.is_handshaking() {
         connection.complete_io(&mut stream).map_err(|error| error.to_string())?;
     }
-    stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
-    let mut client = StreamOwned::new(connection, stream);
+    Ok(StreamOwned::new(connection, stream))
+}
+
+fn shake(
+    address: SocketAddr,
+    authority: &Authority,
+    name: &str,
+    protocols: &[&[u8]],
+) -> Result<Shaken, String> {
+    let mut client = connect(address, authority, name, protocols)?;
+    client.sock.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
     // A refusal of the client's (missing) certificate comes after its own handshake.
     let closed = match client.read(&mut [0; 64]) {
         Ok(count) => count == 0,
@@ -77,17 +93,17 @@ fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
         let tls = ServerTlsSettings { identities, client, http2: true, ..Default::default() };
         let (town, _upstream) = town(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
         let refused =
-            |name: &str, protocols: &[&[u8]]| shake(&town, &authority, name, protocols).unwrap_err();
+            |name: &str, protocols: &[&[u8]]| shake(town.address, &authority, name, protocols).unwrap_err();
         assert!(refused("shop.test", PROOF).contains("NoApplicationProtocol"));
         let offered = challenges.offer_tls("SHOP.test", proof.clone()).unwrap();
-        let shown = shake(&town, &authority, "shop.test", PROOF).unwrap();
+        let shown = shake(town.address, &authority, "shop.test", PROOF).unwrap();
         assert_eq!((&shown.leaf[..], &shown.protocol[..]), (&proof.chain[0][..], PROOF[0]));
         assert!(shown.closed, "the connection goes on after the proof");
         // Nobody ordered for this name.
         assert!(refused("api.test", PROOF).contains("NoApplicationProtocol"));
         // Whoever speaks another protocol besides is a client like any other.
         for protocols in [&[b"h2", PROOF[0]][..], &[PROOF[0], b"h2"], &[b"h2"], &[b"http/1.1"], &[]] {
-            match shake(&town, &authority, "shop.test", protocols) {
+            match shake(town.address, &authority, "shop.test", protocols) {
                 Ok(shown) => {
                     assert!(!asks);
                     assert_eq!(shown.leaf, &usual.chain[0][..], "{protocols:?}");
@@ -101,6 +117,55 @@ fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
         drop(offered);
         assert!(refused("shop.test", PROOF).contains("NoApplicationProtocol"));
     }
+}
+
+/// Asks on a connection; `true`: served.
+fn is_served(client: &mut StreamOwned<ClientConnection, TcpStream>) -> bool {
+    client.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 512];
+    while !answer.ends_with(b"ok") {
+        match client.read(&mut piece).unwrap() {
+            0 => return false,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
+    answer.starts_with(b"HTTP/1.1 200 ")
+}
+
+#[test]
+fn proofs_that_come_go_and_are_looked_at_all_the_time_disturb_nobody() {
+    let authority = Authority::new();
+    let (usual, proof) = (authority.issue(&["shop.test"]), authority.issue(&["shop.test"]));
+    let challenges = Arc::new(Challenges::default());
+    let tls = ServerTlsSettings { identities: vec![usual], ..Default::default() };
+    let (town, _upstream) = town(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
+    let (address, stop) = (town.address, AtomicBool::new(false));
+    let looked: u32 = std::thread::scope(|scope| {
+        let _offered = challenges.offer_tls("shop.test", proof.clone()).unwrap();
+        let look = || {
+            let mut looked = 0;
+            // Bounded, for when what stops them panics.
+            while !stop.load(Ordering::Relaxed) && looked < 5_000 {
+                assert!(shake(address, &authority, "shop.test", PROOF).unwrap().closed);
+                looked += 1;
+            }
+            looked
+        };
+        let lookers: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+        let mut kept = connect(address, &authority, "shop.test", &[]).unwrap();
+        for number in 0..200 {
+            drop(challenges.offer_tls("api.test", proof.clone()).unwrap());
+            assert!(is_served(&mut kept), "request {number} of a connection that was there before");
+            if number % 10 == 0 {
+                let mut new = connect(address, &authority, "shop.test", &[]).unwrap();
+                assert!(is_served(&mut new), "a new connection at {number}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        lookers.into_iter().map(|looker| looker.join().unwrap()).sum()
+    });
+    assert!(looked > 20, "{looked} handshakes beside them");
 }
 
 #[test]
@@ -117,7 +182,7 @@ fn with_strict_names_nobody_is_shown_another_names_certificate() {
     for (name, served) in
         [("shop.test", true), ("a.wild.test", true), ("other.test", false), ("127.0.0.1", false)]
     {
-        let shaken = shake(&town, &authority, name, &[]);
+        let shaken = shake(town.address, &authority, name, &[]);
         assert_eq!(shaken.is_ok(), served, "{name}: {shaken:?}");
         if let Err(error) = shaken {
             assert!(error.contains("AccessDenied"), "{name}: {error}");
@@ -125,7 +190,7 @@ fn with_strict_names_nobody_is_shown_another_names_certificate() {
     }
     // Before there is any certificate the listener is there and refuses.
     let (empty, _upstream) = strict(Vec::new());
-    assert!(shake(&empty, &authority, "shop.test", &[]).unwrap_err().contains("AccessDenied"));
+    assert!(shake(empty.address, &authority, "shop.test", &[]).unwrap_err().contains("AccessDenied"));
     let lax = ServerTlsSettings::default();
     assert!(ServerTls::build(&lax).is_err());
 }
