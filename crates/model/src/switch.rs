@@ -39,6 +39,8 @@ pub enum Switch {
     CrossSite,
     /// Policy is asked.
     Authorize,
+    /// Policy is asked about calls of the administration.
+    Administration,
     /// Who is missing a stronger login alone is told so.
     StepUp,
     /// Quotas by principal.
@@ -69,7 +71,7 @@ pub enum Switch {
 
 impl Switch {
     /// All switches, in the order of a request's way.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ClientCertificate,
         Self::Admit,
         Self::LimitHead,
@@ -86,6 +88,7 @@ impl Switch {
         Self::ProofReplay,
         Self::CrossSite,
         Self::Authorize,
+        Self::Administration,
         Self::StepUp,
         Self::LimitPrincipal,
         Self::Inspect,
@@ -120,6 +123,7 @@ impl Switch {
             Self::ProofReplay => "proof_replay",
             Self::CrossSite => "cross_site",
             Self::Authorize => "authorize",
+            Self::Administration => "administration",
             Self::StepUp => "step_up",
             Self::LimitPrincipal => "limit_principal",
             Self::Inspect => "inspect",

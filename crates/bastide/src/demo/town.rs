@@ -26,6 +26,8 @@ use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
 pub const HOST: &str = "shop.localhost";
 /// The name of the identity provider.
 pub const ID_HOST: &str = "id.localhost";
+/// The host of its administration.
+pub const ADMIN_HOST: &str = "admin.localhost";
 /// What tokens for the shop name as their audience.
 pub(crate) const SHOP: &str = "https://shop.localhost";
 /// What tokens for somebody else name.
@@ -419,7 +421,11 @@ impl Town {
         self.door_of(HOST)
     }
 
-    fn door_of(&self, host: &str) -> anyhow::Result<Door> {
+    /// The customers' door, for whoever asks for this host.
+    ///
+    /// # Errors
+    /// As [`Self::door`].
+    pub fn door_of(&self, host: &str) -> anyhow::Result<Door> {
         let trust = Trust::new(host, &self.authority, None)?;
         Ok(Door { address: self.customers, tls: Some(trust), from: None })
     }

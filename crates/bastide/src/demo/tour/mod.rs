@@ -54,6 +54,7 @@ rows! {
     "replayed-proof" => rows::bound::proof, [ProofReplay];
     "other-owner" => rows::policy::other_owner, [Authorize];
     "refund" => rows::policy::refund, [Authorize, StepUp];
+    "administration" => rows::policy::administration, [Authorize, Administration];
     "revoked-token" => rows::credentials::revoked_token, [Authenticate, Revocation];
     "login" => rows::sessions::login, [Authenticate];
     "other-site" => rows::sessions::other_site, [CrossSite];

@@ -235,6 +235,24 @@ impl<'t> Visitor<'t> {
         answer
     }
 
+    /// A call that the administration itself must refuse, behind a gateway that lets it
+    /// through: as forbidden, by an event of its own.
+    pub(super) async fn attack_administration(&mut self, tried: &str, ask: &Ask) {
+        let answer = self.ask(ask).await;
+        let mut trial = Trial::new(Kind::Attack, tried);
+        if let Some(answer) = note_answer(&mut trial, answer) {
+            trial.require(answer.status == 403, "expected 403");
+            let told = answer.json();
+            let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default();
+            trial
+                .require(text("code") == "forbidden", "the administration does not say that it is forbidden");
+            trial.id = text("id").parse().ok();
+            trial.require(trial.id.is_some(), "the administration names no event of its own");
+            trial.expected = Expected::Event(Outcome::Denied, Step::Authorize);
+        }
+        self.write_down(trial);
+    }
+
     /// Raw bytes that must be refused with one answer, after which the connection must
     /// be closed, and of which no service may see anything.
     pub(super) async fn attack_raw(&mut self, tried: &str, bytes: &[u8], refusal: Refusal) {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
-use crate::demo::town::SHOP;
+use crate::demo::town::{ADMIN_HOST, SHOP};
 
 const REFUSED: Refusal = refusal(403, Step::Authorize);
 
@@ -26,6 +26,25 @@ pub(in crate::demo::tour) async fn other_owner(visitor: &mut Visitor<'_>) -> any
     visitor.innocent("alice reads her own", &Ask::get("/orders/alice").bearer(alice), 200).await;
     visitor.innocent("bob, a merchant, reads his", &Ask::get("/orders/bob/2001").bearer(bob), 200).await;
     visitor.innocent("eve sees her own profile", &Ask::get("/accounts/eve/profile").bearer(eve), 200).await;
+    Ok(())
+}
+
+pub(in crate::demo::tour) async fn administration(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let town = visitor.town;
+    let (alice, bob) = (town.token("alice"), town.token("bob"));
+    let door = town.door_of(ADMIN_HOST)?;
+    let at = |mut ask: Ask, token: &str| {
+        ADMIN_HOST.clone_into(&mut ask.request.host);
+        ask.bearer(token).at(door.clone())
+    };
+    const USERS: &str = "/v1/realms/town/users";
+    let list = Ask::get(USERS);
+    visitor.attack_administration("alice, a customer, lists the people", &at(list.clone(), alice)).await;
+    let add = Ask::new("POST", USERS).json(&json!({ "username": "mallory", "roles": ["merchant"] }));
+    visitor.attack_administration("bob, a merchant, adds one", &at(add, bob)).await;
+    let keys = Ask::get("/v1/realms/town/keys");
+    visitor.attack_administration("bob lists the keys that sign", &at(keys, bob)).await;
+    visitor.innocent("bob lists the people", &at(list, bob), 200).await;
     Ok(())
 }
 
