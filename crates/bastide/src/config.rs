@@ -177,6 +177,14 @@ pub struct Configuration {
     pub warnings: Vec<Fault>,
 }
 
+/// `90d`, `12h`: a duration as it is written.
+///
+/// # Errors
+/// What was expected.
+pub fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    values::duration(text).map_err(|unfit| unfit.expected)
+}
+
 impl Configuration {
     /// The policies' names and texts, for [`policy::load()`].
     pub fn policy_sources(&self) -> Vec<policy::Source> {

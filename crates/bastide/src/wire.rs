@@ -15,7 +15,7 @@ use keys::{
     RevocationFile, Revocations,
 };
 use model::{Switch, Timestamp};
-use policy::Policies;
+use policy::{Policies, Source, Vocabulary};
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::route::Router;
 use proxy::upstream::{Door, Upstreams};
@@ -165,7 +165,20 @@ pub fn build(
 /// # Errors
 /// They have faults, which [`config::load`] has found before.
 pub fn load_policies(configuration: &Configuration, generation: u64) -> anyhow::Result<Policies> {
-    policy::load(configuration.vocabulary(), &configuration.policy_sources(), generation).map_err(|faults| {
+    load(configuration.vocabulary(), &configuration.policy_sources(), generation)
+}
+
+/// The same policies with what they know of the administration, where there are no realms too.
+///
+/// # Errors
+/// As [`load_policies`].
+pub fn load_administration(configuration: &Configuration, generation: u64) -> anyhow::Result<Policies> {
+    let (vocabulary, sources) = configuration.administration();
+    load(vocabulary, &sources, generation)
+}
+
+fn load(vocabulary: Vocabulary, sources: &[Source], generation: u64) -> anyhow::Result<Policies> {
+    policy::load(vocabulary, sources, generation).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("policies refused:\n{}", lines.join("\n"))
     })

@@ -25,9 +25,8 @@ use super::view::{Towns, View};
 use crate::config::Configuration;
 use crate::process::book::Book;
 use crate::process::clock::SystemClock;
-use crate::process::state::REVOCATIONS;
+use crate::process::state::{REVOCATIONS, make_private_folder};
 use crate::process::storage;
-use crate::wire;
 
 /// The socket in the state folder.
 pub const SOCKET: &str = "admin.sock";
@@ -98,12 +97,26 @@ impl Office {
     /// The store cannot be opened: it has no key here, or a process that runs on the state
     /// folder has no administration.
     pub fn of(configuration: &Configuration) -> anyhow::Result<Self> {
+        Self::running(configuration).map_or_else(|| Self::own(configuration, true), Ok)
+    }
+
+    /// The same for calls about the gateway alone, which need no store: without a process
+    /// there are no realms.
+    ///
+    /// # Errors
+    /// The state folder cannot be used.
+    pub fn without_realms(configuration: &Configuration) -> anyhow::Result<Self> {
+        Self::running(configuration).map_or_else(|| Self::own(configuration, false), Ok)
+    }
+
+    fn running(configuration: &Configuration) -> Option<Self> {
         let path = socket(&configuration.state);
-        if UnixStream::connect(&path).is_ok() {
-            return Ok(Self::Running(path));
-        }
+        UnixStream::connect(&path).is_ok().then_some(Self::Running(path))
+    }
+
+    fn own(configuration: &Configuration, with_realms: bool) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (desk, log) = runtime.block_on(open(configuration))?;
+        let (desk, log) = runtime.block_on(open(configuration, with_realms))?;
         Ok(Self::Own { runtime, router: router(&desk), log: Some(log) })
     }
 
@@ -249,33 +262,49 @@ fn read_body(bytes: &[u8]) -> anyhow::Result<Value> {
 }
 
 /// Everything that a process would work on, opened here.
-async fn open(configuration: &Configuration) -> anyhow::Result<(Arc<Desk>, audit::Log)> {
+async fn open(configuration: &Configuration, with_realms: bool) -> anyhow::Result<(Arc<Desk>, audit::Log)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random = Arc::new(SystemRandom::new());
+    let private = [Some(configuration.state.as_path()), configuration.authentication.api_keys.parent()];
+    for folder in private.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
+        make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let realms = match with_realms {
+        true => realms(configuration, &clock, &random).await?,
+        false => BTreeMap::new(),
+    };
+    let audit = audit::Settings::new(&configuration.audit.folder);
+    let opened = audit::open(audit, 1, Arc::clone(&clock));
+    let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
+    let book = Book::open(queues.pop().context("a queue of the audit log")?, "administration")?;
+    let view = View::of(configuration, None)?;
+    let revocations = configuration.state.join(REVOCATIONS);
+    let desk = Desk::new(view, Towns::Opened(realms), revocations, book, clock, random);
+    Ok((Arc::new(desk), log))
+}
+
+/// The realms, on the store, which is opened for them.
+async fn realms(
+    configuration: &Configuration,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<SystemRandom>,
+) -> anyhow::Result<BTreeMap<String, Arc<Realm>>> {
     let settings = &configuration.storage;
     let key = storage::local_key(&settings.unseal)?.context(
         "people have the shares of the store's key; this command needs a running process, a key file or the environment",
     )?;
     let place = || storage::place(&settings.database);
-    let store = storage::open(&settings.database, key, Arc::clone(&clock)).await.with_context(place)?;
-    let mut realms: BTreeMap<String, Arc<Realm>> = BTreeMap::new();
+    let store = storage::open(&settings.database, key, Arc::clone(clock)).await.with_context(place)?;
+    let mut realms = BTreeMap::new();
     for realm in &configuration.realms {
         let world = World {
             store: store.clone(),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
             random: random.clone(),
             deliver: Arc::new(NoDelivery),
             courier: realm.mail.as_ref().map(|_| Arc::new(SentElsewhere) as Arc<dyn Courier>),
         };
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);
     }
-    let audit = audit::Settings::new(&configuration.audit.folder);
-    let opened = audit::open(audit, 1, Arc::clone(&clock));
-    let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
-    let book = Book::open(queues.pop().context("a queue of the audit log")?, "administration")?;
-    let policies = wire::load_policies(configuration, 0)?;
-    let view = View { configuration: Arc::new(configuration.clone()), policies: Arc::new(policies) };
-    let revocations = configuration.state.join(REVOCATIONS);
-    let desk = Desk::new(view, Towns::Opened(realms), revocations, book, clock, random);
-    Ok((Arc::new(desk), log))
+    Ok(realms)
 }

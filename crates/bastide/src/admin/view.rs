@@ -8,7 +8,9 @@ use policy::Policies;
 
 use super::problem::Problem;
 use crate::config::{Configuration, nearest};
+use crate::process::generations::Generations;
 use crate::process::realms::Realms;
+use crate::wire;
 
 /// The newest configuration and its policies.
 #[derive(Debug)]
@@ -20,6 +22,23 @@ pub struct View {
 }
 
 impl View {
+    /// What the administration sees of a configuration: with the policies that are `served`,
+    /// where they know of the administration. Else with the same policies, that know of it
+    /// besides; they are kept for `bastide explain` as those are.
+    ///
+    /// # Errors
+    /// The policies cannot be loaded or kept.
+    pub fn of(configuration: &Configuration, served: Option<&Arc<Policies>>) -> anyhow::Result<Self> {
+        let policies = match served.filter(|_| configuration.is_administered()) {
+            Some(served) => Arc::clone(served),
+            None => {
+                let load = |generation| wire::load_administration(configuration, generation);
+                Arc::new(Generations::of(&configuration.state).keep_once(load)?)
+            }
+        };
+        Ok(Self { configuration: Arc::new(configuration.clone()), policies })
+    }
+
     /// The roles that the configuration declares.
     pub fn roles(&self) -> BTreeSet<&str> {
         self.configuration.roles.iter().map(|role| role.name.as_str()).collect()

@@ -1,7 +1,7 @@
 //! What the commands of the administration share: where their calls go, which realm is
 //! meant, and how answers become exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -28,6 +28,17 @@ pub struct At {
     pub output: Output,
 }
 
+/// What commands take that are about the gateway itself, whatever realms there are.
+#[derive(Debug, Args)]
+pub struct AtGateway {
+    /// The configuration, which says where the state folder is and which roles exist.
+    #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath, global = true)]
+    pub config: PathBuf,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    pub output: Output,
+}
+
 /// Where a command is carried out.
 pub struct Counter {
     /// The configuration.
@@ -48,13 +59,16 @@ impl Counter {
     /// Opens the counter; `None`: the configuration has faults, which were said.
     ///
     /// # Errors
-    /// No process runs and the store cannot be opened.
-    pub fn open(at: &At) -> anyhow::Result<Option<Self>> {
-        let Some(configuration) = super::check::load_or_report(&at.config, at.output)? else {
-            return Ok(None);
-        };
-        let office = Office::of(&configuration)?;
-        Ok(Some(Self { configuration, office, output: at.output, realm: at.realm.clone() }))
+    /// No process runs and what it would work on cannot be opened.
+    fn open(
+        config: &Path,
+        output: Output,
+        realm: Option<&String>,
+        office: impl FnOnce(&Configuration) -> anyhow::Result<Office>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(configuration) = super::check::load_or_report(config, output)? else { return Ok(None) };
+        let office = office(&configuration)?;
+        Ok(Some(Self { configuration, office, output, realm: realm.cloned() }))
     }
 
     /// The realm that is meant.
@@ -168,9 +182,27 @@ pub fn taken(answer: Answer) -> anyhow::Result<Value> {
 /// Runs a command at the counter; a [`No`] is exit code 1.
 ///
 /// # Errors
-/// As [`Counter::open`], and what the command says.
+/// No process runs and the store cannot be opened; what the command says.
 pub fn at(at: &At, command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
-    let Some(counter) = Counter::open(at)? else { return Ok(ExitCode::FAILURE) };
+    carry_out(Counter::open(&at.config, at.output, at.realm.as_ref(), Office::of)?, command)
+}
+
+/// The same for what needs no realm, and so no store.
+///
+/// # Errors
+/// No process runs and the state folder cannot be used; what the command says.
+pub fn at_gateway(
+    at: &AtGateway,
+    command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    carry_out(Counter::open(&at.config, at.output, None, Office::without_realms)?, command)
+}
+
+fn carry_out(
+    counter: Option<Counter>,
+    command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let Some(counter) = counter else { return Ok(ExitCode::FAILURE) };
     match command(&counter) {
         Err(fault) => match fault.downcast::<No>() {
             Ok(No(why)) => {

@@ -1,35 +1,29 @@
 //! `bastide key`: API keys, shown once, kept as hashes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use keys::{ApiKeyFile, ApiKeyRecord, NewApiKey, SystemRandom};
 use model::principal::Attribute;
-use model::{Clock, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::counter::{self, AtGateway, Counter, below, text, texts};
 use super::{Output, say};
+use crate::config;
 use crate::process::clock::SystemClock;
 
 /// Arguments of `bastide key`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide key new --name importer --owner ci@example.org --role merchant --expires 90d\n  bastide key list --output json\n  bastide key revoke 4fX0a9QmZk2b"
+    after_help = "Examples:\n  bastide key new --name importer --owner ci@example.org --role merchant --expires 90d\n  bastide key list --output json\n  bastide key revoke 4fX0a9QmZk2b\n\nA running process carries it out, and without one the command does so on the files of the state folder.\n\nExit codes: 0 done, 1 there is no such key, 2 wrong usage, 3 could not run."
 )]
 pub struct KeyArguments {
     #[command(subcommand)]
     command: KeyCommand,
-    /// The configuration, which says where the keys are kept and which roles exist.
-    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath, global = true)]
-    config: PathBuf,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
-    output: Output,
+    #[command(flatten)]
+    at: AtGateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,51 +61,31 @@ enum KeyCommand {
 /// Runs the command.
 ///
 /// # Errors
-/// The configuration has faults, or the store cannot be read or written.
+/// The configuration has faults, or it cannot be carried out.
 pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
-    let random = Arc::new(SystemRandom::new());
-    let path = &configuration.authentication.api_keys;
-    if let Some(folder) = path.parent() {
-        crate::process::state::make_private_folder(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let store = ApiKeyFile::new(path, random.clone());
-    let now = SystemClock::start().now();
-    match arguments.command {
-        KeyCommand::New { name, owner, roles, scopes, attributes, expires } => {
-            let declared: Vec<&str> = configuration.roles.iter().map(|role| role.name.as_str()).collect();
-            for role in &roles {
-                anyhow::ensure!(
-                    declared.contains(&role.as_str()),
-                    "role {role:?} is not declared in {}; declared are: {}",
-                    arguments.config.display(),
-                    declared.join(", ")
-                );
+    let KeyArguments { command, at } = arguments;
+    counter::at_gateway(&at, |counter| {
+        match command {
+            KeyCommand::New { name, owner, roles, scopes, attributes, expires } => {
+                let life = expires.as_deref().map(parse_lifetime).transpose()?;
+                let wanted = json!({
+                    "name": name, "owner": owner, "roles": roles, "scopes": scopes,
+                    "attributes": parse_attributes(&attributes)?, "expires_in": life.map(|life| life.as_secs()),
+                });
+                show_new(counter, &counter.call("POST", &below(&["api-keys"], &[]), Some(&wanted))?);
             }
-            let wanted = NewApiKey {
-                name: name.unwrap_or_else(|| owner.clone()),
-                owner,
-                roles,
-                scopes,
-                attributes: parse_attributes(&attributes)?,
-                expires: expires.as_deref().map(parse_lifetime).transpose()?.map(|life| now.plus(life)),
-            };
-            let (key, record) = keys::create_api_key(&store, &wanted, now, random.as_ref())?;
-            show_new(key.expose(), &record, arguments.output);
-        }
-        KeyCommand::List => show_list(&keys::list_api_keys(&store)?, now, arguments.output),
-        KeyCommand::Revoke { id } => {
-            let record = keys::revoke_api_key(&store, &id, now)?;
-            match arguments.output {
-                Output::Text => say(format_args!("revoked {} ({})", record.id, record.name)),
-                Output::Json => say(describe(&record)),
+            KeyCommand::List => {
+                let now = model::Clock::now(&SystemClock::start()).unix_seconds();
+                let keys = counter.office.list(&below(&["api-keys"], &[]), false)?;
+                counter.show_list(keys, "no keys; make one with `bastide key new`", |key| line(key, now));
+            }
+            KeyCommand::Revoke { id } => {
+                counter.call("DELETE", &below(&["api-keys"], &[&id]), None)?;
+                counter.done(&format!("{id}: revoked"), &json!({ "revoked": id }));
             }
         }
-    }
-    Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn parse_attributes(given: &[String]) -> anyhow::Result<BTreeMap<String, Attribute>> {
@@ -132,75 +106,45 @@ fn parse_attributes(given: &[String]) -> anyhow::Result<BTreeMap<String, Attribu
         .collect()
 }
 
-/// `90d`, `12h`, `30m`.
+/// `90d`, `12h`, `30m`: whole seconds.
 pub(super) fn parse_lifetime(text: &str) -> anyhow::Result<Duration> {
-    let wrong = || format!("--expires wants a number with d, h or m, like 90d; found {text:?}");
-    let unit = text.chars().last().with_context(wrong)?;
-    let number: u64 = text.trim_end_matches(unit).parse().with_context(wrong)?;
-    let seconds = match unit {
-        'd' => 86_400,
-        'h' => 3_600,
-        'm' => 60,
-        _ => anyhow::bail!(wrong()),
-    };
-    anyhow::ensure!(number > 0, "--expires wants more than nothing, found {text:?}");
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+    let life = config::duration(text)
+        .map_err(|expected| anyhow::anyhow!("--expires: expected {expected}; found {text:?}"))?;
+    anyhow::ensure!(life.as_secs() > 0, "--expires: expected a second or more, found {text:?}");
+    Ok(life)
 }
 
-fn show_new(key: &str, record: &ApiKeyRecord, output: Output) {
-    match output {
+fn show_new(counter: &Counter, made: &Value) {
+    match counter.output {
         Output::Text => {
-            say(key);
+            say(text(made, "key"));
             say(format_args!(
                 "\nThis is the only time that it is shown. Send it as `X-API-Key` or `Authorization: ApiKey`.\n\
                  id {}, {} of {}, {}",
-                record.id,
-                record.name,
-                record.owner,
-                ends(record)
+                text(made, "id"),
+                text(made, "name"),
+                text(made, "owner"),
+                ends(made)
             ));
         }
-        Output::Json => {
-            let mut value = describe(record);
-            if let Some(object) = value.as_object_mut() {
-                object.insert("key".to_owned(), json!(key));
-            }
-            say(value);
-        }
+        Output::Json => say(made),
     }
 }
 
-fn show_list(records: &[ApiKeyRecord], now: Timestamp, output: Output) {
-    if output == Output::Json {
-        say(serde_json::Value::Array(records.iter().map(describe).collect()));
-        return;
-    }
-    if records.is_empty() {
-        say("no keys; make one with `bastide key new`");
-    }
-    for record in records {
-        let state = match (record.revoked, record.expires) {
-            (Some(_), _) => "revoked".to_owned(),
-            (None, Some(end)) if end <= now => "expired".to_owned(),
-            _ => ends(record),
-        };
-        say(format_args!(
-            "{}  {:<20} {:<28} {:<24} {}",
-            record.id,
-            record.name,
-            record.owner,
-            record.roles.join(","),
-            state
-        ));
-    }
+fn line(key: &Value, now: u64) -> String {
+    let seconds = |name: &str| key.get(name).and_then(Value::as_u64);
+    let state = match (seconds("revoked"), seconds("expires")) {
+        (Some(_), _) => "revoked".to_owned(),
+        (None, Some(end)) if end <= now => "expired".to_owned(),
+        _ => ends(key),
+    };
+    let (id, name, owner) = (text(key, "id"), text(key, "name"), text(key, "owner"));
+    format!("{id}  {name:<20} {owner:<28} {:<24} {state}", texts(key, "roles"))
 }
 
-fn ends(record: &ApiKeyRecord) -> String {
-    record.expires.map_or_else(|| "good until revoked".to_owned(), |end| format!("good until {}", date(end)))
-}
-
-fn date(time: Timestamp) -> String {
-    date_of(time.unix_seconds())
+fn ends(key: &Value) -> String {
+    let end = key.get("expires").and_then(Value::as_u64);
+    end.map_or_else(|| "good until revoked".to_owned(), |end| format!("good until {}", date_of(end)))
 }
 
 /// RFC 3339 of Unix seconds.
@@ -212,30 +156,16 @@ pub(super) fn date_of(seconds: u64) -> String {
         .unwrap_or_else(|| seconds.to_string())
 }
 
-fn describe(record: &ApiKeyRecord) -> serde_json::Value {
-    json!({
-        "id": record.id,
-        "name": record.name,
-        "owner": record.owner,
-        "roles": record.roles,
-        "scopes": record.scopes,
-        "attributes": record.attributes,
-        "created": date(record.created),
-        "expires": record.expires.map(date),
-        "revoked": record.revoked.map(date),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn lifetimes_read_as_written() {
-        for (text, seconds) in [("90d", 90 * 86_400), ("12h", 12 * 3600), ("1m", 60)] {
+        for (text, seconds) in [("90d", 90 * 86_400), ("12h", 12 * 3600), ("1m", 60), ("90s", 90)] {
             assert_eq!(parse_lifetime(text).unwrap().as_secs(), seconds, "{text}");
         }
-        for wrong in ["", "d", "0d", "-1d", "90", "90s", "1.5h", "9é"] {
+        for wrong in ["", "d", "0d", "-1d", "90", "10ms", "1.5h", "9é"] {
             assert!(parse_lifetime(wrong).is_err(), "{wrong}");
         }
     }

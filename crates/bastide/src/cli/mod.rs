@@ -63,7 +63,7 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Makes, lists and revokes API keys.
     Key(key::KeyArguments),
-    /// Revokes tokens, sessions and subjects.
+    /// Revokes tokens, grants, sessions and subjects.
     Revoke(revoke::RevokeArguments),
     /// Tests policies, prints their schema, and says what a change of them would do.
     Policy(policy::PolicyArguments),
@@ -114,8 +114,7 @@ enum Command {
 /// Arguments of `bastide serve`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide fmt bastide.yaml                 the same configuration, laid out canonically
-  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary"
+    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary"
 )]
 pub struct ServeArguments {
     /// The configuration file.

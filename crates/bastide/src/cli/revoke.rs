@@ -1,18 +1,12 @@
 //! `bastide revoke`: tokens, sessions and subjects that count no more.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use keys::{Revocation, RevocationFile, SystemRandom};
-use model::{Clock, Timestamp};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::key::parse_lifetime;
-use super::{Output, say};
-use crate::process::clock::SystemClock;
-use crate::process::state::{REVOCATIONS, make_private_folder};
+use super::counter::{self, AtGateway, below, text};
+use super::key::{date_of, parse_lifetime};
 
 /// Arguments of `bastide revoke`.
 #[derive(Debug, Args)]
@@ -22,15 +16,11 @@ use crate::process::state::{REVOCATIONS, make_private_folder};
 pub struct RevokeArguments {
     #[command(subcommand)]
     command: RevokeCommand,
-    /// The configuration, which says where the state is kept.
-    #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath, global = true)]
-    config: PathBuf,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
-    output: Output,
+    #[command(flatten)]
+    at: AtGateway,
 }
 
-/// What all three have.
+/// What all of them have.
 #[derive(Debug, Args)]
 struct Scope {
     /// Only tokens of this issuer. Default: of every issuer.
@@ -47,6 +37,13 @@ enum RevokeCommand {
     /// One token, by its `jti`.
     Token {
         /// The token's `jti`.
+        id: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// All tokens of a grant of a realm: those whose `jti` begins with its id and a dot.
+    Grant {
+        /// The grant's id, as `bastide session grants` lists it.
         id: String,
         #[command(flatten)]
         scope: Scope,
@@ -72,7 +69,7 @@ enum RevokeCommand {
     List,
     /// Takes revocations back, by the name that was given.
     Undo {
-        /// The `jti`, `sid` or principal.
+        /// The `jti`, grant, `sid` or principal.
         id: String,
     },
 }
@@ -80,78 +77,60 @@ enum RevokeCommand {
 /// Runs the command.
 ///
 /// # Errors
-/// The configuration has faults, or the list cannot be read or written.
+/// The configuration has faults, or it cannot be carried out.
 pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
-    make_private_folder(&configuration.state)?;
-    let file = RevocationFile::new(&configuration.state.join(REVOCATIONS), Arc::new(SystemRandom::new()));
-    let now = SystemClock::start().now();
-    let entry = match arguments.command {
-        RevokeCommand::Token { id, scope } => Revocation { token: Some(id), ..scoped(scope, now)? },
-        RevokeCommand::Session { id, scope } => Revocation { session: Some(id), ..scoped(scope, now)? },
-        RevokeCommand::Subject { id, all, scope } => Revocation {
-            subject: Some(id),
-            issued_until: (!all).then(|| now.unix_seconds()),
-            ..scoped(scope, now)?
-        },
-        RevokeCommand::List => {
-            show(&file.entries()?, arguments.output);
-            return Ok(ExitCode::SUCCESS);
-        }
-        RevokeCommand::Undo { id } => {
-            let count = file.remove(&id, now)?;
-            match arguments.output {
-                Output::Text => say(format_args!("{count} revocations of {id} taken back")),
-                Output::Json => say(json!({ "undone": count })),
+    let RevokeArguments { command, at } = arguments;
+    counter::at_gateway(&at, |counter| {
+        let wanted = match command {
+            RevokeCommand::List => {
+                let entries = counter.office.list(&below(&["revocations"], &[]), false)?;
+                counter.show_list(entries, "nothing is revoked", describe);
+                return Ok(ExitCode::SUCCESS);
             }
-            return Ok(if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-    };
-    file.add(std::slice::from_ref(&entry), now)?;
-    match arguments.output {
-        Output::Text => say(format_args!("revoked: {}", describe(&entry))),
-        Output::Json => say(json!({ "revoked": entry })),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn scoped(scope: Scope, now: Timestamp) -> anyhow::Result<Revocation> {
-    let until = scope.expires.as_deref().map(parse_lifetime).transpose()?;
-    Ok(Revocation {
-        issuer: scope.issuer,
-        until: until.map(|life| now.plus(life).unix_seconds()),
-        ..Revocation::default()
+            RevokeCommand::Undo { id } => {
+                counter.call("DELETE", &below(&["revocations"], &[&id]), None)?;
+                counter.done(&format!("{id}: revoked no more"), &json!({ "undone": id }));
+                return Ok(ExitCode::SUCCESS);
+            }
+            RevokeCommand::Token { id, scope } => named("token", &id, &scope)?,
+            RevokeCommand::Grant { id, scope } => named("grant", &id, &scope)?,
+            RevokeCommand::Session { id, scope } => named("session", &id, &scope)?,
+            RevokeCommand::Subject { id, all, scope } => {
+                let mut wanted = named("subject", &id, &scope)?;
+                wanted.insert("all".to_owned(), json!(all));
+                wanted
+            }
+        };
+        let revoked = counter.call("POST", &below(&["revocations"], &[]), Some(&Value::Object(wanted)))?;
+        counter.done(&format!("revoked: {}", describe(&revoked)), &json!({ "revoked": revoked }));
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-fn show(entries: &[Revocation], output: Output) {
-    match output {
-        Output::Json => say(json!({ "revocations": entries })),
-        Output::Text => entries.iter().for_each(|entry| say(describe(entry))),
-    }
+fn named(what: &str, id: &str, scope: &Scope) -> anyhow::Result<Map<String, Value>> {
+    let life = scope.expires.as_deref().map(parse_lifetime).transpose()?;
+    let members = [
+        (what, json!(id)),
+        ("issuer", json!(scope.issuer)),
+        ("expires_in", json!(life.map(|life| life.as_secs()))),
+    ];
+    Ok(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// One entry in one line.
-pub(crate) fn describe(entry: &Revocation) -> String {
-    let named = [
-        ("token", &entry.token),
-        ("grant", &entry.grant),
-        ("session", &entry.session),
-        ("subject", &entry.subject),
-    ];
-    let found = named.into_iter().find_map(|(what, name)| Some((what, name.as_ref()?)));
-    let Some((what, name)) = found else { return "nothing".to_owned() };
-    let mut text = format!("{what} {name:?}");
-    if let Some(until) = entry.issued_until {
-        text += &format!(", issued until {until}");
+fn describe(entry: &Value) -> String {
+    let names = ["token", "grant", "session", "subject"];
+    let named = names.into_iter().find(|name| entry.get(*name).is_some()).unwrap_or_default();
+    let mut line = format!("{named} {:?}", text(entry, named));
+    let time = |name: &str| entry.get(name).and_then(Value::as_u64).map(date_of);
+    if let Some(until) = time("issued_until") {
+        line += &format!(", issued until {until}");
     }
-    if let Some(issuer) = &entry.issuer {
-        text += &format!(", of {issuer}");
+    if entry.get("issuer").is_some() {
+        line += &format!(", of {}", text(entry, "issuer"));
     }
-    if let Some(until) = entry.until {
-        text += &format!(", forgotten at {until}");
+    if let Some(until) = time("until") {
+        line += &format!(", forgotten at {until}");
     }
-    text
+    line
 }

@@ -10,7 +10,26 @@ use super::{Allow, ClaimKind, Configuration, HostMatch};
 impl Configuration {
     /// Everything that policies may name, for [`policy::load()`].
     pub fn vocabulary(&self) -> Vocabulary {
-        let mut vocabulary = Vocabulary {
+        let mut vocabulary = self.names();
+        if self.is_administered() {
+            super::administration::extend(&mut vocabulary);
+        }
+        vocabulary
+    }
+
+    /// What the administration is decided by: the same names and texts, with its resources and
+    /// its built-in policy where there are no realms too. API keys and revocations are
+    /// administered everywhere.
+    pub fn administration(&self) -> (Vocabulary, Vec<policy::Source>) {
+        let mut vocabulary = self.names();
+        super::administration::extend(&mut vocabulary);
+        let mut sources = self.policies.sources.clone();
+        sources.push(super::administration::built_in());
+        (vocabulary, sources)
+    }
+
+    fn names(&self) -> Vocabulary {
+        Vocabulary {
             roles: self.roles.iter().map(role).collect(),
             routes: self.routes.iter().map(|route| self.vocabulary_route(route)).collect(),
             upstreams: self.services.iter().map(|service| service.name.clone()).collect(),
@@ -24,11 +43,7 @@ impl Configuration {
                 .map(|(name, kind)| (name.clone(), claim(*kind)))
                 .collect(),
             headers: self.policies.headers.clone(),
-        };
-        if self.is_administered() {
-            super::administration::extend(&mut vocabulary);
         }
-        vocabulary
     }
 
     fn vocabulary_route(&self, route: &super::Route) -> policy::Route {

@@ -41,7 +41,7 @@ impl Administration {
     /// Begins to answer for a process that serves this configuration.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// The socket cannot be made, or the policies not be loaded.
     pub fn open(
         configuration: &Configuration,
         current: &Snapshot,
@@ -52,7 +52,8 @@ impl Administration {
         let towns = Towns::Served(Arc::clone(&parts.realms));
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
-        let desk = Desk::new(view(configuration, current), towns, revocations, book, clock, random);
+        let view = View::of(configuration, Some(&current.policies))?;
+        let desk = Desk::new(view, towns, revocations, book, clock, random);
         Self::start(desk, doorway, parts.state.path())
     }
 
@@ -75,14 +76,9 @@ impl Administration {
     }
 
     /// Takes a configuration that is served from now on.
-    pub fn follow(&self, configuration: &Configuration, current: &Snapshot) {
-        self.desk.adopt(view(configuration, current));
+    pub fn follow(&self, view: View) {
+        self.desk.adopt(view);
     }
-}
-
-/// What the administration sees of a configuration that is served.
-fn view(configuration: &Configuration, current: &Snapshot) -> View {
-    View { configuration: Arc::new(configuration.clone()), policies: Arc::clone(&current.policies) }
 }
 
 impl Drop for Administration {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use policy::Policies;
 
 use super::state::{make_private_folder, write_atomically};
@@ -42,6 +43,24 @@ impl Generations {
             fs::remove_file(self.path(*old))?;
         }
         Ok(())
+    }
+
+    /// Loads policies under the number that the same ones are kept under already, when they are
+    /// the newest; else under the next, and keeps them.
+    ///
+    /// # Errors
+    /// They cannot be loaded or kept.
+    pub fn keep_once(&self, load: impl Fn(u64) -> anyhow::Result<Policies>) -> anyhow::Result<Policies> {
+        let newest = self.newest().and_then(|number| self.get(number).ok());
+        if let Some(newest) = newest {
+            let same = load(newest.generation())?;
+            if same.snapshot() == newest.snapshot() {
+                return Ok(same);
+            }
+        }
+        let next = load(self.next())?;
+        self.keep(&next).context("cannot keep the policies for `bastide explain`")?;
+        Ok(next)
     }
 
     /// Reads one back.

@@ -12,6 +12,7 @@ use model::Switch;
 use proxy::upstream::probe;
 
 use super::Server;
+use crate::admin::View;
 use crate::config::{self, Configuration};
 use crate::process::beginning::destination;
 use crate::process::generations::Generations;
@@ -134,6 +135,7 @@ impl Server {
         let destination = destination(configuration)?;
         let next = build(&self.parts, configuration, self.current.generation + 1, Some(&self.current))?;
         let next = Arc::new(next);
+        let view = View::of(configuration, Some(&next.policies))?;
         self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
         self.exporter.redirect(destination);
         self.cores.publish(Arc::clone(&next)).await?;
@@ -142,7 +144,7 @@ impl Server {
         self.parts.sessions.follow(&next);
         self.prober.abort();
         self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
-        self.administration.follow(configuration, &next);
+        self.administration.follow(view);
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
         Ok(())
