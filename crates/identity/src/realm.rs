@@ -15,7 +15,7 @@ use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::Courier;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, pause};
-use crate::settings::RealmSettings;
+use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
 
 /// How often the keys are looked at, and deliveries that failed tried again.
@@ -57,6 +57,10 @@ impl<T> Listing<T> {
 /// A realm, open: the state of its router.
 pub struct Realm {
     pub(crate) settings: RealmSettings,
+    /// Without what was changed since.
+    pub(crate) configured: RealmSettings,
+    /// What was changed before is among the settings.
+    pub(crate) settled: Version,
     pub(crate) records: Records,
     pub(crate) random: Arc<dyn SecureRandom + Send + Sync>,
     pub(crate) deliver: Arc<dyn Deliver>,
@@ -76,23 +80,31 @@ impl std::fmt::Debug for Realm {
 }
 
 impl Realm {
-    /// Checks the settings, and makes the realm's keys when it has none.
+    /// Checks the settings, takes what was changed of them, and makes the realm's keys when it
+    /// has none.
     ///
     /// # Errors
     /// The settings contradict themselves; the store or the cryptographic library fails.
-    pub async fn open(settings: RealmSettings, world: World) -> Result<Arc<Self>, Error> {
-        settings.check()?;
+    pub async fn open(configured: RealmSettings, world: World) -> Result<Arc<Self>, Error> {
+        configured.check()?;
+        let records = Records::new(world.store, configured.name.clone());
+        let settled = records.version();
+        let settings = match records.get::<SettingsChange>(Kind::Settings, &[]).await? {
+            Some(stored) => stored.value.over_lenient(&configured),
+            None => configured.clone(),
+        };
         if let Some(path) = &settings.passwords.breached {
             crate::login::password::breached::check(path).map_err(|error| Error::Settings {
                 realm: settings.name.clone(),
                 why: format!("breached passwords {}: {error}", path.display()),
             })?;
         }
-        let records = Records::new(world.store, settings.name.clone());
         let ring = rotate(&records, &settings, &world.random, world.clock.now()).await?;
         Ok(Arc::new(Self {
             passwords: Passwords::new(settings.password_hashes_at_once),
             settings,
+            configured,
+            settled,
             records,
             random: world.random,
             deliver: world.deliver,

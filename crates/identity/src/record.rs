@@ -19,6 +19,8 @@ use crate::Error;
 pub(crate) enum Kind {
     /// The realm's signing keys and secrets: one record.
     Keys,
+    /// Settings that were changed: one record.
+    Settings,
     /// A client, by id.
     Client,
     /// A user, by id.
@@ -80,6 +82,7 @@ impl Kind {
     const fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
+            Self::Settings => "settings",
             Self::Client => "client",
             Self::User => "user",
             Self::UserName => "user_name",
@@ -192,7 +195,17 @@ impl Records {
 
     /// Follows what changes among the records of a kind from now on.
     pub(crate) fn watch(&self, kind: Kind) -> Watch {
-        self.store.watch(&self.key(kind, &[]), self.store.version())
+        self.watch_after(kind, self.version())
+    }
+
+    /// The same after a version.
+    pub(crate) fn watch_after(&self, kind: Kind, after: Version) -> Watch {
+        self.store.watch(&self.key(kind, &[]), after)
+    }
+
+    /// What everything that is read from now on is at least as new as.
+    pub(crate) fn version(&self) -> Version {
+        self.store.version()
     }
 
     /// Writes one record.
@@ -275,6 +288,16 @@ impl Records {
         self.list(kind, path, usize::MAX).await
     }
 
+    /// All records of a kind with their keys; more than `most` of them are an error.
+    pub(crate) async fn all<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        most: usize,
+    ) -> Result<Vec<(Key, T)>, Error> {
+        let records = self.store.scan_all(&self.key(kind, &[]), most).await?;
+        records.into_iter().map(|record| Ok((record.key, read(kind, &record.value)?))).collect()
+    }
+
     /// Up to `limit` records below a path, after a cursor, and where to go on.
     pub(crate) async fn page<T: DeserializeOwned>(
         &self,
@@ -288,16 +311,6 @@ impl Records {
             let value = read(kind, &record.value)?;
             Ok::<_, Error>(Stored { value, version: record.version, expires: record.expires })
         };
-    /// All records of a kind with their keys; more than `most` of them are an error.
-    pub(crate) async fn all<T: DeserializeOwned>(
-        &self,
-        kind: Kind,
-        most: usize,
-    ) -> Result<Vec<(Key, T)>, Error> {
-        let records = self.store.scan_all(&self.key(kind, &[]), most).await?;
-        records.into_iter().map(|record| Ok((record.key, read(kind, &record.value)?))).collect()
-    }
-
         Ok((page.records.into_iter().map(one).collect::<Result<_, _>>()?, page.next))
     }
 

@@ -1,5 +1,7 @@
 //! What a realm is configured to be, and the checks that it has to pass.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use crate::login::password::strength::PasswordRules;
 use crate::method;
 use crate::text::Language;
 use crate::theme::Theme;
+
+pub use change::SettingsChange;
 
 /// A realm: users, clients, keys and policies of their own under one issuer.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +58,9 @@ pub struct RealmSettings {
     pub sessions_per_person: usize,
     /// Password hashes that are computed at the same time; others wait.
     pub password_hashes_at_once: usize,
+    /// Settings that are not changed while it runs ([`SettingsChange`]), because whoever made
+    /// these wrote them: `display_name`, `lifetimes.code`.
+    pub written: BTreeSet<String>,
 }
 
 /// Who is asked for more than a password, besides those of whom a client or a request asks
@@ -179,6 +186,7 @@ impl RealmSettings {
             passwords: PasswordRules::default(),
             sessions_per_person: 20,
             password_hashes_at_once: 2,
+            written: BTreeSet::new(),
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Difference {
 /// One object that differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
-    /// `client`, `user` or `role`.
+    /// `realm`, `client`, `user` or `role`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -115,15 +115,45 @@ impl Planner<'_> {
         Ok(Some((body.as_object().cloned().context("expected an object")?, tag)))
     }
 
+    /// Settings of the realm: those that are changed over the API are, the others are told.
     fn settings(&mut self, wanted: Option<&Object>) -> anyhow::Result<()> {
         let Some(wanted) = wanted else { return Ok(()) };
         let present = self.get(&self.path(&[]))?.map(|(present, _)| present).unwrap_or_default();
-        for difference in differences(&present, &wanted.fields) {
-            let Difference { field, from, to } = difference;
-            let place = &wanted.place;
-            self.plan.notices.push(format!(
-                "{place}: setting {field} is {from} here and {to} there; it is changed in `realms:`"
-            ));
+        let path = self.path(&["settings"]);
+        let (mut body, tag) = self.get(&path)?.unwrap_or_default();
+        let mut changed = Vec::new();
+        for difference in differences(&flat(&present), &flat(&wanted.fields)) {
+            let Difference { field, from, to } = &difference;
+            let (section, name) = field.split_once('.').unwrap_or(("", field));
+            if field == "written" {
+                continue;
+            }
+            if !is_changed_here(&present, field) {
+                let place = &wanted.place;
+                self.plan.notices.push(format!(
+                    "{place}: setting {field} is {from} here and {to} there; it is changed in `realms:`"
+                ));
+                continue;
+            }
+            let place = match section {
+                "" => Some(&mut body),
+                section => body.entry(section).or_insert_with(|| json!({})).as_object_mut(),
+            };
+            place.map(|place| place.insert(name.to_owned(), to.clone()));
+            changed.push(difference);
+        }
+        if !changed.is_empty() {
+            let condition =
+                if tag.is_empty() { ("if-none-match", "*".to_owned()) } else { ("if-match", tag) };
+            let body = Some(Value::Object(body));
+            self.plan.changes.push(Change {
+                kind: "realm",
+                name: self.realm.to_owned(),
+                action: Action::Change,
+                differences: changed,
+                place: Some(wanted.place.clone()),
+                calls: vec![Call { method: "PUT", path, condition: Some(condition), body }],
+            });
         }
         Ok(())
     }
@@ -302,6 +332,23 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a setting of a realm is changed over the API: not where the configuration writes it.
+fn is_changed_here(realm: &Map<String, Value>, field: &str) -> bool {
+    const CHANGED: [&str; 4] =
+        ["display_name", "require_pushed_requests", "require_dpop_nonce", "sessions_per_person"];
+    let mut written = realm.get("written").and_then(Value::as_array).into_iter().flatten();
+    (CHANGED.contains(&field) || field.starts_with("lifetimes.")) && !written.any(|name| name == field)
+}
+
+/// With each lifetime as a field of its own.
+fn flat(settings: &Map<String, Value>) -> Map<String, Value> {
+    let mut settings = settings.clone();
+    if let Some(Value::Object(lifetimes)) = settings.remove("lifetimes") {
+        settings.extend(lifetimes.into_iter().map(|(name, life)| (format!("lifetimes.{name}"), life)));
+    }
+    settings
 }
 
 /// The fields of what is wanted that are others there.

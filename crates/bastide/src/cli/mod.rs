@@ -79,9 +79,9 @@ enum Command {
     Role(realm::MembersArguments),
     /// Lists groups and who is in them, adds and removes people.
     Group(realm::MembersArguments),
-    /// Shows realms, and rotates their signing keys.
+    /// Shows realms, changes their settings, rotates their signing keys.
     Realm(realm::RealmArguments),
-    /// Brings clients, people and role grants to what files say, or shows the difference.
+    /// Brings clients, people, role grants and settings to what files say, or shows the difference.
     Apply(apply::ApplyArguments),
     /// Lists and ends sessions and grants.
     Session(realm::SessionArguments),

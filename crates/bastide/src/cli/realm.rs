@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueHint};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::counter::{self, At, Counter, below, text, texts};
 use super::{Output, say};
+use crate::admin::view::suggestion;
+use crate::config;
 
 /// Largest file of a client, bytes.
 const CLIENT_BYTES_MAX: u64 = 1 << 20;
@@ -17,7 +19,7 @@ const CLIENT_BYTES_MAX: u64 = 1 << 20;
 /// Arguments of `bastide realm`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide realm list\n  bastide realm keys --output json\n  bastide realm export --hashes > town.json     everything, for `bastide apply`\n  bastide realm rotate-keys              other keys from now on; what was signed stays good\n  bastide realm rotate-keys --forget     for keys that somebody else may know\n\nExit codes: 0 done, 1 there is no such realm, 2 wrong usage, 3 could not run."
+    after_help = "Examples:\n  bastide realm list\n  bastide realm keys --output json\n  bastide realm export --hashes > town.json     everything, for `bastide apply`\n  bastide realm set access_token=10m require_dpop_nonce=true\n  bastide realm unset access_token\n  bastide realm rotate-keys              other keys from now on; what was signed stays good\n  bastide realm rotate-keys --forget     for keys that somebody else may know\n\nExit codes: 0 done, 1 there is no such realm, 2 wrong usage, 3 could not run."
 )]
 pub struct RealmArguments {
     #[command(subcommand)]
@@ -39,6 +41,19 @@ enum RealmCommand {
         /// With the hashes of passwords and secrets.
         #[arg(long)]
         hashes: bool,
+    },
+    /// Changes settings while the realm runs: those that the configuration does not write.
+    Set {
+        /// `name=value`: `display_name`, `require_pushed_requests`, `require_dpop_nonce`,
+        /// `sessions_per_person`, or a lifetime, such as `access_token=10m`.
+        #[arg(required = true)]
+        settings: Vec<String>,
+    },
+    /// Brings settings back to what is configured.
+    Unset {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
     },
     /// Ends the signing of every key now and makes others.
     RotateKeys {
@@ -65,6 +80,17 @@ pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
             RealmCommand::Show => counter.show(&counter.call("GET", &counter.path(&[])?, None)?),
             RealmCommand::Keys => show_keys(counter, &counter.call("GET", &counter.path(&["keys"])?, None)?),
             RealmCommand::Export { hashes } => super::apply::export(counter, hashes)?,
+            RealmCommand::Set { settings } => change_settings(counter, |change| {
+                settings.iter().try_for_each(|setting| {
+                    let (name, value) = setting
+                        .split_once('=')
+                        .with_context(|| format!("expected name=value, found {setting:?}"))?;
+                    set(change, name, Some(value))
+                })
+            })?,
+            RealmCommand::Unset { names } => {
+                change_settings(counter, |change| names.iter().try_for_each(|name| set(change, name, None)))?;
+            }
             RealmCommand::RotateKeys { forget } => {
                 let path = counter.path(&["keys", "rotate"])?;
                 show_keys(counter, &counter.call("POST", &path, Some(&json!({ "forget": forget })))?);
@@ -72,6 +98,59 @@ pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Changes what is changed, when nobody changed it in between.
+fn change_settings(
+    counter: &Counter,
+    edit: impl FnOnce(&mut Map<String, Value>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let path = counter.path(&["settings"])?;
+    let before = counter.office.call("GET", &path, None)?;
+    let tag = before.tag.clone();
+    let mut change = counter::taken(before)?.as_object().cloned().unwrap_or_default();
+    edit(&mut change)?;
+    let condition = tag.as_deref().map_or(("if-none-match", "*"), |tag| ("if-match", tag));
+    let answer = counter.office.call_if("PUT", &path, Some(condition), Some(&Value::Object(change)))?;
+    counter.show(&counter::taken(answer)?);
+    Ok(())
+}
+
+/// Sets one setting, or takes it out.
+fn set(change: &mut Map<String, Value>, name: &str, value: Option<&str>) -> anyhow::Result<()> {
+    const OTHERS: [&str; 4] =
+        ["display_name", "require_pushed_requests", "require_dpop_nonce", "sessions_per_person"];
+    let lifetimes = identity::Lifetimes::default().named().map(|(name, _)| name);
+    let short = name.strip_prefix("lifetimes.").unwrap_or(name);
+    let is_lifetime = lifetimes.contains(&short);
+    let known: Vec<&str> = OTHERS.into_iter().chain(lifetimes).collect();
+    anyhow::ensure!(
+        is_lifetime || OTHERS.contains(&name),
+        "there is no setting {name:?}{} that is changed here; there are: {}",
+        suggestion(name, &known),
+        known.join(", ")
+    );
+    let wrong = |expected: &str| anyhow::anyhow!("{name}: expected {expected}");
+    let value = match value {
+        None => None,
+        Some(text) if is_lifetime => Some(json!(config::duration(text).map_err(wrong)?.as_secs())),
+        Some(text) if name == "display_name" => Some(json!(text)),
+        Some(text) if name == "sessions_per_person" => {
+            Some(json!(text.parse::<u64>().map_err(|_| wrong("a number"))?))
+        }
+        Some(text) => Some(json!(text.parse::<bool>().map_err(|_| wrong("true or false"))?)),
+    };
+    let place = match is_lifetime {
+        true => change.entry("lifetimes").or_insert_with(|| json!({})).as_object_mut(),
+        false => Some(change),
+    };
+    if let Some(place) = place {
+        match value {
+            Some(value) => drop(place.insert(short.to_owned(), value)),
+            None => drop(place.remove(short)),
+        }
+    }
+    Ok(())
 }
 
 fn show_keys(counter: &Counter, page: &Value) {

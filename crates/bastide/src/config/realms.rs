@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use identity::claim::{ClaimRule, Source, Target};
 use identity::settings::SESSIONS_MAX;
-use identity::{Client, Lifetimes, RealmSettings, Resource};
+use identity::{Client, RealmSettings, Resource};
 
 use super::decoder::{Decoder, Table};
 use super::node::{Name, Node};
@@ -267,6 +267,10 @@ impl Decoder<'_> {
         let table = self.table(node, &REALM)?;
         let issuer_node = self.required(&table, "issuer")?;
         let mut settings = RealmSettings::new(&name.text, &self.value(issuer_node, issuer)?);
+        let changeable =
+            ["display_name", "sessions_per_person", "require_pushed_requests", "require_dpop_nonce"];
+        let written = changeable.into_iter().filter(|key| table.get(key).is_some());
+        settings.written = written.map(str::to_owned).collect();
         if let Some(shown) = table.get("display_name").and_then(|node| self.text(node)) {
             shown.clone_into(&mut settings.display_name);
         }
@@ -283,7 +287,7 @@ impl Decoder<'_> {
             settings.algorithms = self.values(node, algorithm);
         }
         if let Some(table) = table.get("lifetimes").and_then(|node| self.table(node, &LIFETIMES)) {
-            self.lifetimes(&table, &mut settings.lifetimes);
+            self.lifetimes(&table, &mut settings);
         }
         if let Some(node) = table.get("scopes") {
             for (scope, text) in self.named(node, "a map of scopes") {
@@ -340,22 +344,13 @@ impl Decoder<'_> {
         }
     }
 
-    fn lifetimes(&mut self, table: &Table<'_>, lifetimes: &mut Lifetimes) {
-        let mut take = |key: &str, place: &mut Duration| {
-            if let Some(found) = table.get(key).and_then(|node| self.duration(node, Duration::ZERO)) {
-                *place = found;
+    fn lifetimes(&mut self, table: &Table<'_>, settings: &mut RealmSettings) {
+        for (name, life) in settings.lifetimes.named() {
+            if let Some(node) = table.get(name) {
+                settings.written.insert(format!("lifetimes.{name}"));
+                *life = self.duration(node, Duration::ZERO).unwrap_or(*life);
             }
-        };
-        take("access_token", &mut lifetimes.access_token);
-        take("id_token", &mut lifetimes.id_token);
-        take("code", &mut lifetimes.code);
-        take("refresh_idle", &mut lifetimes.refresh_idle);
-        take("refresh_absolute", &mut lifetimes.refresh_absolute);
-        take("refresh_grace", &mut lifetimes.refresh_grace);
-        take("session_idle", &mut lifetimes.session_idle);
-        take("session_absolute", &mut lifetimes.session_absolute);
-        take("key_signs", &mut lifetimes.key_signs);
-        take("key_prepared", &mut lifetimes.key_prepared);
+        }
     }
 
     fn resources(&mut self, node: Option<&Node>) -> BTreeMap<String, Resource> {

@@ -29,7 +29,7 @@ use model::Clock;
 use model::principal::{Peer, TlsPeer};
 use proxy::upstream::{Door, Doorway, door};
 use serde_json::{Value, json};
-use store::Store;
+use store::{Store, Watch};
 use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -52,6 +52,8 @@ pub struct Realms {
     wanted: Mutex<Vec<config::Realm>>,
     keepers: Mutex<Vec<JoinHandle<()>>>,
     revoked: Arc<Revoked>,
+    /// Told when a realm has to be opened anew.
+    resettled: Arc<Notify>,
     server: JoinHandle<()>,
     way_out: WayOut,
     clock: Arc<dyn Clock>,
@@ -134,6 +136,7 @@ impl Realms {
             wanted: Mutex::default(),
             keepers: Mutex::default(),
             revoked: Arc::default(),
+            resettled: Arc::default(),
             server,
             way_out,
             clock,
@@ -205,11 +208,13 @@ impl Realms {
         // From here on nothing fails: the realms before stay, or these are there whole.
         let next = Arc::new(Current::of(&opened));
         self.revoked.keep(realms);
-        let mut kept = Vec::with_capacity(2 * opened.len());
+        let mut kept = Vec::with_capacity(3 * opened.len());
         for ((realm, wanted), feed) in opened.into_iter().zip(realms).zip(feeds) {
             let name = wanted.settings.name.clone();
             // Before their keys are published: what was taken back is not good for a moment.
             self.revoked.set(&name, feed.list());
+            let resettled = Arc::clone(&self.resettled);
+            kept.push(tokio::spawn(tell_settings(realm.watch_settings(), resettled)));
             kept.push(tokio::spawn(tell_revocations(feed, name, Arc::clone(&self.revoked))));
             kept.push(tokio::spawn(realm.keep()));
         }
@@ -236,6 +241,12 @@ impl Realms {
     /// Waits until [`Self::revocations`] is another list.
     pub async fn revocations_changed(&self) {
         self.revoked.changed.notified().await;
+    }
+
+    /// Waits until settings of a realm were changed, here or by another process on the same
+    /// store: it is time for [`Self::open_wanted`].
+    pub async fn settings_changed(&self) {
+        self.resettled.notified().await;
     }
 
     /// What one of these realms publishes at an address, without the network; `None` for
@@ -282,6 +293,20 @@ impl Drop for Realms {
     fn drop(&mut self) {
         self.server.abort();
         lock(&self.keepers).iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Says when the settings of a realm are others.
+async fn tell_settings(mut watch: Watch, resettled: Arc<Notify>) {
+    loop {
+        match watch.next().await {
+            Ok(_) => resettled.notify_one(),
+            Err(store::Error::Closed) => return,
+            Err(error) => {
+                tracing::error!(%error, "identity: settings cannot be read");
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
+        }
     }
 }
 

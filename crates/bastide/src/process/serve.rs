@@ -176,6 +176,7 @@ impl Server {
                 () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 () = realms.revocations_changed() => self.revoke().await,
+                () = realms.settings_changed() => self.reopen_realms().await,
                 () = sessions.ended() => self.judge_again().await,
                 _ = look.tick() => {
                     if let Some(now) = self.revocations.changed() {

@@ -293,6 +293,65 @@ fn audit(town: &Town) -> String {
 }
 
 #[tokio::test]
+async fn settings_of_a_realm_are_changed_while_it_runs_and_outlive_it() {
+    let upstream = Upstream::start().await;
+    let mut town = town(&upstream, POLICIES).await;
+    let issuer = "issuer: https://localhost\n";
+    let written = format!("{issuer}    lifetimes: {{ code: 30s }}\n");
+    town.configure(&rules(&upstream, POLICIES).replacen(issuer, &written, 1));
+    town.start_gateway().await;
+    let realm = "/v1/realms/town";
+    let lifetime =
+        async |town: &Town| call(town, "GET", realm, None).await.1["lifetimes"]["access_token"].clone();
+    assert_eq!(lifetime(&town).await, 300);
+    // By the command, while it runs.
+    let (code, out, err) =
+        town.bastide(&["realm", "set", "access_token=10m", "require_pushed_requests=true"]);
+    assert_eq!(code, 0, "{out}{err}");
+    until("the new lifetime", async || (lifetime(&town).await == 600).then_some(())).await;
+    let pushed = async |town: &Town| {
+        let target = format!(
+            "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&state=s\
+             &code_challenge={CHALLENGE}&code_challenge_method=S256"
+        );
+        let answer = http1::ask(&town.door(), &get_request(&target)).await.unwrap();
+        answer.field("location").is_some_and(|place| place.contains("error=invalid_request"))
+            || answer.status == 400
+    };
+    until("pushed requests alone", async || pushed(&town).await.then_some(())).await;
+    // What the configuration writes is changed there; what is no setting is told apart.
+    for (change, status) in [
+        (json!({ "lifetimes": { "code": 60 } }), 409),
+        (json!({ "lifetimes": { "access_token": 90_000 } }), 422),
+        (json!({ "lifetimes": { "acess_token": 60 } }), 422),
+        (json!({ "issuer": "https://evil.example" }), 400),
+    ] {
+        let (found, body) = call(&town, "PUT", &format!("{realm}/settings"), Some(change.clone())).await;
+        assert_eq!(found, status, "{change}: {body}");
+    }
+    assert_eq!(town.bastide(&["realm", "set", "acess_token=10m"]).0, 3);
+    // It outlives the process, and files say it too.
+    town.stop_gateway().await;
+    let file = town.path("wanted.yaml");
+    std::fs::write(&file, "settings: { display_name: Town, lifetimes: { access_token: 900, code: 60 } }\n")
+        .unwrap();
+    let (code, out, err) = town.bastide(&["apply", "-f", "wanted.yaml", "--dry-run"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("lifetimes.access_token: 600 → 900"), "{out}");
+    assert!(
+        out.contains("setting lifetimes.code is 30 here and 60 there; it is changed in `realms:`"),
+        "{out}"
+    );
+    assert_eq!(town.bastide(&["apply", "-f", "wanted.yaml"]).0, 0);
+    town.start_gateway().await;
+    assert_eq!(lifetime(&town).await, 900);
+    assert!(pushed(&town).await);
+    assert_eq!(town.bastide(&["realm", "unset", "access_token", "require_pushed_requests"]).0, 0);
+    until("what is configured", async || (lifetime(&town).await == 300).then_some(())).await;
+    until("no pushed requests", async || (!pushed(&town).await).then_some(())).await;
+}
+
+#[tokio::test]
 async fn writes_compare_and_lists_go_on() {
     let upstream = Upstream::start().await;
     let (town, alice) = start(&upstream, POLICIES).await;

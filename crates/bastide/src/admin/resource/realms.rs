@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use identity::Realm;
+use identity::{Realm, SettingsChange, Written};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -11,7 +11,8 @@ use crate::admin::openapi;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
-/// A realm. Its settings stand in the configuration and are changed there.
+/// A realm. What names things stands in the configuration and is changed there, and so does
+/// whatever else it writes; see `settings` for the rest.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RealmOut {
     /// Its name.
@@ -32,6 +33,10 @@ pub struct RealmOut {
     pub require_pushed_requests: bool,
     /// DPoP proofs have to carry a nonce.
     pub require_dpop_nonce: bool,
+    /// The sessions that one person may have.
+    pub sessions_per_person: usize,
+    /// Those of these settings that the configuration writes, and that are changed there.
+    pub written: Vec<String>,
 }
 
 /// A role.
@@ -47,19 +52,8 @@ pub struct RoleOut {
 
 fn describe(realm: &Realm) -> RealmOut {
     let settings = realm.settings();
-    let lifetimes = &settings.lifetimes;
-    let named = [
-        ("access_token", lifetimes.access_token),
-        ("id_token", lifetimes.id_token),
-        ("code", lifetimes.code),
-        ("refresh_idle", lifetimes.refresh_idle),
-        ("refresh_absolute", lifetimes.refresh_absolute),
-        ("refresh_grace", lifetimes.refresh_grace),
-        ("session_idle", lifetimes.session_idle),
-        ("session_absolute", lifetimes.session_absolute),
-        ("key_signs", lifetimes.key_signs),
-        ("key_prepared", lifetimes.key_prepared),
-    ];
+    let mut lifetimes = settings.lifetimes.clone();
+    let lifetimes = lifetimes.named().map(|(name, life)| (name.to_owned(), life.as_secs()));
     RealmOut {
         name: settings.name.clone(),
         issuer: settings.issuer.clone(),
@@ -67,9 +61,11 @@ fn describe(realm: &Realm) -> RealmOut {
         algorithms: settings.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
         scopes: settings.scopes.clone(),
         resources: settings.resources.keys().cloned().collect(),
-        lifetimes: named.into_iter().map(|(name, life)| (name.to_owned(), life.as_secs())).collect(),
+        lifetimes: lifetimes.into(),
         require_pushed_requests: settings.require_pushed_requests,
         require_dpop_nonce: settings.require_dpop_nonce,
+        sessions_per_person: settings.sessions_per_person,
+        written: realm.written().map(str::to_owned).collect(),
     }
 }
 
@@ -82,6 +78,33 @@ pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
 /// `GET /v1/realms/{realm}`
 pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
     Reply::ok(&describe(&*asked.realm()?))
+}
+
+/// `GET /v1/realms/{realm}/settings`
+pub async fn settings(asked: &Asked) -> Result<Reply, Problem> {
+    settings_of(&*asked.realm()?).await
+}
+
+async fn settings_of(realm: &Realm) -> Result<Reply, Problem> {
+    match realm.settings_change().await? {
+        Some((change, version)) => Ok(Reply::ok(&change)?.of(version)),
+        None => Reply::ok(&SettingsChange::default()),
+    }
+}
+
+/// `PUT /v1/realms/{realm}/settings`
+pub async fn change_settings(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let change: SettingsChange = asked.body()?;
+    if let Some(name) = change.names().iter().find(|name| realm.written().any(|written| written == *name)) {
+        return Err(Problem::conflict(format!(
+            "{name} is written in the configuration; change it in `realms:`"
+        )));
+    }
+    match realm.change_settings(&change, asked.expect()).await? {
+        Written::Conflict => Err(Problem::changed()),
+        Written::Done => settings_of(&realm).await,
+    }
 }
 
 /// `GET /v1/roles`

@@ -120,6 +120,15 @@ impl Server {
         Ok(open.follow(realms, store.as_ref()).await?)
     }
 
+    /// Opens the realms anew, with settings that were changed in the store.
+    pub(super) async fn reopen_realms(&self) {
+        let Some(store) = self.shared.storage.as_ref().and_then(Keeper::store) else { return };
+        match self.parts.realms.open_wanted(&store).await {
+            Ok(()) => tracing::info!("settings of a realm have changed"),
+            Err(fault) => tracing::error!(%fault, "settings of a realm have changed, but those before stay"),
+        }
+    }
+
     /// What the configuration speaks of is something else now: the same configuration,
     /// with what there is.
     pub(super) async fn renew(&mut self, what: &str) {
