@@ -7,7 +7,11 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
+#[path = "../tests/support/thread_time.rs"]
+mod thread_time;
+
 use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Instant};
+use thread_time::thread_time;
 use waf::{
     Budget, Connection, Memory, MemoryLimits, Options, RequestHead, ResponseHead, RuleSet, SourceFault,
     Sources, Step, Transaction, Verdict,
@@ -95,10 +99,8 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-/// Time that this thread had the processor, µs: other programs' work does not count.
 fn cpu_us() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1e3
+    thread_time().as_secs_f64() * 1e6
 }
 
 fn done(step: Step) -> bool {

@@ -9,21 +9,18 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "../tests/support/thread_time.rs"]
+mod thread_time;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Duration, time::Instant};
 use support::{Files, Raw, corpus::cases, run};
+use thread_time::thread_time;
 use waf::{EngineMode, Options, RuleSet};
 
 fn resident_kib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// Time that this thread had the processor, ms: other programs' work does not count.
-fn cpu_ms() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
 }
 
 fn load(entries: &[String], engine: EngineMode) -> RuleSet {
@@ -53,18 +50,16 @@ fn main() {
     let set = Arc::new(load(&of(Some("crs-test.conf")), EngineMode::DetectionOnly));
     set.prepare();
     let all = cases(Path::new(tests));
-    let mut slowest = (0.0, String::new());
-    for case in &all {
+    let costs = all.iter().map(|case| {
         let raw = Raw::parse(&case.bytes);
         // The least of three: what it takes, not what else the machine did.
-        let least = (0..3).fold(f64::INFINITY, |least, _| {
-            let start = cpu_ms();
+        let once = |_| {
+            let start = thread_time();
             let _ = std::hint::black_box(run(&set, &raw));
-            least.min(cpu_ms() - start)
-        });
-        if least > slowest.0 {
-            slowest = (least, case.id.clone());
-        }
-    }
-    println!("slowest_ms {:.3}\nslowest {}\ntests {}", slowest.0, slowest.1, all.len());
+            thread_time() - start
+        };
+        ((0..3).map(once).min().unwrap(), case.id.as_str())
+    });
+    let (time, slowest) = costs.max().unwrap_or((Duration::ZERO, ""));
+    println!("slowest_ms {:.3}\nslowest {slowest}\ntests {}", time.as_secs_f64() * 1e3, all.len());
 }

@@ -37,17 +37,19 @@ pub(super) fn measure(root: &Path, places: &Places, ships: bool) -> Result<Engin
     parse(&text).with_context(|| format!("the engine's example said {text:?}"))
 }
 
-/// Lines of a name, a space and a value.
+/// Lines of a name, a space and a value; `None` where one is missing or says nothing.
 fn parse(text: &str) -> Option<Engine> {
     let value = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.find(|(known, _)| *known == name).map(|(_, value)| value.trim())
     };
+    // Nothing of this is free: a figure of nothing was not measured.
+    let figure = |name| value(name)?.parse().ok().filter(|figure: &f64| *figure > 0.0);
     Some(Engine {
-        load_ms: value("load_ms")?.parse().ok()?,
-        load_mib: value("load_mib")?.parse().ok()?,
-        slowest_ms: value("slowest_ms")?.parse().ok()?,
-        slowest: value("slowest")?.to_owned(),
+        load_ms: figure("load_ms")?,
+        load_mib: figure("load_mib")?,
+        slowest_ms: figure("slowest_ms")?,
+        slowest: value("slowest").filter(|name| !name.is_empty())?.to_owned(),
         tests: value("tests")?.parse().ok().filter(|tests| *tests > 0)?,
     })
 }
@@ -62,7 +64,11 @@ mod tests {
         let engine = parse(said).unwrap();
         assert_eq!((engine.slowest.as_str(), engine.tests), ("942100-1", 3_457));
         assert!((engine.load_ms - 200.5).abs() < 1e-9);
-        assert_eq!(parse(&said.replace("3457", "0")), None);
+        for (figure, nothing) in
+            [("3457", "0"), ("200.5", "0.0"), ("31", "NaN"), ("1.5", "0.000"), ("942100-1", "")]
+        {
+            assert_eq!(parse(&said.replace(figure, nothing)), None, "{figure} as {nothing:?}");
+        }
         assert_eq!(parse("load_ms 1\n"), None);
     }
 }
