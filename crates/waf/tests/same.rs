@@ -98,6 +98,62 @@ fn shortcuts_change_nothing_on_a_small_corpus() {
     assert!(matched >= 10, "the corpus must match rules: {matched}");
 }
 
+/// First rules that are worked out at load as far as they do not depend on the request, each
+/// with something in their midst that does.
+const OPENINGS: &[&str] = &[
+    // Nothing.
+    "SecRule &TX:a \"@eq 0\" \"id:2,phase:1,pass,nolog,setvar:tx.b=%{tx.a}2\"",
+    "SecRule TX:a \"!@eq 1\" \"id:2,phase:1,pass,nolog,setvar:tx.b=2\"",
+    "SecRule TX:a \"@eq 1\" \"id:2,phase:1,pass,nolog,setvar:!tx.a,setvar:tx.b=+3,chain\"\n SecRule TX:b \"@eq 3\" \"setvar:tx.b=-1\"",
+    "SecRule TX:/^[ab]$/ \"@eq 1\" \"id:2,phase:1,pass,nolog,setvar:tx.%{MATCHED_VAR_NAME}=2\"",
+    "SecRule TX:a|!TX:a \"@eq 1\" \"id:2,phase:1,pass,nolog,setvar:tx.b=2\"",
+    // A rule that runs in between and leaves the variables alone.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,log,msg:'%{tx.a}'\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,deny,log\"",
+    // One that changes what follows.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,setvar:tx.a=7\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,setvar:tx.b=%{REQUEST_HEADERS.X}\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,skipAfter:END\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,skip:2\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,allow:phase,nolog\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,allow,nolog\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,ctl:ruleEngine=Off\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,ctl:ruleRemoveById=5\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,ctl:ruleRemoveTargetById=5;TX:a\"",
+    "SecRule REQUEST_HEADERS:X \"@rx (.)\" \"id:2,phase:1,pass,nolog,capture\"\nSecRule TX:1 \"@eq 4\" \"id:3,phase:1,pass,nolog,setvar:tx.b=%{tx.1}\"",
+    "SecRule TX:a \"@rx (1)\" \"id:2,phase:1,pass,nolog,capture,setvar:tx.b=%{tx.1}\"",
+    "SecRule TX:a \"@eq 1\" \"id:2,phase:1,pass,nolog,setenv:e=%{tx.a}\"\nSecRule ENV:e \"@eq 1\" \"id:3,phase:1,pass,nolog,setvar:tx.b=2\"",
+    "SecRule TX:a \"@eq %{REQUEST_HEADERS.X}\" \"id:2,phase:1,pass,nolog,setvar:tx.b=2\"",
+    "SecRule TX:a \"@eq 1\" \"id:2,phase:1,pass,nolog,setvar:tx.b=2,ctl:ruleRemoveById=5\"",
+    "SecRule TX:a \"@eq 1\" \"id:2,phase:1,deny,nolog,status:410\"",
+    "SecRule TX:a \"@eq 2\" \"id:2,phase:1,deny,nolog,status:410\"",
+    "SecRule TX:a \"@eq 1\" \"id:2,phase:1,pass,log,msg:'said',severity:1\"",
+    "SecRule TX:a \"@eq 1\" \"id:2,phase:1,pass,nolog,skipAfter:END\"",
+    // Seen from the first rule that is run.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,log,msg:'%{MATCHED_VAR_NAME} %{RULE.id}'\"",
+];
+
+#[test]
+fn rules_that_are_worked_out_at_load_come_to_the_same() {
+    const SEEN: &str = "SecRule TX:a|TX:b \"@rx ^\" \"id:7,phase:1,pass,log,msg:'%{MATCHED_VAR_NAME}=%{MATCHED_VAR}'\"\n\
+        SecAction \"id:8,phase:2,pass,log,msg:'%{tx.a} %{tx.b} %{HIGHEST_SEVERITY}'\"\n";
+    let mut came_to = std::collections::BTreeSet::new();
+    for opening in OPENINGS {
+        let text = format!(
+            "SecRuleEngine On\nSecAction \"id:1,phase:1,pass,nolog,setvar:tx.a=1\"\n{opening}\n\
+             SecAction \"id:4,phase:1,pass,log,msg:'%{{MATCHED_VAR_NAME}}'\"\n\
+             SecRule TX:a \"@ge 1\" \"id:5,phase:1,pass,nolog,setvar:tx.a=+1\"\nSecMarker END\n{SEEN}"
+        );
+        let (planned, plain) = (support::rules(&text, &Options::default()), support::rules(&text, &plain()));
+        for field in ["", "X: 1\r\n", "X: 4\r\n"] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+            compare(&planned, &plain, request.as_bytes(), opening);
+            came_to.insert(outcome(&planned, &Raw::parse(request.as_bytes())));
+        }
+    }
+    assert!(came_to.len() >= 12, "the openings differ too little: {}", came_to.len());
+}
+
 #[test]
 fn shortcuts_change_nothing_on_the_core_rule_set() {
     let Some(shared) = support::shared() else {
