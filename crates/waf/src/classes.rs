@@ -4,6 +4,7 @@
 //! transformations change this value at all? Can this operator match it at all?
 //! INVARIANT: both answers err towards "yes".
 
+use crate::by_byte::by_byte;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// A set of kinds of bytes.
@@ -100,22 +101,7 @@ pub(crate) const fn of_byte(byte: u8) -> Classes {
     }
 }
 
-const TABLE: [Classes; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(
-            clippy::indexing_slicing,
-            clippy::cast_possible_truncation,
-            reason = "at compile time, below 256"
-        )]
-        {
-            table[byte] = of_byte(byte as u8);
-        }
-        byte += 1;
-    }
-    table
-};
+const TABLE: [Classes; 256] = by_byte!(of_byte);
 
 /// What a value holds.
 pub(crate) fn of(value: &[u8]) -> Classes {

@@ -7,7 +7,12 @@
 //! [`plan`] lays them out); [`RuleSet::overlaid`] gives the same rules other settings and
 //! exclusions. A [`Transaction`] over a shared rule set is fed the head, the
 //! body and the answer, runs the five phases and gives a [`Verdict`] with the
-//! [`Match`]es that led to it.
+//! [`Match`]es that led to it. `examples/judge.rs` has all of the interface on one page;
+//! what the rule language is here stands in `docs/firewall-language.md`.
+//!
+//! A call takes a [`Budget`] and gives [`Step::Yield`] when that is used up, so that a
+//! server's other requests go on. It is looked at between rules: a transaction whose
+//! [`Transaction::bytes_held`] are many is better worked on by a thread of its own.
 //!
 //! What it must never do: read the clock, a file or a socket; load a part of a rule set;
 //! skip a word of the language that it does not know; let an error of its own pass for
@@ -16,6 +21,7 @@
 
 mod action;
 mod body;
+mod by_byte;
 mod classes;
 mod collection;
 #[doc(hidden)]

@@ -61,8 +61,6 @@ pub struct Settings {
     pub collection_timeout_s: u64,
     /// `SecComponentSignature`s, in order.
     pub component_signatures: Vec<String>,
-    /// `SecXmlExternalEntity`: accepted only as `Off`.
-    pub xml_arguments: bool,
 }
 
 impl Default for Settings {
@@ -87,7 +85,6 @@ impl Default for Settings {
             sensor_id: String::new(),
             collection_timeout_s: 3_600,
             component_signatures: Vec::new(),
-            xml_arguments: false,
         }
     }
 }

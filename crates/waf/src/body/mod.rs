@@ -10,8 +10,6 @@
 //! body, take a body for well formed that another reader could read differently and
 //! say nothing of it.
 
-#![allow(dead_code, reason = "the transaction calls it")]
-
 pub(crate) mod json;
 pub(crate) mod multipart;
 pub(crate) mod urlencoded;

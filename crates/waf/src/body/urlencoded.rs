@@ -92,35 +92,6 @@ fn split(token: &[u8]) -> (Vec<u8>, Vec<u8>, bool) {
     (name, value, broken)
 }
 
-/// The arguments of a query: name, value. Reading ends at `arguments_max`.
-pub(crate) struct Query {
-    /// In their order.
-    pub(crate) args: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether a percent-encoding was broken.
-    pub(crate) broken: bool,
-    /// Whether there were more than the limit.
-    pub(crate) over_limit: bool,
-}
-
-/// Reads a query without its `?`.
-pub(crate) fn query(query: &[u8], separator: u8, arguments_max: usize) -> Query {
-    let mut found = Query { args: Vec::new(), broken: false, over_limit: false };
-    let mut rest = query;
-    while !rest.is_empty() {
-        let end = memchr::memchr(separator, rest).unwrap_or(rest.len());
-        let (token, after) = rest.split_at(end);
-        rest = after.get(1..).unwrap_or_default();
-        if found.args.len() >= arguments_max {
-            found.over_limit = true;
-            break;
-        }
-        let (name, value, broken) = split(token);
-        found.args.push((name, value));
-        found.broken |= broken;
-    }
-    found
-}
-
 /// Undoes percent-encoding and `+`. A broken encoding stays as it is.
 pub(crate) fn decode(text: &[u8], broken: &mut bool) -> Vec<u8> {
     let Some(first) = memchr::memchr2(b'%', b'+', text) else { return text.to_vec() };

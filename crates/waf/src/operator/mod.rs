@@ -10,8 +10,6 @@
 //! of `@eq` and its kin that is no number is refused, where 2.9 takes it for zero; a bar
 //! in `@pm` that opens no hexadecimal form is refused, where 2.9 drops what follows.
 
-#![allow(dead_code, reason = "the engine that calls it is being joined to it")]
-
 mod argument;
 mod bytes;
 mod class;

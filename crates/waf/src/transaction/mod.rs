@@ -378,6 +378,13 @@ impl Transaction {
         self.state.matches_further
     }
 
+    /// Bytes of all values that rules may look at so far, transformed ones included. The budget
+    /// of a call is looked at between rules, so the more this is, the further it may be passed.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        self.state.store.values.bytes_held()
+    }
+
     /// Work done so far, in the units of [`Budget`].
     #[must_use]
     pub fn work_done(&self) -> u64 {

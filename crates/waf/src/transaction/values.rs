@@ -131,6 +131,11 @@ impl Values {
         self.slots.get(id.0 as usize).map_or(&[], |slot| self.get(slot.span))
     }
 
+    /// Bytes of all values and names, transformed ones and the shared body included.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.bytes.len() + self.shared.as_ref().map_or(0, |body| body.as_ref().len())
+    }
+
     /// How many bytes transformations and scans have read so far.
     pub(crate) fn bytes_read(&self) -> usize {
         self.bytes_read

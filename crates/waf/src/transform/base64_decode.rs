@@ -1,27 +1,14 @@
 //! `t:base64Decode`: decodes as far as the text is Base64 and drops the rest, as Apache's
 //! library does under 2.9.
 
+use crate::by_byte::by_byte;
+
 /// The value of a digit of the standard alphabet (RFC 4648, section 4).
 pub(super) fn sextet(byte: u8) -> Option<u8> {
     SEXTETS.get(usize::from(byte)).copied().flatten()
 }
 
-const SEXTETS: [Option<u8>; 256] = {
-    let mut all = [None; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(
-            clippy::indexing_slicing,
-            clippy::cast_possible_truncation,
-            reason = "at compile time, below 256"
-        )]
-        {
-            all[byte] = digit(byte as u8);
-        }
-        byte += 1;
-    }
-    all
-};
+const SEXTETS: [Option<u8>; 256] = by_byte!(digit);
 
 const fn digit(byte: u8) -> Option<u8> {
     match byte {

@@ -14,8 +14,6 @@
 //! * the path normalisations resolve whole segments, where 2.9 also takes the end of
 //!   `name..` for a reference to the parent.
 
-#![allow(dead_code, reason = "the engine that calls it is being joined to it")]
-
 mod base64_decode;
 mod base64_decode_ext;
 mod base64_encode;

@@ -1,23 +1,13 @@
 //! `t:removeWhitespace`: white space goes.
 
 use super::{NO_BREAK_SPACE, is_space, started};
+use crate::by_byte::by_byte;
 
-const WHITE: [bool; 256] = {
-    let mut white = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(
-            clippy::indexing_slicing,
-            clippy::cast_possible_truncation,
-            reason = "at compile time, below 256"
-        )]
-        {
-            white[byte] = is_space(byte as u8) || byte as u8 == NO_BREAK_SPACE;
-        }
-        byte += 1;
-    }
-    white
-};
+const WHITE: [bool; 256] = by_byte!(goes);
+
+const fn goes(byte: u8) -> bool {
+    is_space(byte) || byte == NO_BREAK_SPACE
+}
 
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
     let white = |byte: u8| WHITE.get(usize::from(byte)).copied().unwrap_or(false);

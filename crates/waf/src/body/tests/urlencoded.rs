@@ -1,5 +1,4 @@
-use super::{BodyKind, args};
-use crate::body::urlencoded::query;
+use super::{BodyKind, BodyLimits, args, read_with};
 
 fn read(body: &str) -> crate::body::Parsed {
     super::read(BodyKind::Urlencoded, "application/x-www-form-urlencoded", body)
@@ -37,19 +36,8 @@ fn a_broken_encoding_stays_and_is_said() {
 }
 
 #[test]
-fn a_query_reads_as_a_form_does() {
-    for text in ["a=1&b=%41&&c", "a=%zz", "", "x", "a=1&", "&"] {
-        let (form, query) = (read(text), query(text.as_bytes(), b'&', 1000));
-        assert_eq!(form.args, query.args, "{text}");
-        assert_eq!(form.urlencoded_error, query.broken, "{text}");
-        assert!(!query.over_limit);
-    }
-    assert_eq!(query(b"a=1;b=2", b';', 1000).args.len(), 2);
-}
-
-#[test]
-fn a_query_ends_at_its_limit() {
-    assert!(!query(b"a&b", b'&', 2).over_limit);
-    let over = query(b"a&b&c", b'&', 2);
-    assert!(over.over_limit && over.args.len() == 2);
+fn arguments_are_parted_by_the_separator_that_is_set() {
+    let limits = BodyLimits { separator: b';', ..BodyLimits::default() };
+    let read = read_with(BodyKind::Urlencoded, "", "a=1;b=2&c", &limits);
+    assert_eq!(args(&read), ["a=1", "b=2&c"]);
 }
