@@ -74,7 +74,10 @@ pub(crate) fn ask<R: Reader>(policies: &Policies, slice: &Slice, question: &Ques
     match with_evaluator(policies, &reads, question, |evaluator| {
         answer(asked, |policy| match &policy.condition {
             None => Ok(true),
-            Some(condition) => truth(policies, evaluator, condition),
+            Some(condition) => {
+                let applies = truth(policies, evaluator, condition);
+                settle(policies, question.action, policy, applies)
+            }
         })
     }) {
         Ok(answer) => answer,
@@ -119,6 +122,25 @@ pub(crate) fn truth(
     }
 }
 
+/// What a policy comes to that could not be evaluated because an opaque connection has
+/// nothing of HTTP: a permit does not apply, a forbid denies and says what it needs.
+pub(crate) fn settle(
+    policies: &Policies,
+    action: usize,
+    policy: &Compiled,
+    applies: Result<bool, String>,
+) -> Result<bool, String> {
+    let schema = policies.schema();
+    if applies.is_ok() || !schema.is_opaque(action) {
+        return applies;
+    }
+    match (schema.needs_http(&policy.reads.leaves), policy.effect) {
+        (None, _) => applies,
+        (Some(_), Effect::Permit) => Ok(false),
+        (Some(read), Effect::Forbid) => Err(format!("it needs {read}, and this connection is not HTTP")),
+    }
+}
+
 /// Builds exactly the entities and the context that `reads` names, and nothing else.
 pub(crate) fn with_evaluator<R: Reader, T>(
     policies: &Policies,
@@ -128,7 +150,8 @@ pub(crate) fn with_evaluator<R: Reader, T>(
 ) -> Result<T, Unreadable> {
     let extensions = Extensions::all_available();
     let world = policies.world();
-    let records = assemble(policies.schema(), &reads.leaves, &question.reader)?;
+    let opaque = policies.schema().is_opaque(question.action);
+    let records = assemble(policies.schema(), &reads.leaves, &question.reader, opaque)?;
     let unbuilt = || Unreadable::Entities;
     let ty: EntityType = world.kinds.get(kind_index(question.kind)).ok_or_else(unbuilt)?.clone();
     let principal = EntityUID::from_components(ty, Eid::new(question.id), None);

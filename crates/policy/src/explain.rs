@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::compile::{Compiled, Effect, conjuncts, role_asked};
 use crate::decide::{Circumstances, conclude};
-use crate::evaluate::{Question, ask, truth, with_evaluator};
+use crate::evaluate::{Question, ask, settle, truth, with_evaluator};
 use crate::fault::Place;
 use crate::inspect::{chain, root};
 use crate::load::Policies;
@@ -283,7 +283,7 @@ fn find<R: Reader>(
     }
     for part in conjuncts(written) {
         let condition = describe(policies, question, evaluator, part);
-        match truth(policies, evaluator, part) {
+        match settle(policies, question.action, policy, truth(policies, evaluator, part)) {
             Ok(true) => conditions.push(condition),
             Ok(false) => return Finding::DoesNotApply { condition },
             Err(message) => return Finding::Failed { condition: Some(condition), message },

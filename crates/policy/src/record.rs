@@ -103,7 +103,9 @@ fn read(
     for (_, policy) in concerning(policies, slice, &question) {
         leaves.extend(&policy.reads.leaves);
     }
-    for leaf in leaves.iter().filter_map(|number| policies.schema().leaves.get(number)) {
+    let opaque = policies.schema().is_opaque(action);
+    let read = leaves.iter().filter_map(|number| policies.schema().leaves.get(number));
+    for leaf in read.filter(|leaf| !(opaque && leaf.is_of_http())) {
         match question.reader.read(leaf) {
             Ok(None) => {}
             Ok(Some(datum)) => {

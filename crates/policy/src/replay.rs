@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use crate::compile::{Compiled, Effect};
 use crate::decide::conclude;
-use crate::evaluate::{Answer, Question, ask, concerning, truth, with_evaluator};
+use crate::evaluate::{Answer, Question, ask, concerning, settle, truth, with_evaluator};
 use crate::inspect::Reads;
 use crate::load::Policies;
 use crate::names::{Bits, kind_of};
@@ -310,8 +310,10 @@ fn applies(
 ) -> Result<bool, String> {
     let Some(condition) = &policy.condition else { return Ok(true) };
     let needs: &Reads = &policy.needs;
-    with_evaluator(policies, needs, question, |evaluator| truth(policies, evaluator, condition))
-        .unwrap_or_else(|unreadable| Err(unreadable.to_string()))
+    let applies =
+        with_evaluator(policies, needs, question, |evaluator| truth(policies, evaluator, condition))
+            .unwrap_or_else(|unreadable| Err(unreadable.to_string()));
+    settle(policies, question.action, policy, applies)
 }
 
 /// What the policies say that can be asked, and what those could say that cannot.

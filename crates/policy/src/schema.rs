@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use smol_str::SmolStr;
 
+use crate::names::Bits;
 use crate::vocabulary::{ClaimType, Vocabulary};
 
 /// Principal entity types, in the order of [`kind_index`].
@@ -18,7 +19,7 @@ pub(crate) const ENTITY_TYPES: [&str; 8] =
 pub(crate) const ANONYMOUS: &str = "anonymous";
 /// Methods that always have an action, and whether they are in `Action::"read"`
 /// (RFC 9110 §9.2.1) rather than `Action::"write"`.
-const METHODS: [(&str, bool); 8] = [
+const METHODS: [(&str, bool); 9] = [
     ("GET", true),
     ("HEAD", true),
     ("OPTIONS", true),
@@ -27,7 +28,10 @@ const METHODS: [(&str, bool); 8] = [
     ("PUT", false),
     ("PATCH", false),
     ("DELETE", false),
+    (CONNECT, false),
 ];
+/// The action of an opaque connection. HTTP's own method of this name is refused at admission.
+const CONNECT: &str = "CONNECT";
 /// The action of every method without one of its own.
 pub(crate) const OTHER: &str = "other";
 /// The group of safe methods.
@@ -133,6 +137,18 @@ pub(crate) struct Leaf {
     pub(crate) values: Option<Vec<String>>,
 }
 
+impl Leaf {
+    /// Whether it is there only where HTTP is spoken.
+    pub(crate) fn is_of_http(&self) -> bool {
+        matches!(self.read, Read::Parameter(_) | Read::Header(_) | Read::Host | Read::Path)
+    }
+}
+
+/// Whether a record between root and key is there only where HTTP is spoken.
+pub(crate) fn is_group_of_http(group: &str) -> bool {
+    matches!(group, "params" | "headers")
+}
+
 /// A method's action.
 #[derive(Clone, Debug)]
 pub(crate) struct Action {
@@ -163,6 +179,23 @@ impl Schema {
     pub(crate) fn action(&self, method: &str) -> usize {
         let other = self.actions.len().saturating_sub(1);
         self.actions.iter().take(other).position(|action| action.name == method).unwrap_or(other)
+    }
+
+    /// Whether an action is that of opaque connections, of which nothing is known that HTTP
+    /// says.
+    pub(crate) fn is_opaque(&self, action: usize) -> bool {
+        self.actions.get(action).is_some_and(|action| action.name == CONNECT)
+    }
+
+    /// The first of these leaves and groups that only HTTP has.
+    pub(crate) fn needs_http(&self, leaves: &Bits) -> Option<String> {
+        leaves.iter().find_map(|number| match self.leaves.get(number) {
+            Some(leaf) => leaf.is_of_http().then(|| leaf.text.clone()),
+            None => {
+                let (root, group, _) = Self::GROUPS.get(number - self.leaves.len())?;
+                is_group_of_http(group).then(|| format!("{}.{group}", root.name()))
+            }
+        })
     }
 
     /// Records that lie between a variable and its leaves: root, name, whether it can

@@ -16,7 +16,7 @@ use smol_str::SmolStr;
 use crate::decide::Circumstances;
 use crate::names::Bits;
 use crate::permit::Subject;
-use crate::schema::{Leaf, Read, Root, Schema, Type};
+use crate::schema::{Leaf, Read, Root, Schema, Type, is_group_of_http};
 use crate::vocabulary::Route;
 
 /// A value on its way.
@@ -223,8 +223,14 @@ impl Records {
     }
 }
 
-/// Reads the named leaves and lays them out as the schema says.
-pub(crate) fn assemble(schema: &Schema, wanted: &Bits, reader: &impl Reader) -> Result<Records, Unreadable> {
+/// Reads the named leaves and lays them out as the schema says. Of an opaque connection
+/// what only HTTP has is not there: whoever reads it gets an error, not an empty value.
+pub(crate) fn assemble(
+    schema: &Schema,
+    wanted: &Bits,
+    reader: &impl Reader,
+    opaque: bool,
+) -> Result<Records, Unreadable> {
     let mut records = Records::default();
     let mut groups: [BTreeMap<SmolStr, Value>; Schema::GROUPS.len()] = Default::default();
     let mut grouped = Bits::default();
@@ -233,6 +239,9 @@ pub(crate) fn assemble(schema: &Schema, wanted: &Bits, reader: &impl Reader) -> 
             grouped.insert(number - schema.leaves.len());
             continue;
         };
+        if opaque && leaf.is_of_http() {
+            continue;
+        }
         let group = leaf.group.as_ref().and_then(|group| Schema::group(leaf.root, group));
         if let Some(group) = group {
             grouped.insert(group);
@@ -245,7 +254,8 @@ pub(crate) fn assemble(schema: &Schema, wanted: &Bits, reader: &impl Reader) -> 
         record.insert(leaf.key.clone(), value.cedar()?);
     }
     for (number, ((root, name, optional), fields)) in Schema::GROUPS.into_iter().zip(groups).enumerate() {
-        if grouped.contains(number) && (!optional || reader.has_certificate()) {
+        let absent = (optional && !reader.has_certificate()) || (opaque && is_group_of_http(name));
+        if grouped.contains(number) && !absent {
             records.of(root).insert(SmolStr::new_static(name), Value::record(fields, None));
         }
     }
