@@ -4,6 +4,7 @@
 mod footprint;
 mod gateway;
 mod load;
+mod mesh;
 mod page;
 mod peer;
 mod pki;
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Gateway(gateway::Options),
     /// What the firewall adds to a request, beside nginx with ModSecurity and the same rules
     Waf(waf::Options),
+    /// A call between two services of the mesh, beside Envoy to Envoy and nginx to nginx
+    Mesh(mesh::Options),
     /// Time of a clean release build, size of the binary, memory at rest
     Footprint(footprint::Options),
     /// Figures that a crate's own example prints: policy, audit, revocation, store
@@ -49,6 +52,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Gateway(options) => gateway::run(options),
         Bench::Waf(options) => waf::run(options),
+        Bench::Mesh(options) => mesh::run(options),
         Bench::Footprint(options) => footprint::run(options),
         Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
         Bench::Example(Example::Audit) => example("audit", "audit", "cost", &[]),

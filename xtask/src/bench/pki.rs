@@ -9,6 +9,7 @@ use std::process::Command;
 /// A certificate, its key and the authority (ECDSA P-256), as PEM files.
 pub(super) struct Pki {
     pub(super) authority: PathBuf,
+    pub(super) authority_key: PathBuf,
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
     /// Certificate and key in one file, as haproxy wants them.
@@ -20,12 +21,12 @@ impl Pki {
     pub(super) fn make(folder: &Path) -> Result<Self> {
         let made = Self {
             authority: folder.join("authority.pem"),
+            authority_key: folder.join("authority.key.pem"),
             certificate: folder.join("certificate.pem"),
             key: folder.join("key.pem"),
             bundle: folder.join("bundle.pem"),
         };
-        let authority_key = folder.join("authority.key.pem");
-        request("/CN=bench authority", &authority_key, &made.authority, &["-x509", "-days", "30"])?;
+        request("/CN=bench authority", &made.authority_key, &made.authority, &["-x509", "-days", "30"])?;
         let asked = folder.join("localhost.csr");
         let name = "subjectAltName=DNS:localhost,IP:127.0.0.1";
         request("/CN=localhost", &made.key, &asked, &["-addext", name])?;
@@ -35,7 +36,7 @@ impl Pki {
             .arg("-CA")
             .arg(&made.authority)
             .arg("-CAkey")
-            .arg(&authority_key)
+            .arg(&made.authority_key)
             .arg("-out")
             .arg(&made.certificate);
         command::read(&mut sign).context("signing a certificate")?;

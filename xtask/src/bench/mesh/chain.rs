@@ -1,0 +1,142 @@
+//! Two proxies, one behind the other.
+
+use super::peers;
+use crate::bench::peer::{BODY_BYTES, Ground, Proxy};
+use crate::bench::server::{PEER_CORE, PROXY_CORE, Server, free_port};
+use crate::command;
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The service that is called.
+pub(super) const SERVICE: &str = "payments";
+
+/// A caller's proxy and a service's.
+pub(super) struct Chain {
+    proxy: Proxy,
+    caller: Server,
+    service: Server,
+    /// Where the caller asks.
+    way_out: u16,
+    /// Whoever gives identities.
+    _authority: Option<Server>,
+}
+
+impl Chain {
+    /// Starts both.
+    pub(super) fn start(ground: &Ground, binary: &Path, proxy: Proxy) -> Result<Self> {
+        let (way_out, between) = (free_port()?, free_port()?);
+        let (authority, service, caller) = match proxy {
+            Proxy::Bastide => bastide(ground, binary, way_out, between)?,
+            Proxy::Nginx => peers::nginx(ground, way_out, between)?,
+            Proxy::Envoy | Proxy::Haproxy => peers::envoy(ground, way_out, between)?,
+        };
+        Ok(Self { proxy, caller, service, way_out, _authority: authority })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.proxy.name()
+    }
+
+    /// Where a program asks for the service by its name.
+    pub(super) fn way_out(&self) -> String {
+        format!("127.0.0.1:{}", self.way_out)
+    }
+
+    /// One request: a success with the upstream's body.
+    pub(super) fn verify(&self) -> Result<()> {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "-H"]);
+        curl.arg(format!("Host: {SERVICE}")).arg(format!("http://{}/", self.way_out()));
+        let answer = command::read(&mut curl)?;
+        if answer != format!("200 {BODY_BYTES}") {
+            bail!("{} answered `{answer}` (status, bytes), expected `200 {BODY_BYTES}`", self.name());
+        }
+        Ok(())
+    }
+
+    /// What both have used.
+    pub(super) fn cpu(&self) -> Result<Duration> {
+        Ok(self.caller.cpu()? + self.service.cpu()?)
+    }
+
+    /// Memory of both, MB.
+    pub(super) fn memory_mb(&self) -> Result<[f64; 2]> {
+        #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+        let mb = |server: &Server| Ok(server.resident_kib()? as f64 * 1_024.0 / 1e6);
+        [mb(&self.caller), mb(&self.service)].into_iter().collect::<Result<Vec<f64>>>().map(|both| {
+            let mut both = both.into_iter();
+            [both.next().unwrap_or_default(), both.next().unwrap_or_default()]
+        })
+    }
+}
+
+/// Who gives identities, the service's proxy, the caller's.
+pub(super) type Three = (Option<Server>, Server, Server);
+
+/// Authority, service and caller, each its own process.
+fn bastide(ground: &Ground, binary: &Path, way_out: u16, between: u16) -> Result<Three> {
+    let folder = ground.folder.join("mesh");
+    std::fs::create_dir_all(&folder)?;
+    let (door, program) = (free_port()?, binary.display().to_string());
+    let user = command::read(Command::new("id").arg("-u"))?;
+    let user = user.trim();
+    let town = format!(
+        "mesh:
+  trust_domain: bench.example
+  socket: api.sock
+  authority: {{ cert: {authority}, key: {key} }}
+  services:
+    {SERVICE}: {{ at: \"127.0.0.1:{between}\", protocol: http }}
+  workloads:
+    caller: {{ uid: {user} }}
+    {SERVICE}: {{ uid: {user} }}
+policies:
+  - inline: |
+      @id(\"caller\") permit (principal == Service::\"spiffe://bench.example/caller\", action == Action::\"GET\", resource)
+      when {{ context.path like \"/*\" }};
+",
+        authority = ground.pki.authority.display(),
+        key = ground.pki.authority_key.display(),
+    );
+    std::fs::write(folder.join("town.yaml"), town)?;
+    let serve = format!(
+        "include: town.yaml\nstate: state\nadmin: \"127.0.0.1:0\"\nlisten: [ \"127.0.0.1:{door}\" ]\nroutes: []\n"
+    );
+    std::fs::write(folder.join("bastide.yaml"), serve)?;
+    command::read(Command::new(binary).arg("init").current_dir(&folder))?;
+    let serve = [program.as_str(), "serve", "--config", "bastide.yaml"];
+    let authority = Server::start("authority", PEER_CORE, &folder, &serve, door)?;
+    let (listen, to) = (format!("127.0.0.1:{between}"), ground.upstream.cleartext.to_string());
+    let service = [
+        program.as_str(),
+        "run",
+        "--service",
+        SERVICE,
+        "--listen",
+        &listen,
+        "--to",
+        &to,
+        "--",
+        "sleep",
+        "1000000",
+    ];
+    let service = Server::start("service", PROXY_CORE, &folder, &service, between)?;
+    let (out, nowhere) = (way_out.to_string(), format!("127.0.0.1:{}", free_port()?));
+    let caller = [
+        program.as_str(),
+        "run",
+        "--service",
+        "caller",
+        "--listen",
+        &nowhere,
+        "--way-out",
+        &out,
+        "--",
+        "sleep",
+        "1000000",
+    ];
+    let caller = Server::start("caller", PROXY_CORE, &folder, &caller, way_out)?;
+    Ok((Some(authority), service, caller))
+}
