@@ -85,9 +85,10 @@ pub use introspection::{Introspection, OwnClient, OwnCredential};
 pub use json_schema::json_schema;
 pub use listen::{
     Admin, CertificateFiles, Certificates, ClientAuthorities, ClientCertificates, Listener, ListenerTls,
-    TlsVersion,
+    Speaks, TlsVersion,
 };
 pub use matching::{HostMatch, Match};
+pub use mesh::services::{Declared, Mode, Spoken};
 pub use mesh::{BUNDLE_SERVICE, Mesh, Partner};
 pub use outline::{Entry, Kind, Outline, Setting, Written};
 pub use outward::{Hidden, Outward};
@@ -276,21 +277,21 @@ pub fn load(
     load_written(path, environment, files).map(|(configuration, _)| configuration)
 }
 
-/// The names under `mesh.services` of a file, without a look at the rest.
+/// What a file declares under `mesh.services`, without a look at the rest.
 ///
 /// # Errors
 /// What cannot be read of the file.
-pub fn mesh_service_names(
+pub fn mesh_services(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Files,
-) -> Result<Vec<String>, Vec<Fault>> {
+) -> Result<Vec<Declared>, Vec<Fault>> {
     let mut decoder = Decoder::new(Sources::new(environment, files));
     let tree = decoder.document(path);
     let faulty = decoder.faulty();
-    let names = tree.as_ref().map(mesh::service_names);
-    match names.filter(|_| !faulty) {
-        Some(names) => Ok(names),
+    let declared = tree.as_ref().map(mesh::services::declared);
+    match declared.filter(|_| !faulty) {
+        Some(declared) => Ok(declared),
         None => Err(decoder.into_findings().0),
     }
 }
@@ -360,6 +361,9 @@ impl Decoder<'_> {
         self.own_service(&top, IDENTITY_SERVICE, !realms.is_empty(), &mut services);
         self.own_service(&top, administration::ADMINISTRATION, !realms.is_empty(), &mut services);
         self.own_service(&top, BUNDLE_SERVICE, mesh.is_some(), &mut services);
+        for node in std::mem::take(&mut self.listeners_to) {
+            let _ = self.service_reference(&node, &services);
+        }
         let needs_store = !realms.is_empty() || mesh.is_some();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());

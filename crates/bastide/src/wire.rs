@@ -116,6 +116,7 @@ pub fn build(
         .collect::<anyhow::Result<Vec<_>>>()?;
     let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
     let https_redirects = tls::https_redirects(configuration, &listeners);
+    let listener_services = tls::listener_services(configuration, &listeners);
     let firewalls = firewall::Loaded::new(configuration, &parts.process.firewall_memory);
     let rules = configuration
         .routes
@@ -129,6 +130,7 @@ pub fn build(
         listeners,
         trusted_proxies,
         https_redirects,
+        listener_services,
         limits,
         admission: admission(configuration),
         router,

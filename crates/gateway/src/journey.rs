@@ -152,11 +152,16 @@ impl<'g> Journey<'g> {
         self.begun
     }
 
-    /// Notes what breaks a contract that only reports.
-    pub fn report(&mut self, violations: &contract::Violations) {
+    /// Notes what is wrong and only reported.
+    pub fn note(&mut self, what: impl std::fmt::Display) {
         use std::fmt::Write;
         let first = if self.reported.is_empty() { "reported, not refused: " } else { "; " };
-        let _ = write!(self.reported, "{first}{violations}");
+        let _ = write!(self.reported, "{first}{what}");
+    }
+
+    /// Notes what breaks a contract that only reports.
+    pub fn report(&mut self, violations: &contract::Violations) {
+        self.note(violations);
         self.gateway.core().inventory.count_report();
     }
 

@@ -18,7 +18,7 @@ use crate::core::Core;
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
 use crate::step::authenticate::{Proof, api_key, token};
-use crate::step::{possession, session};
+use crate::step::{opaque, possession, session};
 
 /// Judges the exchanges of one connection's request.
 pub(crate) struct Overseer<'g> {
@@ -99,6 +99,9 @@ impl Overseer<'_> {
         if was.is_none_or(|was| was.service != route.service) {
             return Err(gone("its route leads to another service now").into());
         }
+        if let Err(refusal) = opaque::stays(snapshot, self.connection, route) {
+            return Err(gone(&refusal.reason).into());
+        }
         Ok((routed, route))
     }
 
@@ -152,7 +155,7 @@ impl Overseer<'_> {
                 Err(unproven) => Err(refused(&unproven).into()),
             };
         }
-        if route.anonymous {
+        if route.anonymous || snapshot.came_in_clear(self.connection) {
             return Ok(Arc::clone(self.gateway.anonymous()));
         }
         let why = "the route does not accept its proof of identity any more";

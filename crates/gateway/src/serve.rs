@@ -54,6 +54,8 @@ impl Gateway {
         step::challenge::redirect(self, journey, admitted.head())?;
         let routed = step::route::route(self, journey, admitted)?;
         let route = self.route(&routed)?;
+        step::opaque::stays(&self.snapshot, journey.connection(), route)?;
+        step::opaque::fits(self, journey, route, routed.head())?;
         let mut grant = step::limit::by_address(self, journey, route)?;
         journey.enter("authenticate");
         let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;

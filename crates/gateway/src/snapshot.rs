@@ -11,8 +11,10 @@ use proxy::address::AddressRules;
 use proxy::challenge::Challenges;
 use proxy::concurrency::Concurrency;
 use proxy::rate::{Limiter, Rule};
+use proxy::world::keyed;
 use proxy::{
-    Admission, ConnectionInfo, CoreContext, CoreUpstreams, Limits, ListenerSettings, Router, Upstreams, World,
+    Admission, ConnectionInfo, CoreContext, CoreUpstreams, Limits, ListenerKey, ListenerSettings, Router,
+    Upstreams, World,
 };
 
 use crate::core::Core;
@@ -76,6 +78,8 @@ pub struct Snapshot {
     pub trusted_proxies: TrustedProxies,
     /// Listeners whose requests are all sent to https.
     pub https_redirects: Vec<HttpsRedirect>,
+    /// Listeners that are for one service, and its name.
+    pub listener_services: Vec<(ListenerKey, Arc<str>)>,
     /// The limits of the hop.
     pub limits: Arc<Limits>,
     /// What admission drops and believes.
@@ -181,6 +185,21 @@ pub enum LimitBy {
     Key,
     /// Nothing: all requests of the route together.
     Route,
+}
+
+impl Snapshot {
+    /// The service that a listener is for.
+    pub(crate) fn service_of(&self, listener: &ListenerKey) -> Option<&Arc<str>> {
+        self.listener_services.iter().find(|(key, _)| key == listener).map(|(_, service)| service)
+    }
+
+    /// Whether a connection came in clear where that is taken besides TLS: nobody has proved
+    /// anything then, and policies see `Anonymous`.
+    pub(crate) fn came_in_clear(&self, connection: &ConnectionInfo) -> bool {
+        connection.tls.is_none()
+            && keyed(&self.listeners)
+                .any(|(key, listener)| key == connection.listener && listener.takes_cleartext)
+    }
 }
 
 impl World for Snapshot {

@@ -25,8 +25,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let (Some(certificate), Some(key)) = (argument(3), argument(4)) {
         let identity = Identity::from_pem(certificate, &std::fs::read(certificate)?, &std::fs::read(key)?)?;
         let identities = vec![identity];
-        listener.tls =
-            Some(ServerTls::build(&ServerTlsSettings { identities, http2: true, ..Default::default() })?);
+        listener.tls = Some(ServerTls::build(&ServerTlsSettings {
+            identities,
+            offers: proxy::tls::ServerOffer::Http,
+            ..Default::default()
+        })?);
     }
     let world = TestWorld::new(
         vec![listener],

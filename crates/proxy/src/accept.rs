@@ -13,17 +13,22 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::deadline::Watch;
 use crate::forwarded::append_node;
 use crate::limits::{Hits, Limits};
 use crate::link::{Link, Wire};
 use crate::listen::Core;
 use crate::proxy_protocol::{self, Header};
-use crate::tls::TlsPeer;
-use crate::world::{ConnectionInfo, ListenerKey, World, keyed};
-use crate::{serve1, serve2};
+use crate::tls::{ServerTls, TlsPeer};
+use crate::world::{ConnectionInfo, ListenerKey, Speaks, World, keyed};
+use crate::{opaque, serve1, serve2};
 
 /// How long to leave the listener alone when the process is out of file descriptors.
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
+/// How often at most the log says the same of different connections.
+const SAY_EVERY_MS: u64 = 100;
+/// How long a client may leave open whether it speaks TLS, where it need not.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Open client connections, counted across all cores.
 #[derive(Debug)]
@@ -40,8 +45,29 @@ pub(crate) struct Connections {
     pub(crate) hits: Arc<Hits>,
     /// TLS handshakes that failed or took too long.
     pub(crate) handshakes_failed: AtomicU64,
+    /// Cleartext where TLS is what should come.
+    pub(crate) cleartext: AtomicU64,
+    /// What the log says of handshakes that failed, and of callers without TLS.
+    handshakes_said: Seldom,
+    cleartext_said: Seldom,
     /// Requests whose head was read, by core.
     requests: Vec<Padded>,
+}
+
+/// Something that is said now and then: a flood of it is counted, not told.
+#[derive(Debug, Default)]
+struct Seldom {
+    /// When it was last said, as a moment of the cores' clock; 0: never.
+    last_ms: AtomicU64,
+}
+
+impl Seldom {
+    /// Whether it may be said now.
+    fn is_due(&self, now_ms: u64) -> bool {
+        let last = self.last_ms.load(Ordering::Relaxed);
+        (last == 0 || now_ms.saturating_sub(last) >= SAY_EVERY_MS)
+            && self.last_ms.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
 }
 
 /// A counter that one core writes. Its cache line is its own.
@@ -59,6 +85,9 @@ impl Connections {
             cut: AtomicU64::new(0),
             hits: Arc::default(),
             handshakes_failed: AtomicU64::new(0),
+            cleartext: AtomicU64::new(0),
+            handshakes_said: Seldom::default(),
+            cleartext_said: Seldom::default(),
             requests: (0..cores).map(|_| Padded::default()).collect(),
         }
     }
@@ -312,20 +341,29 @@ async fn serve_connection<W: World>(
         listener: key,
         tls: None,
     };
-    let Some(tls) = settings.tls.clone() else {
-        let http2 = settings.http2_cleartext;
-        drop(current);
-        let wire = Wire::new(Link::Plain(socket));
-        return match serve1::serve(core, door, wire, &info, http2).await? {
-            serve1::Ended::Done => Ok(()),
-            serve1::Ended::Http2(wire) => {
-                let (link, read) = wire.into_parts();
-                Box::pin(serve2::serve(core, door, link, read.freeze(), info)).await
-            }
-        };
-    };
+    let speaks = settings.speaks.clone();
+    let http2 = settings.http2_cleartext;
     let handshake_max = current.limits.handshake_ms_max;
+    let mut tls = settings.tls.clone();
+    let takes_cleartext = settings.takes_cleartext;
     drop(current);
+    // Nobody has to wait for a server that speaks first over HTTP.
+    let within = if speaks == Speaks::Http { handshake_max } else { FIRST_BYTE_WITHIN };
+    if tls.is_some() && takes_cleartext && !begins_with_tls(&socket, within).await? {
+        tls = None;
+        core.connections().cleartext.fetch_add(1, Ordering::Relaxed);
+        if core.connections().cleartext_said.is_due(core.context().ticker.read_now_ms()) {
+            tracing::warn!(
+                client = %info.peer_text,
+                listener = %info.listener,
+                "plain text where the mesh speaks TLS: this caller is not a member yet"
+            );
+        }
+    }
+    let Some(tls) = tls else {
+        let wire = Wire::new(Link::Plain(socket));
+        return serve_wire(core, door, wire, info, (speaks, http2)).await;
+    };
     // In a box, as what serves HTTP/2 is: what most connections need only once, or never,
     // takes no room in the others.
     let handshake = Box::pin(tokio::time::timeout(handshake_max, tls.accept(socket)));
@@ -335,7 +373,10 @@ async fn serve_connection<W: World>(
         failed => {
             core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
             return match failed {
-                Ok(Err(error)) => Err(error),
+                Ok(Err(error)) => {
+                    say_refused(core, &tls, &info, &error);
+                    Err(error)
+                }
                 _ => {
                     core.connections().hits.count("handshake_ms_max");
                     Err(io::ErrorKind::TimedOut.into())
@@ -348,15 +389,77 @@ async fn serve_connection<W: World>(
         Ok(peer) => info.tls = Some(peer),
         Err(error) => {
             core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, error);
+            say_refused(core, &tls, &info, &error);
+            return Err(error);
         }
     }
-    let http2 = connection.alpn_protocol() == Some(b"h2");
-    let link = Link::TlsServer(Box::new(stream));
-    if http2 {
+    let chosen = connection.alpn_protocol().map(|name| name == b"h2");
+    let wire = Wire::new(Link::TlsServer(Box::new(stream)));
+    // What was agreed on needs no finding out.
+    let speaks = match speaks {
+        Speaks::Either(_) if chosen.is_some() => Speaks::Http,
+        other => other,
+    };
+    if chosen == Some(true) && speaks == Speaks::Http {
+        let (link, _) = wire.into_parts();
         return Box::pin(serve2::serve(core, door, link, bytes::Bytes::new(), info)).await;
     }
-    serve1::serve(core, door, Wire::new(link), &info, false).await.map(|_| ())
+    let http2 = http2 && matches!(speaks, Speaks::Either(_));
+    serve_wire(core, door, wire, info, (speaks, http2)).await
+}
+
+/// Serves a connection on which nothing was agreed, or HTTP/1.1.
+async fn serve_wire<W: World>(
+    core: &Rc<Core<W>>,
+    door: &Rc<Door>,
+    mut wire: Wire,
+    info: ConnectionInfo,
+    (speaks, may_be_http2): (Speaks, bool),
+) -> io::Result<()> {
+    let opaque = match speaks {
+        Speaks::Http => None,
+        Speaks::Opaque(name) => Some(name),
+        Speaks::Either(name) => {
+            let watch = Watch::new(&core.context().ticker);
+            let http = Box::pin(opaque::is_http(&mut wire, &watch)).await?;
+            (!http).then_some(name)
+        }
+    };
+    if let Some(name) = opaque {
+        return Box::pin(opaque::serve(core, wire, &info, &name)).await;
+    }
+    match serve1::serve(core, door, wire, &info, may_be_http2).await? {
+        serve1::Ended::Done => Ok(()),
+        serve1::Ended::Http2(wire) => {
+            let (link, read) = wire.into_parts();
+            Box::pin(serve2::serve(core, door, link, read.freeze(), info)).await
+        }
+    }
+}
+
+/// Says why a client's certificate was not taken, where one is asked for.
+fn say_refused<W: World>(core: &Core<W>, tls: &ServerTls, info: &ConnectionInfo, error: &io::Error) {
+    let now = core.context().ticker.read_now_ms();
+    if tls.asks_clients() && core.connections().handshakes_said.is_due(now) {
+        tracing::warn!(client = %info.peer_text, listener = %info.listener, %error, "TLS handshake refused");
+    }
+}
+
+/// Whether the first byte is that of a TLS record with a handshake (RFC 8446 §5.1). Nothing
+/// is taken from the socket.
+///
+/// # Errors
+/// The client has gone without a word.
+async fn begins_with_tls(socket: &TcpStream, within: Duration) -> io::Result<bool> {
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    match tokio::time::timeout(within, socket.peek(&mut first)).await {
+        Ok(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+        Ok(read) => read.map(|_| first == [HANDSHAKE]),
+        // Who waits to be spoken to first speaks no TLS.
+        Err(_) => Ok(false),
+    }
 }
 
 #[cfg(test)]
@@ -382,6 +485,14 @@ mod tests {
         drop(third);
         assert_eq!(connections.open(), 1);
         assert!(enter(a).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_seldom_is_said_at_once_and_then_once_in_its_time() {
+        let seldom = Seldom::default();
+        let said =
+            [1, 2, 1 + SAY_EVERY_MS - 1, 1 + SAY_EVERY_MS, 2 + SAY_EVERY_MS].map(|now| seldom.is_due(now));
+        assert_eq!(said, [true, false, false, true, false]);
     }
 
     #[test]

@@ -293,15 +293,18 @@ pub enum Version {
     Http11,
     /// HTTP/2
     Http2,
+    /// None: the connection is opaque, and its head is ours ([`crate::admit::opaque`]).
+    Opaque,
 }
 
 impl Version {
-    /// `"1.0"`, `"1.1"` or `"2"`.
+    /// `"1.0"`, `"1.1"`, `"2"`, or `"tcp"` for an opaque connection.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http10 => "1.0",
             Self::Http11 => "1.1",
             Self::Http2 => "2",
+            Self::Opaque => "tcp",
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod limits;
 mod link;
 pub mod listen;
 pub mod live;
+mod opaque;
 pub mod proxy_protocol;
 pub mod rate;
 pub mod route;
@@ -54,4 +55,6 @@ pub use live::{Cut, Judge, Standing};
 pub use route::{RouteId, Router};
 pub use upstream::{CoreUpstreams, Upstreams};
 pub use way::{Admitted, Cleared, Routed, clear};
-pub use world::{Arrival, ConnectionInfo, CoreContext, Handler, ListenerKey, ListenerSettings, World};
+pub use world::{
+    Arrival, ConnectionInfo, CoreContext, Handler, ListenerKey, ListenerSettings, Speaks, World,
+};

@@ -214,6 +214,8 @@ pub struct Totals {
     pub connections_cut: u64,
     /// TLS handshakes that failed.
     pub handshakes_failed: u64,
+    /// Connections without TLS to listeners that should see it.
+    pub connections_cleartext: u64,
     /// Requests whose head was read, refused ones included.
     pub requests: u64,
 }
@@ -393,6 +395,7 @@ fn totals_of(connections: &Connections) -> Totals {
         connections_refused: connections.refused.load(Ordering::Relaxed),
         connections_cut: connections.cut.load(Ordering::Relaxed),
         handshakes_failed: connections.handshakes_failed.load(Ordering::Relaxed),
+        connections_cleartext: connections.cleartext.load(Ordering::Relaxed),
         requests: connections.requests(),
     }
 }

@@ -198,6 +198,18 @@ impl TlsVersion {
     }
 }
 
+/// What a listener offers by ALPN (RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerOffer {
+    /// `http/1.1`
+    #[default]
+    Http1,
+    /// `h2`, then `http/1.1`
+    Http,
+    /// Nothing: what clients offer is not looked at.
+    Nothing,
+}
+
 /// What a listener's TLS is made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerTlsSettings {
@@ -210,8 +222,8 @@ pub struct ServerTlsSettings {
     pub client: ClientCertificates,
     /// The oldest version that is accepted.
     pub version_min: TlsVersion,
-    /// Whether HTTP/2 is offered (ALPN `h2`).
-    pub http2: bool,
+    /// What is agreed on by ALPN.
+    pub offers: ServerOffer,
     /// Certificate revocation lists (RFC 5280 §5) for client certificates. When there is
     /// any, a certificate counts only if a list of its issuer, not past its
     /// `nextUpdate`, does not name it; so for every authority of the chain.
@@ -294,10 +306,10 @@ impl ServerTls {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = if settings.http2 {
-            vec![b"h2".to_vec(), b"http/1.1".to_vec()]
-        } else {
-            vec![b"http/1.1".to_vec()]
+        config.alpn_protocols = match settings.offers {
+            ServerOffer::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            ServerOffer::Http1 => vec![b"http/1.1".to_vec()],
+            ServerOffer::Nothing => Vec::new(),
         };
         // Sessions live in tickets alone, under a key that only this configuration has.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -473,8 +485,8 @@ pub struct ClientTlsSettings {
 /// TLS to upstreams, ready for use.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
-    /// By ALPN: index 0 offers HTTP/1.1, index 1 HTTP/2, index 2 both.
-    configs: [Arc<ClientConfig>; 3],
+    /// By ALPN: index 0 offers HTTP/1.1, index 1 HTTP/2, index 2 both, index 3 nothing.
+    configs: [Arc<ClientConfig>; 4],
     pub(crate) server_name: Option<ServerName<'static>>,
     /// What makes two of these the same for a pool: roots, our certificate and name.
     pub(crate) fingerprint: Arc<TlsFingerprint>,
@@ -489,6 +501,8 @@ pub enum Offer {
     Http2,
     /// `h2`, then `http/1.1`
     Both,
+    /// Nothing.
+    Nothing,
 }
 
 /// Everything that decides whether two TLS connections are interchangeable.
@@ -536,8 +550,9 @@ impl ClientTls {
             }
             None => None,
         };
+        let both = config(&[b"h2", b"http/1.1"])?;
         Ok(Self {
-            configs: [config(&[b"http/1.1"])?, config(&[b"h2"])?, config(&[b"h2", b"http/1.1"])?],
+            configs: [config(&[b"http/1.1"])?, config(&[b"h2"])?, both, config(&[])?],
             server_name,
             fingerprint: Arc::new(TlsFingerprint {
                 roots: settings.roots.clone(),
@@ -549,11 +564,12 @@ impl ClientTls {
     }
 
     pub(crate) fn config(&self, offer: Offer) -> Arc<ClientConfig> {
-        let [http1, http2, both] = &self.configs;
+        let [http1, http2, both, nothing] = &self.configs;
         Arc::clone(match offer {
             Offer::Http1 => http1,
             Offer::Http2 => http2,
             Offer::Both => both,
+            Offer::Nothing => nothing,
         })
     }
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::address::AddressList;
 use crate::admit::{Admission, Refusal};
 use crate::deadline::Ticker;
@@ -75,6 +77,31 @@ pub struct ListenerSettings {
     /// Peers that begin each connection with a PROXY protocol header of version 2; all
     /// others are served as who they are, and such a header of theirs is malformed.
     pub proxy_protocol: Option<Arc<AddressList>>,
+    /// What clients speak there.
+    pub speaks: Speaks,
+    /// With TLS: whether cleartext is taken besides, and counted. What comes that way has
+    /// proved nothing.
+    pub takes_cleartext: bool,
+}
+
+impl ListenerSettings {
+    /// For HTTP alone, with TLS or without.
+    pub fn new(address: SocketAddr, tls: Option<ServerTls>) -> Self {
+        let speaks = Speaks::default();
+        Self { address, tls, http2_cleartext: false, proxy_protocol: None, speaks, takes_cleartext: false }
+    }
+}
+
+/// What the clients of a listener speak.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP; with TLS, ALPN says which version.
+    #[default]
+    Http,
+    /// Anything: each connection is opaque, and asks to be let through to this name.
+    Opaque(Bytes),
+    /// HTTP where ALPN or the first bytes say so; everything else is opaque, for this name.
+    Either(Bytes),
 }
 
 /// Names a listener over reloads: the configured address, and a number for those that

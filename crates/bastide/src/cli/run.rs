@@ -11,7 +11,7 @@ use super::Output;
 /// Arguments of `bastide run`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "The program listens on 127.0.0.1 at the port that its environment names as PORT, or at --to.\nIt reaches other services of the mesh by name through BASTIDE_WAY_OUT, which http_proxy names too:\nhttp://payments/charges.\n\nExamples:\n  bastide run --service orders --listen 0.0.0.0:7001 -- ./orders\n  bastide run --service orders --listen 0.0.0.0:7001 --to 8080 --config /etc/bastide/town.yaml -- java -jar orders.jar\n\nThe exit code is the program's; 128 and the signal when one ended it."
+    after_help = "The program listens on 127.0.0.1 at the port that its environment names as PORT, or at --to.\nIt reaches other services of the mesh by name through BASTIDE_WAY_OUT, which http_proxy names too:\nhttp://payments/charges. Whatever is no HTTP, a database or a broker, it reaches by --reach.\n\nExamples:\n  bastide run --service orders --listen 0.0.0.0:7001 -- ./orders\n  bastide run --service orders --listen 0.0.0.0:7001 --to 8080 --config /etc/bastide/town.yaml -- java -jar orders.jar\n  bastide run --service orders --listen 0.0.0.0:7001 --reach db=5432 -- ./orders --database 127.0.0.1:5432\n\nThe exit code is the program's; 128 and the signal when one ended it."
 )]
 pub struct RunArguments {
     /// The service: one of the identities that the Workload API gives this process.
@@ -27,6 +27,11 @@ pub struct RunArguments {
     /// The port of 127.0.0.1 of the way out. Default: a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub way_out: u16,
+    /// Opens a port of 127.0.0.1 that leads to a service of the mesh, whatever is spoken, also
+    /// where the server speaks first. Without a port, or with 0, a free one; the program finds
+    /// it as BASTIDE_TO_NAME.
+    #[arg(long, value_name = "NAME[=PORT]", value_parser = reach)]
+    pub reach: Vec<Reach>,
     /// The configuration of the town: `mesh:` with the socket of the Workload API and the
     /// services, `policies:`, `limits:`. It has no listeners and routes.
     #[arg(long, short, default_value = "town.yaml", value_hint = ValueHint::FilePath)]
@@ -50,6 +55,21 @@ pub struct RunArguments {
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+/// A port of loopback that leads to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The service.
+    pub service: String,
+    /// The port; 0: a free one.
+    pub port: u16,
+}
+
+fn reach(text: &str) -> Result<Reach, String> {
+    let (service, port) = text.split_once('=').unwrap_or((text, "0"));
+    let port = port.parse().map_err(|_| format!("expected NAME or NAME=PORT, found {text:?}"))?;
+    Ok(Reach { service: service.to_owned(), port })
 }
 
 /// Runs the command.

@@ -32,6 +32,8 @@ pub(super) struct Decoder<'a> {
     pub(super) mesh_at: Option<At>,
     /// Which listeners have `tls.acme`, and where.
     pub(super) acme_at: Vec<(usize, At)>,
+    /// The services that listeners are for.
+    pub(super) listeners_to: Vec<Node>,
     findings: Vec<(At, Severity, String, Option<String>)>,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Decoder<'a> {
             acme_seen: None,
             mesh_at: None,
             acme_at: Vec::new(),
+            listeners_to: Vec::new(),
             findings: Vec::new(),
         }
     }

@@ -28,6 +28,22 @@ pub struct Listener {
     pub proxy_protocol: Vec<IpNet>,
     /// All that it does is to send requests to https on this port, and to answer http-01.
     pub https_redirect: Option<u16>,
+    /// The one service that it is for.
+    pub to: Option<String>,
+    /// What its clients speak.
+    pub speaks: Speaks,
+}
+
+/// What the clients of a listener speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP.
+    #[default]
+    Http,
+    /// Anything: connections are opaque.
+    Tcp,
+    /// What each connection begins with.
+    Detect,
 }
 
 /// TLS of a listener.
@@ -39,6 +55,8 @@ pub struct ListenerTls {
     pub client: Option<ClientCertificates>,
     /// The oldest accepted version.
     pub version_min: TlsVersion,
+    /// Whether clients without TLS are taken besides, and reported.
+    pub plain_text: bool,
 }
 
 /// Where a listener's certificates come from.
@@ -131,6 +149,18 @@ pub(super) const LISTEN: Section = Section {
             "false",
             "For port 80: serves no route, but sends every request to https on this port (443) with 308, and answers http-01. Only without `tls`.",
         ),
+        key(
+            "to",
+            "service name",
+            "every service",
+            "The one service that it is for: what a route leads elsewhere is refused. Opaque connections ask for it by this name, as `CONNECT` for its host.",
+        ),
+        key(
+            "protocol",
+            "http, tcp or detect",
+            "http",
+            "What clients speak. `tcp`: each connection is opaque, nothing of it is read, and routes and policies see the method `CONNECT` and no path. `detect`: HTTP where a connection begins with it or agrees on it by ALPN, opaque otherwise, and where a client says nothing for 200 ms.",
+        ),
     ],
 };
 
@@ -162,6 +192,12 @@ pub(super) const TLS: Section = Section {
             "true",
             "",
             "The certificate of this process in the mesh. Clients have to show that of a workload of a trusted domain; routes take it with `authenticate: mtls`.",
+        ),
+        key(
+            "plain_text",
+            "true or false",
+            "false",
+            "With `mesh`: takes clients without TLS besides, as `Anonymous`, and reports them in log, metrics and audit. For the time of a migration.",
         ),
         key("client", "map", "none are asked for", "Client certificates."),
         key("min_version", "1.2 or 1.3", "1.2", "The oldest TLS version that is accepted."),
@@ -218,6 +254,8 @@ pub(super) const ADMIN: Section = Section {
         ),
     ],
 };
+
+const SPEAKS: &[(&str, Speaks)] = &[("http", Speaks::Http), ("tcp", Speaks::Tcp), ("detect", Speaks::Detect)];
 
 const INSTEAD: &str = "use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development";
 
@@ -277,6 +315,8 @@ impl Decoder<'_> {
                 waf: WafChoice::Inherit,
                 proxy_protocol: Vec::new(),
                 https_redirect: None,
+                to: None,
+                speaks: Speaks::Http,
             });
         }
         let table = self.table(node, &LISTEN)?;
@@ -288,8 +328,20 @@ impl Decoder<'_> {
         if https_redirect.is_some() && tls.is_some() {
             self.fault(table.key_at("https_redirect"), "only a listener without tls sends to https");
         }
+        let to = table.get("to").and_then(|node| self.value(node, values::name));
+        if to.is_some() {
+            self.listeners_to.extend(table.get("to").cloned());
+        }
+        let speaks = table.get("protocol").and_then(|node| self.word(node, "protocol", SPEAKS));
+        let speaks = speaks.unwrap_or_default();
+        if speaks != Speaks::Http && (to.is_none() || https_redirect.is_some()) {
+            let message = "opaque connections say nothing of where they want to go";
+            self.advise(table.key_at("protocol"), message, "name the service: to: db");
+        }
         Some(Listener {
             https_redirect,
+            to,
+            speaks,
             proxy_protocol,
             address: address?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
@@ -334,6 +386,13 @@ impl Decoder<'_> {
                 "with `mesh: true` clients are workloads; `client` says otherwise",
             );
         }
+        let plain_text = table.get("plain_text").and_then(|node| self.boolean(node)).unwrap_or(false);
+        if plain_text && !mesh {
+            self.fault(
+                table.key_at("plain_text"),
+                "only a listener with `mesh: true` takes plain text besides",
+            );
+        }
         let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
         let version_min = table.get("min_version").and_then(|node| self.word(node, "TLS version", &versions));
         let certificates = match (files, acme) {
@@ -342,7 +401,8 @@ impl Decoder<'_> {
             (None, None) if mesh => Certificates::Mesh,
             (None, None) => Certificates::Local,
         };
-        Some(ListenerTls { certificates, client, version_min: version_min.unwrap_or(TlsVersion::Tls12) })
+        let version_min = version_min.unwrap_or(TlsVersion::Tls12);
+        Some(ListenerTls { certificates, client, version_min, plain_text })
     }
 
     fn certificates(&mut self, node: &Node) -> Vec<CertificateFiles> {

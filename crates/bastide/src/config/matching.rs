@@ -105,7 +105,12 @@ pub(super) const MATCH: Section = Section {
             "/**",
             "Literal segments, `{name}` for one segment, `**` at the end for any rest: `/x/**` matches `/x`, `/x/` and everything below. Compared with the normalised path.",
         ),
-        key("methods", "method or list of methods", "any", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."),
+        key(
+            "methods",
+            "method or list of methods",
+            "any",
+            "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; CONNECT for opaque connections.",
+        ),
         key(
             "headers",
             "map of header name to value",
@@ -127,7 +132,8 @@ pub(super) const MATCH: Section = Section {
     ],
 };
 
-/// Methods that a route can name. CONNECT and TRACE are never admitted.
+/// Methods that a route can name, besides `CONNECT`, which is what opaque connections come
+/// with. As a request CONNECT is never admitted, nor is TRACE.
 pub(super) const METHODS: [(&str, Method); 7] = [
     ("GET", Method::GET),
     ("HEAD", Method::HEAD),
@@ -144,6 +150,9 @@ const SEGMENTS_MAX: usize = 64;
 pub(super) fn method(text: &str) -> Result<Method, Unfit> {
     if let Some((_, method)) = METHODS.iter().find(|(name, _)| *name == text) {
         return Ok(method.clone());
+    }
+    if text == "CONNECT" {
+        return Ok(Method::CONNECT);
     }
     let near = super::schema::nearest(text, METHODS.iter().map(|(name, _)| *name));
     Err(Unfit {

@@ -1,5 +1,7 @@
 //! `mesh:`: the trust domain, who signs in it, and which workloads are known.
 
+pub(super) mod services;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +11,6 @@ use mesh::{Anchor, Bundle, Given, Settings};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::Service;
 use super::decoder::{Decoder, Table};
 use super::node::{Name, Node};
 use super::pem;
@@ -145,16 +146,6 @@ pub(super) const WORKLOAD: Section = Section {
     ],
 };
 
-pub(super) const SERVICE: Section = Section {
-    path: "mesh.services.NAME",
-    about: "A service of the mesh.",
-    short: "its addresses: `orders: 10.0.0.5:7001`, or a list of these",
-    keys: &[
-        key("at", "host:port, or list of these", "", "Where it listens for mutual TLS."),
-        key("id", "path such as /ns/shop/orders", "the service's name", "The workload that it has to be."),
-    ],
-};
-
 pub(super) const PARTNER: Section = Section {
     path: "mesh.federates.NAME",
     about: "Another trust domain, and where its bundle comes from.",
@@ -210,46 +201,6 @@ fn unit(text: &str) -> Result<String, Unfit> {
 }
 
 impl Decoder<'_> {
-    /// `mesh.services:` as services, those aside that `services:` has too.
-    pub(super) fn mesh_services(&mut self, node: Option<&Node>, mesh: &Mesh, services: &mut Vec<Service>) {
-        let Some(node) = node.filter(|node| node.text().is_none()) else { return };
-        let Some(table) = self.table(node, &MESH) else { return };
-        let Some(node) = table.get("services") else { return };
-        for (name, node) in self.named(node, "a map of services") {
-            let service = self.mesh_service(name, node, &mesh.settings);
-            if services.iter().all(|known| known.name != name.text) {
-                services.extend(service);
-            }
-        }
-    }
-
-    fn mesh_service(&mut self, name: &Name, node: &Node, settings: &Settings) -> Option<Service> {
-        if let Err(unfit) = values::name(&name.text) {
-            self.fault(name.at, format!("expected {}, found {:?}", unfit.expected, name.text));
-        }
-        let long = matches!(node.value, super::node::Value::Map(_));
-        let (places, path) = if long {
-            let table = self.table(node, &SERVICE)?;
-            let path = table.get("id").and_then(|node| self.text(node)).unwrap_or(&name.text);
-            (self.required(&table, "at")?, path)
-        } else {
-            (node, name.text.as_str())
-        };
-        let id = match settings.workload(path) {
-            Ok(id) => id,
-            Err(error) => {
-                self.fault(node.at, error.to_string());
-                return None;
-            }
-        };
-        let places = self.values(places, place);
-        if places.is_empty() {
-            self.expected(node, "at least one address such as 10.0.0.5:7001");
-        }
-        self.mesh_at.get_or_insert(name.at);
-        Some(Service::of_mesh(&name.text, places, id))
-    }
-
     /// `mesh:`
     pub(super) fn mesh(&mut self, node: Option<&Node>) -> Option<Mesh> {
         let node = node?;
@@ -479,38 +430,9 @@ impl Decoder<'_> {
     }
 }
 
-/// The names under `mesh.services`.
-pub(super) fn service_names(tree: &Node) -> Vec<String> {
-    fn below<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-        match &node.value {
-            super::node::Value::Map(entries) => {
-                entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node)
-            }
-            _ => None,
-        }
-    }
-    let services = below(tree, "mesh").and_then(|mesh| below(mesh, "services"));
-    match services.map(|services| &services.value) {
-        Some(super::node::Value::Map(entries)) => entries.iter().map(|(name, _)| name.text.clone()).collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// The workload that this process is. Nobody has to meet its conditions.
 fn own_workload(id: model::SpiffeId) -> Workload {
     Workload { id, hint: String::new(), conditions: Conditions::default() }
-}
-
-/// Host and port.
-fn place(text: &str) -> Result<(String, u16), Unfit> {
-    let unfit =
-        || Unfit { expected: "an address such as 10.0.0.5:7001 or orders.internal:7001", instead: None };
-    let (host, port) = text.rsplit_once(':').ok_or_else(unfit)?;
-    let port: u16 = port.parse().map_err(|_| unfit())?;
-    if port == 0 {
-        return Err(unfit());
-    }
-    Ok((values::host(host)?, port))
 }
 
 fn endpoint(text: &str) -> Result<String, Unfit> {

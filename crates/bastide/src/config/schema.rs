@@ -67,7 +67,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::mesh::MESH,
     &super::mesh::AUTHORITY,
     &super::mesh::LIFETIMES,
-    &super::mesh::SERVICE,
+    &super::mesh::services::SERVICE,
     &super::mesh::WORKLOAD,
     &super::mesh::PARTNER,
     &super::services::SERVICE,

@@ -128,6 +128,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the whole exchange; zero: no bound (upgraded connections, event streams).
     pub total: Duration,
+    /// For an upgraded or an opaque connection as a whole; zero: no bound.
+    pub tunnel: Duration,
 }
 
 pub(super) const SERVICE: Section = Section {
@@ -241,8 +243,9 @@ pub(super) const TIMEOUTS: Section = Section {
             "total",
             "duration; 0s: no bound",
             "300s",
-            "For the whole exchange. Upgraded connections are bound by `idle` alone.",
+            "For the whole exchange. Upgraded and opaque connections are bound by `idle` and `tunnel` instead.",
         ),
+        key("tunnel", "duration; 0s: no bound", "0s", "For an upgraded or an opaque connection as a whole."),
     ],
 };
 
@@ -252,6 +255,7 @@ pub(super) const TIMEOUTS_DEFAULT: Timeouts = Timeouts {
     first_byte: Duration::from_secs(30),
     idle: Duration::from_secs(60),
     total: Duration::from_secs(300),
+    tunnel: Duration::ZERO,
 };
 
 fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
@@ -410,6 +414,7 @@ impl Decoder<'_> {
             first_byte: read("first_byte", least, base.first_byte),
             idle: read("idle", least, base.idle),
             total: read("total", Duration::ZERO, base.total),
+            tunnel: read("tunnel", Duration::ZERO, base.tunnel),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Guest {
 
 /// A program that runs. Dropped, it is killed.
 pub(super) struct RunningGuest {
+    /// The service that it is.
+    pub(super) service: String,
     child: Child,
     outputs: Vec<JoinHandle<()>>,
     forced: Option<JoinHandle<()>>,
@@ -41,7 +43,11 @@ impl Guest {
     ///
     /// # Errors
     /// There is no such program.
-    pub(super) fn start(self, way_out: Option<SocketAddr>) -> anyhow::Result<RunningGuest> {
+    pub(super) fn start(
+        self,
+        way_out: Option<SocketAddr>,
+        reached: &[(String, SocketAddr)],
+    ) -> anyhow::Result<RunningGuest> {
         let Some((program, arguments)) = self.command.split_first() else {
             anyhow::bail!("no program was given");
         };
@@ -55,6 +61,9 @@ impl Guest {
                 command.env("no_proxy", "localhost,127.0.0.1,::1").env("NO_PROXY", "localhost,127.0.0.1,::1");
             }
         }
+        for (service, address) in reached {
+            command.env(reached_variable(service), address.to_string());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
         tracing::info!(service = self.service, process = child.id(), "started {program}");
@@ -63,10 +72,16 @@ impl Guest {
             outputs.push(tokio::spawn(log_lines(stdout, self.service.clone(), "stdout")));
         }
         if let Some(stderr) = child.stderr.take() {
-            outputs.push(tokio::spawn(log_lines(stderr, self.service, "stderr")));
+            outputs.push(tokio::spawn(log_lines(stderr, self.service.clone(), "stderr")));
         }
-        Ok(RunningGuest { child, outputs, forced: None })
+        Ok(RunningGuest { service: self.service, child, outputs, forced: None })
     }
+}
+
+/// The variable that says where a service is reached: `BASTIDE_TO_ORDERS_DB`.
+fn reached_variable(service: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("BASTIDE_TO_{}", service.chars().map(letter).collect::<String>())
 }
 
 impl RunningGuest {

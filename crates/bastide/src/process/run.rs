@@ -20,8 +20,8 @@ use super::mesh::Role;
 use super::serve::{Loader, run_as};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
-use crate::cli::run::RunArguments;
-use crate::config::{self, Disk, Fault, Files};
+use crate::cli::run::{Reach, RunArguments};
+use crate::config::{self, Declared, Disk, Fault, Files, Mode, Spoken};
 
 /// Runs the program until it ends; its exit code is ours.
 ///
@@ -70,14 +70,10 @@ impl Around {
         self.shared.with_file_name(format!("(bastide run {})", self.arguments.service))
     }
 
-    fn policies(&self) -> PathBuf {
-        self.shared.with_file_name("(bastide run).cedar")
-    }
-
     fn load(&self) -> Result<(config::Configuration, config::Written), Vec<Fault>> {
-        let others = config::mesh_service_names(&self.shared, &environment, &Disk)?;
-        let files =
-            Overlay { texts: vec![(self.main(), self.text(&others)), (self.policies(), self.guard())] };
+        let declared = config::mesh_services(&self.shared, &environment, &Disk)?;
+        self.reaches(&declared)?;
+        let files = Overlay { texts: vec![(self.main(), self.text(&declared))] };
         let loaded = config::load_written(&self.main(), &environment, &files);
         let (mut configuration, written) = loaded?;
         // The authorities are somebody else's; nothing here is kept.
@@ -85,48 +81,90 @@ impl Around {
         Ok((configuration, written))
     }
 
+    /// What is to be reached has to be there.
+    fn reaches(&self, declared: &[Declared]) -> Result<(), Vec<Fault>> {
+        let is = |name: &str| declared.iter().any(|other| other.name == name);
+        let other = |reach: &&Reach| reach.service == self.arguments.service || !is(&reach.service);
+        let Some(unknown) = self.arguments.reach.iter().find(other) else { return Ok(()) };
+        let others = declared.iter().map(|other| other.name.as_str());
+        let others = others.filter(|name| *name != self.arguments.service);
+        let near = config::nearest(&unknown.service, others);
+        let hint = near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default();
+        let message =
+            format!("--reach {:?}: mesh.services has no other service of this name{hint}", unknown.service);
+        Err(vec![Fault::whole_file(&self.shared, message)])
+    }
+
     /// The main file. Names and paths are quoted as JSON, which is YAML.
-    fn text(&self, others: &[String]) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    fn text(&self, declared: &[Declared]) -> String {
         let path = |path: &Path| quoted(&path.to_string_lossy());
-        let service = quoted(&self.arguments.service);
+        let own = declared.iter().find(|one| one.name == self.arguments.service);
+        let own = own.cloned().unwrap_or_else(|| Declared::new(&self.arguments.service));
         let mut text = format!(
-            "include: {}\nstate: {}\nworkers: {}\nadmin: \"127.0.0.1:{}\"\npolicies: [ {} ]\nlisten:\n\
-             - {{ address: {}, tls: {{ mesh: true, min_version: \"1.3\" }} }}\n- {{ address: \"127.0.0.1:{}\" }}\n",
+            "include: {}\nstate: {}\nworkers: {}\nadmin: \"127.0.0.1:{}\"\nlisten:\n",
             path(&self.shared),
             path(&self.state),
             self.arguments.workers,
             self.arguments.admin,
-            path(&self.policies()),
-            quoted(&self.arguments.listen.to_string()),
-            self.arguments.way_out,
         );
-        let _ = write!(
+        self.listeners(&own, &mut text);
+        let service = quoted(&own.name);
+        let timeouts: Vec<String> =
+            own.timeouts.iter().map(|(key, value)| format!("{key}: {}", quoted(value))).collect();
+        let _ = writeln!(
             text,
-            "services:\n  {service}: [ \"http://127.0.0.1:{}\" ]\nroutes:\n\
-             - {{ name: {service}, match: \"/**\", to: {service}, authenticate: mtls }}\n",
-            self.port
+            "services:\n  {service}: {{ endpoints: [ \"http://127.0.0.1:{}\" ], protocol: {}, timeouts: {{ {} }} }}",
+            self.port,
+            if own.spoken == Spoken::Http2 { "http2" } else { "http1" },
+            timeouts.join(", "),
         );
-        for name in others.iter().filter(|name| **name != self.arguments.service) {
+        let proof = if own.plain_text { "none" } else { "mtls" };
+        let _ = writeln!(
+            text,
+            "routes:\n- {{ name: {service}, match: \"/**\", to: {service}, authenticate: {proof}, upgrades: [ websocket ] }}"
+        );
+        for other in declared.iter().filter(|other| other.name != own.name) {
+            let only = if other.spoken == Spoken::Tcp { "CONNECT " } else { "" };
             let _ = writeln!(
                 text,
-                "- {{ name: {}, match: {}, to: {}, authenticate: none, allow: anyone }}",
-                quoted(&format!("way out to {name}")),
-                quoted(&format!("{name}/**")),
-                quoted(name)
+                "- {{ name: {}, match: {}, to: {}, authenticate: none, allow: anyone, upgrades: [ websocket ] }}",
+                quoted(&format!("way out to {}", other.name)),
+                quoted(&format!("{only}{}/**", other.name)),
+                quoted(&other.name)
             );
         }
         text
     }
 
-    /// Who comes from the mesh comes to this service: the way out is for its program.
-    fn guard(&self) -> String {
-        format!(
-            "@id(\"the way out is for the program\")\nforbid (principal, action, resource)\n\
-             when {{ context.tls && resource.service != {} }};\n",
-            serde_json::Value::from(self.arguments.service.as_str())
-        )
+    /// The door of the service, which is for it alone: who comes from the mesh goes nowhere
+    /// else. The way out, for the program. What leads straight to other services.
+    fn listeners(&self, own: &Declared, text: &mut String) {
+        let tls = match (own.plain_text, own.mode) {
+            (true, _) => "",
+            (false, Mode::Strict) => ", tls: { mesh: true, min_version: \"1.3\" }",
+            (false, Mode::Permissive) => ", tls: { mesh: true, min_version: \"1.3\", plain_text: true }",
+        };
+        let protocol = match own.spoken {
+            Spoken::Detect => "detect",
+            Spoken::Http | Spoken::Http2 => "http",
+            Spoken::Tcp => "tcp",
+        };
+        let _ = writeln!(
+            text,
+            "- {{ address: {}, to: {}, protocol: {protocol}{tls} }}\n- {{ address: \"127.0.0.1:{}\" }}",
+            quoted(&self.arguments.listen.to_string()),
+            quoted(&own.name),
+            self.arguments.way_out,
+        );
+        for reach in &self.arguments.reach {
+            let (port, name) = (reach.port, quoted(&reach.service));
+            let _ = writeln!(text, "- {{ address: \"127.0.0.1:{port}\", to: {name}, protocol: tcp }}");
+        }
     }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// The disk, with texts that lie over it.

@@ -200,5 +200,12 @@ pub(super) fn add_sources(
         for (result, value) in by {
             out.sample("bastide_client_connections_total", &[("result", result)], value);
         }
+        let name = "bastide_plain_text_connections_total";
+        out.family(
+            name,
+            Kind::Counter,
+            "Connections without TLS to listeners of the mesh that take them for a migration.",
+        );
+        out.sample(name, &[], totals.connections_cleartext);
     });
 }

@@ -151,5 +151,6 @@ pub(super) fn timeouts(timeouts: &config::Timeouts) -> Timeouts {
         first_byte: timeouts.first_byte,
         idle: timeouts.idle,
         total: timeouts.total,
+        tunnel: Some(timeouts.tunnel).filter(|longest| !longest.is_zero()),
     }
 }

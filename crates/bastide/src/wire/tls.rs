@@ -1,16 +1,20 @@
 //! Listeners and their certificates.
 
+use std::sync::Arc;
+
 use anyhow::Context;
+use bytes::Bytes;
 use gateway::serve::TrustedProxies;
 use gateway::step::challenge::HttpsRedirect;
 use keys::LocalCa;
 use model::Timestamp;
+use proxy::ListenerKey;
 use proxy::address::AddressList;
 use proxy::tls::{
-    ClientCertificates, Identity, ServerTls, ServerTlsSettings, TlsVersion, certificates_from_pem,
-    revocations_from_pem,
+    ClientCertificates, Identity, ServerOffer, ServerTls, ServerTlsSettings, TlsVersion,
+    certificates_from_pem, revocations_from_pem,
 };
-use proxy::world::{ListenerSettings, keyed};
+use proxy::world::{ListenerSettings, Speaks, keyed};
 
 use super::{Parts, read};
 use crate::config::{self, Configuration, HostMatch, Listener, ListenerTls};
@@ -26,14 +30,36 @@ pub(super) fn listener(
 ) -> anyhow::Result<ListenerSettings> {
     let tls = match &listener.tls {
         Some(tls) => Some(
-            server(tls, configuration, ca, parts, now, before)
+            server(tls, listener.speaks, configuration, (ca, parts, now), before)
                 .with_context(|| format!("TLS of listener {}", listener.address))?,
         ),
         None => None,
     };
     let senders = AddressList::new(listener.proxy_protocol.iter().copied());
     let proxy_protocol = (!listener.proxy_protocol.is_empty()).then(|| senders.into());
-    Ok(ListenerSettings { address: listener.address, tls, http2_cleartext: true, proxy_protocol })
+    let name = || Bytes::from(listener.to.clone().unwrap_or_default());
+    Ok(ListenerSettings {
+        address: listener.address,
+        tls,
+        http2_cleartext: true,
+        proxy_protocol,
+        speaks: match listener.speaks {
+            config::Speaks::Http => Speaks::Http,
+            config::Speaks::Tcp => Speaks::Opaque(name()),
+            config::Speaks::Detect => Speaks::Either(name()),
+        },
+        takes_cleartext: listener.tls.as_ref().is_some_and(|tls| tls.plain_text),
+    })
+}
+
+/// The listeners that are for one service.
+pub(super) fn listener_services(
+    configuration: &Configuration,
+    listeners: &[ListenerSettings],
+) -> Vec<(ListenerKey, Arc<str>)> {
+    let keys = keyed(listeners).map(|(key, _)| key);
+    let each = configuration.listeners.iter().zip(keys);
+    each.filter_map(|(listener, key)| Some((key, listener.to.as_deref()?.into()))).collect()
 }
 
 /// The trusted proxies of the listeners that have some.
@@ -63,10 +89,9 @@ pub(super) fn https_redirects(
 
 fn server(
     tls: &ListenerTls,
+    speaks: config::Speaks,
     configuration: &Configuration,
-    ca: Option<&LocalCa>,
-    parts: &Parts,
-    now: Timestamp,
+    (ca, parts, now): (Option<&LocalCa>, &Parts, Timestamp),
     before: Option<&ServerTls>,
 ) -> anyhow::Result<ServerTls> {
     let local = || ca.context("the local certificate authority was not opened");
@@ -118,8 +143,11 @@ fn server(
     for path in tls.client.iter().flat_map(|client| &client.revocations) {
         revocations.extend(revocations_from_pem(&path.display().to_string(), &read(path)?)?);
     }
-    let settings =
-        ServerTlsSettings { identities, strict_names, client, version_min, http2: true, revocations };
+    let offers = match speaks {
+        config::Speaks::Tcp => ServerOffer::Nothing,
+        config::Speaks::Http | config::Speaks::Detect => ServerOffer::Http,
+    };
+    let settings = ServerTlsSettings { identities, strict_names, client, version_min, offers, revocations };
     let tls = ServerTls::renew(&settings, before)?;
     Ok(if strict_names { tls.with_challenges(&parts.process.challenges) } else { tls })
 }

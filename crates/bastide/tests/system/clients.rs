@@ -21,7 +21,7 @@ pub(crate) fn python(package: &str) -> Option<PathBuf> {
     here.is_ok_and(|status| status.success()).then_some(interpreter)
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/clients").join(name)
 }
 
@@ -49,7 +49,7 @@ impl Drop for Serving {
 }
 
 /// Runs a client to its end; its last word says that all was well.
-async fn run(mut command: Command) -> String {
+pub(crate) async fn run(mut command: Command) -> String {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}", text(&output.stderr), text(&output.stdout))

@@ -186,7 +186,7 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
     assert!(!plain.status.success());
     // The way out is not for callers from the mesh: orders' door leads to orders alone.
     let (status, _) = shop.knock(0, Some("mine"), &["--request", "POST", "--header", "host: payments"]);
-    assert_eq!(status, "403");
+    assert_eq!(status, "421");
 
     // Who was refused, and why, is in the service's own log.
     let state = shop.town.path("bastide-payments/audit");

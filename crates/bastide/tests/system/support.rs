@@ -54,6 +54,18 @@ impl Process {
         });
         waited.await.expect("the process does not end")
     }
+
+    /// Waits for its end, for so long.
+    pub(crate) fn ended_within(&mut self, most: Duration) -> bool {
+        let begun = std::time::Instant::now();
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if begun.elapsed() > most {
+                return false;
+            }
+            std::thread::sleep(POLL);
+        }
+        true
+    }
 }
 
 impl Drop for Process {

@@ -23,6 +23,8 @@ impl<'a> Head<'a> {
             Version::Http10 => b"HTTP/1.0",
             Version::Http11 => b"HTTP/1.1",
             Version::Http2 => b"HTTP/2.0",
+            // Never shown: nothing of it can be read.
+            Version::Opaque => b"",
         };
         // A chunked body has no length: where both were taken, the length counts for nothing
         // (RFC 9112 §6.3).

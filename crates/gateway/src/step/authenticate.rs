@@ -90,7 +90,11 @@ async fn prove(
             None => {}
         }
     }
-    if route.anonymous || Switch::Authenticate.is_off() {
+    let in_clear = gateway.snapshot().came_in_clear(journey.connection());
+    if in_clear {
+        journey.note("plain text, where the mesh speaks TLS");
+    }
+    if route.anonymous || in_clear || Switch::Authenticate.is_off() {
         let anonymous = Arc::clone(gateway.anonymous());
         journey.principal = Some(Arc::clone(&anonymous));
         return Ok(anonymous);

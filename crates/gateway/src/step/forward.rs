@@ -3,7 +3,7 @@
 use http::StatusCode;
 use model::event::{Outcome, Step};
 use proxy::forward::ForwardError;
-use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit};
+use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit, Version};
 
 use crate::firewall::Inspected;
 use crate::journey::Journey;
@@ -38,7 +38,8 @@ pub(crate) async fn forward<E: Exchange>(
     let trail = journey.traced.as_ref().and_then(|traced| traced.trail(&*gateway.snapshot().process.clock));
     let inspection = journey.inspection.as_deref_mut();
     let mut refused = None;
-    let mut outcome = if route.response.are_none() {
+    let opaque = cleared.routed().head().version == Version::Opaque;
+    let mut outcome = if opaque || route.response.are_none() {
         let mut inspected = Inspected::new(exchange, inspection);
         proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge, trail.as_ref())
             .await

@@ -8,7 +8,7 @@ use keys::{CoreIdentities, SecureRandom, Signer};
 use model::event::Step;
 use model::{Principal, PrincipalKind, Switch, Timestamp};
 use proxy::head::Manner;
-use proxy::{Additions, Known, RequestHead, Routed};
+use proxy::{Additions, Known, RequestHead, Routed, Version};
 use smallvec::SmallVec;
 
 use crate::journey::Journey;
@@ -111,6 +111,9 @@ pub fn additions(
 ) -> Result<Additions, Stop> {
     let head = routed.head();
     let mut request = gateway.core().spare_fields();
+    if head.version == Version::Opaque {
+        return Ok(request);
+    }
     route.request_headers.apply(routed, &mut request);
     // The rules read answers as they are.
     if journey.inspection.as_ref().is_some_and(|inspection| inspection.reads_answers()) {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use model::Switch;
 use model::event::Step;
 use proxy::head::Framing;
-use proxy::{BodyError, Exchange, Held, RequestHead};
+use proxy::{BodyError, Exchange, Held, RequestHead, Version};
 use waf::Pass;
 
 use crate::firewall::{
@@ -59,7 +59,9 @@ pub(crate) async fn request<E: Exchange>(
     journey.step = Step::Inspect;
     let listener = &journey.connection().listener;
     let firewall = gateway.snapshot().firewalls.of(listener, Some(&route.firewall));
-    let Some(firewall) = firewall.filter(|_| !Switch::Firewall.is_off()) else {
+    // An opaque connection is here only where nothing would be refused.
+    let reads = head.version != Version::Opaque && !Switch::Firewall.is_off();
+    let Some(firewall) = firewall.filter(|_| reads) else {
         return Ok(Pass::no_firewall_here());
     };
     let inspection = begin(gateway, journey, firewall)?;
@@ -146,6 +148,9 @@ pub(crate) async fn unwelcome(
     head: &RequestHead,
 ) {
     let listener = &journey.connection().listener;
+    if head.version == Version::Opaque {
+        return;
+    }
     let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(&route.firewall)) else { return };
     let allowance = &gateway.core().unwelcome;
     show(gateway, journey, firewall, allowance, || Head::admitted(head), Extent::Head).await;
@@ -191,7 +196,6 @@ fn begin(
         time: journey.time,
         client: SocketAddr::new(journey.address, connection.peer.port()),
         server: connection.local,
-        places: &gateway.core().handed_off,
     };
     Ok(Box::new(Inspection::begin(firewall, &begin, slot)))
 }

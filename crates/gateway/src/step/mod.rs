@@ -12,6 +12,7 @@ pub mod hygiene;
 pub mod identity;
 pub mod inspect;
 pub mod limit;
+pub mod opaque;
 pub(crate) mod possession;
 pub mod route;
 pub(crate) mod session;

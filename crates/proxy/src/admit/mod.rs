@@ -8,6 +8,7 @@
 mod connection;
 mod fields;
 mod host;
+mod opaque;
 pub mod path;
 mod refusal;
 pub mod table;
@@ -17,6 +18,7 @@ use http::Method;
 
 pub use fields::IdentityHeaders;
 pub use host::{InvalidHost, host_name};
+pub(crate) use opaque::opaque;
 pub use refusal::{METHOD_BYTES_MAX, Refusal, Seen, TARGET_BYTES_MAX, TEXT_BYTES_MAX};
 pub use table::{CLASSES, Class, Effect};
 

@@ -21,6 +21,7 @@ use crate::http1::encode::{UpstreamRequest, request_framing};
 use crate::http1::response::Asked;
 use crate::limits::Limits;
 use crate::proxy_protocol::Origin;
+use crate::upstream::dial::Load;
 use crate::upstream::{Guard, Pool};
 
 /// Copies under way at the same time on one core.
@@ -88,7 +89,7 @@ impl Mirrored {
     async fn send(self) -> Option<()> {
         let opened = match self.pool.take(self.origin) {
             Some(connection) => Ok(connection),
-            None => self.pool.connect(&self.limits, self.origin).await,
+            None => self.pool.connect(&self.limits, self.origin, Load::Requests).await,
         };
         let mut connection = opened.ok()?;
         let http2 = connection.is_http2();

@@ -30,13 +30,15 @@ pub use trail::{Attempt, Trail};
 
 use crate::deadline::{Watch, earlier};
 use crate::exchange::{BodyError, Exchange};
-use crate::head::{Additions, Framing, RequestHead};
+use crate::head::{Additions, Fields, Framing, RequestHead, ResponseHead, Version};
 use crate::http1::encode::{UpstreamRequest, request_framing};
 use crate::http1::response::Asked;
 use crate::live::{Judge, Watched};
 use crate::proxy_protocol::Origin;
+use crate::upstream::dial::{DialError, Load};
 use crate::upstream::{
-    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, Pool, UpstreamFault, bit,
+    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, Pool, Protocol, UpstreamFault,
+    bit,
 };
 use crate::way::Cleared;
 use body::RequestBody;
@@ -217,7 +219,15 @@ impl Job<'_> {
         admission: &mut Admission<'_>,
     ) -> Result<(), Failed> {
         let _in_flight = InFlight::enter(&chosen.pool.in_flight);
-        let mut connection = self.connect(chosen, admission).await?;
+        if self.head.version == Version::Opaque {
+            return self.attempt_opaque(chosen, exchange, outcome, admission).await;
+        }
+        let load = if self.allowed_upgrade().is_some() && chosen.pool.key.protocol != Protocol::Http2 {
+            Load::Upgrade
+        } else {
+            Load::Requests
+        };
+        let mut connection = self.connect(chosen, admission, load).await?;
         let was_used = connection.was_used();
         body.rewind();
         let sent = self.send_head(chosen, &mut connection, outcome.attempts);
@@ -251,20 +261,41 @@ impl Job<'_> {
         result.map_err(|stop| Failed { error: stop.into_error(Phase::Body), again: Again::No })
     }
 
+    /// Opens the other half of an opaque connection and joins both.
+    async fn attempt_opaque<E: Exchange>(
+        &self,
+        chosen: &Chosen<'_>,
+        exchange: &mut E,
+        outcome: &mut Outcome,
+        admission: &mut Admission<'_>,
+    ) -> Result<(), Failed> {
+        let connection = self.connect(chosen, admission, Load::Bytes).await?;
+        chosen.succeeded(admission);
+        let status = StatusCode::OK;
+        let head = ResponseHead { status, fields: Fields::default(), framing: Framing::Close };
+        let gone = |error| Failed { error: ForwardError::ClientGone(error), again: Again::No };
+        exchange.send_head(&head, &Additions::default()).map_err(gone)?;
+        outcome.status = Some(status);
+        let result = tunnel::run(self, exchange, connection).await;
+        result.map_err(|stop| Failed { error: stop.into_error(Phase::Body), again: Again::No })
+    }
+
     async fn connect(
         &self,
         chosen: &Chosen<'_>,
         admission: &mut Admission<'_>,
+        load: Load,
     ) -> Result<Connection, Failed> {
         let origin = self.origin_for(chosen.pool);
-        if let Some(connection) = chosen.pool.take(origin) {
+        if load == Load::Requests
+            && let Some(connection) = chosen.pool.take(origin)
+        {
             return Ok(connection);
         }
-        use crate::upstream::dial::DialError;
         let left = self.total.saturating_sub(self.watch.ticker().now_ms());
         let limit = self.settings.timeouts.connect.min(Duration::from_millis(left));
         // In a box: what few requests need takes no room in the others.
-        let connecting = Box::pin(chosen.pool.connect(self.upstreams.limits(), origin));
+        let connecting = Box::pin(chosen.pool.connect(self.upstreams.limits(), origin, load));
         let opened = tokio::time::timeout(limit, connecting).await;
         // Nothing was sent: another endpoint may always be tried.
         opened.unwrap_or(Err(DialError::Timeout)).map_err(|error| {

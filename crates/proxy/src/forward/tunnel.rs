@@ -1,5 +1,5 @@
-//! An upgraded connection (RFC 9110 §7.8): bytes both ways, nothing looked at, until
-//! both sides are done or silent for too long.
+//! An upgraded connection (RFC 9110 §7.8) or an opaque one: bytes both ways, nothing
+//! looked at, until both sides are done or silent for too long.
 
 use std::task::{Context, Poll};
 
@@ -7,6 +7,7 @@ use super::Job;
 use super::pump::Stop;
 use crate::deadline::earlier;
 use crate::exchange::{Exchange, Frame};
+use crate::head::Version;
 use crate::upstream::Connection;
 
 /// Which sides have ended.
@@ -14,6 +15,16 @@ use crate::upstream::Connection;
 struct Ended {
     client: bool,
     upstream: bool,
+    /// Whether the upstream was told that the client has.
+    told: bool,
+}
+
+impl Ended {
+    /// An upgraded protocol ends when its server says so; of an opaque one either side may
+    /// end first, and go on listening.
+    fn both(&self, opaque: bool) -> bool {
+        self.upstream && (!opaque || (self.client && self.told))
+    }
 }
 
 pub(super) async fn run<E: Exchange>(
@@ -25,14 +36,16 @@ pub(super) async fn run<E: Exchange>(
     let mut ended = Ended::default();
     exchange.limit_request(u64::MAX);
     let ticker = job.watch.ticker();
-    let until = job.live.until_ms();
+    let opaque = job.head.version == Version::Opaque;
+    let longest = job.settings.timeouts.tunnel.map_or(0, |longest| ticker.moment(longest));
+    let until = earlier(job.live.until_ms(), longest);
     job.watch.set(earlier(until, ticker.moment(idle)));
     std::future::poll_fn(|cx| {
         job.live.check().map_err(Stop::Cut)?;
         loop {
             let some = poll_both(job, exchange, &mut connection, &mut ended, cx)?;
             let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready();
-            if ended.upstream && flushed {
+            if ended.both(opaque) && flushed {
                 return Poll::Ready(Ok(()));
             }
             if !some {
@@ -75,9 +88,11 @@ fn poll_both<E: Exchange>(
     if connection.poll_flush(cx).map_err(upstream)?.is_ready() {
         // It takes more after all, and nobody would wake us for that.
         some |= !upstream_takes;
-        if ended.client {
-            // The upstream learns that the client has ended, and may still send.
-            let _ = connection.poll_shutdown(cx);
+        if ended.client && !ended.told {
+            // The upstream learns that the client has ended, and may still send. One that
+            // cannot be told any more has ended itself.
+            ended.told = connection.poll_shutdown(cx).is_ready();
+            some |= ended.told;
         }
     }
     let client_takes = exchange.poll_ready(cx).map_err(Stop::Client)?.is_ready();

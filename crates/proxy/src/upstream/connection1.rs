@@ -55,6 +55,13 @@ impl Connection1 {
         }
     }
 
+    /// A connection that is a tunnel from its first byte on.
+    pub(crate) fn tunnel(wire: Wire, slot: Slot, limits: &Limits) -> Self {
+        let mut body = Decoder::new(Framing::Close, limits);
+        body.set_limit(u64::MAX);
+        Self { body: Some(body), tunnel: true, keep_alive: false, ..Self::new(wire, slot, None) }
+    }
+
     /// Whether an idle connection may carry another request: it is open, and the
     /// upstream has sent nothing that nobody asked for. Such bytes would be read as the
     /// answer to the next client's request.

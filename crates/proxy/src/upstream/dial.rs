@@ -51,6 +51,17 @@ pub enum DialError {
     Full,
 }
 
+/// What a connection is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// HTTP.
+    Requests,
+    /// A request that asks for an upgrade, which only HTTP/1.1 has (RFC 9113 §8.6).
+    Upgrade,
+    /// The bytes of one opaque connection.
+    Bytes,
+}
+
 pub(crate) enum Dialed {
     One(Box<Connection1>),
     Two(Session2),
@@ -62,10 +73,24 @@ pub(crate) async fn dial(
     slot: Slot,
     limits: &Limits,
     origin: Option<Origin>,
+    load: Load,
 ) -> Result<Dialed, DialError> {
+    let (link, http2) = open(pool, origin, load).await?;
+    Ok(match load {
+        Load::Bytes => Dialed::One(Box::new(Connection1::tunnel(Wire::new(link), slot, limits))),
+        Load::Requests | Load::Upgrade if http2 => {
+            Dialed::Two(Session2::start(link, slot, limits, pool.session_idle_until_ms(), origin).await?)
+        }
+        Load::Requests | Load::Upgrade => {
+            Dialed::One(Box::new(Connection1::new(Wire::new(link), slot, origin)))
+        }
+    })
+}
+
+/// Opens the stream beneath, and says whether HTTP/2 was agreed on.
+async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<(Link, bool), DialError> {
     if let Some(door) = &pool.door {
-        let link = Link::InProcess(door.knock().await.map_err(DialError::Connect)?);
-        return Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot, origin))));
+        return Ok((Link::InProcess(door.knock().await.map_err(DialError::Connect)?), false));
     }
     let endpoint = &pool.key.endpoint;
     let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
@@ -76,13 +101,14 @@ pub(crate) async fn dial(
     if pool.key.proxy_protocol {
         send_proxy_header(&mut socket, origin).await.map_err(DialError::Connect)?;
     }
-    let (link, http2) = match &pool.tls {
+    Ok(match &pool.tls {
         None => (Link::Plain(socket), pool.key.protocol == Protocol::Http2),
         Some(tls) => {
-            let offer = match pool.key.protocol {
-                Protocol::Auto => Offer::Both,
-                Protocol::Http1 => Offer::Http1,
-                Protocol::Http2 => Offer::Http2,
+            let offer = match (load, pool.key.protocol) {
+                (Load::Bytes, _) => Offer::Nothing,
+                (Load::Requests, Protocol::Auto) => Offer::Both,
+                (_, Protocol::Http1) | (Load::Upgrade, Protocol::Auto) => Offer::Http1,
+                (_, Protocol::Http2) => Offer::Http2,
             };
             let name = match &tls.server_name {
                 Some(name) => name.clone(),
@@ -91,18 +117,12 @@ pub(crate) async fn dial(
             let connector = TlsConnector::from(tls.config(offer));
             let stream = connector.connect(name, socket).await.map_err(DialError::Tls)?;
             let chosen = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            if pool.key.protocol == Protocol::Http2 && !chosen {
+            if offer == Offer::Http2 && !chosen {
                 return Err(DialError::Http2("it did not choose h2 by ALPN".to_owned()));
             }
             (Link::TlsClient(Box::new(stream)), chosen)
         }
-    };
-    if http2 {
-        return Ok(Dialed::Two(
-            Session2::start(link, slot, limits, pool.session_idle_until_ms(), origin).await?,
-        ));
-    }
-    Ok(Dialed::One(Box::new(Connection1::new(Wire::new(link), slot, origin))))
+    })
 }
 
 /// Says whose connection this is, before anything else is sent.

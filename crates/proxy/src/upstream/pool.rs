@@ -17,7 +17,7 @@ use super::balance::Latency;
 use super::connection::Connection;
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
-use super::dial::{self, DialError, Dialed, Names};
+use super::dial::{self, DialError, Dialed, Load, Names};
 use super::door::Door;
 use super::gate::{Entered, Gate, GateRule, Waiting};
 use super::{Endpoint, EndpointSettings, Protocol, Service};
@@ -248,15 +248,18 @@ impl Pool {
         self: &Rc<Self>,
         limits: &Limits,
         origin: Option<Origin>,
+        load: Load,
     ) -> Result<Connection, DialError> {
         let mut waits = None;
         loop {
             let free = self.slots.freed.notified();
             let free_elsewhere = self.gate.freed.notified();
-            if let Some(connection) = self.take(origin) {
+            if load == Load::Requests
+                && let Some(connection) = self.take(origin)
+            {
                 return Ok(connection);
             }
-            let must_wait = self.speaks_http2.get() && self.dialing.get();
+            let must_wait = load == Load::Requests && self.speaks_http2.get() && self.dialing.get();
             let slot = if must_wait { None } else { self.enter_or_replace() };
             let Some(slot) = slot else {
                 if waits.is_none() {
@@ -273,7 +276,7 @@ impl Pool {
                 continue;
             };
             drop(waits);
-            return self.dial(slot, limits, origin).await;
+            return self.dial(slot, limits, origin, load).await;
         }
     }
 
@@ -282,9 +285,12 @@ impl Pool {
         slot: Slot,
         limits: &Limits,
         origin: Option<Origin>,
+        load: Load,
     ) -> Result<Connection, DialError> {
         let _dialing = Dialing::begin(self);
-        match dial::dial(self, slot, limits, origin).await? {
+        match dial::dial(self, slot, limits, origin, load).await? {
+            // Says nothing of what other requests would be spoken with.
+            Dialed::One(connection) if load != Load::Requests => Ok(Connection::One(connection)),
             Dialed::One(connection) => {
                 self.speaks_http2.set(false);
                 Ok(Connection::One(connection))

@@ -41,12 +41,20 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For everything, retries included. Tunnels are outside of it.
     pub total: Duration,
+    /// For a tunnel or an opaque connection as a whole; `None`: no bound.
+    pub tunnel: Option<Duration>,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(2), first_byte: seconds(30), idle: seconds(60), total: seconds(300) }
+        Self {
+            connect: seconds(2),
+            first_byte: seconds(30),
+            idle: seconds(60),
+            total: seconds(300),
+            tunnel: None,
+        }
     }
 }
 

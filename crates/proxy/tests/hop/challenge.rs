@@ -18,12 +18,7 @@ use crate::town::{PATIENCE, Town, Upstream, anywhere};
 
 fn town(tls: ServerTls) -> (Town, Upstream) {
     let upstream = Upstream::honest("ok");
-    let listener = ListenerSettings {
-        address: anywhere(),
-        tls: Some(tls),
-        http2_cleartext: false,
-        proxy_protocol: None,
-    };
+    let listener = ListenerSettings::new(anywhere(), Some(tls));
     let town = Town::behind(listener, service("test", &[upstream.address]), settings(0), Limits::default());
     (town, upstream)
 }
@@ -90,7 +85,12 @@ fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
     for client in [ClientCertificates::None, ClientCertificates::Required(vec![authority.der()])] {
         let asks = client != ClientCertificates::None;
         let identities = vec![usual.clone()];
-        let tls = ServerTlsSettings { identities, client, http2: true, ..Default::default() };
+        let tls = ServerTlsSettings {
+            identities,
+            client,
+            offers: proxy::tls::ServerOffer::Http,
+            ..Default::default()
+        };
         let (town, _upstream) = town(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
         let refused =
             |name: &str, protocols: &[&[u8]]| shake(town.address, &authority, name, protocols).unwrap_err();

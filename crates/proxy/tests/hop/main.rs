@@ -16,6 +16,7 @@ mod http1;
 mod http2;
 mod in_process;
 mod limits;
+mod opaque;
 mod resilience;
 mod revocation;
 mod sharing;

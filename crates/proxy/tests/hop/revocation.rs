@@ -83,12 +83,7 @@ impl Scene {
     }
 
     fn world(&self, tls: ServerTls) -> TestWorld {
-        let listener = ListenerSettings {
-            address: self.address,
-            tls: Some(tls),
-            http2_cleartext: false,
-            proxy_protocol: None,
-        };
+        let listener = ListenerSettings::new(self.address, Some(tls));
         let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
         let services = vec![service("test", &[self.upstream.address])];
         TestWorld::new(vec![listener], services, routes, Limits::default(), None)

@@ -41,7 +41,7 @@ impl Authority {
 
 fn listener(tls: &ServerTlsSettings) -> ListenerSettings {
     let tls = Some(ServerTls::build(tls).unwrap());
-    ListenerSettings { address: anywhere(), tls, http2_cleartext: false, proxy_protocol: None }
+    ListenerSettings::new(anywhere(), tls)
 }
 
 fn town(tls: &ServerTlsSettings) -> (Town, Upstream) {
@@ -198,8 +198,7 @@ fn a_new_certificate_is_used_without_closing_anything() {
     let world = |identity: Identity| {
         let identities = vec![identity];
         let tls = ServerTls::build(&ServerTlsSettings { identities, ..Default::default() }).unwrap();
-        let listener =
-            ListenerSettings { address, tls: Some(tls), http2_cleartext: false, proxy_protocol: None };
+        let listener = ListenerSettings::new(address, Some(tls));
         let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
         let services = vec![service("test", &[upstream.address])];
         TestWorld::new(vec![listener], services, routes, Limits::default(), None)
@@ -239,7 +238,7 @@ fn an_upstream_must_prove_its_name() {
     let (upstream, _origin) = town(&ServerTlsSettings {
         identities: vec![authority.issue(&["upstream.test"])],
         client: ClientCertificates::Required(vec![clients.der()]),
-        http2: true,
+        offers: proxy::tls::ServerOffer::Http,
         ..Default::default()
     });
     let settings_for = |roots: &Authority, name: &str, identity: Option<&Identity>| ClientTlsSettings {
@@ -272,7 +271,8 @@ fn an_upstream_must_prove_its_name() {
 fn curl_speaks_both_protocols_over_tls() {
     let authority = Authority::new();
     let identities = vec![authority.issue(&["localhost"])];
-    let (town, _upstream) = town(&ServerTlsSettings { identities, http2: true, ..Default::default() });
+    let (town, _upstream) =
+        town(&ServerTlsSettings { identities, offers: proxy::tls::ServerOffer::Http, ..Default::default() });
     for (flag, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
         let url = format!("https://127.0.0.1:{}/", town.address.port());
         let run = std::process::Command::new("curl")

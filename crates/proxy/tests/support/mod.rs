@@ -101,7 +101,7 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> ServiceSettings {
 }
 
 pub fn cleartext(address: SocketAddr) -> ListenerSettings {
-    ListenerSettings { address, tls: None, http2_cleartext: true, proxy_protocol: None }
+    ListenerSettings { http2_cleartext: true, ..ListenerSettings::new(address, None) }
 }
 
 impl TestWorld {

@@ -138,3 +138,45 @@ fn faults_say_what_and_where() {
     let said = said_with(own, &files).join("\n");
     assert!(said.contains("\"bundle\" is a service of Bastide's own"), "{said}");
 }
+
+#[test]
+fn services_say_what_they_speak_and_listeners_whom_they_are_for() {
+    const SERVICES: &str = "mesh:\n  trust_domain: a.example\n  services:\n    db: { at: \"10.0.0.1:1\", protocol: tcp }\n    \
+         quick: { at: \"10.0.0.1:2\", protocol: tcp, timeouts: { idle: 5s, tunnel: 1h } }\n    \
+         old: { at: \"10.0.0.1:3\", danger_plain_text: true }\n    shop: 10.0.0.1:4\n";
+    let configuration = read_with(&format!("{BASE}{SERVICES}"), &[]).unwrap();
+    let service = |name: &str| configuration.services.iter().find(|service| service.name == name).unwrap();
+    let times = |name: &str| (service(name).timeouts.idle.as_secs(), service(name).timeouts.tunnel.as_secs());
+    assert_eq!(["db", "quick", "shop"].map(times), [(3600, 0), (5, 3600), (60, 0)]);
+    let tls = |name: &str| (service(name).endpoints[0].tls, service(name).tls.mesh.is_some());
+    assert_eq!((tls("db"), tls("old")), ((true, true), (false, false)));
+    assert!(configuration.warnings.iter().any(|fault| fault.to_string().contains("danger_plain_text")));
+
+    let one = |more: &str| {
+        format!("mesh: {{ trust_domain: a.example, services: {{ db: {{ at: \"10.0.0.1:1\", {more} }} }} }}")
+    };
+    for (written, expected) in [
+        (one("protocol: tpc"), "unknown protocol \"tpc\" (did you mean \"tcp\"?)"),
+        (one("mode: permisive"), "unknown mode \"permisive\" (did you mean \"permissive\"?)"),
+        (one("mode: permissive"), "warning: mode: permissive: callers without TLS are taken, as Anonymous"),
+        (one("mode: permissive, danger_plain_text: true"), "there is no TLS that `mode` could speak of"),
+    ] {
+        let said = said_with(&format!("{BASE}{written}"), &[]).join("\n");
+        assert!(said.contains(expected), "{written}\n{said}");
+    }
+    for (listener, expected) in [
+        ("{ address: 127.0.0.1:0, protocol: tcp }", "(name the service: to: db)"),
+        ("{ address: 127.0.0.1:0, protocol: detect, to: b }", "unknown service \"b\""),
+        ("{ address: 127.0.0.1:0, to: b }", "unknown service \"b\""),
+        ("{ address: 127.0.0.1:0, protocol: udp, to: a }", "unknown protocol \"udp\""),
+        (
+            "{ address: 127.0.0.1:0, tls: { local: true, plain_text: true } }",
+            "only a listener with `mesh: true`",
+        ),
+        ("{ address: 127.0.0.1:0, protocol: tcp, to: a }", ""),
+    ] {
+        let written = BASE.replace("127.0.0.1:0 ]", &format!("{listener} ]"));
+        let said = said_with(&written, &[]).join("\n");
+        assert!(said.contains(expected) && (expected.is_empty() == said.is_empty()), "{written}\n{said}");
+    }
+}

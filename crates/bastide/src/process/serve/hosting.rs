@@ -12,21 +12,27 @@ impl Server {
     pub(super) fn welcome(&mut self, guest: Guest) -> anyhow::Result<()> {
         let bound = self.cores.addresses();
         let keys: Vec<_> = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key).collect();
-        let way_out =
-            self.configuration.listeners.iter().zip(keys).find(|(listener, _)| listener.tls.is_none());
-        let address = way_out.and_then(|(_, key)| bound.iter().find(|(bound, _)| *bound == key));
-        self.guest = Some(guest.start(address.map(|(_, address)| *address))?);
+        let address = |key| bound.iter().find(|(bound, _)| *bound == key).map(|(_, address)| *address);
+        let (mut way_out, mut reached) = (None, Vec::new());
+        for (listener, key) in self.configuration.listeners.iter().zip(keys) {
+            match (&listener.to, address(key)) {
+                (None, address) => way_out = address,
+                (Some(service), Some(address)) if *service != guest.service => {
+                    reached.push((service.clone(), address));
+                }
+                (Some(_), _) => {}
+            }
+        }
+        self.guest = Some(guest.start(way_out, &reached)?);
         Ok(())
     }
 
     /// Takes no new connection from the mesh, then asks the program to end; the way out stays
     /// open until it has. Nothing to do without a program.
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {
-        if self.guest.is_none() {
-            return false;
-        }
+        let Some(guest) = &self.guest else { return false };
         let mut configuration = self.configuration.clone();
-        configuration.listeners.retain(|listener| listener.tls.is_none());
+        configuration.listeners.retain(|listener| listener.to.as_ref() != Some(&guest.service));
         match self.publish(&configuration).await {
             // Whatever is renewed from here on opens no listener again.
             Ok(()) => self.configuration = configuration,

@@ -1,8 +1,12 @@
 """PyPI's grpcio on both sides: a server, and a client that comes through the gateway.
 
 Usage: rpc.py serve | rpc.py ask CA HOST PORT
+
+With `-` in the place of CA it asks in clear. The server listens at the port PORT of its
+environment, if there is one.
 """
 
+import os
 import sys
 import threading
 from concurrent import futures
@@ -43,16 +47,24 @@ def run_server():
         "Never": grpc.unary_unary_rpc_method_handler(never),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    print(server.add_insecure_port("127.0.0.1:" + os.environ.get("PORT", "0")), flush=True)
     server.start()
+    print("the program is up", flush=True)
     server.wait_for_termination()
 
 
-def ask(authority, host, port):
+def connect(authority, host, port):
+    options = [("grpc.default_authority", host), ("grpc.enable_http_proxy", 0)]
+    if authority == "-":
+        return grpc.insecure_channel("127.0.0.1:" + port, options)
     with open(authority, "rb") as file:
         credentials = grpc.ssl_channel_credentials(file.read())
-    options = (("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0))
-    with grpc.secure_channel("127.0.0.1:" + port, credentials, options) as channel:
+    options[0] = ("grpc.ssl_target_name_override", host)
+    return grpc.secure_channel("127.0.0.1:" + port, credentials, options)
+
+
+def ask(authority, host, port):
+    with connect(authority, host, port) as channel:
         unary = channel.unary_unary(f"/{SERVICE}/Once")
         assert unary(b"hello", timeout=20) == b"hello"
         assert unary(b"x" * 1_000_000, timeout=20) == b"x" * 1_000_000
