@@ -82,8 +82,8 @@ pub(crate) struct Core {
     pub(crate) inventory: Arc<Inventory>,
     /// The core's number.
     pub(crate) index: usize,
-    /// Places for bodies that are judged on other threads.
-    pub(crate) handed_off: Semaphore,
+    /// Places for bodies that are judged, and values that are inspected, on other threads.
+    pub(crate) handed_off: Arc<Semaphore>,
     /// How often each limit of the hop was met.
     pub(crate) limit_hits: Arc<Hits>,
     /// Makes request ids.
@@ -130,7 +130,7 @@ impl Core {
             decisions: RefCell::default(),
             inventory: Arc::clone(&process.inventory),
             index,
-            handed_off: Semaphore::new(HANDED_OFF_MAX),
+            handed_off: Arc::new(Semaphore::new(HANDED_OFF_MAX)),
             limit_hits: Arc::clone(&context.limit_hits),
             ids: RequestIds::new(process.request_id_seed, index),
             ticker: Rc::clone(&context.ticker),

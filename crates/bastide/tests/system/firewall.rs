@@ -34,8 +34,9 @@ SecRule RESPONSE_BODY "@contains leak" "id:40,phase:4,deny,log,msg:'leak'"
 "#;
 
 /// An upstream that answers as it is asked: `/echo` with the request's body, `/reflect` the
-/// same under the coding and type that the request names, `/page` and `/leak` with HTML, `/head` with a header, `/events` with a stream that goes on when it
-/// is released.
+/// same under the coding and type that the request names, `/stall` the same without an end,
+/// `/page` and `/leak` with HTML, `/head` with a header, `/events` with a stream that goes on
+/// when it is released.
 struct Upstream {
     address: SocketAddr,
     seen: Arc<AtomicU64>,
@@ -99,6 +100,12 @@ async fn answer(mut stream: TcpStream, seen: &AtomicU64, release: &Semaphore) {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let reflected =
         format!("content-encoding: {}\r\ncontent-type: {}", field("x-coding: "), field("x-type: "));
+    if path == "/stall" {
+        let head = format!("HTTP/1.1 200 OK\r\n{reflected}\r\nconnection: close\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+        release.acquire().await.unwrap().forget();
+        return;
+    }
     let (fields, body): (&str, &[u8]) = match path {
         "/reflect" => (&reflected, body),
         "/echo" => ("content-type: application/octet-stream", body),
@@ -136,6 +143,13 @@ fn form(target: &str, body: &str) -> Request {
 
 async fn ask(town: &Town, request: &Request) -> Answer {
     http1::ask(&town.clear_door(), request).await.unwrap()
+}
+
+/// The most memory that a process has held so far, KiB.
+fn peak_kib(town: &mut Town) -> u64 {
+    let status = read(std::path::Path::new(&format!("/proc/{}/status", town.gateway().id())));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// The lines of the firewall's log.

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use proxy::head::Framing;
 use proxy::{Additions, Exchange, Frame, Known, Layer, ResponseHead};
-use waf::Step;
 
 use super::head::response_fields;
 use super::unpack::Unpacker;
+use super::work::rest;
 use super::{Inspection, Reading, Shown, Side};
 
 /// A client's exchange with the firewall before it, when there is one.
@@ -31,7 +31,7 @@ enum Answer {
     /// It is held back until it has ended, or enough of it has come.
     Collecting(Box<Whole>),
     /// It is being judged.
-    Judging(Box<Whole>, Step),
+    Judging(Box<Whole>),
     /// It was judged, and goes to the client as fast as that takes it.
     Leaving(VecDeque<Frame>),
     /// It does not go to the client.
@@ -67,16 +67,18 @@ impl<'e, E: Exchange> Inspected<'e, E> {
 
     /// Begins to judge a held answer.
     fn judge(&mut self) {
-        if let (Answer::Collecting(whole), Some(inspection)) =
+        if let (Answer::Collecting(mut whole), Some(inspection)) =
             (std::mem::replace(&mut self.answer, Answer::None), &mut self.inspection)
         {
-            let step = inspection.response_body_end();
-            self.answer = Answer::Judging(whole, step);
+            // What it was unpacked with may be megabytes.
+            whole.packed = None;
+            inspection.response_body_end();
+            self.answer = Answer::Judging(whole);
         }
     }
 
     /// Unpacks what has come of a held answer, a slice at a time.
-    fn poll_unpack(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_unpack(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Answer::Collecting(whole), Some(inspection)) = (&mut self.answer, &mut self.inspection) else {
             return Poll::Ready(Ok(()));
         };
@@ -98,19 +100,19 @@ impl<'e, E: Exchange> Inspected<'e, E> {
         if pieces.is_empty() && !*over {
             return Poll::Ready(Ok(()));
         }
-        cx.waker().wake_by_ref();
+        rest(cx);
         Poll::Pending
     }
 
     /// Judges and releases a held answer as far as that goes now.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_unpack(cx))?;
-        if let (Answer::Judging(_, step), Some(inspection)) = (&mut self.answer, &mut self.inspection) {
-            let judged = ready!(inspection.poll_judge(step, cx));
+        if let (Answer::Judging(_), Some(inspection)) = (&self.answer, &mut self.inspection) {
+            let judged = ready!(inspection.poll_judge(cx));
             if judged.is_err() {
                 return Poll::Ready(Err(self.refused()));
             }
-            if let Answer::Judging(whole, _) = std::mem::replace(&mut self.answer, Answer::Passing) {
+            if let Answer::Judging(whole) = std::mem::replace(&mut self.answer, Answer::Passing) {
                 self.inner.send_head(&whole.head, &whole.additions)?;
                 self.answer = Answer::Leaving(whole.frames);
             }
@@ -212,7 +214,7 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
                 }
                 Ok(())
             }
-            Answer::Judging(whole, _) => {
+            Answer::Judging(whole) => {
                 whole.frames.push_back(frame);
                 Ok(())
             }

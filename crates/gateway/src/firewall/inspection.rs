@@ -1,22 +1,22 @@
-//! One request under inspection: the engine's transaction, driven through its phases
-//! with a rest between two slices of work, so that other requests of the core go on.
+//! One request under inspection: the engine's transaction, taken through its phases.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use audit::Slot;
 use bytes::Bytes;
 use http::StatusCode;
 use model::{Clock, RequestId, Timestamp};
 use proxy::Fields;
+use tokio::sync::Semaphore;
 use waf::{Budget, Intake, Match, Pass, Step, Transaction, Verdict};
 
 use super::unpack::{Coding, Unpacker, Unreadable};
+use super::work::{NOTHING, SLICE, Work, rest};
 use super::{Allowance, CompressedRequests, Firewall, Head, Mode};
 
-/// Work between two rests: about a millisecond.
-const SLICE: Budget = Budget { work_max: 20_000 };
 /// Bytes that are unpacked between two rests.
 const SLICE_BYTES: usize = 128 * 1024;
 /// What a step of unpacking that gives nothing counts for, bytes.
@@ -88,7 +88,7 @@ pub(crate) enum Shown {
 #[derive(Debug)]
 pub(crate) struct Inspection {
     firewall: Arc<Firewall>,
-    transaction: Transaction,
+    work: Work,
     slot: Option<Slot>,
     stopped: Option<Stopped>,
     unread: Option<(Side, Unreadable)>,
@@ -99,16 +99,18 @@ pub(crate) struct Inspection {
 }
 
 /// Who asks, and when.
-pub(crate) struct Begin {
+pub(crate) struct Begin<'b> {
     pub(crate) id: RequestId,
     pub(crate) time: Timestamp,
     pub(crate) client: SocketAddr,
     pub(crate) server: SocketAddr,
+    /// Places for work on other threads.
+    pub(crate) places: &'b Arc<Semaphore>,
 }
 
 impl Inspection {
     /// Begins. The slot is the place that its line has in the firewall's log.
-    pub(crate) fn begin(firewall: &Arc<Firewall>, begin: &Begin, slot: Option<Slot>) -> Self {
+    pub(crate) fn begin(firewall: &Arc<Firewall>, begin: &Begin<'_>, slot: Option<Slot>) -> Self {
         let connection = waf::Connection {
             client_address: begin.client.ip(),
             client_port: begin.client.port(),
@@ -124,7 +126,7 @@ impl Inspection {
         );
         Self {
             firewall: Arc::clone(firewall),
-            transaction,
+            work: Work::new(transaction, begin.places),
             slot,
             stopped: None,
             unread: None,
@@ -150,12 +152,13 @@ impl Inspection {
 
     /// What matched and asks to be written down.
     pub(crate) fn found(&self) -> impl Iterator<Item = &Match> {
-        self.transaction.matches().iter().filter(|found| found.log)
+        let matches = self.work.here().map_or(&[][..], Transaction::matches);
+        matches.iter().filter(|found| found.log)
     }
 
     /// How many matches were counted and not kept.
     pub(crate) fn matches_further(&self) -> u64 {
-        self.transaction.matches_further()
+        self.work.here().map_or(0, Transaction::matches_further)
     }
 
     /// Whether anything did, or went by unread.
@@ -170,24 +173,23 @@ impl Inspection {
 
     /// The anomaly scores, where the rules keep some.
     pub(crate) fn scores(&self) -> Option<waf::Scores> {
-        self.transaction.scores()
+        self.work.here()?.scores()
     }
 
     /// The rule that would have stopped the message where the rules may interfere; 0 for a
     /// limit of the engine.
     pub(crate) fn intended(&self) -> Option<u64> {
-        self.transaction.intended().and_then(|verdict| match verdict {
+        match self.work.here()?.intended()? {
             Verdict::Pass => None,
             Verdict::Deny { rule, .. } | Verdict::Drop { rule } | Verdict::Redirect { rule, .. } => {
                 Some(*rule)
             }
-        })
+        }
     }
 
     /// Phase 1.
     pub(crate) async fn request_headers(&mut self, head: &Head<'_>) -> Result<(), Stopped> {
-        let step = self.transaction.request_headers(&head.as_engine(), SLICE);
-        self.finish(step).await
+        self.finish(|transaction| transaction.request_headers(&head.as_engine(), NOTHING)).await
     }
 
     /// Shows the head of a request that is refused anyway, a slice of the allowance at a
@@ -200,14 +202,14 @@ impl Inspection {
         clock: &dyn Clock,
     ) {
         for part in [Extent::Head, Extent::Request].into_iter().filter(|part| *part <= extent) {
-            let transaction = &mut self.transaction;
+            let Some(transaction) = self.work.here_mut() else { return };
             let mut step = allowance.slice(clock, || match part {
                 Extent::Head => transaction.request_headers(&head.as_engine(), SLICE),
                 Extent::Request => transaction.request_body_end(SLICE),
             });
             while step == Some(Step::Yield) {
                 tokio::task::yield_now().await;
-                step = allowance.slice(clock, || self.transaction.resume(SLICE));
+                step = allowance.slice(clock, || transaction.resume(SLICE));
             }
             let Some(step) = step else {
                 self.unfinished = true;
@@ -231,26 +233,28 @@ impl Inspection {
 
     /// Whether a rule needs the request's body.
     pub(crate) fn needs_request_body(&self) -> bool {
-        self.transaction.needs_request_body()
+        self.work.here().is_some_and(Transaction::needs_request_body)
     }
 
     /// Whether the engine keeps the request's body as it comes: then nobody else need, and
     /// [`Self::kept_request_body`] gives it out again.
     pub(crate) fn lends_request_body(&mut self) -> bool {
-        self.lent = self.transaction.keeps_request_body();
+        self.lent = self.work.here().is_some_and(Transaction::keeps_request_body);
         self.lent
     }
 
     /// The body that was lent, once, after phase 2 has begun.
     pub(crate) fn kept_request_body(&mut self) -> Option<Bytes> {
         let lent = std::mem::take(&mut self.lent);
-        lent.then(|| self.transaction.request_body().map_or_else(Bytes::new, Bytes::from_owner))
+        lent.then(|| {
+            let kept = self.work.here().and_then(Transaction::request_body);
+            kept.map_or_else(Bytes::new, Bytes::from_owner)
+        })
     }
 
     /// Shows a piece of the request's body; false when no more is wanted.
     pub(crate) fn request_body(&mut self, bytes: &[u8]) -> Result<bool, Stopped> {
-        let intake = self.transaction.request_body_chunk(bytes);
-        self.taken(intake)
+        self.show_piece(Side::Request, bytes)
     }
 
     /// How the body of a message with these fields is read.
@@ -292,11 +296,7 @@ impl Inspection {
                 return Ok(Shown::Whole);
             }
             done += given.len().max(STEP_COST_BYTES);
-            let intake = match side {
-                Side::Request => self.transaction.request_body_chunk(given),
-                Side::Response => self.transaction.response_body_chunk(given),
-            };
-            if !self.taken(intake)? {
+            if !self.show_piece(side, given)? {
                 return Ok(Shown::Enough);
             }
         }
@@ -324,74 +324,103 @@ impl Inspection {
 
     /// Phase 2.
     pub(crate) async fn request_body_end(&mut self) -> Result<(), Stopped> {
-        let step = self.transaction.request_body_end(SLICE);
-        self.finish(step).await
+        self.finish(|transaction| transaction.request_body_end(NOTHING)).await
     }
 
     /// What the request needs to go on. `None`: the engine has not seen all of it, or
     /// has something against it.
     pub(crate) fn pass(&self) -> Option<Pass> {
         match self.mode() {
-            Mode::Block => self.transaction.pass(),
+            Mode::Block => self.work.here()?.pass(),
             // Whatever it found, it does nothing here.
-            Mode::Detect => self.transaction.detected(),
+            Mode::Detect => self.work.here()?.detected(),
         }
     }
 
     /// Phase 3, in one go: a head is short.
     pub(crate) fn response_headers(&mut self, head: &waf::ResponseHead<'_>) -> Result<(), Stopped> {
-        let step = self.transaction.response_headers(head, Budget::UNLIMITED);
-        self.judge(step)
+        self.at_once(|transaction| transaction.response_headers(head, Budget::UNLIMITED))
     }
 
     /// Whether a rule needs the body of the response whose head was shown.
     pub(crate) fn needs_response_body(&self) -> bool {
-        self.transaction.needs_response_body()
+        self.work.here().is_some_and(Transaction::needs_response_body)
     }
 
     /// Shows a piece of the response's body; false when no more is wanted.
     pub(crate) fn response_body(&mut self, bytes: &[u8]) -> Result<bool, Stopped> {
-        let intake = self.transaction.response_body_chunk(bytes);
-        self.taken(intake)
+        self.show_piece(Side::Response, bytes)
     }
 
     /// Phase 4, when the body was not looked at.
     pub(crate) fn response_without_body(&mut self) -> Result<(), Stopped> {
-        let step = self.transaction.response_body_end(Budget::UNLIMITED);
-        self.judge(step)
+        self.at_once(|transaction| transaction.response_body_end(Budget::UNLIMITED))
     }
 
-    /// Begins phase 4.
-    pub(crate) fn response_body_end(&mut self) -> Step {
-        self.transaction.response_body_end(SLICE)
+    /// Begins phase 4, which [`Self::poll_judge`] goes on with.
+    pub(crate) fn response_body_end(&mut self) {
+        if let Some(transaction) = self.work.here_mut() {
+            // With nothing to spend it runs nothing yet.
+            let _ = transaction.response_body_end(NOTHING);
+        }
     }
 
     /// Goes on with a phase that has begun; rests between slices.
-    pub(crate) fn poll_judge(&mut self, step: &mut Step, cx: &Context<'_>) -> Poll<Result<(), Stopped>> {
-        if *step == Step::Yield {
-            *step = self.transaction.resume(SLICE);
+    pub(crate) fn poll_judge(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        match ready!(self.work.poll(cx)) {
+            Some(Step::Yield) => {
+                rest(cx);
+                Poll::Pending
+            }
+            Some(step) => Poll::Ready(self.judge(step)),
+            None => Poll::Ready(self.conclude(Some(Stopped::Unable))),
         }
-        if *step == Step::Yield {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(self.judge(step.clone()))
     }
 
     /// Phase 5, once, when the request is over.
     pub(crate) fn end(&mut self, now: Timestamp) {
-        if !std::mem::replace(&mut self.over, true) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        // Given up while another thread had it: what was found is lost.
+        self.unfinished |= self.work.here().is_none();
+        if let Some(transaction) = self.work.here_mut() {
             // Nothing can be stopped any more.
-            let _ = self.transaction.logging(millis(now), Budget::UNLIMITED);
+            let _ = transaction.logging(millis(now), Budget::UNLIMITED);
         }
     }
 
-    async fn finish(&mut self, mut step: Step) -> Result<(), Stopped> {
-        while step == Step::Yield {
-            tokio::task::yield_now().await;
-            step = self.transaction.resume(SLICE);
+    /// A phase, from its beginning on.
+    async fn finish(&mut self, begin: impl FnOnce(&mut Transaction) -> Step) -> Result<(), Stopped> {
+        if let Some(transaction) = self.work.here_mut() {
+            // With nothing to spend it runs nothing yet.
+            let _ = begin(transaction);
         }
-        self.judge(step)
+        poll_fn(|cx| self.poll_judge(cx)).await
+    }
+
+    /// A phase without a rest.
+    fn at_once(&mut self, run: impl FnOnce(&mut Transaction) -> Step) -> Result<(), Stopped> {
+        match self.work.here_mut().map(run) {
+            Some(step) => self.judge(step),
+            None => self.conclude(Some(Stopped::Unable)),
+        }
+    }
+
+    /// Shows a piece of a body; false when no more is wanted.
+    fn show_piece(&mut self, side: Side, bytes: &[u8]) -> Result<bool, Stopped> {
+        let taken = self.work.here_mut().map(|transaction| match side {
+            Side::Request => transaction.request_body_chunk(bytes),
+            Side::Response => transaction.response_body_chunk(bytes),
+        });
+        match taken {
+            Some(Intake::More) => Ok(true),
+            Some(Intake::Enough) => Ok(false),
+            Some(Intake::Refused(verdict)) => {
+                self.conclude(Some(stopped(verdict).unwrap_or(Stopped::Unable))).map(|()| false)
+            }
+            None => self.conclude(Some(Stopped::Unable)).map(|()| false),
+        }
     }
 
     /// What a phase came to, in this mode.
@@ -402,16 +431,6 @@ impl Inspection {
             Step::Yield => Some(Stopped::Unable),
         };
         self.conclude(stopped)
-    }
-
-    fn taken(&mut self, intake: Intake) -> Result<bool, Stopped> {
-        match intake {
-            Intake::More => Ok(true),
-            Intake::Enough => Ok(false),
-            Intake::Refused(verdict) => {
-                self.conclude(Some(stopped(verdict).unwrap_or(Stopped::Unable))).map(|()| false)
-            }
-        }
     }
 
     fn conclude(&mut self, stopped: Option<Stopped>) -> Result<(), Stopped> {

@@ -3,8 +3,8 @@
 //!
 //! The way through it: [`crate::step::inspect`] begins an inspection and takes the
 //! request through its phases; `head` shows it heads as the rules know them; `exchange`
-//! stands between the hop and the client while the answer is judged; `unpack` reads
-//! compressed bodies for the rules; `record` writes what was found into the audit event
+//! stands between the hop and the client while the answer is judged; `work` runs the engine
+//! so that the core's other requests go on; `unpack` reads compressed bodies for the rules; `record` writes what was found into the audit event
 //! and the firewall's log, `mask` takes secrets out of it; `allowance` bounds what is
 //! spent on requests that are refused anyway.
 //!
@@ -18,6 +18,7 @@ mod inspection;
 mod mask;
 mod record;
 mod unpack;
+mod work;
 
 use std::sync::Arc;
 

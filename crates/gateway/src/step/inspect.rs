@@ -196,6 +196,7 @@ fn begin(
         time: journey.time,
         client: SocketAddr::new(journey.address, connection.peer.port()),
         server: connection.local,
+        places: &gateway.core().handed_off,
     };
     Ok(Box::new(Inspection::begin(firewall, &begin, slot)))
 }

@@ -32,20 +32,22 @@ fn slow_rules(count: usize, target: &str, phase: u8) -> String {
     rules
 }
 
+/// The same for the bodies of answers.
+fn slow_answer_rules(count: usize) -> String {
+    let rules = slow_rules(count, "RESPONSE_BODY", 4).replace("id:1", "id:2");
+    format!("{rules}SecResponseBodyAccess On\nSecResponseBodyMimeType text/html\n")
+}
+
 /// Text that none of them matches.
 fn slow_text(bytes: usize) -> String {
     "abc7 ghijk fed -m ".chars().cycle().take(bytes).collect()
 }
 
-#[tokio::test]
-async fn a_long_inspection_lets_others_of_its_core_go_on() {
-    let upstream = Upstream::start().await;
-    let rules = slow_rules(80, "ARGS", 2);
-    let town = Arc::new(town_with(&upstream, &rules, "", "").await);
+/// How many requests of the same core are answered while `long` is.
+async fn answered_meanwhile(town: &Town, long: Request) -> usize {
     let door = town.clear_door();
     let mut quick = Connection::open(&door).await.unwrap();
     assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
-    let long = form("/echo", &format!("q={}", slow_text(400_000)));
     let task = tokio::spawn(async move { http1::ask(&door, &long).await.unwrap() });
     // Its body has to arrive before anything is inspected.
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -55,7 +57,39 @@ async fn a_long_inspection_lets_others_of_its_core_go_on() {
         meanwhile += 1;
     }
     assert_eq!(task.await.unwrap().status, 200);
-    assert!(meanwhile >= 20, "only {meanwhile} requests were answered while a long body was inspected");
+    meanwhile
+}
+
+#[tokio::test]
+async fn a_long_inspection_lets_others_of_its_core_go_on() {
+    let upstream = Upstream::start().await;
+    // Too short to be handed to another thread: the core itself rests between two slices.
+    let rules = slow_rules(400, "ARGS", 2);
+    let town = town_with(&upstream, &rules, "", "").await;
+    let meanwhile = answered_meanwhile(&town, form("/echo", &format!("q={}", slow_text(20_000)))).await;
+    // Without a rest: one, which was there before.
+    assert!(meanwhile >= 8, "only {meanwhile} requests were answered while a long body was inspected");
+}
+
+#[tokio::test]
+async fn one_rule_over_one_long_value_lets_others_of_its_core_go_on() {
+    const BYTES: usize = 900_000;
+    const RULES: usize = 6;
+    let upstream = Upstream::start().await;
+    // Each rule looks at all of the value before the engine can rest: on the core one request
+    // would be answered for each of them.
+    let rules = slow_rules(RULES, "ARGS", 2) + &slow_answer_rules(RULES);
+    let town =
+        town_with(&upstream, &rules, "  response_body: { limit: 1MiB }\n", "    body_max: 16MiB\n").await;
+    let form = form("/echo", &format!("q={}", slow_text(BYTES)));
+    let mut page = Request::new("POST", "localhost", "/reflect")
+        .field("content-type", "application/octet-stream")
+        .field("x-type", "text/html");
+    page.body = slow_text(BYTES).into_bytes();
+    for (what, long) in [("a request", form), ("an answer", page)] {
+        let meanwhile = answered_meanwhile(&town, long).await;
+        assert!(meanwhile >= 3 * RULES, "only {meanwhile} requests were answered while {what} was inspected");
+    }
 }
 
 #[tokio::test]
@@ -162,13 +196,6 @@ async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
     for _ in 0..2000 {
         assert_eq!(connection.ask(&get_request("/")).await.unwrap().status, 200);
     }
-}
-
-/// The most memory that a process has held so far, KiB.
-fn peak_kib(town: &mut Town) -> u64 {
-    let status = read(std::path::Path::new(&format!("/proc/{}/status", town.gateway().id())));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A body that no processor reads.

@@ -1,6 +1,7 @@
 //! Compressed bodies: the rules read what they unpack to, and nothing passes unread.
 
 use std::io::Write;
+use std::time::Duration;
 
 use super::*;
 
@@ -142,6 +143,67 @@ async fn the_limit_of_an_answer_counts_what_it_unpacks_to() {
         assert!(passed.body == over, "{coding}: nothing of it is lost");
         let within = packed(coding, &[b"a leak".to_vec(), page("")].concat());
         assert_eq!(ask(&partial, &reflected(coding, "text/html", within)).await.status, 403, "{coding}");
+    }
+}
+
+/// The beginning of an endless stream with the longest window that its coding has, and how
+/// many bytes that is.
+fn endless(coding: &str) -> (Vec<u8>, u64) {
+    let plain = page("");
+    match coding {
+        "br" => {
+            let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 24);
+            encoder.write_all(&plain).unwrap();
+            encoder.flush().unwrap();
+            (encoder.get_ref().clone(), 16 << 20)
+        }
+        _ => {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+            encoder.set_parameter(zstd::stream::raw::CParameter::WindowLog(23)).unwrap();
+            encoder.write_all(&plain).unwrap();
+            encoder.flush().unwrap();
+            (encoder.get_ref().clone(), 8 << 20)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_stream_holds_what_it_gave_and_not_its_window() {
+    const STREAMS: u64 = 40;
+    const UNPACKED_KIB: u64 = 512;
+    let upstream = Upstream::start().await;
+    let wide = format!("{WIDE}  response_body: {{ limit: 1MiB }}\n");
+    for coding in ["br", "zstd"] {
+        let mut town = town(&upstream, &wide, "").await;
+        let (body, window) = endless(coding);
+        assert!(page("").len() as u64 <= UNPACKED_KIB << 10);
+        let mut request = reflected(coding, "text/html", body);
+        request.target = "/stall".to_owned();
+        let before = upstream.seen();
+        let mut stalled = Vec::new();
+        let mut first = 0;
+        for number in 1..=STREAMS {
+            let (door, request) = (town.clear_door(), request.clone());
+            stalled.push(tokio::spawn(async move { http1::ask(&door, &request).await }));
+            until("the upstream", async || (upstream.seen() == before + number).then_some(())).await;
+            if number == 1 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                first = peak_kib(&mut town);
+            }
+        }
+        // What has come is unpacked in the meantime.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let each = (peak_kib(&mut town) - first) / (STREAMS - 1);
+        assert!(
+            stalled.iter().all(|task| !task.is_finished()),
+            "{coding}: an answer without an end was let go"
+        );
+        assert!(
+            each < UNPACKED_KIB * 3,
+            "{coding}: {each} KiB for each stream, with a window of {}",
+            window >> 10
+        );
+        upstream.release.add_permits(usize::try_from(STREAMS).unwrap());
     }
 }
 
