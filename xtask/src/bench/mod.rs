@@ -55,8 +55,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Mesh(options) => mesh::run(options),
         Bench::Footprint(options) => footprint::run(options),
         Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
-        Bench::Example(Example::Audit) => example("audit", "audit", "cost", &[]),
-        Bench::Example(Example::Store) => example("store", "store", "cost", &[]),
+        Bench::Example(Example::Audit) => example("audit", "audit", "event_cost", &[]),
+        Bench::Example(Example::Store) => example("store", "store", "record_cost", &[]),
         Bench::Example(Example::Revocation) => {
             let binary = shipped_binary(&workspace::root()?)?;
             example("revocation", "bastide", "revocation", &[binary.as_os_str()])

@@ -1,5 +1,5 @@
 //! What one event costs its core: serialising alone, and reserving and committing with
-//! the writer at work. `cargo run --release -p audit --example cost`
+//! the writer at work. `cargo run --release -p audit --example event_cost`
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a measurement prints")]

@@ -1,6 +1,6 @@
 //! What durable records cost: puts one after the other and from many at once, gets from the
 //! cache and from the file, beside plain SQLite with the same settings.
-//! `cargo run --release -p store --example cost [-- --short]`
+//! `cargo run --release -p store --example record_cost [-- --short]`
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a measurement prints")]
