@@ -8,14 +8,32 @@ use http::StatusCode;
 use model::event::{Outcome, Step};
 use model::{Principal, Switch};
 use proxy::address::AddressList;
+use proxy::listen::{Inherited, ListenError};
 use proxy::world::{Arrival, ConnectionInfo, Handler};
-use proxy::{Additions, Admitted, CoreUpstreams, Exchange, Held, Routed};
+use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, Routed};
 
 use crate::core::Core;
 use crate::journey::Journey;
 use crate::respond::{Answer, Refusal, Stop, problem};
 use crate::snapshot::{Route, Snapshot};
 use crate::step;
+
+/// Binds the listeners of a snapshot and serves it on `count` cores. Sockets that are open
+/// already are taken where the snapshot names their listeners, and closed where it does not.
+///
+/// Not generic, so that the whole way of a request is compiled here, as this crate is
+/// optimised, whatever the binary around it is.
+///
+/// # Errors
+/// An address that is in use or cannot be bound, a thread that cannot be started. Nothing
+/// keeps running then.
+pub fn start(
+    count: usize,
+    snapshot: Arc<Snapshot>,
+    inherited: Vec<Inherited>,
+) -> Result<Cores<Snapshot>, ListenError> {
+    Cores::start_with(count, snapshot, inherited)
+}
 
 /// The gateway on one core, under one snapshot.
 pub struct Gateway {

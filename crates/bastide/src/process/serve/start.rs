@@ -12,7 +12,6 @@ use gateway::metric::Registry;
 use gateway::snapshot::{CoreParts, Process, Snapshot};
 use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::Clock;
-use proxy::Cores;
 use proxy::rate::Limiter;
 use proxy::telemetry::Lanes;
 use proxy::upstream::{door, probe};
@@ -234,7 +233,7 @@ impl Server {
         if predecessor.is_none() {
             systemd::sockets(&environment, &current.listeners, &mut estate)?;
         }
-        let cores = Cores::start_with(world.cores, Arc::clone(&current), estate.listeners)?;
+        let cores = gateway::serve::start(world.cores, Arc::clone(&current), estate.listeners)?;
         let shared = Arc::new(Shared {
             current: Mutex::new(Arc::clone(&current)),
             clock: Arc::clone(clock),
