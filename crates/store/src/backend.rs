@@ -3,10 +3,11 @@
 use tokio::sync::{mpsc, watch};
 
 use crate::barrier::{Row, StoredKey};
+use crate::cache::Known;
 use crate::error::Error;
 use crate::group::Prepared;
 use crate::postgres::Postgres;
-use crate::record::{Record, Version};
+use crate::record::Version;
 use crate::rows::{Changes, Counts, Exported, Incoming, Range};
 use crate::sqlite::Sqlite;
 
@@ -24,8 +25,8 @@ impl Backend {
         }
     }
 
-    /// The record of a key, when it is in memory; what is past its end too.
-    pub(crate) fn cached(&self, key: &StoredKey) -> Option<Record> {
+    /// What is known of a key in memory; a record that is past its end too.
+    pub(crate) fn cached(&self, key: &StoredKey) -> Option<Known> {
         match self {
             Self::Sqlite(sqlite) => sqlite.cached(key),
             // Other processes write, and are heard of later.
@@ -34,9 +35,9 @@ impl Backend {
     }
 
     /// Keeps in memory what was read at this revision or after it.
-    pub(crate) fn keep(&self, key: StoredKey, record: &Record, revision: u64) {
+    pub(crate) fn keep(&self, key: StoredKey, known: Known, revision: u64) {
         match self {
-            Self::Sqlite(sqlite) => sqlite.keep(key, record, revision),
+            Self::Sqlite(sqlite) => sqlite.keep(key, known, revision),
             Self::Postgres(_) => {}
         }
     }

@@ -8,6 +8,7 @@ use model::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::barrier::{Barrier, Head, Keyring, Plain, Row, StoredKey};
+use crate::cache::Known;
 use crate::error::Error;
 use crate::record::Version;
 use crate::transaction::{Action, Expect, Operation};
@@ -167,6 +168,18 @@ impl Group {
     /// The keys that change.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &StoredKey> {
         self.writes.keys()
+    }
+
+    /// What is known of the keys that change, once all of it is committed.
+    pub(crate) fn outcome(&self, jobs: &[Job]) -> impl Iterator<Item = (StoredKey, Known)> {
+        self.writes.iter().filter_map(|(key, (job, place, head))| {
+            let known = match &jobs.get(*job)?.operations.get(*place)?.change {
+                Change::Put { plain, .. } => Known::Record(plain.record(key, *head)?),
+                Change::Delete { .. } | Change::Expire { .. } => Known::Absent,
+                Change::Require => return None,
+            };
+            Some((key.clone(), known))
+        })
     }
 
     /// The rows to write, sealed: each key once.

@@ -8,7 +8,7 @@ use model::{Clock, Timestamp};
 
 use crate::backend::Backend;
 use crate::barrier::{Barrier, Opened, Row, StoredKey, Unopened};
-use crate::cache::Cache;
+use crate::cache::{Cache, Known};
 use crate::error::Error;
 use crate::group::Prepared;
 use crate::key::Key;
@@ -373,16 +373,19 @@ impl Store {
 impl Inner {
     /// The record of a stored key, from memory or the database; what is past its end too.
     async fn get(&self, key: StoredKey) -> Result<Option<Record>, Error> {
-        if let Some(record) = self.backend.cached(&key) {
-            return Ok(Some(record));
+        match self.backend.cached(&key) {
+            Some(Known::Record(record)) => return Ok(Some(record)),
+            Some(Known::Absent) => return Ok(None),
+            None => {}
         }
         let revision = *self.backend.revision().borrow();
-        let Some(row) = self.backend.row(key.clone()).await?.filter(|row| row.head.live) else {
-            return Ok(None);
+        let row = self.backend.row(key.clone()).await?.filter(|row| row.head.live);
+        let record = match &row {
+            Some(row) => Some(self.record(row).await?),
+            None => None,
         };
-        let record = self.record(&row).await?;
-        self.backend.keep(key, &record, revision);
-        Ok(Some(record))
+        self.backend.keep(key, record.clone().map_or(Known::Absent, Known::Record), revision);
+        Ok(record)
     }
 
     /// Opens a row, if need be with a keyring that another process has changed.

@@ -28,7 +28,7 @@ pub(crate) use path::{StoredKey, end_of};
 
 use crate::error::Error;
 use crate::key::Key;
-use crate::record::Value;
+use crate::record::{Record, Value, Version};
 use crate::unseal::UnsealKey;
 
 const NONCE_BYTES: usize = 12;
@@ -102,6 +102,13 @@ impl Plain {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The record that this is, at a stored key and with its head.
+    pub(crate) fn record(&self, key: &StoredKey, head: Head) -> Option<Record> {
+        let (key, value) = path::read(key, &self.0)?;
+        let expires = head.expires.map(Timestamp::from_unix_nanos);
+        Some(Record { key, value: value.into(), version: Version::from_number(head.version), expires })
     }
 }
 

@@ -16,11 +16,11 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::barrier::{Barrier, Keyring, Row, StoredKey};
-use crate::cache::Cache;
+use crate::cache::{Cache, Known};
 use crate::error::Error;
 use crate::group::{Job, Prepared};
 use crate::limits::WAITING_TRANSACTIONS_MAX;
-use crate::record::{Record, Version};
+use crate::record::Version;
 use crate::rows::{Changes, Range};
 use crate::unseal::UnsealKey;
 use reader::Readers;
@@ -128,14 +128,14 @@ impl Sqlite {
         answer.await.map_err(|_| Error::Closed)?
     }
 
-    /// The record, when the cache has it; what is past its end too.
-    pub(crate) fn cached(&self, key: &StoredKey) -> Option<Record> {
+    /// What the cache knows of a key; a record that is past its end too.
+    pub(crate) fn cached(&self, key: &StoredKey) -> Option<Known> {
         self.shared.cache.get(key)
     }
 
     /// Keeps in the cache what was read at this revision or after it.
-    pub(crate) fn keep(&self, key: StoredKey, record: &Record, revision: u64) {
-        self.shared.cache.keep(key, record, revision);
+    pub(crate) fn keep(&self, key: StoredKey, known: Known, revision: u64) {
+        self.shared.cache.keep(key, known, revision);
     }
 
     pub(crate) async fn row(&self, key: StoredKey) -> Result<Option<Row>, Error> {

@@ -124,6 +124,11 @@ impl Writer {
             shared.cache.writing(group.keys(), group.revision());
         }
         transaction.commit().map_err(schema::commit_fault)?;
+        // What is written is mostly read again soon. One thread writes, so nothing newer of
+        // this process stands there; what another one writes now is seen when it is looked for.
+        for (key, known) in group.outcome(jobs) {
+            shared.cache.keep(key, known, group.revision());
+        }
         self.publish(State { revision: group.revision(), ..state });
         Ok(outcomes)
     }
