@@ -7,6 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod refresh;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub(crate) struct Grant {
     pub(crate) family: Option<Family>,
     /// When the last access token of it ends.
     tokens_until: Timestamp,
+    /// Until when the records that lead to it from its session and its user stand there.
+    #[serde(default)]
+    indexed_until: Timestamp,
 }
 
 /// The refresh tokens of a grant: always one that is current.
@@ -99,6 +103,7 @@ impl Grant {
             until,
             family,
             tokens_until: now,
+            indexed_until: Timestamp::default(),
         })
     }
 
@@ -179,17 +184,32 @@ impl Grant {
         if self.family.is_some() { idle.min(self.until).max(last) } else { last }
     }
 
-    /// Adds its record to a transaction.
+    /// Adds its record to a transaction, and those that lead to it where theirs would end
+    /// before it: they last for longer, so that not every refresh writes three records.
     pub(crate) fn write(
-        &self,
+        &mut self,
         realm: &Realm,
         transaction: Transaction,
         expect: Expect,
         now: Timestamp,
     ) -> Result<Transaction, Error> {
-        let expires = Some(self.expires(realm, now));
+        let expires = self.expires(realm, now);
         let records = &realm.records;
-        let transaction = records.write(transaction, Kind::Grant, &[&self.id], self, expires, expect)?;
+        let is_indexed = self.indexed_until >= expires;
+        if !is_indexed {
+            let longer = if self.family.is_some() {
+                realm.settings.lifetimes.refresh_idle / 2
+            } else {
+                Duration::ZERO
+            };
+            self.indexed_until = expires.plus(longer);
+        }
+        let transaction =
+            records.write(transaction, Kind::Grant, &[&self.id], self, Some(expires), expect)?;
+        if is_indexed {
+            return Ok(transaction);
+        }
+        let expires = Some(self.indexed_until);
         let of_session = [self.authentication.session.as_str(), self.id.as_str()];
         let transaction = records.write(
             transaction,

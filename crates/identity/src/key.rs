@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use keys::encoding::{decode_base64url, encode_base64url};
 use keys::{Algorithm, KeySet, LocalSigner, SecureRandom, Signer, publish};
 use model::Timestamp;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::remembered::Tokens;
 use crate::settings::{Lifetimes, RealmSettings};
 
 /// How much longer than the longest token a key stays published.
@@ -166,7 +168,9 @@ pub(crate) struct Ring {
     pub(crate) tag: String,
     /// For how long verifiers may keep it.
     pub(crate) cache: Duration,
-    secret: Zeroizing<Vec<u8>>,
+    secret: hmac::Key,
+    /// What `verifying` has verified.
+    pub(crate) verified: Tokens,
 }
 
 impl Ring {
@@ -188,7 +192,8 @@ impl Ring {
         let published: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
         let jwks = publish(&published);
         let (verifying, _) = KeySet::parse(jwks.as_bytes(), &Algorithm::ALL)?;
-        let secret = decode_base64url(record.secret.as_bytes()).ok_or_else(|| broken("not base64url"))?;
+        let secret = decode_base64url(record.secret.as_bytes()).map(Zeroizing::new);
+        let secret = secret.ok_or_else(|| broken("not base64url"))?;
         Ok(Self {
             tag: format!("\"{}\"", crate::random::hash(&jwks)),
             cache: CACHE_MAX.min(settings.lifetimes.key_prepared / 2),
@@ -196,7 +201,8 @@ impl Ring {
             verifying,
             remembering,
             jwks,
-            secret: Zeroizing::new(secret),
+            secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            verified: Tokens::default(),
         })
     }
 
@@ -218,9 +224,11 @@ impl Ring {
 
     /// A value that only this realm can derive, for `purpose`.
     pub(crate) fn derive(&self, purpose: &str, input: &str) -> String {
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.secret);
-        let tag = aws_lc_rs::hmac::sign(&key, format!("{purpose}\0{input}").as_bytes());
-        encode_base64url(tag.as_ref())
+        let mut context = hmac::Context::with_key(&self.secret);
+        for part in [purpose, "\0", input] {
+            context.update(part.as_bytes());
+        }
+        encode_base64url(context.sign().as_ref())
     }
 }
 
@@ -324,7 +332,7 @@ mod tests {
             assert_eq!(ring.signer(*algorithm, at(0)).unwrap().algorithm(), *algorithm);
         }
         assert!(!ring.jwks.contains("\"d\""));
-        assert!(!format!("{ring:?}").contains(ring.secret.as_slice().escape_ascii().to_string().as_str()));
+        assert!(!format!("{ring:?}").contains(record.secret.as_str()));
         assert_ne!(ring.derive("a", "b"), ring.derive("b", "a"));
     }
 }

@@ -54,6 +54,7 @@ mod realm;
 mod record;
 mod recover;
 mod refusal;
+mod remembered;
 mod resource;
 mod revocation;
 mod scope;

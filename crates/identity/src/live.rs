@@ -62,7 +62,7 @@ pub(crate) async fn access_token(
     token: &str,
     now: Timestamp,
 ) -> Result<Result<Live, String>, Error> {
-    let claims = match mint::read(realm, token, mint::ACCESS_TOKEN_TYPE) {
+    let claims = match mint::read(realm, token) {
         Ok(claims) => claims,
         Err(why) => return Ok(Err(why)),
     };

@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::realm::Realm;
 
 /// `typ` of access tokens (RFC 9068 §2.1).
-pub(crate) const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 /// `typ` of logout tokens (Back-Channel Logout §2.4).
 const LOGOUT_TOKEN_TYPE: &str = "logout+jwt";
 /// The event of logout tokens.
@@ -241,10 +241,11 @@ pub(crate) fn logout_token(
     Ok(sign_token(realm.ring().signer(algorithm, now)?, LOGOUT_TOKEN_TYPE, &claims)?)
 }
 
-/// The claims of a token that one of our keys signed, of this `typ` and our `iss`. Times
-/// and revocation are the caller's to look at.
-pub(crate) fn read(realm: &Realm, token: &str, token_type: &str) -> Result<Map<String, Value>, String> {
-    read_with(realm, &realm.ring().verifying, token, token_type)
+/// The claims of an access token that one of our keys signed, with our `iss`. Times and
+/// revocation are the caller's to look at.
+pub(crate) fn read(realm: &Realm, token: &str) -> Result<Map<String, Value>, String> {
+    let ring = realm.ring();
+    ring.verified.claims(token, || read_with(realm, &ring.verifying, token, ACCESS_TOKEN_TYPE))
 }
 
 /// The claims of an ID token of ours that says who is meant, over or not: also of a key that

@@ -15,6 +15,7 @@ use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::Courier;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, pause};
+use crate::remembered::Clients;
 use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
 
@@ -71,6 +72,7 @@ pub struct Realm {
     pub(crate) delivery_due: tokio::sync::Notify,
     clock: Arc<dyn Clock>,
     ring: RwLock<Arc<Ring>>,
+    clients: Clients,
 }
 
 impl std::fmt::Debug for Realm {
@@ -113,6 +115,7 @@ impl Realm {
             delivery_due: tokio::sync::Notify::new(),
             clock: world.clock,
             ring: RwLock::new(Arc::new(ring)),
+            clients: Clients::default(),
         }))
     }
 
@@ -237,8 +240,16 @@ impl Realm {
         if id.is_empty() || id.len() > crate::client::CLIENT_ID_BYTES_MAX {
             return Ok(None);
         }
-        let found = self.records.get::<Client>(Kind::Client, &[id]).await?;
-        Ok(found.map(|stored| stored.value).filter(|client| !client.disabled).map(Arc::new))
+        let known = |version| self.clients.get(id, version);
+        let Some((client, version)) = self.records.get_known(Kind::Client, &[id], known).await? else {
+            return Ok(None);
+        };
+        let client = client.unwrap_or_else(|client| {
+            let client = Arc::new(client);
+            self.clients.keep(id, version, &client);
+            client
+        });
+        Ok(Some(client).filter(|client| !client.disabled))
     }
 
     /// A user who may do something; `None` for one who is unknown or switched off.

@@ -188,6 +188,21 @@ impl Records {
         Ok(Some(Stored { value, version: record.version, expires: record.expires }))
     }
 
+    /// The record and its version, or what is `known` of that version: then it is not read.
+    pub(crate) async fn get_known<T: DeserializeOwned, K>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+        known: impl FnOnce(Version) -> Option<K>,
+    ) -> Result<Option<(Result<K, T>, Version)>, Error> {
+        let Some(record) = self.store.get(&self.key(kind, path)).await? else { return Ok(None) };
+        let value = match known(record.version) {
+            Some(known) => Ok(known),
+            None => Err(read(kind, &record.value)?),
+        };
+        Ok(Some((value, record.version)))
+    }
+
     /// Whether there is such a record.
     pub(crate) async fn exists(&self, kind: Kind, path: &[&str]) -> Result<bool, Error> {
         Ok(self.store.get(&self.key(kind, path)).await?.is_some())

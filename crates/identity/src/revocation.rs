@@ -104,7 +104,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         if grant.value.client == *client {
             grant::revoke(&realm, &grant.value.id, "revoked by its client").await?;
         }
-    } else if let Ok(claims) = mint::read(&realm, token, mint::ACCESS_TOKEN_TYPE) {
+    } else if let Ok(claims) = mint::read(&realm, token) {
         let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
         let until = claims.get("exp").and_then(serde_json::Value::as_u64).unwrap_or_default();
         let until = Timestamp::from_unix_seconds(until);

@@ -34,7 +34,9 @@ struct Entries<W>(W);
 
 impl<W: Write> Write for Entries<W> {
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-        if entry.iter().any(|byte| byte.is_ascii_control() || *byte == C1_LEAD) {
+        // All but the line end, which every entry has.
+        let text = entry.strip_suffix(b"\n").unwrap_or(entry);
+        if text.iter().any(|byte| byte.is_ascii_control() || *byte == C1_LEAD) {
             self.0.write_all(&fit(entry))?;
         } else {
             self.0.write_all(entry)?;

@@ -9,6 +9,7 @@
 //! configuration declared once and declares no more.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
+use tower::make::Shared;
 
 use super::fetch::WayOut;
 use super::mail::MailServer;
@@ -122,13 +124,13 @@ impl Realms {
         let (door, doorway) = door();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
-        let router = Router::new().fallback(move |request: Request| {
+        let service = tower::service_fn(move |request: Request| {
             let current = read(&serving);
-            async move { answer(current, request).await }
+            async move { Ok::<_, Infallible>(answer(current, request).await) }
         });
         let server = tokio::spawn(async move {
             // The door stays open as long as this process holds it.
-            let _ = axum::serve(Streams(doorway), router).await;
+            let _ = axum::serve(Streams(doorway), Shared::new(service)).await;
         });
         Self {
             door,

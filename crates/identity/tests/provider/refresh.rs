@@ -244,3 +244,27 @@ async fn a_refresh_token_ends_unused_and_in_any_case() {
     town.advance(10 * day);
     town.refresh("web", &tokens).await.refused(400, "invalid_grant");
 }
+
+#[tokio::test]
+async fn a_grant_is_found_by_its_person_for_as_long_as_it_is_refreshed() {
+    const DAY: u64 = 24 * 3600;
+    let town = Town::new().await;
+    let mut tokens = town.tokens("web", "openid offline_access").await;
+    // What leads to it lasts longer than it, and is written less often.
+    for day in (10..90).step_by(10) {
+        town.advance(10 * DAY);
+        town.realm.rotate_keys().await.unwrap();
+        let reply = town.refresh("web", &token(&tokens)).await;
+        assert_eq!(reply.status, 200, "day {day}: {reply:?}");
+        tokens = reply.json();
+        assert_eq!(town.realm.grants("alice").await.unwrap().len(), 1, "day {day}");
+    }
+    assert_eq!(town.realm.sign_out("alice").await.unwrap(), 1);
+    town.refresh("web", &token(&tokens)).await.refused(400, "invalid_grant");
+    // Not refreshed any more, it is nobody's, whatever still leads to it.
+    let left = town.tokens("web", "openid offline_access").await;
+    town.advance(15 * DAY);
+    town.realm.rotate_keys().await.unwrap();
+    assert!(town.realm.grants("alice").await.unwrap().is_empty());
+    town.refresh("web", &token(&left)).await.refused(400, "invalid_grant");
+}
