@@ -35,7 +35,7 @@ fn rules(upstream: &Upstream, policies: &str) -> String {
 }
 
 /// Administrators may all, whoever helps may look and sign out.
-const POLICIES: &str = "\
+pub(crate) const POLICIES: &str = "\
 permit (principal in Role::\"administrator\", action, resource) when { resource.service == \"administration\" };
 permit (principal == ApiKey::\"helper\", action, resource)
 when { resource.service == \"administration\" && resource.name == \"admin\" };
@@ -44,7 +44,7 @@ when { resource.params has realm && resource.params.realm == \"town\" };
 forbid (principal, action, resource == Route::\"administration:keys\")
 unless { context.credential == \"local\" };";
 
-async fn town(upstream: &Upstream, policies: &str) -> Town {
+pub(crate) async fn town(upstream: &Upstream, policies: &str) -> Town {
     let town = Town::prepare("routes: []\n");
     std::fs::write(town.path("secret.txt"), SECRET).unwrap();
     town.configure(&rules(upstream, policies));
@@ -112,7 +112,7 @@ async fn start(upstream: &Upstream, policies: &str) -> (Town, Value) {
 }
 
 /// A browser's way to tokens: cookies by hand.
-async fn tokens(town: &Town, password: &str) -> Value {
+pub(crate) async fn tokens(town: &Town, username: &str, password: &str) -> Value {
     let mut cookies: Vec<String> = Vec::new();
     let mut target = format!(
         "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid%20offline_access&state=s\
@@ -163,7 +163,7 @@ async fn tokens(town: &Town, password: &str) -> Value {
                 };
                 let encode = |text: &str| text.replace('+', "%2B").replace('=', "%3D").replace(' ', "%20");
                 form = Some(format!(
-                    "flow={}&csrf={}&username=alice&password={}",
+                    "flow={}&csrf={}&username={username}&password={}",
                     encode(&value("flow")),
                     encode(&value("csrf")),
                     encode(password)
@@ -211,7 +211,7 @@ async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
         ("switched off", "PUT", path.clone(), Some(off)),
     ];
     for (cause, method, target, body) in causes {
-        let tokens = tokens(&town, &password).await;
+        let tokens = tokens(&town, "alice", &password).await;
         assert_eq!(orders(&town, &tokens).await, 200, "{cause}: {}", town.log());
         // A request that is under way ends too.
         let slow = get_request("/orders/slow").bearer(tokens["access_token"].as_str().unwrap());
@@ -537,7 +537,7 @@ async fn the_command_line_does_the_same_with_and_without_a_process() {
 }
 
 /// The files of the repository's tests.
-fn fixture(name: &str) -> std::path::PathBuf {
+pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 

@@ -20,6 +20,7 @@ mod contract;
 mod curl;
 mod firewall;
 mod handover;
+mod hashes;
 mod import;
 mod kill;
 mod liar;

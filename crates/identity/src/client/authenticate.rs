@@ -1,6 +1,7 @@
 //! Who the client is: exactly one way, and the one that is registered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::header;
 use subtle::ConstantTimeEq as _;
@@ -13,6 +14,10 @@ use crate::realm::Realm;
 use crate::record::Written;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::seen;
+
+/// A client is refused no sooner: whether there is one of its name, and what was wrong with
+/// what it showed, do not show in how long it takes. Longer than any of it takes.
+const REFUSED_AFTER: Duration = Duration::from_millis(25);
 
 /// A client that showed who it is, as it is registered to.
 #[derive(Clone, Debug)]
@@ -32,13 +37,23 @@ enum Shown<'a> {
 /// Authenticates the client of a request to the token endpoint or one of its kin
 /// (RFC 6749 §2.3).
 ///
-/// INVARIANT: one answer for every reason, so that nobody learns which clients exist.
+/// INVARIANT: one answer for every reason, after one time, so that nobody learns which clients
+/// exist.
 pub(crate) async fn authenticate(realm: &Realm, call: &Call) -> Answer<Authenticated> {
     authenticate_at(realm, call, "/token").await
 }
 
 /// The same at an endpoint whose own address is an audience of assertions too (RFC 9126 §2).
 pub(crate) async fn authenticate_at(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticated> {
+    let no_sooner = tokio::time::sleep(REFUSED_AFTER);
+    let judged = judge(realm, call, endpoint).await;
+    if judged.is_err() {
+        no_sooner.await;
+    }
+    judged
+}
+
+async fn judge(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticated> {
     let (id, shown) = shown(call)?;
     let by_header = matches!(shown, Shown::Secret { by_header: true, .. });
     let refused = |why: String| {

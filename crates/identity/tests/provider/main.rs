@@ -21,6 +21,8 @@ mod factors;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod hashes;
+#[cfg(test)]
 mod language;
 #[cfg(test)]
 mod login;
@@ -42,5 +44,7 @@ mod sign_out;
 mod support;
 #[cfg(test)]
 mod throttle;
+#[cfg(test)]
+mod timing;
 #[cfg(test)]
 mod tokens;
