@@ -1,5 +1,8 @@
 //! The bodies of the fuzz targets: any bytes at all are read or refused.
 
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use crate::call;
 use crate::claim::Asked;
 use crate::client::redirect;
 use crate::parameter::Parameters;
@@ -25,5 +28,30 @@ pub fn request(bytes: &[u8]) {
             let own = |port: &str| port.is_empty() || port.starts_with(':');
             assert!(value == "https://app.example/cb" || port.is_some_and(own), "{value}");
         }
+    }
+}
+
+/// Reads bytes as the `Cookie` fields of a request, a line each, and looks for every name
+/// that stands in them.
+///
+/// # Panics
+/// When a cookie counts that is there twice, or one that is there once does not: that is the
+/// finding.
+pub fn cookies(bytes: &[u8]) {
+    let mut fields = HeaderMap::new();
+    for line in bytes.split(|&byte| byte == b'\n').take(16) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            fields.append(header::COOKIE, value);
+        }
+    }
+    let readable = fields.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let names: Vec<&str> = readable
+        .flat_map(|field| field.split(';'))
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, _)| name.trim_start())
+        .collect();
+    for name in &names {
+        let count = names.iter().filter(|other| *other == name).count();
+        assert_eq!(call::cookie(&fields, name).is_some(), count == 1, "{name:?} stands there {count} times");
     }
 }

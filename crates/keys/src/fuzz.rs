@@ -1,12 +1,20 @@
 //! The bodies of the fuzz targets: any bytes at all are read or refused, and nothing
 //! that the key did not sign is ever verified.
 
+use std::time::Duration;
+
 use model::Timestamp;
+use serde_json::Value;
 
 use crate::algorithm::Algorithm;
+use crate::client::{ClientCredential, OwnClient};
 use crate::dpop::{Expected, Proof};
 use crate::encoding::encode_base64url;
+use crate::fetch::Answered;
+use crate::introspection::{IntrospectionSettings, Introspector};
+use crate::issuer::IssuerSettings;
 use crate::jwk::KeySet;
+use crate::jwks::{Issuers, IssuersSettings};
 use crate::jws::Unverified;
 use crate::jwt::unverified_issuer;
 
@@ -67,4 +75,45 @@ pub fn key_set(bytes: &[u8]) {
         assert!(!set.is_empty(), "a key set without a key");
         assert!(set.keys().iter().all(|key| ALLOWED.contains(&key.algorithm())), "an algorithm too many");
     }
+}
+
+/// Reads bytes as what an authorization server says of an opaque token (RFC 7662 §2.2).
+///
+/// # Panics
+/// When a token is taken of which it does not say that it is good now, from this issuer and
+/// for us: that is the finding.
+pub fn introspection(bytes: &[u8]) {
+    const ISSUER: &str = "https://id.example.org";
+    const AUDIENCE: &str = "orders";
+    const NOW: u64 = 1_795_384_267;
+    let issuer = IssuerSettings::new(ISSUER, vec![AUDIENCE.to_owned()]);
+    let leeway = issuer.leeway.as_secs();
+    let Ok(issuers) = Issuers::new(IssuersSettings { issuers: vec![issuer], ..Default::default() }, None)
+    else {
+        return;
+    };
+    let settings = IntrospectionSettings {
+        issuer: ISSUER.to_owned(),
+        endpoint: None,
+        client: OwnClient { id: "gateway".to_owned(), credential: ClientCredential::None },
+        cache: Duration::from_secs(30),
+        audience_may_be_absent: false,
+    };
+    let Ok(introspector) = Introspector::new(settings, &issuers) else { return };
+    let answered = Answered { status: 200, body: bytes.to_vec() };
+    let now = Timestamp::from_unix_seconds(NOW);
+    if introspector.judge(&answered, now).is_err() {
+        return;
+    }
+    let said: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    assert_eq!(said.get("active"), Some(&Value::Bool(true)), "{said}");
+    assert!(said.get("iss").is_none_or(|issuer| issuer == ISSUER), "{said}");
+    let audience = said.get("aud");
+    let among = |list: &Vec<Value>| list.iter().any(|one| one == AUDIENCE);
+    let ours = audience.is_some_and(|one| one == AUDIENCE || one.as_array().is_some_and(among));
+    assert!(ours, "{said}");
+    let end = said.get("exp").and_then(Value::as_f64);
+    #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
+    let begin_of_now = NOW.saturating_sub(leeway) as f64;
+    assert!(end.is_none_or(|end| end > begin_of_now), "{said}");
 }

@@ -322,7 +322,7 @@ impl Introspector {
     }
 
     /// RFC 7662 §2.2: the answer as claims.
-    fn judge(&self, answered: &Answered, now: Timestamp) -> Result<Accepted, Refusal> {
+    pub(crate) fn judge(&self, answered: &Answered, now: Timestamp) -> Result<Accepted, Refusal> {
         if answered.status != 200 {
             return Err(unavailable(&format!("expected status 200, found {}", answered.status)));
         }

@@ -11,4 +11,4 @@ pub mod plan;
 pub mod read;
 
 pub use plan::{Action, Change, Plan, plan};
-pub use read::{Document, Fault, read};
+pub use read::{Document, Fault, fuzz, read};

@@ -98,6 +98,26 @@ pub fn read(paths: &[PathBuf]) -> Result<Document, Vec<Fault>> {
     if reader.faults.is_empty() { Ok(reader.document) } else { Err(reader.faults) }
 }
 
+/// What the fuzzer calls: arbitrary bytes as one file.
+///
+/// # Panics
+/// When a fault lies outside of the file, or when something is wanted of which a secret in
+/// clear would be sent: that is the finding.
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut reader = Reader::default();
+    // A folder that is not there: no file of the disk is read.
+    reader.text(Path::new("nowhere/town.yaml"), text);
+    let lines = text.lines().count().max(1) + 1;
+    for Fault { place, message } in &reader.faults {
+        assert!(place.line >= 1 && place.line as usize <= lines, "{place}: {message}");
+    }
+    let clients = reader.document.clients.iter().flatten();
+    assert!(
+        clients.flat_map(|(_, client)| client.fields.keys()).all(|field| !SECRETS.contains(&field.as_str()))
+    );
+}
+
 #[derive(Default)]
 struct Reader {
     document: Document,
@@ -159,19 +179,22 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path) {
+        match bounded(path) {
+            Ok(text) => self.text(path, &text),
+            Err(why) => self.fault(Place { file: path.to_owned(), line: 1, column: 1 }, why),
+        }
+    }
+
+    fn text(&mut self, path: &Path, text: &str) {
         let at = |line, column| Place { file: path.to_owned(), line, column };
-        let text = match bounded(path) {
-            Ok(text) => text,
-            Err(why) => return self.fault(at(1, 1), why),
-        };
-        let node = match node::parse(0, &text) {
+        let node = match node::parse(0, text) {
             Ok(node) => node,
             Err((line, column, message)) => return self.fault(at(line, column), message),
         };
         // The tree knows places, this knows types: JSON is YAML.
-        let value = match serde_json::from_str::<Value>(&text) {
+        let value = match serde_json::from_str::<Value>(text) {
             Ok(value) => value,
-            Err(_) => match serde_saphyr::from_str_with_options::<Value>(&text, typed()) {
+            Err(_) => match serde_saphyr::from_str_with_options::<Value>(text, typed()) {
                 Ok(value) => value,
                 Err(error) => return self.fault(at(1, 1), error.without_snippet().to_string()),
             },
@@ -383,6 +406,31 @@ fn bounded(path: &Path) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SEEDS: [&str; 2] = [
+        "realm: town\nclients:\n  shop:\n    secret: a-secret-of-more-than-32-characters!\n    scopes: [ a, b ]\n\
+         users:\n  alice: { roles: [ customer ], disabled: no, password_hash: x }\nroles: { customer: [ alice ] }\n",
+        r#"{"realm":"town","settings":{"issuer":"https://id"},"clients":{"a":{"secret_file":"s","grant_types":["client_credentials"]}},"users":{"a":{"id":"1","attributes":{"b":[1]}}}}"#,
+    ];
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 256, ..Default::default() })]
+
+        /// Bytes changed anywhere: taken or refused, never a panic.
+        #[test]
+        fn fuzz_smoke_mutated_files_are_taken_or_refused(
+            seed in 0usize..2,
+            cuts in proptest::collection::vec((0usize..400, 0usize..12, "[ -~\n]{0,6}"), 1..4),
+        ) {
+            let mut bytes = SEEDS[seed].as_bytes().to_vec();
+            for (place, length, put) in cuts {
+                let place = place % bytes.len();
+                let end = (place + length).min(bytes.len());
+                bytes.splice(place..end, put.bytes());
+            }
+            fuzz(&bytes);
+        }
+    }
 
     fn faults(text: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();

@@ -56,12 +56,21 @@ pub fn set(name: &str, value: &str, seconds: u64) -> String {
 
 /// Takes our cookies out of what goes to an upstream.
 pub(crate) fn hide(head: &RequestHead, request: &mut Additions) {
+    let Some(kept) = without_ours(|| of_head(head)) else { return };
+    request.remove("cookie");
+    if !kept.is_empty() {
+        let _ = request.push_as(Manner::Replace, "cookie", &kept);
+    }
+}
+
+/// One field of the cookies that are not ours; `None`: none of them is.
+fn without_ours<'c, I: Iterator<Item = (&'c [u8], &'c [u8])>>(cookies: impl Fn() -> I) -> Option<Vec<u8>> {
     let ours = |name: &[u8]| name.starts_with(PREFIX.as_bytes());
-    if !of_head(head).any(|(name, _)| ours(name)) {
-        return;
+    if !cookies().any(|(name, _)| ours(name)) {
+        return None;
     }
     let mut kept = Vec::with_capacity(256);
-    for (name, value) in of_head(head).filter(|(name, _)| !ours(name)) {
+    for (name, value) in cookies().filter(|(name, _)| !ours(name)) {
         if !kept.is_empty() {
             kept.extend_from_slice(b"; ");
         }
@@ -69,9 +78,28 @@ pub(crate) fn hide(head: &RequestHead, request: &mut Additions) {
         kept.push(b'=');
         kept.extend_from_slice(value);
     }
-    request.remove("cookie");
-    if !kept.is_empty() {
-        let _ = request.push_as(Manner::Replace, "cookie", &kept);
+    Some(kept)
+}
+
+/// What the fuzzer calls: arbitrary bytes as the `Cookie` fields of a request, a line each.
+///
+/// # Panics
+/// When one of ours would go to an upstream or another one be lost, when of two with one name
+/// one counts, or when a value opens that was never sealed: that is the finding.
+pub fn fuzz(bytes: &[u8]) {
+    let cookies = || bytes.split(|&byte| byte == b'\n').flat_map(pairs);
+    let others = || cookies().filter(|(name, _)| !name.starts_with(PREFIX.as_bytes()));
+    if let Some(kept) = without_ours(cookies) {
+        let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
+        let kept: Vec<_> = pairs(&kept).map(owned).collect();
+        assert_eq!(kept, others().map(owned).collect::<Vec<_>>(), "an upstream gets what is not ours");
+    }
+    let seals = keys::SealRing::new(std::time::Duration::from_secs(60));
+    for (name, value) in cookies() {
+        let Ok(name) = std::str::from_utf8(name) else { continue };
+        let count = cookies().filter(|(other, _)| *other == name.as_bytes()).count();
+        assert_eq!(one(cookies(), name).is_ok(), count == 1, "{name} stands there {count} times");
+        assert_eq!(seals.open(value, name.as_bytes(), model::Timestamp::default()), None);
     }
 }
 
@@ -88,6 +116,23 @@ mod tests {
         assert_eq!(read("A=1", "a"), Ok(None));
         assert_eq!(read("a=1; a=1", "a"), Err(Ambiguous));
         assert_eq!(read("", "a"), Ok(None));
+    }
+
+    #[test]
+    fn fuzz_smoke_cookies() {
+        const SEED: &[u8] = b"a=1; __Host-bastide-session=AAAA; b=2=3;c=\n__Host-bastide-login-x=y;a=2;;=;d";
+        const PUT: &[u8] = b"=; \n\0\"_-A";
+        fuzz(SEED);
+        for at in 0..SEED.len() {
+            for put in PUT {
+                let mut changed = SEED.to_vec();
+                changed[at] = *put;
+                fuzz(&changed);
+                changed.insert(at / 2, *put);
+                fuzz(&changed);
+            }
+            fuzz(&SEED[at..]);
+        }
     }
 
     #[test]

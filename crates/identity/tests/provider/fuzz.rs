@@ -7,8 +7,22 @@ const SEEDS: &[&[u8]] = &[
     b"claims=%7B%22userinfo%22%3A%7B%22email%22%3Anull%7D%7D&scope=%00&redirect_uri=http://127.0.0.1:1@x/cb",
 ];
 
+const COOKIES: &[&[u8]] = &[
+    b"__Host-shop-session=a.b; __Host-shop-known=x~1~y; theme=dark",
+    b"a=1; a=2\n__Host-shop-flow=b;;=; c\n\xff=1",
+];
+
 #[test]
 fn fuzz_smoke_requests() {
+    smoke(identity::fuzz::request, SEEDS, b"%&=+:/@#?\"{");
+}
+
+#[test]
+fn fuzz_smoke_cookies() {
+    smoke(identity::fuzz::cookies, COOKIES, b"=;, \n\0\"_\xff");
+}
+
+fn smoke(run: fn(&[u8]), seeds: &[&[u8]], put: &[u8]) {
     let mut state = 1_u64;
     let mut below = |end: usize| {
         // SplitMix64.
@@ -18,8 +32,8 @@ fn fuzz_smoke_requests() {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ (mixed >> 31)) % end.max(1) as u64) as usize
     };
-    for seed in SEEDS {
-        identity::fuzz::request(seed);
+    for seed in seeds {
+        run(seed);
         for _ in 0..3000 {
             let mut bytes = seed.to_vec();
             for _ in 0..=below(4) {
@@ -30,11 +44,11 @@ fn fuzz_smoke_requests() {
                 match below(4) {
                     0 => bytes[at] = below(256) as u8,
                     1 => drop(bytes.remove(at)),
-                    2 => bytes.insert(at, b"%&=+:/@#?\"{"[below(11)]),
+                    2 => bytes.insert(at, put[below(put.len())]),
                     _ => bytes.truncate(at.max(1)),
                 }
             }
-            identity::fuzz::request(&bytes);
+            run(&bytes);
         }
     }
 }

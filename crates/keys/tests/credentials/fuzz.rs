@@ -1,7 +1,7 @@
 //! The stable stand-ins of the fuzzers of tokens and key sets: mutations of a small
 //! corpus, the same ones on every run.
 
-use keys::fuzz::{key_set, proof, token};
+use keys::fuzz::{introspection, key_set, proof, token};
 
 use crate::dpop::EXAMPLE;
 
@@ -21,6 +21,12 @@ const KEY_SETS: &[&[u8]] = &[
     br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","alg":"ES256"}"#,
     br#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"oct","k":"AA"},{"kid":1}]}"#,
     b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n",
+];
+
+const ANSWERS: &[&[u8]] = &[
+    br#"{"active":true,"sub":"alice","client_id":"web","aud":"orders","iss":"https://id.example.org","exp":1795384300}"#,
+    br#"{"active":true,"aud":["orders","payments"],"client_id":"importer","scope":"a b","cnf":{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}}"#,
+    br#"{"active":false,"aud":"orders","active":true}"#,
 ];
 
 /// A small generator (SplitMix64), so that every run does the same.
@@ -72,4 +78,9 @@ fn fuzz_smoke_proofs() {
     let example = format!("\0{EXAMPLE}");
     let open = b"\x01{\"typ\":\"dpop+jwt\",\"alg\":\"ES256\",\"jwk\":{\"kty\":\"EC\"}}\n{\"htm\":\"POST\",\"iat\":1}\nx";
     smoke(proof, &[example.as_bytes(), open]);
+}
+
+#[test]
+fn fuzz_smoke_introspection_answers() {
+    smoke(introspection, ANSWERS);
 }

@@ -118,6 +118,41 @@ pub fn import(texts: &[String], wanted: &Wanted) -> Result<Imported, Unreadable>
     Ok(importer.translate(&trees, wanted))
 }
 
+/// By their places, each once. Many people are many findings: no finding is compared with
+/// those of other places.
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let place = |finding: &Finding| (finding.line, finding.column);
+    findings.sort_by_key(place);
+    let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+    for finding in findings {
+        let mut same_place = kept.iter().rev().take_while(|known| place(known) == place(&finding));
+        if !same_place.any(|known| *known == finding) {
+            kept.push(finding);
+        }
+    }
+    kept
+}
+
+/// What the fuzzer calls: arbitrary bytes as an export.
+///
+/// # Panics
+/// When what is made of it is no JSON, or when a client may be answered at an address with a
+/// wildcard: that is the finding.
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(imported) = import(&[text.to_owned()], &Wanted::default()) else { return };
+    for file in imported.files.iter().filter(|file| file.path.extension().is_some_and(|ext| ext == "json")) {
+        let records: Option<Value> = serde_json::from_slice(&file.bytes).ok();
+        let clients = records.as_ref().and_then(|records| records.get("clients")?.as_object());
+        assert!(clients.is_some(), "records without clients");
+        for client in clients.into_iter().flatten().map(|(_, client)| client) {
+            let addresses = client.get("redirect_uris").and_then(Value::as_array);
+            let mut addresses = addresses.into_iter().flatten().filter_map(Value::as_str);
+            assert!(!addresses.any(|address| address.contains('*')), "{client}");
+        }
+    }
+}
+
 /// What is being made.
 struct Importer<'n> {
     realm: &'n Node,
@@ -126,11 +161,8 @@ struct Importer<'n> {
 
 impl<'n> Importer<'n> {
     fn find(&mut self, at: At, what: impl Into<String>, outcome: Outcome, note: impl Into<String>) {
-        let finding =
-            Finding { line: at.line, column: at.column, what: what.into(), outcome, note: note.into() };
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
-        }
+        let (what, note) = (what.into(), note.into());
+        self.findings.push(Finding { line: at.line, column: at.column, what, outcome, note });
     }
 
     fn translate(&mut self, trees: &'n [Node], wanted: &Wanted) -> Imported {
@@ -152,8 +184,7 @@ impl<'n> Importer<'n> {
         self.rest();
         let document = json!({ "realm": tidy, "clients": clients, "users": users });
         let records = format!("{tidy}.json");
-        let mut findings = std::mem::take(&mut self.findings);
-        findings.sort_by_key(|finding| (finding.line, finding.column));
+        let findings = in_order(std::mem::take(&mut self.findings));
         let bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
         Imported {
             files: vec![

@@ -122,3 +122,35 @@ fn what_is_no_export_is_refused_and_nothing_panics() {
             import(&[REALM.replacen(&REALM[cut..(cut + 3).min(REALM.len())], "7", 1)], &Wanted::default());
     }
 }
+
+#[test]
+fn what_is_said_of_a_place_is_said_once_and_in_order() {
+    let finding = |line, what: &str| Finding {
+        line,
+        column: 1,
+        what: what.to_owned(),
+        outcome: Outcome::Dropped,
+        note: String::new(),
+    };
+    let (one, two, three) = (finding(2, "a"), finding(2, "b"), finding(1, "c"));
+    let found = in_order(vec![one.clone(), two.clone(), three.clone(), one.clone(), two.clone()]);
+    assert_eq!(found, [three, one, two]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 192, ..Default::default() })]
+
+    /// Bytes changed anywhere: taken or refused, never a panic, never a wildcard.
+    #[test]
+    fn fuzz_smoke_mutated_exports_are_taken_or_refused(
+        cuts in proptest::collection::vec((0usize..20_000, 0usize..12, "[ -~\n]{0,6}"), 1..4),
+    ) {
+        let mut bytes = REALM.as_bytes().to_vec();
+        for (place, length, put) in cuts {
+            let place = place % bytes.len();
+            let end = (place + length).min(bytes.len());
+            bytes.splice(place..end, put.bytes());
+        }
+        super::fuzz(&bytes);
+    }
+}
