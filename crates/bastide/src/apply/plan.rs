@@ -11,6 +11,8 @@ use crate::admin::client::Office;
 use crate::admin::resource::encoded;
 use crate::cli::counter::{below, text};
 
+/// People whose changes are carried out at once.
+pub const AT_ONCE: usize = 32;
 /// What is shown in the place of hashes.
 const SECRET: &str = "(a secret)";
 
@@ -393,36 +395,54 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// Carries every change out, in order; the first that fails ends it.
+    /// Carries every change out, kind by kind in their order, people some at once: each waits
+    /// for the disk. The first that fails ends it.
     ///
     /// # Errors
-    /// The change that failed, with its place, and why. Those before it are done.
+    /// The change that failed, with its place, and why. Those before it are done, and of people
+    /// up to [`AT_ONCE`] after it.
     pub fn carry_out(&self, office: &Office) -> anyhow::Result<Result<usize, Fault>> {
         let mut done = 0;
-        for change in &self.changes {
-            let mut made: Option<String> = None;
-            for call in &change.calls {
-                // The password of a user who was given an id just now.
-                let path = match &made {
-                    Some(id) if call.path.ends_with("/users/password") => {
-                        call.path.replace("/users/password", &format!("/users/{}/password", encoded(id)))
-                    }
-                    _ => call.path.clone(),
-                };
-                let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
-                let answer = office.call_if(call.method, &path, condition, call.body.as_ref())?;
-                if !(200..300).contains(&answer.status) {
-                    let place = change.place.clone();
-                    let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
-                    let message = format!("{} {:?}: {}", change.kind, change.name, answer.complaint());
-                    return Ok(Err(Fault { place: place.unwrap_or_else(nowhere), message }));
-                }
-                if call.method == "POST" {
-                    made = answer.body.get("id").and_then(Value::as_str).map(str::to_owned);
+        let apart = |one: &Change, next: &Change| one.kind == "user" && next.kind == "user";
+        for some in self.changes.chunk_by(apart).flat_map(|kind| kind.chunks(AT_ONCE)) {
+            let outcomes: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| one.carry_out(office))).collect();
+                threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+            });
+            for outcome in outcomes {
+                let outcome = outcome.map_err(|_| anyhow::anyhow!("a change ended early"))?;
+                match outcome? {
+                    Ok(()) => done += 1,
+                    Err(fault) => return Ok(Err(fault)),
                 }
             }
-            done += 1;
         }
         Ok(Ok(done))
+    }
+}
+
+impl Change {
+    fn carry_out(&self, office: &Office) -> anyhow::Result<Result<(), Fault>> {
+        let mut made: Option<String> = None;
+        for call in &self.calls {
+            // The password of a user who was given an id just now.
+            let path = match &made {
+                Some(id) if call.path.ends_with("/users/password") => {
+                    call.path.replace("/users/password", &format!("/users/{}/password", encoded(id)))
+                }
+                _ => call.path.clone(),
+            };
+            let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
+            let answer = office.call_if(call.method, &path, condition, call.body.as_ref())?;
+            if !(200..300).contains(&answer.status) {
+                let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
+                let message = format!("{} {:?}: {}", self.kind, self.name, answer.complaint());
+                return Ok(Err(Fault { place: self.place.clone().unwrap_or_else(nowhere), message }));
+            }
+            if call.method == "POST" {
+                made = answer.body.get("id").and_then(Value::as_str).map(str::to_owned);
+            }
+        }
+        Ok(Ok(()))
     }
 }
