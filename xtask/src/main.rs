@@ -19,6 +19,7 @@ mod floors;
 mod fuzz;
 mod house;
 mod metadata;
+mod node;
 mod python;
 mod suite;
 mod test;
@@ -36,11 +37,13 @@ const EXAMPLES: &str = "Examples:
   cargo xtask fuzz http1_head --seconds 60
   cargo xtask bench gateway              CPU per request beside nginx, five rounds
   cargo xtask bench gateway --only whole --rounds 3 --profile
+  cargo xtask bench identity --rounds 3  the identity provider beside npm's oidc-provider
   cargo xtask suite differential        the same bytes through Bastide, nginx, haproxy, varnish
   cargo xtask suite schemathesis        generated requests against an API document
   cargo xtask suite floods              attacks beside honest clients: memory, p99
   cargo xtask suite oidc                certified clients against the identity provider
   cargo xtask suite store               the store, killed 1,000 times while it writes
+  cargo xtask suite timing              can refusals be told apart by how long they take?
   cargo xtask suite crs                 the Core Rule Set's own tests, through the gateway
   cargo xtask docs --check               are the generated documents current?";
 

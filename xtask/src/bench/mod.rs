@@ -3,6 +3,7 @@
 
 mod footprint;
 mod gateway;
+mod identity;
 mod load;
 mod mesh;
 mod page;
@@ -27,6 +28,8 @@ pub(crate) enum Bench {
     Waf(waf::Options),
     /// A call between two services of the mesh, beside Envoy to Envoy and nginx to nginx
     Mesh(mesh::Options),
+    /// Tokens, introspection and refresh beside npm's oidc-provider; start and memory
+    Identity(identity::Options),
     /// Time of a clean release build, size of the binary, memory at rest
     Footprint(footprint::Options),
     /// Figures that a crate's own example prints: policy, audit, revocation, store
@@ -53,6 +56,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Gateway(options) => gateway::run(options),
         Bench::Waf(options) => waf::run(options),
         Bench::Mesh(options) => mesh::run(options),
+        Bench::Identity(options) => identity::run(options),
         Bench::Footprint(options) => footprint::run(options),
         Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
         Bench::Example(Example::Audit) => example("audit", "audit", "event_cost", &[]),

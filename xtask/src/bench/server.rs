@@ -1,9 +1,10 @@
 //! A server of a measurement: pinned to a core, stopped when dropped.
 
 use super::usage;
+use crate::{clock::Stopwatch, command};
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ pub(super) const PROXY_CORE: &str = "0";
 /// The core of everything else: upstream and load.
 pub(super) const PEER_CORE: &str = "1";
 /// How long a server may take until it accepts connections.
-const READY_SECONDS_MAX: u32 = 30;
+const READY_MAX: Duration = Duration::from_secs(30);
 /// How long a server may take to end once it was asked to, in steps of 50 ms.
 const END_STEPS_MAX: u32 = 100;
 
@@ -20,6 +21,7 @@ const END_STEPS_MAX: u32 = 100;
 pub(super) struct Server {
     name: &'static str,
     child: Child,
+    log: PathBuf,
 }
 
 impl Server {
@@ -38,15 +40,8 @@ impl Server {
         self.child.id()
     }
 
-    /// Starts it pinned to `core`, its output in `NAME.log`, and waits until it listens on
-    /// the port `ready`.
-    pub(super) fn start(
-        name: &'static str,
-        core: &str,
-        folder: &Path,
-        command: &[&str],
-        ready: u16,
-    ) -> Result<Self> {
+    /// Starts it pinned to `core`, its output in `NAME.log`.
+    pub(super) fn spawn(name: &'static str, core: &str, folder: &Path, command: &[&str]) -> Result<Self> {
         let log_path = folder.join(format!("{name}.log"));
         let log = std::fs::File::create(&log_path)?;
         // `nice` and `taskset` become the program that they start: the process id stays.
@@ -58,21 +53,68 @@ impl Server {
             .stderr(log)
             .spawn()
             .with_context(|| format!("could not start {}", command.join(" ")))?;
-        let mut server = Self { name, child };
-        let address = SocketAddr::from(([127, 0, 0, 1], ready));
-        for _ in 0..READY_SECONDS_MAX * 20 {
-            if let Some(status) = server.child.try_wait()? {
-                bail!(
-                    "{name} ended with {status}: {}",
-                    std::fs::read_to_string(&log_path).unwrap_or_default().trim()
-                );
+        Ok(Self { name, child, log: log_path })
+    }
+
+    /// Waits until `ready` gives something, and asks so often.
+    pub(super) fn wait<T>(&mut self, every: Duration, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+        let watch = Stopwatch::start();
+        while watch.elapsed() < READY_MAX {
+            if let Some(value) = ready() {
+                return Ok(value);
             }
-            if TcpStream::connect(address).is_ok() {
-                return Ok(server);
+            if let Some(status) = self.child.try_wait()? {
+                let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("{} ended with {status}: {}", self.name, said.trim());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(every);
         }
-        bail!("{name} does not listen on {address} after {READY_SECONDS_MAX} s; see {}", log_path.display())
+        bail!("{} is not ready after {} s; see {}", self.name, READY_MAX.as_secs(), self.log.display())
+    }
+
+    /// Starts it as [`Self::spawn`] does and waits until it listens on the port `ready`.
+    pub(super) fn start(
+        name: &'static str,
+        core: &str,
+        folder: &Path,
+        command: &[&str],
+        ready: u16,
+    ) -> Result<Self> {
+        let mut server = Self::spawn(name, core, folder, command)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], ready));
+        server.wait(Duration::from_millis(50), || TcpStream::connect(address).ok())?;
+        Ok(server)
+    }
+
+    /// Records it with perf while `load` runs for so long, and writes the report into
+    /// `NAME.perf.txt`.
+    pub(super) fn profile(
+        &self,
+        folder: &Path,
+        name: &str,
+        seconds: u32,
+        load: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if command::find("perf").is_none() {
+            bail!("--profile needs perf: apt-get install linux-perf");
+        }
+        let data = folder.join(format!("{name}.perf.data"));
+        let mut perf = Command::new("perf")
+            .args(["record", "-q", "-F", "1999", "-p", &self.child.id().to_string(), "-o"])
+            .arg(&data)
+            .args(["--", "sleep", &seconds.to_string()])
+            .spawn()?;
+        load()?;
+        perf.wait()?;
+        let report = command::read(
+            Command::new("perf")
+                .args(["report", "--stdio", "--no-children", "--percent-limit", "0.4", "-i"])
+                .arg(&data),
+        )?;
+        let path = folder.join(format!("{name}.perf.txt"));
+        std::fs::write(&path, report)?;
+        println!("where the CPU of {name} goes: {}", path.display());
+        Ok(())
     }
 
     /// `bastide serve` with that configuration; `ready` is a port on which it will listen.

@@ -4,7 +4,7 @@
 //! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
 //! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks;
 //! [`sqlmap`] attacks through it. [`oidc`] runs certified clients against the identity provider.
-//! [`spiffe`] runs clients of the Workload API. [`store`] kills what writes to the store. [`servers`] and [`process`] start and end the programs.
+//! [`spiffe`] runs clients of the Workload API. [`store`] kills what writes to the store. [`timing`] measures refusals. [`servers`] and [`process`] start and end the programs.
 
 mod blocking;
 mod crs;
@@ -17,8 +17,11 @@ mod servers;
 mod spiffe;
 mod sqlmap;
 mod store;
+mod timing;
 
+use crate::{command, test};
 use anyhow::{Result, bail};
+use std::process::Command;
 
 pub(crate) use crs::{Places as CrsPlaces, Tally as CrsTally};
 
@@ -45,6 +48,8 @@ pub(crate) enum Suite {
     Oidc(oidc::Options),
     /// The store, killed 1,000 times while it writes, on SQLite and on PostgreSQL
     Store(store::Options),
+    /// Whether the time of a refusal says if there is such a person or client: Welch's t
+    Timing,
     /// The crate `spiffe`'s live tests, PyPI's `spiffe` and Envoy against the Workload API
     Spiffe(spiffe::Options),
     /// sqlmap against an open search behind the firewall, and against the demo's
@@ -61,6 +66,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         Suite::Schemathesis(options) => schemathesis::run(options)?,
         Suite::Oidc(options) => oidc::run(options)?,
         Suite::Store(options) => store::run(options)?,
+        Suite::Timing => timing::run()?,
         Suite::Spiffe(options) => spiffe::run(options)?,
         Suite::Sqlmap(options) => sqlmap::run(options)?,
     };
@@ -70,6 +76,27 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         bail!("{} came out wrong", counts.failed);
     }
     Ok(())
+}
+
+/// Runs tests of a crate and counts what the harness says.
+fn counted(tests: &mut Command) -> Result<Counts> {
+    let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
+    let well = command::run_seeing(tests, |line| {
+        if let Some(reason) = line.split_once("skipped: ").map(|(_, reason)| reason) {
+            counts.skipped.push(reason.to_owned());
+        }
+        if let Some((passed, failed)) = test::test_result(line) {
+            counts.passed += passed;
+            counts.failed += failed;
+        }
+    })?;
+    // It did not build, or the harness died before it could say what failed.
+    if !well && counts.failed == 0 {
+        counts.failed = 1;
+    }
+    // A test that was skipped passes in the harness' eyes.
+    counts.passed = counts.passed.saturating_sub(counts.skipped.len());
+    Ok(counts)
 }
 
 /// The part of the differential suite that is bounded in time.

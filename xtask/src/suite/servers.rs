@@ -51,9 +51,18 @@ impl Server {
     /// Bastide with this configuration, to which `state` and `admin` are added; its
     /// first listener must be `127.0.0.1:0`.
     pub(super) fn bastide(binary: &Path, folder: &Path, rest: &str) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let text = format!("state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\n{rest}");
-        std::fs::write(folder.join("bastide.yaml"), text)?;
+        configure(folder, rest)?;
+        Self::serve(binary, folder)
+    }
+
+    /// The same with a store of its own.
+    pub(super) fn bastide_with_store(binary: &Path, folder: &Path, rest: &str) -> Result<Self> {
+        configure(folder, rest)?;
+        command::read(Command::new(binary).arg("init").current_dir(folder))?;
+        Self::serve(binary, folder)
+    }
+
+    fn serve(binary: &Path, folder: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.args(["serve", "--config", "bastide.yaml"]).current_dir(folder);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -126,6 +135,12 @@ impl Server {
             .arg(&path);
         Self::start("varnish", folder, &mut command, address)
     }
+}
+
+fn configure(folder: &Path, rest: &str) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let text = format!("state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\n{rest}");
+    Ok(std::fs::write(folder.join("bastide.yaml"), text)?)
 }
 
 impl Drop for Server {

@@ -191,26 +191,9 @@ impl Stage {
 
     /// Records our proxy under the row's load and writes perf's report.
     pub(super) fn profile(&self, row: &Row, folder: &Path, seconds: u32) -> Result<()> {
-        if command::find("perf").is_none() {
-            bail!("--profile needs perf: apt-get install linux-perf");
-        }
         let server = self.server(row, Proxy::Bastide)?;
-        let data = folder.join(format!("{}.perf.data", row.id));
-        let mut perf = Command::new("perf")
-            .args(["record", "-q", "-F", "1999", "-p", &server.process().to_string(), "-o"])
-            .arg(&data)
-            .args(["--", "sleep", &seconds.to_string()])
-            .spawn()?;
-        self.load(row, Some(0))?.run(&self.url(row, Proxy::Bastide)?, seconds)?;
-        perf.wait()?;
-        let report = command::read(
-            Command::new("perf")
-                .args(["report", "--stdio", "--no-children", "--percent-limit", "0.4", "-i"])
-                .arg(&data),
-        )?;
-        let path = folder.join(format!("{}.perf.txt", row.id));
-        std::fs::write(&path, report)?;
-        println!("where the CPU of {} goes: {}", row.id, path.display());
-        Ok(())
+        server.profile(folder, row.id, seconds, || {
+            self.load(row, Some(0))?.run(&self.url(row, Proxy::Bastide)?, seconds).map(drop)
+        })
     }
 }

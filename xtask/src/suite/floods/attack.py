@@ -8,10 +8,13 @@ sent, over how many connections, and how many of these the server cut.
 
 import json
 import random
+import re
 import resource
+import selectors
 import socket
 import sys
 import time
+from urllib.parse import urlencode
 
 import h2.connection
 from hpack import Encoder
@@ -22,6 +25,8 @@ BATCH = 100
 # any request harms.
 PACE = 5000
 PATIENCE = 5.0
+# How long the answers to logins may take, all together.
+LOGINS_PATIENCE = 120.0
 
 
 class Count:
@@ -234,13 +239,94 @@ def compressed(address, end, count):
         connection.close()
 
 
+def read_head(connection, got=b""):
+    while b"\r\n\r\n" not in got:
+        more = connection.recv(65536)
+        if not more:
+            raise ConnectionError
+        got += more
+    head, body = got.split(b"\r\n\r\n", 1)
+    return head, body
+
+
+def read_answer(connection):
+    head, body = read_head(connection)
+    length = int(re.search(rb"(?i)content-length: *(\d+)", head + b"\r\ncontent-length: 0").group(1))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head, body
+
+
+def begin_login(connection, path):
+    """A browser at the page of a login: its cookies and the form's hidden fields."""
+    cookies = {}
+    for _ in range(5):
+        told = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {told}\r\n\r\n".encode())
+        head, body = read_answer(connection)
+        for name, value in re.findall(r"(?im)^set-cookie: *([^=]+)=([^;\r]*)", head.decode()):
+            cookies[name] = value
+        to = re.search(r"(?im)^location: *(\S+)", head.decode())
+        if not to:
+            break
+        path = to.group(1)
+    text = body.decode()
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text.split("</form>")[0]))
+    action = re.search(r'<form method="post" action="([^"]+)"', text)
+    if not action:
+        raise SystemExit(f"no form of a login: {head} {text}")
+    return action.group(1), cookies, hidden
+
+
+def logins(address, _end, count, number, path):
+    """So many logins at once, each of another name from another address with a wrong password."""
+    raise_limit()
+    number = int(number)
+    requests = []
+    connection = None
+    for which in range(number):
+        # Fewer than one connection may carry.
+        if which % 100 == 0:
+            connection = socket.create_connection(address, PATIENCE)
+        action, cookies, hidden = begin_login(connection, path)
+        body = urlencode({**hidden, "username": f"person-{which}", "password": "not the password"})
+        told = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        head = (
+            f"POST {action} HTTP/1.1\r\nHost: localhost\r\nCookie: {told}\r\nConnection: close\r\n"
+            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        requests.append((head + body).encode())
+    waiting = selectors.DefaultSelector()
+    for which, request in enumerate(requests):
+        own = f"127.{1 + which // 62500}.{which // 250 % 250}.{1 + which % 250}"
+        one = socket.create_connection(address, PATIENCE, (own, 0))
+        one.sendall(request)
+        one.setblocking(False)
+        waiting.register(one, selectors.EVENT_READ)
+        count.connections += 1
+        count.sent += 1
+    last = time.monotonic() + LOGINS_PATIENCE
+    while waiting.get_map() and time.monotonic() < last:
+        for key, _ in waiting.select(1.0):
+            try:
+                got = key.fileobj.recv(65536)
+            except OSError:
+                got = b""
+            status = got[9:12].decode() if got.startswith(b"HTTP/1.1 ") else "none"
+            count.answers[status] = count.answers.get(status, 0) + 1
+            waiting.unregister(key.fileobj)
+            key.fileobj.close()
+    count.open = len(waiting.get_map())
+
+
 def main():
-    kind, host, port, seconds = sys.argv[1:5]
+    kind, host, port, seconds, *words = sys.argv[1:]
     address, end, count = (host, int(port)), time.monotonic() + float(seconds), Count()
     if kind in FRAMES:
         flood_frames(kind, address, end, count)
     else:
-        {"connections": connections, "key-ids": key_ids, "compressed": compressed}[kind](address, end, count)
+        others = {"connections": connections, "key-ids": key_ids, "compressed": compressed, "logins": logins}
+        others[kind](address, end, count, *words)
     print(count.line())
 
 

@@ -23,6 +23,12 @@ const FETCH_BURST: u64 = 4;
 const FETCH_EVERY_SECONDS: u64 = 10;
 /// Requests that are written at once.
 const PIPELINED: u64 = 200;
+/// What 10,000 logins at once may cost, MiB: their connections on both sides of the gateway,
+/// and two hashes.
+const LOGINS_MEMORY_MIB_MAX: u64 = 256;
+/// An authorization request of the field's client; the challenge is that of RFC 7636 §B.
+const AUTHORIZATION: &str = "/id/authorize?client_id=web&response_type=code&redirect_uri=https%3A%2F%2Fapp.floods%2Fcb\
+    &scope=openid&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
 
 /// What an attack was and what came of it.
 pub(super) struct Report {
@@ -39,6 +45,8 @@ pub(super) struct Attack {
     needs: Needs,
     /// Memory that the gateway may have held at most, MiB.
     pub(super) memory_mib_max: u64,
+    /// Whether the gateway has a realm of people.
+    pub(super) realm: bool,
     pub(super) run: fn(&Field) -> Result<Report>,
 }
 
@@ -60,6 +68,9 @@ impl Attack {
     }
 }
 
+/// What an attack on the hop may cost at most, MiB.
+const MEMORY_MIB_MAX: u64 = 128;
+
 /// All attacks.
 pub(super) const ATTACKS: &[Attack] = &[
     frames("rapid-reset", |field| cut(field, "rapid-reset", "streams opened and reset")),
@@ -68,38 +79,29 @@ pub(super) const ATTACKS: &[Attack] = &[
     frames("ping", |field| cut(field, "ping", "PING frames")),
     frames("empty-data", |field| cut(field, "empty-data", "empty DATA frames")),
     frames("header-bomb", header_bomb),
-    Attack {
-        name: "slow-heads",
-        needs: Needs::Program("slowhttptest"),
-        memory_mib_max: 128,
-        run: |f| slow(f, "-H"),
-    },
-    Attack {
-        name: "slow-bodies",
-        needs: Needs::Program("slowhttptest"),
-        memory_mib_max: 128,
-        run: |f| slow(f, "-B"),
-    },
-    Attack {
-        name: "slow-readers",
-        needs: Needs::Program("slowhttptest"),
-        memory_mib_max: 128,
-        run: |f| slow(f, "-X"),
-    },
+    program("slow-heads", "slowhttptest", |field| slow(field, "-H")),
+    program("slow-bodies", "slowhttptest", |field| slow(field, "-B")),
+    program("slow-readers", "slowhttptest", |field| slow(field, "-X")),
     frames("connections", connections),
     frames("key-ids", key_ids),
     frames("compressed", compressed),
-    Attack { name: "limit-keys", needs: Needs::Nothing, memory_mib_max: 256, run: limit_keys },
+    Attack { name: "limit-keys", needs: Needs::Nothing, memory_mib_max: 256, realm: false, run: limit_keys },
+    program("http2-requests", "h2load", http2_requests),
     Attack {
-        name: "http2-requests",
-        needs: Needs::Program("h2load"),
-        memory_mib_max: 128,
-        run: http2_requests,
+        name: "logins",
+        needs: Needs::Python,
+        memory_mib_max: LOGINS_MEMORY_MIB_MAX,
+        realm: true,
+        run: logins,
     },
 ];
 
 const fn frames(name: &'static str, run: fn(&Field) -> Result<Report>) -> Attack {
-    Attack { name, needs: Needs::Python, memory_mib_max: 128, run }
+    Attack { name, needs: Needs::Python, memory_mib_max: MEMORY_MIB_MAX, realm: false, run }
+}
+
+const fn program(name: &'static str, program: &'static str, run: fn(&Field) -> Result<Report>) -> Attack {
+    Attack { name, needs: Needs::Program(program), memory_mib_max: MEMORY_MIB_MAX, realm: false, run }
 }
 
 /// What the Python program counted.
@@ -112,7 +114,7 @@ struct Counted {
     answers: std::collections::BTreeMap<String, u64>,
 }
 
-fn python(field: &Field, kind: &str) -> Result<Counted> {
+fn python(field: &Field, kind: &str, more: &[&str]) -> Result<Counted> {
     let python = field.python.as_ref().context("chosen only when Python is here")?;
     let address = field.address();
     let words =
@@ -121,14 +123,14 @@ fn python(field: &Field, kind: &str) -> Result<Counted> {
     std::fs::write(&program, ATTACK)?;
     // At the lowest priority: its own hunger for the processor is not what is measured.
     let mut attack = Command::new("nice");
-    attack.args(["-n", "19"]).arg(python).arg(&program).args(&words);
+    attack.args(["-n", "19"]).arg(python).arg(&program).args(&words).args(more);
     let printed = command::read(&mut attack)?;
     serde_json::from_str(printed.trim()).with_context(|| format!("the attack printed {printed:?}"))
 }
 
 /// A flood of frames after which the server must cut the connection.
 fn cut(field: &Field, kind: &str, what: &str) -> Result<Report> {
-    let counted = python(field, kind)?;
+    let counted = python(field, kind, &[])?;
     // One may still be open when the time is over.
     let held = counted.cut > 0 && counted.cut + 1 >= counted.connections;
     Ok(Report {
@@ -139,7 +141,7 @@ fn cut(field: &Field, kind: &str, what: &str) -> Result<Report> {
 }
 
 fn header_bomb(field: &Field) -> Result<Report> {
-    let counted = python(field, "header-bomb")?;
+    let counted = python(field, "header-bomb", &[])?;
     let passed = field.bombs.load(Ordering::Relaxed);
     Ok(Report {
         sent: format!("{} heads of 58 MB each in 15 KB", counted.sent),
@@ -201,7 +203,7 @@ fn slow(field: &Field, kind: &str) -> Result<Report> {
 }
 
 fn connections(field: &Field) -> Result<Report> {
-    let counted = python(field, "connections")?;
+    let counted = python(field, "connections", &[])?;
     let held = counted.open <= CONNECTIONS_PER_ADDRESS;
     Ok(Report {
         sent: format!("{} silent connections from one address", counted.connections),
@@ -212,7 +214,7 @@ fn connections(field: &Field) -> Result<Report> {
 
 fn key_ids(field: &Field) -> Result<Report> {
     let before = field.fetches.load(Ordering::Relaxed);
-    let counted = python(field, "key-ids")?;
+    let counted = python(field, "key-ids", &[])?;
     let fetches = field.fetches.load(Ordering::Relaxed) - before;
     let most = FETCH_BURST + u64::from(field.seconds) / FETCH_EVERY_SECONDS + 1;
     let refused: u64 =
@@ -231,13 +233,35 @@ fn key_ids(field: &Field) -> Result<Report> {
 }
 
 fn compressed(field: &Field) -> Result<Report> {
-    let counted = python(field, "compressed")?;
+    let counted = python(field, "compressed", &[])?;
     let answers: Vec<_> =
         counted.answers.iter().map(|(status, count)| format!("{status}: {count}")).collect();
     Ok(Report {
         sent: format!("{} bodies of 1 GiB in 1 MiB of gzip", counted.sent),
         did: format!("passed on without decompressing ({})", answers.join(", ")),
         fault: (counted.sent == 0).then(|| "nothing was answered".to_owned()),
+    })
+}
+
+/// All at the same time, each of another name and from another address, so that nothing but
+/// the bound of password hashes stands between them and the processor.
+fn logins(field: &Field) -> Result<Report> {
+    let number = field.logins.to_string();
+    let counted = python(field, "logins", &[&number, AUTHORIZATION])?;
+    let of = |status: &str| counted.answers.get(status).copied().unwrap_or(0);
+    // Judged and refused, or told that too many wait, or given up after the field's time.
+    let (judged, busy) = (of("401"), of("503") + of("504"));
+    let fault = if judged == 0 {
+        Some("no login was judged".to_owned())
+    } else if judged + busy != counted.sent {
+        Some(format!("{} logins have another answer, {} none", counted.sent - judged - busy, counted.open))
+    } else {
+        None
+    };
+    Ok(Report {
+        sent: format!("{} logins at once", counted.sent),
+        did: format!("judged {judged}, told {busy} that too many wait"),
+        fault,
     })
 }
 

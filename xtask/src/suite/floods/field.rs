@@ -1,6 +1,7 @@
 //! The field of one attack: a gateway that was just started, its upstream, and an issuer
 //! whose keys are fetched over HTTP.
 
+use super::Options;
 use crate::bench::usage;
 use crate::suite::servers::Server;
 use anyhow::Result;
@@ -14,6 +15,17 @@ use std::time::Duration;
 /// A key set with one key (RFC 7517 §A.1); nothing of the attacks is signed with it.
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"one","alg":"ES256","use":"sig","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
 
+/// A realm whose client needs no secret, and the route to it.
+const REALM: (&str, &str) = (
+    "realms:
+  floods:
+    issuer: http://localhost/id
+    clients: { web: { redirect_uris: [ https://app.floods/cb ], scopes: [ openid ], trusted: true } }
+",
+    "  - { name: id, match: /id/**, to: identity, authenticate: none, allow: anyone }
+",
+);
+
 /// Everything that stands while one attack runs.
 pub(super) struct Field {
     server: Server,
@@ -22,6 +34,7 @@ pub(super) struct Field {
     pub(super) folder: PathBuf,
     pub(super) seconds: u32,
     pub(super) keys: u64,
+    pub(super) logins: u64,
     /// Requests that reached the upstream and begin so.
     pub(super) bombs: Arc<AtomicU64>,
     /// Times that the issuer's keys were fetched.
@@ -33,14 +46,16 @@ impl Field {
         binary: &Path,
         folder: &Path,
         python: Option<PathBuf>,
-        seconds: u32,
-        keys: u64,
+        options: &Options,
+        realm: bool,
     ) -> Result<Self> {
+        let Options { seconds, keys, logins, .. } = *options;
         let (bombs, fetches) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let upstream = answering("ok", "GET /bomb", &bombs)?;
         let issuer = answering(KEYS, "GET /keys", &fetches)?;
+        let (realms, route) = if realm { REALM } else { ("", "") };
         let rest = format!(
-            "workers: 2
+            "{realms}workers: 2
 listen:
   - address: 127.0.0.1:0
     trusted_proxies: [ 127.0.0.5 ]
@@ -67,10 +82,15 @@ routes:
     authenticate: jwt
     allow: authenticated
     limit: 100/minute per address
-"
+{route}"
         );
-        let server = Server::bastide(binary, &folder.join("bastide"), &rest)?;
-        Ok(Self { server, python, folder: folder.to_owned(), seconds, keys, bombs, fetches })
+        let home = folder.join("bastide");
+        let server = if realm {
+            Server::bastide_with_store(binary, &home, &rest)?
+        } else {
+            Server::bastide(binary, &home, &rest)?
+        };
+        Ok(Self { server, python, folder: folder.to_owned(), seconds, keys, logins, bombs, fetches })
     }
 
     pub(super) fn address(&self) -> SocketAddr {

@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Distinct rate-limit keys
     #[arg(long, default_value_t = 10_000_000)]
     keys: u64,
+    /// Logins at once
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    logins: u64,
     /// Only attacks whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -51,6 +54,7 @@ impl Options {
         Self {
             seconds: 2,
             keys: 50_000,
+            logins: 400,
             only: None,
             binary: Some(PathBuf::new()),
             retries: 0,
@@ -104,7 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
 
 fn one(attack: &Attack, options: &Options, binary: &std::path::Path, python: Option<PathBuf>) -> Result<Row> {
     let folder = tempfile::tempdir()?;
-    let field = Field::start(binary, folder.path(), python, options.seconds, options.keys)?;
+    let field = Field::start(binary, folder.path(), python, options, attack.realm)?;
     let quiet = honest::go_on(&field, |_| Ok(()))?;
     let memory_before = field.memory_kib_most()?;
     let cpu_before = field.cpu()?;

@@ -5,15 +5,11 @@
 
 use super::Counts;
 use super::process::{Process, free_port};
-use crate::{command, python, workspace};
-use anyhow::{Context, Result, bail};
+use crate::{command, node, python, workspace};
+use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What npm installs, exactly.
-const NPM_PACKAGES: [&str; 3] = ["openid-client@6.9.0", "oidc-provider@9.13.3", "jose@6.2.18"];
-/// Its folder under the target folder.
-const NPM_FOLDER: &str = "node-oidc-2";
 /// What pip installs, and what each is imported as.
 const PYPI_PACKAGES: [(&str, &str); 5] = [
     ("authlib", "authlib"),
@@ -103,20 +99,13 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
 fn script(client: Client, folder: &Path) -> Result<Command> {
     let mut command = match client {
         Client::Certified => {
-            let packages = npm()?;
-            // Node finds packages from the script's own folder upwards.
-            let file = packages.join("openid-client.mjs");
-            std::fs::write(&file, include_str!("openid-client.mjs"))?;
             let mut command = Command::new("node");
-            command.arg(file);
+            command.arg(node::script("openid-client.mjs", include_str!("openid-client.mjs"))?);
             command
         }
         Client::Gateway => {
-            let packages = npm()?;
-            let file = packages.join("relying.mjs");
-            std::fs::write(&file, include_str!("relying.mjs"))?;
             let mut command = Command::new("node");
-            command.arg(file);
+            command.arg(node::script("relying.mjs", include_str!("relying.mjs"))?);
             command
         }
         Client::Authlib => pypi(folder, "authlib_client.py", include_str!("authlib_client.py"))?,
@@ -137,27 +126,6 @@ fn pypi(folder: &Path, name: &str, text: &str) -> Result<Command> {
     std::fs::write(&file, text)?;
     command.arg(file);
     Ok(command)
-}
-
-/// Finds or makes the folder with npm's packages.
-fn npm() -> Result<PathBuf> {
-    let folder = workspace::target()?.join(NPM_FOLDER);
-    let version =
-        command::read(Command::new("node").arg("--version")).context("openid-client: expected node 20")?;
-    let major = version.trim_start_matches('v').split('.').next().and_then(|text| text.parse::<u32>().ok());
-    if major.is_none_or(|major| major < 20) {
-        bail!("openid-client: expected node 20 or newer, found {}", version.trim());
-    }
-    if folder.join("node_modules/openid-client/package.json").exists() {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("package.json"), "{\"private\":true}\n")?;
-    println!("installing {} into {}", NPM_PACKAGES.join(" "), folder.display());
-    let mut install = Command::new("npm");
-    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]).args(NPM_PACKAGES);
-    command::run(install.current_dir(&folder)).context("openid-client: npm install")?;
-    Ok(folder)
 }
 
 /// The script starts the gateway, and the provider and the service in its own process.
