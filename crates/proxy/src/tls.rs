@@ -366,6 +366,8 @@ impl ServerTls {
     /// without a chain.
     fn chain_until(&self, chain: &[CertificateDer<'static>], ticker: &Ticker) -> Result<u64, rustls::Error> {
         let now = self.config.time_provider.current_time().ok_or(rustls::Error::FailedToGetCurrentTime)?;
+        // A core that slept until this handshake has an old clock.
+        ticker.read_now_ms();
         let mut until = 0;
         for certificate in chain {
             let refused = |_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);

@@ -140,6 +140,18 @@ impl Tls {
 }
 
 #[test]
+fn on_a_core_that_slept_a_certificate_is_good_until_it_ends_all_the_same() {
+    let scene = Scene::new();
+    let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
+    // Longer than what is left of the certificate.
+    std::thread::sleep(Duration::from_secs(4));
+    let client = scene.client(&issue(&scene.clients, 1, Duration::from_secs(3)));
+    let mut connection = Tls::connect(&client, town.address);
+    assert!(connection.asks());
+    assert!(connection.asks(), "a second time on the same connection");
+}
+
+#[test]
 fn a_session_with_a_certificate_is_resumed_while_the_certificate_counts() {
     let scene = Scene::new();
     let [member, brief] = [issue(&scene.clients, 1, HOUR), issue(&scene.clients, 2, Duration::from_secs(2))];
