@@ -4,7 +4,9 @@
 //! compares what arrives; [`floods`] attacks it while honest clients go on; [`crs`] runs the
 //! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks;
 //! [`sqlmap`] attacks through it. [`oidc`] runs certified clients against the identity provider.
-//! [`spiffe`] runs clients of the Workload API. [`store`] kills what writes to the store. [`timing`] measures refusals. [`servers`] and [`process`] start and end the programs.
+//! [`spiffe`] runs clients of the Workload API, [`storm`] rotates their certificates under load.
+//! [`store`] kills what writes to the store. [`timing`] measures refusals. [`servers`] and
+//! [`process`] start and end the programs.
 
 mod blocking;
 mod crs;
@@ -17,6 +19,7 @@ mod servers;
 mod spiffe;
 mod sqlmap;
 mod store;
+mod storm;
 mod timing;
 
 use crate::{command, test};
@@ -52,6 +55,8 @@ pub(crate) enum Suite {
     Timing,
     /// The crate `spiffe`'s live tests, PyPI's `spiffe` and Envoy against the Workload API
     Spiffe(spiffe::Options),
+    /// Certificates of seconds under load, the control plane killed in between: no request fails
+    Storm(storm::Options),
     /// sqlmap against an open search behind the firewall, and against the demo's
     Sqlmap(sqlmap::Options),
 }
@@ -68,6 +73,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         Suite::Store(options) => store::run(options)?,
         Suite::Timing => timing::run()?,
         Suite::Spiffe(options) => spiffe::run(options)?,
+        Suite::Storm(options) => storm::run(options)?,
         Suite::Sqlmap(options) => sqlmap::run(options)?,
     };
     counts.skipped.iter().for_each(|reason| println!("skipped: {reason}"));
@@ -112,6 +118,11 @@ pub(crate) fn bounded_schemathesis() -> Result<Counts> {
 /// Every flow, the store in memory.
 pub(crate) fn bounded_oidc() -> Result<Counts> {
     oidc::run(&oidc::Options::bounded())
+}
+
+/// Every client of the Workload API, Envoy through one rotation.
+pub(crate) fn bounded_spiffe() -> Result<Counts> {
+    spiffe::run(&spiffe::Options::bounded())
 }
 
 /// The part of sqlmap's attack that is bounded in time.

