@@ -57,6 +57,11 @@ impl WorkloadKey {
         Self::from_spki(&CertificateSigner::new(signer)?.subject_public_key_info())
     }
 
+    /// The DER `SubjectPublicKeyInfo`.
+    pub fn to_spki(&self) -> Vec<u8> {
+        self.0.subject_public_key_info()
+    }
+
     /// From a PKCS #10 request (RFC 2986), whose signature proves the private key. Its
     /// names and extensions are not read.
     ///

@@ -29,6 +29,9 @@ pub enum Error {
     /// There is no such authority, or it is not in a state for this.
     #[error("{0}")]
     Authority(String),
+    /// It is revoked, or cannot be.
+    #[error("{0}")]
+    Revoked(String),
     /// No authority can sign now.
     #[error("no authority signs now: {0}")]
     NoAuthority(&'static str),

@@ -22,6 +22,14 @@ pub struct Validated {
     pub claims: Map<String, Value>,
 }
 
+impl Validated {
+    /// When it was issued, as it says.
+    pub(crate) fn issued(&self) -> Option<Timestamp> {
+        let seconds = self.claims.get("iat").and_then(Value::as_u64)?;
+        Some(Timestamp::from_unix_seconds(seconds))
+    }
+}
+
 /// Makes a token; the audiences are the whole of what it is good for (§3.2).
 pub(crate) fn sign(
     signer: &dyn Signer,
@@ -73,6 +81,13 @@ pub(crate) fn validate(
     if id.trust_domain() != trust_domain {
         return Err(Error::Token(format!("{id} is not of {trust_domain}")));
     }
+    check_audience(&claims, audience)?;
+    check_time(&claims, now)?;
+    Ok(Validated { id, claims })
+}
+
+/// Whether a token is for an audience (RFC 7519 §4.1.3).
+pub(crate) fn check_audience(claims: &Map<String, Value>, audience: &str) -> Result<(), Error> {
     let audiences: Vec<&str> = match claims.get("aud") {
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
@@ -81,7 +96,12 @@ pub(crate) fn validate(
     if audience.is_empty() || !audiences.contains(&audience) {
         return Err(Error::Token(format!("it is for {audiences:?}, not for {audience:?}")));
     }
-    // Seconds may have a fraction (RFC 7519 §2, NumericDate).
+    Ok(())
+}
+
+/// Whether a token has begun and not ended. Seconds may have a fraction (RFC 7519 §2,
+/// NumericDate).
+pub(crate) fn check_time(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Error> {
     let Some(end) = claims.get("exp").and_then(Value::as_f64) else {
         return Err(Error::Token("`exp` is missing or no number".to_owned()));
     };
@@ -89,13 +109,11 @@ pub(crate) fn validate(
     if end <= seconds {
         return Err(Error::Token("it has ended".to_owned()));
     }
-    let begins = |name: &str| claims.get(name).map(Value::as_f64);
-    match begins("nbf") {
-        None => {}
-        Some(Some(begin)) if begin <= seconds => {}
-        Some(_) => return Err(Error::Token("it is not good yet".to_owned())),
+    match claims.get("nbf").map(Value::as_f64) {
+        None => Ok(()),
+        Some(Some(begin)) if begin <= seconds => Ok(()),
+        Some(_) => Err(Error::Token("it is not good yet".to_owned())),
     }
-    Ok(Validated { id, claims })
 }
 
 fn subject(payload: &[u8]) -> Result<(SpiffeId, Map<String, Value>), Error> {
@@ -108,6 +126,6 @@ fn subject(payload: &[u8]) -> Result<(SpiffeId, Map<String, Value>), Error> {
     Ok((id, claims))
 }
 
-fn refused(refusal: keys::Refusal) -> Error {
+pub(crate) fn refused(refusal: keys::Refusal) -> Error {
     Error::Token(refusal.to_string())
 }

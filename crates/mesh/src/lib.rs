@@ -15,7 +15,7 @@
 //!
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;
-//! - sign with an authority that verifiers do not trust yet;
+//! - sign with an authority that verifiers do not trust yet, or for a workload that is revoked;
 //! - give an identity to somebody who does not match exactly one registered workload's
 //!   conditions;
 //! - read the clock: time comes from the store's.
@@ -24,7 +24,12 @@ pub mod attest;
 pub mod authority;
 pub mod bundle;
 mod error;
+mod grpc;
+pub mod issuer;
 pub mod jwt_svid;
+pub mod node;
+mod pause;
+pub mod revocation;
 pub mod ring;
 pub mod settings;
 #[cfg(test)]
@@ -36,5 +41,7 @@ pub mod workload_api;
 
 pub use bundle::Bundle;
 pub use error::Error;
+pub use issuer::Issuer;
+pub use revocation::{Revocation, Revoked, Target};
 pub use settings::{Anchor, Given, Lifetimes, Settings};
 pub use trust_domain::{IssuedRecord, IssuedX509, Step, TrustDomain};

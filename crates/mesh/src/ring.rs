@@ -76,6 +76,17 @@ impl Ring {
         })
     }
 
+    /// Of a control plane elsewhere: its bundle, and the authorities that it still shows.
+    pub(crate) fn elsewhere(bundle: Bundle, good: BTreeSet<String>) -> Result<Self, Error> {
+        let jwt_keys = if bundle.jwt.is_empty() { None } else { Some(bundle.jwt_keys()?) };
+        Ok(Self { issuing: None, jwt: None, bundle, jwt_keys, good, next: None })
+    }
+
+    /// Whose documents may still be shown.
+    pub(crate) fn good(&self) -> impl Iterator<Item = &str> {
+        self.good.iter().map(String::as_str)
+    }
+
     /// Whether what this authority signed may still be shown.
     pub fn is_good(&self, authority: &str) -> bool {
         self.good.contains(authority)

@@ -1,7 +1,8 @@
 //! What tests share: a clock that is moved by hand, and a verifier that is not ours.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keys::svid::WorkloadKey;
@@ -10,6 +11,8 @@ use rcgen::PublicKeyData as _;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+
+use crate::workload_api::{Event, Witness};
 
 /// Sunday, 2026-11-22.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_384_267);
@@ -33,6 +36,37 @@ impl Clock for Hands {
 
     fn monotonic(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// The real time: what renews here renews by the clock of the machine.
+pub(crate) struct Real;
+
+impl Clock for Real {
+    #[expect(clippy::disallowed_methods, reason = "renewal is tested in seconds of the machine")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Timestamp::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap())
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Notes {
+    pub(crate) events: Mutex<Vec<Event>>,
+    pub(crate) full: std::sync::atomic::AtomicBool,
+}
+
+impl Witness for Notes {
+    fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        let full = self.full.load(std::sync::atomic::Ordering::SeqCst);
+        if !full {
+            self.events.lock().unwrap().push(event);
+        }
+        Box::pin(std::future::ready(!full))
     }
 }
 

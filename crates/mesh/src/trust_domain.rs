@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::authority::{Kind, Record};
 use crate::error::Error;
 use crate::jwt_svid;
+use crate::revocation::{self, Revocation, Revoked, Target};
 use crate::ring::Ring;
 use crate::settings::Settings;
 
@@ -25,6 +26,8 @@ const KEEP_PAUSE: Duration = Duration::from_millis(100);
 const LEASE_LIFETIME: Duration = Duration::from_secs(3);
 /// How often a change is tried that others' changes undo: longer than a lease lives.
 const ATTEMPTS_MAX: u32 = 10;
+/// Most certificates that are looked through for one that is to be revoked.
+const ISSUED_MAX: usize = 1_000_000;
 
 /// An issued X.509-SVID.
 #[derive(Clone, Debug)]
@@ -75,6 +78,7 @@ pub struct TrustDomain {
     store: Store,
     random: Arc<dyn SecureRandom + Send + Sync>,
     ring: watch::Sender<Arc<Ring>>,
+    revoked: watch::Sender<Arc<Revoked>>,
 }
 
 impl std::fmt::Debug for TrustDomain {
@@ -108,12 +112,18 @@ impl TrustDomain {
         let record = rotate(&store, &settings, random.as_ref()).await?;
         let ring = Ring::at(&record, &settings, store.clock().now())?;
         let (ring, _) = watch::channel(Arc::new(ring));
-        Ok(Arc::new(Self { settings, store, random, ring }))
+        let (revoked, _) = watch::channel(Arc::new(Revoked::new(&revocation::read(&store).await?)));
+        Ok(Arc::new(Self { settings, store, random, ring, revoked }))
     }
 
     /// What it is.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where it is kept.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The time of its store.
@@ -136,9 +146,58 @@ impl TrustDomain {
         self.ring.subscribe()
     }
 
+    /// What is revoked.
+    pub fn revoked(&self) -> Arc<Revoked> {
+        Arc::clone(&self.revoked.borrow())
+    }
+
+    /// What is revoked, and each change of it.
+    pub fn watch_revoked(&self) -> watch::Receiver<Arc<Revoked>> {
+        self.revoked.subscribe()
+    }
+
     /// Keeps the authorities: makes, prepares and forgets them as their times say, and takes
-    /// over what other processes make. Never ends.
+    /// over what other processes make and revoke. Never ends.
     pub async fn keep(self: Arc<Self>) {
+        tokio::join!(self.keep_authorities(), self.keep_revoked());
+    }
+
+    /// Follows what is revoked, by whatever process.
+    async fn keep_revoked(&self) {
+        let mut changes = self.store.watch(&revocation::all(), self.store.version());
+        // What was revoked between the opening and the watch.
+        let mut look = true;
+        loop {
+            if !look {
+                match changes.next().await {
+                    Ok(_) => {}
+                    Err(store::Error::Closed) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "mesh: revocations cannot be followed");
+                        tokio::time::sleep(KEEP_PAUSE * 10).await;
+                    }
+                }
+            }
+            look = false;
+            if let Err(error) = self.take_revoked().await {
+                tracing::error!(%error, "mesh: revocations cannot be read; those of before stay");
+                tokio::time::sleep(KEEP_PAUSE * 10).await;
+                look = true;
+            }
+        }
+    }
+
+    async fn take_revoked(&self) -> Result<(), Error> {
+        let revoked = Revoked::new(&revocation::read(&self.store).await?);
+        self.revoked.send_if_modified(|current| {
+            let differs = **current != revoked;
+            *current = Arc::new(revoked);
+            differs
+        });
+        Ok(())
+    }
+
+    async fn keep_authorities(&self) {
         let mut changes = self.store.watch(&authorities(), self.store.version());
         loop {
             if let Err(error) = self.look_after().await {
@@ -202,6 +261,16 @@ impl TrustDomain {
     /// The name is of another trust domain; no authority signs; the store fails.
     pub async fn issue_x509(&self, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
         self.check_own(id)?;
+        let place = revocation::of_identity(id);
+        let word = self.store.get(&place).await?;
+        if let Some(Revocation::Identity { lifted: None, .. }) =
+            word.as_ref().map(store::Record::json).transpose()?
+        {
+            return Err(Error::Revoked(format!("{id} is revoked")));
+        }
+        // INVARIANT: nobody revokes it between the look and the issuing.
+        let unchanged = Transaction::new()
+            .require(place, word.map_or(Expect::Absent, |word| Expect::Version(word.version)));
         let (ring, now) = (self.ring(), self.now());
         let issuing = ring.issuing.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let lifetime = self.settings.lifetimes.x509_svid;
@@ -215,7 +284,8 @@ impl TrustDomain {
         };
         let place = issued().hidden(id.as_str()).hidden(svid.serial.as_str());
         let end = svid.not_after.plus(Duration::from_secs(1));
-        self.store.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent).await?;
+        let transaction = unchanged.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent);
+        self.store.commit(transaction).await?;
         let chain = std::iter::once(svid.certificate).chain(issuing.chain.iter().cloned()).collect();
         Ok(IssuedX509 {
             id: id.clone(),
@@ -233,6 +303,9 @@ impl TrustDomain {
     /// The name is of another trust domain; no audience, or too many; no key signs.
     pub fn issue_jwt(&self, id: &SpiffeId, audiences: &[String]) -> Result<(String, Timestamp), Error> {
         self.check_own(id)?;
+        if self.revoked().has_identity(id) {
+            return Err(Error::Revoked(format!("{id} is revoked")));
+        }
         let (ring, now) = (self.ring(), self.now());
         let (signer, ends) = ring.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let until = now.plus(self.settings.lifetimes.jwt_svid).min(*ends);
@@ -249,6 +322,63 @@ impl TrustDomain {
     pub async fn issued(&self, most: usize) -> Result<Vec<IssuedRecord>, Error> {
         let records = self.store.scan_all(&issued(), most).await?;
         records.iter().map(|record| Ok(record.json()?)).collect()
+    }
+
+    /// Revokes: a certificate that is good, or a workload with all its certificates. Gives what
+    /// was written.
+    ///
+    /// # Errors
+    /// [`Error::Revoked`]: there is no such certificate, or the text is no serial number. The
+    /// store fails.
+    pub async fn revoke(&self, target: &Target) -> Result<Vec<Revocation>, Error> {
+        let now = self.now();
+        let mut done = Vec::new();
+        let certificates = match target {
+            Target::Serial(text) => {
+                let number = revocation::serial(text).ok_or_else(|| {
+                    Error::Revoked(format!("{text:?} is no serial number: expected hexadecimal digits"))
+                })?;
+                let is = |kept: &IssuedRecord| revocation::serial(&kept.serial).as_ref() == Some(&number);
+                let found: Vec<IssuedRecord> =
+                    self.issued(ISSUED_MAX).await?.into_iter().filter(is).collect();
+                if found.is_empty() {
+                    return Err(Error::Revoked(format!(
+                        "no certificate that is good has the serial number {number}"
+                    )));
+                }
+                found
+            }
+            Target::Identity(id) => {
+                // First the right to new ones: what is issued from then on is refused.
+                done.push(revocation::revoke_identity(&self.store, id, now).await?);
+                let records = self.store.scan_all(&issued().hidden(id.as_str()), ISSUED_MAX).await?;
+                records.iter().map(store::Record::json).collect::<Result<_, _>>()?
+            }
+        };
+        done.extend(revocation::take_back(&self.store, &certificates, now).await?);
+        self.take_revoked().await?;
+        Ok(done)
+    }
+
+    /// Lifts a revocation; `false`: there is none. A workload that is lifted gets new
+    /// documents; its certificates of before stay revoked.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn lift(&self, target: &Target) -> Result<bool, Error> {
+        let now = self.now();
+        let tokens_end = now.plus(self.settings.lifetimes.jwt_svid);
+        let lifted = revocation::lift(&self.store, target, now, tokens_end).await?;
+        self.take_revoked().await?;
+        Ok(lifted)
+    }
+
+    /// Everything that is revoked, and since when.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, Error> {
+        revocation::read(&self.store).await
     }
 
     fn check_own(&self, id: &SpiffeId) -> Result<(), Error> {

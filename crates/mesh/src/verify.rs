@@ -2,7 +2,7 @@
 //! trusted, by exactly one SPIFFE ID (X509-SVID §5.2).
 //!
 //! The chain has to lead to an anchor of the very trust domain that the leaf names: another
-//! domain's authority can never speak for it.
+//! domain's authority can never speak for it. Neither it nor its workload may be revoked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,12 +18,14 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
 use crate::error::Error;
+use crate::revocation::Revoked;
 
 /// Verifies peers of both directions.
 pub struct Verifier {
     domains: BTreeMap<String, Domain>,
     /// Who it has to be; `None`: any workload.
     expected: Option<Vec<SpiffeId>>,
+    revoked: Arc<Revoked>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -63,10 +65,18 @@ impl Verifier {
             let clients = clients.build().map_err(|error| refused(error.to_string()))?;
             domains.insert(name.clone(), Domain { roots, clients });
         }
-        Ok(Self { domains, expected, algorithms: provider.signature_verification_algorithms })
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { domains, expected, revoked: Arc::default(), algorithms })
     }
 
-    /// Whom a leaf names, and the domain that has to vouch for it. Nothing is verified yet.
+    /// The same, and besides it nobody who is revoked.
+    #[must_use]
+    pub fn without(self, revoked: Arc<Revoked>) -> Self {
+        Self { revoked, ..self }
+    }
+
+    /// Whom a leaf names, and the domain that has to vouch for it. Its chain is not verified
+    /// yet.
     fn named(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(SpiffeId, &Domain), rustls::Error> {
         let time = Timestamp::from_unix_seconds(now.as_secs());
         let mut refusal = None;
@@ -74,7 +84,12 @@ impl Verifier {
             let rules = CertificateRules { trust_domain: Some(name.clone()) };
             match identify(leaf, &rules, time) {
                 Ok(identity) => match &identity.principal.spiffe_id {
-                    Some(id) => return Ok((id.clone(), domain)),
+                    Some(id) => {
+                        return match self.revoked.certificate(id, &identity.serial) {
+                            None => Ok((id.clone(), domain)),
+                            Some(why) => Err(refused(why)),
+                        };
+                    }
                     None => refusal = Some("it names no workload".to_owned()),
                 },
                 // Another domain may be its own.

@@ -59,6 +59,8 @@ pub struct Workload {
     pub hint: String,
     /// What a process has to be.
     pub conditions: Conditions,
+    /// The nodes where it runs; none: beside the control plane.
+    pub nodes: Vec<String>,
 }
 
 /// All registered workloads.
@@ -69,6 +71,16 @@ pub struct Workloads {
 }
 
 impl Workloads {
+    /// Those that run on a node; `None`: beside the control plane.
+    #[must_use]
+    pub fn on(&self, node: Option<&str>) -> Self {
+        let is_there = |workload: &&Workload| match node {
+            Some(node) => workload.nodes.iter().any(|name| name == node),
+            None => workload.nodes.is_empty(),
+        };
+        Self { list: self.list.iter().filter(is_there).cloned().collect() }
+    }
+
     /// Whether the digest of the executable matters to anybody.
     pub fn want_digest(&self) -> bool {
         self.list.iter().any(|workload| !workload.conditions.sha256.is_empty())
@@ -120,7 +132,7 @@ mod tests {
 
     fn workload(name: &str, conditions: Conditions) -> Workload {
         let id = format!("spiffe://shop.example/{name}").parse().unwrap();
-        Workload { id, hint: name.to_owned(), conditions }
+        Workload { id, hint: name.to_owned(), conditions, nodes: Vec::new() }
     }
 
     #[test]
@@ -159,6 +171,26 @@ mod tests {
     impl Facts {
         fn clone_with_uid(self, uid: u32) -> Self {
             Self { uid, ..self }
+        }
+    }
+
+    #[test]
+    fn a_workload_is_where_it_is_registered_and_nowhere_else() {
+        let on = |name: &str, nodes: &[&str]| Workload {
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            ..workload(name, Conditions::default())
+        };
+        let all =
+            Workloads { list: vec![on("a", &[]), on("b", &["edge-1"]), on("c", &["edge-1", "edge-2"])] };
+        for (node, expected) in [
+            (None, &["a"][..]),
+            (Some("edge-1"), &["b", "c"]),
+            (Some("edge-2"), &["c"]),
+            (Some("edge"), &[]),
+            (Some(""), &[]),
+        ] {
+            let found: Vec<String> = all.on(node).list.into_iter().map(|one| one.hint).collect();
+            assert_eq!(found, expected, "{node:?}");
         }
     }
 

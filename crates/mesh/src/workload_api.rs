@@ -20,6 +20,7 @@ mod convert;
 mod listen;
 mod messages;
 mod own;
+mod revocations;
 mod sds;
 mod sds_messages;
 mod source;
@@ -35,17 +36,17 @@ use std::task::{Context, Poll};
 use model::{SpiffeId, Timestamp};
 use tokio::sync::watch;
 use tonic::Request;
-pub use tonic::Status;
 use tonic::body::Body;
 use tonic::server::Grpc;
+pub use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
 use crate::attest::Caller;
 use crate::bundle::Bundle;
-use crate::trust_domain::TrustDomain;
+use crate::issuer::Issuer;
 use crate::workload::{Workload, Workloads};
-pub use client::{Client, X509Context, X509Identity};
+pub use client::{Client, RevokedUpdates, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
 pub use own::Own;
 pub use source::Shelf;
@@ -62,7 +63,7 @@ pub type Foreign = BTreeMap<String, Bundle>;
 #[derive(Clone)]
 pub struct World {
     /// Who signs.
-    pub domain: Arc<TrustDomain>,
+    pub domain: Arc<dyn Issuer>,
     /// Who is known.
     pub workloads: watch::Receiver<Arc<Workloads>>,
     /// Whom we trust besides.
@@ -80,6 +81,8 @@ pub struct Event {
     pub time: Timestamp,
     /// Which call, such as `/SpiffeWorkloadAPI/FetchX509SVID`.
     pub call: &'static str,
+    /// The node that asked; empty: this one.
+    pub node: String,
     /// The process that asked.
     pub pid: i32,
     /// Its user.
@@ -124,14 +127,25 @@ impl Refused {
 }
 
 impl World {
-    /// The registered workloads that a process is.
+    /// The registered workloads that a process is, those aside that are revoked.
     pub(crate) async fn attest(&self, caller: &Arc<Caller>) -> Result<Vec<Workload>, Refused> {
         let workloads = Arc::clone(&self.workloads.borrow());
         let (caller, digest) = (Arc::clone(caller), workloads.want_digest());
         let facts = tokio::task::spawn_blocking(move || caller.facts(digest)).await;
         let facts = facts.map_err(|error| Refused::Unavailable(error.to_string()))?;
         let facts = facts.map_err(|error| Refused::Nobody(error.to_string()))?;
-        workloads.of(&facts).map_err(Refused::Nobody)
+        self.not_revoked(workloads.of(&facts).map_err(Refused::Nobody)?)
+    }
+
+    /// Those that are not revoked.
+    pub(crate) fn not_revoked(&self, mut workloads: Vec<Workload>) -> Result<Vec<Workload>, Refused> {
+        let revoked = self.domain.revoked();
+        let first = workloads.first().map(|workload| workload.id.clone());
+        workloads.retain(|workload| !revoked.has_identity(&workload.id));
+        match first.filter(|_| workloads.is_empty()) {
+            Some(id) => Err(Refused::Nobody(format!("{id} is revoked"))),
+            None => Ok(workloads),
+        }
     }
 
     /// Writes down that somebody got nothing, and says so in the log.
@@ -149,6 +163,7 @@ impl World {
         Event {
             time: self.domain.now(),
             call,
+            node: String::new(),
             pid: caller.pid,
             uid: caller.uid,
             id: None,
@@ -163,6 +178,7 @@ impl World {
         Event {
             time: self.domain.now(),
             call,
+            node: String::new(),
             pid: i32::try_from(std::process::id()).unwrap_or_default(),
             uid: rustix::process::geteuid().as_raw(),
             id: None,
@@ -197,8 +213,8 @@ impl Api {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
-        let of_spiffe = path.starts_with("/SpiffeWorkloadAPI/");
-        if of_spiffe && !has_header(request.headers()) {
+        let guarded = path.starts_with("/SpiffeWorkloadAPI/") || path == revocations::WATCH;
+        if guarded && !has_header(request.headers()) {
             // Whoever can be made to send a request (SSRF) cannot be made to send this.
             return Status::invalid_argument("security header missing from request").into_http();
         }
@@ -228,6 +244,7 @@ impl Api {
             calls::FETCH_JWT_BUNDLES => method!(server_streaming, calls::fetch_jwt_bundles),
             calls::VALIDATE_JWT_SVID => method!(unary, calls::validate_jwt_svid),
             sds::STREAM_SECRETS => method!(streaming, sds::stream_secrets),
+            revocations::WATCH => method!(server_streaming, revocations::watch),
             sds::FETCH_SECRETS => method!(unary, sds::fetch_secrets),
             _ => Status::unimplemented("no such method").into_http(),
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::mesh::TrustDomain;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +22,7 @@ use tower::ServiceExt as _;
 
 use super::caller::Caller;
 use super::serve::{Desk, router};
-use super::view::{Towns, View};
+use super::view::{Towns, Trust, View};
 use crate::config::Configuration;
 use crate::process::book::Book;
 use crate::process::clock::SystemClock;
@@ -269,9 +270,9 @@ async fn open(configuration: &Configuration, with_realms: bool) -> anyhow::Resul
     for folder in private.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
         make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let realms = match with_realms {
-        true => realms(configuration, &clock, &random).await?,
-        false => BTreeMap::new(),
+    let (realms, domain) = match with_realms {
+        true => kept(configuration, &clock, &random).await?,
+        false => (BTreeMap::new(), None),
     };
     let audit = audit::Settings::new(&configuration.audit.folder);
     let opened = audit::open(audit, 1, Arc::clone(&clock));
@@ -279,16 +280,17 @@ async fn open(configuration: &Configuration, with_realms: bool) -> anyhow::Resul
     let book = Book::open(queues.pop().context("a queue of the audit log")?, "administration")?;
     let view = View::of(configuration, None)?;
     let revocations = configuration.state.join(REVOCATIONS);
-    let desk = Desk::new(view, Towns::Opened(realms), revocations, book, clock, random);
+    let trust = Trust::Opened(domain);
+    let desk = Desk::new(view, Towns::Opened(realms), trust, revocations, book, clock, random);
     Ok((Arc::new(desk), log))
 }
 
-/// The realms, on the store, which is opened for them.
-async fn realms(
+/// The realms and the trust domain, on the store, which is opened for them.
+async fn kept(
     configuration: &Configuration,
     clock: &Arc<dyn Clock>,
     random: &Arc<SystemRandom>,
-) -> anyhow::Result<BTreeMap<String, Arc<Realm>>> {
+) -> anyhow::Result<(BTreeMap<String, Arc<Realm>>, Option<Arc<TrustDomain>>)> {
     let settings = &configuration.storage;
     let key = storage::local_key(&settings.unseal)?.context(
         "people have the shares of the store's key; this command needs a running process, a key file or the environment",
@@ -306,5 +308,9 @@ async fn realms(
         };
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);
     }
-    Ok(realms)
+    let domain = match &configuration.mesh {
+        Some(mesh) => Some(TrustDomain::open(mesh.settings.clone(), store, random.clone()).await?),
+        None => None,
+    };
+    Ok((realms, domain))
 }

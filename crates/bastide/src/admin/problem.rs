@@ -116,6 +116,16 @@ impl From<identity::Error> for Problem {
     }
 }
 
+impl From<mesh::Error> for Problem {
+    fn from(error: mesh::Error) -> Self {
+        match error {
+            mesh::Error::Revoked(_) | mesh::Error::Settings(_) => Self::unfit(error.to_string()),
+            mesh::Error::Store(error) => error.into(),
+            other => Self::failed(other),
+        }
+    }
+}
+
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         identity::Error::Store(error).into()

@@ -22,7 +22,7 @@ use store::{Expect, Version};
 use super::caller::Caller;
 use super::operation::{OPERATIONS, Operation};
 use super::problem::Problem;
-use super::view::{Towns, View};
+use super::view::{Towns, Trust, View};
 use crate::config::ADMINISTRATION;
 use crate::process::book::{Book, Entry};
 
@@ -36,6 +36,8 @@ pub struct Desk {
     view: RwLock<Arc<View>>,
     /// The realms.
     pub towns: Towns,
+    /// The trust domain.
+    pub trust: Trust,
     /// The state folder's list of revocations.
     pub revocations: std::path::PathBuf,
     book: Book,
@@ -54,12 +56,13 @@ impl Desk {
     pub fn new(
         view: View,
         towns: Towns,
+        trust: Trust,
         revocations: std::path::PathBuf,
         book: Book,
         clock: Arc<dyn Clock>,
         random: Arc<SystemRandom>,
     ) -> Self {
-        Self { view: RwLock::new(Arc::new(view)), towns, revocations, book, clock, random }
+        Self { view: RwLock::new(Arc::new(view)), towns, trust, revocations, book, clock, random }
     }
 
     /// Takes a new configuration and its policies.
@@ -202,6 +205,8 @@ pub struct Reply {
     body: Option<Value>,
     version: Option<Version>,
     location: Option<String>,
+    /// What was done, for the audit log, where the path does not say it.
+    about: String,
 }
 
 impl Reply {
@@ -212,12 +217,22 @@ impl Reply {
     pub fn ok(body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_value(body);
         let body = body.map_err(|error| Problem::unavailable("failed", "try again", error.to_string()))?;
-        Ok(Self { status: StatusCode::OK, body: Some(body), version: None, location: None })
+        Ok(Self { body: Some(body), ..Self::empty(StatusCode::OK) })
     }
 
     /// 204.
     pub fn done() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None, version: None, location: None }
+        Self::empty(StatusCode::NO_CONTENT)
+    }
+
+    fn empty(status: StatusCode) -> Self {
+        Self { status, body: None, version: None, location: None, about: String::new() }
+    }
+
+    /// With a line for the audit log.
+    #[must_use]
+    pub fn about(self, about: String) -> Self {
+        Self { about, ..self }
     }
 
     /// With an entity tag.
@@ -321,7 +336,10 @@ async fn call(
         }
     };
     let response = match outcome {
-        Ok(reply) => reply.respond(),
+        Ok(reply) => {
+            event.reason = Cow::Owned(reply.about.clone());
+            reply.respond()
+        }
         Err(problem) => {
             event.outcome = if event.step == Step::Forward && problem.status.is_server_error() {
                 Outcome::Failed

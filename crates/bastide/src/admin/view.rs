@@ -1,14 +1,17 @@
-//! What the operations see of the process: the configuration, its policies, and the realms.
+//! What the operations see of the process: the configuration, its policies, the realms, and the
+//! trust domain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ::mesh::TrustDomain;
 use identity::Realm;
 use policy::Policies;
 
 use super::problem::Problem;
 use crate::config::{Configuration, nearest};
 use crate::process::generations::Generations;
+use crate::process::mesh::MeshHost;
 use crate::process::realms::Realms;
 use crate::wire;
 
@@ -104,5 +107,36 @@ impl Towns {
             let known: Vec<&str> = all.keys().map(String::as_str).collect();
             Problem::not_found(format!("realm {name:?}{}", suggestion(name, &known)))
         })
+    }
+}
+
+/// Where the trust domain is.
+pub enum Trust {
+    /// The one that this process holds, as it is at each call.
+    Served(Arc<MeshHost>),
+    /// The one that a command opened, where there is one.
+    Opened(Option<Arc<TrustDomain>>),
+}
+
+impl Trust {
+    /// The trust domain.
+    ///
+    /// # Errors
+    /// There is none; its store is sealed.
+    pub fn domain(&self) -> Result<Arc<TrustDomain>, Problem> {
+        let open = match self {
+            Self::Opened(domain) => domain.clone(),
+            Self::Served(host) => host.domain(),
+        };
+        open.ok_or_else(|| {
+            Problem::unfit(
+                "this process has no mesh: the configuration has no `mesh:`, or its store is sealed",
+            )
+        })
+    }
+
+    /// The trust domain, where there is one.
+    pub fn is_there(&self) -> Option<Arc<TrustDomain>> {
+        self.domain().ok()
     }
 }

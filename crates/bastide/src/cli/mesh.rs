@@ -21,13 +21,18 @@ use crate::config::Mesh;
 use crate::process::clock::SystemClock;
 use crate::process::storage;
 
+mod nodes;
+mod revoke;
+
+use revoke::Whom;
+
 /// Most issued certificates that are counted.
 const ISSUED_MAX: usize = 100_000;
 
 /// Arguments of `bastide mesh`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
+    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh revoke --serial 4fab…         that certificate is good no more\n  bastide mesh revoke --identity spiffe://shop.example/orders   nor any of this workload, nor does it get others\n  bastide mesh lift --identity spiffe://shop.example/orders     until it is lifted\n  bastide mesh token --node edge-1           a token with which that node's agent joins, once\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
 )]
 pub struct MeshArguments {
     #[command(subcommand)]
@@ -65,10 +70,38 @@ enum MeshCommand {
         /// Its id, or the beginning of it.
         authority: String,
     },
-    /// Takes a tainted authority out of the bundle: what it signed is good no more.
+    /// Takes a tainted authority out of the bundle, so that what it signed is good no more; or
+    /// one certificate; or a workload, which gets nothing until it is lifted.
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["authority", "serial", "identity"]))]
     Revoke {
-        /// Its id, or the beginning of it.
-        authority: String,
+        /// The authority's id, or the beginning of it.
+        authority: Option<String>,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Lifts the revocation of a certificate or a workload. A workload's certificates of before
+    /// stay revoked.
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["serial", "identity"]))]
+    Lift {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Makes a token with which a node's agent may join, once.
+    Token {
+        /// What the node is called: what `workloads.NAME.node` says.
+        #[arg(long)]
+        node: String,
+        /// How long it may be used: at most 7d.
+        #[arg(long, default_value = "1h")]
+        life: String,
+    },
+    /// Lists the nodes that are attested, and the key that agents know the control plane by.
+    Nodes,
+    /// Takes a node's attestation back. What its workloads have stays good until it ends: revoke
+    /// them besides.
+    Evict {
+        /// Its name.
+        node: String,
     },
     /// Asks a Workload API for the certificates of this process, as a workload would.
     Svid {
@@ -116,6 +149,13 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let mesh = configuration.mesh.as_ref().context("the configuration has no `mesh:`")?;
+    match &arguments.command {
+        MeshCommand::Revoke { whom, .. } if whom.is_given() => {
+            return revoke::revoke(&configuration, whom, arguments.output);
+        }
+        MeshCommand::Lift { whom } => return revoke::lift(&configuration, whom, arguments.output),
+        _ => {}
+    }
     let key = super::store::unlock(&configuration, &arguments.share_files)?;
     runtime.block_on(async {
         let database = &configuration.storage.database;
@@ -126,6 +166,12 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output) -> anyhow::Result<ExitCode> {
+    match &command {
+        MeshCommand::Token { node, life } => return nodes::token(store, node, life, output).await,
+        MeshCommand::Nodes => return nodes::list(store, output).await,
+        MeshCommand::Evict { node } => return nodes::evict(store, node, output).await,
+        _ => {}
+    }
     let domain =
         TrustDomain::open(mesh.settings.clone(), store.clone(), Arc::new(SystemRandom::new())).await?;
     let step = match command {
@@ -137,8 +183,15 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         MeshCommand::Prepare { kind } => Step::Prepare(kind.kind()),
         MeshCommand::Activate { authority } => Step::Activate(whole(&domain, &authority).await?),
         MeshCommand::Taint { authority } => Step::Taint(whole(&domain, &authority).await?),
-        MeshCommand::Revoke { authority } => Step::Revoke(whole(&domain, &authority).await?),
-        MeshCommand::Svid { .. } => return Ok(ExitCode::SUCCESS),
+        MeshCommand::Revoke { authority, .. } => {
+            Step::Revoke(whole(&domain, &authority.unwrap_or_default()).await?)
+        }
+        // Done before.
+        MeshCommand::Lift { .. }
+        | MeshCommand::Svid { .. }
+        | MeshCommand::Token { .. }
+        | MeshCommand::Nodes
+        | MeshCommand::Evict { .. } => return Ok(ExitCode::SUCCESS),
     };
     match trust_domain::step(store, &mesh.settings, &SystemRandom::new(), &step).await {
         Ok(_) => status(&domain, mesh, store.clock().now(), output).await,
@@ -172,6 +225,7 @@ async fn status(
 ) -> anyhow::Result<ExitCode> {
     let record = domain.record().await?;
     let issued = domain.issued(ISSUED_MAX).await?;
+    let revoked = domain.revoked();
     let count = |id: &str| issued.iter().filter(|svid| svid.authority == id).count();
     let left = |end: Timestamp| std::time::Duration::from_secs(end.since(now).as_secs());
     match output {
@@ -188,6 +242,10 @@ async fn status(
             say(json!({
                 "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
                 "authorities": authorities, "workloads": workloads, "certificates": issued.len(),
+                "revoked": {
+                    "certificates": revoked.serials().collect::<Vec<_>>(),
+                    "identities": revoked.identities().collect::<Vec<_>>(),
+                },
             }));
         }
         Output::Text => {
@@ -205,11 +263,13 @@ async fn status(
                     "  {kind:8}{state:9} {id}  {when}ends in {ends:?}, {certificates} certificates"
                 ));
             }
+            let good = issued.iter().filter(|svid| revoked.certificate(&svid.id, &svid.serial).is_none());
             say(format_args!(
                 "{} workloads are registered, {} certificates are good",
                 mesh.workloads.list.len(),
-                issued.len()
+                good.count()
             ));
+            revoked.identities().for_each(|id| say(format_args!("  revoked  {id}")));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! The command line: what each command takes, and which function does it.
 
+pub mod agent;
 pub mod apply;
 pub mod check;
 pub mod counter;
@@ -88,7 +89,11 @@ enum Command {
     /// Runs one service of the mesh: a program with an identity, mutual TLS in front of it, a way
     /// out to the others.
     Run(run::RunArguments),
-    /// Looks at the mesh's trust domain, rotates its authorities by hand, asks for certificates.
+    /// Serves the Workload API of the mesh on a node without a store: asks the control plane for
+    /// what the workloads here get.
+    Agent(agent::AgentArguments),
+    /// Looks at the mesh's trust domain, rotates its authorities by hand, revokes, lets nodes join,
+    /// asks for certificates.
     Mesh(mesh::MeshArguments),
     /// Looks at the store, backs it up, restores it, rotates its keys.
     Store(store::StoreArguments),
@@ -166,6 +171,7 @@ pub fn main() -> ExitCode {
         Command::Realm(arguments) => realm::run(arguments),
         Command::Session(arguments) => realm::run_session(arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Agent(arguments) => agent::run(&arguments),
         Command::Mesh(arguments) => mesh::run(arguments),
         Command::Store(arguments) => store::run(arguments),
         Command::Undocumented(arguments) => undocumented::run(&arguments),

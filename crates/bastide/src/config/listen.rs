@@ -270,7 +270,7 @@ fn port(text: &str) -> Result<Option<u16>, Unfit> {
     }
 }
 
-fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
     text.parse().map_err(|_| {
         let bare = text.parse::<std::net::IpAddr>().is_ok();
         let instead = match text.strip_prefix("localhost:").or(text.strip_prefix(':')) {

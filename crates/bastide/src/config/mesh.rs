@@ -17,6 +17,10 @@ use super::pem;
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
+pub(super) mod agents;
+
+pub use agents::Agents;
+
 /// Who `bastide serve` is, when nothing else is said.
 const IDENTITY_DEFAULT: &str = "gateway";
 
@@ -38,6 +42,8 @@ pub struct Mesh {
     pub identity: Workload,
     /// Whether something needs that.
     pub is_member: bool,
+    /// Where agents of other nodes are served; `None`: nowhere.
+    pub agents: Option<Agents>,
 }
 
 /// Another trust domain.
@@ -90,6 +96,12 @@ pub(super) const MESH: Section = Section {
         ),
         key("workloads", "map of workload name to map", "none", "Which processes have an identity."),
         key("federates", "map of trust domain to map", "none", "Other trust domains that are trusted."),
+        key(
+            "agents",
+            "address or map",
+            "none",
+            "Where agents of other nodes ask for what the workloads there get.",
+        ),
     ],
 };
 
@@ -143,6 +155,12 @@ pub(super) const WORKLOAD: Section = Section {
         key("sha256", "64 hexadecimal digits, or list of these", "any", "The SHA-256 of its executable."),
         key("unit", "unit name, or list of these", "any", "Its unit of the system's systemd."),
         key("container", "64 hexadecimal digits, or list of these", "any", "The id of its container."),
+        key(
+            "node",
+            "node name, or list of these",
+            "beside this process",
+            "Where it runs, when that is a node with an agent: as its join token named it, `x509/NAME` or `kubernetes/NAME`.",
+        ),
     ],
 };
 
@@ -211,6 +229,7 @@ impl Decoder<'_> {
             partners: Vec::new(),
             identity: own_workload("spiffe://unknown/gateway".parse().ok()?),
             is_member: false,
+            agents: None,
         };
         if let Some(text) = node.text() {
             text.clone_into(&mut mesh.settings.trust_domain);
@@ -245,6 +264,7 @@ impl Decoder<'_> {
                 mesh.partners.extend(self.partner(name, node, &mesh.settings));
             }
         }
+        mesh.agents = table.get("agents").and_then(|node| self.mesh_agents(node));
         Some(mesh)
     }
 
@@ -343,6 +363,11 @@ impl Decoder<'_> {
                 self.some_value(node);
             }
         }
+        let mut nodes = Vec::new();
+        if let Some(node) = table.get("node") {
+            nodes = self.values(node, agents::node_name);
+            self.some_value(node);
+        }
         if CONDITIONS.iter().all(|key| table.get(key).is_none()) {
             self.advise(
                 name.at,
@@ -351,7 +376,10 @@ impl Decoder<'_> {
             );
         }
         match id {
-            Ok(id) => Some(Workload { id, hint: hint.unwrap_or_else(|| name.text.clone()), conditions }),
+            Ok(id) => {
+                let hint = hint.unwrap_or_else(|| name.text.clone());
+                Some(Workload { id, hint, conditions, nodes })
+            }
             Err(error) => {
                 self.fault(at, error.to_string());
                 None
@@ -432,7 +460,7 @@ impl Decoder<'_> {
 
 /// The workload that this process is. Nobody has to meet its conditions.
 fn own_workload(id: model::SpiffeId) -> Workload {
-    Workload { id, hint: String::new(), conditions: Conditions::default() }
+    Workload { id, hint: String::new(), conditions: Conditions::default(), nodes: Vec::new() }
 }
 
 fn endpoint(text: &str) -> Result<String, Unfit> {

@@ -70,6 +70,8 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::mesh::services::SERVICE,
     &super::mesh::WORKLOAD,
     &super::mesh::PARTNER,
+    &super::mesh::agents::AGENTS,
+    &super::mesh::agents::KUBERNETES,
     &super::services::SERVICE,
     &super::services::ENDPOINT,
     &super::services::TLS,

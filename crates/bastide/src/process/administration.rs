@@ -25,7 +25,7 @@ use super::realms::Streams;
 use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
 use crate::admin::problem::Problem;
-use crate::admin::view::Towns;
+use crate::admin::view::{Towns, Trust};
 use crate::admin::{Desk, View, client, serve};
 use crate::config::Configuration;
 use crate::wire::Parts;
@@ -50,10 +50,11 @@ impl Administration {
         doorway: Doorway,
     ) -> anyhow::Result<Self> {
         let towns = Towns::Served(Arc::clone(&parts.realms));
+        let trust = Trust::Served(Arc::clone(&parts.mesh));
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies))?;
-        let desk = Desk::new(view, towns, revocations, book, clock, random);
+        let desk = Desk::new(view, towns, trust, revocations, book, clock, random);
         Self::start(desk, doorway, parts.state.path())
     }
 

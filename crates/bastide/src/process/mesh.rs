@@ -5,15 +5,17 @@
 //! What it must never do: serve a trust domain half open, or let a reload that is refused
 //! change who is known.
 
+mod agent;
 mod audit;
 mod member;
 mod partners;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ::mesh::TrustDomain;
+use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
 use ::mesh::workload::Workloads;
 use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
+use ::mesh::{Issuer, TrustDomain};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -31,6 +33,7 @@ use super::book::Book;
 use super::realms::Streams;
 use crate::config;
 
+pub use agent::run as run_agent;
 pub use member::Member;
 
 /// Where this process' own identity comes from.
@@ -62,8 +65,13 @@ pub struct MeshHost {
 struct Running {
     config: config::Mesh,
     domain: Arc<TrustDomain>,
+    /// Who is known beside this process.
     workloads: watch::Sender<Arc<Workloads>>,
+    /// Who is known, on whichever node.
+    everywhere: watch::Sender<Arc<Workloads>>,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
+    provers: watch::Sender<Arc<Provers>>,
+    agents: Option<AgentsDoor>,
     keeper: JoinHandle<()>,
     partners: JoinHandle<()>,
     /// Keeps this process' own identity, where something needs it.
@@ -122,6 +130,11 @@ impl MeshHost {
     /// It has no identity yet.
     pub fn member(&self) -> anyhow::Result<Arc<Member>> {
         self.member.now().context("this process has no identity in the mesh yet")
+    }
+
+    /// The trust domain, when this process holds one and it is open.
+    pub fn domain(&self) -> Option<Arc<TrustDomain>> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until [`Self::member`] is another one.
@@ -211,12 +224,17 @@ impl MeshHost {
             let (partners, foreign) = (wanted.partners.clone(), Arc::clone(&open.foreign));
             open.partners = tokio::spawn(partners::keep(partners, foreign));
         }
-        let workloads = Arc::new(wanted.workloads.clone());
-        open.workloads.send_if_modified(|current| {
-            let differs = *current != workloads;
-            *current = workloads;
-            differs
-        });
+        let listen = |mesh: &config::Mesh| mesh.agents.as_ref().map(|agents| agents.listen);
+        if listen(&open.config) != listen(&wanted) {
+            let door = self.agents(&wanted, &open.domain, &open.everywhere, &open.foreign, &open.provers);
+            match door.await {
+                Ok(door) => open.agents = door,
+                Err(fault) => return Err((Box::new(open), fault)),
+            }
+        }
+        renew(&open.provers, provers(&wanted));
+        renew(&open.workloads, wanted.workloads.on(None));
+        renew(&open.everywhere, wanted.workloads.clone());
         if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
             open.own.iter().for_each(JoinHandle::abort);
             open.own = self.keep_own(&wanted, &open.domain, &open.workloads, &open.foreign).await;
@@ -227,14 +245,29 @@ impl MeshHost {
 
     async fn open(&self, wanted: config::Mesh, store: &Store) -> anyhow::Result<Running> {
         let domain = TrustDomain::open(wanted.settings.clone(), store.clone(), self.random.clone()).await?;
-        let (workloads, _) = watch::channel(Arc::new(wanted.workloads.clone()));
+        let (workloads, _) = watch::channel(Arc::new(wanted.workloads.on(None)));
+        let (everywhere, _) = watch::channel(Arc::new(wanted.workloads.clone()));
+        let (provers, _) = watch::channel(Arc::new(provers(&wanted)));
         let (foreign, _) = watch::channel(Arc::default());
         let foreign = Arc::new(foreign);
         let socket = self.listen(&wanted, &domain, &workloads, &foreign)?;
+        let agents = self.agents(&wanted, &domain, &everywhere, &foreign, &provers).await?;
         let keeper = tokio::spawn(Arc::clone(&domain).keep());
         let partners = tokio::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
         let own = self.keep_own(&wanted, &domain, &workloads, &foreign).await;
-        Ok(Running { config: wanted, domain, workloads, foreign, keeper, partners, own, _socket: socket })
+        Ok(Running {
+            config: wanted,
+            domain,
+            workloads,
+            everywhere,
+            foreign,
+            provers,
+            agents,
+            keeper,
+            partners,
+            own,
+            _socket: socket,
+        })
     }
 
     /// Keeps this process' own identity, where something needs it, and waits for the first.
@@ -250,7 +283,7 @@ impl MeshHost {
         }
         let world = self.world(domain, workloads, foreign);
         let own = Own::new(world, wanted.identity.clone());
-        let keeping = tokio::spawn(member::keep(own, Arc::clone(&self.member)));
+        let keeping = tokio::spawn(member::keep(own, domain.watch_revoked(), Arc::clone(&self.member)));
         self.member.first().await;
         Some(keeping)
     }
@@ -262,12 +295,34 @@ impl MeshHost {
         foreign: &watch::Sender<Arc<Foreign>>,
     ) -> World {
         World {
-            domain: Arc::clone(domain),
+            domain: Arc::clone(domain) as Arc<dyn Issuer>,
             workloads: workloads.subscribe(),
             foreign: foreign.subscribe(),
             witness: self.audit.clone(),
             shelf: Shelf::default(),
         }
+    }
+
+    /// Listens for agents, where the configuration says so.
+    async fn agents(
+        &self,
+        wanted: &config::Mesh,
+        domain: &Arc<TrustDomain>,
+        everywhere: &watch::Sender<Arc<Workloads>>,
+        foreign: &watch::Sender<Arc<Foreign>>,
+        provers: &watch::Sender<Arc<Provers>>,
+    ) -> anyhow::Result<Option<AgentsDoor>> {
+        let Some(agents) = &wanted.agents else { return Ok(None) };
+        let world = NodeWorld {
+            domain: Arc::clone(domain),
+            workloads: everywhere.subscribe(),
+            foreign: foreign.subscribe(),
+            witness: self.audit.clone(),
+            provers: provers.subscribe(),
+        };
+        let door = AgentsDoor::listen(agents.listen, world).await.context("the listener for agents")?;
+        tracing::info!(pin = %door.pin(), "agents on {}", door.address());
+        Ok(Some(door))
     }
 
     fn listen(
@@ -283,6 +338,19 @@ impl MeshHost {
         tracing::info!("Workload API on unix:{}", path.display());
         Ok(Some(socket))
     }
+}
+
+/// How the configuration has nodes attested.
+fn provers(mesh: &config::Mesh) -> Provers {
+    mesh.agents.as_ref().map(|agents| agents.provers.clone()).unwrap_or_default()
+}
+
+fn renew<T: PartialEq>(place: &watch::Sender<Arc<T>>, next: T) {
+    place.send_if_modified(|current| {
+        let differs = **current != next;
+        *current = Arc::new(next);
+        differs
+    });
 }
 
 impl Drop for MeshHost {

@@ -20,7 +20,7 @@ use crate::support::{Town, read, until};
 const SILENCE: Duration = Duration::from_millis(700);
 
 /// An upstream that begins an answer, or a tunnel, and never ends it.
-async fn endless() -> SocketAddr {
+pub(crate) async fn endless() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -71,6 +71,27 @@ fn only_who_is_expected_is_taken_and_only_in_its_time() {
 }
 
 #[test]
+fn who_is_revoked_is_refused_by_number_and_by_name_and_nobody_else_is() {
+    let shop = authority("shop.example");
+    let number = |leaf: &[u8]| {
+        let rules = CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+        identify(leaf, &rules, NOW).unwrap().serial
+    };
+    let [one, other] = [0, 1].map(|_| svid(&shop, "spiffe://shop.example/orders", &workload_key()));
+    let without = |serials: Vec<String>, ids: &[&str]| {
+        let ids: Vec<SpiffeId> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        verifier(&[("shop.example", &shop)], None).without(Arc::new(Revoked::of(serials, ids)))
+    };
+    let by_number = without(vec![number(&one)], &[]);
+    assert!(verify(&by_number, &one, NOW).unwrap_err().contains("is revoked"));
+    assert_eq!(verify(&by_number, &other, NOW), Ok(()));
+    let by_name = without(Vec::new(), &["spiffe://shop.example/orders"]);
+    assert!(verify(&by_name, &one, NOW).is_err() && verify(&by_name, &other, NOW).is_err());
+    let payments = svid(&shop, "spiffe://shop.example/payments", &workload_key());
+    assert_eq!(verify(&by_name, &payments, NOW), Ok(()));
+}
+
+#[test]
 fn a_leaf_with_two_names_an_authoritys_or_none_is_refused() {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![]).unwrap();

@@ -174,7 +174,7 @@ async fn jwt_svids(
     let wanted = workloads.into_iter().filter(|workload| wanted.is_empty() || workload.id.as_str() == wanted);
     let mut svids = Vec::new();
     for workload in wanted {
-        let issued = world.domain.issue_jwt(&workload.id, &request.audience);
+        let issued = world.domain.jwt(&workload.id, &request.audience).await;
         let (svid, until) = issued.map_err(|error| match error {
             crate::Error::Token(_) => Refused::Argument("an audience is empty, too long, or one too many"),
             other => Refused::Unavailable(other.to_string()),
@@ -219,6 +219,14 @@ pub(super) async fn validate_jwt_svid(
 }
 
 fn validated(world: &World, audience: &str, svid: &str) -> Result<jwt_svid::Validated, crate::Error> {
+    let valid = verified(world, audience, svid)?;
+    match world.domain.revoked().token(&valid.id, valid.issued()) {
+        None => Ok(valid),
+        Some(why) => Err(crate::Error::Token(why)),
+    }
+}
+
+fn verified(world: &World, audience: &str, svid: &str) -> Result<jwt_svid::Validated, crate::Error> {
     let (ring, now) = (world.domain.ring(), world.domain.now());
     let name = jwt_svid::unverified_trust_domain(svid)?;
     if name == ring.bundle.trust_domain {

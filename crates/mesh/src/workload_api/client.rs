@@ -5,39 +5,27 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use http::uri::PathAndQuery;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use keys::svid::split_certificates;
 use model::SpiffeId;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
-use tonic::body::Body;
-use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
-use tower::service_fn;
 use zeroize::Zeroizing;
 
 use super::calls;
 use super::messages::{
-    JwtBundlesRequest, JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse, ValidateJwtSvidRequest,
-    ValidateJwtSvidResponse, X509SvidRequest, X509SvidResponse,
+    JwtBundlesRequest, JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse, RevocationsRequest,
+    RevocationsResponse, ValidateJwtSvidRequest, ValidateJwtSvidResponse, X509SvidRequest, X509SvidResponse,
 };
-use super::{ANSWER_BYTES_MAX, SECURITY_HEADER};
+use super::{ANSWER_BYTES_MAX, SECURITY_HEADER, revocations};
 use crate::error::Error;
+use crate::grpc::Channel;
+use crate::revocation::Revoked;
 
 /// A connection to a Workload API.
 #[derive(Debug)]
-pub struct Client {
-    sender: hyper::client::conn::http2::SendRequest<Body>,
-    connection: JoinHandle<()>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
+pub struct Client(Channel);
 
 /// A document with its key.
 #[derive(Clone)]
@@ -84,6 +72,23 @@ impl X509Updates {
     }
 }
 
+/// Updates of what is revoked.
+#[derive(Debug)]
+pub struct RevokedUpdates(Streaming<RevocationsResponse>);
+
+impl RevokedUpdates {
+    /// The next; the first comes at once. `None`: the other side has ended.
+    ///
+    /// # Errors
+    /// [`Status`], as the other side says it; also when it says something unreadable.
+    pub async fn next(&mut self) -> Result<Option<Revoked>, Status> {
+        match self.0.message().await? {
+            Some(response) => revocations::read(response).map(Some).map_err(Status::internal),
+            None => Ok(None),
+        }
+    }
+}
+
 fn context(response: X509SvidResponse) -> Result<X509Context, String> {
     let mut context = X509Context { identities: Vec::new(), anchors: BTreeMap::new() };
     let broken = |what: &str| format!("the Workload API gave {what} that cannot be read");
@@ -113,15 +118,7 @@ impl Client {
     pub async fn connect(path: &Path) -> Result<Self, Error> {
         let fault = |source| Error::Socket { place: path.display().to_string(), source };
         let stream = UnixStream::connect(path).await.map_err(fault)?;
-        let handshake =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| fault(std::io::Error::other(error)))?;
-        let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "mesh: the connection to the Workload API ended");
-            }
-        });
-        Ok(Self { sender, connection })
+        Ok(Self(Channel::open(stream, ANSWER_BYTES_MAX).await.map_err(fault)?))
     }
 
     /// The caller's X.509 documents, now and whenever they are others.
@@ -130,10 +127,21 @@ impl Client {
     /// [`Status`]: `PermissionDenied` for a process that is no registered workload.
     pub async fn x509(&self) -> Result<X509Updates, Status> {
         let codec = ProstCodec::<X509SvidRequest, X509SvidResponse>::default();
-        let mut grpc = self.grpc();
+        let mut grpc = self.0.grpc();
         let path = PathAndQuery::from_static(calls::FETCH_X509_SVID);
         let request = with_header(X509SvidRequest {});
         Ok(X509Updates(grpc.server_streaming(request, path, codec).await?.into_inner()))
+    }
+
+    /// What is revoked, now and whenever that is something else.
+    ///
+    /// # Errors
+    /// [`Status`]: `Unimplemented` from a Workload API that is not ours.
+    pub async fn revoked(&self) -> Result<RevokedUpdates, Status> {
+        let codec = ProstCodec::<RevocationsRequest, RevocationsResponse>::default();
+        let path = PathAndQuery::from_static(revocations::WATCH);
+        let request = with_header(RevocationsRequest {});
+        Ok(RevokedUpdates(self.0.grpc().server_streaming(request, path, codec).await?.into_inner()))
     }
 
     /// JWT-SVIDs for these audiences, of this identity or of each.
@@ -149,7 +157,7 @@ impl Client {
         let spiffe_id = id.map(|id| id.as_str().to_owned()).unwrap_or_default();
         let request = with_header(JwtSvidRequest { audience, spiffe_id });
         let path = PathAndQuery::from_static(calls::FETCH_JWT_SVID);
-        let response = self.grpc().unary(request, path, codec).await?.into_inner();
+        let response = self.0.grpc().unary(request, path, codec).await?.into_inner();
         let read = |id: &str| id.parse().map_err(|_| Status::internal("unreadable SPIFFE ID"));
         response.svids.into_iter().map(|svid| Ok((read(&svid.spiffe_id)?, svid.svid))).collect()
     }
@@ -163,7 +171,7 @@ impl Client {
         let (audience, svid) = (audience.to_owned(), svid.to_owned());
         let request = with_header(ValidateJwtSvidRequest { audience, svid });
         let path = PathAndQuery::from_static(calls::VALIDATE_JWT_SVID);
-        Ok(self.grpc().unary(request, path, codec).await?.into_inner().spiffe_id)
+        Ok(self.0.grpc().unary(request, path, codec).await?.into_inner().spiffe_id)
     }
 
     /// JWK Sets by trust domain id, as they are now.
@@ -173,22 +181,9 @@ impl Client {
     pub async fn jwt_bundles(&self) -> Result<BTreeMap<String, Vec<u8>>, Status> {
         let codec = ProstCodec::<JwtBundlesRequest, JwtBundlesResponse>::default();
         let path = PathAndQuery::from_static(calls::FETCH_JWT_BUNDLES);
-        let answer = self.grpc().server_streaming(with_header(JwtBundlesRequest {}), path, codec).await?;
+        let answer = self.0.grpc().server_streaming(with_header(JwtBundlesRequest {}), path, codec).await?;
         let first = answer.into_inner().message().await?;
         Ok(first.ok_or_else(|| Status::internal("no bundle came"))?.bundles)
-    }
-
-    fn grpc(
-        &self,
-    ) -> Grpc<impl tonic::client::GrpcService<Body, ResponseBody = hyper::body::Incoming, Future: Send> + use<>>
-    {
-        let sender = self.sender.clone();
-        let service = service_fn(move |request: http::Request<Body>| {
-            let mut sender = sender.clone();
-            async move { sender.send_request(request).await }
-        });
-        let origin = http::Uri::from_static("http://localhost");
-        Grpc::with_origin(service, origin).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 }
 

@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, Server};
@@ -20,6 +20,7 @@ use super::authority::Rewriter;
 use super::{Api, World};
 use crate::attest::Caller;
 use crate::error::Error;
+use crate::grpc::Leashed;
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
@@ -43,6 +44,7 @@ pub struct Socket {
     /// Device and inode, to tell our socket from one that another process put there.
     own: Option<(u64, u64)>,
     tasks: [JoinHandle<()>; 2],
+    _leash: Arc<watch::Sender<()>>,
 }
 
 impl Socket {
@@ -56,7 +58,8 @@ impl Socket {
         let listener = bind(path).map_err(fault)?;
         let own = identity(path);
         let (sender, receiver) = mpsc::channel(16);
-        let accepting = tokio::spawn(accept(listener, sender));
+        let leash = Arc::new(watch::Sender::new(()));
+        let accepting = tokio::spawn(accept(listener, sender, Arc::downgrade(&leash)));
         let serving = tokio::spawn(async move {
             let server = Server::builder()
                 .max_concurrent_streams(STREAMS_MAX)
@@ -67,7 +70,7 @@ impl Socket {
                 tracing::error!(%error, "mesh: the Workload API ended");
             }
         });
-        Ok(Self { path: path.to_owned(), own, tasks: [accepting, serving] })
+        Ok(Self { path: path.to_owned(), own, tasks: [accepting, serving], _leash: leash })
     }
 
     /// Where it is.
@@ -109,7 +112,11 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<Connection>>) {
+async fn accept(
+    listener: UnixListener,
+    sender: mpsc::Sender<io::Result<Connection>>,
+    leash: Weak<watch::Sender<()>>,
+) {
     let counts = Arc::new(Counts::default());
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -127,8 +134,9 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<Connecti
             tracing::warn!(uid = caller.uid, "mesh: too many connections to the Workload API");
             continue;
         };
+        let Some(leash) = leash.upgrade() else { return };
         let connection = Connection {
-            stream,
+            stream: Leashed::new(stream, &leash),
             rewriter: Rewriter::default(),
             ready: Vec::new(),
             caller: Arc::new(caller),
@@ -176,7 +184,7 @@ impl Drop for Place {
 
 /// A connection, and who is at its other end.
 struct Connection {
-    stream: UnixStream,
+    stream: Leashed<UnixStream>,
     rewriter: Rewriter,
     /// What was read and not handed on yet.
     ready: Vec<u8>,

@@ -96,3 +96,17 @@ pub(super) struct ValidateJwtSvidResponse {
     #[prost(message, optional, tag = "2")]
     pub claims: Option<prost_types::Struct>,
 }
+
+/// Ours: asks for what is revoked, now and whenever that is something else.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RevocationsRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RevocationsResponse {
+    /// Serial numbers of certificates, hexadecimal.
+    #[prost(string, repeated, tag = "1")]
+    pub serials: Vec<String>,
+    /// Names of workloads.
+    #[prost(string, repeated, tag = "2")]
+    pub identities: Vec<String>,
+}

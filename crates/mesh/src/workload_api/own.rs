@@ -17,7 +17,7 @@ pub struct Own(Source);
 impl Own {
     /// Of this workload. Nobody is asked who this process is: the configuration says so.
     pub fn new(world: World, workload: Workload) -> Self {
-        Self(Source::new(Arc::new(world), Asks::Ourselves(workload), CALL))
+        Self(Source::new(Arc::new(world), Asks::Ourselves(Arc::new(workload)), CALL))
     }
 
     /// The documents now, then whenever they are others.

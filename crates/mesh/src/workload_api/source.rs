@@ -1,5 +1,6 @@
 //! The X.509 documents of one caller, kept fresh: renewed at half of their life, at once
-//! when their authority is taken back, and kept while they are good when renewal fails.
+//! when they or their authority are taken back, and kept while they are good when renewal
+//! fails.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +15,12 @@ use zeroize::Zeroizing;
 use super::{Event, Foreign, Refused, World};
 use crate::attest::Caller;
 use crate::bundle::Bundle;
+use crate::pause;
+use crate::revocation::Revoked;
 use crate::ring::Ring;
 use crate::trust_domain::IssuedX509;
 use crate::workload::{WORKLOADS_MAX, Workload, Workloads};
 
-/// The first wait after a renewal that failed, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long is waited at most without a look at the clock, which somebody may have moved.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// And at least.
@@ -88,7 +89,7 @@ pub(crate) enum Asks {
     /// A process at the socket.
     Process(Arc<Caller>),
     /// This process itself, as this workload.
-    Ourselves(Workload),
+    Ourselves(Arc<Workload>),
 }
 
 /// The documents of whoever asks.
@@ -99,6 +100,7 @@ pub(crate) struct Source {
     ring: watch::Receiver<Arc<Ring>>,
     workloads: watch::Receiver<Arc<Workloads>>,
     foreign: watch::Receiver<Arc<Foreign>>,
+    revoked: watch::Receiver<Arc<Revoked>>,
     held: Vec<Held>,
     told: Option<Told>,
     failures: u32,
@@ -109,6 +111,7 @@ impl Source {
     pub(crate) fn new(world: Arc<World>, asks: Asks, call: &'static str) -> Self {
         let (ring, workloads, foreign) =
             (world.domain.watch(), world.workloads.clone(), world.foreign.clone());
+        let revoked = world.domain.watch_revoked();
         Self {
             world,
             asks,
@@ -116,6 +119,7 @@ impl Source {
             ring,
             workloads,
             foreign,
+            revoked,
             held: Vec::new(),
             told: None,
             failures: 0,
@@ -138,6 +142,7 @@ impl Source {
             self.ring.mark_unchanged();
             self.workloads.mark_unchanged();
             self.foreign.mark_unchanged();
+            self.revoked.mark_unchanged();
             let told = self.refreshed().await?;
             if self.told.as_ref().is_none_or(|before| !before.says(&told)) {
                 self.told = Some(told.clone());
@@ -150,7 +155,7 @@ impl Source {
     async fn refreshed(&mut self) -> Result<Told, Refused> {
         let workloads = match &self.asks {
             Asks::Process(caller) => self.world.attest(caller).await?,
-            Asks::Ourselves(workload) => vec![workload.clone()],
+            Asks::Ourselves(workload) => self.world.not_revoked(vec![Workload::clone(workload)])?,
         };
         let mut before = std::mem::take(&mut self.held);
         let mut failed = None;
@@ -163,9 +168,12 @@ impl Source {
                 continue;
             }
             match self.obtain(&workload).await {
-                Ok(held) => self.held.push(held),
+                Ok((held, refused)) => {
+                    self.held.push(held);
+                    failed = failed.or(refused);
+                }
                 Err(refused) => {
-                    self.held.extend(kept.filter(|held| now <= held.document.issued.not_after));
+                    self.held.extend(kept.filter(|held| self.is_good(held, now)));
                     failed = Some(refused);
                 }
             }
@@ -187,24 +195,36 @@ impl Source {
         })
     }
 
+    /// Neither ended nor revoked.
+    fn is_good(&self, held: &Held, now: Timestamp) -> bool {
+        let issued = &held.document.issued;
+        now <= issued.not_after
+            && self.world.domain.revoked().certificate(&issued.id, &issued.serial).is_none()
+    }
+
     /// Not yet at half of its life, by a clock that did not go back behind its beginning.
     fn is_fresh(&self, held: &Held, now: Timestamp) -> bool {
-        let good = self.world.domain.ring().is_good(&held.document.issued.authority);
-        good && held.issued_at <= now && now < held.renew_at
+        let trusted = self.world.domain.ring().is_good(&held.document.issued.authority);
+        trusted && self.is_good(held, now) && held.issued_at <= now && now < held.renew_at
     }
 
     /// A document of a workload for whoever asks: the one that its other processes have, while
-    /// that is fresh, else a new one. Each giving is written down.
-    async fn obtain(&self, workload: &Workload) -> Result<Held, Refused> {
+    /// that is fresh, else a new one; the old one while it is good when no new one can be made,
+    /// with the reason. Each giving is written down.
+    async fn obtain(&self, workload: &Workload) -> Result<(Held, Option<Refused>), Refused> {
         let place = self.world.shelf.place(workload);
         // Of several that ask at once, one has it made.
         let mut shelved = place.lock().await;
         let now = self.world.domain.now();
-        let held =
-            match shelved.as_ref().filter(|held| held.workload == *workload && self.is_fresh(held, now)) {
-                Some(held) => held.clone(),
-                None => self.issue(workload).await?,
-            };
+        let there = shelved.as_ref().filter(|held| held.workload == *workload);
+        let (held, failed) = match there {
+            Some(held) if self.is_fresh(held, now) => (held.clone(), None),
+            there => match (self.issue(workload).await, there) {
+                (Ok(held), _) => (held, None),
+                (Err(refused), Some(held)) if self.is_good(held, now) => (held.clone(), Some(refused)),
+                (Err(refused), _) => return Err(refused),
+            },
+        };
         *shelved = Some(held.clone());
         drop(shelved);
         let event = Event {
@@ -217,7 +237,7 @@ impl Source {
             }
         };
         self.world.give(event).await?;
-        Ok(held)
+        Ok((held, failed))
     }
 
     async fn issue(&self, workload: &Workload) -> Result<Held, Refused> {
@@ -228,20 +248,13 @@ impl Source {
         let (signer, key) = LocalSigner::generate(Algorithm::Es256, domain.random())
             .map_err(|error| unavailable(error.to_string()))?;
         let public = WorkloadKey::of(Arc::new(signer)).map_err(|error| unavailable(error.to_string()))?;
-        let issued = domain.issue_x509(&workload.id, &public).await;
+        let issued = domain.x509(&workload.id, &public).await;
         let issued = issued.map_err(|error| unavailable(error.to_string()))?;
         let life = issued.not_after.since(now);
         // Between 45 and 55 parts of a hundred: what was issued together is not renewed so.
-        let renew_at = now.plus(life / 1_000 * (450 + self.below(100)));
+        let renew_at = now.plus(life / 1_000 * (450 + pause::below(100, domain.random())));
         let document = Arc::new(Document { issued, key });
         Ok(Held { workload: workload.clone(), document, issued_at: now, renew_at })
-    }
-
-    /// A random number below `bound`; 0 where there is none to be had.
-    fn below(&self, bound: u32) -> u32 {
-        let mut bytes = [0; 4];
-        let _ = self.world.domain.random().fill(&mut bytes);
-        u32::from_ne_bytes(bytes) % bound
     }
 
     /// Waits until something may be to do.
@@ -250,16 +263,14 @@ impl Source {
         let due = self.held.iter().map(|held| held.renew_at).min();
         let pause = match self.failures {
             0 => due.map_or(LOOK_EVERY, |due| due.since(now)).clamp(LOOK_PAUSE, LOOK_EVERY),
-            failures => {
-                let longest = RETRY.0.saturating_mul(1 << failures.min(6)).min(RETRY.1);
-                longest / 1_000 * (500 + self.below(500))
-            }
+            failures => pause::after(failures, self.world.domain.random()),
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = self.ring.changed() => {}
             _ = self.workloads.changed() => {}
             _ = self.foreign.changed() => {}
+            _ = self.revoked.changed() => {}
         }
     }
 }

@@ -1,4 +1,3 @@
-use std::sync::Mutex;
 use std::time::Duration;
 
 use keys::SystemRandom;
@@ -6,41 +5,11 @@ use store::Store;
 use tonic::Code;
 
 use super::*;
+use crate::revocation::Target;
 use crate::settings::{Lifetimes, Settings};
-use crate::testing::verifies;
-use crate::trust_domain::Step;
+use crate::testing::{Notes, Real, verifies};
+use crate::trust_domain::{Step, TrustDomain};
 use crate::workload::Conditions;
-
-/// The real time: what renews here renews by the clock of the machine.
-struct Real;
-
-impl model::Clock for Real {
-    #[expect(clippy::disallowed_methods, reason = "renewal is tested in seconds of the machine")]
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Timestamp::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap())
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-#[derive(Default)]
-struct Notes {
-    events: Mutex<Vec<Event>>,
-    full: std::sync::atomic::AtomicBool,
-}
-
-impl Witness for Notes {
-    fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        let full = self.full.load(std::sync::atomic::Ordering::SeqCst);
-        if !full {
-            self.events.lock().unwrap().push(event);
-        }
-        Box::pin(std::future::ready(!full))
-    }
-}
 
 /// A town of one socket, whose workloads are this very process.
 struct Town {
@@ -58,7 +27,7 @@ fn mine() -> Conditions {
 
 fn workload(name: &str, conditions: Conditions) -> Workload {
     let id = format!("spiffe://shop.example/{name}").parse().unwrap();
-    Workload { id, hint: name.to_owned(), conditions }
+    Workload { id, hint: name.to_owned(), conditions, nodes: Vec::new() }
 }
 
 impl Town {
@@ -71,7 +40,7 @@ impl Town {
         let (foreign, trusted) = watch::channel(Arc::new(Foreign::new()));
         let notes = Arc::new(Notes::default());
         let world = World {
-            domain: Arc::clone(&domain),
+            domain: domain.clone(),
             workloads: known,
             foreign: trusted,
             witness: notes.clone(),
@@ -235,6 +204,45 @@ async fn what_a_tainted_authority_signed_is_replaced_at_once() {
 }
 
 #[tokio::test]
+async fn a_revoked_certificate_is_replaced_at_once_and_a_revoked_workload_gets_nothing() {
+    let town = Town::usual().await;
+    let client = town.client().await;
+    let mut updates = client.x509().await.unwrap();
+    let mut revoked = client.revoked().await.unwrap();
+    assert!(revoked.next().await.unwrap().unwrap().is_empty());
+    let before = updates.next().await.unwrap().unwrap();
+    let issued = town.domain.issued(10).await.unwrap();
+    let orders = issued.iter().find(|one| one.id.path() == "/orders").unwrap().clone();
+    town.domain.revoke(&Target::Serial(orders.serial.clone())).await.unwrap();
+    assert!(revoked.next().await.unwrap().unwrap().has_serial(&orders.serial));
+    let after = updates.next().await.unwrap().unwrap();
+    assert_ne!(before.identities[0].chain, after.identities[0].chain);
+    assert_eq!(before.identities[1].chain, after.identities[1].chain, "the other is as it was");
+
+    let audience = vec!["payments".to_owned()];
+    let token = client.jwt(audience.clone(), Some(&orders.id)).await.unwrap().remove(0).1;
+    town.domain.revoke(&Target::Identity(orders.id.clone())).await.unwrap();
+    let last = updates.next().await.unwrap().unwrap();
+    assert_eq!(last.identities.len(), 1);
+    assert_eq!(last.identities[0].id.path(), "/orders-admin");
+    assert!(revoked.next().await.unwrap().unwrap().has_identity(&orders.id));
+    let refused = client.jwt(audience.clone(), Some(&orders.id)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(client.validate_jwt("payments", &token).await.is_err());
+    // Where it is all that a process is, the stream ends.
+    town.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
+    assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.x509().await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(
+        town.notes.events.lock().unwrap().iter().any(|event| event.refused.ends_with("/orders is revoked"))
+    );
+    town.domain.lift(&Target::Identity(orders.id)).await.unwrap();
+    let lifted = client.x509().await.unwrap().next().await.unwrap().unwrap();
+    assert_eq!(lifted.identities.len(), 1);
+    town.verifies(&lifted);
+}
+
+#[tokio::test]
 async fn a_workload_that_is_registered_no_more_is_told_and_gets_nothing_further() {
     let town = Town::usual().await;
     let client = town.client().await;
@@ -286,7 +294,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
     let town = Town::usual().await;
     let path = town.socket.path().to_owned();
     let world = || World {
-        domain: Arc::clone(&town.domain),
+        domain: town.domain.clone(),
         workloads: town.workloads.subscribe(),
         foreign: town.foreign.subscribe(),
         witness: town.notes.clone(),

@@ -1,8 +1,10 @@
-//! What is revoked at the gateway before its time, whoever issued it.
+//! What is revoked before its time: at the gateway, whoever issued it; in the mesh, what its own
+//! trust domain issued.
 
 use std::time::Duration;
 
 use ::keys::{Revocation, RevocationFile};
+use ::mesh::{Revocation as OfMesh, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +12,9 @@ use super::Page;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
-/// What is to be revoked: exactly one of `token`, `grant`, `session` and `subject`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+/// What is to be revoked: exactly one of `token`, `grant`, `session`, `subject`, `certificate` and
+/// `identity`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRevocation {
     /// A token's `jti`.
@@ -30,6 +33,15 @@ pub struct NewRevocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub subject: Option<String>,
+    /// The serial number of a certificate of the mesh, hexadecimal: until it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub certificate: Option<String>,
+    /// The SPIFFE ID of a workload of the mesh: its certificates and tokens, and its right to
+    /// others, until it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub identity: Option<String>,
     /// With `subject`: what is issued from now on, too.
     #[serde(default)]
     pub all: bool,
@@ -45,7 +57,7 @@ pub struct NewRevocation {
 }
 
 /// What is revoked.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RevocationOut {
     /// A token's `jti`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +71,12 @@ pub struct RevocationOut {
     /// A principal's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
+    /// The serial number of a certificate of the mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    /// The SPIFFE ID of a workload of the mesh; of a certificate, whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
     /// With `subject`: what was issued until then, Unix seconds. Absent: everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_until: Option<u64>,
@@ -80,6 +98,34 @@ impl From<Revocation> for RevocationOut {
             issued_until: entry.issued_until,
             issuer: entry.issuer,
             until: entry.until,
+            ..Self::default()
+        }
+    }
+}
+
+impl RevocationOut {
+    /// `None`: it is lifted.
+    fn of_mesh(entry: OfMesh) -> Option<Self> {
+        let identity = |id: &model::SpiffeId| Some(id.as_str().to_owned());
+        match entry {
+            OfMesh::Certificate { serial, id, ends, .. } => Some(Self {
+                certificate: Some(serial),
+                identity: identity(&id),
+                until: Some(ends.unix_seconds()),
+                ..Self::default()
+            }),
+            OfMesh::Identity { id, lifted: None, .. } => {
+                Some(Self { identity: identity(&id), ..Self::default() })
+            }
+            OfMesh::Identity { .. } => None,
+        }
+    }
+
+    fn describe(&self) -> String {
+        match (&self.certificate, &self.identity) {
+            (Some(serial), Some(id)) => format!("the certificate {serial} of {id}"),
+            (_, Some(id)) => format!("{id} with all its certificates"),
+            _ => String::new(),
         }
     }
 }
@@ -90,12 +136,46 @@ fn file(asked: &Asked) -> RevocationFile {
 
 /// `GET /v1/revocations`
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
-    Reply::ok(&Page::whole(file(asked).entries()?.into_iter().map(RevocationOut::from).collect()))
+    let mut list: Vec<RevocationOut> = file(asked).entries()?.into_iter().map(RevocationOut::from).collect();
+    if let Some(domain) = asked.desk.trust.is_there() {
+        list.extend(domain.revocations().await?.into_iter().filter_map(RevocationOut::of_mesh));
+    }
+    Reply::ok(&Page::whole(list))
+}
+
+/// What of the mesh a call names.
+fn target(given: &NewRevocation) -> Result<Option<Target>, Problem> {
+    let bare = NewRevocation {
+        certificate: given.certificate.clone(),
+        identity: given.identity.clone(),
+        ..NewRevocation::default()
+    };
+    let target = match (&given.certificate, &given.identity) {
+        (None, None) => return Ok(None),
+        (Some(serial), None) => Target::Serial(serial.clone()),
+        (None, Some(id)) => Target::Identity(read_id(id)?),
+        _ => return Err(Problem::unfit("expected one of certificate and identity")),
+    };
+    if bare != *given {
+        return Err(Problem::unfit("certificate and identity stand alone"));
+    }
+    Ok(Some(target))
+}
+
+fn read_id(text: &str) -> Result<model::SpiffeId, Problem> {
+    text.parse().map_err(|why| Problem::unfit(format!("identity: {why}")))
 }
 
 /// `POST /v1/revocations`
 pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
     let given: NewRevocation = asked.body()?;
+    if let Some(target) = target(&given)? {
+        let domain = asked.desk.trust.domain()?;
+        let mut done = domain.revoke(&target).await?.into_iter().filter_map(RevocationOut::of_mesh);
+        let Some(first) = done.next() else { return Err(Problem::unfit("there is nothing to revoke")) };
+        let about = format!("revoked: {}", first.describe());
+        return Ok(Reply::ok(&first)?.created("/v1/revocations".to_owned()).about(about));
+    }
     let now = asked.desk.now();
     if given.all && given.subject.is_none() {
         return Err(Problem::unfit("all: stands only with subject"));
@@ -120,7 +200,12 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
 /// `DELETE /v1/revocations/{name}`
 pub async fn undo(asked: &Asked) -> Result<Reply, Problem> {
     let name = asked.parameter("name");
-    match file(asked).remove(name, asked.desk.now())? {
+    let mut count = file(asked).remove(name, asked.desk.now())?;
+    if let Some(domain) = asked.desk.trust.is_there() {
+        let target = name.parse().map_or_else(|_| Target::Serial(name.to_owned()), Target::Identity);
+        count += usize::from(domain.lift(&target).await?);
+    }
+    match count {
         0 => Err(Problem::not_found(format!("revocation of {name:?}"))),
         _ => Ok(Reply::done()),
     }

@@ -62,6 +62,23 @@ fn each_form_means_what_it_says() {
 }
 
 #[test]
+fn agents_are_served_where_it_is_said_and_their_nodes_workloads_are_theirs() {
+    let mesh = |agents: &str| mesh(&format!("mesh:\n  trust_domain: shop.example\n{agents}")).unwrap();
+    assert_eq!(mesh("").agents, None);
+    let short = mesh("  agents: 127.0.0.1:7443\n").agents.unwrap();
+    assert_eq!((short.listen.port(), short.provers), (7443, mesh::node::Provers::default()));
+    let long = mesh(
+        "  agents: { listen: \"0.0.0.0:7443\", lifetime: 2h, x509: ca.pem }\n  workloads:\n    \
+         orders: { uid: 1, node: [ edge-1, x509/edge-2 ] }\n    local: { uid: 1 }\n",
+    );
+    let agents = long.agents.unwrap();
+    assert_eq!(agents.provers.lifetime, Duration::from_secs(7200));
+    assert_eq!(agents.provers.x509.len(), 1);
+    assert_eq!(long.workloads.list[0].nodes, ["edge-1", "x509/edge-2"]);
+    assert_eq!(long.workloads.on(None).list.len(), 1);
+}
+
+#[test]
 fn faults_say_what_and_where() {
     let table = [
         ("mesh: Shop.example", "bastide.yaml:4:7: \"Shop.example\" is no trust domain"),
@@ -124,6 +141,24 @@ fn faults_say_what_and_where() {
         (
             "mesh: { trust_domain: a.example, authority: { cert: ca.pem, key: ca.key } }",
             "may not sign certificates",
+        ),
+        ("mesh: { trust_domain: a.example, agents: localhost:7443 }", "(write \"127.0.0.1:7443\")"),
+        ("mesh: { trust_domain: a.example, agents: { lifetime: 1h } }", "needs \"listen\""),
+        (
+            "mesh: { trust_domain: a.example, agents: { listen: \"127.0.0.1:1\", x509: bundle.json } }",
+            "certificate",
+        ),
+        (
+            "mesh: { trust_domain: a.example, agents: { listen: \"127.0.0.1:1\", kubernetes: { issuer: a, jwks: bundle.json, service_accounts: agent } } }",
+            "expected a service account as namespace/name",
+        ),
+        (
+            "mesh: { trust_domain: a.example, agents: { listen: \"127.0.0.1:1\", kubernetes: { issuer: a, jwks: bundle.json, service_accounts: a/b } } }",
+            "bastide.yaml:4:",
+        ),
+        (
+            "mesh: { trust_domain: a.example, workloads: { orders: { uid: 1, node: a b } } }",
+            "expected a node's name such as edge-1",
         ),
         ("mesh: a.example\nservices: { bundle: [ http://10.0.0.2 ] }", "duplicate key \"services\""),
     ];

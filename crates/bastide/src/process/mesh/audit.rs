@@ -52,7 +52,10 @@ fn access_event(id: RequestId, event: Event) -> AccessEvent<'static> {
         host: Cow::Borrowed("workload-api"),
         path: Cow::Borrowed(event.call),
         version: Cow::Borrowed("2"),
-        user_agent: Cow::Owned(format!("process {} of user {}", event.pid, event.uid)),
+        user_agent: Cow::Owned(match event.node.as_str() {
+            "" => format!("process {} of user {}", event.pid, event.uid),
+            node => format!("node {node}"),
+        }),
         route: Cow::Borrowed("mesh"),
         // What was given, where others name the endpoint that answered.
         upstream: Cow::Owned(event.document),

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::mesh::Revoked;
 use ::mesh::verify::Verifier;
-use ::mesh::workload_api::{Client, Own, Status, X509Context, X509Identity};
+use ::mesh::workload_api::{Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
 use anyhow::Context as _;
 use model::SpiffeId;
 use proxy::tls::{ClientVerifier, Identity, ServerVerifier};
@@ -17,11 +18,13 @@ use tokio::sync::watch;
 /// The first wait after the Workload API did not answer, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// A certificate of this process, and the anchors of the domains that it trusts.
+/// A certificate of this process, the anchors of the domains that it trusts, and whom it
+/// does not trust all the same.
 #[derive(Debug)]
 pub struct Member {
     identity: X509Identity,
     anchors: BTreeMap<String, Vec<Vec<u8>>>,
+    revoked: Arc<Revoked>,
 }
 
 impl Member {
@@ -52,7 +55,16 @@ impl Member {
 
     fn verifier(&self, expected: Option<Vec<SpiffeId>>) -> anyhow::Result<Verifier> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        Verifier::new(&self.anchors, expected, &provider).context("the bundles of the mesh")
+        let verifier =
+            Verifier::new(&self.anchors, expected, &provider).context("the bundles of the mesh")?;
+        Ok(verifier.without(Arc::clone(&self.revoked)))
+    }
+
+    /// Whether it shows and takes the same as another one.
+    fn shows_as(&self, other: &Self) -> bool {
+        self.identity.chain == other.identity.chain
+            && self.anchors == other.anchors
+            && self.revoked == other.revoked
     }
 
     fn mark(&self, id: &str) -> Vec<u8> {
@@ -61,6 +73,7 @@ impl Member {
             mark.extend_from_slice(name.as_bytes());
             mark.extend(anchors.iter().flatten());
         }
+        mark.extend(self.revoked.mark());
         mark
     }
 }
@@ -94,25 +107,53 @@ impl Seat {
         let _ = self.told.lock().await.changed().await;
     }
 
-    fn take(&self, identity: X509Identity, anchors: BTreeMap<String, Vec<Vec<u8>>>) {
-        self.newest.send_replace(Some(Arc::new(Member { identity, anchors })));
+    /// Takes it in the place of the one before, unless it is the same: others' renewals are told
+    /// here too.
+    fn take(&self, identity: X509Identity, anchors: BTreeMap<String, Vec<Vec<u8>>>, revoked: Arc<Revoked>) {
+        let next = Member { identity, anchors, revoked };
+        self.newest.send_if_modified(|current| {
+            let same = current.as_ref().is_some_and(|current| current.shows_as(&next));
+            if !same {
+                *current = Some(Arc::new(next));
+            }
+            !same
+        });
+    }
+
+    /// What is revoked is something else; all else stays.
+    fn revoke(&self, revoked: Arc<Revoked>) {
+        if let Some(now) = self.now() {
+            self.take(now.identity.clone(), now.anchors.clone(), revoked);
+        }
     }
 }
 
 /// Keeps the identity that this process issues itself. Ends when it is aborted.
-pub(super) async fn keep(mut own: Own, seat: Arc<Seat>) {
+pub(super) async fn keep(mut own: Own, mut revoked: watch::Receiver<Arc<Revoked>>, seat: Arc<Seat>) {
+    let now = |revoked: &mut watch::Receiver<Arc<Revoked>>| Arc::clone(&revoked.borrow_and_update());
     let mut wait = RETRY.0;
     loop {
-        match own.next().await {
+        let told = tokio::select! {
+            told = own.next() => told,
+            Ok(()) = revoked.changed() => {
+                seat.revoke(now(&mut revoked));
+                continue;
+            }
+        };
+        match told {
             Ok(context) => {
                 wait = RETRY.0;
-                let anchors = context.anchors;
-                context.identities.into_iter().take(1).for_each(|first| seat.take(first, anchors.clone()));
+                if let Some(first) = context.identities.into_iter().next() {
+                    seat.take(first, context.anchors, now(&mut revoked));
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "mesh: this process has no identity");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY.1);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY.1),
+                    // Also when it is lifted.
+                    Ok(()) = revoked.changed() => seat.revoke(now(&mut revoked)),
+                }
             }
         }
     }
@@ -141,8 +182,30 @@ async fn updates(
     let client = Client::connect(path).await.map_err(|error| error.to_string())?;
     let said = |status: Status| format!("{:?}: {}", status.code(), status.message());
     let mut updates = client.x509().await.map_err(said)?;
-    while let Some(context) = updates.next().await.map_err(said)? {
-        let X509Context { identities, anchors } = context;
+    let (mut revocations, mut revoked) = match client.revoked().await {
+        Ok(mut updates) => {
+            let first = updates.next().await.map_err(said)?.unwrap_or_default();
+            (Some(updates), Arc::new(first))
+        }
+        Err(status) if status.code() == Code::Unimplemented => {
+            tracing::warn!("mesh: this Workload API tells of no revocations");
+            (None, Arc::default())
+        }
+        Err(status) => return Err(said(status)),
+    };
+    loop {
+        let told = tokio::select! {
+            told = updates.next() => told.map_err(said)?,
+            list = next_revoked(&mut revocations) => match list.map_err(said)? {
+                Some(list) => {
+                    revoked = Arc::new(list);
+                    seat.revoke(Arc::clone(&revoked));
+                    continue;
+                }
+                None => return Ok(()),
+            },
+        };
+        let Some(X509Context { identities, anchors }) = told else { return Ok(()) };
         let is = |identity: &X509Identity| {
             identity.hint == service || identity.id.path().strip_prefix('/') == Some(service)
         };
@@ -152,7 +215,14 @@ async fn updates(
             return Err(format!("this process is not the workload {service:?}, but {}", others.join(", ")));
         };
         *wait = RETRY.0;
-        seat.take(identity, anchors);
+        seat.take(identity, anchors, Arc::clone(&revoked));
     }
-    Ok(())
+}
+
+/// The next list; never where none is told.
+async fn next_revoked(updates: &mut Option<RevokedUpdates>) -> Result<Option<Revoked>, Status> {
+    match updates {
+        Some(updates) => updates.next().await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,0 +1,53 @@
+//! `bastide agent`: the mesh on a node without a store.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ::mesh::node::Pin;
+use clap::{Args, ValueHint};
+
+use super::Output;
+
+/// Arguments of `bastide agent`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("proof").required(true).args(["token_file", "cert", "kubernetes_token"]),
+    after_help = "Attests this node to the control plane by one of: a join token of `bastide mesh token`, which is good once; a certificate; a projected token of a Kubernetes service account. Then serves the SPIFFE Workload API and Envoy's SDS for the workloads that are registered for this node. Their keys are made here and never leave it.\nWithout the control plane it goes on with what is good, and tries again after 1 s to 30 s; when its time is over there, it attests again by itself.\n\nExamples:\n  bastide agent --server 10.0.0.2:7443 --token-file /etc/bastide/join --socket /run/bastide/workload.sock\n  bastide agent --server mesh.internal:7443 --pin 4fab… --cert node.pem --key node.key --socket /run/bastide/workload.sock\n  bastide agent --server mesh.internal:7443 --pin 4fab… --kubernetes-token /var/run/secrets/tokens/bastide --socket /run/bastide/workload.sock"
+)]
+pub struct AgentArguments {
+    /// The control plane's listener for agents (`mesh.agents`).
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: String,
+    /// Where the Workload API listens.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub socket: PathBuf,
+    /// The control plane's key, as `bastide mesh nodes` names it. A join token says it too.
+    #[arg(long, value_name = "SHA-256")]
+    pub pin: Option<Pin>,
+    /// A file with a join token. Another one that is put there is taken without a restart.
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// A PEM file with this node's certificate and those above it.
+    #[arg(long, requires = "key", requires = "pin", value_hint = ValueHint::FilePath)]
+    pub cert: Option<PathBuf>,
+    /// A PEM file with its key, as PKCS #8.
+    #[arg(long, requires = "cert", value_hint = ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+    /// A file with a projected token of a service account.
+    #[arg(long, requires = "pin", value_hint = ValueHint::FilePath)]
+    pub kubernetes_token: Option<PathBuf>,
+    /// The state folder: this node's key, the audit log.
+    #[arg(long, default_value = "bastide-agent", value_hint = ValueHint::DirPath)]
+    pub state: PathBuf,
+    /// How the log is written to standard error.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub log_format: Output,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`crate::process::mesh::run_agent`].
+pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
+    crate::process::mesh::run_agent(arguments)
+}

@@ -1,0 +1,60 @@
+//! `bastide mesh token`, `nodes` and `evict`: nodes with an agent.
+
+use std::process::ExitCode;
+
+use ::mesh::node;
+use keys::SystemRandom;
+use serde_json::json;
+use store::Store;
+
+use crate::cli::key::parse_lifetime;
+use crate::cli::{Output, say};
+
+/// Makes a join token and prints it.
+///
+/// # Errors
+/// The name or the life is none; the store cannot be written.
+pub(super) async fn token(store: &Store, name: &str, life: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let life = parse_lifetime(life)?;
+    let token = node::make_token(store, &SystemRandom::new(), name, life).await?;
+    let ends = store.clock().now().plus(life).unix_seconds();
+    match output {
+        Output::Json => say(json!({ "token": token.to_string(), "node": name, "ends": ends })),
+        Output::Text => say(token),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the nodes that are attested, and says what agents know the control plane by.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
+    let pin = node::door_pin(store, &SystemRandom::new()).await?;
+    let nodes = node::nodes(store).await?;
+    match output {
+        Output::Json => say(json!({ "pin": pin.to_string(), "nodes": nodes })),
+        Output::Text => {
+            say(format_args!("pin {pin}"));
+            let now = store.clock().now();
+            for record in nodes {
+                let left = record.ends.since(now).as_secs();
+                say(format_args!("  {} by {}, attested for {left} s more", record.node, record.by));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets a node have nothing more.
+///
+/// # Errors
+/// The store cannot be written.
+pub(super) async fn evict(store: &Store, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let count = node::evict(store, name).await?;
+    match output {
+        Output::Json => say(json!({ "evicted": count })),
+        Output::Text => say(format_args!("{count} keys of {name} are known no more")),
+    }
+    Ok(if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,84 @@
+//! `bastide mesh revoke` and `lift` for certificates and workloads: by the administration of the
+//! running process, or on the store when none runs. Either way an event of the audit log.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use model::SpiffeId;
+use serde_json::{Value, json};
+
+use crate::admin::client::Office;
+use crate::admin::resource::encoded;
+use crate::cli::{Output, say};
+use crate::config::Configuration;
+
+/// A certificate or a workload: one of them.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub(super) struct Whom {
+    /// The serial number of a certificate, hexadecimal, as events and `openssl x509 -serial` name it.
+    #[arg(long, value_name = "NUMBER")]
+    serial: Option<String>,
+    /// The SPIFFE ID of a workload.
+    #[arg(long, value_name = "SPIFFE-ID")]
+    identity: Option<SpiffeId>,
+}
+
+impl Whom {
+    /// Whether one stands on the command line.
+    pub(super) fn is_given(&self) -> bool {
+        self.serial.is_some() || self.identity.is_some()
+    }
+
+    fn name(&self) -> &str {
+        self.identity.as_ref().map_or(self.serial.as_deref().unwrap_or_default(), SpiffeId::as_str)
+    }
+
+    fn body(&self) -> Value {
+        match &self.identity {
+            Some(id) => json!({ "identity": id }),
+            None => json!({ "certificate": self.serial }),
+        }
+    }
+}
+
+/// Revokes.
+///
+/// # Errors
+/// There is no answer.
+pub(super) fn revoke(configuration: &Configuration, whom: &Whom, output: Output) -> anyhow::Result<ExitCode> {
+    let answer = Office::of(configuration)?.call("POST", "/v1/revocations", Some(&whom.body()))?;
+    if !(200..300).contains(&answer.status) {
+        return Ok(refuse(&answer.complaint(), output));
+    }
+    match output {
+        Output::Json => say(json!({ "revoked": answer.body })),
+        Output::Text => say(format_args!("revoked: {}", whom.name())),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lifts.
+///
+/// # Errors
+/// There is no answer.
+pub(super) fn lift(configuration: &Configuration, whom: &Whom, output: Output) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/revocations/{}", encoded(whom.name()));
+    let answer = Office::of(configuration)?.call("DELETE", &path, None)?;
+    if !(200..300).contains(&answer.status) {
+        return Ok(refuse(&answer.complaint(), output));
+    }
+    match output {
+        Output::Json => say(json!({ "lifted": whom.name() })),
+        Output::Text => say(format_args!("lifted: {}", whom.name())),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refuse(why: &str, output: Output) -> ExitCode {
+    match output {
+        Output::Json => say(json!({ "refused": why })),
+        Output::Text => say(why),
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,106 @@
+//! `bastide agent`: the Workload API on a node without a store.
+//!
+//! What it must never do: listen before the control plane has said who is known, or start with
+//! another node's key.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ::mesh::node::{JoinToken, NodeKey, Pin, Prover, Remote};
+use ::mesh::workload_api::{Shelf, Socket, World};
+use anyhow::Context as _;
+use keys::SystemRandom;
+use model::Clock;
+
+use super::audit::MeshAudit;
+use crate::cli::agent::AgentArguments;
+use crate::process::book::Book;
+use crate::process::clock::SystemClock;
+use crate::process::log;
+use crate::process::signals::Signals;
+use crate::process::state::{StateFolder, write_atomically};
+
+/// This node's key in the state folder.
+const KEY_FILE: &str = "node.json";
+/// How long the audit log may take to write what is left at the end.
+const AUDIT_CLOSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// It cannot start: the state folder is held, the socket cannot be had.
+pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
+    log::start(arguments.log_format);
+    let (pin, prover) = proof(arguments)?;
+    let state = StateFolder::hold(&arguments.state)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let random = Arc::new(SystemRandom::new());
+    let key = own_key(&state.join(KEY_FILE), clock.as_ref(), random.as_ref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new(false)?;
+        let settings = audit::Settings::new(state.join("audit"));
+        let (log, mut queues) = audit::open(settings, 1, Arc::clone(&clock))?;
+        let book = Book::open(queues.pop().context("a queue of the audit log")?, "mesh-audit")?;
+        let witness = Arc::new(MeshAudit::new(book, Arc::clone(&random)));
+        let remote = Remote::new(arguments.server.clone(), pin, key, prover, clock, random)?;
+        let keeper = tokio::spawn(Arc::clone(&remote).keep());
+        let serve = async {
+            remote.met().await;
+            let world = World {
+                domain: remote.clone(),
+                workloads: remote.workloads(),
+                foreign: remote.foreign(),
+                witness: witness.clone(),
+                shelf: Shelf::default(),
+            };
+            let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
+            tracing::info!("Workload API on unix:{}", socket.path().display());
+            std::future::pending::<anyhow::Result<()>>().await
+        };
+        let served = tokio::select! {
+            ended = serve => ended,
+            _ = signals.terminate.recv() => Ok(()),
+            _ = signals.interrupt.recv() => Ok(()),
+        };
+        keeper.abort();
+        drop(witness);
+        let closed = tokio::task::spawn_blocking(move || log.close(AUDIT_CLOSE_WITHIN)).await?;
+        served?;
+        closed.context("at the end")?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// How this node proves what it is, and whom it takes for the control plane.
+fn proof(arguments: &AgentArguments) -> anyhow::Result<(Pin, Prover)> {
+    if let Some(path) = &arguments.token_file {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let token: JoinToken = text.parse().with_context(|| path.display().to_string())?;
+        return Ok((arguments.pin.unwrap_or(token.pin), Prover::TokenFile(path.clone())));
+    }
+    let pin = arguments.pin.context("--pin has to say which key the control plane has")?;
+    let prover = match (&arguments.cert, &arguments.key, &arguments.kubernetes_token) {
+        (Some(certificate), Some(key), _) => {
+            Prover::X509 { certificate: certificate.clone(), key: key.clone() }
+        }
+        (_, _, Some(path)) => Prover::Kubernetes(path.clone()),
+        _ => anyhow::bail!("--cert needs --key"),
+    };
+    Ok((pin, prover))
+}
+
+/// The key that this node is known by, made on first use: an agent that is started again is the
+/// same node, with no new token.
+fn own_key(path: &Path, clock: &dyn Clock, random: &SystemRandom) -> anyhow::Result<NodeKey> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| path.display().to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = NodeKey::generate(clock.now(), random)?;
+            write_atomically(path, &serde_json::to_vec(&key)?)?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}

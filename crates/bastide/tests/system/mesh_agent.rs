@@ -1,0 +1,124 @@
+//! `bastide agent`: a node joins the control plane, serves its workloads, goes on while the control
+//! plane is killed and started again, and is the same node after a restart of its own.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{BASTIDE, Process, Town, read, until};
+
+fn agent(town: &Town, log: &str, more: &[&str], port: u16) -> Process {
+    let mut command = Command::new(BASTIDE);
+    command
+        .args(["agent", "--server", &format!("127.0.0.1:{port}"), "--socket", "node.sock"])
+        .args(["--state", "node-state"])
+        .args(more)
+        .current_dir(town.folder.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(town.path(log)).unwrap());
+    Process::spawn(&mut command)
+}
+
+fn svid(town: &Town) -> (i32, String) {
+    let (code, out, err) = town.bastide(&["mesh", "svid", "--socket", "node.sock", "--out", "mine"]);
+    (code, out + &err)
+}
+
+async fn serial(town: &Town) -> String {
+    until("a certificate", async || {
+        (svid(town).0 == 0).then(|| {
+            let run = Command::new("openssl")
+                .args(["x509", "-noout", "-serial", "-in"])
+                .arg(town.path("mine/svid.pem"))
+                .output();
+            String::from_utf8(run.unwrap().stdout).unwrap().trim().to_owned()
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_node_joins_and_goes_on_without_its_control_plane() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let uid = rustix::process::geteuid().as_raw();
+    let mut town = Town::prepare("");
+    town.configure(&format!(
+        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  agents: 127.0.0.1:{port}\n  \
+         lifetimes: {{ authority: 60s, x509_svid: 8s, jwt_svid: 8s }}\n  workloads:\n    \
+         orders: {{ uid: {uid}, node: edge-1 }}\n    local: {{ uid: {uid} }}\n"
+    ));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    let (code, token, err) = town.bastide(&["mesh", "token", "--node", "edge-1"]);
+    assert_eq!(code, 0, "{err}");
+    std::fs::write(town.path("join"), &token).unwrap();
+    let mut node = agent(&town, "agent.log", &["--token-file", "join"], port);
+    until("its socket", async || town.path("node.sock").exists().then_some(())).await;
+    assert_eq!(
+        svid(&town),
+        (0, "spiffe://shop.example/orders\n".to_owned()),
+        "{}",
+        read(&town.path("agent.log"))
+    );
+    let (_, status, _) = town.bastide(&["mesh", "nodes", "--output", "json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!((&status["nodes"][0]["node"], &status["nodes"][0]["by"]), (&"edge-1".into(), &"token".into()));
+    assert!(token.trim().ends_with(status["pin"].as_str().unwrap()));
+    // Beside the control plane nobody has what is registered for the node.
+    let (_, out, _) = town.bastide(&["mesh", "svid", "--socket", "api.sock"]);
+    assert_eq!(out, "spiffe://shop.example/local\n");
+
+    // Killed without a word, the control plane is not missed until a certificate ends.
+    let before = serial(&town).await;
+    town.gateway().signal(Signal::KILL);
+    town.gateway().ended().await;
+    assert_eq!(serial(&town).await, before);
+    town.start_gateway().await;
+    until("the next certificate", async || (serial(&town).await != before).then_some(())).await;
+
+    // Started again, it is the same node: its token is used up, its key is not.
+    node.signal(Signal::TERM);
+    assert_eq!(node.ended().await.code(), Some(0), "{}", read(&town.path("agent.log")));
+    assert!(!town.path("node.sock").exists());
+    let _node = agent(&town, "again.log", &["--token-file", "join"], port);
+    serial(&town).await;
+
+    // What it was given stands in both logs, in the control plane's with its name.
+    for (folder, text) in [("state/audit", "node edge-1"), ("node-state/audit", "FetchX509SVID")] {
+        until("the event", async || {
+            let log: String = std::fs::read_dir(town.path(folder))
+                .ok()?
+                .filter_map(|entry| Some(read(&entry.ok()?.path())))
+                .collect();
+            (log.contains(text) && log.contains("spiffe://shop.example/orders")).then_some(())
+        })
+        .await;
+    }
+
+    // Evicted, it gets nothing further, and its token does not let it in again.
+    assert_eq!(town.bastide(&["mesh", "evict", "edge-1"]).0, 0);
+    assert_eq!(town.bastide(&["mesh", "evict", "edge-1"]).0, 1);
+    until("the refusal", async || read(&town.path("again.log")).contains("not attested").then_some(())).await;
+    until("the end of its certificate", async || (svid(&town).0 != 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_agent_without_a_proof_or_with_a_broken_one_does_not_start() {
+    let town = Town::prepare("");
+    std::fs::write(town.path("broken"), "no token").unwrap();
+    for (arguments, code, said) in [
+        (&[][..], 2, "required"),
+        (&["--cert", "node.pem"], 2, "--key"),
+        (&["--kubernetes-token", "token"], 2, "--pin"),
+        (&["--pin", "4fab", "--kubernetes-token", "token"], 2, "64 hexadecimal digits"),
+        (&["--token-file", "broken"], 3, "bastide mesh token"),
+        (&["--token-file", "nowhere"], 3, "nowhere"),
+    ] {
+        let common = ["agent", "--server", "127.0.0.1:1", "--socket", "node.sock"];
+        let (found, _, err) = town.bastide(&[&common[..], arguments].concat());
+        assert!(found == code && err.contains(said), "{arguments:?}: {found} {err}");
+    }
+}

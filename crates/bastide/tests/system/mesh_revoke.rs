@@ -1,0 +1,234 @@
+//! Certificates and workloads of the mesh that are revoked while they are in use: at a gateway
+//! that is a member, and at a service of `bastide run`. Says how long it takes, from before the call
+//! to the end of the last connection as its client sees it.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastide::admin::client::{Office, socket};
+use keys::CertificateRules;
+use mesh::verify::Verifier;
+use mesh::workload_api::{Client, X509Context, X509Identity};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::revocation::endless;
+use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
+
+struct Scene {
+    town: Town,
+    _payments: Process,
+    /// The gateway's listener of the mesh, and the service's.
+    doors: [SocketAddr; 2],
+}
+
+async fn scene() -> Scene {
+    let upstream = endless().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut town = Town::prepare("");
+    let uid = rustix::process::geteuid().as_raw();
+    let shared = format!(
+        "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  services:\n    payments: 127.0.0.1:{port}\n  \
+         workloads:\n    orders: {{ uid: {uid} }}\n    honest: {{ uid: {uid} }}\n    payments: {{ uid: {uid} }}\n\
+         policies: shop.cedar\n"
+    );
+    std::fs::write(town.path("town.yaml"), shared).unwrap();
+    std::fs::write(town.path("shop.cedar"), "permit (principal, action, resource);").unwrap();
+    town.configure(&format!(
+        "  - {{ address: 127.0.0.1:0, tls: {{ mesh: true }} }}\ninclude: town.yaml\n\
+         services: {{ long: [ \"http://{upstream}\" ] }}\n\
+         routes: [ {{ name: long, match: /**, to: long, authenticate: mtls }} ]\n"
+    ));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    let mut run = Command::new(BASTIDE);
+    run.args(["run", "--service", "payments", "--listen", &format!("127.0.0.1:{port}")])
+        .args(["--to", &upstream.port().to_string(), "--", "sleep", "1000"])
+        .current_dir(town.folder.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(town.path("payments.log")).unwrap());
+    let payments = Process::spawn(&mut run);
+    let doors = [town.address(2), SocketAddr::from(([127, 0, 0, 1], port))];
+    until("the service", async || TcpStream::connect(doors[1]).await.ok()).await;
+    Scene { town, _payments: payments, doors }
+}
+
+impl Scene {
+    async fn context(&self) -> X509Context {
+        let client = Client::connect(&self.town.path("api.sock")).await.unwrap();
+        client.x509().await.unwrap().next().await.unwrap().unwrap()
+    }
+
+    /// Revokes or lifts by the administration of the running process.
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> u16 {
+        let office = Office::Running(socket(&self.town.path("state")));
+        office.call(method, path, body).unwrap().status
+    }
+
+    fn say(&self) -> String {
+        format!("{}\n{}", self.town.log(), read(&self.town.path("payments.log")))
+    }
+}
+
+fn named<'c>(context: &'c X509Context, name: &str) -> Option<&'c X509Identity> {
+    context.identities.iter().find(|identity| identity.hint == name)
+}
+
+fn serial(identity: &X509Identity) -> String {
+    let rules = CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+    let now = bastide::process::clock::SystemClock::start();
+    keys::identify(&identity.chain[0], &rules, model::Clock::now(&now)).unwrap().serial
+}
+
+/// As this identity, with a memory for tickets.
+fn client(context: &X509Context, name: &str) -> TlsConnector {
+    let identity = named(context, name).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Verifier::new(&context.anchors, None, &provider).unwrap();
+    let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.to_vec()));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    TlsConnector::from(Arc::new(config))
+}
+
+type Stream = TlsStream<TcpStream>;
+
+async fn connect(client: &TlsConnector, door: SocketAddr) -> std::io::Result<Stream> {
+    let stream = TcpStream::connect(door).await?;
+    client.connect(ServerName::try_from("payments").unwrap(), stream).await
+}
+
+/// Begins an answer that never ends.
+async fn begin(client: &TlsConnector, door: SocketAddr) -> std::io::Result<Stream> {
+    let mut stream = connect(client, door).await?;
+    stream.write_all(b"GET /long HTTP/1.1\r\nhost: payments\r\n\r\n").await?;
+    let mut seen = Vec::new();
+    while !seen.windows(5).any(|window| window == b"hello") {
+        let read = timeout(PATIENCE, stream.read_buf(&mut seen)).await?;
+        if read? == 0 {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&seen).into_owned()));
+        }
+    }
+    Ok(stream)
+}
+
+/// When it has ended.
+fn end_of(mut stream: Stream) -> JoinHandle<Instant> {
+    tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        let ended = async { while stream.read(&mut buffer).await.unwrap_or(0) > 0 {} };
+        timeout(PATIENCE, ended).await.expect("the connection goes on");
+        Instant::now()
+    })
+}
+
+async fn is_open(stream: &mut Stream) -> bool {
+    timeout(Duration::from_millis(300), stream.read(&mut [0; 64])).await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_certificate_is_revoked_and_its_connections_end() {
+    let scene = scene().await;
+    let context = scene.context().await;
+    let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
+    let (mut victims, mut kept) = (Vec::new(), Vec::new());
+    for (place, door) in scene.doors.into_iter().enumerate() {
+        victims.push(end_of(
+            begin(&stolen, door).await.unwrap_or_else(|error| panic!("{place} {error} {}", scene.say())),
+        ));
+        // A session that is resumed while its certificate counts.
+        let resumed = begin(&stolen, door).await.unwrap();
+        assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+        victims.push(end_of(resumed));
+        victims.push(end_of(connect(&stolen, door).await.unwrap()));
+        kept.push(begin(&honest, door).await.unwrap());
+    }
+    let number = serial(named(&context, "orders").unwrap());
+    let began = Instant::now();
+    assert_eq!(scene.call("POST", "/v1/revocations", Some(&json!({ "certificate": number }))), 201);
+    let mut longest = Duration::ZERO;
+    for victim in victims {
+        longest = longest.max(victim.await.unwrap() - began);
+    }
+    println!("from the revocation to the end of the last connection: {longest:?}");
+    for door in scene.doors {
+        // TLS 1.3: the client has shaken hands before it is refused.
+        assert!(begin(&stolen, door).await.is_err(), "a session of before is resumed");
+        assert!(begin(&client(&context, "orders"), door).await.is_err(), "a new one is opened");
+    }
+    for stream in &mut kept {
+        assert!(is_open(stream).await, "an honest one was cut: {}", scene.say());
+    }
+    // The workload itself is not revoked: it has another certificate already.
+    let next = scene.context().await;
+    for door in scene.doors {
+        begin(&client(&next, "orders"), door).await.unwrap();
+    }
+    // Who did it, and to whom, is in the audit log.
+    until("the event", async || {
+        let log: String = std::fs::read_dir(scene.town.path("state/audit"))
+            .ok()?
+            .filter_map(|entry| Some(read(&entry.ok()?.path())))
+            .collect();
+        log.contains("of spiffe://shop.example/orders").then(|| assert!(log.contains(&number)))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
+    let scene = scene().await;
+    let context = scene.context().await;
+    let orders = client(&context, "orders");
+    let mut victims = Vec::new();
+    for door in scene.doors {
+        victims.push(end_of(begin(&orders, door).await.unwrap()));
+    }
+    let began = Instant::now();
+    let (code, out, err) =
+        scene.town.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/orders"]);
+    assert_eq!((code, out.as_str()), (0, "revoked: spiffe://shop.example/orders\n"), "{err}");
+    for victim in victims {
+        println!("from the command to the end: {:?}", victim.await.unwrap() - began);
+    }
+    assert!(named(&scene.context().await, "orders").is_none());
+    let (_, status, _) = scene.town.bastide(&["mesh", "status", "--output", "json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["revoked"]["identities"], json!(["spiffe://shop.example/orders"]));
+
+    let name = ["--identity", "spiffe://shop.example/orders"];
+    assert_eq!(scene.town.bastide(&["mesh", "lift", name[0], name[1]]).0, 0);
+    assert_eq!(scene.town.bastide(&["mesh", "lift", name[0], name[1]]).0, 1, "there is nothing to lift");
+    let lifted = scene.context().await;
+    for door in scene.doors {
+        until("the new certificate to be taken", async || begin(&client(&lifted, "orders"), door).await.ok())
+            .await;
+        assert!(begin(&orders, door).await.is_err(), "one of before");
+    }
+    // What is no serial number, unknown, or not one thing.
+    for (body, status) in [
+        (json!({ "certificate": "no number" }), 422),
+        (json!({ "certificate": "4fab" }), 422),
+        (json!({ "identity": "orders" }), 422),
+        (json!({ "identity": "spiffe://shop.example/orders", "certificate": "4fab" }), 422),
+        (json!({ "identity": "spiffe://shop.example/orders", "expires_in": 5 }), 422),
+    ] {
+        assert_eq!(scene.call("POST", "/v1/revocations", Some(&body)), status, "{body}");
+    }
+}

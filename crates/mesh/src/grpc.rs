@@ -1,0 +1,117 @@
+//! What both sides of gRPC connections need: the client's channel, and a leash for the server's
+//! connections.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::body::Body;
+use tonic::client::{Grpc, GrpcService};
+use tower::service_fn;
+
+/// How often a connection that may be cut unseen is asked whether it is there, and how long the
+/// answer may take.
+const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
+
+/// One connection, gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+    connection: JoinHandle<()>,
+    answer_bytes_max: usize,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Channel {
+    /// Speaks HTTP/2 on this stream.
+    ///
+    /// # Errors
+    /// The other side does not.
+    pub(crate) async fn open(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        answer_bytes_max: usize,
+    ) -> std::io::Result<Self> {
+        let handshake = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(std::io::Error::other)?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "mesh: a connection ended");
+            }
+        });
+        Ok(Self { sender, connection, answer_bytes_max })
+    }
+
+    /// Calls on it.
+    pub(crate) fn grpc(
+        &self,
+    ) -> Grpc<impl GrpcService<Body, ResponseBody = hyper::body::Incoming, Future: Send> + use<>> {
+        let sender = self.sender.clone();
+        let service = service_fn(move |request: http::Request<Body>| {
+            let mut sender = sender.clone();
+            async move { sender.send_request(request).await }
+        });
+        let origin = http::Uri::from_static("http://localhost");
+        Grpc::with_origin(service, origin).max_decoding_message_size(self.answer_bytes_max)
+    }
+}
+
+/// A stream that ends with whoever holds the other end of its leash: tasks that serve it end then.
+pub(crate) struct Leashed<S> {
+    stream: S,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<S> Leashed<S> {
+    /// On the leash of whoever keeps the sender.
+    pub(crate) fn new(stream: S, leash: &watch::Sender<()>) -> Self {
+        let mut leash = leash.subscribe();
+        let end = Box::pin(async move { while leash.changed().await.is_ok() {} });
+        Self { stream, end }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Leashed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Poll::Pending => Pin::new(&mut self.stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Leashed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,507 @@
+//! The control plane's listener for agents: mutual TLS, then who they are.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin as Pinned;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use keys::svid::WorkloadKey;
+use model::SpiffeId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tonic::transport::server::{Connected, Server};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
+
+use super::key::Pin;
+use super::messages::{
+    AttestRequest, AttestResponse, ForeignBundle, IssueJwtRequest, IssueJwtResponse, IssueRequest,
+    IssueResponse, Registered, Update, WatchRequest,
+};
+use super::proof::{Proof, Provers};
+use super::register::{self, NodeRecord};
+use crate::error::Error;
+use crate::grpc::Leashed;
+use crate::trust_domain::TrustDomain;
+use crate::workload::{Workload, Workloads};
+use crate::workload_api::{Event, Foreign, MESSAGE_BYTES_MAX, Witness};
+
+pub(super) const ATTEST: &str = "/bastide.mesh.v1.Nodes/Attest";
+pub(super) const WATCH: &str = "/bastide.mesh.v1.Nodes/Watch";
+pub(super) const ISSUE: &str = "/bastide.mesh.v1.Nodes/Issue";
+pub(super) const ISSUE_JWT: &str = "/bastide.mesh.v1.Nodes/IssueJwt";
+
+/// Most agents that are connected at once.
+const AGENTS_MAX: usize = 10_000;
+/// How long a handshake may take.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often a connected agent is looked after: is it attested still, and for how long.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Most calls of one agent at once.
+const STREAMS_MAX: u32 = 256;
+/// Largest update, bytes.
+pub(super) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A connection on which nothing comes back to a ping for so long is closed.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// After the system gave no connection, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the door is given of the world.
+#[derive(Clone)]
+pub struct NodeWorld {
+    /// Who signs.
+    pub domain: Arc<TrustDomain>,
+    /// Who is known, on whichever node.
+    pub workloads: watch::Receiver<Arc<Workloads>>,
+    /// Whom we trust besides.
+    pub foreign: watch::Receiver<Arc<Foreign>>,
+    /// Who writes down what was given and refused.
+    pub witness: Arc<dyn Witness>,
+    /// How nodes may be attested, and for how long.
+    pub provers: watch::Receiver<Arc<Provers>>,
+}
+
+impl NodeWorld {
+    fn lifetime(&self) -> Duration {
+        self.provers.borrow().lifetime
+    }
+}
+
+/// The listener. Dropped, it and every connection are gone.
+#[derive(Debug)]
+pub struct Door {
+    address: SocketAddr,
+    pin: Pin,
+    tasks: [JoinHandle<()>; 2],
+    _leash: Arc<watch::Sender<()>>,
+}
+
+impl Door {
+    /// Listens for agents.
+    ///
+    /// # Errors
+    /// [`Error::Socket`]; the store or the cryptographic library fails.
+    pub async fn listen(address: SocketAddr, world: NodeWorld) -> Result<Self, Error> {
+        let key = register::key_of_door(world.domain.store(), world.domain.random()).await?;
+        let pin = key.pin().ok_or_else(|| Error::Record("the key of the door has no pin".to_owned()))?;
+        let fault = |source| Error::Socket { place: address.to_string(), source };
+        let listener = TcpListener::bind(address).await.map_err(fault)?;
+        let address = listener.local_addr().map_err(fault)?;
+        let acceptor = TlsAcceptor::from(Arc::new(key.server()?));
+        let (sender, receiver) = mpsc::channel(16);
+        let leash = Arc::new(watch::Sender::new(()));
+        let accepting = tokio::spawn(accept(listener, acceptor, sender, Arc::downgrade(&leash)));
+        let api = Api { world: Arc::new(world), door: pin };
+        let serving = tokio::spawn(async move {
+            let server = Server::builder()
+                .max_concurrent_streams(STREAMS_MAX)
+                .http2_keepalive_interval(Some(PING_EVERY))
+                .serve_with_incoming(api, ReceiverStream::new(receiver));
+            if let Err(error) = server.await {
+                tracing::error!(%error, "mesh: the listener for agents ended");
+            }
+        });
+        Ok(Self { address, pin, tasks: [accepting, serving], _leash: leash })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What agents know it by.
+    pub fn pin(&self) -> Pin {
+        self.pin
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    sender: mpsc::Sender<io::Result<Connection>>,
+    leash: Weak<watch::Sender<()>>,
+) {
+    let places = Arc::new(Semaphore::new(AGENTS_MAX));
+    loop {
+        let Ok((stream, from)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(%from, "mesh: too many connections of agents");
+            continue;
+        };
+        let (acceptor, sender, leash) = (acceptor.clone(), sender.clone(), Weak::clone(&leash));
+        tokio::spawn(async move {
+            match tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                    let Some(pin) = certificates.first().and_then(|leaf| Pin::of(leaf)) else { return };
+                    let Some(leash) = leash.upgrade() else { return };
+                    let stream = Leashed::new(stream, &leash);
+                    let connection = Connection { stream, agent: Agent { pin, from }, _place: place };
+                    let _ = sender.send(Ok(connection)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%from, %error, "mesh: no handshake with an agent"),
+                Err(_) => tracing::debug!(%from, "mesh: the handshake of an agent took too long"),
+            }
+        });
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+struct Agent {
+    pin: Pin,
+    from: SocketAddr,
+}
+
+struct Connection {
+    stream: Leashed<TlsStream<TcpStream>>,
+    agent: Agent,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Agent;
+
+    fn connect_info(&self) -> Agent {
+        self.agent
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pinned<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pinned::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pinned<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pinned::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pinned::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pinned::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The methods by path.
+#[derive(Clone)]
+struct Api {
+    world: Arc<NodeWorld>,
+    door: Pin,
+}
+
+impl Service<http::Request<Body>> for Api {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pinned<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move { Ok(api.answer(request).await) })
+    }
+}
+
+impl Api {
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let path = request.uri().path().to_owned();
+        let Some(agent) = request.extensions().get::<Agent>().copied() else {
+            return Status::internal("no agent").into_http();
+        };
+        /// One arm per method.
+        macro_rules! method {
+            ($kind:ident, $call:path) => {{
+                let api = self;
+                let service =
+                    service_fn(move |request: Request<_>| $call(api.clone(), agent, request.into_inner()));
+                let codec = Grpc::new(ProstCodec::default());
+                let mut codec = codec
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(UPDATE_BYTES_MAX);
+                codec.$kind(service, request).await
+            }};
+        }
+        match path.as_str() {
+            ATTEST => method!(unary, attest),
+            WATCH => method!(server_streaming, watch_all),
+            ISSUE => method!(unary, issue),
+            ISSUE_JWT => method!(unary, issue_jwt),
+            _ => Status::unimplemented("no such method").into_http(),
+        }
+    }
+
+    /// The node of this agent's key.
+    async fn node(&self, agent: Agent) -> Result<NodeRecord, Status> {
+        let found = register::find(self.world.domain.store(), agent.pin).await.map_err(failed)?;
+        found.ok_or_else(|| Status::unauthenticated("this node is not attested"))
+    }
+
+    fn event(&self, call: &'static str, node: &str) -> Event {
+        Event {
+            time: self.world.domain.now(),
+            call,
+            node: node.to_owned(),
+            pid: 0,
+            uid: 0,
+            id: None,
+            document: String::new(),
+            expires: None,
+            refused: String::new(),
+        }
+    }
+
+    /// Writes down what is about to be given.
+    async fn give(&self, event: Event) -> Result<(), Status> {
+        match self.world.witness.record(event).await {
+            true => Ok(()),
+            false => Err(Status::unavailable("the audit log takes no event")),
+        }
+    }
+
+    /// Writes down that a node got nothing, and says so in the log.
+    async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
+        tracing::warn!(call, node, %from, reason, "mesh: an agent is refused");
+        let _ = self.world.witness.record(Event { refused: reason, ..self.event(call, node) }).await;
+    }
+
+    /// The workload that is registered for a node under this name.
+    async fn registered(
+        &self,
+        call: &'static str,
+        node: &str,
+        from: SocketAddr,
+        id: &str,
+    ) -> Result<SpiffeId, Status> {
+        let there = self.world.workloads.borrow().on(Some(node));
+        let found = there.list.into_iter().find(|workload| workload.id.as_str() == id);
+        let revoked = self.world.domain.revoked();
+        match found.map(|workload| workload.id) {
+            Some(id) if revoked.has_identity(&id) => {
+                self.refuse(call, node, from, format!("{id} is revoked")).await;
+                Err(Status::permission_denied("this workload is revoked"))
+            }
+            Some(id) => Ok(id),
+            None => {
+                self.refuse(call, node, from, format!("{id:?} is not registered for this node")).await;
+                Err(Status::permission_denied("no such workload is registered for this node"))
+            }
+        }
+    }
+}
+
+/// What cannot be done now.
+fn failed(error: Error) -> Status {
+    tracing::error!(%error, "mesh: an agent gets no answer");
+    Status::unavailable("it cannot be done at the moment")
+}
+
+async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Response<AttestResponse>, Status> {
+    let (world, store) = (&api.world, api.world.domain.store());
+    let proof = match request {
+        AttestRequest { token, .. } if !token.is_empty() => Proof::Token(token),
+        AttestRequest { kubernetes, .. } if !kubernetes.is_empty() => Proof::Kubernetes(kubernetes),
+        AttestRequest { chain, statement, .. } => Proof::X509 { chain, statement },
+    };
+    let provers = Arc::clone(&world.provers.borrow());
+    let attested = match &proof {
+        Proof::Token(secret) => {
+            let joined = register::join(store, secret, agent.pin, world.lifetime()).await.map_err(failed)?;
+            joined.ok_or_else(|| "its join token is unknown, used or over".to_owned())
+        }
+        other => match provers.judge(other, agent.pin, api.door, world.domain.now()) {
+            Ok(node) => {
+                let by = if matches!(other, Proof::X509 { .. }) { "x509" } else { "kubernetes" };
+                let record = NodeRecord::new(node, by, agent.pin, world.domain.now(), world.lifetime());
+                register::admit(store, agent.pin, &record).await.map_err(failed)?;
+                Ok(record)
+            }
+            Err(why) => Err(why.to_string()),
+        },
+    };
+    match attested {
+        Ok(record) => {
+            let document = format!("node {} by {}", record.node, record.by);
+            let event = Event { document, expires: Some(record.ends), ..api.event(ATTEST, &record.node) };
+            api.give(event).await?;
+            tracing::info!(node = record.node, by = record.by, from = %agent.from, "mesh: a node is attested");
+            Ok(Response::new(AttestResponse { node: record.node, ends: record.ends.unix_seconds() }))
+        }
+        Err(why) => {
+            api.refuse(ATTEST, "", agent.from, why).await;
+            Err(Status::permission_denied("this node is not attested"))
+        }
+    }
+}
+
+async fn watch_all(
+    api: Api,
+    agent: Agent,
+    _: WatchRequest,
+) -> Result<Response<ReceiverStream<Result<Update, Status>>>, Status> {
+    let node = api.node(agent).await?;
+    let world = Arc::clone(&api.world);
+    let (mut ring, mut revoked) = (world.domain.watch(), world.domain.watch_revoked());
+    let (mut workloads, mut foreign) = (world.workloads.clone(), world.foreign.clone());
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            ring.mark_unchanged();
+            revoked.mark_unchanged();
+            workloads.mark_unchanged();
+            foreign.mark_unchanged();
+            if sender.send(Ok(update(&world, &node.node))).await.is_err() {
+                return;
+            }
+            let mut changed = false;
+            while !changed {
+                tokio::select! {
+                    () = sender.closed() => return,
+                    Ok(()) = ring.changed() => changed = true,
+                    Ok(()) = revoked.changed() => changed = true,
+                    Ok(()) = workloads.changed() => changed = true,
+                    Ok(()) = foreign.changed() => changed = true,
+                    () = tokio::time::sleep(LOOK_EVERY.min(world.lifetime() / 4)) => {}
+                }
+                if let Err(status) = stays(&api, agent).await {
+                    let _ = sender.send(Err(status)).await;
+                    return;
+                }
+                if !changed {
+                    let beat =
+                        Update { beat: true, now: world.domain.now().unix_nanos(), ..Update::default() };
+                    if sender.send(Ok(beat)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    Ok(Response::new(ReceiverStream::new(receiver)))
+}
+
+/// Whether a node is attested still; while it is there it stays so.
+async fn stays(api: &Api, agent: Agent) -> Result<(), Status> {
+    let record = api.node(agent).await?;
+    let world = &api.world;
+    if record.ends.since(world.domain.now()) < world.lifetime() / 2 {
+        let done = register::prolong(world.domain.store(), agent.pin, world.lifetime()).await;
+        if !done.map_err(failed)? {
+            return Err(Status::unauthenticated("this node is not attested any more"));
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a node needs to know.
+fn update(world: &NodeWorld, node: &str) -> Update {
+    let (ring, revoked) = (world.domain.ring(), world.domain.revoked());
+    let known = Arc::clone(&world.foreign.borrow());
+    let foreign = known
+        .iter()
+        .map(|(name, bundle)| ForeignBundle { trust_domain: name.clone(), bundle: bundle.to_document() });
+    let foreign = foreign.collect();
+    Update {
+        now: world.domain.now().unix_nanos(),
+        trust_domain: ring.bundle.trust_domain.clone(),
+        bundle: ring.bundle.to_document(),
+        good: ring.good().map(str::to_owned).collect(),
+        foreign,
+        workloads: world.workloads.borrow().on(Some(node)).list.iter().map(registered).collect(),
+        revoked_serials: revoked.serials().map(str::to_owned).collect(),
+        revoked_identities: revoked.identities().map(|id| id.as_str().to_owned()).collect(),
+        beat: false,
+        node: node.to_owned(),
+    }
+}
+
+fn registered(workload: &Workload) -> Registered {
+    let conditions = workload.conditions.clone();
+    Registered {
+        id: workload.id.as_str().to_owned(),
+        hint: workload.hint.clone(),
+        uid: conditions.uid,
+        gid: conditions.gid,
+        path: conditions.path,
+        sha256: conditions.sha256,
+        unit: conditions.unit,
+        container: conditions.container,
+    }
+}
+
+async fn issue(api: Api, agent: Agent, request: IssueRequest) -> Result<Response<IssueResponse>, Status> {
+    let node = api.node(agent).await?.node;
+    let id = api.registered(ISSUE, &node, agent.from, &request.id).await?;
+    let key = WorkloadKey::from_spki(&request.key);
+    let key = key.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let issued = api.world.domain.issue_x509(&id, &key).await.map_err(failed)?;
+    let event = Event {
+        id: Some(id),
+        document: format!("x509 {}", issued.serial),
+        expires: Some(issued.not_after),
+        ..api.event(ISSUE, &node)
+    };
+    api.give(event).await?;
+    Ok(Response::new(IssueResponse {
+        chain: issued.chain,
+        serial: issued.serial,
+        not_after: issued.not_after.unix_nanos(),
+        authority: issued.authority,
+    }))
+}
+
+async fn issue_jwt(
+    api: Api,
+    agent: Agent,
+    request: IssueJwtRequest,
+) -> Result<Response<IssueJwtResponse>, Status> {
+    let node = api.node(agent).await?.node;
+    let id = api.registered(ISSUE_JWT, &node, agent.from, &request.id).await?;
+    let (token, ends) = match api.world.domain.issue_jwt(&id, &request.audience) {
+        Ok(issued) => issued,
+        Err(Error::Token(why)) => return Err(Status::invalid_argument(why)),
+        Err(other) => return Err(failed(other)),
+    };
+    let event = Event {
+        id: Some(id),
+        document: format!("jwt for {}", request.audience.join(", ")),
+        expires: Some(ends),
+        ..api.event(ISSUE_JWT, &node)
+    };
+    api.give(event).await?;
+    Ok(Response::new(IssueJwtResponse { token, ends: ends.unix_nanos() }))
+}

@@ -1,0 +1,226 @@
+//! Nodes as the control plane keeps them: tokens to join with, and whoever has joined.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use keys::SecureRandom;
+use keys::encoding::{encode_base64url, hex};
+use model::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::{Expect, Key, Store, Transaction, Value};
+
+use super::is_name;
+use super::key::{NodeKey, Pin};
+use crate::error::Error;
+
+/// Most nodes that are looked through.
+const NODES_MAX: usize = 10_000;
+/// Longest life of a token to join with.
+pub(super) const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// A token to join with, as it is given to whoever sets up the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinToken {
+    /// What proves that the node may join, once.
+    pub secret: String,
+    /// The control plane's key.
+    pub pin: Pin,
+}
+
+impl std::fmt::Display for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.secret, self.pin)
+    }
+}
+
+impl std::str::FromStr for JoinToken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (secret, pin) = text.trim().split_once('.').ok_or_else(|| {
+            Error::Settings("this is no join token: expected what `bastide mesh token` printed".to_owned())
+        })?;
+        Ok(Self { secret: secret.to_owned(), pin: pin.parse()? })
+    }
+}
+
+/// A token, as it is kept: under the digest of its secret.
+#[derive(Debug, Serialize, Deserialize)]
+struct Joining {
+    node: String,
+}
+
+/// A node that was attested, under the pin of its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// What it is called.
+    pub node: String,
+    /// How it was attested: `token`, `x509`, `kubernetes`.
+    pub by: String,
+    /// Its key.
+    pub pin: String,
+    /// Since when.
+    pub attested: Timestamp,
+    /// When it has to be attested again, unless it prolongs that.
+    pub ends: Timestamp,
+}
+
+fn door_key() -> Key {
+    Key::new("mesh").name("door")
+}
+
+fn joining(secret: &str) -> Key {
+    Key::new("mesh").name("joining").hidden(hex(digest(&SHA256, secret.as_bytes()).as_ref()))
+}
+
+/// Below it, every node.
+pub(super) fn all() -> Key {
+    Key::new("mesh").name("nodes")
+}
+
+fn place(pin: Pin) -> Key {
+    all().hidden(pin.to_string())
+}
+
+/// The key of the control plane's door, which is made when there is none.
+///
+/// # Errors
+/// The store or the cryptographic library fails.
+pub(super) async fn key_of_door(
+    store: &Store,
+    random: &(dyn SecureRandom + Send + Sync),
+) -> Result<NodeKey, Error> {
+    if let Some(record) = store.get(&door_key()).await? {
+        return Ok(record.json()?);
+    }
+    let made = NodeKey::generate(store.clock().now(), random)?;
+    match store.put(door_key(), Value::from_json(&made)?, None, Expect::Absent).await {
+        Ok(_) => Ok(made),
+        // Another process was first.
+        Err(store::Error::Conflict { .. }) => {
+            let record = store.get(&door_key()).await?;
+            Ok(record.ok_or(Error::Busy)?.json()?)
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// What agents know the control plane's door by.
+///
+/// # Errors
+/// As [`make_token`].
+pub async fn door_pin(store: &Store, random: &(dyn SecureRandom + Send + Sync)) -> Result<Pin, Error> {
+    let pin = key_of_door(store, random).await?.pin();
+    pin.ok_or_else(|| Error::Record("the key of the door has no pin".to_owned()))
+}
+
+/// Makes a token with which a node of this name may join once.
+///
+/// # Errors
+/// The name is none, or has a `/`, which marks those that are attested otherwise; the life is too
+/// long; the store fails.
+pub async fn make_token(
+    store: &Store,
+    random: &(dyn SecureRandom + Send + Sync),
+    node: &str,
+    life: Duration,
+) -> Result<JoinToken, Error> {
+    if !is_name(node) || node.contains('/') {
+        return Err(Error::Settings(format!(
+            "{node:?} names no node: expected letters, digits, `-`, `.` and `_`"
+        )));
+    }
+    if life.is_zero() || life > TOKEN_LIFETIME_MAX {
+        return Err(Error::Settings(format!(
+            "a join token is good for at most {TOKEN_LIFETIME_MAX:?}, found {life:?}"
+        )));
+    }
+    let pin = door_pin(store, random).await?;
+    let mut bytes = [0; 32];
+    random.fill(&mut bytes).map_err(|_| keys::Error::Cryptography("random numbers"))?;
+    let secret = encode_base64url(&bytes);
+    let end = store.clock().now().plus(life);
+    let kept = Value::from_json(&Joining { node: node.to_owned() })?;
+    store.put(joining(&secret), kept, Some(end), Expect::Absent).await?;
+    Ok(JoinToken { secret, pin })
+}
+
+/// Uses a token up: the node of this key has joined. `None`: the token is unknown, used or over.
+pub(super) async fn join(
+    store: &Store,
+    secret: &str,
+    pin: Pin,
+    life: Duration,
+) -> Result<Option<NodeRecord>, Error> {
+    let Some(kept) = store.get(&joining(secret)).await? else { return Ok(None) };
+    let Joining { node } = kept.json()?;
+    let record = NodeRecord::new(node, "token", pin, store.clock().now(), life);
+    // INVARIANT: used up and joined together, so that one token lets one node in.
+    let transaction = Transaction::new().delete(joining(secret), Expect::Version(kept.version)).put(
+        place(pin),
+        Value::from_json(&record)?,
+        Some(record.ends),
+        Expect::Any,
+    );
+    match store.commit(transaction).await {
+        Ok(_) => Ok(Some(record)),
+        Err(store::Error::Conflict { .. }) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
+impl NodeRecord {
+    pub(super) fn new(node: String, by: &str, pin: Pin, now: Timestamp, life: Duration) -> Self {
+        Self { node, by: by.to_owned(), pin: pin.to_string(), attested: now, ends: now.plus(life) }
+    }
+}
+
+/// Writes down that a node was attested.
+pub(super) async fn admit(store: &Store, pin: Pin, record: &NodeRecord) -> Result<(), Error> {
+    let value = Value::from_json(record)?;
+    store.put(place(pin), value, Some(record.ends), Expect::Any).await?;
+    Ok(())
+}
+
+/// The node of a key; `None`: it is not attested (any more).
+pub(super) async fn find(store: &Store, pin: Pin) -> Result<Option<NodeRecord>, Error> {
+    Ok(store.get(&place(pin)).await?.map(|record| record.json()).transpose()?)
+}
+
+/// Prolongs a node that is still attested; `false`: it is not.
+pub(super) async fn prolong(store: &Store, pin: Pin, life: Duration) -> Result<bool, Error> {
+    let Some(kept) = store.get(&place(pin)).await? else { return Ok(false) };
+    let record = NodeRecord { ends: store.clock().now().plus(life), ..kept.json()? };
+    let (value, end) = (Value::from_json(&record)?, Some(record.ends));
+    match store.put(place(pin), value, end, Expect::Version(kept.version)).await {
+        Ok(_) => Ok(true),
+        Err(store::Error::Conflict { .. }) => Ok(find(store, pin).await?.is_some()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Every node that is attested.
+///
+/// # Errors
+/// The store fails.
+pub async fn nodes(store: &Store) -> Result<Vec<NodeRecord>, Error> {
+    let records = store.scan_all(&all(), NODES_MAX).await?;
+    records.iter().map(|record| Ok(record.json()?)).collect()
+}
+
+/// Lets a node in no more: all keys of this name. Gives how many there were.
+///
+/// # Errors
+/// The store fails.
+pub async fn evict(store: &Store, node: &str) -> Result<usize, Error> {
+    let mut count = 0;
+    for record in nodes(store).await?.into_iter().filter(|record| record.node == node) {
+        let pin = record.pin.parse()?;
+        match store.delete(place(pin), Expect::Present).await {
+            Ok(_) => count += 1,
+            Err(store::Error::Conflict { .. }) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(count)
+}

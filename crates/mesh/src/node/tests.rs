@@ -1,0 +1,573 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keys::{Algorithm, LocalSigner, Signer as _, SystemRandom, publish, sign_token};
+use model::Clock as _;
+use serde_json::json;
+use store::Store;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::*;
+use crate::error::Error;
+use crate::issuer::Issuer as _;
+use crate::revocation::Target;
+use crate::settings::{Lifetimes, Settings};
+use crate::testing::{NOW, Notes, Real, verifies, workload_key};
+use crate::trust_domain::TrustDomain;
+use crate::workload::{Conditions, Workload, Workloads};
+use crate::workload_api::{Client, Code, Foreign, Shelf, Socket, World};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The real clock, moved.
+struct Offset(i64);
+
+impl model::Clock for Offset {
+    fn now(&self) -> model::Timestamp {
+        let by = SECOND * u32::try_from(self.0.unsigned_abs()).unwrap();
+        if self.0 < 0 { Real.now().minus(by) } else { Real.now().plus(by) }
+    }
+
+    fn monotonic(&self) -> Duration {
+        // Of the machine: what is waited here is waited really.
+        static BEGAN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "agents are tested in seconds of the machine")]
+        BEGAN.get_or_init(std::time::Instant::now).elapsed()
+    }
+}
+
+/// A control plane.
+struct Control {
+    domain: Arc<TrustDomain>,
+    store: Store,
+    workloads: watch::Sender<Arc<Workloads>>,
+    foreign: watch::Sender<Arc<Foreign>>,
+    notes: Arc<Notes>,
+    provers: watch::Sender<Arc<Provers>>,
+    door: Option<Door>,
+    address: SocketAddr,
+}
+
+fn on(node: &str, name: &str) -> Workload {
+    let uid = vec![rustix::process::geteuid().as_raw()];
+    Workload {
+        id: format!("spiffe://shop.example/{name}").parse().unwrap(),
+        hint: name.to_owned(),
+        conditions: Conditions { uid, ..Conditions::default() },
+        nodes: if node.is_empty() { Vec::new() } else { vec![node.to_owned()] },
+    }
+}
+
+impl Control {
+    async fn new(lifetimes: Lifetimes, provers: Provers) -> Self {
+        let store = Store::in_memory(Arc::new(Real)).unwrap();
+        let settings = Settings { lifetimes, ..Settings::new("shop.example") };
+        let random = Arc::new(SystemRandom::new());
+        let domain = TrustDomain::open(settings, store.clone(), random).await.unwrap();
+        tokio::spawn(Arc::clone(&domain).keep());
+        let list = vec![on("edge-1", "orders"), on("edge-2", "payments"), on("", "local")];
+        let mut control = Self {
+            domain,
+            store,
+            workloads: watch::Sender::new(Arc::new(Workloads { list })),
+            foreign: watch::Sender::new(Arc::default()),
+            notes: Arc::default(),
+            provers: watch::Sender::new(Arc::new(provers)),
+            door: None,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        control.open().await;
+        control
+    }
+
+    async fn usual() -> Self {
+        Self::new(Lifetimes::default(), Provers::default()).await
+    }
+
+    /// Opens its door where it was.
+    async fn open(&mut self) {
+        let world = NodeWorld {
+            domain: Arc::clone(&self.domain),
+            workloads: self.workloads.subscribe(),
+            foreign: self.foreign.subscribe(),
+            witness: self.notes.clone(),
+            provers: self.provers.subscribe(),
+        };
+        let door = Door::listen(self.address, world).await.unwrap();
+        self.address = door.address();
+        self.door = Some(door);
+    }
+
+    fn close(&mut self) {
+        self.door = None;
+    }
+
+    fn pin(&self) -> Pin {
+        self.door.as_ref().unwrap().pin()
+    }
+
+    async fn token(&self, node: &str) -> JoinToken {
+        make_token(&self.store, &SystemRandom::new(), node, Duration::from_secs(60)).await.unwrap()
+    }
+
+    async fn agent(&self, prover: Prover) -> Agent {
+        Agent::start(self.address, self.pin(), prover, Offset(0)).await
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        let events = self.notes.events.lock().unwrap();
+        events.iter().map(|event| event.refused.clone()).filter(|why| !why.is_empty()).collect()
+    }
+}
+
+/// An agent with its socket.
+struct Agent {
+    remote: Arc<Remote>,
+    keeper: tokio::task::JoinHandle<()>,
+    socket: Socket,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl Agent {
+    async fn start(server: SocketAddr, pin: Pin, prover: Prover, clock: Offset) -> Self {
+        let random = Arc::new(SystemRandom::new());
+        let key = NodeKey::generate(NOW, random.as_ref()).unwrap();
+        let clock = Arc::new(clock);
+        let remote = Remote::new(server.to_string(), pin, key, prover, clock, random).unwrap();
+        let keeper = tokio::spawn(Arc::clone(&remote).keep());
+        let world = World {
+            domain: remote.clone(),
+            workloads: remote.workloads(),
+            foreign: remote.foreign(),
+            witness: Arc::new(Notes::default()),
+            shelf: Shelf::default(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
+        Self { remote, keeper, socket, _folder: folder }
+    }
+
+    async fn met(&self) -> bool {
+        timeout(PATIENCE, self.remote.met()).await.is_ok()
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.socket.path()).await.unwrap()
+    }
+
+    /// The serial-like mark of the first certificate that a new client gets.
+    async fn first(&self) -> Result<Vec<u8>, tonic::Status> {
+        let context = self.client().await.x509().await?.next().await?.unwrap();
+        Ok(context.identities[0].chain[0].clone())
+    }
+}
+
+async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = found().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+#[tokio::test]
+async fn a_node_joins_with_a_token_once_and_its_workloads_get_their_own_documents() {
+    let control = Control::usual().await;
+    let token = control.token("edge-1").await;
+    let agent = control.agent(Prover::Token(token.clone())).await;
+    assert!(agent.met().await);
+    let client = agent.client().await;
+    let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
+    let ids: Vec<&str> = context.identities.iter().map(|one| one.id.path()).collect();
+    assert_eq!(ids, ["/orders"], "neither what runs on another node nor beside the control plane");
+    let anchors = &context.anchors["shop.example"];
+    verifies(&context.identities[0].chain, anchors, control.domain.now()).unwrap();
+    let audience = vec!["payments".to_owned()];
+    let jwt = client.jwt(audience, None).await.unwrap().remove(0).1;
+    assert_eq!(client.validate_jwt("payments", &jwt).await.unwrap(), "spiffe://shop.example/orders");
+    // What was given stands in the control plane's log, with the node.
+    let given: Vec<(String, String)> = {
+        let events = control.notes.events.lock().unwrap();
+        events.iter().map(|event| (event.node.clone(), event.document.clone())).collect()
+    };
+    assert!(given.iter().all(|(node, _)| node == "edge-1"), "{given:?}");
+    assert!(given[0].1 == "node edge-1 by token" && given[1].1.starts_with("x509 "), "{given:?}");
+
+    // The token lets nobody else in.
+    let second = control.agent(Prover::Token(token)).await;
+    until("the refusal", async || {
+        control.refusals().iter().any(|why| why.contains("unknown, used or over")).then_some(())
+    })
+    .await;
+    assert_eq!(second.first().await.unwrap_err().code(), Code::PermissionDenied);
+    let unknown = JoinToken { secret: "guessed".to_owned(), pin: control.pin() };
+    let third = control.agent(Prover::Token(unknown)).await;
+    assert!(timeout(2 * SECOND, third.remote.met()).await.is_err());
+    assert_eq!(nodes(&control.store).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_for_a_while_and_a_name() {
+    let control = Control::usual().await;
+    let random = SystemRandom::new();
+    for (node, life) in [("", 1), ("x509/edge-1", 1), ("a b", 1), ("edge-1", 0), ("edge-1", 8 * 86_400)] {
+        let made = make_token(&control.store, &random, node, life * SECOND).await;
+        assert!(matches!(made, Err(Error::Settings(_))), "{node} {life}");
+    }
+    let short = make_token(&control.store, &random, "edge-1", SECOND).await.unwrap();
+    assert_eq!(short.to_string().parse::<JoinToken>().unwrap(), short);
+    assert!("guessed".parse::<JoinToken>().is_err() && "a.b".parse::<JoinToken>().is_err());
+    tokio::time::sleep(SECOND + SECOND / 10).await;
+    let agent = control.agent(Prover::Token(short)).await;
+    assert!(timeout(SECOND, agent.remote.met()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_gets_nothing_for_workloads_of_others_and_nothing_once_it_is_evicted() {
+    let control = Control::usual().await;
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    let id = |name: &str| format!("spiffe://shop.example/{name}").parse().unwrap();
+    assert!(agent.remote.x509(&id("orders"), &workload_key()).await.is_ok());
+    let audiences = ["payments".to_owned()];
+    assert!(agent.remote.jwt(&id("orders"), &audiences).await.is_ok());
+    for other in ["payments", "local", "nobody"] {
+        assert!(matches!(agent.remote.x509(&id(other), &workload_key()).await, Err(Error::Revoked(_))));
+        assert!(matches!(agent.remote.jwt(&id(other), &audiences).await, Err(Error::Revoked(_))));
+    }
+    assert!(control.refusals().iter().all(|why| why.contains("not registered for this node")));
+    // Registered while it runs, withdrawn while it runs.
+    control.workloads.send_replace(Arc::new(Workloads { list: vec![on("edge-1", "payments")] }));
+    until("the registration", async || agent.remote.x509(&id("payments"), &workload_key()).await.ok()).await;
+    assert!(agent.remote.x509(&id("orders"), &workload_key()).await.is_err());
+
+    assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 1);
+    assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 0);
+    assert!(agent.remote.x509(&id("payments"), &workload_key()).await.is_err());
+}
+
+#[tokio::test]
+async fn another_server_than_the_pinned_one_is_told_nothing() {
+    let (control, liar) = (Control::usual().await, Control::usual().await);
+    let token = control.token("edge-1").await;
+    let agent = Agent::start(liar.address, control.pin(), Prover::Token(token.clone()), Offset(0)).await;
+    assert!(timeout(2 * SECOND, agent.remote.met()).await.is_err());
+    assert!(liar.notes.events.lock().unwrap().is_empty(), "the token was shown to it");
+    drop(agent);
+    assert!(control.agent(Prover::Token(token)).await.met().await);
+}
+
+#[tokio::test]
+async fn what_is_revoked_reaches_the_workloads_of_an_agent() {
+    let control = Control::usual().await;
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    let client = agent.client().await;
+    let (mut updates, mut revoked) = (client.x509().await.unwrap(), client.revoked().await.unwrap());
+    let before = updates.next().await.unwrap().unwrap();
+    assert!(revoked.next().await.unwrap().unwrap().is_empty());
+    let serial = control.domain.issued(10).await.unwrap()[0].serial.clone();
+    control.domain.revoke(&Target::Serial(serial.clone())).await.unwrap();
+    assert!(revoked.next().await.unwrap().unwrap().has_serial(&serial));
+    let after = updates.next().await.unwrap().unwrap();
+    assert_ne!(before.identities[0].chain, after.identities[0].chain);
+    control.domain.revoke(&Target::Identity(after.identities[0].id.clone())).await.unwrap();
+    assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(agent.first().await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// Certificates of six seconds.
+fn brief() -> Lifetimes {
+    Lifetimes { authority: 60 * SECOND, x509_svid: 6 * SECOND, jwt_svid: 6 * SECOND, ..Lifetimes::default() }
+}
+
+#[tokio::test]
+async fn without_its_control_plane_an_agent_serves_what_is_good_and_recovers_after_it_has_ended() {
+    let mut control = Control::new(brief(), Provers::default()).await;
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    let client = agent.client().await;
+    let mut updates = client.x509().await.unwrap();
+    let first = updates.next().await.unwrap().unwrap().identities[0].chain[0].clone();
+    let audience = vec!["payments".to_owned()];
+    let token = client.jwt(audience.clone(), None).await.unwrap().remove(0).1;
+    control.close();
+    // Past the half of its life it cannot be renewed; whoever comes anew gets it all the same.
+    tokio::time::sleep(4 * SECOND).await;
+    assert_eq!(agent.first().await.unwrap(), first);
+    assert_eq!(client.jwt(audience.clone(), None).await.unwrap().remove(0).1, token);
+    // Ended, it is not given any more.
+    until("its end", async || agent.first().await.is_err().then_some(())).await;
+    assert_eq!(agent.first().await.unwrap_err().code(), Code::Unavailable);
+    let refused = until("the token's end", async || client.jwt(audience.clone(), None).await.err()).await;
+    assert_eq!(refused.code(), Code::Unavailable);
+    control.open().await;
+    let again = until("a new one", async || agent.first().await.ok()).await;
+    assert_ne!(again, first);
+    assert!(client.jwt(audience, None).await.is_ok());
+}
+
+/// Passes bytes on until it is cut: then nothing goes on, and nothing is said.
+struct Relay {
+    address: SocketAddr,
+    passing: watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let passing = watch::Sender::new(true);
+        let told = passing.clone();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(server).await else { continue };
+                let (near_in, near_out) = near.into_split();
+                let (far_in, far_out) = far.into_split();
+                for (from, to) in [(near_in, far_out), (far_in, near_out)] {
+                    tokio::spawn(pass(from, to, told.subscribe()));
+                }
+            }
+        });
+        Self { address, passing }
+    }
+}
+
+async fn pass(
+    from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut passing: watch::Receiver<bool>,
+) {
+    let mut bytes = vec![0; 16 * 1024];
+    loop {
+        if passing.wait_for(|passing| *passing).await.is_err() || from.readable().await.is_err() {
+            return;
+        }
+        // What came while it was cut goes on late, as it does where packets are sent again.
+        if !*passing.borrow() {
+            continue;
+        }
+        match from.try_read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) => {
+                if to.write_all(&bytes[..count]).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_network_is_noticed_and_a_healed_one_is_used_again() {
+    let control = Control::new(brief(), Provers::default()).await;
+    let relay = Relay::to(control.address).await;
+    let token = control.token("edge-1").await;
+    let agent = Agent::start(relay.address, control.pin(), Prover::Token(token), Offset(0)).await;
+    assert!(agent.met().await);
+    let first = agent.first().await.unwrap();
+    relay.passing.send_replace(false);
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(agent.first().await.unwrap(), first, "what is good is given without a word from there");
+    tokio::time::sleep(12 * SECOND).await;
+    relay.passing.send_replace(true);
+    let again = until("a new one", async || agent.first().await.ok()).await;
+    assert_ne!(again, first);
+}
+
+fn certified(
+    authority: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>,
+    name: &str,
+) -> (Vec<u8>, rcgen::KeyPair) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+    (params.signed_by(&key, authority).unwrap().der().to_vec(), key)
+}
+
+fn authority() -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_whose_time_is_over_is_attested_again_by_itself_and_a_used_token_is_not_enough() {
+    let nodes_authority = authority();
+    let provers =
+        Provers { x509: vec![nodes_authority.der().to_vec()], kubernetes: None, lifetime: 2 * SECOND };
+    let mut control = Control::new(Lifetimes::default(), provers).await;
+    control.workloads.send_replace(Arc::new(Workloads {
+        list: vec![on("x509/edge-1", "orders"), on("edge-2", "payments")],
+    }));
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = certified(&nodes_authority, "edge-1");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("node.pem"), keys::encoding::encode_pem("CERTIFICATE", &certificate)).unwrap();
+    std::fs::write(at("node.key"), key.serialize_pem()).unwrap();
+    std::fs::write(at("token"), control.token("edge-2").await.to_string()).unwrap();
+    let by_certificate =
+        control.agent(Prover::X509 { certificate: at("node.pem"), key: at("node.key") }).await;
+    let by_token = control.agent(Prover::TokenFile(at("token"))).await;
+    assert!(by_certificate.met().await && by_token.met().await);
+    // While they are there they stay attested.
+    tokio::time::sleep(4 * SECOND).await;
+    assert_eq!(nodes(&control.store).await.unwrap().len(), 2, "{:?}", control.refusals());
+    control.close();
+    tokio::time::sleep(3 * SECOND).await;
+    assert!(nodes(&control.store).await.unwrap().is_empty());
+    control.open().await;
+    until("the node with a certificate", async || by_certificate.first().await.ok()).await;
+    until("the refusal", async || {
+        control.refusals().iter().any(|why| why.contains("unknown, used or over")).then_some(())
+    })
+    .await;
+    assert_eq!(nodes(&control.store).await.unwrap()[0].node, "x509/edge-1");
+    // Another token in the file is all that it needs.
+    std::fs::write(at("token"), control.token("edge-2").await.to_string()).unwrap();
+    until("the node with a token", async || (nodes(&control.store).await.unwrap().len() == 2).then_some(()))
+        .await;
+    until("its documents", async || by_token.first().await.ok()).await;
+}
+
+#[tokio::test]
+async fn clocks_that_are_wrong_by_hours_keep_no_agent_out_and_renewal_goes_on() {
+    let control = Control::new(brief(), Provers::default()).await;
+    for hours in [-30, -3, 3, 30] {
+        let token = control.token("edge-1").await;
+        let agent =
+            Agent::start(control.address, control.pin(), Prover::Token(token), Offset(hours * 3600)).await;
+        assert!(agent.met().await, "{hours}");
+        assert!(
+            agent.remote.now().since(Real.now()) < SECOND * 60
+                && Real.now().since(agent.remote.now()) < SECOND * 60
+        );
+        let mut updates = agent.client().await.x509().await.unwrap();
+        let mut seen = BTreeSet::new();
+        while seen.len() < 2 {
+            let context = timeout(PATIENCE, updates.next()).await.unwrap().unwrap().unwrap();
+            verifies(&context.identities[0].chain, &context.anchors["shop.example"], Real.now()).unwrap();
+            seen.insert(context.identities[0].chain[0].clone());
+        }
+    }
+}
+
+#[test]
+fn a_certificate_proves_its_node_and_nothing_beside_it_does() {
+    let (ours, theirs) = (authority(), authority());
+    let (certificate, key) = certified(&ours, "edge-1");
+    let random = SystemRandom::new();
+    let pins: Vec<Pin> = (0..3).map(|_| NodeKey::generate(NOW, &random).unwrap().pin().unwrap()).collect();
+    let (agent, door, other) = (pins[0], pins[1], pins[2]);
+    let signer = LocalSigner::from_pkcs8(&key.serialize_der()).unwrap();
+    let stated = proof::statement(&signer, agent, door).unwrap();
+    let provers = Provers { x509: vec![ours.der().to_vec()], ..Provers::default() };
+    let now = Real.now();
+    let judge = |chain: Vec<Vec<u8>>, statement: &str, agent, door| {
+        provers.judge(&Proof::X509 { chain, statement: statement.to_owned() }, agent, door, now)
+    };
+    let own = || vec![certificate.clone()];
+    assert_eq!(judge(own(), &stated, agent, door).unwrap(), "x509/edge-1");
+    let (foreign, foreign_key) = certified(&theirs, "edge-1");
+    let foreign_signer = LocalSigner::from_pkcs8(&foreign_key.serialize_der()).unwrap();
+    let foreign_statement = proof::statement(&foreign_signer, agent, door).unwrap();
+    let (spaced, spaced_key) = certified(&ours, "edge 1");
+    let spaced_signer = LocalSigner::from_pkcs8(&spaced_key.serialize_der()).unwrap();
+    let claims = json!({ "agent": agent.to_string(), "door": door.to_string() });
+    let other_type = sign_token(&signer, "JWT", claims.as_object().unwrap()).unwrap();
+    for (what, refused) in [
+        ("nothing", judge(Vec::new(), &stated, agent, door)),
+        ("another authority's", judge(vec![foreign.clone()], &foreign_statement, agent, door)),
+        ("ours behind another's", judge(vec![foreign, certificate.clone()], &foreign_statement, agent, door)),
+        ("another's statement", judge(own(), &foreign_statement, agent, door)),
+        ("a statement about another agent", judge(own(), &stated, other, door)),
+        ("a statement for another door", judge(own(), &stated, agent, other)),
+        ("no statement", judge(own(), "", agent, door)),
+        ("something else that it signed", judge(own(), &other_type, agent, door)),
+        ("a long chain", judge(vec![certificate.clone(); 9], &stated, agent, door)),
+        (
+            "a name that is none",
+            judge(vec![spaced], &proof::statement(&spaced_signer, agent, door).unwrap(), agent, door),
+        ),
+    ] {
+        assert!(refused.is_err(), "{what}: {refused:?}");
+    }
+    let late = model::Timestamp::from_unix_seconds(1_893_456_001);
+    let proof = Proof::X509 { chain: own(), statement: stated.clone() };
+    assert!(provers.judge(&proof, agent, door, late).is_err(), "it has ended");
+    assert!(Provers::default().judge(&proof, agent, door, now).is_err(), "no authority is configured");
+    assert!(provers.judge(&Proof::Token("x".to_owned()), agent, door, now).is_err());
+}
+
+#[test]
+fn a_projected_token_proves_its_node_and_nothing_beside_it_does() {
+    let random = SystemRandom::new();
+    let signer = LocalSigner::generate(Algorithm::Es256, &random).unwrap().0;
+    let cluster = Kubernetes {
+        issuer: "https://kubernetes.default.svc".to_owned(),
+        audience: "bastide".to_owned(),
+        jwks: publish(&[&signer]).into_bytes(),
+        service_accounts: BTreeSet::from(["bastide/agent".to_owned()]),
+    };
+    let pin = NodeKey::generate(NOW, &random).unwrap().pin().unwrap();
+    let provers = Provers { kubernetes: Some(cluster), ..Provers::default() };
+    let honest = || {
+        json!({
+            "iss": "https://kubernetes.default.svc", "aud": ["bastide"],
+            "sub": "system:serviceaccount:bastide:agent",
+            "iat": NOW.unix_seconds(), "nbf": NOW.unix_seconds(), "exp": NOW.unix_seconds() + 3607,
+            "kubernetes.io": {
+                "namespace": "bastide",
+                "node": { "name": "worker-3", "uid": "8f" },
+                "pod": { "name": "agent-x", "uid": "90" },
+                "serviceaccount": { "name": "agent", "uid": "91" },
+            },
+        })
+    };
+    let judge = |claims: serde_json::Value, by: &LocalSigner, now| {
+        let token = sign_token(by, "JWT", claims.as_object().unwrap()).unwrap();
+        provers.judge(&Proof::Kubernetes(token), pin, pin, now)
+    };
+    assert_eq!(judge(honest(), &signer, NOW).unwrap(), "kubernetes/worker-3");
+    let stranger = LocalSigner::generate(Algorithm::Es256, &random).unwrap().0;
+    assert_ne!(stranger.key_id(), signer.key_id());
+    assert!(judge(honest(), &stranger, NOW).is_err(), "another cluster's key");
+    assert!(judge(honest(), &signer, NOW.plus(Duration::from_secs(3607))).is_err(), "it has ended");
+    assert!(judge(honest(), &signer, NOW.minus(SECOND)).is_err(), "it has not begun");
+    type Attack = (&'static str, fn(&mut serde_json::Value));
+    let attacks: [Attack; 8] = [
+        ("another issuer", |claims| claims["iss"] = json!("https://other")),
+        ("another audience", |claims| claims["aud"] = json!(["https://kubernetes.default.svc"])),
+        ("another namespace", |claims| claims["kubernetes.io"]["namespace"] = json!("default")),
+        ("another account", |claims| claims["kubernetes.io"]["serviceaccount"]["name"] = json!("default")),
+        ("no node", |claims| drop(claims["kubernetes.io"].as_object_mut().unwrap().remove("node"))),
+        ("no cluster's", |claims| drop(claims.as_object_mut().unwrap().remove("kubernetes.io"))),
+        ("no end", |claims| drop(claims.as_object_mut().unwrap().remove("exp"))),
+        ("a name that is none", |claims| claims["kubernetes.io"]["node"]["name"] = json!("a b")),
+    ];
+    for (what, attack) in attacks {
+        let mut claims = honest();
+        attack(&mut claims);
+        assert!(judge(claims, &signer, NOW).is_err(), "{what}");
+    }
+    assert!(Provers::default().judge(&Proof::Kubernetes(String::new()), pin, pin, NOW).is_err());
+}

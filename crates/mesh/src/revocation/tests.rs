@@ -1,0 +1,133 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use keys::SystemRandom;
+use proptest::prelude::*;
+
+use super::*;
+use crate::settings::Settings;
+use crate::testing::{Hands, NOW, workload_key};
+use crate::trust_domain::TrustDomain;
+
+async fn open(store: &Store) -> Arc<TrustDomain> {
+    let settings = Settings::new("shop.example");
+    TrustDomain::open(settings, store.clone(), Arc::new(SystemRandom::new())).await.unwrap()
+}
+
+fn id(name: &str) -> SpiffeId {
+    format!("spiffe://shop.example/{name}").parse().unwrap()
+}
+
+fn audiences() -> [String; 1] {
+    ["payments".to_owned()]
+}
+
+#[test]
+fn a_serial_number_is_read_however_it_is_written() {
+    for text in ["4fab", "4F:AB", "0x4fab", "004fab", "4f ab", "00:4F:AB"] {
+        assert_eq!(serial(text).as_deref(), Some("4fab"), "{text}");
+    }
+    for text in ["", "0", "4fag", "4f-ab", &"1".repeat(41)] {
+        assert_eq!(serial(text), None, "{text}");
+    }
+    assert!(serial(&"1".repeat(40)).is_some());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_serial_number_or_none(text in ".{0,60}") {
+        if let Some(number) = serial(&text) {
+            prop_assert_eq!(serial(&number), Some(number.clone()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_revoked_by_its_number_until_it_ends() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let domain = open(&store).await;
+    let [one, other] = [
+        domain.issue_x509(&id("orders"), &workload_key()).await.unwrap(),
+        domain.issue_x509(&id("orders"), &workload_key()).await.unwrap(),
+    ];
+    let colons: Vec<&str> =
+        one.serial.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap()).collect();
+    let done = domain.revoke(&Target::Serial(colons.join(":").to_uppercase())).await.unwrap();
+    assert_eq!(done.len(), 1);
+    let revoked = domain.revoked();
+    assert!(revoked.certificate(&one.id, &one.serial).unwrap().contains(&one.serial));
+    assert_eq!(revoked.certificate(&other.id, &other.serial), None);
+    assert!(domain.issue_x509(&id("orders"), &workload_key()).await.is_ok(), "its workload is not");
+    for unknown in ["4fab", "no number"] {
+        assert!(matches!(domain.revoke(&Target::Serial(unknown.to_owned())).await, Err(Error::Revoked(_))));
+    }
+    // Lifted, it is good again; and nothing is kept of what has ended.
+    assert!(domain.lift(&Target::Serial(one.serial.clone())).await.unwrap());
+    assert!(!domain.lift(&Target::Serial(one.serial.clone())).await.unwrap());
+    assert!(domain.revoked().is_empty());
+    domain.revoke(&Target::Serial(one.serial)).await.unwrap();
+    clock.forward(Duration::from_secs(3602));
+    assert_eq!(domain.revocations().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_workload_that_is_revoked_gets_nothing_until_it_is_lifted_and_its_old_ones_stay_revoked() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap()).await;
+    let old = domain.issue_x509(&id("orders"), &workload_key()).await.unwrap();
+    let payments = domain.issue_x509(&id("payments"), &workload_key()).await.unwrap();
+    let target = Target::Identity(id("orders"));
+    assert_eq!(domain.revoke(&target).await.unwrap().len(), 2);
+    assert!(matches!(domain.issue_x509(&id("orders"), &workload_key()).await, Err(Error::Revoked(_))));
+    assert!(matches!(domain.issue_jwt(&id("orders"), &audiences()), Err(Error::Revoked(_))));
+    assert!(domain.issue_x509(&id("payments"), &workload_key()).await.is_ok());
+    assert!(domain.issue_jwt(&id("payments"), &audiences()).is_ok());
+    let revoked = domain.revoked();
+    assert!(revoked.certificate(&old.id, &old.serial).is_some());
+    assert!(revoked.certificate(&old.id, "77").is_some(), "whatever names it");
+    assert_eq!(revoked.certificate(&payments.id, &payments.serial), None);
+    // Revoked again, it is so since the first time.
+    clock.forward(Duration::from_secs(60));
+    domain.revoke(&target).await.unwrap();
+    let since = domain.revocations().await.unwrap().into_iter().find_map(|one| match one {
+        Revocation::Identity { revoked, .. } => Some(revoked),
+        Revocation::Certificate { .. } => None,
+    });
+    assert_eq!(since, Some(NOW));
+    assert!(domain.lift(&target).await.unwrap());
+    let new = domain.issue_x509(&id("orders"), &workload_key()).await.unwrap();
+    let revoked = domain.revoked();
+    assert_eq!(revoked.certificate(&new.id, &new.serial), None);
+    assert!(revoked.certificate(&old.id, &old.serial).is_some());
+    // Tokens of before are refused for as long as they could be good.
+    assert!(revoked.token(&id("orders"), Some(domain.now())).is_some());
+    assert!(revoked.token(&id("orders"), None).is_some());
+    assert!(revoked.token(&id("orders"), Some(domain.now().plus(Duration::from_secs(1)))).is_none());
+    assert!(revoked.token(&id("payments"), None).is_none());
+}
+
+#[tokio::test]
+async fn what_one_process_revokes_another_refuses() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let (one, other) = (open(&store).await, open(&store).await);
+    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let mut told = other.watch_revoked();
+    one.revoke(&Target::Identity(id("orders"))).await.unwrap();
+    // Before it was told: what the store says counts.
+    assert!(other.issue_x509(&id("orders"), &workload_key()).await.is_err());
+    told.wait_for(|revoked| revoked.has_identity(&id("orders"))).await.unwrap();
+    assert!(other.issue_jwt(&id("orders"), &audiences()).is_err());
+    one.lift(&Target::Identity(id("orders"))).await.unwrap();
+    told.wait_for(|revoked| !revoked.has_identity(&id("orders"))).await.unwrap();
+    keeper.abort();
+    assert!(open(&store).await.revoked().token(&id("orders"), None).is_some(), "after a restart too");
+}
+
+#[test]
+fn two_lists_have_the_same_mark_when_they_refuse_the_same() {
+    let serials = |list: &[&str]| Revoked::of(list.iter().map(|text| (*text).to_owned()), []);
+    assert_eq!(serials(&["1", "2"]).mark(), serials(&["2", "1"]).mark());
+    assert_ne!(serials(&["1", "2"]).mark(), serials(&["12"]).mark());
+    assert_ne!(serials(&[]).mark(), Revoked::of([], [id("orders")]).mark());
+}
