@@ -26,7 +26,8 @@ impl Pki {
             key: folder.join("key.pem"),
             bundle: folder.join("bundle.pem"),
         };
-        request("/CN=bench authority", &made.authority_key, &made.authority, &["-x509", "-days", "30"])?;
+        let signs = ["-x509", "-days", "30", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
+        request("/CN=bench authority", &made.authority_key, &made.authority, &signs)?;
         let asked = folder.join("localhost.csr");
         let name = "subjectAltName=DNS:localhost,IP:127.0.0.1";
         request("/CN=localhost", &made.key, &asked, &["-addext", name])?;

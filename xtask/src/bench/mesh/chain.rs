@@ -88,7 +88,7 @@ fn bastide(ground: &Ground, binary: &Path, way_out: u16, between: u16) -> Result
   socket: api.sock
   authority: {{ cert: {authority}, key: {key} }}
   services:
-    {SERVICE}: {{ at: \"127.0.0.1:{between}\", protocol: http }}
+    {SERVICE}: 127.0.0.1:{between}
   workloads:
     caller: {{ uid: {user} }}
     {SERVICE}: {{ uid: {user} }}
