@@ -232,31 +232,6 @@ impl Transaction {
         self.state.engine
     }
 
-    /// Sets a `TX` variable before phase 1, e.g. `blocking_paranoia_level`.
-    pub fn set_variable(&mut self, name: &str, value: &str) {
-        let names = &self.set.names;
-        if let Some(kept) = self.state.tx.entry(names, name.as_bytes()) {
-            *kept = Value::Text(value.as_bytes().to_vec());
-        }
-        self.state.opened = usize::MAX;
-    }
-
-    /// Takes rules out of this transaction, as `ctl:ruleRemoveById` does.
-    pub fn remove_rules(&mut self, ids: impl Fn(u64) -> bool) {
-        for (index, rule) in self.set.rules.iter().enumerate() {
-            if ids(rule.id) {
-                let word = index / 64;
-                if self.state.removed.len() <= word {
-                    self.state.removed.resize(word + 1, 0);
-                }
-                if let Some(word) = self.state.removed.get_mut(word) {
-                    *word |= 1 << (index % 64);
-                }
-            }
-        }
-        self.state.opened = usize::MAX;
-    }
-
     /// The time now; rules see it as DURATION and TIME.
     pub fn advance(&mut self, now_ms: i64) {
         self.state.now_ms = now_ms;

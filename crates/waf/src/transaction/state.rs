@@ -80,8 +80,7 @@ pub(super) struct State {
     pub(super) phase: Option<Phase>,
     pub(super) position: usize,
     pub(super) candidates: Candidates,
-    /// How many blocks of the opening are behind; past all of them where something was set
-    /// by hand, so that what was worked out at load does not hold.
+    /// How many blocks of the opening are behind; past all of them where every rule is run.
     pub(super) opened: usize,
     pub(super) work_left: u64,
     pub(super) work_done: u64,
