@@ -11,12 +11,14 @@ const RULES: &str = r#"
 SecRuleEngine On
 SecRequestBodyAccess On
 SecRule &TX:set_level "@eq 1" "id:1,phase:1,pass,nolog,setvar:tx.level=%{tx.set_level}"
+SecRule TX:level "@eq 3" "id:3,phase:1,pass,nolog,setvar:tx.other=1"
 SecRule ARGS|REQUEST_COOKIES "@contains attack" "id:10,phase:2,deny,log,tag:'a/b',tag:'shared'"
 SecRule ARGS:q "@contains attack" "id:11,phase:2,deny,log,chain,tag:'shared'"
     SecRule REQUEST_HEADERS:X-Also "@streq yes"
 SecRule REQUEST_HEADERS:X-Level "@unconditionalMatch" "id:20,phase:1,deny,status:410,log,chain"
     SecRule TX:level "@eq 3" ""
 SecRule TX:level "@eq 9" "id:30,phase:2,deny,log,tag:'tx'"
+SecRule TX:other "@eq 1" "id:31,phase:2,pass,log"
 "#;
 
 fn overlaid(set: &Arc<RuleSet>, exclusions: &[Excluded], variables: &[(&str, &str)]) -> Arc<RuleSet> {
@@ -59,6 +61,8 @@ fn an_exclusion_does_what_the_directive_of_a_file_does() {
         ),
         ("SecRuleUpdateTargetByTag ^shared$ \"!ARGS:q\"", tag("shared"), Some("ARGS:q")),
         ("SecRuleUpdateTargetByTag ^tx$ \"!TX:level\"", tag("tx"), Some("TX:level")),
+        ("SecRuleRemoveById 3", ids_of(3, 3), None),
+        ("SecRuleUpdateTargetById 3 \"!TX:level\"", ids_of(3, 3), Some("TX:level")),
         ("SecRuleUpdateTargetById 1000 \"!ARGS\"", ids_of(1000, 1000), Some("ARGS")),
     ] {
         for level in [None, Some("3"), Some("9")] {

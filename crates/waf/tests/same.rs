@@ -29,6 +29,7 @@ SecRule ARGS "!@rx ^[a-z0-9 ]*$" "id:15,phase:2,pass,t:none,t:lowercase,msg:'odd
 SecRule ARGS|REQUEST_URI "@validateByteRange 32-126" "id:16,phase:2,pass,t:none,t:urlDecodeUni,msg:'bytes'"
 SecRule ARGS "@rx ^.*$" "id:17,phase:2,pass,t:none,t:length,nolog,setvar:tx.lengths=+1"
 SecRule &ARGS "@gt 3" "id:18,phase:2,pass,msg:'many'"
+SecRule ARGS "@rx n['\x5c]*e['\x5c]*t['\x5c]*c['\x5c]*a['\x5c]*t" "id:20,phase:2,pass,t:none,msg:'taken apart'"
 SecRule TX:score "@ge 5" "id:19,phase:2,deny,status:403,msg:'score %{tx.score}'"
 "#;
 
@@ -38,6 +39,7 @@ const REQUESTS: &[&str] = &[
     "GET /a?f=%26%23x3b%3Bcat+x&g=;c^at%20x HTTP/1.1\r\nHost: a\r\nX: a | ls\r\n\r\n",
     "GET /%3Cscript%3Ealert(1)%3C/script%3E HTTP/1.1\r\nHost: a\r\nReferer: <img src=x onerror=\\u0061>\r\n\r\n",
     "GET /?a=1'+or+'1'='1&b=plain&c=&d HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /?a=ne't'c'at&b=netcat&c=ne+tcat HTTP/1.1\r\nHost: a\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 37\r\n\r\n{\"a\":{\"b\":\"union select\",\"c\":[1,\"x\"]}}",
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 23\r\n\r\na=%01&b=union+select+1&",
 ];
@@ -113,6 +115,8 @@ const OPENINGS: &[&str] = &[
     // One that changes what follows.
     "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,setvar:tx.a=7\"",
     "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,setvar:tx.b=%{REQUEST_HEADERS.X}\"",
+    "SecRule REQUEST_HEADERS:X \"@streq 4\" \"id:2,phase:1,pass,nolog,setvar:tx.a=7\"",
+    "SecAction \"id:2,phase:1,pass,nolog,setvar:tx.b=%{REQUEST_HEADERS.X}\"",
     "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,skipAfter:END\"",
     "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,pass,nolog,skip:2\"",
     "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:2,phase:1,allow:phase,nolog\"",
@@ -141,8 +145,8 @@ fn rules_that_are_worked_out_at_load_come_to_the_same() {
     for opening in OPENINGS {
         let text = format!(
             "SecRuleEngine On\nSecAction \"id:1,phase:1,pass,nolog,setvar:tx.a=1\"\n{opening}\n\
-             SecAction \"id:4,phase:1,pass,log,msg:'%{{MATCHED_VAR_NAME}}'\"\n\
-             SecRule TX:a \"@ge 1\" \"id:5,phase:1,pass,nolog,setvar:tx.a=+1\"\nSecMarker END\n{SEEN}"
+             SecRule TX:a \"@ge 1\" \"id:5,phase:1,pass,nolog,setvar:tx.a=+1\"\n\
+             SecAction \"id:4,phase:1,pass,log,msg:'%{{MATCHED_VAR_NAME}}'\"\nSecMarker END\n{SEEN}"
         );
         let (planned, plain) = (support::rules(&text, &Options::default()), support::rules(&text, &plain()));
         for field in ["", "X: 1\r\n", "X: 4\r\n"] {
