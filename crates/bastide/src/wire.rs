@@ -170,16 +170,11 @@ pub fn load_policies(configuration: &Configuration, generation: u64) -> anyhow::
     load(configuration.vocabulary(), &configuration.policy_sources(), generation)
 }
 
-/// The same policies with what they know of the administration, where there are no realms too.
+/// Policies from names and texts.
 ///
 /// # Errors
-/// As [`load_policies`].
-pub fn load_administration(configuration: &Configuration, generation: u64) -> anyhow::Result<Policies> {
-    let (vocabulary, sources) = configuration.administration();
-    load(vocabulary, &sources, generation)
-}
-
-fn load(vocabulary: Vocabulary, sources: &[Source], generation: u64) -> anyhow::Result<Policies> {
+/// They have faults.
+pub fn load(vocabulary: Vocabulary, sources: &[Source], generation: u64) -> anyhow::Result<Policies> {
     policy::load(vocabulary, sources, generation).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("policies refused:\n{}", lines.join("\n"))

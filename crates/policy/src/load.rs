@@ -194,6 +194,11 @@ impl Policies {
         &self.vocabulary
     }
 
+    /// Whether they come of these names and texts.
+    pub fn are(&self, vocabulary: &Vocabulary, sources: &[Source]) -> bool {
+        self.sources == sources && self.vocabulary == *vocabulary
+    }
+
     /// The ids of all policies, in the order of the sources.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.policies.iter().map(|policy| policy.id.as_str())

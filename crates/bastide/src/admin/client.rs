@@ -278,7 +278,7 @@ async fn open(configuration: &Configuration, with_realms: bool) -> anyhow::Resul
     let opened = audit::open(audit, 1, Arc::clone(&clock));
     let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
     let book = Book::open(queues.pop().context("a queue of the audit log")?, "administration")?;
-    let view = View::of(configuration, None)?;
+    let view = View::of(configuration, None, None)?;
     let revocations = configuration.state.join(REVOCATIONS);
     let trust = Trust::Opened(domain);
     let desk = Desk::new(view, Towns::Opened(realms), trust, revocations, book, clock, random);

@@ -13,7 +13,6 @@ use crate::config::{Configuration, nearest};
 use crate::process::generations::Generations;
 use crate::process::mesh::MeshHost;
 use crate::process::realms::Realms;
-use crate::wire;
 
 /// The newest configuration and its policies.
 #[derive(Debug)]
@@ -27,16 +26,27 @@ pub struct View {
 impl View {
     /// What the administration sees of a configuration: with the policies that are `served`,
     /// where they know of the administration. Else with the same policies, that know of it
-    /// besides; they are kept for `bastide explain` as those are.
+    /// besides: those of the view `before` while nothing is another, and else kept for `bastide
+    /// explain` as those are.
     ///
     /// # Errors
     /// The policies cannot be loaded or kept.
-    pub fn of(configuration: &Configuration, served: Option<&Arc<Policies>>) -> anyhow::Result<Self> {
+    pub fn of(
+        configuration: &Configuration,
+        served: Option<&Arc<Policies>>,
+        before: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let policies = match served.filter(|_| configuration.is_administered()) {
             Some(served) => Arc::clone(served),
             None => {
-                let load = |generation| wire::load_administration(configuration, generation);
-                Arc::new(Generations::of(&configuration.state).keep_once(load)?)
+                let (vocabulary, sources) = configuration.administration();
+                match before.filter(|before| before.policies.are(&vocabulary, &sources)) {
+                    Some(before) => Arc::clone(&before.policies),
+                    None => {
+                        let generations = Generations::of(&configuration.state);
+                        Arc::new(generations.keep_once(vocabulary, &sources)?)
+                    }
+                }
             }
         };
         Ok(Self { configuration: Arc::new(configuration.clone()), policies })

@@ -53,7 +53,7 @@ impl Administration {
         let trust = Trust::Served(Arc::clone(&parts.mesh));
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
-        let view = View::of(configuration, Some(&current.policies))?;
+        let view = View::of(configuration, Some(&current.policies), None)?;
         let desk = Desk::new(view, towns, trust, revocations, book, clock, random);
         Self::start(desk, doorway, parts.state.path())
     }
@@ -74,6 +74,14 @@ impl Administration {
             let _ = axum::serve(Streams(doorway), router.layer(from_fn(by_gateway))).await;
         });
         Ok(Self { desk, tasks: [by_socket, by_door] })
+    }
+
+    /// What it will see of a configuration, when that is served.
+    ///
+    /// # Errors
+    /// As [`View::of`].
+    pub fn view(&self, configuration: &Configuration, next: &Snapshot) -> anyhow::Result<View> {
+        View::of(configuration, Some(&next.policies), Some(&self.desk.view()))
     }
 
     /// Takes a configuration that is served from now on.

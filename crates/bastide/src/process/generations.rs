@@ -6,9 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use policy::Policies;
+use policy::{Policies, Source, Vocabulary};
 
 use super::state::{make_private_folder, write_atomically};
+use crate::wire;
 
 /// How many generations are kept.
 pub const KEPT: usize = 32;
@@ -45,20 +46,17 @@ impl Generations {
         Ok(())
     }
 
-    /// Loads policies under the number that the same ones are kept under already, when they are
-    /// the newest; else under the next, and keeps them.
+    /// Those of these names and texts, when they are the newest that are kept; else loads them
+    /// under the next number and keeps them.
     ///
     /// # Errors
     /// They cannot be loaded or kept.
-    pub fn keep_once(&self, load: impl Fn(u64) -> anyhow::Result<Policies>) -> anyhow::Result<Policies> {
+    pub fn keep_once(&self, vocabulary: Vocabulary, sources: &[Source]) -> anyhow::Result<Policies> {
         let newest = self.newest().and_then(|number| self.get(number).ok());
-        if let Some(newest) = newest {
-            let same = load(newest.generation())?;
-            if same.snapshot() == newest.snapshot() {
-                return Ok(same);
-            }
+        if let Some(same) = newest.filter(|newest| newest.are(&vocabulary, sources)) {
+            return Ok(same);
         }
-        let next = load(self.next())?;
+        let next = wire::load(vocabulary, sources, self.next())?;
         self.keep(&next).context("cannot keep the policies for `bastide explain`")?;
         Ok(next)
     }

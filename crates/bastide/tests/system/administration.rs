@@ -352,6 +352,50 @@ async fn settings_of_a_realm_are_changed_while_it_runs_and_outlive_it() {
 }
 
 #[tokio::test]
+async fn keys_are_administered_without_realms_and_each_call_is_explained() {
+    let rules = |more: &str| {
+        format!(
+            "services: {{ here: [ http://127.0.0.1:9 ] }}\nroutes:\n  - {{ match: /**, to: here, authenticate: api_key, \
+             allow: authenticated{more} }}\n"
+        )
+    };
+    let mut town = Town::prepare(&rules(""));
+    // Without a process, and by one.
+    api_key(&town, "first", &[]);
+    town.start_gateway().await;
+    api_key(&town, "second", &[]);
+    let (code, out, _) = town.bastide(&["key", "list", "--output", "json"]);
+    assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap().as_array().unwrap().len()), (0, 2));
+    let ids = until("both events", async || {
+        let log = audit(&town);
+        let made = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let made = made.filter(|event| {
+            event["unmapped"]["route"] == "administration:api-keys" && event["http_response"]["code"] == 201
+        });
+        let ids: Vec<_> = made.map(|event| event["metadata"]["uid"].as_str().unwrap().to_owned()).collect();
+        (ids.len() == 2).then_some(ids)
+    })
+    .await;
+    for id in &ids {
+        let (code, out, err) = town.bastide(&["explain", id]);
+        assert!(code == 0 && out.contains("permitted by local-administration"), "{out}{err}");
+    }
+    // A reload that changes no policy keeps no further generation.
+    let kept = || std::fs::read_dir(town.path("state/generations")).unwrap().count();
+    let before = kept();
+    town.configure(&rules(", limit: 5/minute per address"));
+    until("the reload", async || town.log().contains("reloaded (files changed)").then_some(())).await;
+    assert_eq!(kept(), before);
+    // A `forbid` counts here too.
+    town.configure(&(rules("") + "policies: { inline: \"forbid (principal, action, resource);\" }\n"));
+    until("the refusal", async || {
+        let (code, _, err) = town.bastide(&["key", "list"]);
+        (code == 3 && err.contains("the policies do not permit it")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn writes_compare_and_lists_go_on() {
     let upstream = Upstream::start().await;
     let (town, alice) = start(&upstream, POLICIES).await;

@@ -12,7 +12,6 @@ use model::Switch;
 use proxy::upstream::probe;
 
 use super::Server;
-use crate::admin::View;
 use crate::config::{self, Configuration};
 use crate::process::beginning::destination;
 use crate::process::generations::Generations;
@@ -144,7 +143,7 @@ impl Server {
         let destination = destination(configuration)?;
         let next = build(&self.parts, configuration, self.current.generation + 1, Some(&self.current))?;
         let next = Arc::new(next);
-        let view = View::of(configuration, Some(&next.policies))?;
+        let view = self.administration.view(configuration, &next)?;
         self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
         self.exporter.redirect(destination);
         self.cores.publish(Arc::clone(&next)).await?;
