@@ -276,6 +276,12 @@ async fn links_end() {
     let recovery = link(&post.take()[0]);
     assert_eq!(Browser::new(&town).go(&recovery.replace("/recover/password", "/verify")).await.status, 400);
     assert_eq!(Browser::new(&town).go(&recovery).await.status, 200);
+    let mut off = bob.clone();
+    off.disabled = true;
+    town.realm.put_user(&off).await.unwrap();
+    assert_eq!(Browser::new(&town).go(&recovery).await.status, 400, "switched off");
+    town.realm.put_user(&bob).await.unwrap();
+    assert_eq!(Browser::new(&town).go(&recovery).await.status, 200);
     town.advance(30 * 60);
     assert_eq!(Browser::new(&town).go(&recovery).await.status, 400, "half an hour");
     for token in ["", "x", &"x".repeat(5000)] {
@@ -294,6 +300,8 @@ async fn an_address_is_verified_by_its_person() {
     let mut browser = Browser::new(&town);
     let page = browser.go(&link).await;
     assert!(page.text.contains("alice@example.org"));
+    let token = link.split_once("token=").unwrap().1;
+    assert_eq!(town.post("/verify", &[("token", token), ("csrf", "x")]).await.status, 400, "another's form");
     assert!(!town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
     assert!(browser.submit(&page, &[]).await.text.contains("Confirmed"));
     assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
