@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ("resource.params.owner".to_owned(), "alice".into()),
             ("context.hour".to_owned(), 21.into()),
         ]),
+        would_deny: None,
     };
     for (name, decision) in [("without a decision", None), ("with a decision", Some(&decision))] {
         let event = event(decision);

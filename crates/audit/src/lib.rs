@@ -27,6 +27,7 @@
 //! on behind it, block or allocate per field on a core, record a query string or a
 //! credential.
 
+pub mod follow;
 mod health;
 mod json;
 mod outlet;

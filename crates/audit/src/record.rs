@@ -238,7 +238,11 @@ impl Writer<'_> {
                 }
             }
         }
-        self.raw("}}");
+        self.raw("}");
+        if let Some(reason) = &decision.would_deny {
+            self.text(r#","would_deny":"#, reason, TEXT_BYTES_MAX);
+        }
+        self.raw("}");
     }
 }
 

@@ -36,9 +36,11 @@ mod issuers;
 mod routes;
 mod services;
 mod tls;
+mod user;
 
 pub use clients::signer;
-pub use finder::Finder;
+pub use finder::{Finder, Place};
+pub use issuers::settings as issuer_settings;
 
 /// What stays from one snapshot to the next.
 pub struct Parts {
@@ -145,10 +147,13 @@ pub fn build(
             token_settings: keys::IdentitySettings {
                 issuer: configuration.identity.issuer.clone(),
                 lifetime: configuration.identity.lifetime,
+                certificates: Vec::new(),
             },
             signer: parts.signer.clone(),
             random: parts.random.clone(),
         },
+        workload: parts.mesh.member().ok().map(|member| member.id().as_str().into()),
+        user: user::settings(parts, configuration)?,
         party: clients::party(parts, &configuration.authentication, &roles, &issuers, before)?,
         levels: configuration.authentication.step_up.clone(),
         introspector: clients::introspector(&configuration.authentication, &issuers)?,

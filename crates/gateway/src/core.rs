@@ -22,6 +22,7 @@ use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
 use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
+use crate::step::user::{Users, Voucher};
 use crate::turn::Turns;
 
 /// Client certificates that a core remembers to have read.
@@ -76,6 +77,10 @@ pub(crate) struct Core {
     pub(crate) spans: Option<proxy::telemetry::Lane>,
     /// Identity tokens that are still fresh.
     pub(crate) identity_tokens: RefCell<CoreIdentities>,
+    /// Tokens about end users that are still fresh.
+    pub(crate) user_tokens: RefCell<Option<CoreIdentities>>,
+    /// End users that services of the mesh called for.
+    pub(crate) users: RefCell<Users>,
     /// Decisions that were made before, under this snapshot.
     pub(crate) decisions: RefCell<DecisionCache>,
     /// Endpoints that no document describes.
@@ -127,6 +132,8 @@ impl Core {
             metrics,
             spans,
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
+            user_tokens: RefCell::new(snapshot.user.voucher.as_ref().map(Voucher::on_core)),
+            users: RefCell::default(),
             decisions: RefCell::default(),
             inventory: Arc::clone(&process.inventory),
             index,
@@ -199,6 +206,8 @@ impl Core {
         *self.newest.borrow_mut() = Arc::clone(snapshot);
         self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
         *self.identity_tokens.borrow_mut() = snapshot.identity.on_core();
+        *self.user_tokens.borrow_mut() = snapshot.user.voucher.as_ref().map(Voucher::on_core);
+        self.users.borrow_mut().clear();
         self.certificates.borrow_mut().clear();
         self.decisions.borrow_mut().clear();
     }

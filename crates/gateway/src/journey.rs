@@ -16,6 +16,7 @@ use proxy::world::ConnectionInfo;
 use proxy::{Known, RequestHead};
 
 use crate::firewall::{Inspection, Line};
+use crate::metric::Reporter;
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
 use crate::trace::{About, Traced};
@@ -163,6 +164,11 @@ impl<'g> Journey<'g> {
     pub fn report(&mut self, violations: &contract::Violations) {
         self.note(violations);
         self.gateway.core().inventory.count_report();
+    }
+
+    /// Notes why policies would have denied it, where they are only tried.
+    pub fn would_deny(&mut self, reason: &policy::Reason) {
+        self.reported = format!("reported, not refused: policies would deny it: {reason}");
     }
 
     /// Takes a place in the audit queue.
@@ -349,6 +355,17 @@ impl Journey<'_> {
         let Some(metrics) = &self.gateway.core().metrics else { return };
         metrics.request(route.map(|route| route.label), status, end.step, took);
         metrics.bytes(self.bytes.0, self.bytes.1);
+        if let Some(route) = route {
+            let callee = (&*route.service, route.service_label);
+            let workload = self.gateway.snapshot().workload.as_deref().filter(|_| route.in_mesh);
+            let caller = self.principal.as_deref().and_then(|principal| principal.spiffe_id.as_ref());
+            if let Some(caller) = caller {
+                metrics.call(Reporter::Callee, caller.as_str(), callee, status, took);
+            }
+            if let Some(own) = workload {
+                metrics.call(Reporter::Caller, own, callee, status, took);
+            }
+        }
         if end.class.is_empty() {
             return;
         }

@@ -86,7 +86,8 @@ impl Overseer<'_> {
         self.welcome(&snapshot.addresses, "addresses")?;
         self.welcome(&route.addresses, "the route's addresses")?;
         let principal = self.prove(core, &snapshot, route, &routed, cleared.permit().principal(), now)?;
-        self.decide(core, &snapshot, &principal, routed, now)
+        let user = cleared.permit().user().cloned();
+        self.decide(core, &snapshot, &principal, routed, (now, user))
     }
 
     /// An open exchange cannot move to another upstream.
@@ -228,10 +229,10 @@ impl Overseer<'_> {
         snapshot: &Snapshot,
         principal: &Arc<Principal>,
         routed: Routed,
-        now: Timestamp,
+        (now, user): (Timestamp, Option<Arc<Principal>>),
     ) -> Result<(), Fallen> {
         let circumstances: Circumstances =
-            self.gateway.circumstances(self.connection, snapshot, self.address, now);
+            self.gateway.circumstances(self.connection, snapshot, self.address, now, user);
         let policies = &snapshot.policies;
         let mut cache = core.decisions.borrow_mut();
         let Err(denied) = policy::decide_cached(&mut cache, policies, principal, &circumstances, routed)

@@ -10,6 +10,7 @@
 //! counted under `other`.
 
 pub mod exposition;
+mod pairs;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use std::time::Duration;
 use model::event::Step;
 
 pub use exposition::{Exposition, Kind};
+use pairs::{Met, Pairs};
+pub use pairs::{PAIRS_MAX, Reporter};
 
 /// Most routes with a count of their own.
 pub const ROUTES_MAX: usize = 10_000;
@@ -115,6 +118,7 @@ struct AllNames {
     routes: Names<String>,
     services: Names<String>,
     limits: Names<String>,
+    pairs: Names<String>,
     reasons: Names<&'static str>,
     admissions: Names<&'static str>,
 }
@@ -127,6 +131,7 @@ impl Registry {
             routes: Names::new(ROUTES_MAX),
             services: Names::new(SERVICES_MAX),
             limits: Names::new(LIMITS_MAX),
+            pairs: Names::new(PAIRS_MAX),
             reasons: Names::new(REASONS_MAX),
             admissions: Names::new(ADMISSIONS_MAX),
         });
@@ -138,6 +143,7 @@ impl Registry {
                 names: names.clone(),
                 reasons: RefCell::default(),
                 admissions: RefCell::default(),
+                pairs: Met::default(),
                 _one_thread: PhantomData,
             })
             .collect();
@@ -206,6 +212,8 @@ impl Registry {
         out.family(name, Kind::Counter, "Exchanges ended because they would not be let through any more.");
         out.sample(name, &[], self.sum(|core| core.cuts.load(Ordering::Relaxed)));
         self.bodies(&mut out);
+        let cores: Vec<&Pairs> = self.cores.iter().map(|core| &core.pairs).collect();
+        pairs::families(&self.names.pairs, &cores, &mut out);
         for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
             source(&mut out);
         }
@@ -275,6 +283,13 @@ impl Registry {
         const LIMITS: &str = "bastide_limit_hits_total";
         out.family(LIMITS, Kind::Counter, "Requests that a rate or concurrency limit refused, by limit.");
         self.by_label(out, LIMITS, "limit", &self.names.limits, |core| &core.limits);
+        const DRY_RUNS: &str = "bastide_authorization_dry_run_denials_total";
+        out.family(
+            DRY_RUNS,
+            Kind::Counter,
+            "Requests that policies would have denied, where they are only tried.",
+        );
+        self.by_label(out, DRY_RUNS, "route", &self.names.routes, |core| &core.dry_runs);
     }
 
     fn upstreams(&self, out: &mut Exposition) {
@@ -372,6 +387,8 @@ struct Counters {
     refusals: Box<Counts>,
     admissions: Box<Counts>,
     limits: Box<Counts>,
+    dry_runs: Box<Counts>,
+    pairs: Pairs,
     attempts: Box<Counts>,
     failures: Box<Counts>,
     token_hits: AtomicU64,
@@ -393,6 +410,8 @@ impl Default for Counters {
             refusals: zeros(STEPS * (REASONS_MAX + 1)),
             admissions: zeros(ADMISSIONS_MAX + 1),
             limits: zeros(LIMITS_MAX + 1),
+            dry_runs: zeros(ROUTES_MAX + 1),
+            pairs: Pairs::default(),
             attempts: zeros(SERVICES_MAX + 1),
             failures: zeros(SERVICES_MAX + 1),
             token_hits: AtomicU64::new(0),
@@ -431,6 +450,8 @@ pub struct CoreMetrics {
     /// This core's copies of the closed sets as far as they have been met.
     reasons: RefCell<Vec<(&'static str, Label)>>,
     admissions: RefCell<Vec<(&'static str, Label)>>,
+    /// Its copies of the labels of pairs.
+    pairs: Met,
     _one_thread: PhantomData<Cell<()>>,
 }
 
@@ -439,10 +460,7 @@ impl CoreMetrics {
     /// none was sent.
     pub fn request(&self, route: Option<Label>, status: u16, step: Step, duration: Duration) {
         let route = route.map_or(0, |label| label.0 as usize);
-        let class = match status {
-            100..=599 => usize::from(status / 100),
-            _ => 0,
-        };
+        let class = class(status);
         let counts = self
             .counters
             .routes
@@ -452,6 +470,19 @@ impl CoreMetrics {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         add(self.counters.durations.get(bucket(nanos)), 1);
         add(Some(&self.counters.duration_nanos), nanos);
+    }
+
+    /// A call between services has ended: from this caller to this service, counted at this end.
+    pub fn call(
+        &self,
+        reporter: Reporter,
+        caller: &str,
+        callee: (&str, Label),
+        status: u16,
+        duration: Duration,
+    ) {
+        let pair = self.pairs.label(&self.names, reporter, caller, callee);
+        self.counters.pairs.add(pair, class(status), duration);
     }
 
     /// A step refused a request, for a reason out of a closed set.
@@ -469,6 +500,11 @@ impl CoreMetrics {
     /// A rate or concurrency limit refused a request.
     pub fn limit_hit(&self, limit: Label) {
         add(self.counters.limits.get(limit.0 as usize), 1);
+    }
+
+    /// Policies would have denied a request on a route where they are only tried.
+    pub fn would_deny(&self, route: Label) {
+        add(self.counters.dry_runs.get(route.0 as usize), 1);
     }
 
     /// Attempts were made to reach an upstream of this service, of which some failed.
@@ -501,6 +537,14 @@ impl CoreMetrics {
     pub fn bytes(&self, bytes_in: u64, bytes_out: u64) {
         add(Some(&self.counters.bytes_in), bytes_in);
         add(Some(&self.counters.bytes_out), bytes_out);
+    }
+}
+
+/// The place of a status in [`CLASSES`].
+fn class(status: u16) -> usize {
+    match status {
+        100..=599 => usize::from(status / 100),
+        _ => 0,
     }
 }
 

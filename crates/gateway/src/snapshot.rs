@@ -31,6 +31,7 @@ use crate::step::contract::RouteContract;
 use crate::step::cors::Cors;
 use crate::step::hygiene::{HeaderRules, SecurityHeaders};
 use crate::step::identity::IdentitySettings;
+use crate::step::user::UserSettings;
 
 /// What belongs to one core alone.
 pub struct CoreParts {
@@ -98,6 +99,10 @@ pub struct Snapshot {
     pub security: SecurityHeaders,
     /// What upstreams are told about the principal.
     pub identity: IdentitySettings,
+    /// Who this process is in the mesh.
+    pub workload: Option<Arc<str>>,
+    /// What is said and believed about end users in the mesh.
+    pub user: UserSettings,
     /// Keys of the issuers.
     pub issuers: Arc<Issuers>,
     /// Who is asked about opaque tokens.
@@ -128,6 +133,8 @@ pub struct Route {
     pub service_number: usize,
     /// Whether the service is one of this process: it is told of the client's connection.
     pub in_process: bool,
+    /// Whether the service is one of the mesh: it is told of the end user.
+    pub in_mesh: bool,
     /// The route in metrics.
     pub label: Label,
     /// The service in metrics.

@@ -24,6 +24,9 @@ pub struct IdentitySettings {
     /// From `iat` to `exp`, unless the credential ends before; at most
     /// [`IDENTITY_TOKEN_LIFETIME_MAX`].
     pub lifetime: Duration,
+    /// The chain of the signer's certificate, for tokens about end users in the mesh
+    /// ([`IdentityToken::certificates`]).
+    pub certificates: Vec<String>,
 }
 
 /// Signs identity tokens on one core and keeps them. Belongs to one configuration: make
@@ -63,7 +66,7 @@ impl CoreIdentities {
     }
 
     /// The token that tells a service (its number in the configuration, and the `aud`
-    /// that stands for it) who asks. The same one, `jti` included, until half of its
+    /// that stands for it) who asks, and in which roles. The same one, `jti` included, until half of its
     /// time is over; it never outlives the principal's credential.
     ///
     /// # Errors
@@ -74,6 +77,7 @@ impl CoreIdentities {
         service: usize,
         audience: &str,
         now: Timestamp,
+        roles: impl FnOnce() -> Vec<String>,
     ) -> Result<Arc<str>, Error> {
         let key = (Arc::as_ptr(principal).addr(), service);
         if let Some(kept) = self.kept.get(&key)
@@ -83,9 +87,11 @@ impl CoreIdentities {
             return Ok(Arc::clone(&kept.token));
         }
         let lifetime = self.settings.lifetime.min(IDENTITY_TOKEN_LIFETIME_MAX);
-        let token = IdentityToken { issuer: &self.settings.issuer, audience, now, lifetime };
+        let IdentitySettings { issuer, certificates, .. } = &self.settings;
+        let token = IdentityToken { issuer, audience, now, lifetime, certificates };
+        let in_roles = Principal { roles: roles(), ..Principal::clone(principal) };
         let token: Arc<str> =
-            sign_identity(self.signer.as_ref(), principal, token, self.random.as_ref())?.into();
+            sign_identity(self.signer.as_ref(), &in_roles, token, self.random.as_ref())?.into();
         let whole = principal.expires.map_or(lifetime, |end| end.since(now).min(lifetime));
         let until = now.plus(whole / 2);
         let _principal = Arc::clone(principal);

@@ -10,7 +10,7 @@
 //! | `crit`, `b64` | refused | no extension is understood here (§4.1.11, RFC 7797 §6) |
 //! | `zip` | refused | a JWE parameter; nothing is decompressed |
 //! | `jwk` | refused | an access token that brings its own key is an attack (RFC 8725 §3.10) or a DPoP proof in the wrong field |
-//! | `jku`, `x5u`, `x5c`, `x5t`, others | ignored, never read | honest issuers send them; keys come from the configured issuer alone |
+//! | `jku`, `x5u`, `x5c`, `x5t`, others | ignored, never read | honest issuers send them; keys come from the configured issuer alone. A [`crate::UserToken`] alone is known by its `x5c` |
 
 use model::Switch;
 use serde_json::{Map, Value};
@@ -77,6 +77,20 @@ impl<'a> Unverified<'a> {
         match header.remove("jwk") {
             Some(Value::Object(jwk)) => Ok((token, jwk)),
             _ => Err(Refusal::Malformed { what: "`jwk` is not an object" }),
+        }
+    }
+
+    /// The same for a token whose header has to bring the chain of its signer's certificate
+    /// (RFC 7515 §4.1.6).
+    ///
+    /// # Errors
+    /// [`Refusal`] of the form and header groups; without `x5c` as a list
+    /// [`Refusal::Malformed`].
+    pub(crate) fn parse_with_chain(token: &'a [u8]) -> Result<(Self, Vec<Value>), Refusal> {
+        let (token, mut header) = Self::split(token)?;
+        match header.remove("x5c") {
+            Some(Value::Array(chain)) if !header.contains_key("jwk") => Ok((token, chain)),
+            _ => Err(Refusal::Malformed { what: "`x5c` is not a list" }),
         }
     }
 

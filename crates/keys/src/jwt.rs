@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::binding::Binding;
 use crate::encoding::{parse_object, quote};
 use crate::issuer::{ClaimType, ClientRule, IssuerSettings};
-use crate::jws::Verified;
+use crate::jws::{Unverified, Verified};
 use crate::refusal::Refusal;
 use crate::revocation::{Revocations, TokenMarks};
 
@@ -99,6 +99,28 @@ pub fn judge(token: &Verified, context: ClaimContext<'_>, now: Timestamp) -> Res
     judge_claims(&parse_claims(token.payload())?, context, Credential::Jwt, now)
 }
 
+/// Whom a token says that its holder is, for tools that ask what that one could do. Its times are
+/// held against `now`; nothing in it is verified.
+///
+/// INVARIANT: nobody is let in on this.
+///
+/// # Errors
+/// [`Refusal`] of the form, header and claims groups.
+pub fn unproven(
+    token: &[u8],
+    issuers: &[IssuerSettings],
+    declared_roles: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<Arc<Principal>, Refusal> {
+    let token = Unverified::parse(token)?;
+    let named = unverified_issuer(token.unverified_payload())?;
+    let settings = issuers.iter().find(|settings| settings.issuer == named);
+    let settings = settings.ok_or_else(|| Refusal::IssuerUnknown { found: quote(&named) })?;
+    let context = ClaimContext { settings, declared_roles, other_prefixes: &[] };
+    let claims = parse_claims(token.unverified_payload())?;
+    judge_claims(&claims, context, Credential::Jwt, now).map(|accepted| accepted.principal)
+}
+
 /// Judges claims that somebody vouched for: a signature, or the server that was asked.
 ///
 /// # Errors
@@ -143,7 +165,7 @@ pub(crate) fn judge_claims(
     Ok(accepted)
 }
 
-fn parse_claims(payload: &[u8]) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn parse_claims(payload: &[u8]) -> Result<Map<String, Value>, Refusal> {
     parse_object(payload).map_err(|error| Refusal::Json { part: "claims", why: quote(&error.to_string()) })
 }
 
@@ -166,7 +188,7 @@ fn check_type(found: Option<&str>, settings: &IssuerSettings) -> Result<(), Refu
     Err(Refusal::Type { found: quote(found.unwrap_or_default()), expected: settings.types.join(", ") })
 }
 
-fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), Refusal> {
+pub(crate) fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), Refusal> {
     let claim = claims.get("aud").ok_or(Refusal::ClaimMissing { claim: "aud" })?;
     let found = texts("aud", claim)?;
     if Switch::TokenAudience.is_off() {
@@ -241,7 +263,7 @@ fn roles(claims: &Map<String, Value>, context: ClaimContext<'_>) -> Result<Vec<S
 
 /// `scope` is one text with spaces (RFC 8693 §4.2); `scp` is what others call it, as a
 /// text or a list.
-fn scopes(claims: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
+pub(crate) fn scopes(claims: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
     let mut scopes: Vec<String> = Vec::new();
     for name in ["scope", "scp"] {
         let Some(claim) = claims.get(name) else { continue };
@@ -287,11 +309,17 @@ fn at_path<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> 
     steps.try_fold(first, |value, step| value.as_object()?.get(step))
 }
 
-fn required_text<'a>(claims: &'a Map<String, Value>, claim: &'static str) -> Result<&'a str, Refusal> {
+pub(crate) fn required_text<'a>(
+    claims: &'a Map<String, Value>,
+    claim: &'static str,
+) -> Result<&'a str, Refusal> {
     optional_text(claims, claim)?.ok_or(Refusal::ClaimMissing { claim })
 }
 
-fn optional_text<'a>(claims: &'a Map<String, Value>, claim: &str) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn optional_text<'a>(
+    claims: &'a Map<String, Value>,
+    claim: &str,
+) -> Result<Option<&'a str>, Refusal> {
     match claims.get(claim) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -307,7 +335,7 @@ fn texts(claim: &str, value: &Value) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn list(claim: &str, value: &Value) -> Result<Vec<String>, Refusal> {
+pub(crate) fn list(claim: &str, value: &Value) -> Result<Vec<String>, Refusal> {
     let items = value.as_array().ok_or_else(|| wrong(claim, "a list of texts", value))?;
     items
         .iter()
@@ -315,7 +343,7 @@ fn list(claim: &str, value: &Value) -> Result<Vec<String>, Refusal> {
         .collect()
 }
 
-fn required_date(claims: &Map<String, Value>, claim: &'static str) -> Result<Timestamp, Refusal> {
+pub(crate) fn required_date(claims: &Map<String, Value>, claim: &'static str) -> Result<Timestamp, Refusal> {
     optional_date(claims, claim)?.ok_or(Refusal::ClaimMissing { claim })
 }
 

@@ -51,6 +51,7 @@ mod roca;
 mod seal;
 mod signer;
 pub mod svid;
+mod user_token;
 mod verifier;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
@@ -95,6 +96,9 @@ pub use seal::{SEAL_PERIOD, SEALED_BYTES_MAX, SealRing};
 pub use signer::{
     IDENTITY_TOKEN_LIFETIME_MAX, IDENTITY_TOKEN_TYPE, IdentityToken, LocalSigner, Signer, publish,
     sign_identity, sign_token,
+};
+pub use user_token::{
+    USER_TOKEN_CERTIFICATES_MAX, USER_TOKEN_LEEWAY, USER_TOKEN_TYPE, UserToken, open_user_token,
 };
 pub use verifier::{
     ASKED_ENTRIES_MAX, CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CoreVerifier, Proven, Verdict, VerifierCounts,

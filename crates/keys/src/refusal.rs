@@ -78,6 +78,11 @@ pub enum Refusal {
         /// The header's.
         found: Algorithm,
     },
+    /// Who signed a token about an end user may not, or is not who it says.
+    UserTokenSigner {
+        /// Why not.
+        why: String,
+    },
     /// A header parameter that changes what the token means: `crit`, `b64`, `jwk`, `zip`.
     HeaderParameter {
         /// Which.
@@ -290,6 +295,7 @@ impl Refusal {
             Self::AlgorithmOfKey { .. } => "algorithm_of_key",
             Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
             Self::HeaderParameter { .. } => "header_parameter",
+            Self::UserTokenSigner { .. } => "user_token_signer",
             Self::Type { .. } => "type",
             Self::KeyUnknown { .. } => "key_unknown",
             Self::KeyAmbiguous { .. } => "key_ambiguous",
@@ -386,6 +392,7 @@ impl fmt::Display for Refusal {
                 write!(f, "alg {found} is not among the issuer's `algorithms`")
             }
             Self::HeaderParameter { name } => write!(f, "header parameter `{name}` is not accepted"),
+            Self::UserTokenSigner { why } => write!(f, "its signer may not speak for users: {why}"),
             Self::Type { found, expected } if found.is_empty() => {
                 write!(f, "typ is absent, expected one of {expected}")
             }

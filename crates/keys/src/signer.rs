@@ -20,6 +20,7 @@ use crate::algorithm::Algorithm;
 use crate::encoding::{encode_base64url, hex};
 use crate::error::Error;
 use crate::file::{Lock, read_secret, replace};
+use crate::user_token::USER_TOKEN_TYPE;
 
 /// Largest key file that is read, bytes.
 const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
@@ -62,6 +63,11 @@ pub fn sign_token(
     claims: &Map<String, Value>,
 ) -> Result<String, Error> {
     let header = json!({ "alg": signer.algorithm().name(), "kid": signer.key_id(), "typ": token_type });
+    sign_headed(signer, &header, claims)
+}
+
+/// The same with a whole header.
+fn sign_headed(signer: &dyn Signer, header: &Value, claims: &Map<String, Value>) -> Result<String, Error> {
     let claims = serde_json::to_vec(claims).map_err(|error| Error::Request(error.to_string()))?;
     let mut token = encode_base64url(header.to_string().as_bytes());
     token.push('.');
@@ -254,6 +260,9 @@ pub struct IdentityToken<'a> {
     /// Until `exp`; cut at the credential's own end and at
     /// [`IDENTITY_TOKEN_LIFETIME_MAX`].
     pub lifetime: Duration,
+    /// The chain of the signer's certificate (base64 of the DER, the leaf first). With one it is
+    /// a [`crate::UserToken`], for the mesh.
+    pub certificates: &'a [String],
 }
 
 /// Makes the short-lived token that tells an upstream who asks. Claims: `iss`, `sub`,
@@ -298,5 +307,11 @@ pub fn sign_identity(
     if !principal.claims.is_empty() {
         claims.insert("claims".to_owned(), json!(principal.claims));
     }
-    sign_token(signer, IDENTITY_TOKEN_TYPE, &claims)
+    if token.certificates.is_empty() {
+        return sign_token(signer, IDENTITY_TOKEN_TYPE, &claims);
+    }
+    let header = json!({
+        "alg": signer.algorithm().name(), "typ": USER_TOKEN_TYPE, "x5c": token.certificates,
+    });
+    sign_headed(signer, &header, &claims)
 }

@@ -105,6 +105,9 @@ pub struct DecisionRecord {
     /// The attributes that the slice's policies can read, with the values they had:
     /// `context.hour`, `principal.roles`, `resource.params.owner` ….
     pub read: BTreeMap<String, serde_json::Value>,
+    /// Why it would have been denied, on a route whose policies are tried and not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_deny: Option<String>,
 }
 
 /// What the firewall found in a request or its answer.

@@ -67,11 +67,15 @@ pub enum Switch {
     Audit,
     /// Changed configurations are taken.
     Reload,
+    /// Who asks for an identity is held against what is registered.
+    Attestation,
+    /// Doors of the mesh speak mutual TLS alone.
+    MutualTls,
 }
 
 impl Switch {
     /// All switches, in the order of a request's way.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::ClientCertificate,
         Self::Admit,
         Self::LimitHead,
@@ -102,6 +106,8 @@ impl Switch {
         Self::Health,
         Self::Audit,
         Self::Reload,
+        Self::Attestation,
+        Self::MutualTls,
     ];
 
     /// Its name in `BASTIDE_SWITCH_OFF`.
@@ -137,6 +143,8 @@ impl Switch {
             Self::Health => "health",
             Self::Audit => "audit",
             Self::Reload => "reload",
+            Self::Attestation => "attestation",
+            Self::MutualTls => "mutual_tls",
         }
     }
 

@@ -155,6 +155,7 @@ fn measure(policies: &Policies) -> Costs {
         address: [10, 0, 0, 1].into(),
         tls_version: Some("1.3"),
         certificate: None,
+        user: None,
     };
     let principals = principals();
     let requests: Vec<Request> = (0..USERS)

@@ -25,7 +25,7 @@ use crate::limits::{CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CACHE_ENTRY_BYTES_MAX};
 use crate::load::Policies;
 use crate::names::Bits;
 use crate::permit::{Determining, Reason};
-use crate::schema::Leaf;
+use crate::schema::{Leaf, Schema};
 use crate::values::{Datum, Reader};
 
 /// What the policies said, without the request that they said it about.
@@ -207,8 +207,8 @@ fn write_key(
     let leaves = &policies.schema().leaves;
     for place in read.iter() {
         let Some(leaf) = leaves.get(place) else {
-            // A group: of the optional ones, only the certificate can be absent.
-            key.push(u8::from(reader.has_certificate()));
+            let group = place.checked_sub(leaves.len()).and_then(|group| Schema::GROUPS.get(group));
+            key.push(u8::from(group.is_some_and(|(_, name, optional)| !optional || reader.has(name))));
             continue;
         };
         if !value(key, leaf, reader) {

@@ -26,6 +26,9 @@ pub struct Circumstances {
     pub tls_version: Option<&'static str>,
     /// The verified client certificate.
     pub certificate: Option<Arc<Certificate>>,
+    /// The end user on whose behalf a service of the mesh calls, as a verified token says; its
+    /// roles hold those that they include.
+    pub user: Option<Arc<Principal>>,
 }
 
 /// What policies can read of a verified client certificate.
@@ -47,6 +50,10 @@ pub struct Certificate {
 /// Decides. On a route with [`crate::Access::Policy`] a policy must permit; on the
 /// others everybody, or everybody who proved who they are, is permitted unless a
 /// `forbid` applies. A `forbid` always wins, and an error denies.
+///
+/// On a route whose policies are tried ([`crate::Route::dry_run`]) what they deny is permitted
+/// too, and the permit says why it would not have been. An expired credential is none there
+/// either.
 ///
 /// A [`Permit`] is made here and in [`decide_cached`], and nowhere else.
 ///
@@ -110,7 +117,7 @@ pub fn decide_cached<S: Subject>(
     }
 }
 
-fn answer<S>(
+fn answer<S: Subject>(
     policies: &Policies,
     principal: &Arc<Principal>,
     circumstances: &Circumstances,
@@ -118,7 +125,7 @@ fn answer<S>(
     verdict: Verdict,
     recorded: Option<Arc<[u8]>>,
 ) -> Result<Permit<S>, Box<Denied<S>>> {
-    let expires = principal.expires;
+    let (expires, route) = (principal.expires, subject.route());
     let decided = |determining| Decided {
         subject,
         principal: Arc::clone(principal),
@@ -128,9 +135,19 @@ fn answer<S>(
         recorded,
     };
     match verdict {
-        Ok(determining) => Ok(Permit { decided: decided(determining), expires }),
+        Ok(determining) => Ok(Permit { decided: decided(determining), expires, would_deny: None }),
+        Err((reason, determining)) if is_only_tried(policies, route, &reason) => {
+            Ok(Permit { decided: decided(determining), expires, would_deny: Some(reason) })
+        }
         Err((reason, determining)) => Err(Box::new(Denied { decided: decided(determining), reason })),
     }
+}
+
+/// Whether what policies say is only taken down here. Who proved nothing, or nothing that is
+/// still good, is refused all the same.
+fn is_only_tried(policies: &Policies, route: usize, reason: &Reason) -> bool {
+    let of_policies = matches!(reason, Reason::Default | Reason::Forbidden(_) | Reason::Error { .. });
+    of_policies && policies.vocabulary().routes.get(route).is_some_and(|route| route.dry_run)
 }
 
 /// Whether a request would be permitted if it were this principal's: a question about

@@ -307,6 +307,13 @@ fn describe<R: Reader>(
             saw.push(seen);
         }
     }
+    let (text, position) = written_text(part);
+    Condition { text, position, saw }
+}
+
+/// A condition as it was written, in one line, and its `line:column`; empty for one without a
+/// place.
+pub(crate) fn written_text(part: &Expr) -> (String, String) {
     // `unless { x }` reaches the evaluator as `!x` with the place of the whole clause.
     let (place, negated) = match part.expr_kind() {
         ExprKind::UnaryApp { op: UnaryOp::Not, arg } if starts_with_unless(part) => (arg.as_ref(), true),
@@ -318,11 +325,8 @@ fn describe<R: Reader>(
         if negated { format!("!({text})") } else { text }
     });
     let position = loc.map(|loc| Place::new("", &loc.src).line_column(loc.start()));
-    Condition {
-        text: written.unwrap_or_else(|| part.to_string()),
-        position: position.map(|(line, column)| format!("{line}:{column}")).unwrap_or_default(),
-        saw,
-    }
+    let position = position.map(|(line, column)| format!("{line}:{column}")).unwrap_or_default();
+    (written.unwrap_or_else(|| part.to_string()), position)
 }
 
 fn starts_with_unless(expr: &Expr) -> bool {
@@ -330,7 +334,7 @@ fn starts_with_unless(expr: &Expr) -> bool {
 }
 
 /// Something that a condition looks at.
-enum Sight<'a> {
+pub(crate) enum Sight<'a> {
     /// An attribute.
     Attribute { root: crate::schema::Root, path: Vec<&'a str> },
     /// The roles of the principal.
@@ -339,7 +343,7 @@ enum Sight<'a> {
     Itself(Var),
 }
 
-fn collect<'a>(expr: &'a Expr, into: &mut Vec<Sight<'a>>) {
+pub(crate) fn collect<'a>(expr: &'a Expr, into: &mut Vec<Sight<'a>>) {
     if let Some((var, path)) = chain(expr) {
         let path: Vec<&str> = path.into_iter().map(|step| step.as_str()).collect();
         return into.push(match root(var) {
@@ -411,10 +415,10 @@ fn look<R: Reader>(
             let leaf = policies.schema().leaves.iter().find(|leaf| leaf.text == expression);
             let value = match leaf {
                 Some(leaf) => question.reader.read(leaf).ok().flatten().map(|datum| datum.json()),
-                None if path.first() == Some(&"certificate") => {
-                    question.reader.has_certificate().then(|| Json::from("…"))
+                None => {
+                    let is_there = path.first().is_none_or(|group| question.reader.has(group));
+                    is_there.then(|| Json::from("…"))
                 }
-                None => Some(Json::from("…")),
             };
             Seen { expression, value: value.unwrap_or(Json::Null) }
         }

@@ -5,7 +5,9 @@
 //! The way through it: [`vocabulary`] holds the configured names, `schema` turns them
 //! into a Cedar schema, [`load()`] checks every policy and literal against it and slices,
 //! [`decide()`] answers a request with a [`Permit`] or a [`Denied`], [`explain`] says why, and
-//! [`replay()`] what other policies would have said.
+//! [`replay()`] what other policies would have said,
+//! [`suggest`] what policies would permit no more than what was seen, [`reach`] what
+//! somebody could do at most.
 //!
 //! What it must never do: read the clock, a file or a socket; permit when a policy
 //! erred; clone the entity store for a request; make a [`Permit`] anywhere but in
@@ -24,10 +26,12 @@ pub mod limits;
 pub mod load;
 mod names;
 pub mod permit;
+pub mod reach;
 mod record;
 pub mod replay;
 mod scan;
 pub mod schema;
+pub mod suggest;
 pub mod testing;
 mod values;
 pub mod vocabulary;

@@ -199,6 +199,14 @@ impl Policies {
         self.sources == sources && self.vocabulary == *vocabulary
     }
 
+    /// The roles that somebody holds: those that the credential and the configuration give, and
+    /// all that these include.
+    pub fn roles_of(&self, principal: &model::Principal) -> Vec<String> {
+        let held = self.names.closed(self.names.roles_given(principal));
+        let roles = held.iter().filter_map(|role| self.vocabulary.roles.get(role));
+        roles.map(|role| role.name.clone()).collect()
+    }
+
     /// The ids of all policies, in the order of the sources.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.policies.iter().map(|policy| policy.id.as_str())

@@ -69,6 +69,8 @@ pub(crate) type Determining = SmallVec<[u32; 4]>;
 pub struct Permit<S> {
     pub(crate) decided: Decided<S>,
     pub(crate) expires: Option<Timestamp>,
+    /// Why it would have been denied, where policies are only tried.
+    pub(crate) would_deny: Option<Reason>,
 }
 
 /// What was decided about, and on what, whichever way it went.
@@ -124,9 +126,19 @@ impl<S> Permit<S> {
         &self.decided.principal
     }
 
+    /// For which end user, when a service of the mesh called for one.
+    pub fn user(&self) -> Option<&Arc<Principal>> {
+        self.decided.circumstances.user.as_ref()
+    }
+
     /// By which generation of policies.
     pub fn generation(&self) -> u64 {
         self.decided.generation
+    }
+
+    /// Why it would have been denied, on a route whose policies are tried and not kept.
+    pub fn would_deny(&self) -> Option<&Reason> {
+        self.would_deny.as_ref()
     }
 
     /// When it ends: the end of the credential.
@@ -139,12 +151,16 @@ impl<S: Subject> Permit<S> {
     /// What the audit log keeps of the decision. `policies` are those that made it;
     /// with another generation the record holds only the numbers.
     pub fn record(&self, policies: &Policies) -> DecisionRecord {
-        self.decided.record(policies)
+        let would_deny = self.would_deny.as_ref().map(ToString::to_string);
+        DecisionRecord { would_deny, ..self.decided.record(policies) }
     }
 
     /// Appends the same as JSON, building nothing beside it.
     pub fn append_record(&self, policies: &Policies, out: &mut Vec<u8>) {
         self.decided.append_record(policies, out);
+        if let Some(reason) = &self.would_deny {
+            crate::record::append_would_deny(out, reason);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::decide::Circumstances;
 use crate::evaluate::{Question, concerning};
 use crate::load::Policies;
 use crate::names::Bits;
-use crate::permit::Subject;
+use crate::permit::{Reason, Subject};
 use crate::values::{Live, Reader};
 
 /// Keys of a record that are no attributes.
@@ -47,6 +47,15 @@ pub(crate) fn append(
     out.extend_from_slice(b"],\"read\":{");
     read(out, policies, principal, circumstances, subject);
     out.extend_from_slice(b"}}");
+}
+
+/// Appends to a record why it would have been denied.
+pub(crate) fn append_would_deny(out: &mut Vec<u8>, reason: &Reason) {
+    if out.pop_if(|last| *last == b'}').is_some() {
+        key(out, "would_deny", false);
+        json(out, &reason.to_string());
+        out.push(b'}');
+    }
 }
 
 /// The members of `read`. The first four are no attributes.

@@ -252,13 +252,15 @@ impl Known<'_> {
         }
         let leaves = &policies.schema().leaves;
         let mut needed = policy.needs.leaves.clone();
-        // Whether there was a certificate shows in each of its attributes.
-        if let Some(group) = Schema::group(crate::schema::Root::Context, "certificate")
-            && needed.contains(leaves.len() + group)
+        // Whether there was such a record shows in each of its attributes.
+        for (place, (_, group, _)) in
+            Schema::GROUPS.iter().enumerate().filter(|(_, (.., optional))| *optional)
         {
-            let of_certificate = |leaf: &Leaf| leaf.group.as_deref() == Some("certificate");
-            for (number, _) in leaves.iter().enumerate().filter(|(_, leaf)| of_certificate(leaf)) {
-                needed.insert(number);
+            if needed.contains(leaves.len() + place) {
+                let of_group = |leaf: &Leaf| leaf.group.as_deref() == Some(*group);
+                for (number, _) in leaves.iter().enumerate().filter(|(_, leaf)| of_group(leaf)) {
+                    needed.insert(number);
+                }
             }
         }
         let unknown = needed.iter().filter_map(|number| leaves.get(number)).find(|leaf| !self.knows(leaf));
@@ -298,8 +300,8 @@ impl Reader for &Known<'_> {
         json.map(|json| Datum::of(leaf, json)).transpose()
     }
 
-    fn has_certificate(&self) -> bool {
-        Recorded(&self.record.read).has_certificate()
+    fn has(&self, group: &str) -> bool {
+        Recorded(&self.record.read).has(group)
     }
 }
 

@@ -80,6 +80,13 @@ pub(crate) enum Read {
     CertificateFingerprint,
     CertificateSpiffeId,
     CertificateDnsNames,
+    UserId,
+    UserKind,
+    UserIssuer,
+    UserRoles,
+    UserScopes,
+    UserAcr,
+    UserAmr,
     Credential,
     Header(String),
     Host,
@@ -200,10 +207,11 @@ impl Schema {
 
     /// Records that lie between a variable and its leaves: root, name, whether it can
     /// be absent.
-    pub(crate) const GROUPS: [(Root, &'static str, bool); 5] = [
+    pub(crate) const GROUPS: [(Root, &'static str, bool); 6] = [
         (Root::Principal, "claims", false),
         (Root::Resource, "params", false),
         (Root::Context, "certificate", true),
+        (Root::Context, "user", true),
         (Root::Context, "claims", false),
         (Root::Context, "headers", false),
     ];
@@ -310,7 +318,7 @@ fn resource_leaves(vocabulary: &Vocabulary) -> Vec<Leaf> {
 
 fn context_leaves(vocabulary: &Vocabulary) -> Vec<Leaf> {
     let root = Root::Context;
-    let certificate = Some("certificate");
+    let (certificate, user) = (Some("certificate"), Some("user"));
     let mut leaves = vec![
         leaf(root, None, "minute", Type::Long, false, Read::Minute),
         leaf(root, None, "hour", Type::Long, false, Read::Hour),
@@ -325,6 +333,12 @@ fn context_leaves(vocabulary: &Vocabulary) -> Vec<Leaf> {
         leaf(root, certificate, "fingerprint", Type::Text, false, Read::CertificateFingerprint),
         leaf(root, certificate, "spiffe_id", Type::Text, true, Read::CertificateSpiffeId),
         leaf(root, certificate, "dns_names", Type::Texts, false, Read::CertificateDnsNames),
+        leaf(root, user, "id", Type::Text, false, Read::UserId),
+        leaf(root, user, "issuer", Type::Text, true, Read::UserIssuer),
+        leaf(root, user, "roles", Type::Texts, false, Read::UserRoles),
+        leaf(root, user, "scopes", Type::Texts, false, Read::UserScopes),
+        leaf(root, user, "acr", Type::Text, true, Read::UserAcr),
+        leaf(root, user, "amr", Type::Texts, false, Read::UserAmr),
     ];
     let closed = |mut leaf: Leaf, values: &[&str]| {
         leaf.values = Some(values.iter().map(|value| (*value).to_owned()).collect());
@@ -332,6 +346,8 @@ fn context_leaves(vocabulary: &Vocabulary) -> Vec<Leaf> {
     };
     let version = leaf(root, None, "tls_version", Type::Text, true, Read::TlsVersion);
     leaves.push(closed(version, &["1.2", "1.3"]));
+    let kind = leaf(root, user, "kind", Type::Text, false, Read::UserKind);
+    leaves.push(closed(kind, &["User", "Client", "ApiKey"]));
     let credential = leaf(root, None, "credential", Type::Text, false, Read::Credential);
     leaves.push(closed(credential, &["none", "jwt", "opaque", "session", "api_key", "mtls", "local"]));
     let headers: BTreeSet<&String> = vocabulary.headers.iter().collect();

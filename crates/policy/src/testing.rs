@@ -117,6 +117,8 @@ pub struct What {
     pub tls: Option<Tls>,
     /// The client certificate.
     pub certificate: Option<Certificate>,
+    /// The end user on whose behalf a service of the mesh calls.
+    pub user: Option<Who>,
 }
 
 /// One value or several.
@@ -292,6 +294,7 @@ impl What {
             address: self.address.unwrap_or(IpAddr::from([192, 0, 2, 1])),
             tls_version,
             certificate: self.certificate.clone().map(Arc::new),
+            user: self.user(policies)?.map(Arc::new),
         };
         let request = Hypothetical {
             route: number,
@@ -302,6 +305,12 @@ impl What {
             headers: headers.collect(),
         };
         Ok((circumstances, request))
+    }
+
+    fn user(&self, policies: &Policies) -> Result<Option<Principal>, String> {
+        let Some(who) = &self.user else { return Ok(None) };
+        let user = who.principal(policies)?;
+        Ok(Some(Principal { roles: policies.roles_of(&user), ..user }))
     }
 }
 

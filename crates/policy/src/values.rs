@@ -58,8 +58,8 @@ pub(crate) enum Unreadable {
 pub(crate) trait Reader {
     /// The leaf's value; `None` when it is absent.
     fn read<'a>(&'a self, leaf: &'a Leaf) -> Result<Option<Datum<'a>>, Unreadable>;
-    /// Whether there is a client certificate.
-    fn has_certificate(&self) -> bool;
+    /// Whether the optional record of this name in the context is there: `certificate`, `user`.
+    fn has(&self, group: &str) -> bool;
 }
 
 /// Reads a request that is being decided.
@@ -74,6 +74,7 @@ impl<S: Subject> Reader for Live<'_, S> {
     fn read<'a>(&'a self, leaf: &'a Leaf) -> Result<Option<Datum<'a>>, Unreadable> {
         let now = self.circumstances.now;
         let certificate = self.circumstances.certificate.as_deref();
+        let user = self.circumstances.user.as_deref();
         Ok(match &leaf.read {
             Read::Id => Some(borrowed(&self.principal.id)),
             Read::Issuer => self.principal.issuer.as_deref().map(borrowed),
@@ -100,6 +101,13 @@ impl<S: Subject> Reader for Live<'_, S> {
                 certificate.and_then(|found| found.spiffe_id.as_deref()).map(borrowed)
             }
             Read::CertificateDnsNames => certificate.map(|found| list(&found.dns_names)),
+            Read::UserId => user.map(|user| borrowed(&user.id)),
+            Read::UserKind => user.map(|user| borrowed(user.kind.name())),
+            Read::UserIssuer => user.and_then(|user| user.issuer.as_deref()).map(borrowed),
+            Read::UserRoles => user.map(|user| list(&user.roles)),
+            Read::UserScopes => user.map(|user| list(&user.scopes)),
+            Read::UserAcr => user.and_then(|user| user.acr.as_deref()).map(borrowed),
+            Read::UserAmr => user.map(|user| list(&user.amr)),
             Read::Credential => Some(borrowed(self.principal.credential.name())),
             Read::Header(name) => {
                 let values = self.subject.header(name).map(|value| text(leaf, value).map(Cow::Borrowed));
@@ -112,8 +120,12 @@ impl<S: Subject> Reader for Live<'_, S> {
         })
     }
 
-    fn has_certificate(&self) -> bool {
-        self.circumstances.certificate.is_some()
+    fn has(&self, group: &str) -> bool {
+        match group {
+            "certificate" => self.circumstances.certificate.is_some(),
+            "user" => self.circumstances.user.is_some(),
+            _ => true,
+        }
     }
 }
 
@@ -129,7 +141,7 @@ fn list(texts: &[String]) -> Datum<'_> {
     Datum::Texts(texts.iter().map(|text| Cow::Borrowed(text.as_str())).collect())
 }
 
-fn claim<'a>(leaf: &Leaf, value: &'a Attribute) -> Result<Datum<'a>, Unreadable> {
+pub(crate) fn claim<'a>(leaf: &Leaf, value: &'a Attribute) -> Result<Datum<'a>, Unreadable> {
     match (leaf.ty, value) {
         (Type::Boolean, Attribute::Boolean(value)) => Ok(Datum::Boolean(*value)),
         (Type::Long, Attribute::Long(value)) => Ok(Datum::Long(*value)),
@@ -147,8 +159,11 @@ impl Reader for Recorded<'_> {
         self.0.get(&leaf.text).map(|json| Datum::of(leaf, json)).transpose()
     }
 
-    fn has_certificate(&self) -> bool {
-        self.0.keys().any(|key| key.starts_with("context.certificate."))
+    fn has(&self, group: &str) -> bool {
+        self.0.keys().any(|key| {
+            let rest = key.strip_prefix("context.").and_then(|rest| rest.strip_prefix(group));
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        })
     }
 }
 
@@ -254,7 +269,7 @@ pub(crate) fn assemble(
         record.insert(leaf.key.clone(), value.cedar()?);
     }
     for (number, ((root, name, optional), fields)) in Schema::GROUPS.into_iter().zip(groups).enumerate() {
-        let absent = (optional && !reader.has_certificate()) || (opaque && is_group_of_http(name));
+        let absent = (optional && !reader.has(name)) || (opaque && is_group_of_http(name));
         if grouped.contains(number) && !absent {
             records.of(root).insert(SmolStr::new_static(name), Value::record(fields, None));
         }

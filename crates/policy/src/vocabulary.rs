@@ -74,6 +74,9 @@ pub struct Route {
     /// Who needs no `permit`.
     #[serde(default)]
     pub access: Access,
+    /// Whether what policies say is only taken down: see [`crate::Permit::would_deny`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// Where it is declared, `file:line:col`, for messages; may be empty.
     #[serde(default)]
     pub position: String,

@@ -139,7 +139,13 @@ fn requests() -> impl Strategy<Value = Asked> {
         prop::option::of(prop::sample::subsequence(["blue", "red"].to_vec(), 0..3)),
         prop::option::of(select([NOW - 1, NOW + 7200].as_slice())),
     );
-    let around = (0..3600_u64 * 30, select(["10.1.2.3", "192.0.2.1"].as_slice()), 0..3_u8, any::<bool>());
+    let around = (
+        0..3600_u64 * 30,
+        select(["10.1.2.3", "192.0.2.1"].as_slice()),
+        0..3_u8,
+        any::<bool>(),
+        any::<bool>(),
+    );
     let what = (
         select([ORDERS, CATALOGUE, PROFILE, STATUS].as_slice()),
         select(["GET", "HEAD", "POST", "PURGE"].as_slice()),
@@ -148,7 +154,7 @@ fn requests() -> impl Strategy<Value = Asked> {
         select(["/orders/1", "/x"].as_slice()),
         select(["shop.example", "other.example"].as_slice()),
     );
-    (who, around, what).prop_map(|(who, (later, address, tls, shown), what)| {
+    (who, around, what).prop_map(|(who, (later, address, tls, shown, named), what)| {
         let (kind, id, roles, acr, scoped, level, teams, expires) = who;
         let mut who = match kind {
             PrincipalKind::Anonymous => Principal::anonymous(),
@@ -172,6 +178,7 @@ fn requests() -> impl Strategy<Value = Asked> {
             address: address.parse().unwrap(),
             tls_version: [None, Some("1.2"), Some("1.3")][usize::from(tls)],
             certificate: shown.then(certificate),
+            user: named.then(|| Arc::new(user("erin", &["customer"]))),
         };
         Asked { who, around, what }
     })

@@ -5,6 +5,8 @@
 
 mod town;
 
+use std::sync::Arc;
+
 use model::principal::Attribute;
 use model::{Principal, PrincipalKind, Timestamp};
 use policy::{Circumstances, Reason};
@@ -528,4 +530,23 @@ fn an_error_before_a_role_is_asked_for_is_still_an_error() {
     assert!(!ordered(&format!("{OVERFLOW} && principal in Role::\"admin\"")));
     assert!(ordered(&format!("principal in Role::\"admin\" && {OVERFLOW}")));
     assert!(ordered(&format!("context.tls && principal in Role::\"admin\" && {OVERFLOW}")));
+}
+
+#[test]
+fn the_end_user_of_a_service_s_call_is_read_when_there_is_one() {
+    let policies = load(
+        r#"permit (principal == Service::"spiffe://shop.example/orders", action == Action::"POST", resource == Route::"refunds")
+        when { context has user && context.user.kind == "User" && context.user.roles.contains("customer") };"#,
+    );
+    let orders = somebody(PrincipalKind::Service, "spiffe://shop.example/orders", &[]);
+    let on_behalf = |user| Circumstances { user, ..circumstances() };
+    let pay = || request(REFUNDS, "POST", &[("id", "7")]);
+    let alice = Arc::new(user("alice", &["customer"]));
+    assert!(decide(&policies, &orders, &on_behalf(Some(alice)), pay()).is_ok());
+    for nobody in [None, Some(Arc::new(user("dora", &["auditor"])))] {
+        assert!(decide(&policies, &orders, &on_behalf(nobody), pay()).is_err());
+    }
+    // Asked without `has`, it is refused at load.
+    let faults = faults(r#"permit (principal, action, resource) when { context.user.id == "alice" };"#);
+    assert!(!faults.is_empty());
 }

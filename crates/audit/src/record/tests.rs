@@ -44,11 +44,12 @@ pub(crate) fn event(id: u128) -> AccessEvent<'static> {
                 ("resource.params.owner".to_owned(), json!("alice")),
                 ("context.hour".to_owned(), json!(21)),
             ]),
+            would_deny: None,
         })),
     }
 }
 
-fn line(event: &AccessEvent<'_>) -> Vec<u8> {
+pub(crate) fn line(event: &AccessEvent<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     append(&mut line, event);
     line
@@ -223,6 +224,7 @@ proptest! {
                 generation: numbers.0,
                 snapshot: text().into_owned(),
                 policies: read.keys().cloned().collect(),
+                would_deny: read.keys().next().cloned(),
                 read: read.into_iter().map(|(name, value)| (name, Value::String(value))).collect(),
             })),
         };

@@ -95,6 +95,7 @@ impl Caller {
             address: self.address,
             tls_version: self.tls_version,
             certificate: self.certificate.clone(),
+            user: None,
         }
     }
 }

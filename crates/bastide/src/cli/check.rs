@@ -58,6 +58,27 @@ pub(super) fn load_or_report(path: &Path, output: Output) -> anyhow::Result<Opti
     }
 }
 
+/// The same of what `bastide run` makes of a town's configuration for one service; without a
+/// service, of the file itself.
+pub(super) fn load_service_or_report(
+    service: Option<&str>,
+    path: &Path,
+    output: Output,
+) -> anyhow::Result<Option<Configuration>> {
+    let Some(service) = service else { return load_or_report(path, output) };
+    match crate::process::run::configuration(service, path)? {
+        Ok(configuration) => Ok(Some(configuration)),
+        Err(findings) => {
+            let report = config::Report::bad(path, findings);
+            match output {
+                Output::Text => say(&report),
+                Output::Json => say(report.to_json()),
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// The process' environment, for `${NAME}`.
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
 pub(crate) fn environment(name: &str) -> Option<String> {

@@ -52,6 +52,10 @@ pub struct ExplainArguments {
     /// When, RFC 3339: `2026-11-23T09:30:00Z`.
     #[arg(long, requires = "as_who")]
     time: Option<String>,
+    /// A call to this service of the mesh, in the log of its `bastide run`; `--config` is the
+    /// town's configuration.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
     /// The configuration.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]
     config: PathBuf,
@@ -64,6 +68,8 @@ const EXAMPLES: &str = "\
 Examples:
   bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7
   bastide explain --as User:alice --role customer --url shop.example.org/orders/bob/17
+  bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7 --service payments --config town.yaml
+  bastide explain --as Service:spiffe://shop.example/orders --service payments --config town.yaml --url payments/charges
   bastide explain --as User:bob --role merchant --method POST --url shop.example.org/payments/refunds --amr otp
 
 Exit codes: 0 the request was (would be) allowed, 1 it was not.";
@@ -73,7 +79,9 @@ Exit codes: 0 the request was (would be) allowed, 1 it was not.";
 /// # Errors
 /// No event has this id, or its policies are not kept any more.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
+    let service = arguments.service.as_deref();
+    let loaded = super::check::load_service_or_report(service, &arguments.config, arguments.output)?;
+    let Some(configuration) = loaded else {
         return Ok(ExitCode::FAILURE);
     };
     match (&arguments.id, &arguments.as_who) {

@@ -32,7 +32,7 @@ const ISSUED_MAX: usize = 100_000;
 /// Arguments of `bastide mesh`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh revoke --serial 4fab…         that certificate is good no more\n  bastide mesh revoke --identity spiffe://shop.example/orders   nor any of this workload, nor does it get others\n  bastide mesh lift --identity spiffe://shop.example/orders     until it is lifted\n  bastide mesh token --node edge-1           a token with which that node's agent joins, once\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
+    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh revoke --serial 4fab…         that certificate is good no more\n  bastide mesh revoke --identity spiffe://shop.example/orders   nor any of this workload, nor does it get others\n  bastide mesh lift --identity spiffe://shop.example/orders     until it is lifted\n  bastide mesh token --node edge-1           a token with which that node's agent joins, once\n  bastide mesh tap --service payments --config town.yaml    calls as they end\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
 )]
 pub struct MeshArguments {
     #[command(subcommand)]
@@ -103,6 +103,8 @@ enum MeshCommand {
         /// Its name.
         node: String,
     },
+    /// Shows the calls of a proxy as they end: who called what, what was decided, how long it took.
+    Tap(super::mesh_tap::TapArguments),
     /// Asks a Workload API for the certificates of this process, as a workload would.
     Svid {
         /// The socket.
@@ -144,6 +146,9 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let MeshCommand::Svid { socket, out } = &arguments.command {
         return runtime.block_on(svid(socket, out.as_deref(), arguments.output));
+    }
+    if let MeshCommand::Tap(tap) = &arguments.command {
+        return runtime.block_on(super::mesh_tap::run(tap, &arguments.config, arguments.output));
     }
     let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
         return Ok(ExitCode::FAILURE);
@@ -189,6 +194,7 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         // Done before.
         MeshCommand::Lift { .. }
         | MeshCommand::Svid { .. }
+        | MeshCommand::Tap(_)
         | MeshCommand::Token { .. }
         | MeshCommand::Nodes
         | MeshCommand::Evict { .. } => return Ok(ExitCode::SUCCESS),

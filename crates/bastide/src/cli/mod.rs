@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod blast_radius;
 pub mod check;
 pub mod counter;
 pub mod diff;
@@ -12,9 +13,12 @@ pub mod import;
 pub mod init;
 pub mod key;
 pub mod mesh;
+pub mod mesh_tap;
 pub mod policy;
 pub mod policy_diff;
+pub mod policy_suggest;
 pub mod realm;
+mod recorded;
 pub mod revoke;
 pub mod run;
 pub mod store;
@@ -46,6 +50,7 @@ Examples:
   bastide import kong kong.yaml --out town a decK file, translated
   bastide serve --config bastide.yaml      the gateway
   bastide explain 0192f3c8a1b2…            why a request was refused
+  bastide blast-radius --service orders    what a compromised service can reach
   bastide waf check rules/*.conf           faults of firewall rules, and rules that never match
   bastide key new --owner ci --expires 90d an API key, shown once
   bastide init                             the encrypted store and its key
@@ -60,6 +65,8 @@ enum Command {
     Demo(crate::demo::DemoArguments),
     /// Reports all faults of a configuration with file, line and column.
     Check(check::CheckArguments),
+    /// Says what a compromised service, a stolen token or a role can reach, and through which policies.
+    BlastRadius(blast_radius::BlastRadiusArguments),
     /// Says which step and policy decided a request, and on which values.
     Explain(explain::ExplainArguments),
     /// Makes, lists and revokes API keys.
@@ -157,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => crate::demo::run(arguments),
         Command::DemoService(arguments) => crate::demo::run_service(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::BlastRadius(arguments) => blast_radius::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Key(arguments) => key::run(arguments),
         Command::Revoke(arguments) => revoke::run(arguments),

@@ -32,6 +32,7 @@ Examples:
   bastide policy test policies/tests.yaml
   bastide policy schema > bastide.cedarschema
   bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
+  bastide policy suggest --from-log bastide-state/audit > suggested.cedar
 
 A test file is a list of cases:
   - name: a customer reads their own order
@@ -54,6 +55,8 @@ enum PolicyCommand {
     Schema,
     /// Replays the audit log under other policies: which requests would be decided differently.
     Diff(super::policy_diff::DiffArguments),
+    /// Proposes policies that permit what the audit log holds and no more.
+    Suggest(super::policy_suggest::SuggestArguments),
 }
 
 /// The cases, as a list or under `cases:`.
@@ -71,6 +74,9 @@ enum TestFile {
 pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
     let load = || super::check::load_or_report(&arguments.config, arguments.output);
     match &arguments.command {
+        PolicyCommand::Suggest(suggest) => {
+            super::policy_suggest::run(suggest, &arguments.config, arguments.output)
+        }
         PolicyCommand::Diff(diff) => super::policy_diff::run(diff, &arguments.config, arguments.output),
         PolicyCommand::Test { file } => {
             let Some(configuration) = load()? else { return Ok(ExitCode::FAILURE) };

@@ -11,9 +11,10 @@ use anyhow::Context;
 use clap::{Args, ValueHint};
 use model::RequestId;
 use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
-use policy::{Beside, Policies, Replayed, Undecidable, replay};
+use policy::{Policies, Replayed, Undecidable, replay};
 use serde_json::{Value, json};
 
+use super::recorded::{Deciders, beside};
 use super::{Output, say};
 use crate::config::{Configuration, Match};
 use crate::process::generations::Generations;
@@ -148,7 +149,9 @@ pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::
     else {
         return Ok(ExitCode::from(super::COULD_NOT_RUN));
     };
-    let mut replayer = Replayer { old: &old, new: &new, kept: HashMap::new() };
+    let states = [&old.state, &new.state].into_iter().flatten().cloned().collect();
+    let known = vec![Arc::clone(&old.policies), Arc::clone(&new.policies)];
+    let mut replayer = Replayer { old: &old, new: &new, deciders: Deciders::new(known, states) };
     let mut report = Report::default();
     let mut read: u64 = 0;
     audit::read::each(&arguments.against, &mut |stored| {
@@ -196,8 +199,7 @@ fn matches(configuration: &Configuration) -> BTreeMap<String, Match> {
 struct Replayer<'s> {
     old: &'s Side,
     new: &'s Side,
-    /// Policies by the hash of their content; `None`: not kept.
-    kept: HashMap<String, Option<Arc<Policies>>>,
+    deciders: Deciders,
 }
 
 impl Replayer<'_> {
@@ -210,7 +212,8 @@ impl Replayer<'_> {
         match self.both(event, record) {
             Err(lack) => report.undecidable.entry(lack).or_default().add(event.id, samples),
             Ok((old, new)) => {
-                let allowed_then = !(event.step == Step::Authorize && event.outcome == Outcome::Denied);
+                let refused = event.step == Step::Authorize && event.outcome == Outcome::Denied;
+                let allowed_then = !refused && record.would_deny.is_none();
                 report.otherwise_then += u64::from(old.allowed != allowed_then);
                 if old.allowed == new.allowed {
                     report.same += 1;
@@ -232,7 +235,7 @@ impl Replayer<'_> {
         event: &AccessEvent<'_>,
         record: &DecisionRecord,
     ) -> Result<(Replayed, Replayed), Lack> {
-        let then = self.deciding(record).ok_or(Lack::Generation(record.generation))?;
+        let then = self.deciders.of(record).ok_or(Lack::Generation(record.generation))?;
         if let (Some(old), Some(new)) = (&self.old.matches, &self.new.matches)
             && let (Some(old), Some(new)) = (old.get(event.route.as_ref()), new.get(event.route.as_ref()))
             && old != new
@@ -244,36 +247,6 @@ impl Replayer<'_> {
         let new = replay(&self.new.policies, &then, record, &beside).map_err(Lack::Log)?;
         Ok((old, new))
     }
-
-    /// The policies that made a record.
-    fn deciding(&mut self, record: &DecisionRecord) -> Option<Arc<Policies>> {
-        for side in [self.old, self.new] {
-            if side.policies.snapshot() == record.snapshot {
-                return Some(Arc::clone(&side.policies));
-            }
-        }
-        let states = [&self.old.state, &self.new.state].map(Option::as_deref);
-        let look = || {
-            let kept = |state: &Path| Generations::of(state).get(record.generation).ok();
-            let found = states.into_iter().flatten().filter_map(kept);
-            found.into_iter().find(|policies| policies.snapshot() == record.snapshot).map(Arc::new)
-        };
-        self.kept.entry(record.snapshot.clone()).or_insert_with(look).clone()
-    }
-}
-
-/// What an event says of a request besides the record of its decision.
-fn beside(event: &AccessEvent<'_>) -> Beside {
-    let text = |text: &str| (!text.is_empty()).then(|| Value::from(text));
-    [
-        ("context.address", text(&event.client_address)),
-        ("context.tls", Some(Value::from(!event.tls.is_empty()))),
-        ("context.tls_version", text(&event.tls)),
-        ("context.credential", Some(Value::from(event.credential.name()))),
-        ("principal.issuer", text(&event.issuer)),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
 }
 
 fn way(event: &AccessEvent<'_>, old: Replayed, new: Replayed) -> Way {

@@ -52,6 +52,9 @@ pub struct RunArguments {
     /// How the log is written to standard error; the program's output is part of it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
+    /// End when standard input closes: for whoever starts it as a child.
+    #[arg(long, hide = true)]
+    pub leash: bool,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<String>,

@@ -92,6 +92,7 @@ pub(super) fn extend(vocabulary: &mut Vocabulary) {
         parameters: Area::PARAMETERS.map(str::to_owned).to_vec(),
         methods: ["GET", "PUT", "POST", "DELETE"].map(str::to_owned).to_vec(),
         access: Access::Policy,
+        dry_run: false,
         position: String::new(),
     }));
 }

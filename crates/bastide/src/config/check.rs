@@ -37,23 +37,26 @@ pub fn check(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Repor
 pub fn check_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>, files: &dyn Files) -> Report {
     match load(path, environment, files) {
         Ok(configuration) => Report::good(path, &configuration),
-        Err(findings) => {
-            let (faults, warnings) = findings.into_iter().partition(|f| f.severity == Severity::Fault);
-            Report {
-                file: path.to_owned(),
-                ok: false,
-                faults,
-                warnings,
-                listeners: 0,
-                services: 0,
-                routes: 0,
-                policy_sources: 0,
-            }
-        }
+        Err(findings) => Report::bad(path, findings),
     }
 }
 
 impl Report {
+    /// Of a configuration that would not be taken.
+    pub fn bad(path: &Path, findings: Vec<Fault>) -> Self {
+        let (faults, warnings) = findings.into_iter().partition(|f| f.severity == Severity::Fault);
+        Self {
+            file: path.to_owned(),
+            ok: false,
+            faults,
+            warnings,
+            listeners: 0,
+            services: 0,
+            routes: 0,
+            policy_sources: 0,
+        }
+    }
+
     fn good(path: &Path, configuration: &Configuration) -> Self {
         Self {
             file: path.to_owned(),

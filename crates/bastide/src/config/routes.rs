@@ -73,6 +73,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Its firewall.
     pub waf: WafChoice,
+    /// Whether what policies say is only taken down.
+    pub dry_run: bool,
     /// Where it is declared: `file:line:column`.
     pub position: String,
 }
@@ -186,6 +188,12 @@ pub(super) const ROUTE: Section = Section {
             "map, path or `off`",
             "the listener's",
             "The firewall of this route, put over the default.",
+        ),
+        key(
+            "danger_dry_run",
+            "true or false",
+            "false",
+            "Policies are tried and not kept: what they would deny goes on, and its event says why it would not have. Who proves nothing that the route looks for is refused all the same.",
         ),
     ],
 };
@@ -340,6 +348,7 @@ impl Decoder<'_> {
             body_max: table.get("body_max").and_then(|node| self.body_max(node)),
             timeouts: self.timeouts(table.get("timeouts"), base),
             waf: self.waf(table.get("waf"), firewalls),
+            dry_run: self.danger(&table, "danger_dry_run", "what policies deny goes on"),
             position: self.position(node.at),
             matches: matches?,
         };

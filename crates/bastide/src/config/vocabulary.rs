@@ -63,6 +63,7 @@ impl Configuration {
                 Allow::Authenticated => Access::Authenticated,
                 Allow::Anyone => Access::Public,
             },
+            dry_run: route.dry_run,
             position: route.position.clone(),
         }
     }

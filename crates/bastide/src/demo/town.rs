@@ -21,6 +21,10 @@ use super::process::{Process, signal_pid};
 use super::service::{Announcement, Role};
 use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
 
+mod beside;
+
+pub(crate) use beside::Beside;
+
 /// The name by which customers know the shop. RFC 6761 §6.3: it is loopback wherever
 /// it is looked up.
 pub const HOST: &str = "shop.localhost";
@@ -49,6 +53,8 @@ const CONFIGURATION: &str = include_str!("town/bastide.yaml");
 const PROTOCOL: &str = include_str!("town/protocol.conf");
 const PRICE_SCHEMA: &str = include_str!("town/price.schema.json");
 const ATTACKS: &str = include_str!("town/attacks.conf");
+const SHARED: &str = include_str!("town/town.yaml");
+const MESH_POLICIES: &str = include_str!("town/mesh.cedar");
 const POLICIES: [(&str, &str); 3] = [
     ("customers.cedar", include_str!("town/policies/customers.cedar")),
     ("machines.cedar", include_str!("town/policies/machines.cedar")),
@@ -136,6 +142,9 @@ pub struct Town {
     executable: PathBuf,
     gateway: Option<Process>,
     services: Vec<(Process, Announcement)>,
+    /// Beside the services of the mesh.
+    proxies: Vec<Process>,
+    mesh: Vec<Beside>,
     port: u16,
     secret: String,
     people: Mutex<BTreeMap<String, Person>>,
@@ -186,24 +195,36 @@ impl Town {
             service(Role::Payments, 1, Vec::new()),
             service(Role::Accounts, 1, Vec::new()),
         )?;
-        let office = || {
+        let mesh = [("orders", 1), ("orders", 2), ("payments", 1), ("catalogue", 1)]
+            .into_iter()
+            .map(|(service, instance)| {
+                Beside::install(at, service, executable)?;
+                Ok(Beside { service, instance, door: free_port()?, way_out: free_port()? })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        // Orders reaches payments by its way out alone.
+        let office = |instance: u32| {
+            let own = mesh.iter().find(|own| (own.service, own.instance) == ("orders", instance));
+            let way_out = own.map(|own| format!("--payments={}", own.way_out()));
             let ledger = at.join("orders.jsonl");
-            vec![format!("--payments={}", payments.1.address), format!("--ledger={}", ledger.display())]
+            way_out.into_iter().chain([format!("--ledger={}", ledger.display())]).collect()
         };
         let (orders_1, orders_2) =
-            tokio::try_join!(service(Role::Orders, 1, office()), service(Role::Orders, 2, office()))?;
+            tokio::try_join!(service(Role::Orders, 1, office(1)), service(Role::Orders, 2, office(2)))?;
         let services = vec![live, catalogue, payments, accounts, orders_1, orders_2];
 
         let partners = Partners::make()?;
         write_secret(&at.join("clients.secret"), &secret)?;
         let mut port = free_port()?;
-        write_files(at, services.iter().map(|(_, service)| service), &partners, &rules, port)?;
+        write_files(at, services.iter().map(|(_, service)| service), &mesh, &partners, (&rules, port))?;
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut town = Self {
             executable: executable.to_owned(),
             gateway: None,
             services,
+            proxies: Vec::new(),
+            mesh,
             port,
             secret,
             people: Mutex::default(),
@@ -233,6 +254,7 @@ impl Town {
                 Err(error) => return Err(error),
             }
         }
+        town.start_proxies().await?;
         for user in USERS {
             // Bob has an authenticator app: what he may do takes it.
             let acr = (user == "bob").then_some("2");
@@ -544,6 +566,9 @@ impl Town {
         if let Some(gateway) = self.gateway.take() {
             gateway.end(Some(Signal::TERM)).await;
         }
+        for process in std::mem::take(&mut self.proxies) {
+            process.end(Some(Signal::TERM)).await;
+        }
         for (process, _) in std::mem::take(&mut self.services) {
             process.end(None).await;
         }
@@ -556,10 +581,16 @@ impl Town {
 fn write_files<'a>(
     folder: &Path,
     services: impl Iterator<Item = &'a Announcement>,
+    mesh: &[Beside],
     partners: &Partners,
-    rules: &Rules,
-    port: u16,
+    (rules, port): (&Rules, u16),
 ) -> std::io::Result<()> {
+    let mut shared = SHARED.replace("{{folder}}", &folder.canonicalize()?.display().to_string());
+    for beside in mesh {
+        shared = shared.replace(&beside.place(), &beside.door.to_string());
+    }
+    std::fs::write(folder.join("town.yaml"), shared)?;
+    std::fs::write(folder.join("mesh.cedar"), MESH_POLICIES)?;
     let text = CONFIGURATION.replace("{{rules}}", &rules.written());
     let mut text = text.replace("{{port}}", &port.to_string());
     for service in services {
@@ -611,7 +642,14 @@ mod tests {
             .collect();
         write_secret(&folder.path().join("clients.secret"), "0123456789abcdef0123456789abcdef").unwrap();
         let partners = Partners::make().unwrap();
-        write_files(folder.path(), services.iter(), &partners, &Rules::Own(None), 8443).unwrap();
+        let beside = |service, instance, door| Beside { service, instance, door, way_out: door + 1 };
+        let mesh = [
+            beside("orders", 1, 7101),
+            beside("orders", 2, 7103),
+            beside("payments", 1, 7105),
+            beside("catalogue", 1, 7107),
+        ];
+        write_files(folder.path(), services.iter(), &mesh, &partners, (&Rules::Own(None), 8443)).unwrap();
         let loaded = config::load(&folder.path().join("bastide.yaml"), &|_| None, &Disk);
         let configuration = loaded.unwrap_or_else(|faults| {
             panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

@@ -119,6 +119,11 @@ impl MeshHost {
         }
     }
 
+    /// Where its own identity comes from.
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
     /// The way to the bundle endpoint.
     pub fn door(&self) -> &Door {
         &self.door

@@ -28,21 +28,19 @@ use crate::config::{self, Declared, Disk, Fault, Files, Mode, Spoken};
 /// # Errors
 /// It cannot be started, or the gateway around it.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let shared = std::path::absolute(&arguments.config).context("the configuration's path")?;
-    anyhow::ensure!(shared.is_file(), "{}: there is no such configuration", shared.display());
-    let state = match &arguments.state {
-        Some(state) => std::path::absolute(state)?,
-        None => shared.with_file_name(format!("bastide-{}", arguments.service)),
-    };
     let port = match arguments.to {
         Some(port) => port,
         None => free_port().context("no port is free for the program")?,
     };
-    let around = Around { shared, state, port, arguments: arguments.clone() };
+    let around = Around::new(arguments, port)?;
     let main = around.main();
     let load: Loader = Box::new(move || around.load());
-    let serve =
-        ServeArguments { config: main, take_over: false, log_format: arguments.log_format, leash: false };
+    let serve = ServeArguments {
+        config: main,
+        take_over: false,
+        log_format: arguments.log_format,
+        leash: arguments.leash,
+    };
     let guest = Guest {
         service: arguments.service.clone(),
         command: arguments.command.clone(),
@@ -50,6 +48,34 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         proxy_environment: !arguments.no_proxy_environment,
     };
     run_as(&serve, load, Role::Workload(arguments.service.clone()), Some(guest))
+}
+
+/// The configuration that [`run`] makes for a service, for those who look at its state folder and
+/// policies: where it listens is left open.
+///
+/// # Errors
+/// There is no such file; and, inside, its faults.
+pub fn configuration(
+    service: &str,
+    shared: &Path,
+) -> anyhow::Result<Result<config::Configuration, Vec<Fault>>> {
+    let arguments = RunArguments {
+        service: service.to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        to: None,
+        way_out: 0,
+        reach: Vec::new(),
+        config: shared.to_owned(),
+        state: None,
+        admin: 0,
+        workers: 1,
+        no_proxy_environment: false,
+        log_format: crate::cli::Output::Text,
+        leash: false,
+        command: Vec::new(),
+    };
+    // Nothing is sent to this port.
+    Ok(Around::new(&arguments, 1)?.load().map(|(configuration, _)| configuration))
 }
 
 /// A port that nobody listens on now.
@@ -66,6 +92,16 @@ struct Around {
 }
 
 impl Around {
+    fn new(arguments: &RunArguments, port: u16) -> anyhow::Result<Self> {
+        let shared = std::path::absolute(&arguments.config).context("the configuration's path")?;
+        anyhow::ensure!(shared.is_file(), "{}: there is no such configuration", shared.display());
+        let state = match &arguments.state {
+            Some(state) => std::path::absolute(state)?,
+            None => shared.with_file_name(format!("bastide-{}", arguments.service)),
+        };
+        Ok(Self { shared, state, port, arguments: arguments.clone() })
+    }
+
     fn main(&self) -> PathBuf {
         self.shared.with_file_name(format!("(bastide run {})", self.arguments.service))
     }
@@ -118,10 +154,11 @@ impl Around {
             if own.spoken == Spoken::Http2 { "http2" } else { "http1" },
             timeouts.join(", "),
         );
+        let tried = if own.dry_run { ", danger_dry_run: true" } else { "" };
         let proof = if own.plain_text { "none" } else { "mtls" };
         let _ = writeln!(
             text,
-            "routes:\n- {{ name: {service}, match: \"/**\", to: {service}, authenticate: {proof}, upgrades: [ websocket ] }}"
+            "routes:\n- {{ name: {service}, match: \"/**\", to: {service}, authenticate: {proof}, upgrades: [ websocket ]{tried} }}"
         );
         for other in declared.iter().filter(|other| other.name != own.name) {
             let only = if other.spoken == Spoken::Tcp { "CONNECT " } else { "" };

@@ -19,6 +19,17 @@ pub struct Finder {
     limits: Limits,
 }
 
+/// Where a request arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The route's name.
+    pub route: String,
+    /// The path parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// The normalised path, as policies see it.
+    pub path: Vec<u8>,
+}
+
 impl Finder {
     /// For the routes of a configuration.
     ///
@@ -37,6 +48,14 @@ impl Finder {
     /// # Errors
     /// Admission would refuse the request, or no route takes it: why, in one line.
     pub fn find(&self, what: &What) -> Result<(String, BTreeMap<String, String>), String> {
+        self.place(what).map(|place| (place.route, place.parameters))
+    }
+
+    /// Where the request would arrive.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn place(&self, what: &What) -> Result<Place, String> {
         let method = what.method.as_deref().unwrap_or("GET");
         let path = what.path.as_deref().ok_or("the case names neither a route nor a path")?;
         let host = what.host.as_deref().unwrap_or("localhost");
@@ -60,7 +79,8 @@ impl Finder {
             self.router.route(admitted).map_err(|unrouted| format!("no route: {:?}", unrouted.why))?;
         let name = self.names.get(routed.route().0 as usize).cloned().unwrap_or_default();
         let parameters = routed.parameters().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Ok((name, parameters.collect()))
+        let path = policy::Subject::path(&routed).to_vec();
+        Ok(Place { route: name, parameters: parameters.collect(), path })
     }
 }
 

@@ -5,7 +5,10 @@ use keys::{Algorithm, ClaimType, ClientRule, IssuerSettings, KeySet, KeySource};
 use crate::config::{self, Authentication, ClaimKind, Issuer};
 
 /// All issuers.
-pub(super) fn settings(authentication: &Authentication) -> anyhow::Result<Vec<IssuerSettings>> {
+///
+/// # Errors
+/// A key that is written down cannot be read.
+pub fn settings(authentication: &Authentication) -> anyhow::Result<Vec<IssuerSettings>> {
     authentication.issuers.iter().map(|issuer| one(issuer, authentication)).collect()
 }
 

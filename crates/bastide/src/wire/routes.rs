@@ -85,6 +85,7 @@ pub(super) fn settings(
         service: service.map_or("", |service| service.name.as_str()).into(),
         service_number: route.service,
         in_process: service.is_some_and(|service| service.in_process),
+        in_mesh: service.is_some_and(|service| service.tls.mesh.is_some()),
         label: metrics.route(&route.name),
         service_label: metrics.service(service.map_or("", |service| service.name.as_str())),
         audience: service.map_or("", |service| service.audience.as_str()).into(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gateway::serve::TrustedProxies;
 use gateway::step::challenge::HttpsRedirect;
 use keys::LocalCa;
-use model::Timestamp;
+use model::{Switch, Timestamp};
 use proxy::ListenerKey;
 use proxy::address::AddressList;
 use proxy::tls::{
@@ -29,6 +29,9 @@ pub(super) fn listener(
     before: Option<&ServerTls>,
 ) -> anyhow::Result<ListenerSettings> {
     let tls = match &listener.tls {
+        Some(tls) if Switch::MutualTls.is_off() && matches!(tls.certificates, config::Certificates::Mesh) => {
+            None
+        }
         Some(tls) => Some(
             server(tls, listener.speaks, configuration, (ca, parts, now), before)
                 .with_context(|| format!("TLS of listener {}", listener.address))?,

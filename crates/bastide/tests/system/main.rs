@@ -27,6 +27,7 @@ mod liar;
 mod mail;
 mod mesh;
 mod mesh_agent;
+mod mesh_calls;
 mod mesh_refusals;
 mod mesh_revoke;
 mod mesh_run;

@@ -28,6 +28,13 @@ impl Exposition {
         self.push(name, Sample { labels, value: SampleValue::Number(value) });
     }
 
+    /// Begins a histogram of the family that was begun last, told apart by labels.
+    pub fn labelled(&mut self, name: &str, labels: &[(&str, &str)]) {
+        let labels = labels.iter().map(|(label, text)| ((*label).to_owned(), (*text).to_owned())).collect();
+        let value = SampleValue::Histogram { buckets: Vec::new(), sum: 0.0, count: 0 };
+        self.push(name, Sample { labels, value });
+    }
+
     /// One cumulative bucket; `None` is the last, without a bound.
     pub fn bucket(&mut self, name: &str, bound: Option<Duration>, total: u64) {
         // The last one is the count, which comes with the end.
@@ -102,11 +109,20 @@ impl Page {
                     let _ = writeln!(self.text, " {value}");
                 }
                 SampleValue::Histogram { buckets, sum, count } => {
-                    for (bound, total) in buckets {
-                        let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {total}");
+                    let infinite = std::iter::once(("+Inf".to_owned(), count));
+                    let buckets = buckets.iter().map(|(bound, total)| (bound.to_string(), total));
+                    for (bound, total) in buckets.chain(infinite) {
+                        let mut labels = sample.labels.clone();
+                        labels.push(("le".to_owned(), bound));
+                        let _ = write!(self.text, "{name}_bucket");
+                        self.labels(&labels);
+                        let _ = writeln!(self.text, " {total}");
                     }
-                    let _ = writeln!(self.text, "{name}_bucket{{le=\"+Inf\"}} {count}");
-                    let _ = writeln!(self.text, "{name}_sum {sum}\n{name}_count {count}");
+                    for (end, value) in [("sum", sum.to_string()), ("count", count.to_string())] {
+                        let _ = write!(self.text, "{name}_{end}");
+                        self.labels(&sample.labels);
+                        let _ = writeln!(self.text, " {value}");
+                    }
                 }
             }
         }

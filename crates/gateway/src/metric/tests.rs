@@ -176,3 +176,44 @@ fn scrapes_while_cores_count_see_no_more_than_was_counted() {
     let series = "bastide_requests_total{route=\"orders\",status=\"2xx\",step=\"forward\"}";
     assert_eq!(parse(&registry.render()).get(series), Some(&80_000.0));
 }
+
+#[test]
+fn calls_are_counted_by_caller_and_callee_up_to_a_bound() {
+    let (registry, cores) = Registry::new(2);
+    let (payments, orders) = (registry.service("payments"), registry.service("orders"));
+    let caller = "spiffe://shop.example/orders";
+    for core in &cores {
+        core.call(Reporter::Callee, caller, ("payments", payments), 200, Duration::from_millis(1));
+        core.call(Reporter::Callee, caller, ("payments", payments), 403, Duration::from_millis(1));
+        core.call(Reporter::Caller, caller, ("orders", orders), 503, Duration::from_secs(100));
+    }
+    let samples = parse(&registry.render());
+    let pair = |callee: &str, reporter: &str| {
+        format!("callee=\"{callee}\",caller=\"{caller}\",reporter=\"{reporter}\"")
+    };
+    for (series, value) in [
+        (format!("bastide_mesh_requests_total{{{},status=\"2xx\"}}", pair("payments", "callee")), 2.0),
+        (format!("bastide_mesh_requests_total{{{},status=\"4xx\"}}", pair("payments", "callee")), 2.0),
+        (format!("bastide_mesh_requests_total{{{},status=\"5xx\"}}", pair("orders", "caller")), 2.0),
+        (
+            format!(
+                "bastide_mesh_request_duration_seconds_bucket{{{},le=\"0.001\"}}",
+                pair("payments", "callee")
+            ),
+            4.0,
+        ),
+        (format!("bastide_mesh_request_duration_seconds_count{{{}}}", pair("payments", "callee")), 4.0),
+        (format!("bastide_mesh_request_duration_seconds_sum{{{}}}", pair("orders", "caller")), 200.0),
+    ] {
+        assert_eq!(samples.get(&series), Some(&value), "{series}");
+    }
+    // As many callers as there are, and one more.
+    for number in 0..=PAIRS_MAX {
+        let caller = format!("spiffe://shop.example/{number}");
+        cores[0].call(Reporter::Callee, &caller, ("payments", payments), 200, Duration::ZERO);
+    }
+    let page = registry.render();
+    let counted = page.lines().filter(|line| line.starts_with("bastide_mesh_requests_total")).count();
+    assert!(counted <= PAIRS_MAX + 2, "{counted}");
+    assert!(page.contains("callee=\"other\""), "{page}");
+}

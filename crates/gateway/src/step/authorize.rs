@@ -14,7 +14,7 @@ use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
 use crate::step::authenticate::challenge;
-use crate::step::{inspect, step_up};
+use crate::step::{inspect, step_up, user};
 
 impl Gateway {
     /// What policies can read of connection and time.
@@ -24,6 +24,7 @@ impl Gateway {
         snapshot: &Snapshot,
         address: IpAddr,
         now: Timestamp,
+        user: Option<Arc<Principal>>,
     ) -> Circumstances {
         let tls = connection.tls.as_ref();
         Circumstances {
@@ -34,6 +35,7 @@ impl Gateway {
                 let known = self.core().certificate(leaf, &snapshot.certificates, now);
                 known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))
             }),
+            user,
         }
     }
 }
@@ -51,7 +53,9 @@ pub async fn authorize(
 ) -> Result<Permit<Routed>, Stop> {
     journey.step = Step::Authorize;
     let snapshot = gateway.snapshot();
-    let circumstances = gateway.circumstances(journey.connection(), snapshot, journey.address, journey.time);
+    let user = user::carried(gateway, journey, routed.head())?;
+    let circumstances =
+        gateway.circumstances(journey.connection(), snapshot, journey.address, journey.time, user);
     let policies = &gateway.snapshot().policies;
     let decided = {
         let mut cache = gateway.core().decisions.borrow_mut();
@@ -64,6 +68,12 @@ pub async fn authorize(
     match decided {
         Ok(permit) => {
             permit.append_record(policies, &mut journey.decision);
+            if let Some(reason) = permit.would_deny() {
+                journey.would_deny(reason);
+                if let Some(metrics) = &gateway.core().metrics {
+                    metrics.would_deny(route.label);
+                }
+            }
             Ok(permit)
         }
         Err(denied) => {

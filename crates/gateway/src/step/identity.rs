@@ -16,6 +16,7 @@ use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::session::cookie;
 use crate::snapshot::Route;
+use crate::step::user;
 
 /// The principal's id.
 pub const HEADER_PRINCIPAL: &str = "x-bastide-principal";
@@ -91,7 +92,8 @@ pub fn tell(
     }
     let wanted = settings.token && !Switch::IdentityToken.is_off();
     if wanted && principal.kind != PrincipalKind::Anonymous {
-        let token = tokens.token(principal, route.service_number, &route.audience, now)?;
+        let roles = || principal.roles.clone();
+        let token = tokens.token(principal, route.service_number, &route.audience, now, roles)?;
         let _ = request.push(HEADER_TOKEN, token.as_bytes());
     }
     Ok(())
@@ -135,10 +137,12 @@ pub fn additions(
     }
     let settings = &gateway.snapshot().identity;
     let mut tokens = gateway.core().identity_tokens.borrow_mut();
-    tell(settings, &mut tokens, principal, route, journey.time, &mut request).map_err(|fault| {
-        let why = format!("the identity token cannot be signed: {fault}");
-        Refusal::new(Step::Forward, "identity_token", StatusCode::INTERNAL_SERVER_ERROR, why)
-    })?;
+    tell(settings, &mut tokens, principal, route, journey.time, &mut request)
+        .and_then(|()| user::tell(gateway, route, head, principal, journey.time, &mut request))
+        .map_err(|fault| {
+            let why = format!("the identity token cannot be signed: {fault}");
+            Refusal::new(Step::Forward, "identity_token", StatusCode::INTERNAL_SERVER_ERROR, why)
+        })?;
     Ok(request)
 }
 

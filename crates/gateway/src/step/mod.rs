@@ -17,3 +17,4 @@ pub(crate) mod possession;
 pub mod route;
 pub(crate) mod session;
 pub(crate) mod step_up;
+pub mod user;

@@ -25,6 +25,8 @@ mod signers;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod user_tokens;
+#[cfg(test)]
 mod verifier;
 #[cfg(test)]
 mod wycheproof;

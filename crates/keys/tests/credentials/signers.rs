@@ -32,7 +32,13 @@ fn principal() -> Principal {
 }
 
 fn claims(signer: &dyn Signer, principal: &Principal, lifetime: Duration) -> Map<String, Value> {
-    let token = IdentityToken { issuer: "https://gateway.example", audience: "orders", now: now(), lifetime };
+    let token = IdentityToken {
+        issuer: "https://gateway.example",
+        audience: "orders",
+        now: now(),
+        lifetime,
+        certificates: &[],
+    };
     let text = sign_identity(signer, principal, token, &SystemRandom::new()).unwrap();
     let (set, skipped) = KeySet::parse(publish(&[signer]).as_bytes(), &Algorithm::ALL).unwrap();
     assert!(skipped.is_empty());
@@ -131,6 +137,7 @@ fn a_kept_identity_token_is_its_principals_and_its_services_alone() {
     let settings = keys::IdentitySettings {
         issuer: "https://gateway.example".to_owned(),
         lifetime: Duration::from_secs(60),
+        certificates: Vec::new(),
     };
     let signer = Arc::new(signer(Algorithm::EdDsa));
     let mut core = keys::CoreIdentities::new(signer, settings, Arc::new(SystemRandom::new()));
@@ -141,7 +148,7 @@ fn a_kept_identity_token_is_its_principals_and_its_services_alone() {
         serde_json::from_slice::<Value>(&payload).unwrap()
     };
     let mut get = |who: &Arc<Principal>, service, audience: &str, time| {
-        core.token(who, service, audience, time).unwrap()
+        core.token(who, service, audience, time, || who.roles.clone()).unwrap()
     };
     let first = get(&alice, 0, "orders", now());
     assert_eq!(payload(&first)["exp"], json!(NOW_SECONDS + 40));

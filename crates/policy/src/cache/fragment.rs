@@ -80,6 +80,13 @@ pub(crate) const fn keyed(read: &Read) -> bool {
         | Read::CertificateFingerprint
         | Read::CertificateSpiffeId
         | Read::CertificateDnsNames
+        | Read::UserId
+        | Read::UserKind
+        | Read::UserIssuer
+        | Read::UserRoles
+        | Read::UserScopes
+        | Read::UserAcr
+        | Read::UserAmr
         | Read::Credential
         | Read::Header(_)
         | Read::Host

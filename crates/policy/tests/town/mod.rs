@@ -1,6 +1,8 @@
 //! A small shop to decide about, shared by the tests.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part of it")]
 
+pub mod random;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,6 +59,7 @@ fn route(name: &str, service: &str, parameters: &[&str], methods: &[&str], acces
         parameters: parameters.iter().map(|p| (*p).into()).collect(),
         methods: methods.iter().map(|m| (*m).into()).collect(),
         access,
+        dry_run: false,
         position: format!("bastide.yaml:{}:5", name.len()),
     }
 }
@@ -142,6 +145,7 @@ pub fn circumstances() -> Circumstances {
         address: "10.1.2.3".parse().unwrap(),
         tls_version: Some("1.3"),
         certificate: None,
+        user: None,
     }
 }
 

@@ -234,6 +234,7 @@ impl TestHandler {
             address: IpAddr::from([127, 0, 0, 1]),
             tls_version: None,
             certificate: None,
+            user: None,
         };
         let permit = policy::decide(&self.world.policies, &self.anonymous, &circumstances, routed)
             .map_err(|_| (403, String::new()))?;

@@ -38,6 +38,8 @@ pub enum Mode {
 
 const SPOKEN: &[(&str, Spoken)] =
     &[("detect", Spoken::Detect), ("http", Spoken::Http), ("http2", Spoken::Http2), ("tcp", Spoken::Tcp)];
+/// The key that has policies only tried.
+const DRY_RUN: &str = "danger_dry_run";
 const MODES: &[(&str, Mode)] = &[("strict", Mode::Strict), ("permissive", Mode::Permissive)];
 
 pub(in super::super) const SERVICE: Section = Section {
@@ -71,6 +73,12 @@ pub(in super::super) const SERVICE: Section = Section {
             "those of services; `idle` 1h with `protocol: tcp`",
             "How long things may take. Its `bastide run` keeps them too.",
         ),
+        key(
+            DRY_RUN,
+            "true or false",
+            "false",
+            "At its own door policies are tried and not kept: what they would deny goes on, and its event says why it would not have.",
+        ),
     ],
 };
 
@@ -87,13 +95,25 @@ pub struct Declared {
     pub plain_text: bool,
     /// Its timeouts, as they are written.
     pub timeouts: Vec<(String, String)>,
+    /// The path of the workload that it has to be, when that is not its name.
+    pub id: Option<String>,
+    /// Whether policies are only tried at its door.
+    pub dry_run: bool,
 }
 
 impl Declared {
     /// One of which nothing is said.
     pub fn new(name: &str) -> Self {
         let (spoken, mode) = (Spoken::default(), Mode::default());
-        Self { name: name.to_owned(), spoken, mode, plain_text: false, timeouts: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            spoken,
+            mode,
+            plain_text: false,
+            timeouts: Vec::new(),
+            id: None,
+            dry_run: false,
+        }
     }
 }
 
@@ -146,6 +166,9 @@ impl Decoder<'_> {
         let mode = get("mode").and_then(|node| self.word(node, "mode", MODES)).unwrap_or_default();
         let what = "whoever is on the way reads and changes what is said, and anybody may say it";
         let plain = table.as_ref().is_some_and(|table| self.danger(table, "danger_plain_text", what));
+        if let Some(table) = &table {
+            self.danger(table, DRY_RUN, "what policies deny goes on, at the service's own door");
+        }
         if mode == Mode::Permissive {
             let at = table.as_ref().map_or(node.at, |table| table.key_at("mode"));
             if plain {
@@ -192,6 +215,8 @@ fn one(name: &str, node: &Node) -> Declared {
         mode: word(text("mode"), MODES),
         plain_text: text("danger_plain_text") == Some("true"),
         timeouts,
+        id: text("id").map(str::to_owned),
+        dry_run: text(DRY_RUN) == Some("true"),
     }
 }
 

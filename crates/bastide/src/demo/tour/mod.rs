@@ -82,6 +82,10 @@ rows! {
     "unreadable-arguments" => rows::firewall::unreadable, [Firewall];
     "what-clients-learn" => rows::headers::what_clients_learn, [SecurityHeaders];
     "explain" => rows::operator::explain, [Audit, Authorize];
+    "mesh-by-name" => rows::mesh::by_name, [Authorize];
+    "no-identity" => rows::mesh::no_identity, [Attestation];
+    "plain-text" => rows::mesh::plain_text, [MutualTls];
+    "blast-radius" => rows::mesh::blast_radius, [];
     "reload-under-load" => rows::operator::reload_under_load, [Reload];
     "broken-configuration" => rows::operator::broken_configuration, [Reload];
     "sick-upstream" => rows::upstream::sick, [Health];

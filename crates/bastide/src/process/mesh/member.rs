@@ -9,10 +9,13 @@ use ::mesh::Revoked;
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::{Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
 use anyhow::Context as _;
-use model::SpiffeId;
+use gateway::step::user::ChainVerifier;
+use keys::LocalSigner;
+use model::{SpiffeId, Timestamp};
 use proxy::tls::{ClientVerifier, Identity, ServerVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier as _;
 use tokio::sync::watch;
 
 /// The first wait after the Workload API did not answer, and the longest.
@@ -51,6 +54,35 @@ impl Member {
     pub fn server(&self, id: &SpiffeId) -> anyhow::Result<ServerVerifier> {
         let verifier = Arc::new(self.verifier(Some(vec![id.clone()]))?);
         Ok(ServerVerifier { verifier, mark: self.mark(id.as_str()).into() })
+    }
+
+    /// Its SPIFFE ID.
+    pub fn id(&self) -> &SpiffeId {
+        &self.identity.id
+    }
+
+    /// Signs with the key of its certificate.
+    ///
+    /// # Errors
+    /// The key is none that signs tokens.
+    pub fn signer(&self) -> anyhow::Result<LocalSigner> {
+        Ok(LocalSigner::from_pkcs8(&self.identity.key)?)
+    }
+
+    /// Verifies chains of this workload, and of no other.
+    ///
+    /// # Errors
+    /// An anchor cannot be read.
+    pub fn signers(&self, id: &SpiffeId) -> anyhow::Result<Arc<ChainVerifier>> {
+        let verifier = self.verifier(Some(vec![id.clone()]))?;
+        Ok(Arc::new(move |chain: &[Vec<u8>], now: Timestamp| {
+            let mut chain = chain.iter().map(|der| CertificateDer::from(der.as_slice()));
+            let leaf = chain.next().ok_or_else(|| "it brings no certificate".to_owned())?;
+            let others: Vec<CertificateDer<'_>> = chain.collect();
+            let time = UnixTime::since_unix_epoch(Duration::from_secs(now.unix_seconds()));
+            let verified = verifier.verify_client_cert(&leaf, &others, time);
+            verified.map(drop).map_err(|error| error.to_string())
+        }))
     }
 
     fn verifier(&self, expected: Option<Vec<SpiffeId>>) -> anyhow::Result<Verifier> {

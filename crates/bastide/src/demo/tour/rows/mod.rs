@@ -8,6 +8,7 @@ pub(super) mod framing;
 pub(super) mod headers;
 pub(super) mod honest;
 pub(super) mod limits;
+pub(super) mod mesh;
 pub(super) mod operator;
 pub(super) mod paths;
 pub(super) mod policy;

@@ -1,0 +1,353 @@
+//! `bastide policy suggest`: policies that permit what the audit log holds and no more, each
+//! with its evidence, and the replay of the log that shows it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueHint};
+use model::PrincipalKind;
+use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use policy::suggest::{Call, Caller, Form, Suggester, Suggestion, Unsuggestible};
+use policy::testing::What;
+use policy::{Beside, Policies, Source, replay};
+use serde_json::{Value, json};
+
+use super::key::date_of;
+use super::recorded::{Deciders, beside};
+use super::{Output, say};
+use crate::config::Configuration;
+use crate::wire::{self, Finder};
+
+/// Most requests that are named where something could not be used.
+const SAMPLES_MAX: usize = 3;
+
+/// Arguments of `bastide policy suggest`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SuggestArguments {
+    /// The audit log: its folder, or one of its files.
+    #[arg(long, value_name = "LOG", value_hint = ValueHint::AnyPath)]
+    from_log: PathBuf,
+    /// The log is that of `bastide run --service NAME`; `--config` is the town's configuration.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Names people one by one, whatever their roles.
+    #[arg(long)]
+    people_by_name: bool,
+    /// Takes calls that policies denied too, or would have denied where they are only tried
+    /// (`danger_dry_run`), for instance when nothing is permitted yet.
+    #[arg(long)]
+    denied_too: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bastide policy suggest --from-log bastide-state/audit > suggested.cedar
+  bastide policy suggest --config town.yaml --service payments --from-log bastide-payments/audit
+  bastide policy suggest --from-log bastide-state/audit --output json
+
+Calls that agree in who, method, route and, where the route ends in `**`, the shape of the path
+become one policy. People become the role that holds them, path parameters become any value (or the
+caller's own id, when it was that in every call), numbers and identifiers in a path become any segment;
+each policy says so, with how often it was seen, when first and when last. Then the log is replayed
+under the suggested policies alone. Routes with `allow:` need no policy and get none; `forbid` policies
+are yours to keep.
+
+Exit codes: 0 the replay allows every call, 1 some calls could not be taken or replayed, 3 something
+cannot be read.";
+
+/// What came of the log.
+#[derive(Default)]
+struct Report {
+    calls: u64,
+    /// Calls whose routes need no policy.
+    open: u64,
+    /// Calls that policies denied.
+    denied: u64,
+    /// Requests that were refused before policies were asked.
+    without: u64,
+    unreadable: u64,
+    /// Calls that no policy can be made from, or that the replay does not allow: why, how many,
+    /// some of them.
+    lacks: BTreeMap<String, (u64, Vec<String>)>,
+    replayed: u64,
+}
+
+impl Report {
+    fn lack(&mut self, why: String, event: &AccessEvent<'_>) {
+        let (count, samples) = self.lacks.entry(why).or_default();
+        *count += 1;
+        if samples.len() < SAMPLES_MAX {
+            samples.push(event.id.to_string());
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The configuration or the log cannot be read, or it holds too many different calls.
+pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let service = arguments.service.as_deref();
+    let Some(configuration) = super::check::load_service_or_report(service, config, output)? else {
+        return Ok(ExitCode::from(super::COULD_NOT_RUN));
+    };
+    let reader = Reader {
+        finder: Finder::new(&configuration)?,
+        now: Arc::new(wire::load_policies(&configuration, 0)?),
+        denied_too: arguments.denied_too,
+    };
+    let mut report = Report::default();
+    let forms = forms(&configuration, service.is_some());
+    let mut suggester = Suggester::new(reader.now.vocabulary(), forms, arguments.people_by_name);
+    let mut stop = None;
+    audit::read::each(&arguments.from_log, &mut |stored| match stored {
+        None => report.unreadable += 1,
+        Some(stored) if stop.is_none() => {
+            stop = reader.gather(&stored.event, &mut suggester, &mut report).err();
+        }
+        Some(_) => {}
+    })?;
+    if let Some(stop) = stop {
+        return Err(stop.into());
+    }
+    let suggestions = suggester.suggestions();
+    let suggested = load(&reader.now, &suggestions)?;
+    let mut deciders = Deciders::new(vec![Arc::clone(&reader.now)], vec![configuration.state.clone()]);
+    audit::read::each(&arguments.from_log, &mut |stored| {
+        if let Some(stored) = stored {
+            reader.again(&stored.event, &suggested, &mut deciders, &mut report);
+        }
+    })?;
+    match output {
+        Output::Text => say(text(&report, &suggestions).trim_end()),
+        Output::Json => say(serde_json::to_string_pretty(&to_json(&report, &suggestions))?),
+    }
+    Ok(ExitCode::from(u8::from(!report.lacks.is_empty())))
+}
+
+/// How the routes are written.
+fn forms(configuration: &Configuration, of_mesh: bool) -> BTreeMap<String, Form> {
+    let form = |pattern: &str| Form { pattern: pattern.to_owned(), by_service: of_mesh };
+    configuration.routes.iter().map(|route| (route.name.clone(), form(&route.matches.path))).collect()
+}
+
+/// The suggested policies alone, under the names of the configuration.
+fn load(now: &Policies, suggestions: &[Suggestion]) -> anyhow::Result<Policies> {
+    let text: String = suggestions.iter().map(|one| format!("{}\n", one.text)).collect();
+    let source = Source { name: "suggested.cedar".to_owned(), text };
+    policy::load(now.vocabulary().clone(), &[source], 0).map_err(|faults| {
+        let first = faults.first().map(ToString::to_string).unwrap_or_default();
+        anyhow::anyhow!("the suggested policies cannot be loaded: {first}")
+    })
+}
+
+/// Reads calls from events.
+struct Reader {
+    finder: Finder,
+    /// The policies of now.
+    now: Arc<Policies>,
+    denied_too: bool,
+}
+
+impl Reader {
+    /// Whether the event is a call that suggestions are made from.
+    fn counts<'e>(&self, event: &'e AccessEvent<'_>) -> Result<&'e DecisionRecord, Uncounted> {
+        let record = event.decision.as_deref().ok_or(Uncounted::Without)?;
+        let is_denied = event.step == Step::Authorize && event.outcome == Outcome::Denied;
+        if (is_denied || record.would_deny.is_some()) && !self.denied_too {
+            Err(Uncounted::Denied)
+        } else {
+            Ok(record)
+        }
+    }
+
+    /// Takes a call from an event.
+    fn gather(
+        &self,
+        event: &AccessEvent<'_>,
+        suggester: &mut Suggester<'_>,
+        report: &mut Report,
+    ) -> Result<(), Unsuggestible> {
+        let record = match self.counts(event) {
+            Ok(record) => record,
+            Err(Uncounted::Without) => {
+                report.without += 1;
+                return Ok(());
+            }
+            Err(Uncounted::Denied) => {
+                report.denied += 1;
+                return Ok(());
+            }
+        };
+        report.calls += 1;
+        let place = match self.place(event) {
+            Ok(place) => place,
+            Err(why) => {
+                report.lack(why, event);
+                return Ok(());
+            }
+        };
+        let call = Call {
+            caller: caller(event, record),
+            user: user(record),
+            method: event.method.clone().into_owned(),
+            route: place.route,
+            path: String::from_utf8_lossy(&place.path).into_owned(),
+            parameters: place.parameters,
+            seconds: event.time.unix_seconds(),
+            id: event.id.to_string(),
+        };
+        match suggester.see(call) {
+            Ok(true) => {}
+            Ok(false) => report.open += 1,
+            Err(stop @ Unsuggestible::TooMany) => return Err(stop),
+            Err(lack) => report.lack(lack.to_string(), event),
+        }
+        Ok(())
+    }
+
+    /// Where the request arrived, as the routes of now have it.
+    fn place(&self, event: &AccessEvent<'_>) -> Result<wire::Place, String> {
+        let what = What {
+            method: Some(event.method.clone().into_owned()),
+            host: Some(event.host.clone().into_owned()),
+            path: Some(event.path.clone().into_owned()),
+            ..What::default()
+        };
+        let place = self.finder.place(&what)?;
+        if place.route == event.route {
+            return Ok(place);
+        }
+        Err(format!("route {:?} takes other requests now, or asks for more than the log holds", event.route))
+    }
+
+    /// Makes the decision again under the suggested policies.
+    fn again(
+        &self,
+        event: &AccessEvent<'_>,
+        suggested: &Policies,
+        deciders: &mut Deciders,
+        report: &mut Report,
+    ) {
+        let (Ok(record), Ok(place)) = (self.counts(event), self.place(event)) else { return };
+        let Some(then) = deciders.of(record) else {
+            let generation = record.generation;
+            return report
+                .lack(format!("generation {generation} of the policies, which decided, is not kept"), event);
+        };
+        match replay(suggested, &then, record, &self.beside(event, place)) {
+            Ok(replayed) if replayed.allowed => report.replayed += 1,
+            Ok(replayed) => report.lack(format!("not allowed: {}", replayed.reason), event),
+            Err(lack) => report.lack(lack.to_string(), event),
+        }
+    }
+
+    fn beside(&self, event: &AccessEvent<'_>, place: wire::Place) -> Beside {
+        let mut beside = beside(event);
+        if let Ok(path) = String::from_utf8(place.path) {
+            beside.insert("context.path".to_owned(), Some(path.into()));
+        }
+        let named = self.now.vocabulary().routes.iter().flat_map(|route| &route.parameters);
+        for name in named {
+            let value = place.parameters.get(name).map(|value| Value::from(value.as_str()));
+            beside.insert(format!("resource.params.{name}"), value);
+        }
+        beside
+    }
+}
+
+/// Why an event is no call that suggestions are made from.
+enum Uncounted {
+    Without,
+    Denied,
+}
+
+/// Who called, with the roles that the record of the decision holds.
+fn caller(event: &AccessEvent<'_>, record: &DecisionRecord) -> Caller {
+    let roles = record.read.get("principal.roles").and_then(Value::as_array);
+    let roles = roles.into_iter().flatten().filter_map(Value::as_str);
+    let principal = record.read.get("principal").and_then(|principal| principal.get("id"));
+    Caller {
+        kind: event.principal_kind,
+        id: principal.and_then(Value::as_str).unwrap_or(&event.principal).to_owned(),
+        roles: roles.map(str::to_owned).collect(),
+    }
+}
+
+/// The end user of the call, as far as the policies that decided read it.
+fn user(record: &DecisionRecord) -> Option<Caller> {
+    let text = |key: &str| record.read.get(key).and_then(Value::as_str);
+    let kinds = [PrincipalKind::User, PrincipalKind::Client, PrincipalKind::ApiKey];
+    let kind = text("context.user.kind")?;
+    let roles = record.read.get("context.user.roles").and_then(Value::as_array);
+    let roles = roles.into_iter().flatten().filter_map(Value::as_str);
+    Some(Caller {
+        kind: kinds.into_iter().find(|known| known.name() == kind)?,
+        // Users are not told apart: policies name their roles.
+        id: String::new(),
+        roles: roles.map(str::to_owned).collect(),
+    })
+}
+
+/// The policies as a file, with the evidence of each as comments.
+fn text(report: &Report, suggestions: &[Suggestion]) -> String {
+    let mut out = format!(
+        "// {} calls; replayed under these {} policies alone, {} are allowed.\n",
+        report.calls,
+        suggestions.len(),
+        report.replayed
+    );
+    for (count, what) in [
+        (report.open, "came to routes that need no policy"),
+        (report.denied, "were denied by policies and are left out (--denied-too takes them)"),
+        (report.without, "were refused before policies were asked"),
+        (report.unreadable, "lines of the log are no events"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(out, "// {count} {what}.");
+        }
+    }
+    for (why, (count, samples)) in &report.lacks {
+        let _ = writeln!(out, "// {count} could not be taken: {why}; requests: {}", samples.join(", "));
+    }
+    for Suggestion { text, generalised, evidence, .. } in suggestions {
+        let callers =
+            if evidence.callers == 1 { "1 caller" } else { &format!("{} callers", evidence.callers) };
+        let (first, last) = (date_of(evidence.first), date_of(evidence.last));
+        let _ = writeln!(out, "\n// {} × by {callers}, from {first} to {last}", evidence.count);
+        if !generalised.is_empty() {
+            let _ = writeln!(out, "// generalised to {}", generalised.join(", "));
+        }
+        let _ = writeln!(out, "// for instance {}\n{text}", evidence.requests.join(", "));
+    }
+    out
+}
+
+fn to_json(report: &Report, suggestions: &[Suggestion]) -> Value {
+    let policies = suggestions.iter().map(|one| {
+        let evidence = &one.evidence;
+        json!({
+            "id": one.id, "policy": one.text, "generalised": one.generalised,
+            "evidence": {
+                "count": evidence.count, "callers": evidence.callers,
+                "first_seen": date_of(evidence.first), "last_seen": date_of(evidence.last),
+                "requests": evidence.requests,
+            },
+        })
+    });
+    let lacks = report
+        .lacks
+        .iter()
+        .map(|(why, (count, samples))| json!({ "lack": why, "count": count, "samples": samples }));
+    json!({
+        "policies": policies.collect::<Vec<_>>(),
+        "calls": report.calls, "replayed_allowed": report.replayed,
+        "need_no_policy": report.open, "denied": report.denied,
+        "without_decision": report.without, "unreadable": report.unreadable,
+        "lacks": lacks.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,130 @@
+//! `bastide run` beside services of the shop: a door of mutual TLS in front of each, and a way out
+//! to the others.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::Town;
+use crate::demo::process::Process;
+use crate::demo::service::Announcement;
+
+/// How long one may take until it has an identity and listens.
+const START_TIME_MAX: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Where a service of the mesh is reached, and goes out.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    /// The service.
+    pub(crate) service: &'static str,
+    /// Which of several instances.
+    pub(crate) instance: u32,
+    /// Its door in the mesh.
+    pub(crate) door: u16,
+    /// Its way out, on loopback.
+    pub(crate) way_out: u16,
+}
+
+impl Beside {
+    /// Its name in the town's configuration: `door_orders_1`.
+    pub(crate) fn place(&self) -> String {
+        match self.service {
+            "orders" => format!("{{{{door_{}_{}}}}}", self.service, self.instance),
+            service => format!("{{{{door_{service}}}}}"),
+        }
+    }
+
+    /// Its way out.
+    pub(crate) fn way_out(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.way_out))
+    }
+
+    /// The executable that the kernel knows it by.
+    pub(crate) fn executable(folder: &Path, service: &str) -> PathBuf {
+        folder.join("bin").join(service)
+    }
+
+    /// Gives the service an executable of its own.
+    ///
+    /// # Errors
+    /// It can be neither linked nor copied.
+    pub(crate) fn install(folder: &Path, service: &str, executable: &Path) -> anyhow::Result<()> {
+        let own = Self::executable(folder, service);
+        std::fs::create_dir_all(own.with_file_name(""))?;
+        if !own.exists() && std::fs::hard_link(executable, &own).is_err() {
+            std::fs::copy(executable, &own).with_context(|| format!("cannot make {}", own.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Starts it beside the service at `address`, and waits until both of its doors are open.
+    ///
+    /// # Errors
+    /// It ends, or is not there in time.
+    pub(crate) async fn start(self, address: SocketAddr, folder: &Path) -> anyhow::Result<Process> {
+        let name = format!("mesh-{}-{}", self.service, self.instance);
+        let arguments = [
+            "run".to_owned(),
+            "--leash".to_owned(),
+            format!("--service={}", self.service),
+            format!("--listen=127.0.0.1:{}", self.door),
+            format!("--way-out={}", self.way_out),
+            format!("--to={}", address.port()),
+            format!("--state=state-{name}"),
+            // The service runs already: what is run is a process that only waits.
+            "--".to_owned(),
+            "sleep".to_owned(),
+            "86400".to_owned(),
+        ];
+        let executable = Self::executable(folder, self.service);
+        let mut process = Process::start(&name, &executable, &arguments, false, folder)?;
+        let open = async |port: u16| tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        let waited = tokio::time::timeout(START_TIME_MAX, async {
+            while !(open(self.way_out).await && open(self.door).await) {
+                if let Some(how) = process.ended() {
+                    return Err(how);
+                }
+                tokio::time::sleep(POLL).await;
+            }
+            Ok(())
+        });
+        match waited.await {
+            Ok(Ok(())) => Ok(process),
+            Ok(Err(how)) => bail!("{name} ended ({how}): {}", process.last_words(folder)),
+            Err(_) => bail!("{name} is not ready: {}", process.last_words(folder)),
+        }
+    }
+}
+
+impl Town {
+    /// Starts `bastide run` beside the services of the mesh, which get their identities now.
+    pub(super) async fn start_proxies(&mut self) -> anyhow::Result<()> {
+        let mut starting = tokio::task::JoinSet::new();
+        for beside in self.mesh.clone() {
+            let is_it = |service: &&Announcement| {
+                (service.role.name(), service.instance) == (beside.service, beside.instance)
+            };
+            let address = self.services().find(is_it).map(|service| service.address);
+            let address = address.with_context(|| format!("no service {} runs", beside.service))?;
+            let folder = self.folder().to_owned();
+            starting.spawn(async move { beside.start(address, &folder).await });
+        }
+        while let Some(started) = starting.join_next().await {
+            self.proxies.push(started??);
+        }
+        Ok(())
+    }
+
+    /// The way out and the door in the mesh of a service's first instance.
+    ///
+    /// # Errors
+    /// It is none of the mesh.
+    pub(crate) fn in_mesh(&self, service: &str) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+        let found = self.mesh.iter().find(|beside| beside.service == service);
+        let found = found.with_context(|| format!("{service} is not in the mesh"))?;
+        Ok((found.way_out(), SocketAddr::from(([127, 0, 0, 1], found.door))))
+    }
+}

@@ -1,0 +1,314 @@
+//! Calls between services of the mesh, for end users: the user's identity goes from the gateway
+//! through the services, verified at each door; policies that are only tried; and what the tools
+//! say of such calls.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bastide::demo::client::http1;
+use keys::encoding::encode_base64;
+use keys::{IdentityToken, LocalSigner, SystemRandom, sign_identity};
+use mesh::workload_api::{Client, X509Identity};
+use model::{Clock as _, Credential, Principal, PrincipalKind, Timestamp};
+use serde_json::Value;
+
+use crate::support::{BASTIDE, Process, Town, get_request, read, until};
+
+/// Answers with its name, method and path; `/ask?METHOD,URL` asks the way out for the same end
+/// user, `/ask-as?TOKEN,METHOD,URL` for the one of another token, or for none.
+const PROGRAM: &str = r#"
+import http.server, os, sys, urllib.error, urllib.request
+name = sys.argv[1]
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status, text):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        verb, _, rest = self.path.partition("?")
+        if verb in ("/ask", "/ask-as"):
+            token = self.headers.get("x-bastide-user") or ""
+            if verb == "/ask-as":
+                token, rest = rest.split(",", 1)
+            method, url = rest.split(",", 1)
+            fields = {"x-bastide-user": token} if token else {}
+            if self.headers.get("traceparent"):
+                fields["traceparent"] = self.headers["traceparent"]
+            try:
+                asked = urllib.request.Request(url, method=method, headers=fields, data=b"" if method == "POST" else None)
+                with urllib.request.urlopen(asked, timeout=10) as reply:
+                    return self.answer(reply.status, reply.read().decode())
+            except urllib.error.HTTPError as refused:
+                return self.answer(refused.code, refused.read().decode())
+        self.answer(200, f"{name} {self.command} {self.path} {self.headers.get('traceparent')}")
+    do_GET = do_POST = do
+    def log_message(self, *_):
+        pass
+print("the program is", "up", flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+const POLICIES: &str = r#"
+    @id("the gateway calls orders")
+    permit (principal == Service::"spiffe://shop.example/gateway", action, resource)
+    when { resource.service == "orders" };
+    @id("orders pays for customers")
+    permit (principal == Service::"spiffe://shop.example/orders", action == Action::"POST", resource)
+    when {
+        resource.service == "payments" && context.path == "/charges" &&
+        context has user && context.user.roles.contains("customer")
+    };
+"#;
+
+/// The gateway, orders and payments; and the keys of a merchant, who is a customer too, and of an
+/// auditor.
+struct Shop {
+    town: Town,
+    _services: [Process; 2],
+    merchant: String,
+    auditor: String,
+}
+
+/// `of_payments` is put behind the address of payments.
+async fn shop(of_payments: &str) -> Shop {
+    let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (orders, payments) = (port(), port());
+    let mut town = Town::prepare("routes: []\n");
+    let uid = rustix::process::geteuid().as_raw();
+    let shared = format!(
+        "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  services:\n    \
+         orders: 127.0.0.1:{orders}\n    payments: {{ at: 127.0.0.1:{payments}{of_payments} }}\n  \
+         workloads:\n    gateway: {{ uid: {uid} }}\n    orders: {{ uid: {uid} }}\n    \
+         payments: {{ uid: {uid} }}\n\
+         roles: {{ customer: {{}}, merchant: {{ includes: [ customer ] }}, auditor: {{}} }}\n\
+         policies: shop.cedar\n"
+    );
+    std::fs::write(town.path("town.yaml"), shared).unwrap();
+    std::fs::write(town.path("shop.cedar"), POLICIES).unwrap();
+    std::fs::write(town.path("program.py"), PROGRAM).unwrap();
+    town.configure(
+        "include: town.yaml\nroutes:\n- { name: shop, match: localhost/**, to: orders, authenticate: api_key, allow: authenticated }\n\
+         - { name: open, match: open.localhost/**, to: orders, authenticate: none, allow: anyone }\n",
+    );
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let key = |role: &str| {
+        let (code, out, err) = town
+            .bastide(&["key", "new", "--owner", "bob", "--name", role, "--role", role, "--output", "json"]);
+        assert_eq!(code, 0, "{out}{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["key"].as_str().unwrap().to_owned()
+    };
+    let (merchant, auditor) = (key("merchant"), key("auditor"));
+    town.start_gateway().await;
+    let run = |name: &str, port: u16| {
+        let mut command = Command::new(BASTIDE);
+        command
+            .args(["run", "--service", name, "--listen", &format!("127.0.0.1:{port}"), "--"])
+            .args(["python3", "program.py", name])
+            .current_dir(town.folder.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(town.path(&format!("{name}.log"))).unwrap());
+        Process::spawn(&mut command)
+    };
+    let services = [run("orders", orders), run("payments", payments)];
+    for name in ["orders", "payments"] {
+        let log = town.path(&format!("{name}.log"));
+        until("the program", async || read(&log).contains("the program is up").then_some(())).await;
+    }
+    Shop { town, _services: services, merchant, auditor }
+}
+
+impl Shop {
+    /// Asks the gateway, with a key or without, and perhaps with a field more.
+    async fn ask(&self, key: Option<&str>, target: &str, field: Option<(&str, &str)>) -> (u16, String) {
+        let mut request = get_request(target);
+        match key {
+            Some(key) => request = request.field("x-api-key", key),
+            None => request = bastide::demo::client::Request::new("GET", "open.localhost", target),
+        }
+        if let Some((name, value)) = field {
+            request = request.field(name, value);
+        }
+        let answer = http1::ask(&self.town.clear_door(), &request).await.unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// Orders calls payments with this token in the place of the one that it was given.
+    async fn ask_as(&self, token: &str) -> u16 {
+        self.ask(Some(&self.merchant), &format!("/ask-as?{token},POST,http://payments/charges"), None).await.0
+    }
+
+    /// The events of payments' log.
+    fn events(&self) -> String {
+        let folder = self.town.path("bastide-payments/audit");
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| read(&entry.unwrap().path())).collect()
+    }
+
+    async fn event_with(&self, text: &str) -> Value {
+        until(text, async || {
+            let line = self.events().lines().find(|line| line.contains(text)).map(str::to_owned)?;
+            serde_json::from_str(&line).ok()
+        })
+        .await
+    }
+
+    /// The SVID of a workload, as the Workload API gives it to this process.
+    async fn svid(&self, name: &str) -> X509Identity {
+        let client = Client::connect(&self.town.path("api.sock")).await.unwrap();
+        let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
+        context.identities.into_iter().find(|identity| identity.hint == name).unwrap()
+    }
+}
+
+/// A token about a customer, signed by the key of an SVID.
+fn token(svid: &X509Identity, audience: &str, now: Timestamp) -> String {
+    let user = Principal {
+        kind: PrincipalKind::User,
+        id: "alice".to_owned(),
+        credential: Credential::Session,
+        roles: vec!["customer".to_owned()],
+        ..Principal::anonymous()
+    };
+    let chain: Vec<String> = svid.chain.iter().map(|der| encode_base64(der)).collect();
+    let token = IdentityToken {
+        issuer: svid.id.as_str(),
+        audience,
+        now,
+        lifetime: Duration::from_secs(60),
+        certificates: &chain,
+    };
+    let signer = LocalSigner::from_pkcs8(&svid.key).unwrap();
+    sign_identity(&signer, &user, token, &SystemRandom::new()).unwrap()
+}
+
+const PAY: &str = "/ask?POST,http://payments/charges";
+
+#[tokio::test]
+async fn the_end_user_s_identity_is_carried_on_and_verified_at_each_door() {
+    let shop = shop("").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let (status, body) = shop.ask(Some(&shop.merchant), PAY, Some(("traceparent", &parent))).await;
+    assert_eq!(status, 200, "{body}{}", read(&shop.town.path("payments.log")));
+    // The trace came as far as payments and its log.
+    assert!(body.starts_with("payments POST /charges ") && body.contains(trace), "{body}");
+    shop.event_with(trace).await;
+    // Somebody in another role, and nobody.
+    assert_eq!(shop.ask(Some(&shop.auditor), PAY, None).await.0, 403);
+    assert_eq!(shop.ask(None, PAY, None).await.0, 403);
+
+    // Whatever a client says of itself is dropped at the gateway.
+    let now = bastide::process::clock::SystemClock::start().now();
+    let (gateway, orders) = (shop.svid("gateway").await, shop.svid("orders").await);
+    let good = token(&gateway, "spiffe://shop.example", now);
+    assert_eq!(shop.ask(None, PAY, Some(("x-bastide-user", &good))).await.0, 403);
+
+    // What a service says is verified where it calls.
+    assert_eq!(shop.ask_as(&good).await, 200);
+    assert_eq!(shop.ask_as("").await, 403, "without a token it calls for nobody");
+    assert_eq!(shop.ask_as("forged").await, 401);
+    assert_eq!(shop.ask_as(&token(&orders, "spiffe://shop.example", now)).await, 401, "orders is no gateway");
+    let stolen = X509Identity { key: orders.key.clone(), ..gateway.clone() };
+    assert_eq!(
+        shop.ask_as(&token(&stolen, "spiffe://shop.example", now)).await,
+        401,
+        "another's certificate"
+    );
+    let expired = now.minus(Duration::from_secs(60 + 31));
+    assert_eq!(shop.ask_as(&token(&gateway, "spiffe://shop.example", expired)).await, 401);
+    assert_eq!(shop.ask_as(&token(&gateway, "spiffe://other.example", now)).await, 401);
+    let reasons = ["refused: exp", "may not speak for users", "signature does not verify"];
+    for why in reasons.into_iter().chain(["expected one of spiffe://shop.example"]) {
+        shop.event_with(why).await;
+    }
+    tools(&shop).await;
+}
+
+/// What the tools say of the calls of before.
+async fn tools(shop: &Shop) {
+    // Why it was denied, from payments' own log.
+    let denied = shop.event_with("no policy permits").await;
+    let id = denied["metadata"]["uid"].as_str().unwrap();
+    let of_payments = ["--service", "payments", "--config", "town.yaml"];
+    let (code, said, err) = shop.town.bastide(&[&["explain", id][..], &of_payments].concat());
+    assert!(
+        code == 1 && said.contains("orders pays for customers") && said.contains("context.user"),
+        "{said}{err}"
+    );
+
+    // Golden metrics of both ends, by caller and callee.
+    let pair = |callee: &str, caller: &str, reporter: &str, status: &str| {
+        format!(
+            "bastide_mesh_requests_total{{callee=\"{callee}\",caller=\"spiffe://shop.example/{caller}\",\
+             reporter=\"{reporter}\",status=\"{status}\"}}"
+        )
+    };
+    let ready: Value = serde_json::from_str(&read(&shop.town.path("bastide-payments/ready.json"))).unwrap();
+    let admin = ready["admin"].as_str().unwrap().parse().unwrap();
+    let page =
+        http1::ask(&bastide::demo::client::Door::clear(admin), &get_request("/metrics")).await.unwrap();
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    for status in ["2xx", "4xx"] {
+        assert!(page.contains(&pair("payments", "orders", "callee", status)), "{page}");
+    }
+    assert!(page.contains("bastide_mesh_request_duration_seconds_bucket{callee=\"payments\""), "{page}");
+    let page = String::from_utf8_lossy(&shop.town.admin("/metrics").await.body).into_owned();
+    assert!(page.contains(&pair("orders", "gateway", "caller", "2xx")), "{page}");
+
+    // Policies from what was seen: they allow all of it.
+    let log = ["--from-log", "bastide-payments/audit", "--output", "json"];
+    let (code, said, err) = shop.town.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["calls"], &report["replayed_allowed"]), (&2.into(), &2.into()), "{said}");
+    assert!(
+        report["policies"][0]["policy"]
+            .as_str()
+            .unwrap()
+            .contains("context.user.roles.contains(\"customer\")"),
+        "{said}"
+    );
+
+    // What orders could reach, and a proxy's calls as they end.
+    let (code, said, err) = shop.town.bastide(&["blast-radius", "--service", "orders"]);
+    assert!(code == 1 && said.contains("POST payments at the door of payments"), "{said}{err}");
+    let mut tap = Command::new(BASTIDE);
+    tap.args(["mesh", "tap", "--most", "1", "--from", "orders", "--status", "2xx", "--output", "json"])
+        .args(of_payments)
+        .current_dir(shop.town.folder.path())
+        .stdout(Stdio::piped());
+    let tap = tap.spawn().unwrap();
+    let tapped = tokio::task::spawn_blocking(move || tap.wait_with_output().unwrap());
+    while !tapped.is_finished() {
+        assert_eq!(shop.ask(Some(&shop.merchant), PAY, None).await.0, 200);
+        assert_eq!(shop.ask(Some(&shop.auditor), PAY, None).await.0, 403);
+    }
+    let said = tapped.await.unwrap().stdout;
+    let call: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(
+        (&call["caller"], &call["status"]),
+        (&"spiffe://shop.example/orders".into(), &200.into()),
+        "{call}"
+    );
+}
+
+#[tokio::test]
+async fn where_policies_are_only_tried_nothing_is_denied_and_what_would_be_is_logged() {
+    let shop = shop(", danger_dry_run: true").await;
+    assert_eq!(shop.ask(Some(&shop.auditor), PAY, None).await.0, 200);
+    let tried = shop.event_with("policies would deny it: no policy permits it").await;
+    assert_eq!(tried["unmapped"]["decision"]["would_deny"], "no policy permits it");
+    assert_eq!(tried["unmapped"]["outcome"], "allowed");
+    // What is allowed is not reported, and who proves nothing is refused as ever.
+    assert_eq!(shop.ask(Some(&shop.merchant), PAY, None).await.0, 200);
+    let allowed = shop.event_with("orders pays for customers").await;
+    assert_eq!(allowed["unmapped"]["decision"]["would_deny"], Value::Null);
+    assert_eq!(shop.ask_as("forged").await, 401);
+    assert_eq!(shop.events().matches("would_deny").count(), 1);
+}
