@@ -95,9 +95,17 @@ impl Asked {
         let (who, method, route, path) = self.class();
         seen.iter().any(|other| {
             let of = other.class();
-            !of.0.is_disjoint(&who) && (of.1, of.2, &of.3) == (method, route, &path)
+            !of.0.is_disjoint(&who) && (of.1, of.2) == (method, route) && opens(&of.3, &path)
         })
     }
+}
+
+/// Whether a path that was seen stands for that one: where it has a parameter or a number, any
+/// segment may be that is not empty.
+fn opens(seen: &[String], path: &[String]) -> bool {
+    let stands_for =
+        |(seen, segment): (&String, &String)| seen == segment || (seen == "*" && !segment.is_empty());
+    seen.len() == path.len() && seen.iter().zip(path).all(stands_for)
 }
 
 fn segment_class(pattern: &[&str], place: usize, segment: &str) -> String {
