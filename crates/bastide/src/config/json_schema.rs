@@ -10,6 +10,7 @@ use super::schema::{Key, SECTIONS, Section};
 /// Sections that a key of another section shares.
 const SHARED: &[(&str, &str)] = &[
     ("routes[].timeouts", "services.NAME.timeouts"),
+    ("mesh.services.NAME.timeouts", "services.NAME.timeouts"),
     ("routes[].addresses", "addresses"),
     ("routes[].waf", "waf"),
     ("listen[].waf", "waf"),
