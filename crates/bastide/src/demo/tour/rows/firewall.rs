@@ -47,6 +47,11 @@ pub(in crate::demo::tour) async fn sql_injection(visitor: &mut Visitor<'_>) -> a
     visitor.innocent("select a table from the union", &words, 200).await;
     let honest = note(visitor, "For Mrs O'Brien: drop it at the table, please");
     visitor.innocent("a note for Mrs O'Brien in JSON", &honest, 201).await;
+    // To the Core Rule Set it is an attack.
+    if let Rules::Own(_) = visitor.town.rules {
+        let token = Ask::get("/products?q=5--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        visitor.innocent("a token that reads like SQL", &token, 200).await;
+    }
     Ok(())
 }
 
