@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -29,15 +29,18 @@ pub(crate) fn script(name: &str) -> PathBuf {
 struct Serving {
     child: Child,
     port: u16,
+    /// What it says after its port goes here: with nobody at the other end it would die of it.
+    _said: BufReader<ChildStdout>,
 }
 
 impl Serving {
     fn start(python: &Path, name: &str) -> Self {
         let mut child =
             Command::new(python).arg(script(name)).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { port: line.trim().parse().unwrap(), child }
+        said.read_line(&mut line).unwrap();
+        Self { port: line.trim().parse().unwrap(), child, _said: said }
     }
 }
 
