@@ -120,11 +120,6 @@ pub(crate) fn bounded_oidc() -> Result<Counts> {
     oidc::run(&oidc::Options::bounded())
 }
 
-/// Every client of the Workload API, Envoy through one rotation.
-pub(crate) fn bounded_spiffe() -> Result<Counts> {
-    spiffe::run(&spiffe::Options::bounded())
-}
-
 /// The part of sqlmap's attack that is bounded in time.
 pub(crate) fn bounded_sqlmap() -> Result<Counts> {
     sqlmap::run(&sqlmap::Options::bounded())

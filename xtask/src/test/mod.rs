@@ -103,11 +103,6 @@ const STEPS: &[Step] = &[
         run: steps::oidc,
     },
     Step {
-        name: "spiffe",
-        holds: "clients that others wrote take their certificates from the Workload API (crate and PyPI spiffe, Envoy; bounded)",
-        run: steps::spiffe,
-    },
-    Step {
         name: "switch-off",
         holds: "switching off any one step of the way turns a test red",
         run: steps::switch_off,

