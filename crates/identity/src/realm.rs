@@ -258,6 +258,11 @@ impl Realm {
         Ok(found.map(|stored| stored.value).filter(|user| !user.disabled))
     }
 
+    /// The same, while what they began at this time is not over.
+    pub(crate) async fn user_since(&self, id: &str, begun: Timestamp) -> Result<Option<User>, Error> {
+        Ok(self.user(id).await?.filter(|user| !user.is_over(begun)))
+    }
+
     /// A user by what they log in with.
     pub(crate) async fn user_by_name(&self, username: &str) -> Result<Option<User>, Error> {
         let folded = folded(username);

@@ -102,8 +102,7 @@ pub(crate) async fn current(realm: &Realm, call: &Call) -> Result<Option<Stored<
 pub(crate) async fn get(realm: &Realm, id: &str, now: Timestamp) -> Result<Option<Stored<Session>>, Error> {
     let Some(stored) = realm.records.get::<Session>(Kind::Session, &[id]).await? else { return Ok(None) };
     let session = &stored.value;
-    let user = realm.user(&session.user).await?;
-    let good = user.is_some_and(|user| !user.is_over(session.authenticated));
+    let good = realm.user_since(&session.user, session.authenticated).await?.is_some();
     Ok((good && session.expires(realm) > now).then_some(stored))
 }
 

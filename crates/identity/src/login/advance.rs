@@ -50,11 +50,14 @@ pub(super) struct Standing {
     pub(super) next: Next,
 }
 
-/// Where a login stands with what was shown.
+/// Where a login stands with what was shown. What was shown before its person was signed out or
+/// got another password counts for nothing: whoever showed it may be why.
 pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown) -> Answer<Standing> {
-    let gone =
-        || Refusal::person(Code::AccessDenied, Notice::InteractionOver, "the user is gone or switched off");
-    let user = realm.user(&shown.user).await?.ok_or_else(gone)?;
+    let gone = || {
+        let reason = "the user is gone, switched off, or was signed out since the login began";
+        Refusal::person(Code::AccessDenied, Notice::InteractionOver, reason)
+    };
+    let user = realm.user_since(&shown.user, shown.at).await?.ok_or_else(gone)?;
     let factors = factor::get(realm, &user.id).await?;
     let mut wanted = match &waiting.then {
         Then::Authorize(request) => {

@@ -23,7 +23,7 @@ impl App {
         Self(Totp::from_url(format!("otpauth:{address}")).unwrap())
     }
 
-    fn of(key: &[u8]) -> Self {
+    pub(crate) fn of(key: &[u8]) -> Self {
         let secret = data_encoding::BASE32_NOPAD.encode(key);
         Self(Totp::from_url(format!("otpauth://totp/x:y?secret={secret}&issuer=x")).unwrap())
     }

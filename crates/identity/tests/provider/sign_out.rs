@@ -7,7 +7,8 @@ use model::{Clock as _, Secret};
 use serde_json::Value;
 use store::Expect;
 
-use crate::support::{Browser, PASSWORD, SECRET, Town, payload, secret, web};
+use crate::factors::App;
+use crate::support::{Browser, PASSWORD, SECRET, Town, payload, read_form, secret, web};
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
 async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
@@ -172,6 +173,47 @@ async fn a_session_that_began_before_the_change_and_was_written_after_it_is_over
     town.realm.put_user(&alice).await.unwrap();
     assert!(session.authenticated < town.clock.now());
     assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""));
+}
+
+/// Whoever knew the old password, and stands before the second step.
+#[tokio::test]
+async fn a_login_that_was_half_done_goes_no_further() {
+    const KEY: &[u8] = b"12345678901234567890";
+    for (enrolled, another) in [(false, true), (false, false), (true, true), (true, false)] {
+        let town =
+            Town::with(|settings| drop(settings.factors.roles.insert("customer".into(), "2".into()))).await;
+        if enrolled {
+            town.realm.put_totp("alice", "phone", Secret::new(KEY.to_vec())).await.unwrap();
+        }
+        let mut thief = Browser::new(&town);
+        let page = thief.authorize("web", &[]).await;
+        let page = thief.log_in(&page).await;
+        let app = if enrolled { App::of(KEY) } else { App::scan(&page) };
+        town.advance(1);
+        if another {
+            let password = Secret::new("another password".to_owned());
+            town.realm.set_password("alice", password).await.unwrap();
+        } else {
+            town.realm.sign_out("alice").await.unwrap();
+        }
+        town.advance(1);
+        let what = format!("enrolled {enrolled}, another password {another}");
+        let (_, hidden) = read_form(&page.text);
+        let around = thief.go(&format!("/realms/shop/flow?flow={}", hidden["flow"])).await;
+        assert_eq!(around.status, 400, "{what}: {around:?}");
+        let reply = thief.submit(&page, &[("code", &app.code(&town, 0))]).await;
+        assert!(reply.status == 400 && reply.text.contains("This login is over"), "{what}: {reply:?}");
+        assert!(thief.session().is_none(), "{what}");
+        assert_eq!(town.realm.factors("alice").await.unwrap().len(), usize::from(enrolled), "{what}");
+        // Whoever begins after it is asked for the same, and gets on.
+        let password = if another { "another password" } else { PASSWORD };
+        let mut alice = Browser::new(&town);
+        let page = alice.authorize("web", &[]).await;
+        let page = alice.submit(&page, &[("username", "alice"), ("password", password)]).await;
+        let app = if enrolled { App::of(KEY) } else { App::scan(&page) };
+        alice.submit(&page, &[("code", &app.code(&town, 0))]).await;
+        assert!(alice.session().is_some(), "{what}");
+    }
 }
 
 #[tokio::test]
