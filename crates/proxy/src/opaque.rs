@@ -30,10 +30,14 @@ pub(crate) async fn serve<W: World>(
     info: &ConnectionInfo,
     name: &Bytes,
 ) -> io::Result<()> {
-    let current = core.current();
-    core.count_request();
     let origin = Origin { source: info.peer, destination: info.local };
     let mut exchange = OpaqueExchange::new(wire, origin);
+    // The world may have changed since the handshake: from here on every change is heard.
+    if !core.trusts(info) {
+        return exchange.finish().await;
+    }
+    let current = core.current();
+    core.count_request();
     let arrival = Arrival { connection: info, admitted: Ok(admit::opaque(name)) };
     current.handler.serve(arrival, &mut exchange).await;
     drop(current);

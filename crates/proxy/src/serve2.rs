@@ -76,7 +76,7 @@ pub(crate) async fn serve<W: World>(
         quiet: false,
         leaving: false,
         served: 0,
-        epoch: core.epoch(),
+        epoch: None,
     };
     connection.watch.set_after(limits.idle_ms_max);
     let info = Rc::new(info);
@@ -153,8 +153,9 @@ struct Connection {
     /// Whether GOAWAY was sent.
     leaving: bool,
     served: u64,
-    /// The epoch in which its certificate was last judged.
-    epoch: u64,
+    /// The epoch in which its certificate was last judged; `None`: that of its handshake,
+    /// which may be over.
+    epoch: Option<u64>,
 }
 
 type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
@@ -168,8 +169,8 @@ impl Connection {
         info: &ConnectionInfo,
     ) -> io::Result<Option<Accepted>> {
         std::future::poll_fn(|cx| {
-            if self.epoch != core.epoch() {
-                self.epoch = core.epoch();
+            if self.epoch != Some(core.epoch()) {
+                self.epoch = Some(core.epoch());
                 if !core.trusts(info) {
                     self.h2.abrupt_shutdown(Reason::NO_ERROR);
                     // Sends the GOAWAY; who was cut is not waited for.

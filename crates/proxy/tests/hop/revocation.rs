@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::StatusCode;
 use model::event::Step;
 use proxy::tls::{ClientCertificates, Identity, ServerTls, ServerTlsSettings};
-use proxy::{Cleared, Cut, Judge, Limits, ListenerSettings, Standing};
+use proxy::{Cleared, Cut, Judge, Limits, ListenerSettings, Speaks, Standing};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
 };
@@ -215,6 +216,57 @@ fn a_revocation_list_ends_open_connections_and_tickets_of_those_it_names() {
     assert!(open[0].is_ended() && anew.is_ended());
     assert!(!Tls::connect(&honest, town.address).asks());
     assert!(Tls::connect(&scene.client(&issue(&others, 1, HOUR)), town.address).asks());
+}
+
+/// The world may change while a client shakes hands: it is judged by the new one.
+#[test]
+fn a_certificate_revoked_during_the_handshake_opens_nothing() {
+    let ways = [
+        (Some("h2"), Speaks::Http, &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..]),
+        (None, Speaks::Http, b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"),
+        (None, Speaks::Opaque(Bytes::from_static(b"test")), b""),
+    ];
+    for (protocol, speaks, first) in ways {
+        let scene = Scene {
+            upstream: Upstream::new(|_, peer| {
+                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello");
+                while peer.client.exactly(1).is_some() {}
+            }),
+            ..Scene::new()
+        };
+        let world = |tls: &ServerTls| {
+            let mut world = scene.world(tls.clone());
+            world.listeners.iter_mut().for_each(|listener| listener.speaks = speaks.clone());
+            world
+        };
+        let before = ServerTls::build(&scene.settings(vec![list(&scene.clients, &[], 2 * HOUR)])).unwrap();
+        let mut town = Town::start(world(&before), Arc::default());
+        let mut clients = [1, 2].map(|serial| {
+            let mut config = scene.client(&issue(&scene.clients, serial, HOUR));
+            Arc::get_mut(&mut config).unwrap().alpn_protocols =
+                protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
+            Tls::connect(&config, town.address)
+        });
+        for Tls(client) in &mut clients {
+            while client.conn.is_handshaking() {
+                client.conn.write_tls(&mut client.sock).unwrap();
+                client.conn.read_tls(&mut client.sock).unwrap();
+                client.conn.process_new_packets().unwrap();
+            }
+            // Its certificate waits to be sent.
+            assert!(client.conn.wants_write());
+        }
+        let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
+        let after = ServerTls::renew(&revoked, Some(&before)).unwrap();
+        town.runtime.block_on(town.cores.as_mut().unwrap().publish(Arc::new(world(&after)))).unwrap();
+        let goes_on = clients.each_mut().map(|Tls(client)| {
+            let _ = client.write_all(first).and_then(|()| client.flush());
+            client.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            let ended = client.read_to_end(&mut Vec::new());
+            ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        assert_eq!(goes_on, [true, false], "{protocol:?} {speaks:?}");
+    }
 }
 
 #[test]
