@@ -15,7 +15,7 @@ mod waf;
 mod whole_way;
 
 use crate::workspace;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +88,32 @@ fn example(section: &str, package: &str, name: &str, arguments: &[&OsStr]) -> Re
         bail!("{section}: past its bound, see above");
     }
     Ok(())
+}
+
+/// A proxy has a core for itself.
+fn needs_two_cores() -> Result<()> {
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        bail!("needs two cores: one for what is measured, one for load and upstream");
+    }
+    Ok(())
+}
+
+/// An empty folder of this name under the target folder.
+fn fresh_folder(name: &str) -> Result<PathBuf> {
+    let folder = workspace::target()?.join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The binary that was given, or the one that ships.
+fn measured_binary(given: Option<&Path>, root: &Path) -> Result<PathBuf> {
+    match given {
+        Some(binary) => {
+            std::fs::canonicalize(binary).with_context(|| format!("--binary {}", binary.display()))
+        }
+        None => shipped_binary(root),
+    }
 }
 
 /// The binary that ships, built now.

@@ -10,7 +10,7 @@ use super::load::{CONNECTIONS, CONNECTIONS_HTTP2, CONNECTIONS_LARGE, STREAMS_HTT
 use super::peer::{self, BODY_BYTES};
 use super::server::{PEER_CORE, PROXY_CORE};
 use super::whole_way::TOKENS;
-use super::{page, shipped_binary};
+use super::{fresh_folder, measured_binary, needs_two_cores, page};
 use crate::{command, test::tools, workspace};
 use anyhow::{Context, Result, bail};
 use row::{ROWS, Row};
@@ -73,21 +73,12 @@ impl Options {
 /// Measures, writes the page; red when a row is past its bound.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let rows = options.chosen()?;
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        bail!("needs two cores: one for the proxy, one for load and upstream");
-    }
+    needs_two_cores()?;
     tools::ensure(TOOLS)?;
     peer::ensure_envoy()?;
     let root = workspace::root()?;
-    let binary = match &options.binary {
-        Some(binary) => {
-            std::fs::canonicalize(binary).with_context(|| format!("--binary {}", binary.display()))?
-        }
-        None => shipped_binary(&root)?,
-    };
-    let folder = workspace::target()?.join("bench");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
+    let binary = measured_binary(options.binary.as_deref(), &root)?;
+    let folder = fresh_folder("bench")?;
     let stage = Stage::set(&folder, &binary, &rows, options.rounds, options.seconds)?;
     for row in &rows {
         stage.verify(row)?;

@@ -9,9 +9,9 @@ mod table;
 
 use super::load::CONNECTIONS;
 use super::server::{PEER_CORE, PROXY_CORE};
-use super::{page, shipped_binary};
+use super::{fresh_folder, measured_binary, needs_two_cores, page};
 use crate::{command, test::tools, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use job::Way;
 use stage::Stage;
 use std::path::PathBuf;
@@ -49,20 +49,11 @@ const TOOLS: &[tools::Tool] = &[
 
 /// Measures, writes the page; red when a row is past its bound.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        bail!("needs two cores: one for the provider, one for the load");
-    }
+    needs_two_cores()?;
     tools::ensure(TOOLS)?;
     let root = workspace::root()?;
-    let binary = match &options.binary {
-        Some(binary) => {
-            std::fs::canonicalize(binary).with_context(|| format!("--binary {}", binary.display()))?
-        }
-        None => shipped_binary(&root)?,
-    };
-    let folder = workspace::target()?.join("bench-identity");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
+    let binary = measured_binary(options.binary.as_deref(), &root)?;
+    let folder = fresh_folder("bench-identity")?;
 
     let stage = Stage::set(&folder, &binary)?;
     let starts = stage.starts(options.rounds)?;

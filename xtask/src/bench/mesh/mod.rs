@@ -10,7 +10,7 @@ use super::gateway::Spread;
 use super::load::Load;
 use super::peer::{self, BODY_BYTES, Ground, Proxy};
 use super::server::{PEER_CORE, PROXY_CORE};
-use super::{page, shipped_binary};
+use super::{fresh_folder, measured_binary, needs_two_cores, page};
 use crate::{command, test::tools, workspace};
 use anyhow::{Context, Result, bail};
 use chain::{Chain, SERVICE};
@@ -65,21 +65,12 @@ struct Measured {
 
 /// Measures, writes the page; red when something is past its bound.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        bail!("needs two cores: one for the proxies, one for load and upstream");
-    }
+    needs_two_cores()?;
     tools::ensure(TOOLS)?;
     peer::ensure_envoy()?;
     let root = workspace::root()?;
-    let binary = match &options.binary {
-        Some(binary) => {
-            std::fs::canonicalize(binary).with_context(|| format!("--binary {}", binary.display()))?
-        }
-        None => shipped_binary(&root)?,
-    };
-    let folder = workspace::target()?.join("bench");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
+    let binary = measured_binary(options.binary.as_deref(), &root)?;
+    let folder = fresh_folder("bench")?;
     let ground = Ground::set(&folder)?;
     let (mut all, direct) = measure(&ground, &binary, options)?;
     let (text, mut past) = judge(&mut all, &direct);

@@ -5,10 +5,10 @@ mod engine;
 mod stage;
 mod table;
 
-use super::{page, shipped_binary};
+use super::{fresh_folder, measured_binary, needs_two_cores, page};
 use crate::suite::CrsPlaces as Places;
 use crate::{test::tools, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use stage::{Stage, Way};
 use std::path::PathBuf;
 use table::{Figures, Samples, judge};
@@ -38,25 +38,16 @@ const TOOLS: &[tools::Tool] = &[
 
 /// Measures, writes the page; red when a row is past its bound.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        bail!("needs two cores: one for the server, one for load and upstream");
-    }
+    needs_two_cores()?;
     let root = workspace::root()?;
     let places = Places::usual(&root)?;
     tools::ensure(TOOLS)?;
     if !std::path::Path::new(stage::MODULE).is_file() {
         bail!("no {}: apt-get install libnginx-mod-http-modsecurity", stage::MODULE);
     }
-    let binary = match &options.binary {
-        Some(binary) => {
-            std::fs::canonicalize(binary).with_context(|| format!("--binary {}", binary.display()))?
-        }
-        None => shipped_binary(&root)?,
-    };
+    let binary = measured_binary(options.binary.as_deref(), &root)?;
     let engine = engine::measure(&root, &places, options.binary.is_none())?;
-    let folder = workspace::target()?.join("bench-waf");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
+    let folder = fresh_folder("bench-waf")?;
     let stage = Stage::set(&folder, &binary, &places)?;
     let mut samples = Samples::default();
     for way in Way::ALL {
