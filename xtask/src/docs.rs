@@ -1,6 +1,6 @@
 //! Documents that the code generates, so that they cannot say something else than it does.
 
-use crate::{command, workspace};
+use crate::{built, command, workspace};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 
@@ -27,12 +27,10 @@ const DOCUMENTS: &[Document] = &[
 
 /// Writes or compares every document.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let root = workspace::root()?;
-    // The whole workspace at once: the features then are those that the tests were built with.
-    command::run(command::cargo(&root).args(["build", "--quiet", "--locked", "--workspace", "--examples"]))?;
+    let (root, examples) = (workspace::root()?, built::examples()?);
     let mut stale = Vec::new();
     for document in DOCUMENTS {
-        let program = workspace::target()?.join("debug/examples").join(document.example);
+        let program = examples.join(document.example);
         let generated = command::read(Command::new(program).current_dir(&root))?;
         let path = root.join(document.path);
         let present = std::fs::read_to_string(&path).unwrap_or_default();

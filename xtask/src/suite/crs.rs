@@ -4,7 +4,7 @@
 
 use super::blocking;
 use super::process::{Process, free_port, listens};
-use crate::{command, workspace};
+use crate::{built, command, workspace};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -177,7 +177,7 @@ fn measure_to(places: &Places, how: &How, json: Option<&Path>) -> Result<Tally> 
     if !yaml.is_ok_and(|output| output.status.success()) {
         bail!("the harness needs python3 with PyYAML (package python3-yaml)");
     }
-    let binary = build(how.release)?;
+    let binary = if how.release { built::released()? } else { built::bastide()? };
     let folder = tempfile::Builder::new().prefix("bastide-crs-").tempdir()?;
     let detect = Gateway::start(&binary, places, folder.path(), &Setting::detecting(places))?;
     let results = detect.test(places, how, how.include.as_deref(), "detect")?;
@@ -198,18 +198,6 @@ fn measure_to(places: &Places, how: &How, json: Option<&Path>) -> Result<Tally> 
         tally.skipped += blocked.skipped;
     }
     Ok(tally)
-}
-
-/// The gateway, as it is built for the tests or for release.
-fn build(release: bool) -> Result<PathBuf> {
-    let root = workspace::root()?;
-    let mut build = command::cargo(&root);
-    build.args(["build", "--locked", "--quiet", "--package", "bastide"]);
-    if release {
-        build.arg("--release");
-    }
-    command::run(&mut build)?;
-    Ok(workspace::target()?.join(if release { "release" } else { "debug" }).join("bastide"))
 }
 
 /// What differs between runs.

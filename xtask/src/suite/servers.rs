@@ -1,7 +1,7 @@
 //! The programs of a suite: each listens on loopback, at a port that is free, in a
 //! folder of its own, and is ended by its id when dropped.
 
-use crate::{command, workspace};
+use crate::{built, command};
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -189,17 +189,5 @@ pub(super) fn binary(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(named) = named {
         return named.canonicalize().with_context(|| format!("no binary at {}", named.display()));
     }
-    let root = workspace::root()?;
-    command::run(
-        command::cargo(&root).args(["build", "--locked", "--quiet", "-p", "bastide", "--bin", "bastide"]),
-    )?;
-    Ok(workspace::target()?.join("debug/bastide"))
-}
-
-/// The binary of the release build, built now.
-pub(super) fn release_binary() -> Result<PathBuf> {
-    let root = workspace::root()?;
-    let arguments = ["build", "--release", "--locked", "--quiet", "-p", "bastide", "--bin", "bastide"];
-    command::run(command::cargo(&root).args(arguments))?;
-    Ok(workspace::target()?.join("release/bastide"))
+    built::bastide()
 }

@@ -1,8 +1,7 @@
-//! What each step runs. Everything that compiles uses the same profile and the same set
-//! of packages (`--workspace`), so that nothing is compiled twice.
+//! What each step runs. Everything that compiles is built as [`built`] says.
 
 use super::{Context, Tally, tools};
-use crate::{command, deps, docs, floors, house, python, suite, workspace};
+use crate::{built, command, deps, docs, floors, house, python, suite};
 use anyhow::{Result, bail};
 use std::process::Command;
 
@@ -114,21 +113,11 @@ pub(super) fn switch_off(context: &Context) -> Result<Tally> {
             "no test of crates/{WHOLE_SYSTEM} requires the feature `{SWITCH_OFF}` (required-features in its Cargo.toml)"
         );
     }
-    let mut arguments = vec![format!("--features={WHOLE_SYSTEM}/{SWITCH_OFF}")];
-    arguments.extend(arguments_for(&names));
-    cargo_test(context, &arguments)
+    cargo_test(context, &arguments_for(&names))
 }
 
 pub(super) fn demo(context: &Context) -> Result<Tally> {
-    // The binary that the whole-system tests run; another step may have put one with
-    // other features in its place, so cargo looks again.
-    let names = integration_tests(context, |package| package == WHOLE_SYSTEM);
-    let mut build = command::cargo(&context.root);
-    command::run(
-        build.args(["test", "--workspace", "--locked", "--quiet", "--no-run"]).args(arguments_for(&names)),
-    )?;
-    let binary = workspace::target()?.join("debug").join(WHOLE_SYSTEM);
-    command::run(Command::new(binary).current_dir(&context.root).args(["demo", "--tour"]))?;
+    command::run(Command::new(built::bastide()?).current_dir(&context.root).args(["demo", "--tour"]))?;
     Ok(Tally::passed())
 }
 
@@ -179,7 +168,7 @@ fn arguments_for(names: &[String]) -> Vec<String> {
 fn cargo_test(context: &Context, arguments: &[String]) -> Result<Tally> {
     let mut tally = Tally { passed: 0, failed: 0, skipped: None };
     let mut command = command::cargo(&context.root);
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(arguments);
+    command.arg("test").args(built::EVERYWHERE).arg("--no-fail-fast").args(arguments);
     let well = command::run_seeing(&mut command, |line| {
         if let Some((passed, failed)) = test_result(line) {
             tally.passed += passed;

@@ -8,8 +8,8 @@ mod honest;
 mod table;
 
 use super::{Counts, servers};
-use crate::python;
 use crate::test::tools;
+use crate::{built, python};
 use anyhow::{Result, bail};
 use attacks::{ATTACKS, Attack};
 use field::Field;
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
     let binary = match &options.binary {
         Some(path) if path.as_os_str().is_empty() => servers::binary(None)?,
         Some(path) => servers::binary(Some(path))?,
-        None => servers::release_binary()?,
+        None => built::released()?,
     };
     let mut skipped: Vec<String> =
         tools::ensure(tools::FOR_FLOODS).err().map(|e| e.to_string()).into_iter().collect();

@@ -5,7 +5,7 @@
 
 use super::Counts;
 use super::process::{Process, free_port};
-use crate::{command, node, python, workspace};
+use crate::{built, command, node, python};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,17 +63,7 @@ impl Options {
 
 /// Runs the scripts and counts what they print.
 pub(super) fn run(options: &Options) -> Result<Counts> {
-    let root = workspace::root()?;
-    command::run(command::cargo(&root).args([
-        "build",
-        "--quiet",
-        "--locked",
-        "-p",
-        "identity",
-        "--example",
-        "provider",
-    ]))?;
-    let program = workspace::target()?.join("debug/examples/provider");
+    let program = built::examples()?.join("provider");
     let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
     for client in [Client::Certified, Client::Authlib, Client::Chromium, Client::Gateway] {
         if options.client.is_some_and(|only| only != client) {
@@ -88,7 +78,7 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
             }
         };
         match client {
-            Client::Gateway => run_gateway(&root, folder.path(), script, &mut counts)?,
+            Client::Gateway => run_gateway(folder.path(), script, &mut counts)?,
             _ => run_one(&program, folder.path(), options, script, &mut counts)?,
         }
     }
@@ -129,9 +119,8 @@ fn pypi(folder: &Path, name: &str, text: &str) -> Result<Command> {
 }
 
 /// The script starts the gateway, and the provider and the service in its own process.
-fn run_gateway(root: &Path, folder: &Path, mut script: Command, counts: &mut Counts) -> Result<()> {
-    command::run(command::cargo(root).args(["build", "--quiet", "--locked", "-p", "bastide"]))?;
-    script.arg(workspace::target()?.join("debug/bastide")).arg(folder);
+fn run_gateway(folder: &Path, mut script: Command, counts: &mut Counts) -> Result<()> {
+    script.arg(built::bastide()?).arg(folder);
     for _ in 0..3 {
         script.arg(free_port()?.to_string());
     }

@@ -6,7 +6,7 @@
 use super::Counts;
 use super::process::{Process, free_port};
 use crate::clock::Stopwatch;
-use crate::{command, python, workspace};
+use crate::{built, command, python, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,8 +59,7 @@ enum Client {
 /// Runs the clients and counts what they say.
 pub(super) fn run(options: &Options) -> Result<Counts> {
     let root = workspace::root()?;
-    command::run(command::cargo(&root).args(["build", "--quiet", "--locked", "-p", "bastide"]))?;
-    let program = workspace::target()?.join("debug/bastide");
+    let program = built::bastide()?;
     let mut counts = Counts { passed: 0, failed: 0, skipped: Vec::new() };
     for client in [Client::Crate, Client::Python, Client::Envoy] {
         if options.client.is_some_and(|only| only != client) {

@@ -10,7 +10,7 @@
 use super::Counts;
 use super::process::{Process, free_port, listens};
 use crate::clock::Stopwatch;
-use crate::{command, workspace};
+use crate::{built, command};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -40,9 +40,7 @@ pub(crate) struct Options {
 
 /// Runs it and counts requests that failed.
 pub(super) fn run(options: &Options) -> Result<Counts> {
-    let root = workspace::root()?;
-    command::run(command::cargo(&root).args(["build", "--quiet", "--locked", "-p", "bastide"]))?;
-    let program = workspace::target()?.join("debug/bastide");
+    let program = built::bastide()?;
     let folder = tempfile::tempdir()?;
     let (orders, payments) = (free_port()?, free_port()?);
     write(folder.path(), orders, payments)?;
