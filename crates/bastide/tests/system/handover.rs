@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use crate::peers::free_address;
 use crate::support::{BASTIDE, Process, Town, Upstream, get_request, read, until};
 
 fn routes(upstream: &Upstream, name: &str) -> String {
@@ -293,9 +294,7 @@ async fn streams_get_a_goaway_and_an_end() {
 #[tokio::test]
 async fn sockets_of_systemd_are_taken() {
     let upstream = Upstream::start().await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = free_address();
     let town = Town::prepare("");
     let text = format!(
         "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten: [ {address} ]\n{}",

@@ -86,8 +86,8 @@ async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
             .as_str()
             .unwrap()
             .to_owned();
-    let (code, out, _) = town.bastide(&["mesh", "revoke", &id]);
-    assert!(code == 1 && out.contains("it has to be tainted"), "{out}");
+    let (code, out, err) = town.bastide(&["mesh", "revoke", &id]);
+    assert!(code == 1 && out.contains("it has to be tainted"), "{code} {out}{err}");
     let (code, out, err) = town.bastide(&["mesh", "taint", &id[..8]]);
     assert_eq!(code, 0, "{out}{err}");
     std::fs::copy(town.path("mine/svid.pem"), town.path("old.pem")).unwrap();

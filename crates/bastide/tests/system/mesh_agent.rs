@@ -1,12 +1,12 @@
 //! `bastide agent`: a node joins the control plane, serves its workloads, goes on while the control
 //! plane is killed and started again, and is the same node after a restart of its own.
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::peers::free_port;
 use crate::support::{BASTIDE, Process, Town, read, until};
 
 fn agent(town: &Town, log: &str, more: &[&str], port: u16) -> Process {
@@ -41,7 +41,7 @@ async fn serial(town: &Town) -> String {
 
 #[tokio::test]
 async fn a_node_joins_and_goes_on_without_its_control_plane() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let uid = rustix::process::geteuid().as_raw();
     let mut town = Town::prepare("");
     town.configure(&format!(

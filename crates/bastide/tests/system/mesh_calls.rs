@@ -2,7 +2,6 @@
 //! through the services, verified at each door; policies that are only tried; and what the tools
 //! say of such calls.
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,45 +12,9 @@ use mesh::workload_api::{Client, X509Identity};
 use model::{Clock as _, Credential, Principal, PrincipalKind, Timestamp};
 use serde_json::Value;
 
+use crate::mesh_run::run;
+use crate::peers::free_port;
 use crate::support::{BASTIDE, Process, Town, get_request, read, until};
-
-/// Answers with its name, method and path; `/ask?METHOD,URL` asks the way out for the same end
-/// user, `/ask-as?TOKEN,METHOD,URL` for the one of another token, or for none.
-const PROGRAM: &str = r#"
-import http.server, os, sys, urllib.error, urllib.request
-name = sys.argv[1]
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def answer(self, status, text):
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do(self):
-        self.rfile.read(int(self.headers.get("content-length") or 0))
-        verb, _, rest = self.path.partition("?")
-        if verb in ("/ask", "/ask-as"):
-            token = self.headers.get("x-bastide-user") or ""
-            if verb == "/ask-as":
-                token, rest = rest.split(",", 1)
-            method, url = rest.split(",", 1)
-            fields = {"x-bastide-user": token} if token else {}
-            if self.headers.get("traceparent"):
-                fields["traceparent"] = self.headers["traceparent"]
-            try:
-                asked = urllib.request.Request(url, method=method, headers=fields, data=b"" if method == "POST" else None)
-                with urllib.request.urlopen(asked, timeout=10) as reply:
-                    return self.answer(reply.status, reply.read().decode())
-            except urllib.error.HTTPError as refused:
-                return self.answer(refused.code, refused.read().decode())
-        self.answer(200, f"{name} {self.command} {self.path} {self.headers.get('traceparent')}")
-    do_GET = do_POST = do
-    def log_message(self, *_):
-        pass
-print("the program is", "up", flush=True)
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
 
 const POLICIES: &str = r#"
     @id("the gateway calls orders")
@@ -76,8 +39,7 @@ struct Shop {
 
 /// `of_payments` is put behind the address of payments.
 async fn shop(of_payments: &str) -> Shop {
-    let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (orders, payments) = (port(), port());
+    let (orders, payments) = (free_port(), free_port());
     let mut town = Town::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
     let shared = format!(
@@ -90,7 +52,6 @@ async fn shop(of_payments: &str) -> Shop {
     );
     std::fs::write(town.path("town.yaml"), shared).unwrap();
     std::fs::write(town.path("shop.cedar"), POLICIES).unwrap();
-    std::fs::write(town.path("program.py"), PROGRAM).unwrap();
     town.configure(
         "include: town.yaml\nroutes:\n- { name: shop, match: localhost/**, to: orders, authenticate: api_key, allow: authenticated }\n\
          - { name: open, match: open.localhost/**, to: orders, authenticate: none, allow: anyone }\n",
@@ -105,17 +66,7 @@ async fn shop(of_payments: &str) -> Shop {
     };
     let (merchant, auditor) = (key("merchant"), key("auditor"));
     town.start_gateway().await;
-    let run = |name: &str, port: u16| {
-        let mut command = Command::new(BASTIDE);
-        command
-            .args(["run", "--service", name, "--listen", &format!("127.0.0.1:{port}"), "--"])
-            .args(["python3", "program.py", name])
-            .current_dir(town.folder.path())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(town.path(&format!("{name}.log"))).unwrap());
-        Process::spawn(&mut command)
-    };
-    let services = [run("orders", orders), run("payments", payments)];
+    let services = [run(&town, "orders", orders), run(&town, "payments", payments)];
     for name in ["orders", "payments"] {
         let log = town.path(&format!("{name}.log"));
         until("the program", async || read(&log).contains("the program is up").then_some(())).await;

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::peers::free_port;
 use crate::revocation::endless;
 use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
 
@@ -33,7 +34,7 @@ struct Scene {
 
 async fn scene() -> Scene {
     let upstream = endless().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut town = Town::prepare("");
     let uid = rustix::process::geteuid().as_raw();
     let shared = format!(

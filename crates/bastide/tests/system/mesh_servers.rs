@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::clients::{python, run, script};
-use crate::mesh_tcp::{Mesh, SPEAKS_HTTP, free_port};
+use crate::mesh_tcp::{Mesh, SPEAKS_HTTP};
+use crate::peers::free_port;
 use crate::support::{PATIENCE, until};
 
 /// Where PostgreSQL's programs lie.
@@ -135,53 +136,38 @@ print("the program is up", flush=True)
 signal.pause()
 "#;
 
-#[tokio::test]
-async fn grpcio_calls_through_both_proxies() {
-    let Some(python) = python("grpc") else {
-        println!("skipped: no PyPI grpcio here (cargo xtask test installs it)");
+/// A client and a server in Python, each behind its proxy, to whose requests `matched` applies.
+async fn echoes(package: &str, (file, protocol): (&str, &str), matched: &str, ask: &[&str]) {
+    let Some(python) = python(package) else {
+        println!("skipped: no PyPI {package} here (cargo xtask test installs it)");
         return;
     };
-    let policies = r#"permit (principal == Service::"spiffe://shop.example/orders", action == Action::"POST", resource)
-        when { resource.service == "echo" && context.path like "/*.*/*" };"#;
-    let mut mesh = Mesh::start(&[("orders", ""), ("echo", ", protocol: http2")], policies).await;
-    let server = [python.display().to_string(), script("rpc.py").display().to_string(), "serve".to_owned()];
+    let policies = format!(
+        "permit (principal == Service::\"spiffe://shop.example/orders\", action, resource) \
+         when {{ resource.service == \"echo\" && {matched} }};"
+    );
+    let mut mesh = Mesh::start(&[("orders", ""), ("echo", protocol)], &policies).await;
+    let server = [python.display().to_string(), script(file).display().to_string(), "serve".to_owned()];
     mesh.run_command("echo", &[], &server.each_ref().map(String::as_str)).await;
     until("the server", async || mesh.say("echo").contains("the program is up").then_some(())).await;
     mesh.run("orders", &[], SAYS_ITS_WAY_OUT).await;
     let mut client = Command::new(&python);
-    client.arg(script("rpc.py")).args(["ask", "-", "echo", &way_out(&mesh, "orders")]);
+    client.arg(script(file)).arg("ask").args(ask).args(["-", "echo", &way_out(&mesh, "orders")]);
     let said = run(client).await;
-    assert!(
-        said.trim().ends_with("all as it must be"),
-        "{said}\n{}\n{}",
-        mesh.say("orders"),
-        mesh.say("echo")
-    );
+    let good = said.trim().ends_with("all as it must be");
+    assert!(good, "{said}\n{}\n{}", mesh.say("orders"), mesh.say("echo"));
+}
+
+#[tokio::test]
+async fn grpcio_calls_through_both_proxies() {
+    let matched = "action == Action::\"POST\" && context.path like \"/*.*/*\"";
+    echoes("grpc", ("rpc.py", ", protocol: http2"), matched, &[]).await;
 }
 
 #[tokio::test]
 async fn websockets_talks_through_both_proxies() {
-    let Some(python) = python("websockets") else {
-        println!("skipped: no PyPI websockets here (cargo xtask test installs it)");
-        return;
-    };
-    let policies = r#"permit (principal == Service::"spiffe://shop.example/orders", action == Action::"GET", resource)
-        when { resource.service == "echo" && context.path like "/ws/*" };"#;
-    let mut mesh = Mesh::start(&[("orders", ""), ("echo", "")], policies).await;
-    let server =
-        [python.display().to_string(), script("websocket.py").display().to_string(), "serve".to_owned()];
-    mesh.run_command("echo", &[], &server.each_ref().map(String::as_str)).await;
-    until("the server", async || mesh.say("echo").contains("the program is up").then_some(())).await;
-    mesh.run("orders", &[], SAYS_ITS_WAY_OUT).await;
-    let mut client = Command::new(&python);
-    client.arg(script("websocket.py")).args(["ask", "ws://echo", "-", "echo", &way_out(&mesh, "orders")]);
-    let said = run(client).await;
-    assert!(
-        said.trim().ends_with("all as it must be"),
-        "{said}\n{}\n{}",
-        mesh.say("orders"),
-        mesh.say("echo")
-    );
+    let matched = "action == Action::\"GET\" && context.path like \"/ws/*\"";
+    echoes("websockets", ("websocket.py", ""), matched, &["ws://echo"]).await;
 }
 
 /// curl as a program's client over HTTP/1.1 and HTTP/2, and as somebody with the right

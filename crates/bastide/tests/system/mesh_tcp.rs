@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::peers::free_port;
 use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
 
 /// Speaks first. `echo`: gives back what comes. `count`: ends its own side, and counts what
@@ -176,10 +177,6 @@ impl Drop for Mesh {
             process.ended_within(Duration::from_secs(10));
         }
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A connection to a port of loopback; what is waited for comes in time or fails the test.

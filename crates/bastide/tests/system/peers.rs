@@ -1,14 +1,30 @@
 //! Servers that we did not write, as upstreams.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{Process, read, until};
 
-/// A loopback address that nobody listens on at this moment.
+/// A loopback address for one server to be started. A socket keeps it to the end of the tests,
+/// so that nobody gets it by chance; who listens with `SO_REUSEADDR`, as every server here does,
+/// still can.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    KEPT.lock().unwrap().push(socket);
+    address
+}
+
+/// The port of one.
+pub(crate) fn free_port() -> u16 {
+    free_address().port()
 }
 
 /// Whether a program is there; a test that goes without says so.
