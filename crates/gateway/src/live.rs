@@ -12,6 +12,7 @@ use model::event::Step;
 use model::{Principal, Timestamp};
 use policy::{Circumstances, Reason};
 use proxy::address::{AddressRules, Admission};
+use proxy::upstream::UpstreamPeer;
 use proxy::{Cleared, ConnectionInfo, Cut, Judge, Routed, Standing};
 
 use crate::core::Core;
@@ -54,6 +55,10 @@ impl Judge for Overseer<'_> {
         let end = cleared.permit().expires()?;
         let now = self.gateway.snapshot().process.clock.now();
         Some(Duration::from_nanos(end.unix_nanos().saturating_sub(now.unix_nanos())))
+    }
+
+    fn trusts(&self, peer: &UpstreamPeer) -> bool {
+        self.gateway.core().newest().upstreams.trusts(peer)
     }
 
     fn judge_again(&self, cleared: &Cleared) -> Standing {

@@ -171,6 +171,26 @@ impl<W: World> Core<W> {
     }
 }
 
+/// What a connection knows of its client's certificate.
+#[derive(Default)]
+pub(crate) struct Trust {
+    /// The epoch in which it was last judged; `None`: that of the handshake, which may be over.
+    judged: Option<u64>,
+}
+
+impl Trust {
+    /// Whether it still counts; looked at when the world changed, and always when there is one: it
+    /// has an end.
+    pub(crate) fn holds<W: World>(&mut self, core: &Core<W>, info: &ConnectionInfo) -> bool {
+        let certified = info.tls.as_ref().is_some_and(|tls| !tls.chain.is_empty());
+        if !certified && self.judged == Some(core.epoch()) {
+            return true;
+        }
+        self.judged = Some(core.epoch());
+        core.trusts(info)
+    }
+}
+
 /// All cores. Dropping it ends them at once; [`Cores::drain`] is the polite way.
 pub struct Cores<W: World> {
     threads: Vec<(mpsc::Sender<Message<W>>, JoinHandle<bool>)>,

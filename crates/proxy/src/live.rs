@@ -16,6 +16,7 @@ use http::StatusCode;
 use model::event::Step;
 
 use crate::deadline::Ticker;
+use crate::upstream::UpstreamPeer;
 use crate::way::Cleared;
 
 /// Judges an exchange again while it is under way.
@@ -32,6 +33,9 @@ pub trait Judge {
 
     /// Whether the request would be let through now.
     fn judge_again(&self, cleared: &Cleared) -> Standing;
+
+    /// Whether the upstream would still be taken for who it is.
+    fn trusts(&self, peer: &UpstreamPeer) -> bool;
 }
 
 /// What judging again came to.
@@ -89,8 +93,9 @@ impl<'a> Watched<'a> {
         self.until_ms
     }
 
-    /// Whether the exchange may go on. Costs a comparison while nothing has changed.
-    pub(crate) fn check(&self) -> Result<(), Box<Cut>> {
+    /// Whether the exchange may go on, with who is at the other end, if anybody is yet. Costs a
+    /// comparison while nothing has changed.
+    pub(crate) fn check(&self, peer: Option<&UpstreamPeer>) -> Result<(), Box<Cut>> {
         if self.until_ms != 0 && self.ticker.now_ms() >= self.until_ms {
             return Err(Box::new(Cut {
                 step: Step::Authenticate,
@@ -104,10 +109,21 @@ impl<'a> Watched<'a> {
         if epoch == self.seen.get() {
             return Ok(());
         }
-        match self.judge.judge_again(self.cleared) {
-            Standing::Stands => self.seen.set(epoch),
-            Standing::Undecided => {}
-            Standing::Falls(cut) => return Err(cut),
+        let standing = self.judge.judge_again(self.cleared);
+        if let Standing::Falls(cut) = standing {
+            return Err(cut);
+        }
+        if peer.is_some_and(|peer| !self.judge.trusts(peer)) {
+            return Err(Box::new(Cut {
+                step: Step::Forward,
+                class: "upstream_certificate",
+                status: StatusCode::BAD_GATEWAY,
+                reason: "the upstream's certificate is not accepted any more".to_owned(),
+                decision: Vec::new(),
+            }));
+        }
+        if matches!(standing, Standing::Stands) {
+            self.seen.set(epoch);
         }
         Ok(())
     }

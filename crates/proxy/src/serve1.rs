@@ -15,7 +15,7 @@ use crate::deadline::Watch;
 use crate::http1::request::Reader;
 use crate::limits::{Hits, Limits};
 use crate::link::Wire;
-use crate::listen::Core;
+use crate::listen::{Core, Trust};
 use crate::proxy_protocol::Origin;
 use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
@@ -59,8 +59,7 @@ struct Connection {
     hits: Arc<Hits>,
     /// Whether it waits for its last request.
     last_chance: bool,
-    /// The epoch in which its certificate was last judged.
-    epoch: u64,
+    trust: Trust,
 }
 
 /// What came instead of nothing.
@@ -91,7 +90,7 @@ pub(crate) async fn serve<W: World>(
         hits,
         last_chance: false,
         rested: false,
-        epoch: core.epoch(),
+        trust: Trust::default(),
     };
     loop {
         let limits = Rc::clone(&core.current().limits);
@@ -152,23 +151,12 @@ impl Connection {
         self.rested = limits.idle_ms_max <= QUIET;
         let mut begun = false;
         std::future::poll_fn(|cx| {
-            if !self.is_trusted(core, info) {
+            if !self.trust.holds(core, info) {
                 return Poll::Ready(Ok(Next::Over));
             }
             self.poll_next(cx, limits, &mut begun)
         })
         .await
-    }
-
-    /// Whether the client's certificate still counts; looked at when the world changed
-    /// and when the certificate has an end.
-    fn is_trusted<W: World>(&mut self, core: &Core<W>, info: &ConnectionInfo) -> bool {
-        let certified = info.tls.as_ref().is_some_and(|tls| !tls.chain.is_empty());
-        if !certified && self.epoch == core.epoch() {
-            return true;
-        }
-        self.epoch = core.epoch();
-        core.trusts(info)
     }
 
     fn poll_next(

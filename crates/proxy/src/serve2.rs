@@ -20,7 +20,7 @@ use crate::deadline::Watch;
 use crate::http2::head::{as_http1, from_h2};
 use crate::limits::Limits;
 use crate::link::Link;
-use crate::listen::Core;
+use crate::listen::{Core, Trust};
 use crate::proxy_protocol::Origin;
 use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
@@ -76,7 +76,7 @@ pub(crate) async fn serve<W: World>(
         quiet: false,
         leaving: false,
         served: 0,
-        epoch: None,
+        trust: Trust::default(),
     };
     connection.watch.set_after(limits.idle_ms_max);
     let info = Rc::new(info);
@@ -153,9 +153,7 @@ struct Connection {
     /// Whether GOAWAY was sent.
     leaving: bool,
     served: u64,
-    /// The epoch in which its certificate was last judged; `None`: that of its handshake,
-    /// which may be over.
-    epoch: Option<u64>,
+    trust: Trust,
 }
 
 type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
@@ -169,14 +167,11 @@ impl Connection {
         info: &ConnectionInfo,
     ) -> io::Result<Option<Accepted>> {
         std::future::poll_fn(|cx| {
-            if self.epoch != Some(core.epoch()) {
-                self.epoch = Some(core.epoch());
-                if !core.trusts(info) {
-                    self.h2.abrupt_shutdown(Reason::NO_ERROR);
-                    // Sends the GOAWAY; who was cut is not waited for.
-                    let _ = self.h2.poll_accept(cx);
-                    return Poll::Ready(Ok(None));
-                }
+            if !self.trust.holds(core, info) {
+                self.h2.abrupt_shutdown(Reason::NO_ERROR);
+                // Sends the GOAWAY; who was cut is not waited for.
+                let _ = self.h2.poll_accept(cx);
+                return Poll::Ready(Ok(None));
             }
             let next = self.poll_next(cx, limits);
             if next.is_pending() {

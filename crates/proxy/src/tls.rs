@@ -23,7 +23,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
@@ -490,6 +490,8 @@ pub struct ClientTls {
     /// By ALPN: index 0 offers HTTP/1.1, index 1 HTTP/2, index 2 both, index 3 nothing.
     configs: [Arc<ClientConfig>; 4],
     pub(crate) server_name: Option<ServerName<'static>>,
+    /// What verifies upstreams in the place of roots and name.
+    pub(crate) verifier: Option<ServerVerifier>,
     /// What makes two of these the same for a pool: roots, our certificate and name.
     pub(crate) fingerprint: Arc<TlsFingerprint>,
 }
@@ -556,6 +558,7 @@ impl ClientTls {
         Ok(Self {
             configs: [config(&[b"http/1.1"])?, config(&[b"h2"])?, both, config(&[])?],
             server_name,
+            verifier: settings.verifier.clone(),
             fingerprint: Arc::new(TlsFingerprint {
                 roots: settings.roots.clone(),
                 identity: settings.identity.as_ref().map(|i| i.chain.clone()).unwrap_or_default(),
@@ -563,6 +566,12 @@ impl ClientTls {
                 verifier: settings.verifier.as_ref().map(|own| Arc::clone(&own.mark)),
             }),
         })
+    }
+
+    /// The time by which certificates are judged.
+    pub(crate) fn time(&self) -> Option<UnixTime> {
+        let [first, ..] = &self.configs;
+        first.time_provider.current_time()
     }
 
     pub(crate) fn config(&self, offer: Offer) -> Arc<ClientConfig> {

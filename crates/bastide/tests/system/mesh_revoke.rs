@@ -47,7 +47,8 @@ async fn scene() -> Scene {
     town.configure(&format!(
         "  - {{ address: 127.0.0.1:0, tls: {{ mesh: true }} }}\ninclude: town.yaml\n\
          services: {{ long: [ \"http://{upstream}\" ] }}\n\
-         routes: [ {{ name: long, match: /**, to: long, authenticate: mtls }} ]\n"
+         routes:\n  - {{ name: long, match: /**, to: long, authenticate: mtls }}\n  \
+         - {{ name: through, match: /through/**, to: payments, authenticate: none, allow: anyone }}\n"
     ));
     let (code, out, err) = town.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -74,6 +75,12 @@ impl Scene {
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> u16 {
         let office = Office::Running(socket(&self.town.path("state")));
         office.call(method, path, body).unwrap().status
+    }
+
+    /// The gateway's audit log.
+    fn audit(&self) -> String {
+        let files = std::fs::read_dir(self.town.path("state/audit")).into_iter().flatten();
+        files.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect()
     }
 
     fn say(&self) -> String {
@@ -183,11 +190,30 @@ async fn a_stolen_certificate_is_revoked_and_its_connections_end() {
     }
     // Who did it, and to whom, is in the audit log.
     until("the event", async || {
-        let log: String = std::fs::read_dir(scene.town.path("state/audit"))
-            .ok()?
-            .filter_map(|entry| Some(read(&entry.ok()?.path())))
-            .collect();
+        let log = scene.audit();
         log.contains("of spiffe://shop.example/orders").then(|| assert!(log.contains(&number)))
+    })
+    .await;
+}
+
+/// What a service that is revoked is answering is not heard to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_under_way_to_a_revoked_service_ends() {
+    let scene = scene().await;
+    let mut call = TcpStream::connect(scene.town.address(1)).await.unwrap();
+    call.write_all(b"GET /through/long HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"hello\r\n") {
+        let read = timeout(PATIENCE, call.read_buf(&mut seen)).await.expect("an answer begins").unwrap();
+        assert!(read > 0, "{}\n{}", String::from_utf8_lossy(&seen), scene.say());
+    }
+    let revoked = json!({ "identity": "spiffe://shop.example/payments" });
+    assert_eq!(scene.call("POST", "/v1/revocations", Some(&revoked)), 201);
+    let rest = timeout(PATIENCE, call.read_to_end(&mut seen)).await;
+    rest.expect("the call goes on").ok();
+    until("the reason", async || {
+        let log = scene.audit();
+        log.contains("the upstream's certificate is not accepted any more").then_some(())
     })
     .await;
 }

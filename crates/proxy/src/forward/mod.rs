@@ -177,7 +177,7 @@ impl Job<'_> {
         let mut fresh_left = u32::from(!once);
         let mut last = None;
         loop {
-            self.live.check().map_err(ForwardError::Cut)?;
+            self.live.check(None).map_err(ForwardError::Cut)?;
             let Some(chosen) = self.upstreams.choose(service, tried) else {
                 return Err(last.unwrap_or(ForwardError::NoService));
             };

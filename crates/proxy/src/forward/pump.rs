@@ -87,7 +87,7 @@ pub(super) async fn head<E: Exchange>(
     let mut waits = false;
     job.watch.set(job.moment(timeouts.idle));
     std::future::poll_fn(|cx| {
-        job.live.check().map_err(Stop::Cut)?;
+        job.live.check(connection.peer()).map_err(Stop::Cut)?;
         let moved = poll_request(exchange, connection, body, cx)?;
         if body.is_over() {
             if !waits {
@@ -129,7 +129,7 @@ pub(super) async fn bodies<E: Exchange>(
     body.forget();
     job.watch.set(job.moment(idle));
     std::future::poll_fn(|cx| {
-        job.live.check().map_err(Stop::Cut)?;
+        job.live.check(connection.as_ref().and_then(Connection::peer)).map_err(Stop::Cut)?;
         loop {
             let moved = match &mut connection {
                 Some(upstream) => poll_bodies(job, exchange, upstream, body, cx)?,

@@ -41,7 +41,7 @@ pub(super) async fn run<E: Exchange>(
     let until = earlier(job.live.until_ms(), longest);
     job.watch.set(earlier(until, ticker.moment(idle)));
     std::future::poll_fn(|cx| {
-        job.live.check().map_err(Stop::Cut)?;
+        job.live.check(connection.peer()).map_err(Stop::Cut)?;
         loop {
             let some = poll_both(job, exchange, &mut connection, &mut ended, cx)?;
             let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready();

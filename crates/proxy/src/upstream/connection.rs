@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::connection1::Connection1;
 use super::connection2::Stream2;
+use super::peer::UpstreamPeer;
 use super::pool::Pool;
 use crate::admit::Refusal;
 use crate::exchange::{BodyError, Frame};
@@ -51,6 +52,14 @@ impl Connection {
         match self {
             Self::One(connection) => connection.used > 0,
             Self::Two(_) => true,
+        }
+    }
+
+    /// What the upstream has proved, where that is judged again.
+    pub(crate) fn peer(&self) -> Option<&UpstreamPeer> {
+        match self {
+            Self::One(connection) => connection.peer.as_ref(),
+            Self::Two(stream) => stream.peer(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::connection::UpstreamFault;
+use super::peer::UpstreamPeer;
 use super::pool::Slot;
 use crate::admit::{Class, Refusal};
 use crate::exchange::Frame;
@@ -30,6 +31,8 @@ pub(crate) struct Connection1 {
     interim: u32,
     /// Whose it is, when it began with a PROXY protocol header.
     pub(crate) origin: Option<Origin>,
+    /// What it has proved.
+    pub(crate) peer: Option<UpstreamPeer>,
     /// Requests before this one.
     pub(crate) used: u64,
     /// Not used again after this moment.
@@ -49,6 +52,7 @@ impl Connection1 {
             keep_alive: true,
             interim: 0,
             origin,
+            peer: None,
             used: 0,
             idle_until_ms: 0,
             _slot: slot,

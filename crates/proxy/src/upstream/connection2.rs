@@ -11,6 +11,7 @@ use http::Method;
 
 use super::connection::UpstreamFault;
 use super::dial::DialError;
+use super::peer::UpstreamPeer;
 use super::pool::{Pool, Slot};
 use crate::exchange::{BodyError, Frame};
 use crate::head::{Framing, ResponseHead};
@@ -33,6 +34,8 @@ const STREAMS_MAX: u32 = 100;
 pub(crate) struct Session2 {
     /// Whose it is, when it began with a PROXY protocol header.
     pub(crate) origin: Option<Origin>,
+    /// What the other end has proved.
+    peer: Option<UpstreamPeer>,
     send: SendRequest<Bytes>,
     state: Rc<State>,
 }
@@ -51,6 +54,7 @@ impl Session2 {
         limits: &Limits,
         idle_until_ms: u64,
         origin: Option<Origin>,
+        peer: Option<UpstreamPeer>,
     ) -> Result<Self, DialError> {
         let (send, connection) = client::Builder::new()
             .enable_push(false)
@@ -71,7 +75,7 @@ impl Session2 {
             watched.over.set(true);
             drop(slot);
         });
-        Ok(Self { origin, send, state })
+        Ok(Self { origin, peer, send, state })
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -114,6 +118,11 @@ impl Stream2 {
             receiver: None,
             interim: 0,
         }
+    }
+
+    /// What the other end has proved.
+    pub(crate) fn peer(&self) -> Option<&UpstreamPeer> {
+        self.session.peer.as_ref()
     }
 
     pub(crate) fn send_head(&mut self, request: &UpstreamRequest<'_>) -> Result<(), UpstreamFault> {

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connection1::Connection1;
 use super::connection2::Session2;
+use super::peer::UpstreamPeer;
 use super::pool::{Pool, Slot};
 use super::{EndpointSettings, Protocol};
 use crate::deadline::Ticker;
@@ -75,22 +76,31 @@ pub(crate) async fn dial(
     origin: Option<Origin>,
     load: Load,
 ) -> Result<Dialed, DialError> {
-    let (link, http2) = open(pool, origin, load).await?;
-    Ok(match load {
-        Load::Bytes => Dialed::One(Box::new(Connection1::tunnel(Wire::new(link), slot, limits))),
-        Load::Requests | Load::Upgrade if http2 => {
-            Dialed::Two(Session2::start(link, slot, limits, pool.session_idle_until_ms(), origin).await?)
-        }
-        Load::Requests | Load::Upgrade => {
-            Dialed::One(Box::new(Connection1::new(Wire::new(link), slot, origin)))
-        }
-    })
+    let Opened { link, http2, peer } = open(pool, origin, load).await?;
+    if http2 && load != Load::Bytes {
+        let idle = pool.session_idle_until_ms();
+        return Ok(Dialed::Two(Session2::start(link, slot, limits, idle, origin, peer).await?));
+    }
+    let mut connection = match load {
+        Load::Bytes => Connection1::tunnel(Wire::new(link), slot, limits),
+        Load::Requests | Load::Upgrade => Connection1::new(Wire::new(link), slot, origin),
+    };
+    connection.peer = peer;
+    Ok(Dialed::One(Box::new(connection)))
 }
 
-/// Opens the stream beneath, and says whether HTTP/2 was agreed on.
-async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<(Link, bool), DialError> {
+/// The stream beneath a connection.
+struct Opened {
+    link: Link,
+    /// Whether HTTP/2 was agreed on.
+    http2: bool,
+    peer: Option<UpstreamPeer>,
+}
+
+async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened, DialError> {
     if let Some(door) = &pool.door {
-        return Ok((Link::InProcess(door.knock().await.map_err(DialError::Connect)?), false));
+        let link = Link::InProcess(door.knock().await.map_err(DialError::Connect)?);
+        return Ok(Opened { link, http2: false, peer: None });
     }
     let endpoint = &pool.key.endpoint;
     let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
@@ -102,7 +112,10 @@ async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<(Link, 
         send_proxy_header(&mut socket, origin).await.map_err(DialError::Connect)?;
     }
     Ok(match &pool.tls {
-        None => (Link::Plain(socket), pool.key.protocol == Protocol::Http2),
+        None => {
+            let http2 = pool.key.protocol == Protocol::Http2;
+            Opened { link: Link::Plain(socket), http2, peer: None }
+        }
         Some(tls) => {
             let offer = match (load, pool.key.protocol) {
                 (Load::Bytes, _) => Offer::Nothing,
@@ -115,12 +128,14 @@ async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<(Link, 
                 None => server_name(&endpoint.host)?,
             };
             let connector = TlsConnector::from(tls.config(offer));
-            let stream = connector.connect(name, socket).await.map_err(DialError::Tls)?;
-            let chosen = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            if offer == Offer::Http2 && !chosen {
+            let stream = connector.connect(name.clone(), socket).await.map_err(DialError::Tls)?;
+            let connection = stream.get_ref().1;
+            let http2 = connection.alpn_protocol() == Some(b"h2");
+            if offer == Offer::Http2 && !http2 {
                 return Err(DialError::Http2("it did not choose h2 by ALPN".to_owned()));
             }
-            (Link::TlsClient(Box::new(stream)), chosen)
+            let peer = UpstreamPeer::of(&pool.key.service, tls, connection, name);
+            Opened { link: Link::TlsClient(Box::new(stream)), http2, peer }
         }
     })
 }

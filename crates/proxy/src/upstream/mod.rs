@@ -15,6 +15,7 @@ pub mod dial;
 pub mod door;
 pub mod gate;
 pub mod health;
+mod peer;
 mod pool;
 pub mod probe;
 mod settings;
@@ -35,6 +36,7 @@ pub use budget::{Budget, Retries};
 pub use door::{Door, Doorway, door};
 pub use gate::{Gate, GateRule};
 pub use health::{Eject, Health, Probed};
+pub use peer::UpstreamPeer;
 pub use pool::Pools;
 pub use probe::{Probe, ProbeKind, ProbeRule};
 pub use settings::{

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::StatusCode;
 use model::event::Step;
-use proxy::tls::{ClientCertificates, Identity, ServerTls, ServerTlsSettings};
+use proxy::tls::{ClientCertificates, Identity, ServerOffer, ServerTls, ServerTlsSettings};
+use proxy::upstream::UpstreamPeer;
 use proxy::{Cleared, Cut, Judge, Limits, ListenerSettings, Speaks, Standing};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
@@ -79,6 +80,7 @@ impl Scene {
             identities: vec![self.identity.clone()],
             client: ClientCertificates::Required(vec![self.clients.der()]),
             revocations,
+            offers: ServerOffer::Http,
             ..ServerTlsSettings::default()
         }
     }
@@ -218,11 +220,39 @@ fn a_revocation_list_ends_open_connections_and_tickets_of_those_it_names() {
     assert!(Tls::connect(&scene.client(&issue(&others, 1, HOUR)), town.address).asks());
 }
 
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn speaking(mut config: Arc<ClientConfig>, protocol: Option<&str>) -> Arc<ClientConfig> {
+    Arc::get_mut(&mut config).unwrap().alpn_protocols =
+        protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+#[test]
+fn http2_ends_with_the_certificate() {
+    let scene = Scene::new();
+    let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
+    let goes_on = [HOUR, Duration::from_secs(2)].map(|valid| {
+        let client = scene.client(&issue(&scene.clients, 1, valid));
+        let mut open = Tls::connect(&speaking(client, Some("h2")), town.address);
+        open.0.write_all(PREFACE).unwrap();
+        assert!(open.0.read(&mut [0; 64]).unwrap() > 0, "settings come");
+        open
+    });
+    std::thread::sleep(Duration::from_millis(3500));
+    let goes_on = goes_on.map(|Tls(mut client)| {
+        let _ = client.write_all(b"\0\0\x08\x06\0\0\0\0\0 a ping.").and_then(|()| client.flush());
+        client.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        client.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert_eq!(goes_on, [true, false]);
+}
+
 /// The world may change while a client shakes hands: it is judged by the new one.
 #[test]
 fn a_certificate_revoked_during_the_handshake_opens_nothing() {
     let ways = [
-        (Some("h2"), Speaks::Http, &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..]),
+        (Some("h2"), Speaks::Http, PREFACE),
         (None, Speaks::Http, b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"),
         (None, Speaks::Opaque(Bytes::from_static(b"test")), b""),
     ];
@@ -242,10 +272,8 @@ fn a_certificate_revoked_during_the_handshake_opens_nothing() {
         let before = ServerTls::build(&scene.settings(vec![list(&scene.clients, &[], 2 * HOUR)])).unwrap();
         let mut town = Town::start(world(&before), Arc::default());
         let mut clients = [1, 2].map(|serial| {
-            let mut config = scene.client(&issue(&scene.clients, serial, HOUR));
-            Arc::get_mut(&mut config).unwrap().alpn_protocols =
-                protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
-            Tls::connect(&config, town.address)
+            let client = scene.client(&issue(&scene.clients, serial, HOUR));
+            Tls::connect(&speaking(client, protocol), town.address)
         });
         for Tls(client) in &mut clients {
             while client.conn.is_handshaking() {
@@ -329,6 +357,10 @@ impl Judge for Fickle {
         let cut =
             Cut { step: Step::Authorize, class: "policy", status, reason: "no".into(), decision: vec![] };
         if self.falls { Standing::Falls(Box::new(cut)) } else { Standing::Stands }
+    }
+
+    fn trusts(&self, _: &UpstreamPeer) -> bool {
+        true
     }
 }
 

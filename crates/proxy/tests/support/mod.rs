@@ -20,7 +20,7 @@ use policy::{Access, Circumstances, Policies, Vocabulary};
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::rate::Limiter;
 use proxy::route::{RouteMatch, Router};
-use proxy::upstream::{EndpointSettings, ForwardSettings, ServiceSettings, Timeouts};
+use proxy::upstream::{EndpointSettings, ForwardSettings, ServiceSettings, Timeouts, UpstreamPeer};
 use proxy::{
     Additions, Arrival, Cleared, ConnectionInfo, CoreContext, CoreUpstreams, Exchange, Handler, Judge,
     Limits, ListenerSettings, Outcome, ResponseEdit, Standing, Upstreams, World, clear, forward,
@@ -64,6 +64,10 @@ impl Judge for Lenient {
 
     fn judge_again(&self, _: &Cleared) -> Standing {
         Standing::Stands
+    }
+
+    fn trusts(&self, _: &UpstreamPeer) -> bool {
+        true
     }
 }
 
