@@ -1,15 +1,11 @@
 //! What one core keeps over reloads: its tokens, its queue, its counters.
 
 use std::cell::{Cell, RefCell};
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
-use keys::{CertificateIdentity, CertificateRules, CoreIdentities, CoreVerifier, Refusal as Unproven};
-use lru::LruCache;
-use model::Timestamp;
+use keys::CoreVerifier;
 use policy::DecisionCache;
 use proxy::deadline::Ticker;
 use proxy::limits::Hits;
@@ -20,13 +16,10 @@ use crate::firewall::Allowance;
 use crate::inventory::Inventory;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
+use crate::remembered::Remembered;
 use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
-use crate::step::user::{Users, Voucher};
 use crate::turn::Turns;
-
-/// Client certificates that a core remembers to have read.
-const CERTIFICATES_MAX: usize = 1024;
 
 /// Buffers for decisions that a core keeps, and the largest that it keeps.
 const TEXTS_KEPT_MAX: usize = 64;
@@ -44,17 +37,6 @@ const FIELDS_BYTES_KEPT_MAX: usize = 8 * 1024;
 const UNWELCOME_MAX: Duration = Duration::from_millis(50);
 /// Of each second, what may be spent on inspecting heads that are refused over HTTP/1.
 const UNREADABLE_HEADS_MAX: Duration = Duration::from_millis(200);
-
-/// A client certificate, as principal and as what policies can read.
-pub(crate) struct KnownCertificate {
-    /// Who it is.
-    pub(crate) identity: CertificateIdentity,
-    /// What policies can read.
-    pub(crate) facts: Arc<policy::Certificate>,
-}
-
-/// What came of reading a certificate.
-type Read = Rc<Result<KnownCertificate, Unproven>>;
 
 /// What a core keeps over reloads.
 pub(crate) struct Core {
@@ -75,12 +57,6 @@ pub(crate) struct Core {
     pub(crate) metrics: Option<CoreMetrics>,
     /// Its way to whoever exports spans.
     pub(crate) spans: Option<proxy::telemetry::Lane>,
-    /// Identity tokens that are still fresh.
-    pub(crate) identity_tokens: RefCell<CoreIdentities>,
-    /// Tokens about end users that are still fresh.
-    pub(crate) user_tokens: RefCell<Option<CoreIdentities>>,
-    /// End users that services of the mesh called for.
-    pub(crate) users: RefCell<Users>,
     /// Decisions that were made before, under this snapshot.
     pub(crate) decisions: RefCell<DecisionCache>,
     /// Endpoints that no document describes.
@@ -101,11 +77,12 @@ pub(crate) struct Core {
     spare_fields: RefCell<Vec<Additions>>,
     /// The snapshot of this moment, by which open exchanges are judged again.
     newest: RefCell<Arc<Snapshot>>,
+    /// What is remembered of it.
+    remembered: RefCell<Rc<Remembered>>,
     /// Counts the times at which they must be.
     epoch: Cell<u64>,
     /// Whether somebody waits for an issuer's keys to judge again.
     pub(crate) waits_for_keys: Cell<bool>,
-    certificates: RefCell<LruCache<Box<[u8]>, Read, RandomState>>,
 }
 
 impl Core {
@@ -121,7 +98,6 @@ impl Core {
             }
             None => (None, None, None, None),
         };
-        let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
             verifier: RefCell::new(CoreVerifier::new(Arc::clone(&snapshot.issuers))),
             audit,
@@ -131,9 +107,6 @@ impl Core {
             unreadable_heads: Allowance::new(UNREADABLE_HEADS_MAX),
             metrics,
             spans,
-            identity_tokens: RefCell::new(snapshot.identity.on_core()),
-            user_tokens: RefCell::new(snapshot.user.voucher.as_ref().map(Voucher::on_core)),
-            users: RefCell::default(),
             decisions: RefCell::default(),
             inventory: Arc::clone(&process.inventory),
             index,
@@ -144,9 +117,9 @@ impl Core {
             spare_texts: RefCell::default(),
             spare_fields: RefCell::default(),
             newest: RefCell::new(Arc::clone(snapshot)),
+            remembered: RefCell::new(Rc::new(Remembered::of(snapshot))),
             epoch: Cell::new(0),
             waits_for_keys: Cell::new(false),
-            certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),
         }
     }
 
@@ -191,6 +164,11 @@ impl Core {
         Arc::clone(&self.newest.borrow())
     }
 
+    /// What is remembered of it.
+    pub(crate) fn remembered(&self) -> Rc<Remembered> {
+        Rc::clone(&self.remembered.borrow())
+    }
+
     /// Moves with everything after which an open exchange must be judged again.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.get()
@@ -205,34 +183,7 @@ impl Core {
         }
         *self.newest.borrow_mut() = Arc::clone(snapshot);
         self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
-        *self.identity_tokens.borrow_mut() = snapshot.identity.on_core();
-        *self.user_tokens.borrow_mut() = snapshot.user.voucher.as_ref().map(Voucher::on_core);
-        self.users.borrow_mut().clear();
-        self.certificates.borrow_mut().clear();
+        *self.remembered.borrow_mut() = Rc::new(Remembered::of(snapshot));
         self.decisions.borrow_mut().clear();
-    }
-
-    /// Who a client certificate names; read once, remembered by its whole bytes.
-    pub(crate) fn certificate(&self, leaf: &[u8], rules: &CertificateRules, now: Timestamp) -> Read {
-        let mut known = self.certificates.borrow_mut();
-        if let Some(found) = known.get(leaf) {
-            return Rc::clone(found);
-        }
-        let read = keys::identify(leaf, rules, now).map(|identity| KnownCertificate {
-            facts: Arc::new(policy::Certificate {
-                subject: identity.subject.clone(),
-                issuer: identity.issuer.clone(),
-                fingerprint: identity.fingerprint.clone(),
-                spiffe_id: identity.principal.spiffe_id.as_ref().map(ToString::to_string),
-                dns_names: identity.dns_names.clone(),
-            }),
-            identity,
-        });
-        let read = Rc::new(read);
-        // A certificate that is not valid yet may be later.
-        if !matches!(&*read, Err(Unproven::CertificateValidity { .. })) {
-            known.put(leaf.into(), Rc::clone(&read));
-        }
-        read
     }
 }

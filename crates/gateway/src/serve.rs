@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use model::event::{Outcome, Step};
-use model::{Principal, Switch};
+use model::{Principal, Switch, Timestamp};
 use proxy::address::AddressList;
 use proxy::listen::{Inherited, ListenError};
 use proxy::world::{Arrival, ConnectionInfo, Handler};
@@ -14,6 +14,7 @@ use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, Routed};
 
 use crate::core::Core;
 use crate::journey::Journey;
+use crate::remembered::{Read, Remembered};
 use crate::respond::{Answer, Refusal, Stop, problem};
 use crate::snapshot::{Route, Snapshot};
 use crate::step;
@@ -43,6 +44,7 @@ pub struct Gateway {
     anonymous: Arc<Principal>,
     /// The core's epoch when it was made.
     epoch: u64,
+    remembered: Rc<Remembered>,
 }
 
 impl Handler for Gateway {
@@ -99,8 +101,8 @@ impl Gateway {
 
     /// For one core, under one snapshot.
     pub(crate) fn new(snapshot: Arc<Snapshot>, core: Rc<Core>, upstreams: CoreUpstreams) -> Self {
-        let epoch = core.epoch();
-        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()), epoch }
+        let (epoch, remembered) = (core.epoch(), core.remembered());
+        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()), epoch, remembered }
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -113,6 +115,20 @@ impl Gateway {
 
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.core
+    }
+
+    /// Whom a client certificate names by the rules of a snapshot: of this one, or of the newest.
+    pub(crate) fn read_certificate(&self, leaf: &[u8], snapshot: &Snapshot, now: Timestamp) -> Read {
+        let rules = &snapshot.certificates;
+        if std::ptr::eq(snapshot, &raw const *self.snapshot) {
+            return self.remembered.certificate(leaf, rules, now);
+        }
+        self.core.remembered().certificate(leaf, rules, now)
+    }
+
+    /// What this core remembers of the snapshot.
+    pub(crate) fn remembered(&self) -> &Rc<Remembered> {
+        &self.remembered
     }
 
     pub(crate) fn upstreams(&self) -> &CoreUpstreams {

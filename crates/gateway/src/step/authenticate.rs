@@ -284,7 +284,7 @@ impl Gateway {
         now: Timestamp,
     ) -> Option<Result<Arc<Principal>, Unproven>> {
         let leaf = connection.tls.as_ref()?.chain.first()?;
-        let known = self.core().certificate(leaf, &snapshot.certificates, now);
+        let known = self.read_certificate(leaf, snapshot, now);
         Some(match &*known {
             Err(unproven) => Err(unproven.clone()),
             // Read once, valid at each request or not.

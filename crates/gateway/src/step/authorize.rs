@@ -32,7 +32,7 @@ impl Gateway {
             address,
             tls_version: tls.map(|tls| tls.version.name()),
             certificate: tls.and_then(|tls| tls.chain.first()).and_then(|leaf| {
-                let known = self.core().certificate(leaf, &snapshot.certificates, now);
+                let known = self.read_certificate(leaf, snapshot, now);
                 known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))
             }),
             user,

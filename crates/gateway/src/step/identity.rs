@@ -136,7 +136,7 @@ pub fn additions(
         connection(journey, principal, &mut request);
     }
     let settings = &gateway.snapshot().identity;
-    let mut tokens = gateway.core().identity_tokens.borrow_mut();
+    let mut tokens = gateway.remembered().identity_tokens.borrow_mut();
     tell(settings, &mut tokens, principal, route, journey.time, &mut request)
         .and_then(|()| user::tell(gateway, route, head, principal, journey.time, &mut request))
         .map_err(|fault| {

@@ -83,11 +83,6 @@ impl Default for Users {
 }
 
 impl Users {
-    /// Forgets all of them.
-    pub(crate) fn clear(&mut self) {
-        self.known.clear();
-    }
-
     /// Whom a token is about.
     fn of(&mut self, token: &[u8], believer: &Believer, now: Timestamp) -> Result<Arc<Principal>, Unproven> {
         if let Some((user, until)) = self.known.get(token)
@@ -138,7 +133,7 @@ pub fn carried(
         let why = format!("more than one {HEADER_USER} field");
         return Err(Refusal::new(Step::Authenticate, "two_credentials", StatusCode::BAD_REQUEST, why).into());
     }
-    match gateway.core().users.borrow_mut().of(token, believer, journey.time) {
+    match gateway.remembered().users.borrow_mut().of(token, believer, journey.time) {
         Ok(user) => Ok(Some(user)),
         Err(unproven) => {
             let why = format!("the token about the end user is refused: {unproven}");
@@ -163,7 +158,7 @@ pub(crate) fn tell(
     let settings = &gateway.snapshot().user;
     if let Some(voucher) = settings.voucher.as_ref().filter(|_| route.in_mesh) {
         let policies: &Policies = &gateway.snapshot().policies;
-        if let Some(signed) = gateway.core().user_tokens.borrow_mut().as_mut()
+        if let Some(signed) = gateway.remembered().user_tokens.borrow_mut().as_mut()
             && matches!(principal.kind, PrincipalKind::User | PrincipalKind::Client | PrincipalKind::ApiKey)
         {
             // One audience: a service sends the token along.
