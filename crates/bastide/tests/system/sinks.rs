@@ -270,6 +270,20 @@ async fn json_lines_on_standard_output_and_in_a_file_are_the_logs_own() {
     assert_eq!(read(&town.path("sink.jsonl")), log);
 }
 
+#[tokio::test]
+async fn a_refused_reload_takes_no_sink_away() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::prepare(&configuration(&upstream, "    - { json: sink.jsonl, name: file }\n"));
+    town.start_gateway().await;
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = configuration(&upstream, "    - { json: other.jsonl, name: other }\n");
+    town.configure(&format!("  - {}\n{other}", occupied.local_addr().unwrap()));
+    until("the refusal", async || town.log().contains("reload refused").then_some(())).await;
+    ask(&town, 3).await;
+    until("its events", async || (read(&town.path("sink.jsonl")).lines().count() == 3).then_some(())).await;
+    assert_eq!(read(&town.path("other.jsonl")), "");
+}
+
 type Answer = (StatusCode, Vec<(&'static str, &'static str)>, Value);
 /// Makes the answer to a batch.
 type Answering = Box<dyn Fn(&[Value]) -> Answer + Send>;

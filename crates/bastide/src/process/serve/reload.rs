@@ -84,8 +84,12 @@ impl Server {
         if let Err(fault) = self.take(&configuration).await {
             // What stays is the old configuration whole.
             let before = self.configuration.clone();
-            self.follow_realms(&before.realms).await.context("the realms of before")?;
-            self.follow_mesh(before.mesh.as_ref()).await.context("the mesh of before")?;
+            let realms = self.follow_realms(&before.realms).await.context("the realms of before");
+            let mesh = self.follow_mesh(before.mesh.as_ref()).await.context("the mesh of before");
+            self.parts.names.follow(&before).await;
+            for lost in [realms, mesh].into_iter().filter_map(Result::err) {
+                tracing::error!("{lost:#}");
+            }
             return Err(fault);
         }
         self.parts.acme.follow(&configuration);
@@ -146,7 +150,11 @@ impl Server {
         let view = self.administration.view(configuration, &next)?;
         self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
         self.exporter.redirect(destination);
-        self.cores.publish(Arc::clone(&next)).await?;
+        if let Err(fault) = self.cores.publish(Arc::clone(&next)).await {
+            self.sinks.become_those(&self.configuration.audit.sinks, &self.log)?;
+            self.exporter.redirect(self::destination(&self.configuration)?);
+            return Err(fault.into());
+        }
         self.keeper.abort();
         self.keeper = keep(&next, &self.parts);
         self.parts.sessions.follow(&next);
