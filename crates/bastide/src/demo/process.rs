@@ -12,9 +12,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::service::{Announcement, Role};
 
 /// How long a process may take until it listens.
-const START_TIME_MAX: Duration = Duration::from_secs(15);
+const START_TIME_MAX: Duration = Duration::from_secs(40);
 /// How long a process may take to end by itself before it is killed.
-const END_TIME_MAX: Duration = Duration::from_secs(5);
+const END_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// One running process. Dropped, it is killed.
 pub(crate) struct Process {
@@ -131,6 +131,13 @@ pub(crate) fn signal_pid(pid: u32, signal: Signal) -> anyhow::Result<()> {
 /// Where a process' standard error goes.
 pub(crate) fn log_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.log"))
+}
+
+/// The newest line with these words that a process wrote to standard error, from its message on.
+pub(crate) fn line_of(folder: &Path, name: &str, words: &str) -> Option<String> {
+    let text = std::fs::read_to_string(log_path(folder, name)).ok()?;
+    let line = text.lines().rfind(|line| line.contains(words))?;
+    Some(line.split_once(" WARN ").map_or(line, |(_, message)| message).trim().to_owned())
 }
 
 fn tail(path: &Path) -> String {

@@ -12,7 +12,7 @@ use super::visitor::{Expected, Trial};
 use crate::demo::town::Town;
 
 /// The log is written in batches; how long a trial's event may take to arrive.
-const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(5);
+const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Reads the log until each of these requests has an event, or until it takes too

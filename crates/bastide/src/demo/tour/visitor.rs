@@ -275,7 +275,7 @@ impl<'t> Visitor<'t> {
         connection.send(bytes).await?;
         let answer = connection.answer(false).await?;
         // Until it closes; it must, so this wait is short unless the row turns red.
-        let (leftovers, closed) = connection.leftovers(Duration::from_secs(2)).await;
+        let (leftovers, closed) = connection.leftovers(Duration::from_secs(10)).await;
         Ok((answer, leftovers, closed))
     }
 

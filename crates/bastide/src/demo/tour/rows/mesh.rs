@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::demo::client::{Door, Request, http1};
+use crate::demo::process::line_of;
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
-use crate::demo::town::Beside;
+use crate::demo::town::{Beside, Town};
 
 /// How long payments' log may take to say it.
-const LOGGED_WITHIN: Duration = Duration::from_secs(5);
+const LOGGED_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Catalogue, with its own certificate, charges somebody; orders does when alice orders.
@@ -60,6 +61,20 @@ async fn refused_at_payments(
     }
 }
 
+/// Takes the reason from the log of a process.
+async fn read_back(town: &Town, process: &str, what: &str, trial: &mut Trial) {
+    let deadline = tokio::time::Instant::now() + LOGGED_WITHIN;
+    loop {
+        if let Some(line) = line_of(town.folder(), process, what) {
+            return trial.reason = line;
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return trial.fault(format!("the log of {process} does not say: {what}"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// A process that nobody registered asks for an identity; catalogue's executable gets its own.
 pub(in crate::demo::tour) async fn no_identity(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let town = visitor.town;
@@ -71,7 +86,7 @@ pub(in crate::demo::tour) async fn no_identity(visitor: &mut Visitor<'_>) -> any
     trial.require(!done, "it is somebody now");
     trial.require(text.contains("no identity issued"), "it failed otherwise");
     "attest".clone_into(&mut trial.step);
-    "no registered workload is like this process".clone_into(&mut trial.reason);
+    read_back(town, "gateway", "is no registered workload", &mut trial).await;
     visitor.write_down(trial);
     let mut trial = Trial::new(Kind::Innocent, "catalogue's executable asks for its own");
     let output = tokio::process::Command::new(Beside::executable(town.folder(), "catalogue"))
@@ -98,7 +113,7 @@ pub(in crate::demo::tour) async fn plain_text(visitor: &mut Visitor<'_>) -> anyh
     }
     trial.require(before == town.seen().await, "a service saw it");
     "accept".clone_into(&mut trial.step);
-    "it is no TLS".clone_into(&mut trial.reason);
+    read_back(town, "mesh-payments-1", "TLS handshake refused", &mut trial).await;
     visitor.write_down(trial);
     Ok(())
 }

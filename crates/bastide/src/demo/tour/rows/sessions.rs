@@ -13,7 +13,7 @@ use crate::demo::town::HOST;
 
 const ORDERS: &str = "/orders/alice";
 /// How long an open WebSocket may go on after its session was revoked.
-const CUT_WITHIN: Duration = Duration::from_secs(5);
+const CUT_WITHIN: Duration = Duration::from_secs(20);
 
 fn with_session(browser: &Browser, ask: Ask) -> Ask {
     ask.field("cookie", &browser.cookies(HOST))
