@@ -105,8 +105,9 @@ impl Rules {
         match self {
             Self::Own(_) => "[ protocol.conf, attacks.conf ]".to_owned(),
             // Paths are cleaned before they are routed: that one climbs to where it may is no attack.
+            // Who logs in comes back to a name under `localhost`.
             Self::CoreRuleSet(folder) => format!(
-                "\n  rules: [ protocol.conf, {:?} ]\n  exclusions:\n    - {{ rule: 930100, target: REQUEST_URI_RAW }}\n    - {{ rule: 930110, target: REQUEST_URI_RAW }}",
+                "\n  rules: [ protocol.conf, {:?} ]\n  exclusions:\n    - {{ rule: 930100, target: REQUEST_URI_RAW }}\n    - {{ rule: 930110, target: REQUEST_URI_RAW }}\n    - {{ rule: 934190, target: \"ARGS:redirect_uri\" }}",
                 folder.display().to_string()
             ),
         }

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{BASTIDE, Process, read, until};
+use crate::waf::core_rule_set;
 
 fn demo(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BASTIDE);
@@ -38,8 +39,21 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn every_row_of_the_tour_comes_out_as_it_must_and_nothing_is_left() {
+    walk(|_| {});
+}
+
+#[test]
+fn every_row_comes_out_so_with_the_core_rule_set() {
+    let Some(rules) = core_rule_set() else { return };
+    walk(|command| _ = command.env("BASTIDE_CRS", rules));
+}
+
+/// Walks the whole tour in a folder of its own.
+fn walk(prepare: impl FnOnce(&mut Command)) {
     let folder = tempfile::tempdir().unwrap();
-    let output = demo(folder.path(), &["--tour", "--output", "json"]).output().unwrap();
+    let mut command = demo(folder.path(), &["--tour", "--output", "json"]);
+    prepare(&mut command);
+    let output = command.output().unwrap();
     let report: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {}", text(&output)));
     let rows = report["rows"].as_array().unwrap();

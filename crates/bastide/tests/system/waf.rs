@@ -428,7 +428,7 @@ async fn exclude_proposes_for_honest_clients_and_not_for_attackers() {
 }
 
 /// The folder of the Core Rule Set beside the repository, where there is one.
-fn core_rule_set() -> Option<String> {
+pub(crate) fn core_rule_set() -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/crs");
     if !folder.join("rules/REQUEST-901-INITIALIZATION.conf").is_file() {
         println!("skipped: no ../shared/crs beside the repository");
