@@ -5,7 +5,6 @@ use crate::{transaction::Value, variable::Variable};
 use lru::LruCache;
 use std::{
     hash::BuildHasher,
-    num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,6 +12,8 @@ use std::{
 const SHARDS: usize = 16;
 /// Longest key that is kept as it is, bytes; longer ones are kept as their SHA-1.
 pub(crate) const KEY_BYTES_MAX: usize = 512;
+/// Longest name of a variable that is kept, bytes; one with a longer name is not.
+pub(crate) const NAME_BYTES_MAX: usize = 512;
 
 /// How much a [`Memory`] may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +25,14 @@ pub struct MemoryLimits {
     pub variables_max: usize,
     /// Longest value, bytes; longer ones are cut.
     pub value_bytes_max: usize,
+    /// Bytes of all collections together. Past it, too, the one that was not used for the
+    /// longest time goes first.
+    pub bytes_max: usize,
 }
 
 impl Default for MemoryLimits {
     fn default() -> Self {
-        Self { collections_max: 100_000, variables_max: 128, value_bytes_max: 4_096 }
+        Self { collections_max: 100_000, variables_max: 128, value_bytes_max: 4_096, bytes_max: 64 << 20 }
     }
 }
 
@@ -58,7 +62,38 @@ pub(crate) struct Record {
     pub(crate) updates: i64,
 }
 
-type Shard = LruCache<(Variable, Vec<u8>), Record, foldhash::quality::RandomState>;
+impl Record {
+    /// What it takes in memory with its key, about.
+    fn bytes(&self, key: &[u8]) -> usize {
+        let text = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Unset | Value::Number(_) => 0,
+        };
+        let variables = self.variables.iter().map(|kept| kept.name.len() + text(&kept.value));
+        let own = size_of::<Self>() + size_of::<Kept>() * self.variables.len();
+        own + key.len() + variables.sum::<usize>()
+    }
+}
+
+type Key = (Variable, Vec<u8>);
+
+/// A part of the memory.
+#[derive(Debug)]
+struct Shard {
+    records: LruCache<Key, Record, foldhash::quality::RandomState>,
+    /// Of all records, as [`Record::bytes`] counts.
+    bytes: usize,
+}
+
+impl Shard {
+    /// Takes out what is over the limits, but for the record used last.
+    fn shrink(&mut self, records_max: usize, bytes_max: usize) {
+        while self.records.len() > records_max || (self.bytes > bytes_max && self.records.len() > 1) {
+            let Some(((_, key), record)) = self.records.pop_lru() else { return };
+            self.bytes = self.bytes.saturating_sub(record.bytes(&key));
+        }
+    }
+}
 
 /// The persistent collections of one rule set, shared by all its transactions.
 #[derive(Debug)]
@@ -72,11 +107,9 @@ impl Memory {
     /// Empty, within `limits`.
     #[must_use]
     pub fn new(limits: MemoryLimits) -> Self {
-        let each = NonZeroUsize::new(limits.collections_max.div_ceil(SHARDS)).unwrap_or(NonZeroUsize::MIN);
         let shard = || {
-            let mut shard = LruCache::unbounded_with_hasher(foldhash::quality::RandomState::default());
-            shard.resize(each);
-            Mutex::new(shard)
+            let records = LruCache::unbounded_with_hasher(foldhash::quality::RandomState::default());
+            Mutex::new(Shard { records, bytes: 0 })
         };
         let shards = std::iter::repeat_with(shard).take(SHARDS).collect();
         Self { limits, shards, hasher: foldhash::quality::RandomState::default() }
@@ -91,7 +124,7 @@ impl Memory {
     /// How many collections it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.shards.iter().map(|shard| lock(shard).records.len()).sum()
     }
 
     /// Whether it holds none.
@@ -103,12 +136,15 @@ impl Memory {
     /// A copy of a collection, when it was used within `timeout_ms`.
     pub(crate) fn load(&self, kind: Variable, key: &[u8], now_ms: i64, timeout_ms: i64) -> Option<Record> {
         let mut shard = self.shard(kind, key)?;
-        let found = shard.get(&(kind, key.to_vec()))?;
-        if found.updated_ms.saturating_add(timeout_ms) <= now_ms {
-            shard.pop(&(kind, key.to_vec()));
-            return None;
+        let shard = &mut *shard;
+        let place = (kind, key.to_vec());
+        let found = shard.records.get(&place)?;
+        if found.updated_ms.saturating_add(timeout_ms) > now_ms {
+            return Some(found.clone());
         }
-        Some(found.clone())
+        shard.bytes = shard.bytes.saturating_sub(found.bytes(key));
+        shard.records.pop(&place);
+        None
     }
 
     /// Changes a collection, made where it is not there yet.
@@ -121,8 +157,11 @@ impl Memory {
         change: impl FnOnce(&mut Record, &MemoryLimits),
     ) {
         let Some(mut shard) = self.shard(kind, key) else { return };
+        let shard = &mut *shard;
         let fresh = || Record { created_ms: now_ms, updated_ms: now_ms, ..Record::default() };
-        let record = shard.get_or_insert_mut((kind, key.to_vec()), fresh);
+        let known = shard.records.len();
+        let record = shard.records.get_or_insert_mut((kind, key.to_vec()), fresh);
+        let before = record.bytes(key);
         if record.updated_ms.saturating_add(timeout_ms) <= now_ms {
             *record = fresh();
         }
@@ -130,6 +169,13 @@ impl Memory {
         change(record, &self.limits);
         record.updated_ms = now_ms;
         record.updates += 1;
+        let after = record.bytes(key);
+        if shard.records.len() == known {
+            shard.bytes = shard.bytes.saturating_sub(before);
+        }
+        shard.bytes += after;
+        let each = |limit: usize| limit.div_ceil(SHARDS);
+        shard.shrink(each(self.limits.collections_max).max(1), each(self.limits.bytes_max));
     }
 
     fn shard(&self, kind: Variable, key: &[u8]) -> Option<MutexGuard<'_, Shard>> {
@@ -156,6 +202,37 @@ mod tests {
             memory.change(Variable::Ip, format!("a{number}").as_bytes(), 0, 1_000, |_, _| {});
         }
         assert_eq!(memory.len(), SHARDS * 2);
+    }
+
+    #[test]
+    fn all_together_holds_so_many_bytes_and_what_was_used_last() {
+        let limits = MemoryLimits { bytes_max: SHARDS * 10_000, ..MemoryLimits::default() };
+        let memory = Memory::new(limits);
+        let kept =
+            |bytes| Kept { name: b"a".to_vec(), value: Value::Text(vec![b'x'; bytes]), ..Kept::default() };
+        let held = |memory: &Memory| -> usize {
+            let bytes = |shard: &Shard| {
+                shard.records.iter().map(|((_, key), record)| record.bytes(key)).sum::<usize>()
+            };
+            let shards = memory.shards.iter().map(lock);
+            let counted = shards.map(|shard| {
+                assert_eq!(shard.bytes, bytes(&shard));
+                shard.bytes
+            });
+            counted.sum()
+        };
+        for number in 0..2_000_usize {
+            let (key, grows) = (format!("a{}", number % 700), number % 3);
+            memory.change(Variable::Ip, key.as_bytes(), 0, 1_000, |record, _| {
+                record.variables = vec![kept(1_000); grows];
+            });
+            assert!(held(&memory) <= limits.bytes_max, "after {number}");
+            assert!(memory.load(Variable::Ip, key.as_bytes(), 0, 1_000).is_some());
+        }
+        assert!(held(&memory) > limits.bytes_max / 2 && memory.len() > SHARDS);
+        (0..700)
+            .for_each(|number| _ = memory.load(Variable::Ip, format!("a{number}").as_bytes(), 2_000, 1_000));
+        assert_eq!((held(&memory), memory.len()), (0, 0), "what expired takes nothing");
     }
 
     #[test]

@@ -337,11 +337,17 @@ fn work_is_sliced_and_comes_to_the_same() {
 #[test]
 fn what_the_rules_ask_to_mask_is_masked() {
     let text = "SecRuleEngine On\nSecAction \"id:1,phase:1,nolog,sanitiseArg:password\"\n\
-        SecRule ARGS s3cret \"id:2,logdata:'%{MATCHED_VAR}'\"\nSecRule ARGS:q plain \"id:3,logdata:'%{MATCHED_VAR}'\"";
+        SecRule ARGS s3cret \"id:2,logdata:'a %{MATCHED_VAR}'\"\nSecRule ARGS:q plain \"id:3,logdata:'%{MATCHED_VAR}'\"";
     let set = rules(text, &Options::default());
     let (transaction, _) = run(&set, &get("/?password=s3cret&q=plain"));
     let logged: Vec<_> = transaction.matches().iter().map(|found| found.log_data.as_str()).collect();
-    assert_eq!(logged, ["********", "plain"]);
+    assert_eq!(logged, ["a ********", "plain"]);
+    // One that is longer than a logged text.
+    for length in [4_000, 4_090, 4_096, 10_000] {
+        let long: String = "s3cret".chars().cycle().take(length).collect();
+        let (transaction, _) = run(&set, &get(&format!("/?password={long}")));
+        assert_eq!(transaction.matches()[0].log_data, "a ********", "{length}");
+    }
 }
 
 #[test]
@@ -400,6 +406,57 @@ fn a_collection_keeps_so_many_variables_of_such_a_length() {
     let ids: Vec<_> =
         run_with(&set, &get("/"), &memory, 1).0.matches().iter().map(|found| found.rule).collect();
     assert_eq!(ids, [3, 4, 5]);
+}
+
+#[test]
+fn a_name_that_a_request_chose_is_kept_up_to_its_limit() {
+    let memory = memory();
+    let text = "SecRuleEngine On\nSecAction \"id:1,phase:1,nolog,initcol:ip=a\"\n\
+        SecRule ARGS_NAMES . \"id:2,phase:1,nolog,setvar:ip.%{MATCHED_VAR}=1\"\n\
+        SecRule IP:/^x/ . \"id:3,phase:1\"";
+    let set = rules(text, &Options::default());
+    for (length, kept) in [(513, 0), (512, 1), (513, 1)] {
+        let _ = run_with(&set, &get(&format!("/?{}=1", "x".repeat(length))), &memory, 0);
+        let (transaction, _) = run_with(&set, &get("/"), &memory, 1);
+        assert_eq!(transaction.matches().len(), kept, "{length}");
+    }
+}
+
+#[test]
+fn what_is_closed_early_keeps_what_was_counted_and_masks_what_is_masked() {
+    use waf::{Budget, RequestHead, Transaction};
+    let text = "SecRuleEngine On\nSecAction \"id:1,phase:1,nolog,initcol:ip=a,setvar:ip.n=+1,sanitiseArg:a\"\n\
+        SecRule ARGS:a s3cret \"id:2,phase:1,logdata:'%{MATCHED_VAR}'\"\n\
+        SecRule IP:n \"@eq 2\" \"id:3,phase:1\"\nSecAction \"id:4,phase:5\"";
+    let (set, memory) = (rules(text, &Options::default()), memory());
+    let head = RequestHead {
+        line: b"GET /?a=s3cret HTTP/1.1",
+        method: b"GET",
+        target: b"/?a=s3cret",
+        protocol: b"HTTP/1.1",
+        headers: &[],
+    };
+    let mut transaction =
+        Transaction::new(Arc::clone(&set), Arc::clone(&memory), support::connection(), "id", 0);
+    let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+    let _ = transaction.logging(0, Budget { work_max: 0 });
+    transaction.close();
+    let _ = transaction.resume(Budget::UNLIMITED);
+    let found: Vec<_> =
+        transaction.matches().iter().map(|found| (found.rule, found.log_data.as_str())).collect();
+    assert_eq!(found, [(2, "********")], "rules ran behind the end");
+    let (again, _) = run_with(&set, &get("/"), &memory, 1);
+    assert_eq!(again.matches().iter().map(|found| found.rule).collect::<Vec<_>>(), [3, 4]);
+}
+
+#[test]
+fn the_last_phase_means_to_stop_nothing() {
+    for (phase, stops) in [(4, true), (5, false)] {
+        let text = format!("SecRuleEngine DetectionOnly\nSecAction \"id:1,phase:{phase},deny\"");
+        let (transaction, verdict) = run(&rules(&text, &Options::default()), &get("/"));
+        assert_eq!((verdict, transaction.matches().len()), (Verdict::Pass, 1));
+        assert_eq!(transaction.intended().is_some(), stops, "phase {phase}");
+    }
 }
 
 const SAMPLE: &str = r#"SecRuleEngine On

@@ -112,6 +112,47 @@ fn all_names() -> impl Iterator<Item = &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Options, RuleSet, SourceFault, Sources};
+
+    struct One(String);
+
+    impl Sources for One {
+        fn read(&self, _: &str) -> Result<Vec<u8>, SourceFault> {
+            Ok(self.0.clone().into_bytes())
+        }
+
+        fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, SourceFault> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// What is said of a line by which nothing loads.
+    fn said(line: &str) -> String {
+        RuleSet::load(&One(line.to_owned()), &["r.conf"], &Options::default()).expect_err(line).to_string()
+    }
+
+    #[test]
+    fn each_that_is_refused_is_refused_by_name_and_with_the_reason() {
+        for (name, reason) in REFUSED {
+            assert_eq!(said(&format!("{name} x")), format!("r.conf:1:1: {name} is not supported: {reason}"));
+        }
+        for (name, reason) in ONLY_OFF {
+            let said = said(&format!("{name} On"));
+            assert_eq!(said, format!("r.conf:1:1: {name} is supported only as Off: {reason}"));
+        }
+    }
+
+    #[test]
+    fn a_name_that_lacks_a_letter_is_unknown_and_leads_to_a_known_one() {
+        let slips = all_names().map(|name| &name[..name.len() - 1]);
+        for slip in slips.filter(|slip| !all_names().any(|name| name == *slip)) {
+            let said = said(&format!("{slip} x"));
+            assert!(
+                said.contains("unknown directive") && said.contains("(did you mean \""),
+                "{name}: {said}"
+            );
+        }
+    }
 
     #[test]
     fn a_directive_stands_in_one_table_only() {

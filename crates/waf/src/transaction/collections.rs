@@ -2,7 +2,7 @@
 
 use super::tx::Value;
 use crate::{
-    collection::{KEY_BYTES_MAX, Kept, Memory, Record},
+    collection::{KEY_BYTES_MAX, Kept, Memory, NAME_BYTES_MAX, Record},
     transform::Transformation,
     variable::Variable,
 };
@@ -129,6 +129,7 @@ impl Collections {
                     let at = match stored {
                         Some(at) => at,
                         None if kept.value == Value::Unset
+                            || name.len() > NAME_BYTES_MAX
                             || record.variables.len() >= limits.variables_max =>
                         {
                             continue;

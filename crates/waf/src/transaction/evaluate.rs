@@ -494,12 +494,14 @@ impl State {
                     self.ended = Ended::Allowed(*scope);
                 }
             }
+            // Behind the answer there is nothing left to stop.
+            _ if self.phase == Some(Phase::Logging) => {}
             disruptive => {
                 let verdict = self.verdict(set, rule, disruptive);
                 if self.intended.is_none() {
                     self.intended = Some(verdict.clone());
                 }
-                if acts && self.phase != Some(Phase::Logging) && self.ended == Ended::No {
+                if acts && self.ended == Ended::No {
                     self.ended = Ended::Verdict(verdict);
                 }
             }

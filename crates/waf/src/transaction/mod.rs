@@ -297,10 +297,18 @@ impl Transaction {
         }
         self.request_is_judged |= self.state.phase == Some(Phase::RequestBody);
         if self.state.phase == Some(Phase::Logging) {
-            self.state.collections.close(self.state.now_ms);
-            record::mask(&mut self.state.matches, &self.state.secrets, self.state.secrets_further);
+            self.close();
         }
         Step::Done(self.verdict())
+    }
+
+    /// Ends a transaction of which no phase is to be run any more, also one whose logging phase
+    /// was not run to its end: collections are written back, and what rules asked to mask is
+    /// masked.
+    pub fn close(&mut self) {
+        self.state.position = usize::MAX;
+        self.state.collections.close(self.state.now_ms);
+        record::mask(&mut self.state.matches, &self.state.secrets, self.state.secrets_further);
     }
 
     /// Whether both request phases are done.

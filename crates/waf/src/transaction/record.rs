@@ -112,8 +112,19 @@ pub(super) fn mask(matches: &mut [Match], secrets: &[Vec<u8>], further: bool) {
             for text in [&mut kept.message, &mut kept.log_data] {
                 if text.contains(secret.as_ref()) {
                     *text = text.replace(secret.as_ref(), MASK);
+                } else if let Some(at) = cut_within(text, &secret) {
+                    text.truncate(at);
+                    text.push_str(MASK);
                 }
             }
         }
     }
+}
+
+/// Where a secret begins of which a text holds no more, because it was cut there.
+fn cut_within(text: &str, secret: &str) -> Option<usize> {
+    let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    let is_cut = text.len() >= TEXT_BYTES_MAX;
+    let mut starts = whole.char_indices().map(|(at, _)| at).filter(|_| is_cut);
+    starts.find(|at| whole.get(*at..).is_some_and(|rest| secret.starts_with(rest)))
 }
