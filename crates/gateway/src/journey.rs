@@ -64,6 +64,8 @@ pub struct Journey<'g> {
     gateway: &'g Gateway,
     slot: Option<Slot>,
     begun: Duration,
+    /// How it ended, and after how long, while the firewall still writes that down.
+    ending: Option<(End, Duration)>,
     ended: bool,
     /// Its name.
     pub id: RequestId,
@@ -116,6 +118,7 @@ impl<'g> Journey<'g> {
             begun: clock.monotonic(),
             gateway,
             slot: None,
+            ending: None,
             ended: false,
             connection,
             address: connection.peer.ip(),
@@ -212,16 +215,29 @@ impl<'g> Journey<'g> {
         self.user_agent = refused.seen.user_agent.clone();
     }
 
-    /// Leaves the audit event and the metrics.
-    pub fn end(mut self, end: End) {
-        self.leave(&end);
+    /// Leaves the audit event and the metrics, once the firewall's last rules have run.
+    pub async fn end(&mut self, end: End) {
+        self.ending = Some((end, self.took()));
+        if let Some(inspection) = &mut self.inspection {
+            inspection.end(self.gateway.snapshot().process.clock.now()).await;
+        }
+        self.leave_ending();
     }
 
-    fn leave(&mut self, end: &End) {
+    fn took(&self) -> Duration {
+        self.gateway.snapshot().process.clock.monotonic().saturating_sub(self.begun)
+    }
+
+    fn leave_ending(&mut self) {
+        if let Some((end, took)) = self.ending.take() {
+            self.leave(&end, took);
+        }
+    }
+
+    fn leave(&mut self, end: &End, took: Duration) {
         self.ended = true;
         let status = end.status.map_or(0, |status| status.as_u16());
         let snapshot = self.gateway.snapshot();
-        let took = snapshot.process.clock.monotonic().saturating_sub(self.begun);
         let route = self.route.and_then(|route| snapshot.routes.get(route));
         self.count(end, status, route, took);
         self.leave_spans(end, status, route, took);
@@ -325,7 +341,7 @@ impl Journey<'_> {
     /// Ends the inspection and leaves its line in the firewall's log. Gives its record.
     fn end_inspection(&mut self, status: u16, step: Step, route: Option<&Route>, address: &str) -> Vec<u8> {
         let Some(mut inspection) = self.inspection.take() else { return Vec::new() };
-        inspection.end(self.gateway.snapshot().process.clock.now());
+        inspection.break_off(self.gateway.snapshot().process.clock.now());
         let mut record = self.gateway.core().spare_text();
         inspection.append_record(&mut record);
         if let Some(slot) = inspection.take_slot() {
@@ -386,14 +402,16 @@ impl Drop for Journey<'_> {
 impl Journey<'_> {
     /// Leaves the event of a request that nobody waits for any more.
     fn give_up(&mut self) {
+        self.leave_ending();
         if !self.ended {
-            self.leave(&End {
+            let end = End {
                 outcome: Outcome::Failed,
                 step: self.step,
                 status: None,
                 class: "client_gone",
                 reason: Cow::Borrowed("the client's connection ended first"),
-            });
+            };
+            self.leave(&end, self.took());
         }
     }
 }

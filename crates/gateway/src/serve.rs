@@ -50,11 +50,12 @@ pub struct Gateway {
 impl Handler for Gateway {
     async fn serve<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) {
         let mut journey = Journey::begin(self, arrival.connection);
-        match self.walk(&mut journey, arrival.admitted, exchange).await {
-            Ok(end) => journey.end(end),
-            Err(Stop::Refuse(refusal)) => self.refuse(journey, &refusal, exchange),
-            Err(Stop::Answer(answer)) => self.answer(journey, *answer, exchange),
-        }
+        let end = match self.walk(&mut journey, arrival.admitted, exchange).await {
+            Ok(end) => end,
+            Err(Stop::Refuse(refusal)) => self.refuse(&journey, &refusal, exchange),
+            Err(Stop::Answer(answer)) => self.answer(&journey, *answer, exchange),
+        };
+        journey.end(end).await;
     }
 }
 
@@ -152,9 +153,9 @@ impl Gateway {
     }
 
     /// Tells the client no, and the log why.
-    fn refuse<E: Exchange>(&self, journey: Journey<'_>, refusal: &Refusal, exchange: &mut E) {
+    fn refuse<E: Exchange>(&self, journey: &Journey<'_>, refusal: &Refusal, exchange: &mut E) -> End {
         if refusal.silent {
-            return journey.end(refusal.end(None));
+            return refusal.end(None);
         }
         let mut fields = Additions::default();
         let _ = fields.push("content-type", b"application/problem+json");
@@ -162,22 +163,22 @@ impl Gateway {
         for (name, value) in &refusal.fields {
             let _ = fields.push(name, value.as_bytes());
         }
-        self.finish_fields(&journey, &mut fields);
+        self.finish_fields(journey, &mut fields);
         let sent = exchange.respond(refusal.status, &fields, problem(refusal.status, journey.id));
-        journey.end(refusal.end(sent.is_ok().then_some(refusal.status)));
+        refusal.end(sent.is_ok().then_some(refusal.status))
     }
 
     /// Answers for the upstream.
-    fn answer<E: Exchange>(&self, journey: Journey<'_>, mut answer: Answer, exchange: &mut E) {
-        self.finish_fields(&journey, &mut answer.fields);
+    fn answer<E: Exchange>(&self, journey: &Journey<'_>, mut answer: Answer, exchange: &mut E) -> End {
+        self.finish_fields(journey, &mut answer.fields);
         let sent = exchange.respond(answer.status, &answer.fields, answer.body);
-        journey.end(End {
+        End {
             outcome: Outcome::Allowed,
             step: answer.step,
             status: sent.is_ok().then_some(answer.status),
             class: "",
             reason: "".into(),
-        });
+        }
     }
 
     fn finish_fields(&self, journey: &Journey<'_>, fields: &mut Additions) {

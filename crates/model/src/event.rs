@@ -127,7 +127,8 @@ pub struct FirewallRecord {
     /// The body that the rules could not read, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<FirewallUnread>,
-    /// Whether it was given up before its end, because the request was refused anyway.
+    /// Whether it ended before it was judged: because the request was refused anyway, or
+    /// somebody went away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
     /// The anomaly scores.

@@ -265,7 +265,7 @@ pub(super) const REQUEST_BODY: Section = Section {
 
 pub(super) const RESPONSE_BODY: Section = Section {
     path: "waf.response_body",
-    about: "How response bodies are inspected. A response is held back until it is judged only when a rule needs its body and its type is one of these; event streams and gRPC never are. The upstream is then asked for an answer without compression; one that is compressed all the same (gzip, deflate, br, zstd) is unpacked for the rules, and goes on as it came.",
+    about: "How response bodies are inspected. A response is held back until it is judged only when a rule needs its body and its type is one of these; event streams and gRPC never are. In block mode the upstream is then asked for an answer without compression; one that is compressed all the same (gzip, deflate, br, zstd) is unpacked for the rules, and goes on as it came.",
     short: "",
     keys: &[
         key("access", "true or false", "false", "Whether they are (SecResponseBodyAccess)."),

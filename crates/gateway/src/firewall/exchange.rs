@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::StatusCode;
 use proxy::head::Framing;
-use proxy::{Additions, Exchange, Frame, Known, Layer, ResponseHead};
+use proxy::{Additions, BodyError, Exchange, Frame, Known, Layer, ResponseHead};
 
 use super::head::response_fields;
 use super::unpack::Unpacker;
@@ -28,6 +28,8 @@ enum Answer {
     None,
     /// It goes to the client as it comes.
     Passing,
+    /// Its head is being judged.
+    Head(Box<Whole>),
     /// It is held back until it has ended, or enough of it has come.
     Collecting(Box<Whole>),
     /// It is being judged.
@@ -36,6 +38,16 @@ enum Answer {
     Leaving(VecDeque<Frame>),
     /// It does not go to the client.
     Refused,
+}
+
+/// What becomes of an answer when its head was judged.
+enum Behind {
+    /// It goes on.
+    Passes,
+    /// No rule reads its body, and the rest of the rules take long.
+    Waits,
+    /// It is held back.
+    Collects(Option<Packed>),
 }
 
 /// A held answer.
@@ -66,15 +78,74 @@ impl<'e, E: Exchange> Inspected<'e, E> {
     }
 
     /// Begins to judge a held answer.
-    fn judge(&mut self) {
+    fn judge(&mut self) -> io::Result<()> {
         if let (Answer::Collecting(mut whole), Some(inspection)) =
             (std::mem::replace(&mut self.answer, Answer::None), &mut self.inspection)
         {
             // What it was unpacked with may be megabytes.
             whole.packed = None;
-            inspection.response_body_end();
-            self.answer = Answer::Judging(whole);
+            match inspection.response_body_end() {
+                Poll::Ready(Err(_)) => return Err(self.refused()),
+                Poll::Ready(Ok(())) => self.release(*whole)?,
+                Poll::Pending => self.answer = Answer::Judging(whole),
+            }
         }
+        Ok(())
+    }
+
+    /// The answer is judged, and nothing is against it.
+    fn release(&mut self, whole: Whole) -> io::Result<()> {
+        if let Some(inspection) = &mut self.inspection {
+            inspection.response_judged();
+        }
+        self.inner.send_head(&whole.head, &whole.additions)?;
+        self.answer = Answer::Leaving(whole.frames);
+        Ok(())
+    }
+
+    /// What becomes of the answer with this head, against which phase 3 has nothing.
+    fn behind_head(&mut self, head: &ResponseHead) -> io::Result<Behind> {
+        let Some(inspection) = &mut self.inspection else { return Ok(Behind::Passes) };
+        let has_body = head.framing != Framing::None && head.status != StatusCode::SWITCHING_PROTOCOLS;
+        if has_body && !is_stream(head) && inspection.needs_response_body() {
+            match inspection.reading(Side::Response, &head.fields) {
+                Ok(Reading::Plain) => return Ok(Behind::Collects(None)),
+                Ok(Reading::Unpacked(unpacker)) => {
+                    return Ok(Behind::Collects(Some(Packed {
+                        unpacker,
+                        pieces: VecDeque::new(),
+                        over: false,
+                    })));
+                }
+                Ok(Reading::Not) => {}
+                Err(_) => return Err(self.refused()),
+            }
+        }
+        match inspection.response_body_end() {
+            Poll::Ready(Err(_)) => Err(self.refused()),
+            Poll::Ready(Ok(())) => {
+                inspection.response_judged();
+                Ok(Behind::Passes)
+            }
+            Poll::Pending => Ok(Behind::Waits),
+        }
+    }
+
+    /// Goes on behind a head that took long to judge, with what has come behind it.
+    fn head_judged(&mut self, mut whole: Whole) -> io::Result<()> {
+        match self.behind_head(&whole.head)? {
+            Behind::Passes => self.release(whole)?,
+            Behind::Waits => self.answer = Answer::Judging(Box::new(whole)),
+            Behind::Collects(packed) => {
+                whole.packed = packed;
+                let frames = std::mem::take(&mut whole.frames);
+                self.answer = Answer::Collecting(Box::new(whole));
+                for frame in frames {
+                    Layer::send_frame(self, frame)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Unpacks what has come of a held answer, a slice at a time.
@@ -89,10 +160,7 @@ impl<'e, E: Exchange> Inspected<'e, E> {
             None => return Poll::Ready(Ok(())),
         };
         match shown {
-            Ok(Shown::Enough) => {
-                self.judge();
-                return Poll::Ready(Ok(()));
-            }
+            Ok(Shown::Enough) => return Poll::Ready(self.judge()),
             Ok(Shown::Whole) => drop(pieces.pop_front()),
             Ok(Shown::Some) => {}
             Err(_) => return Poll::Ready(Err(self.refused())),
@@ -107,14 +175,20 @@ impl<'e, E: Exchange> Inspected<'e, E> {
     /// Judges and releases a held answer as far as that goes now.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_unpack(cx))?;
-        if let (Answer::Judging(_), Some(inspection)) = (&self.answer, &mut self.inspection) {
+        while let (Answer::Head(_) | Answer::Judging(_), Some(inspection)) =
+            (&self.answer, &mut self.inspection)
+        {
             let judged = ready!(inspection.poll_judge(cx));
             if judged.is_err() {
                 return Poll::Ready(Err(self.refused()));
             }
-            if let Answer::Judging(whole) = std::mem::replace(&mut self.answer, Answer::Passing) {
-                self.inner.send_head(&whole.head, &whole.additions)?;
-                self.answer = Answer::Leaving(whole.frames);
+            match std::mem::replace(&mut self.answer, Answer::None) {
+                Answer::Head(whole) => {
+                    self.head_judged(*whole)?;
+                    ready!(self.poll_unpack(cx))?;
+                }
+                Answer::Judging(whole) => self.release(*whole)?,
+                other => self.answer = other,
             }
         }
         while let Answer::Leaving(frames) = &mut self.answer {
@@ -146,6 +220,16 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
         self.inner
     }
 
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
+        if let Answer::Head(whole) | Answer::Judging(whole) = &self.answer
+            && whole.head.status == StatusCode::SWITCHING_PROTOCOLS
+        {
+            // Before it knows of the switch, the exchange has nothing of the tunnel to give.
+            ready!(self.poll_release(cx))?;
+        }
+        self.inner.poll_request(cx)
+    }
+
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
         let Some(inspection) = &mut self.inspection else {
             return self.inner.send_head(head, additions);
@@ -153,31 +237,23 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
         let fields = response_fields(head);
         let said =
             waf::ResponseHead { status: head.status.as_u16(), protocol: b"HTTP/1.1", headers: &fields };
-        if inspection.response_headers(&said).is_err() {
-            return Err(self.refused());
+        let whole = |packed| {
+            let (head, additions) = (head.clone(), additions.clone());
+            Box::new(Whole { head, additions, frames: VecDeque::new(), packed })
+        };
+        self.answer = match inspection.response_headers(&said) {
+            Poll::Pending => Answer::Head(whole(None)),
+            Poll::Ready(Err(_)) => return Err(self.refused()),
+            Poll::Ready(Ok(())) => match self.behind_head(head)? {
+                Behind::Passes => Answer::Passing,
+                Behind::Waits => Answer::Judging(whole(None)),
+                Behind::Collects(packed) => Answer::Collecting(whole(packed)),
+            },
+        };
+        match self.answer {
+            Answer::Passing => self.inner.send_head(head, additions),
+            _ => Ok(()),
         }
-        let has_body = head.framing != Framing::None && head.status != StatusCode::SWITCHING_PROTOCOLS;
-        if has_body && !is_stream(head) && inspection.needs_response_body() {
-            let packed = match inspection.reading(Side::Response, &head.fields) {
-                Ok(Reading::Plain) => Some(None),
-                Ok(Reading::Unpacked(unpacker)) => {
-                    Some(Some(Packed { unpacker, pieces: VecDeque::new(), over: false }))
-                }
-                Ok(Reading::Not) => None,
-                Err(_) => return Err(self.refused()),
-            };
-            if let Some(packed) = packed {
-                let (head, additions) = (head.clone(), additions.clone());
-                let whole = Whole { head, additions, frames: VecDeque::new(), packed };
-                self.answer = Answer::Collecting(Box::new(whole));
-                return Ok(());
-            }
-        }
-        if inspection.response_without_body().is_err() {
-            return Err(self.refused());
-        }
-        self.answer = Answer::Passing;
-        self.inner.send_head(head, additions)
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -209,12 +285,12 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
                 whole.frames.push_back(frame);
                 match wanted {
                     Ok(true) => {}
-                    Ok(false) => self.judge(),
+                    Ok(false) => self.judge()?,
                     Err(_) => return Err(self.refused()),
                 }
                 Ok(())
             }
-            Answer::Judging(whole) => {
+            Answer::Head(whole) | Answer::Judging(whole) => {
                 whole.frames.push_back(frame);
                 Ok(())
             }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use model::{Clock, RequestId, Timestamp};
 use proxy::Fields;
 use tokio::sync::Semaphore;
-use waf::{Budget, Intake, Match, Pass, Step, Transaction, Verdict};
+use waf::{Budget, EngineMode, Intake, Match, Pass, Step, Transaction, Verdict};
 
 use super::unpack::{Coding, Unpacker, Unreadable};
 use super::work::{NOTHING, SLICE, Work, rest};
@@ -65,12 +65,20 @@ pub(crate) enum Reading {
 }
 
 /// How much of a request that is refused anyway is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// Its head, to phase 1.
     Head,
     /// Its head, to both request phases.
     Request,
+}
+
+/// What is shown of a request that is refused anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Head,
+    Body,
+    End,
 }
 
 /// How far a piece of a body was shown.
@@ -88,14 +96,24 @@ pub(crate) enum Shown {
 #[derive(Debug)]
 pub(crate) struct Inspection {
     firewall: Arc<Firewall>,
+    mode: Mode,
     work: Work,
     slot: Option<Slot>,
     stopped: Option<Stopped>,
     unread: Option<(Side, Unreadable)>,
+    /// Whether something has begun to be inspected and was not judged yet.
     unfinished: bool,
     /// Whether the engine holds the request's body.
     lent: bool,
-    over: bool,
+    end: End,
+}
+
+/// How far phase 5 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Ahead,
+    Begun,
+    Over,
 }
 
 /// Who asks, and when.
@@ -109,35 +127,40 @@ pub(crate) struct Begin<'b> {
 }
 
 impl Inspection {
-    /// Begins. The slot is the place that its line has in the firewall's log.
-    pub(crate) fn begin(firewall: &Arc<Firewall>, begin: &Begin<'_>, slot: Option<Slot>) -> Self {
+    /// Begins, in a mode that may be milder than the firewall's. The slot is the place that its
+    /// line has in the firewall's log.
+    pub(crate) fn begin(firewall: &Arc<Firewall>, mode: Mode, begin: &Begin<'_>, slot: Option<Slot>) -> Self {
         let connection = waf::Connection {
             client_address: begin.client.ip(),
             client_port: begin.client.port(),
             server_address: begin.server.ip(),
             server_port: begin.server.port(),
         };
-        let transaction = Transaction::new(
+        let mut transaction = Transaction::new(
             Arc::clone(&firewall.rules),
             Arc::clone(&firewall.memory),
             connection,
             std::str::from_utf8(&begin.id.to_ascii()).unwrap_or_default(),
             millis(begin.time),
         );
+        if mode == Mode::Detect && transaction.engine() == EngineMode::On {
+            transaction.set_engine(EngineMode::DetectionOnly);
+        }
         Self {
             firewall: Arc::clone(firewall),
+            mode,
             work: Work::new(transaction, begin.places),
             slot,
             stopped: None,
             unread: None,
-            unfinished: false,
+            unfinished: true,
             lent: false,
-            over: false,
+            end: End::Ahead,
         }
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        self.firewall.mode
+        self.mode
     }
 
     /// Why the message does not go on, in block mode.
@@ -193,42 +216,45 @@ impl Inspection {
     }
 
     /// Shows the head of a request that is refused anyway, a slice of the allowance at a
-    /// time. Where that ends, so does the inspection, and the log says so.
+    /// time, phase 5 included. Where that ends, so does the inspection, and the log says so.
     pub(crate) async fn show(
         &mut self,
         head: &Head<'_>,
         extent: Extent,
         allowance: &Allowance,
         clock: &dyn Clock,
+        now: Timestamp,
     ) {
-        for part in [Extent::Head, Extent::Request].into_iter().filter(|part| *part <= extent) {
-            let Some(transaction) = self.work.here_mut() else { return };
+        let parts = [Part::Head, Part::Body, Part::End];
+        let shown = parts.into_iter().filter(|part| *part != Part::Body || extent == Extent::Request);
+        self.end = End::Over;
+        let Some(transaction) = self.work.here_mut() else { return };
+        for part in shown {
             let mut step = allowance.slice(clock, || match part {
-                Extent::Head => transaction.request_headers(&head.as_engine(), SLICE),
-                Extent::Request => transaction.request_body_end(SLICE),
+                Part::Head => transaction.request_headers(&head.as_engine(), SLICE),
+                Part::Body => transaction.request_body_end(SLICE),
+                Part::End => transaction.logging(millis(now), SLICE),
             });
             while step == Some(Step::Yield) {
                 tokio::task::yield_now().await;
                 step = allowance.slice(clock, || transaction.resume(SLICE));
             }
-            let Some(step) = step else {
-                self.unfinished = true;
-                return;
-            };
-            if self.judge(step).is_err() {
-                return;
+            if step.is_none() {
+                return transaction.close();
             }
         }
+        self.unfinished = false;
     }
 
-    /// Whether it was given up before its end.
+    /// Whether it ended before it was judged.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished
     }
 
-    /// Whether the rules look at the bodies of answers.
-    pub(crate) fn reads_answers(&self) -> bool {
-        self.firewall.rules.settings().response_body_access
+    /// Whether the upstream is asked for answers that the rules can read as they come. Who only
+    /// detects changes nothing about a request, and unpacks what comes.
+    pub(crate) fn wants_plain_answers(&self) -> bool {
+        self.mode == Mode::Block && self.firewall.rules.settings().response_body_access
     }
 
     /// Whether a rule needs the request's body.
@@ -324,7 +350,9 @@ impl Inspection {
 
     /// Phase 2.
     pub(crate) async fn request_body_end(&mut self) -> Result<(), Stopped> {
-        self.finish(|transaction| transaction.request_body_end(NOTHING)).await
+        let judged = self.finish(|transaction| transaction.request_body_end(NOTHING)).await;
+        self.unfinished = false;
+        judged
     }
 
     /// What the request needs to go on. `None`: the engine has not seen all of it, or
@@ -337,9 +365,10 @@ impl Inspection {
         }
     }
 
-    /// Phase 3, in one go: a head is short.
-    pub(crate) fn response_headers(&mut self, head: &waf::ResponseHead<'_>) -> Result<(), Stopped> {
-        self.at_once(|transaction| transaction.response_headers(head, Budget::UNLIMITED))
+    /// Begins phase 3. Where it takes long, [`Self::poll_judge`] goes on with it.
+    pub(crate) fn response_headers(&mut self, head: &waf::ResponseHead<'_>) -> Poll<Result<(), Stopped>> {
+        self.unfinished = true;
+        self.begin_phase(|transaction, budget| transaction.response_headers(head, budget))
     }
 
     /// Whether a rule needs the body of the response whose head was shown.
@@ -352,17 +381,14 @@ impl Inspection {
         self.show_piece(Side::Response, bytes)
     }
 
-    /// Phase 4, when the body was not looked at.
-    pub(crate) fn response_without_body(&mut self) -> Result<(), Stopped> {
-        self.at_once(|transaction| transaction.response_body_end(Budget::UNLIMITED))
+    /// Begins phase 4. Where it takes long, [`Self::poll_judge`] goes on with it.
+    pub(crate) fn response_body_end(&mut self) -> Poll<Result<(), Stopped>> {
+        self.begin_phase(Transaction::response_body_end)
     }
 
-    /// Begins phase 4, which [`Self::poll_judge`] goes on with.
-    pub(crate) fn response_body_end(&mut self) {
-        if let Some(transaction) = self.work.here_mut() {
-            // With nothing to spend it runs nothing yet.
-            let _ = transaction.response_body_end(NOTHING);
-        }
+    /// The answer is judged.
+    pub(crate) fn response_judged(&mut self) {
+        self.unfinished = false;
     }
 
     /// Goes on with a phase that has begun; rests between slices.
@@ -372,21 +398,48 @@ impl Inspection {
                 rest(cx);
                 Poll::Pending
             }
-            Some(step) => Poll::Ready(self.judge(step)),
+            Some(Step::Done(verdict)) => Poll::Ready(self.conclude(stopped(verdict))),
             None => Poll::Ready(self.conclude(Some(Stopped::Unable))),
         }
     }
 
-    /// Phase 5, once, when the request is over.
-    pub(crate) fn end(&mut self, now: Timestamp) {
-        if std::mem::replace(&mut self.over, true) {
-            return;
+    /// Phase 5, once, when the request is over; rests between slices.
+    pub(crate) async fn end(&mut self, now: Timestamp) {
+        if self.work.here().is_none() {
+            return self.break_off(now);
         }
-        // Given up while another thread had it: what was found is lost.
-        self.unfinished |= self.work.here().is_none();
-        if let Some(transaction) = self.work.here_mut() {
-            // Nothing can be stopped any more.
-            let _ = transaction.logging(millis(now), Budget::UNLIMITED);
+        self.begin_end(now);
+        while self.end != End::Over {
+            match poll_fn(|cx| self.work.poll(cx)).await {
+                Some(Step::Yield) => tokio::task::yield_now().await,
+                // Nothing can be stopped any more.
+                _ => self.end = End::Over,
+            }
+        }
+    }
+
+    /// Phase 5 where nobody can wait for it any more: as much as fits into a slice.
+    pub(crate) fn break_off(&mut self, now: Timestamp) {
+        self.begin_end(now);
+        let budget = if self.work.is_long() { NOTHING } else { SLICE };
+        let ends = std::mem::replace(&mut self.end, End::Over) != End::Over;
+        match self.work.here_mut() {
+            Some(transaction) => {
+                self.unfinished |= ends && transaction.resume(budget) == Step::Yield;
+                if self.unfinished {
+                    transaction.close();
+                }
+            }
+            // Given up while another thread had it: what was found is lost.
+            None => self.unfinished = true,
+        }
+    }
+
+    fn begin_end(&mut self, now: Timestamp) {
+        if self.end == End::Ahead {
+            // With nothing to spend it runs nothing yet; without rules it is over.
+            let begun = self.work.here_mut().map(|transaction| transaction.logging(millis(now), NOTHING));
+            self.end = if matches!(begun, Some(Step::Done(_))) { End::Over } else { End::Begun };
         }
     }
 
@@ -399,11 +452,16 @@ impl Inspection {
         poll_fn(|cx| self.poll_judge(cx)).await
     }
 
-    /// A phase without a rest.
-    fn at_once(&mut self, run: impl FnOnce(&mut Transaction) -> Step) -> Result<(), Stopped> {
-        match self.work.here_mut().map(run) {
-            Some(step) => self.judge(step),
-            None => self.conclude(Some(Stopped::Unable)),
+    /// The first slice of a phase; nothing of it where a slice is too much for the core.
+    fn begin_phase(
+        &mut self,
+        begin: impl FnOnce(&mut Transaction, Budget) -> Step,
+    ) -> Poll<Result<(), Stopped>> {
+        let budget = if self.work.is_long() { NOTHING } else { SLICE };
+        match self.work.here_mut().map(|transaction| begin(transaction, budget)) {
+            Some(Step::Yield) => Poll::Pending,
+            Some(Step::Done(verdict)) => Poll::Ready(self.conclude(stopped(verdict))),
+            None => Poll::Ready(self.conclude(Some(Stopped::Unable))),
         }
     }
 
@@ -423,20 +481,12 @@ impl Inspection {
         }
     }
 
-    /// What a phase came to, in this mode.
-    fn judge(&mut self, step: Step) -> Result<(), Stopped> {
-        let stopped = match step {
-            Step::Done(verdict) => stopped(verdict),
-            // With no bound there is nothing to wait for.
-            Step::Yield => Some(Stopped::Unable),
-        };
-        self.conclude(stopped)
-    }
-
+    /// What it comes to in this mode.
     fn conclude(&mut self, stopped: Option<Stopped>) -> Result<(), Stopped> {
         match stopped {
             Some(stopped) if self.mode() == Mode::Block => {
                 self.stopped = Some(stopped.clone());
+                self.unfinished = false;
                 Err(stopped)
             }
             _ => Ok(()),
@@ -456,3 +506,6 @@ fn stopped(verdict: Verdict) -> Option<Stopped> {
         Verdict::Redirect { status, location, rule } => Some(Stopped::Redirect { status, location, rule }),
     }
 }
+
+#[cfg(test)]
+mod tests;

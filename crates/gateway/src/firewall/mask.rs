@@ -5,10 +5,15 @@ use std::borrow::Cow;
 /// What stands in the place of a secret.
 const MASK: &str = "***";
 /// Names whose values are secrets, as parts of lower-case names.
-const SECRET_NAMES: [&str; 14] = [
+const SECRET_NAMES: [&str; 19] = [
     "password",
     "passwd",
     "passphrase",
+    "passcode",
+    "private_key",
+    "access_key",
+    "verifier",
+    "assertion",
     "pwd",
     "secret",
     "token",
@@ -21,6 +26,8 @@ const SECRET_NAMES: [&str; 14] = [
     "credential",
     "cvv",
 ];
+/// The same, as whole names, or the last part of a path such as `json.user.pass`.
+const WHOLE_NAMES: [&str; 5] = ["pass", "pin", "otp", "code", "jwt"];
 /// Words before a credential in `Authorization` (RFC 9110 §11.6.2).
 const SCHEMES: [&str; 3] = ["bearer ", "basic ", "apikey "];
 
@@ -50,6 +57,16 @@ pub fn mask<'t>(variable: &str, data: &'t str) -> Cow<'t, str> {
     Cow::Owned(out)
 }
 
+/// The name of a variable (`ARGS:password`), as the log may show it: whoever sends JSON as a form
+/// makes one name of all of it.
+pub fn mask_name(variable: &str) -> Cow<'_, str> {
+    let Some((collection, name)) = variable.split_once(':') else { return Cow::Borrowed(variable) };
+    match mask("", name) {
+        Cow::Borrowed(_) => Cow::Borrowed(variable),
+        Cow::Owned(name) => Cow::Owned(format!("{collection}:{name}")),
+    }
+}
+
 /// Whether what a variable holds is a secret by its name.
 fn is_secret(variable: &str) -> bool {
     let lower = variable.to_ascii_lowercase();
@@ -60,7 +77,8 @@ fn is_secret(variable: &str) -> bool {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    SECRET_NAMES.iter().any(|secret| name.contains(secret))
+    let last = name.trim_end_matches(']').rsplit(['.', '[']).next().unwrap_or_default();
+    SECRET_NAMES.iter().any(|secret| name.contains(secret)) || WHOLE_NAMES.contains(&last)
 }
 
 /// Whether the data itself says where it is from: `… found within ARGS:password: …`.
@@ -101,21 +119,34 @@ fn secrets(data: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// The value behind a name: `name=value`, `"name": "value"`.
+/// The value behind a name: `name=value`, `"name": "value"`, and the same percent-encoded.
 fn value_behind(lower: &str, from: usize) -> Option<(usize, usize)> {
-    let rest = lower.get(from..)?;
+    let mut rest = lower.get(from..)?;
     // The rest of the name, its quote and blanks.
-    let name = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_-]\"' ".contains(c)))?;
-    let after = rest.get(name..)?;
-    let after_sign = after.strip_prefix(['=', ':'])?;
-    let value = after_sign.trim_start_matches([' ', '"', '\'']);
-    let start = from + rest.len() - value.len();
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "_-]\"' ".contains(c));
+        match strip_any(rest, &["%22", "%27", "%5d", "%20"]) {
+            Some(behind) => rest = behind,
+            None => break,
+        }
+    }
+    rest = strip_any(rest, &["=", ":", "%3d", "%3a"])?;
+    while let Some(behind) = strip_any(rest, &[" ", "\"", "'", "%22", "%27", "%20"]) {
+        rest = behind;
+    }
+    let start = lower.len() - rest.len();
     Some((start, end_of_value(lower, start)))
+}
+
+fn strip_any<'t>(text: &'t str, any: &[&str]) -> Option<&'t str> {
+    any.iter().find_map(|prefix| text.strip_prefix(prefix))
 }
 
 fn end_of_value(lower: &str, start: usize) -> usize {
     let rest = lower.get(start..).unwrap_or_default();
-    start + rest.find(|c: char| c.is_whitespace() || "&;,\"'}])<>".contains(c)).unwrap_or(rest.len())
+    let plain = rest.find(|c: char| c.is_whitespace() || "&;,\"'}])<>".contains(c)).unwrap_or(rest.len());
+    let ends = ["%22", "%27", "%26", "%2c", "%7d"].into_iter().filter_map(|end| rest.find(end));
+    start + ends.chain([plain]).min().unwrap_or(plain)
 }
 
 /// Runs of 13 to 19 digits, perhaps with blanks or dashes, whose check digit is right.
@@ -155,7 +186,7 @@ fn luhn(digits: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::mask;
+    use super::{mask, mask_name};
 
     #[test]
     fn secrets_are_masked_and_attacks_stay_readable() {
@@ -173,6 +204,17 @@ mod tests {
             ),
             ("ARGS:q", "Authorization: Bearer abc.def", Some("Authorization: *** ***")),
             ("ARGS:q", "x eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln y", Some("x *** y")),
+            ("ARGS:json.user.pass", "Matched Data: x", Some("***")),
+            ("ARGS:user[pass]", "Matched Data: x", Some("***")),
+            ("ARGS:passenger", "Matched Data: x", None),
+            ("ARGS:zipcode", "Matched Data: x", None),
+            (
+                "QUERY_STRING",
+                "j=%7B%22password%22%3A%20%22hunter2%22%2C%22q%22%3A1",
+                Some("j=%7B%22password%22%3A%20%22***%22%2C%22q%22%3A1"),
+            ),
+            ("QUERY_STRING", "user%5Bpassword%5D=hunter2&q=1", Some("user%5Bpassword%5D=***&q=1")),
+            ("QUERY_STRING", "q=pass%77ord%20or%201", None),
             ("ARGS:q", "card 4111 1111 1111 1111,", Some("card ***,")),
             ("ARGS:q", "number 4111 1111 1111 1112", None),
             ("ARGS:q", "eyJ is no token", None),
@@ -184,9 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_holds_a_secret_is_masked_and_others_are_not() {
+        for (variable, shown) in [
+            (
+                "ARGS_NAMES:{\"password\":\"hunter2\",\"q\":1}",
+                Some("ARGS_NAMES:{\"password\":\"***\",\"q\":1}"),
+            ),
+            ("ARGS:x eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln", Some("ARGS:x ***")),
+            ("ARGS:password", None),
+            ("REQUEST_COOKIES:session", None),
+            ("REQUEST_HEADERS:Authorization", None),
+            ("ARGS:json.user.password", None),
+            ("REQUEST_LINE", None),
+        ] {
+            assert_eq!(mask_name(variable), shown.unwrap_or(variable));
+        }
+    }
+
+    #[test]
     fn fuzz_smoke_any_text_is_masked_without_panic() {
         proptest::proptest!(|(variable in ".{0,20}", data in "(password|token|=|:| |eyJ|[.]|[0-9]{4}|é|\"|.){0,30}")| {
-            let _ = mask(&variable, &data);
+            let _ = (mask(&variable, &data), mask_name(&format!("{variable}:{data}")));
         });
     }
 }

@@ -17,6 +17,8 @@ mod head;
 mod inspection;
 mod mask;
 mod record;
+#[cfg(test)]
+mod testing;
 mod unpack;
 mod work;
 
@@ -26,7 +28,7 @@ pub(crate) use allowance::Allowance;
 pub(crate) use exchange::Inspected;
 pub(crate) use head::Head;
 pub(crate) use inspection::{Begin, Extent, Inspection, Reading, Shown, Side, Stopped};
-pub use mask::mask;
+pub use mask::{mask, mask_name};
 pub(crate) use record::Line;
 
 /// What is done with what the rules find.

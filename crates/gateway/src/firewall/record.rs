@@ -6,7 +6,7 @@ use std::io::Write as _;
 use model::RequestId;
 use model::Timestamp;
 
-use super::mask::mask;
+use super::mask::{mask, mask_name};
 use super::{Inspection, Stopped};
 
 /// Rules that a record lists; further ones are counted.
@@ -138,7 +138,7 @@ fn append_match(out: &mut Vec<u8>, found: &waf::Match) {
     }
     text(out, "msg", &mask("", &found.message));
     text(out, "data", &mask(&found.variable, &found.log_data));
-    text(out, "variable", &found.variable);
+    text(out, "variable", &mask_name(&found.variable));
     out.extend_from_slice(b",\"tags\":[");
     for (number, tag) in found.tags.iter().take(TAGS_MAX).enumerate() {
         if number > 0 {
@@ -202,3 +202,6 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(b"\"\"");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,11 @@ impl Work {
         }
     }
 
+    /// Whether a slice is too much for the core.
+    pub(super) fn is_long(&self) -> bool {
+        self.here().is_some_and(|transaction| transaction.bytes_held() > HELD_BYTES_MAX)
+    }
+
     /// Goes on with the phase that has begun: a slice of it here, all of it elsewhere.
     /// `None` when the transaction did not come back from there.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Step>> {
@@ -80,7 +85,8 @@ impl Work {
     }
 }
 
-/// Ends the phase on another thread. It stops, between two slices, when nobody waits any more.
+/// Ends the phase on another thread. It stops, between two slices, when nobody waits any more;
+/// what the transaction counted is kept then too.
 async fn hand_off(
     mut transaction: Box<Transaction>,
     places: Arc<Semaphore>,
@@ -93,7 +99,9 @@ async fn hand_off(
             step = transaction.resume(SLICE);
         }
         drop(place);
-        let _ = give.send((transaction, step));
+        if let Err((mut transaction, _)) = give.send((transaction, step)) {
+            transaction.close();
+        }
     });
     take.await.ok()
 }

@@ -117,8 +117,7 @@ pub fn additions(
         return Ok(request);
     }
     route.request_headers.apply(routed, &mut request);
-    // The rules read answers as they are.
-    if journey.inspection.as_ref().is_some_and(|inspection| inspection.reads_answers()) {
+    if journey.inspection.as_ref().is_some_and(|inspection| inspection.wants_plain_answers()) {
         request.remove("accept-encoding");
     }
     // An API key opens doors; the upstream has no use for it.

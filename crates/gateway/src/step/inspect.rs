@@ -64,7 +64,7 @@ pub(crate) async fn request<E: Exchange>(
     let Some(firewall) = firewall.filter(|_| reads) else {
         return Ok(Pass::no_firewall_here());
     };
-    let inspection = begin(gateway, journey, firewall)?;
+    let inspection = begin(gateway, journey, firewall, firewall.mode)?;
     // Kept with the journey: what was found is told even when the client goes away.
     let inspection = journey.inspection.insert(inspection);
     inspection.request_headers(&Head::admitted(head)).await.map_err(|stopped| refuse(&stopped))?;
@@ -166,22 +166,25 @@ async fn show<'h>(
     extent: Extent,
 ) {
     let clock = &*gateway.snapshot().process.clock;
-    let begun = allowance.slice(clock, || begin(gateway, journey, firewall).map(|it| (it, head())));
+    let begin = || begin(gateway, journey, firewall, Mode::Detect);
+    let begun = allowance.slice(clock, || begin().map(|inspection| (inspection, head())));
     let Some(Ok((inspection, head))) = begun else { return };
-    journey.inspection.insert(inspection).show(&head, extent, allowance, clock).await;
+    let now = journey.time;
+    journey.inspection.insert(inspection).show(&head, extent, allowance, clock, now).await;
 }
 
-/// Begins an inspection, with a place for its line in the firewall's log.
+/// Begins an inspection in a mode, with a place for its line in the firewall's log.
 fn begin(
     gateway: &Gateway,
     journey: &Journey<'_>,
     firewall: &Arc<Firewall>,
+    mode: Mode,
 ) -> Result<Box<Inspection>, Stop> {
     let queue = gateway.core().firewall_log.as_ref();
     let slot = match queue.map(|queue| queue.reserve(journey.id, journey.time)) {
         Some(Ok(slot)) => Some(slot),
         // Detect mode has no effect.
-        _ if firewall.mode == Mode::Detect => None,
+        _ if mode == Mode::Detect => None,
         _ => {
             let why = "the firewall's log is full";
             let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -198,7 +201,7 @@ fn begin(
         server: connection.local,
         places: &gateway.core().handed_off,
     };
-    Ok(Box::new(Inspection::begin(firewall, &begin, slot)))
+    Ok(Box::new(Inspection::begin(firewall, mode, &begin, slot)))
 }
 
 /// What the client is told when the firewall stops a message.

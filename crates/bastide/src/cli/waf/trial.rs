@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use gateway::firewall::mask;
+use gateway::firewall::{mask, mask_name};
 use model::Clock as _;
 use model::event::{FirewallMatch, FirewallRaise, FirewallSide};
 use serde_json::{Value, json};
@@ -314,7 +314,7 @@ fn shown(found: &Match) -> FirewallMatch {
         severity: found.severity,
         msg: mask("", &found.message).into_owned(),
         data: mask(&found.variable, &found.log_data).into_owned(),
-        variable: found.variable.clone(),
+        variable: mask_name(&found.variable).into_owned(),
         tags: found.tags.clone(),
         adds: found
             .raises

@@ -110,7 +110,7 @@ pub(super) fn replay(line: &Line, settings: &Settings) -> Outcome {
     if line.is_refused_elsewhere() {
         return Outcome::RefusedElsewhere;
     }
-    if line.step == "inspect" && line.status == 0 && !line.is_cut() {
+    if line.found.unfinished && !line.is_cut() {
         return Outcome::Undecidable(Reason::Unfinished);
     }
     let was = line.is_blocked();

@@ -7,14 +7,6 @@ use std::time::Duration;
 use super::*;
 use crate::support::BASTIDE;
 
-/// A gateway with rules of its own.
-async fn town_with(upstream: &Upstream, rules: &str, waf: &str, route: &str) -> Town {
-    let mut town = Town::prepare(&configuration(upstream, waf, route));
-    std::fs::write(town.path("rules.conf"), rules).unwrap();
-    town.start_gateway().await;
-    town
-}
-
 /// Rules of which none matches and each reads all of what it looks at: no literal is needed,
 /// and a counted gap makes more states than are kept.
 fn slow_rules(count: usize, target: &str, phase: u8) -> String {
@@ -43,12 +35,18 @@ fn slow_text(bytes: usize) -> String {
     "abc7 ghijk fed -m ".chars().cycle().take(bytes).collect()
 }
 
-/// How many requests of the same core are answered while `long` is.
+/// How many requests of the same core are answered while `long` is, and one behind it on its
+/// connection, which is only answered when everything about the first is over.
 async fn answered_meanwhile(town: &Town, long: Request) -> usize {
     let door = town.clear_door();
     let mut quick = Connection::open(&door).await.unwrap();
     assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
-    let task = tokio::spawn(async move { http1::ask(&door, &long).await.unwrap() });
+    let task = tokio::spawn(async move {
+        let mut connection = Connection::open(&door).await.unwrap();
+        let answer = connection.ask(&long).await.unwrap();
+        assert_eq!(connection.ask(&get_request("/")).await.unwrap().status, 200);
+        answer
+    });
     // Its body has to arrive before anything is inspected.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut meanwhile = 0;
@@ -69,6 +67,41 @@ async fn a_long_inspection_lets_others_of_its_core_go_on() {
     let meanwhile = answered_meanwhile(&town, form("/echo", &format!("q={}", slow_text(20_000)))).await;
     // Without a rest: one, which was there before.
     assert!(meanwhile >= 8, "only {meanwhile} requests were answered while a long body was inspected");
+}
+
+#[tokio::test]
+async fn rules_behind_the_answer_let_others_of_its_core_go_on_too() {
+    let upstream = Upstream::start().await;
+    for phase in [3, 4, 5] {
+        let town = town_with(&upstream, &slow_rules(400, "ARGS", phase), "", "").await;
+        let long = form("/echo", &format!("q={}", slow_text(20_000)));
+        let meanwhile = answered_meanwhile(&town, long).await;
+        assert!(meanwhile >= 8, "only {meanwhile} requests were answered while phase {phase} ran");
+    }
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_waits_for_its_verdict_and_then_flows() {
+    let upstream = Upstream::start().await;
+    for phase in [3, 4] {
+        let rules = slow_rules(400, "ARGS", phase);
+        let town = town_with(&upstream, &rules, "", "    upgrades: [ websocket ]\n").await;
+        let target = format!("/switch?q={}", slow_text(5_000).replace(' ', "+"));
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut got = Vec::new();
+        while !got.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0, "{}", String::from_utf8_lossy(&got));
+        }
+        assert!(got.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&got));
+        stream.write_all(b"word").await.unwrap();
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"word");
+    }
 }
 
 #[tokio::test]
@@ -96,13 +129,7 @@ async fn one_rule_over_one_long_value_lets_others_of_its_core_go_on() {
 async fn a_flood_without_credentials_is_shown_to_the_rules_only_within_its_budget() {
     const ASKED: usize = 60;
     let upstream = Upstream::start().await;
-    let key = "  - match: /private/**\n    to: here\n    authenticate: api_key\n    allow: authenticated\n";
-    let mut town = Town::prepare(
-        &configuration(&upstream, "", key)
-            .replace("services:", "authentication: { api_keys: state }\nservices:"),
-    );
-    std::fs::write(town.path("rules.conf"), slow_rules(80, "REQUEST_HEADERS:X-Long", 1)).unwrap();
-    town.start_gateway().await;
+    let town = &mut started(&town_with_keys(&upstream), &slow_rules(80, "REQUEST_HEADERS:X-Long", 1)).await;
     let request = get_request("/private/x").field("x-long", &slow_text(12_000));
     let mut connection = Connection::open(&town.clear_door()).await.unwrap();
     let begun = tokio::time::Instant::now();
@@ -112,7 +139,9 @@ async fn a_flood_without_credentials_is_shown_to_the_rules_only_within_its_budge
     // Each is dearer than a second's budget: one is shown in each second that was begun.
     let most = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
     town.stop_gateway().await;
-    let shown = lines(&town).len();
+    let shown = lines(town);
+    assert!(shown.iter().all(|line| line["unfinished"] == true), "{shown:?}");
+    let shown = shown.len();
     assert!((1..=most).contains(&shown), "{shown} of {ASKED} were shown to the rules, at most {most} may be");
 }
 

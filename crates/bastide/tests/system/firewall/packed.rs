@@ -107,6 +107,20 @@ async fn an_answer_that_cannot_be_unpacked_is_refused_where_a_rule_wants_it() {
 }
 
 #[tokio::test]
+async fn an_upstream_is_asked_for_plain_answers_by_who_may_refuse_them() {
+    let upstream = Upstream::start().await;
+    let gzip = "accept-encoding: gzip";
+    for (waf, asked) in
+        [("", false), ("  mode: detect\n", true), ("  response_body: { access: false }\n", true)]
+    {
+        let town = town(&upstream, waf, "").await;
+        let answer = ask(&town, &get_request("/asked").field("accept-encoding", "gzip")).await;
+        let seen = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(seen.contains(gzip), asked, "{waf:?}: {seen}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_no_rule_wants_is_not_unpacked() {
     let upstream = Upstream::start().await;
     let town = town(&upstream, WIDE, "").await;

@@ -1,49 +1,26 @@
-use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use waf::{
-    Connection, EngineMode, Memory, MemoryLimits, Options, RequestHead, RuleSet, SourceFault, Sources,
-    Verdict,
-};
+use waf::{Connection, Memory, MemoryLimits, RequestHead, RuleSet, Verdict};
 
+use super::super::testing::{rules as load, slow_argument, slow_rules};
 use super::*;
 
 const PLACES: usize = 2;
 
-struct Text(String);
-
-impl Sources for Text {
-    fn read(&self, _: &str) -> Result<Vec<u8>, SourceFault> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, SourceFault> {
-        Ok(Vec::new())
-    }
-}
-
 /// A transaction at the beginning of phase 1, with so many rules and an argument so long.
 fn begun(rules: usize, bytes: usize) -> (Work, Arc<Semaphore>) {
-    let mut text = String::new();
-    for number in 1..=rules {
-        let gap = 20 + number % 40;
-        writeln!(
-            text,
-            "SecRule ARGS \"@rx (?:[a-f].{{{gap}}}[g-k]){{2}}[l-z][^a-z0-9 ]\" \"id:{number},phase:1,deny,t:none,t:lowercase\""
-        )
-        .unwrap();
-    }
-    let options = Options { engine: Some(EngineMode::On), ..Options::default() };
-    let set = Arc::new(RuleSet::load(&Text(text), &["rules.conf"], &options).unwrap());
+    let memory = Arc::new(Memory::new(MemoryLimits::default()));
+    begun_by(load(&slow_rules(rules, 1)), &memory, bytes)
+}
+
+fn begun_by(set: Arc<RuleSet>, memory: &Arc<Memory>, bytes: usize) -> (Work, Arc<Semaphore>) {
     let address = IpAddr::from([192, 0, 2, 1]);
     let connection =
         Connection { client_address: address, client_port: 1, server_address: address, server_port: 2 };
-    let memory = Arc::new(Memory::new(MemoryLimits::default()));
-    let mut transaction = Transaction::new(set, memory, connection, "id", 0);
-    let argument: String = "abc7-ghijk-fed--m-".chars().cycle().take(bytes).collect();
-    let target = format!("/?q={argument}");
+    let mut transaction = Transaction::new(set, Arc::clone(memory), connection, "id", 0);
+    let target = format!("/?q={}", slow_argument(bytes));
     let head = RequestHead {
         line: b"GET / HTTP/1.1",
         method: b"GET",
@@ -115,4 +92,19 @@ async fn nobody_works_for_who_has_gone() {
     drop(work);
     let all = tokio::time::timeout(Duration::from_secs(20), places.acquire_many(PLACES as u32)).await;
     assert!(all.is_ok(), "the thread goes on");
+}
+
+#[tokio::test]
+async fn what_was_counted_is_kept_when_nobody_waits_any_more() {
+    let counting = "SecAction \"id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.seen=1\"\n";
+    let set = load(&(counting.to_owned() + &slow_rules(1_000, 1).replace("id:", "id:1")));
+    let memory = Arc::new(Memory::new(MemoryLimits::default()));
+    let (mut work, places) = begun_by(set, &memory, 200_000);
+    assert!(!stays(&mut work).await);
+    // It counts before the work that nobody waits for.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(work);
+    let all = tokio::time::timeout(Duration::from_secs(20), places.acquire_many(PLACES as u32)).await;
+    assert!(all.is_ok(), "the thread goes on");
+    assert_eq!(memory.len(), 1);
 }

@@ -288,7 +288,8 @@ fn what_cannot_be_told_says_why() {
     cut.found.rules.remove(0);
     let mut odd = detected(vec![sqli("ARGS:comment")]);
     odd.found.intended = None;
-    let unfinished = Line { step: "inspect".to_owned(), ..Line::default() };
+    let mut unfinished = detected(vec![sqli("ARGS:comment")]);
+    unfinished.found.unfinished = true;
     let out = without("942100:ARGS:comment");
     let higher = Settings { paranoia: Some(2), ..Settings::default() };
     for (line, settings, reason) in [

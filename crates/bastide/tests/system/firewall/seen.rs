@@ -1,0 +1,122 @@
+//! Which rules see what, and what the log says of it.
+
+use super::*;
+
+/// Besides the others: rules that look at a form as a whole, and one that runs when all is over.
+const MORE: &str = r#"
+SecRule REQUEST_BODY "@contains attack" "id:60,phase:2,deny,log"
+SecRule REQUEST_HEADERS:X-Note "@streq late" "id:51,phase:5,deny,log,msg:'late'"
+"#;
+
+#[tokio::test]
+async fn a_form_that_the_engine_keeps_goes_on_whole() {
+    let upstream = Upstream::start().await;
+    let town =
+        town_with(&upstream, &format!("{RULES}{MORE}"), "  request_body: { over: partial }\n", "").await;
+    // Of the longest the rules see 4096 bytes.
+    for length in [0, 1, 4000, 4094, 4095, 5000, 200_000] {
+        let body = format!("q={}", "ab".repeat(length / 2) + &"c".repeat(length % 2));
+        let plain = ask(&town, &form("/echo", &body)).await;
+        assert!(plain.status == 200 && plain.body == body.as_bytes(), "{length}: {}", plain.body.len());
+    }
+    let before = upstream.seen();
+    assert_eq!(ask(&town, &form("/echo", "p=an&attack=1")).await.status, 403);
+    assert_eq!(upstream.seen(), before);
+}
+
+#[tokio::test]
+async fn an_answer_of_grpc_is_never_held_back_even_where_rules_look_at_its_type() {
+    let upstream = Upstream::start().await;
+    let types = "text/html application/grpc application/grpc+proto application/other";
+    let rules = RULES.replace("text/html text/event-stream", types);
+    let town = town_with(&upstream, &rules, "", "").await;
+    for (content_type, status) in
+        [("application/grpc", 200), ("application/grpc+proto", 200), ("application/other", 403)]
+    {
+        let mut request = Request::new("POST", "localhost", "/reflect")
+            .field("content-type", "application/octet-stream")
+            .field("x-type", content_type);
+        request.body = b"a leak".to_vec();
+        assert_eq!(ask(&town, &request).await.status, status, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_listeners_own_section_counts_over_the_default_and_under_a_routes() {
+    let upstream = Upstream::start().await;
+    let own = "  - match: /own/**\n    to: here\n    authenticate: none\n    allow: anyone\n    waf: { mode: block }\n";
+    // What stands first belongs to the listener before: the one without TLS.
+    let town = started(&format!("    waf: detect\n{}", configuration(&upstream, "", own)), RULES).await;
+    let over_tls = town.get("/?q=attack").await;
+    assert_eq!(over_tls.status, 403, "the other listener has the default's");
+    let detected = ask(&town, &get_request("/?q=attack")).await;
+    assert_eq!(detected.status, 200);
+    let found = line(&town, &detected.request_id().unwrap().to_string()).await;
+    assert_eq!((found["mode"].as_str(), ids(&found)), (Some("detect"), vec![20]));
+    assert_eq!(ask(&town, &get_request("/own/?q=attack")).await.status, 403, "the route's counts first");
+}
+
+#[tokio::test]
+async fn the_last_phase_only_writes_down() {
+    let upstream = Upstream::start().await;
+    let town = town_with(&upstream, &format!("{RULES}{MORE}"), "", "").await;
+    let late = ask(&town, &get_request("/").field("x-note", "late")).await;
+    assert_eq!(late.status, 200);
+    let found = line(&town, &late.request_id().unwrap().to_string()).await;
+    assert_eq!((ids(&found), found["verdict"].as_str()), (vec![51], Some("detected")));
+    assert_eq!((&found["intended"], &found["unfinished"]), (&Value::Null, &Value::Null));
+    // It runs for what was stopped, too.
+    let stopped = ask(&town, &get_request("/?q=attack").field("x-note", "late")).await;
+    assert_eq!(stopped.status, 403);
+    assert_eq!(ids(&line(&town, stopped.json()["id"].as_str().unwrap()).await), [20, 51]);
+}
+
+#[tokio::test]
+async fn of_somebody_without_a_credential_only_the_head_is_seen_and_nothing_done() {
+    let upstream = Upstream::start().await;
+    let denied = "  - name: denied\n    match: /denied/**\n    to: here\n    authenticate: none\n    allow: anyone\n\
+        policies:\n  inline: |\n    forbid (principal, action, resource == Route::\"denied\");\n";
+    let text = town_with_keys(&upstream).replace("waf:\n", &format!("{denied}waf:\n"));
+    let rules = RULES.replace("id:10,phase:1,deny", "id:10,phase:1,redirect:https://example.org/");
+    let town = started(&text, &format!("{rules}{MORE}")).await;
+    for (path, status) in [("/private/x", 401), ("/denied/x", 403)] {
+        let request = form(&format!("{path}?q=attack"), "q=attack").field("x-probe", "an attack");
+        let refused = ask(&town, &request.field("x-note", "a note")).await;
+        assert_eq!((refused.status, refused.field("location")), (status, None), "{path}");
+        let found = line(&town, refused.json()["id"].as_str().unwrap()).await;
+        // What stands behind the rule that would have stopped it is found as well.
+        assert_eq!((ids(&found), found["intended"].as_u64()), (vec![10, 11], Some(10)), "{path}");
+        assert_eq!((found["mode"].as_str(), found["verdict"].as_str()), (Some("detect"), Some("detected")));
+        assert_eq!(found["unfinished"], Value::Null, "{path}");
+    }
+    assert_eq!(ask(&town, &get_request("/").field("x-probe", "an attack")).await.status, 302);
+    assert_eq!(ask(&town, &get_request("/?q=attack")).await.status, 403);
+}
+
+#[tokio::test]
+async fn who_goes_away_before_it_is_judged_leaves_a_line_that_says_so() {
+    let upstream = Upstream::start().await;
+    let town = town_with(&upstream, &format!("{RULES}{MORE}"), "", "").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\nx-note: late\r\ncontent-length: 100\r\n\r\nq=att";
+    let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    drop(stream);
+    let found = until("the line", async || lines(&town).into_iter().next()).await;
+    assert_eq!((ids(&found), found["unfinished"].as_bool()), (vec![51], Some(true)));
+    assert_eq!(upstream.seen(), 0);
+
+    // In the midst of an answer that is held.
+    let stall =
+        "POST /stall HTTP/1.1\r\nhost: localhost\r\nx-type: text/html\r\ncontent-length: 4\r\n\r\npage";
+    let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+    stream.write_all(stall.as_bytes()).await.unwrap();
+    until("the upstream", async || (upstream.seen() == 1).then_some(())).await;
+    drop(stream);
+    let found = until("the line", async || lines(&town).into_iter().nth(1)).await;
+    assert_eq!((found["path"].as_str(), found["unfinished"].as_bool()), (Some("/stall"), Some(true)));
+    upstream.release.add_permits(1);
+
+    let whole = ask(&town, &form("/echo", "q=honest")).await;
+    let found = line(&town, &whole.request_id().unwrap().to_string()).await;
+    assert_eq!((found["verdict"].as_str(), &found["unfinished"]), (Some("passed"), &Value::Null));
+}
