@@ -106,8 +106,8 @@ pub use splits::{Mirror, Split};
 pub use storage::{Database, Storage, Unseal};
 pub use telemetry::{Telemetry, Traces};
 pub use waf::{
-    CRS_MARK, Excluded, Exclusion, Firewall, WafChoice, WafCompressed, WafMode, WafRequestBody,
-    WafResponseBody, WafSettings, load_rules,
+    ATTACK_RULES, CRS_MARK, Excluded, Exclusion, Firewall, IDENTITY_SKIPS, WafChoice, WafCompressed, WafMode,
+    WafRequestBody, WafResponseBody, WafSettings, identity_exclusions, load_rules,
 };
 
 use decoder::{Decoder, Table};
@@ -205,6 +205,29 @@ impl Configuration {
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name == name)
     }
+
+    /// Whether a route leads to the identity provider, or back from one, and nowhere else.
+    pub fn leads_to_identity(&self, route: &Route) -> bool {
+        leads_to_identity(route, &self.services)
+    }
+
+    /// What a route meets where its choice, or its listener's, is `choice`.
+    pub fn waf_on(&self, route: &Route, choice: WafChoice) -> WafChoice {
+        match choice {
+            WafChoice::Firewall(number) if self.leads_to_identity(route) => {
+                let other = self.firewalls.get(number).and_then(|firewall| firewall.on_identity);
+                WafChoice::Firewall(other.unwrap_or(number))
+            }
+            other => other,
+        }
+    }
+}
+
+fn leads_to_identity(route: &Route, services: &[Service]) -> bool {
+    let service = services.get(route.service).filter(|_| route.splits.is_empty());
+    service.is_some_and(|service| {
+        service.in_process && [IDENTITY_SERVICE, SESSION_SERVICE].contains(&service.name.as_str())
+    })
 }
 
 const TOP: Section = Section {
@@ -366,6 +389,12 @@ impl Decoder<'_> {
         }
         let needs_store = !realms.is_empty() || mesh.is_some();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
+        let leads_to_identity = |route: &&Route| leads_to_identity(route, &services);
+        let chosen: Vec<WafChoice> = routes.iter().filter(leads_to_identity).map(|route| route.waf).collect();
+        if !chosen.is_empty() {
+            let inherited = listeners.iter().map(|listener| listener.waf).chain([waf]);
+            self.waf_on_identity(inherited.chain(chosen), &mut firewalls);
+        }
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;

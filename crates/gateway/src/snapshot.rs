@@ -169,6 +169,8 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// Its firewall.
     pub firewall: Choice,
+    /// Whether it leads to the identity provider.
+    pub to_identity: bool,
 }
 
 /// A rate limit of a route.

@@ -114,7 +114,7 @@ fn explain_event(
         Output::Text => {
             say(describe(&event));
             if let Some(found) = &event.firewall {
-                say(describe_firewall(found));
+                say(describe_firewall(found, skips(configuration, &event.route)));
             }
             if let Some(explanation) = &explanation {
                 say(format_args!("\n{explanation}"));
@@ -127,8 +127,15 @@ fn explain_event(
     Ok(if event.outcome == Outcome::Denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Whether attack rules skip the identity provider's own parameters on a route.
+fn skips(configuration: &Configuration, route: &str) -> bool {
+    let route = configuration.routes.iter().find(|known| known.name == route);
+    route.is_some_and(|route| configuration.leads_to_identity(route))
+        && configuration.firewalls.iter().any(|firewall| firewall.on_identity.is_some())
+}
+
 /// What the firewall found: one line, and two for each rule.
-fn describe_firewall(found: &FirewallRecord) -> String {
+fn describe_firewall(found: &FirewallRecord, skips: bool) -> String {
     use std::fmt::Write as _;
     let decided = found.rule.map_or_else(String::new, |rule| format!(" by rule {rule}"));
     let mut text = format!(
@@ -149,6 +156,10 @@ fn describe_firewall(found: &FirewallRecord) -> String {
     }
     if found.further > 0 {
         let _ = write!(text, "\n  and {} more", found.further);
+    }
+    if skips {
+        text += "\n  attack rules skip the identity provider's own parameters here \
+                 (waf.identity_parameters; `bastide waf check` lists them)";
     }
     text
 }

@@ -5,8 +5,10 @@
 //! share their compiled rules. A rule file that cannot be loaded whole is a fault of the
 //! line that names it.
 
+mod identity;
 mod rules;
 
+pub use identity::{ATTACK_RULES, IDENTITY_SKIPS, identity_exclusions};
 pub use rules::{CRS_MARK, load_rules};
 
 use std::fmt;
@@ -58,6 +60,8 @@ pub struct WafSettings {
     pub threshold_outbound: Option<u32>,
     /// What rules do not look at.
     pub exclusions: Vec<Exclusion>,
+    /// Whether attack rules look at everything on routes to the identity provider too.
+    pub inspects_identity: bool,
     /// Request bodies.
     pub request_body: WafRequestBody,
     /// Response bodies.
@@ -163,6 +167,8 @@ pub struct Firewall {
     pub settings: WafSettings,
     /// Its rules, checked whole.
     pub rules: Arc<waf::RuleSet>,
+    /// Which one routes to the identity provider have in its place, where that is another.
+    pub on_identity: Option<usize>,
 }
 
 /// The rules come from the settings and the files that these name; a change of a file is
@@ -203,6 +209,12 @@ pub(super) const WAF: Section = Section {
             "list of maps",
             "none",
             "False positives: rules that do not run here, or targets that they do not look at. Those of a route are added to the default's.",
+        ),
+        key(
+            "identity_parameters",
+            "skip or inspect",
+            "skip",
+            "Core Rule Set, on routes `to: identity` and `to: sessions`: whether its attack rules (930000 to 944999) skip the provider's own random words, secrets and addresses, such as `code`, `state`, `password` and `redirect_uri` (docs/firewall.md has the list), which read like an attack now and then.",
         ),
         key("request_body", "map", "see there", "How request bodies are inspected."),
         key("response_body", "map", "see there", "How response bodies are inspected."),
@@ -296,6 +308,7 @@ const MODES: &[(&str, WafMode)] =
 const COMPRESSED: &[(&str, WafCompressed)] =
     &[("refuse", WafCompressed::Refuse), ("unpack", WafCompressed::Unpack), ("pass", WafCompressed::Pass)];
 const UNREADABLE: &[(&str, bool)] = &[("refuse", false), ("pass", true)];
+const IDENTITY_PARAMETERS: &[(&str, bool)] = &[("skip", false), ("inspect", true)];
 const OVER: &[(&str, bool)] = &[("reject", false), ("partial", true)];
 /// Largest limit of a body, bytes.
 const BODY_BYTES_MAX: u64 = 1 << 30;
@@ -332,6 +345,7 @@ impl WafSettings {
             threshold_inbound: None,
             threshold_outbound: None,
             exclusions: Vec::new(),
+            inspects_identity: false,
             request_body: WafRequestBody::default(),
             response_body: WafResponseBody::default(),
         }
@@ -368,12 +382,33 @@ impl Decoder<'_> {
         }
         match self.waf_rules(at, &settings, &mut all.compiled) {
             Some(rules) => {
-                all.loaded.push(Firewall { settings, rules: Arc::new(rules) });
+                all.loaded.push(Firewall { settings, rules: Arc::new(rules), on_identity: None });
                 WafChoice::Firewall(all.loaded.len() - 1)
             }
             None => {
                 all.refused.push(settings);
                 WafChoice::Inherit
+            }
+        }
+    }
+
+    /// Lays the exclusions of routes to the identity provider over each firewall that such a
+    /// route may meet.
+    pub(super) fn waf_on_identity(&mut self, choices: impl Iterator<Item = WafChoice>, all: &mut Firewalls) {
+        let (first, last) = ATTACK_RULES;
+        for choice in choices {
+            let WafChoice::Firewall(number) = choice else { continue };
+            let Some(firewall) = all.loaded.get(number) else { continue };
+            let is_meant = firewall.rules.ids().any(|id| (first..=last).contains(&id));
+            if firewall.settings.inspects_identity || !is_meant || firewall.on_identity.is_some() {
+                continue;
+            }
+            let mut settings = firewall.settings.clone();
+            settings.exclusions.extend(identity_exclusions());
+            if let WafChoice::Firewall(other) = self.waf_load(At::default(), Some(settings), all)
+                && let Some(firewall) = all.loaded.get_mut(number)
+            {
+                firewall.on_identity = Some(other);
             }
         }
     }
@@ -430,6 +465,10 @@ impl Decoder<'_> {
         for item in table.get("exclusions").map_or(&[][..], Node::items) {
             settings.exclusions.extend(self.waf_exclusion(item));
         }
+        let parameters = table.get("identity_parameters");
+        settings.inspects_identity = parameters
+            .and_then(|node| self.word(node, "answer", IDENTITY_PARAMETERS))
+            .unwrap_or(settings.inspects_identity);
         if let Some(table) = table.get("request_body").and_then(|node| self.table(node, &REQUEST_BODY)) {
             let body = &mut settings.request_body;
             body.access = table.get("access").and_then(|node| self.boolean(node)).or(body.access);

@@ -15,7 +15,7 @@ pub(super) struct Loaded {
 impl Loaded {
     /// All of a configuration. What rules remember outlives it.
     pub(super) fn new(configuration: &Configuration, memory: &Arc<waf::Memory>) -> Self {
-        let one = |firewall: &crate::config::Firewall| {
+        let one = |firewall: &crate::config::Firewall, on_identity: Option<Arc<Firewall>>| {
             Arc::new(Firewall {
                 rules: Arc::clone(&firewall.rules),
                 mode: match firewall.settings.mode {
@@ -29,9 +29,19 @@ impl Loaded {
                     Some(WafCompressed::Pass) => CompressedRequests::Pass,
                 },
                 unreadable_answers_pass: firewall.settings.response_body.unreadable_passes == Some(true),
+                on_identity,
             })
         };
-        Self { firewalls: configuration.firewalls.iter().map(one).collect() }
+        // What stands in the place of another has none in its own.
+        let alone: Vec<Arc<Firewall>> =
+            configuration.firewalls.iter().map(|firewall| one(firewall, None)).collect();
+        let other = |firewall: &crate::config::Firewall| Some(Arc::clone(alone.get(firewall.on_identity?)?));
+        let whole =
+            configuration.firewalls.iter().zip(&alone).map(|(firewall, alone)| match other(firewall) {
+                Some(other) => one(firewall, Some(other)),
+                None => Arc::clone(alone),
+            });
+        Self { firewalls: whole.collect() }
     }
 
     /// What a listener or a route chose.

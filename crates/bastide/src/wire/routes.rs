@@ -103,6 +103,7 @@ pub(super) fn settings(
         request_headers: headers(&route.request_headers),
         response_headers: headers(&route.response_headers),
         firewall: firewalls.choice(route.waf),
+        to_identity: configuration.leads_to_identity(route),
     })
 }
 

@@ -17,8 +17,10 @@ pub(crate) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// An admitted head: names as they were written, fields of this hop included.
-    pub(crate) fn admitted(head: &'a RequestHead) -> Self {
+    /// An admitted head: names as they were written, fields of this hop included. `cookies`
+    /// stands in the place of those that it brings, where no upstream sees some of them: what
+    /// is random and only the gateway's is no attack, whatever it reads like.
+    pub(crate) fn admitted(head: &'a RequestHead, cookies: Option<&'a [u8]>) -> Self {
         let protocol: &[u8] = match head.version {
             Version::Http10 => b"HTTP/1.0",
             Version::Http11 => b"HTTP/1.1",
@@ -30,12 +32,17 @@ impl<'a> Head<'a> {
         // (RFC 9112 §6.3).
         let counts =
             |name: &[u8]| head.framing != Framing::Chunked || !name.eq_ignore_ascii_case(b"content-length");
+        let mut kept = cookies.filter(|cookies| !cookies.is_empty());
+        let shown = |(name, value): (&'a [u8], &'a [u8])| match cookies {
+            Some(_) if name.eq_ignore_ascii_case(b"cookie") => Some((name, kept.take()?)),
+            _ => counts(name).then_some((name, value)),
+        };
         let mut made = Self {
             line: SmallVec::new(),
             method: head.method.as_str().as_bytes(),
             target: &head.raw_target,
             protocol,
-            headers: head.written_fields().filter(|(name, _)| counts(name)).collect(),
+            headers: head.written_fields().filter_map(shown).collect(),
         };
         if !made.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")) {
             // `:authority` is to HTTP/2 what `Host` is to HTTP/1 (RFC 9113 §8.3.1).

@@ -31,6 +31,8 @@ pub(crate) use inspection::{Begin, Extent, Inspection, Reading, Shown, Side, Sto
 pub use mask::{mask, mask_name};
 pub(crate) use record::Line;
 
+use crate::snapshot::Route;
+
 /// What is done with what the rules find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -77,6 +79,8 @@ pub struct Firewall {
     pub compressed_requests: CompressedRequests,
     /// Whether an answer goes on whose body should be looked at and cannot be unpacked.
     pub unreadable_answers_pass: bool,
+    /// What stands in its place on routes to the identity provider, where that is another.
+    pub on_identity: Option<Arc<Firewall>>,
 }
 
 /// Which firewall a listener or a route has.
@@ -123,11 +127,13 @@ impl Firewalls {
     pub fn of<'f>(
         &'f self,
         listener: &proxy::ListenerKey,
-        route: Option<&'f Choice>,
+        route: Option<&'f Route>,
     ) -> Option<&'f Arc<Firewall>> {
         let by_listener = self.by_listener.iter().find(|(key, _)| key == listener);
         let behind = by_listener.map_or(&self.default, |(_, choice)| choice.or(&self.default));
-        route.map_or(behind, |route| route.or(behind)).firewall()
+        let Some(route) = route else { return behind.firewall() };
+        let firewall = route.firewall.or(behind).firewall()?;
+        Some(firewall.on_identity.as_ref().filter(|_| route.to_identity).unwrap_or(firewall))
     }
 
     /// Whether any request could have one.

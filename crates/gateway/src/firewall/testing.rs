@@ -35,6 +35,7 @@ pub(super) fn firewall(text: &str) -> Arc<Firewall> {
         memory: Arc::new(Memory::new(MemoryLimits::default())),
         compressed_requests: CompressedRequests::Refuse,
         unreadable_answers_pass: false,
+        on_identity: None,
     })
 }
 

@@ -54,9 +54,14 @@ pub fn set(name: &str, value: &str, seconds: u64) -> String {
     format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")
 }
 
+/// One field of the cookies of a request that are not ours; `None`: none of them is.
+pub(crate) fn not_ours(head: &RequestHead) -> Option<Vec<u8>> {
+    without_ours(|| of_head(head))
+}
+
 /// Takes our cookies out of what goes to an upstream.
 pub(crate) fn hide(head: &RequestHead, request: &mut Additions) {
-    let Some(kept) = without_ours(|| of_head(head)) else { return };
+    let Some(kept) = not_ours(head) else { return };
     request.remove("cookie");
     if !kept.is_empty() {
         let _ = request.push_as(Manner::Replace, "cookie", &kept);

@@ -16,6 +16,7 @@ use crate::firewall::{
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
+use crate::session::cookie;
 use crate::snapshot::Route;
 use crate::step::forward;
 
@@ -58,7 +59,7 @@ pub(crate) async fn request<E: Exchange>(
 ) -> Result<Pass, Stop> {
     journey.step = Step::Inspect;
     let listener = &journey.connection().listener;
-    let firewall = gateway.snapshot().firewalls.of(listener, Some(&route.firewall));
+    let firewall = gateway.snapshot().firewalls.of(listener, Some(route));
     // An opaque connection is here only where nothing would be refused.
     let reads = head.version != Version::Opaque && !Switch::Firewall.is_off();
     let Some(firewall) = firewall.filter(|_| reads) else {
@@ -67,7 +68,9 @@ pub(crate) async fn request<E: Exchange>(
     let inspection = begin(gateway, journey, firewall, firewall.mode)?;
     // Kept with the journey: what was found is told even when the client goes away.
     let inspection = journey.inspection.insert(inspection);
-    inspection.request_headers(&Head::admitted(head)).await.map_err(|stopped| refuse(&stopped))?;
+    let cookies = cookies_of_upstreams(gateway, head);
+    let shown = Head::admitted(head, cookies.as_deref());
+    inspection.request_headers(&shown).await.map_err(|stopped| refuse(&stopped))?;
     if head.framing != Framing::None && inspection.needs_request_body() {
         match read_body(inspection, head, exchange).await {
             Ok(()) => {}
@@ -82,6 +85,11 @@ pub(crate) async fn request<E: Exchange>(
     judged.map_err(|stopped| refuse(&stopped))?;
     // INVARIANT: without the engine's own word the request does not go on.
     inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))
+}
+
+/// The cookies that upstreams see, where the request brings some of our own besides.
+fn cookies_of_upstreams(gateway: &Gateway, head: &RequestHead) -> Option<Vec<u8>> {
+    gateway.snapshot().party.as_ref().and_then(|_| cookie::not_ours(head))
 }
 
 /// Why a body was not read as far as the rules want it.
@@ -151,9 +159,11 @@ pub(crate) async fn unwelcome(
     if head.version == Version::Opaque {
         return;
     }
-    let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(&route.firewall)) else { return };
+    let Some(firewall) = gateway.snapshot().firewalls.of(listener, Some(route)) else { return };
     let allowance = &gateway.core().unwelcome;
-    show(gateway, journey, firewall, allowance, || Head::admitted(head), Extent::Head).await;
+    let cookies = cookies_of_upstreams(gateway, head);
+    let shown = || Head::admitted(head, cookies.as_deref());
+    show(gateway, journey, firewall, allowance, shown, Extent::Head).await;
 }
 
 /// Inspects what is refused anyway, as far as the allowance goes.

@@ -31,7 +31,7 @@ fn needs_http(snapshot: &Snapshot, connection: &ConnectionInfo, route: &Route) -
     if route.contract.is_some() {
         return Some("the route holds requests against a document");
     }
-    let firewall = snapshot.firewalls.of(&connection.listener, Some(&route.firewall));
+    let firewall = snapshot.firewalls.of(&connection.listener, Some(route));
     firewall.is_some_and(|firewall| firewall.mode == Mode::Block).then_some("the firewall reads requests")
 }
 

@@ -12,7 +12,7 @@ use waf::{Note, RuleSet, Weight};
 use super::counted;
 use super::rules::{load_by, typed};
 use crate::cli::{Output, say};
-use crate::config::{Fault, WafSettings};
+use crate::config::{ATTACK_RULES, Fault, IDENTITY_SKIPS, WafSettings};
 
 /// Arguments of `bastide waf check`.
 #[derive(Debug, Args)]
@@ -77,6 +77,8 @@ struct Summary {
     ids: Option<(u64, u64)>,
     /// By paranoia level, from the tags of the Core Rule Set.
     levels: BTreeMap<u8, u64>,
+    /// Rules that look elsewhere on routes to the identity provider.
+    skipping: u64,
 }
 
 impl Summary {
@@ -84,8 +86,11 @@ impl Summary {
         let mut statistics = rules.statistics();
         // One of the files is the settings themselves.
         statistics.files = statistics.files.saturating_sub(1);
-        let mut summary = Self { statistics, phases: [0; 5], ids: None, levels: BTreeMap::new() };
+        let mut summary =
+            Self { statistics, phases: [0; 5], ids: None, levels: BTreeMap::new(), skipping: 0 };
+        let (first, last) = ATTACK_RULES;
         for rule in rules.descriptions() {
+            summary.skipping += u64::from((first..=last).contains(&rule.id));
             if let Some(count) = summary.phases.get_mut(usize::from(rule.phase).saturating_sub(1)) {
                 *count += 1;
             }
@@ -119,6 +124,12 @@ impl Summary {
                 self.levels.iter().map(|(level, count)| format!("{level}: {count}")).collect();
             text += &format!("\nparanoia levels {}", levels.join(", "));
         }
+        if self.skipping > 0 {
+            text += "\non routes to the identity provider, unless waf.identity_parameters is inspect,";
+            for ((first, last), targets) in IDENTITY_SKIPS {
+                text += &format!("\n  rules {first} to {last} skip {}", targets.join(", "));
+            }
+        }
         text += &format!(
             "\n{}, all of linear time: none can be made to backtrack",
             counted(number(statistics.expressions), "regular expression")
@@ -135,6 +146,9 @@ impl Summary {
             "regular_expressions": { "count": statistics.expressions, "linear_time": true },
             "by_phase": (1..).zip(self.phases).map(|(phase, count): (u8, u64)| (phase.to_string(), json!(count))).collect::<serde_json::Map<_, _>>(),
             "by_paranoia_level": self.levels.iter().map(|(level, count)| (level.to_string(), json!(count))).collect::<serde_json::Map<_, _>>(),
+            "on_identity": (self.skipping > 0).then(|| IDENTITY_SKIPS.iter().map(|((first, last), targets)| {
+                json!({ "first": first, "last": last, "skip": targets })
+            }).collect::<Vec<_>>()),
             "ids": self.ids.map(|(least, most)| json!({ "first": least, "last": most })),
         })
     }

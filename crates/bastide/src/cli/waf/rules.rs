@@ -9,7 +9,7 @@ use waf::RuleSet;
 
 use crate::cli::check::environment;
 use crate::config::{
-    CRS_MARK, Configuration, Disk, Exclusion, Fault, Severity, WafChoice, WafMode, WafSettings, load,
+    CRS_MARK, Configuration, Disk, Exclusion, Fault, Route, Severity, WafChoice, WafMode, WafSettings, load,
     load_rules,
 };
 
@@ -114,7 +114,7 @@ pub(super) fn settings_of(configuration: &Configuration, route: Option<&str>) ->
         Some(name) => {
             let known = configuration.routes.iter().find(|route| route.name == name);
             let route = known.with_context(|| unknown_route(configuration, name))?;
-            match of_route(configuration, route.waf) {
+            match of_route(configuration, route) {
                 Some(choice) => choice,
                 None => {
                     bail!("route {name:?} takes the firewall of its listener, and these differ: say --rules")
@@ -134,16 +134,16 @@ pub(super) fn settings_of(configuration: &Configuration, route: Option<&str>) ->
 }
 
 /// What a route's choice comes to; None where that depends on the listener.
-pub(super) fn of_route(configuration: &Configuration, choice: WafChoice) -> Option<WafChoice> {
-    if choice != WafChoice::Inherit {
-        return Some(choice);
+pub(super) fn of_route(configuration: &Configuration, route: &Route) -> Option<WafChoice> {
+    if route.waf != WafChoice::Inherit {
+        return Some(configuration.waf_on(route, route.waf));
     }
     let mut all = configuration.listeners.iter().map(|listener| match listener.waf {
         WafChoice::Inherit => configuration.waf,
         own => own,
     });
     let first = all.next().unwrap_or(configuration.waf);
-    all.all(|other| other == first).then_some(first)
+    all.all(|other| other == first).then(|| configuration.waf_on(route, first))
 }
 
 fn unknown_route(configuration: &Configuration, name: &str) -> String {

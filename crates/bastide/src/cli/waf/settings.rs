@@ -39,13 +39,13 @@ impl Plan {
         let firewalls: Vec<Settings> = configuration.firewalls.iter().map(of_firewall).collect();
         let mut default = of_choice(configuration.waf, &firewalls);
         put_over(overrides, &mut default);
-        let route = |choice| {
-            let choice = rules::of_route(&configuration, choice).ok_or(Reason::Listener)?;
+        let route = |known| {
+            let choice = rules::of_route(&configuration, known).ok_or(Reason::Listener)?;
             let mut settings = of_choice(choice, &firewalls);
             put_over(overrides, &mut settings);
             Ok(settings)
         };
-        let routes = configuration.routes.iter().map(|known| (known.name.clone(), route(known.waf)));
+        let routes = configuration.routes.iter().map(|known| (known.name.clone(), route(known)));
         Ok(Self { default, routes: routes.collect(), are_all: true })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Configuration, Excluded, WafChoice, WafCompressed, WafMode};
+use super::super::{Configuration, Excluded, WafChoice, WafCompressed, WafMode, identity_exclusions};
 use super::{read_with, said_with};
 
 const RULES: &str = "SecRule ARGS:q \"@contains x\" \"id:1,phase:2,deny,tag:'a'\"\n";
@@ -161,6 +161,44 @@ fn an_exclusion_that_excludes_nothing_is_told_once() {
     assert_eq!(told("{ rule: 7 }", "    waf: detect\n"), 1);
 }
 
+/// Two routes, of which the first leads to the identity provider.
+fn with_identity(top: &str, listener: &str, route: &str) -> Configuration {
+    let text = format!(
+        "listen:\n  - address: 127.0.0.1:0\n{listener}services: {{ a: [ http://10.0.0.1 ] }}\nrealms: {{ town: {{ issuer: \"https://id.example.org\" }} }}\n{top}routes:\n  - match: id.example.org/**\n    to: identity\n    authenticate: none\n    allow: anyone\n{route}  - match: /**\n    to: a\n    allow: anyone\n"
+    );
+    let rule = |id| format!("SecRule ARGS:state \"@contains x\" \"id:{id},phase:2,deny\"\n");
+    let attack = [920_230, 920_271, 942_100].map(rule).concat();
+    let files = [files(), vec![("crs/rules/REQUEST-942.conf", attack.as_str())]].concat();
+    read_with(&text, &files).unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+#[test]
+fn routes_to_the_identity_provider_skip_its_parameters_unless_told_to_look() {
+    let exclusions = |read: &Configuration, route: usize, choice| {
+        let WafChoice::Firewall(number) = read.waf_on(&read.routes[route], choice) else { panic!() };
+        read.firewalls[number].settings.exclusions.clone()
+    };
+    let skipped = identity_exclusions();
+    let read = with_identity("waf: crs\n", "    waf: { exclusions: [ { rule: 1 } ] }\n", "");
+    assert_eq!(exclusions(&read, 0, read.waf), skipped);
+    assert_eq!(exclusions(&read, 1, read.waf), []);
+    let by_listener = exclusions(&read, 0, read.listeners[0].waf);
+    assert_eq!((by_listener.len(), &by_listener[1..]), (skipped.len() + 1, &skipped[..]));
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+
+    let own = with_identity("waf: crs\n", "", "    waf: { paranoia: 2 }\n");
+    assert_eq!(exclusions(&own, 0, own.routes[0].waf), skipped);
+    for (top, route) in [
+        ("waf: { rules: crs, identity_parameters: inspect }\n", ""),
+        ("waf: crs\n", "    waf: { identity_parameters: inspect }\n"),
+        ("waf: a.conf\n", ""),
+    ] {
+        let read = with_identity(top, "", route);
+        let choice = if route.is_empty() { read.waf } else { read.routes[0].waf };
+        assert_eq!(exclusions(&read, 0, choice), [], "{top}{route}");
+    }
+}
+
 #[test]
 fn compressed_bodies_are_refused_unless_something_else_is_said() {
     let both = |waf: &str| {
@@ -218,6 +256,7 @@ fn what_is_wrong_is_said_where_it_stands() {
         ("{ rules: a.conf, exclusions: [ { rule: 1, target: \"ARG:a\" } ] }", "unknown variable \"ARG\""),
         ("{ rules: a.conf, request_body: { compressed: inflate } }", "unknown answer"),
         ("{ rules: a.conf, response_body: { unreadable: drop } }", "unknown answer"),
+        ("{ rules: a.conf, identity_parameters: pass }", "unknown answer"),
         ("{ rules: a.conf, response_body: { types: [ text ] } }", "a media type"),
         ("{ rules: a.conf, request_body: { limit: 2GiB } }", "1GiB"),
         ("{ rules: a.conf, request_body: { over: drop } }", "unknown answer"),

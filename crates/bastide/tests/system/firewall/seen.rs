@@ -120,3 +120,31 @@ async fn who_goes_away_before_it_is_judged_leaves_a_line_that_says_so() {
     let found = line(&town, &whole.request_id().unwrap().to_string()).await;
     assert_eq!((found["verdict"].as_str(), &found["unfinished"]), (Some("passed"), &Value::Null));
 }
+
+#[tokio::test]
+async fn of_cookies_the_rules_see_what_an_upstream_sees() {
+    let upstream = Upstream::start().await;
+    let session = "authentication:\n  audience: town\n  issuers: [ { issuer: \"https://127.0.0.1:1\", allow_private_addresses: true } ]\n  session: { client: shop, secret: \"${file:secret.txt}\" }\nservices:";
+    let back = "  - match: localhost/auth/**\n    to: sessions\n    authenticate: none\n    allow: anyone\n";
+    let rules = format!(
+        "{RULES}SecRule REQUEST_COOKIES|REQUEST_HEADERS:Cookie \"@contains attack\" \"id:61,phase:1,deny,log\"\n"
+    );
+    let mut town = Town::prepare(&configuration(&upstream, "", back).replace("services:", session));
+    std::fs::write(town.path("rules.conf"), &rules).unwrap();
+    std::fs::write(town.path("secret.txt"), "a-secret").unwrap();
+    town.start_gateway().await;
+    let plain = town_with(&upstream, &rules, "", "").await;
+    let ours = "__Host-bastide-session=an--attack";
+    for (town, cookies, status) in [
+        (&town, format!("a=1; {ours}; b=2"), 200),
+        (&town, ours.to_owned(), 200),
+        (&town, format!("a=attack; {ours}"), 403),
+        (&town, format!("{ours}; a=attack"), 403),
+        (&town, "__Host-other=attack".to_owned(), 403),
+        (&plain, ours.to_owned(), 403),
+    ] {
+        let answer = ask(town, &get_request("/asked").field("cookie", &cookies)).await;
+        assert_eq!(answer.status, status, "{cookies}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("attack"), "{cookies}");
+    }
+}
