@@ -78,7 +78,7 @@ pub struct Answer {
 
 /// The RFC 9457 problem document: type, title, status and the request's id, nothing
 /// that tells an attacker how near they came.
-pub fn problem(status: StatusCode, id: RequestId) -> Bytes {
+pub(crate) fn problem(status: StatusCode, id: RequestId) -> Bytes {
     let title = status.canonical_reason().unwrap_or("Error");
     Bytes::from(format!(
         "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"id\":\"{id}\"}}\n",
