@@ -9,6 +9,9 @@ fn long_end() -> String {
     slow_rules(300, 5) + "SecAction \"id:999,phase:5,pass,log\"\n"
 }
 
+/// How a phase begins.
+type Phase<'h> = dyn Fn(&mut Inspection) -> Poll<Result<(), Stopped>> + 'h;
+
 async fn judged(rules: &str, target: &str) -> Inspection {
     let mut inspection = inspection(&firewall(rules), Mode::Block);
     let raw = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
@@ -80,7 +83,7 @@ async fn an_answer_is_judged_a_slice_at_a_time() {
         let mut inspection = judged(&slow_rules(300, phase), &format!("/?q={}", slow_argument(bytes))).await;
         assert!(!inspection.is_unfinished());
         let mut rested = false;
-        let phases: [&dyn Fn(&mut Inspection) -> Poll<Result<(), Stopped>>; 2] =
+        let phases: [&Phase<'_>; 2] =
             [&|inspection| inspection.response_headers(&head), &|inspection| inspection.response_body_end()];
         for begin in phases {
             if begin(&mut inspection).is_pending() {
