@@ -11,7 +11,7 @@ use super::super::WafSettings;
 use super::*;
 
 /// Logins that are tried at each level.
-const LOGINS: usize = 40;
+const LOGINS: usize = 12;
 /// A word that reads like SQL (942100 at paranoia level 1), as a `state` of 128 random bits may.
 const LIKE_SQL: &str = "5--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 /// Two, as in a refresh token, that hold what rules take for a comment of SQL (942440 at level 2).
