@@ -85,6 +85,8 @@ pub struct Journey<'g> {
     pub route: Option<usize>,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
+    /// Whether it brought a token about an end user that was verified.
+    pub(crate) is_for_user: bool,
     /// What policy said, as JSON; empty when it was not asked.
     pub decision: Vec<u8>,
     /// What is wrong with it and was only reported.
@@ -129,6 +131,7 @@ impl<'g> Journey<'g> {
             user_agent: Bytes::new(),
             route: None,
             principal: None,
+            is_for_user: false,
             decision: gateway.core().spare_text(),
             reported: String::new(),
             trace_id: None,

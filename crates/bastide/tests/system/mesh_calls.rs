@@ -26,12 +26,16 @@ const POLICIES: &str = r#"
         resource.service == "payments" && context.path == "/charges" &&
         context has user && context.user.roles.contains("customer")
     };
+    @id("anybody looks")
+    permit (principal is Anonymous, action == Action::"GET", resource)
+    when { resource.service == "payments" && context.path == "/open" };
 "#;
 
 /// The gateway, orders and payments; and the keys of a merchant, who is a customer too, and of an
 /// auditor.
 struct Shop {
     town: Town,
+    payments: std::net::SocketAddr,
     _services: [Process; 2],
     merchant: String,
     auditor: String,
@@ -71,7 +75,8 @@ async fn shop(of_payments: &str) -> Shop {
         let log = town.path(&format!("{name}.log"));
         until("the program", async || read(&log).contains("the program is up").then_some(())).await;
     }
-    Shop { town, _services: services, merchant, auditor }
+    let payments = ([127, 0, 0, 1], payments).into();
+    Shop { town, payments, _services: services, merchant, auditor }
 }
 
 impl Shop {
@@ -262,4 +267,22 @@ async fn where_policies_are_only_tried_nothing_is_denied_and_what_would_be_is_lo
     assert_eq!(allowed["unmapped"]["decision"]["would_deny"], Value::Null);
     assert_eq!(shop.ask_as("forged").await, 401);
     assert_eq!(shop.events().matches("would_deny").count(), 1);
+}
+
+#[tokio::test]
+async fn what_a_caller_without_tls_says_of_an_end_user_does_not_reach_the_program() {
+    let shop = shop(", mode: permissive").await;
+    let now = bastide::process::clock::SystemClock::start().now();
+    let good = token(&shop.svid("gateway").await, "spiffe://shop.example", now);
+    let door = bastide::demo::client::Door::clear(shop.payments);
+    for said in ["forged", &good] {
+        let request = bastide::demo::client::Request::new("GET", "payments", "/open");
+        let answer = http1::ask(&door, &request.field("x-bastide-user", said)).await.unwrap();
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 200, "{body}{}", read(&shop.town.path("payments.log")));
+        assert!(body.starts_with("payments GET /open ") && body.ends_with(" -"), "{said}: {body}");
+    }
+    // What was verified reaches it, there too.
+    let (status, body) = shop.ask(Some(&shop.merchant), PAY, None).await;
+    assert!(status == 200 && !body.ends_with(" -"), "{body}");
 }

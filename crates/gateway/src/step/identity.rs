@@ -137,7 +137,7 @@ pub fn additions(
     let settings = &gateway.snapshot().identity;
     let mut tokens = gateway.remembered().identity_tokens.borrow_mut();
     tell(settings, &mut tokens, principal, route, journey.time, &mut request)
-        .and_then(|()| user::tell(gateway, route, head, principal, journey.time, &mut request))
+        .and_then(|()| user::tell(gateway, journey, route, head, principal, &mut request))
         .map_err(|fault| {
             let why = format!("the identity token cannot be signed: {fault}");
             Refusal::new(Step::Forward, "identity_token", StatusCode::INTERNAL_SERVER_ERROR, why)

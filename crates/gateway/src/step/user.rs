@@ -134,7 +134,10 @@ pub fn carried(
         return Err(Refusal::new(Step::Authenticate, "two_credentials", StatusCode::BAD_REQUEST, why).into());
     }
     match gateway.remembered().users.borrow_mut().of(token, believer, journey.time) {
-        Ok(user) => Ok(Some(user)),
+        Ok(user) => {
+            journey.is_for_user = true;
+            Ok(Some(user))
+        }
         Err(unproven) => {
             let why = format!("the token about the end user is refused: {unproven}");
             Err(Refusal::new(Step::Authenticate, "user_token", StatusCode::UNAUTHORIZED, why).into())
@@ -143,16 +146,19 @@ pub fn carried(
 }
 
 /// Tells the service behind a route for whom it is called: the gateway in its own words, a
-/// service's proxy in those that came, which are verified when they came over the mesh.
+/// service's proxy in those that came.
+///
+/// INVARIANT: a program reads only what was verified. What its callers said without TLS goes no
+/// further; what it says itself goes to other services of the mesh alone, which verify it.
 ///
 /// # Errors
 /// The token cannot be signed.
 pub(crate) fn tell(
     gateway: &Gateway,
+    journey: &Journey<'_>,
     route: &Route,
     head: &RequestHead,
     principal: &Arc<Principal>,
-    now: Timestamp,
     request: &mut Additions,
 ) -> Result<(), keys::Error> {
     let settings = &gateway.snapshot().user;
@@ -163,10 +169,10 @@ pub(crate) fn tell(
         {
             // One audience: a service sends the token along.
             let roles = || policies.roles_of(principal);
-            let token = signed.token(principal, 0, &voucher.audience, now, roles)?;
+            let token = signed.token(principal, 0, &voucher.audience, journey.time, roles)?;
             let _ = request.push(HEADER_USER, token.as_bytes());
         }
-    } else if settings.believer.is_some() {
+    } else if settings.believer.is_some() && (route.in_mesh || journey.is_for_user) {
         for token in head.fields.named(HEADER_USER.as_bytes()) {
             let _ = request.push(HEADER_USER, token);
         }

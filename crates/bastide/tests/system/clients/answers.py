@@ -45,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             token, method, url = what.split(",", 2)
             self.ask(method, url, token)
         else:
-            fields = [self.headers.get(name) or "-" for name in ("host", "traceparent")]
+            fields = [self.headers.get(name) or "-" for name in ("host", "traceparent", "x-bastide-user")]
             self.answer(200, " ".join([NAME, self.command, self.path, *fields]))
 
     do_GET = do_POST = serve
