@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::authority::{Kind, Record};
 use crate::error::Error;
 use crate::jwt_svid;
+use crate::renew::{renew, renew_by};
 use crate::revocation::{self, Revocation, Revoked, Target};
 use crate::ring::Ring;
 use crate::settings::Settings;
@@ -188,12 +189,7 @@ impl TrustDomain {
     }
 
     async fn take_revoked(&self) -> Result<(), Error> {
-        let revoked = Revoked::new(&revocation::read(&self.store).await?);
-        self.revoked.send_if_modified(|current| {
-            let differs = **current != revoked;
-            *current = Arc::new(revoked);
-            differs
-        });
+        renew(&self.revoked, Revoked::new(&revocation::read(&self.store).await?));
         Ok(())
     }
 
@@ -229,11 +225,7 @@ impl TrustDomain {
 
     fn take(&self, record: &Record) -> Result<(), Error> {
         let ring = Ring::at(record, &self.settings, self.now())?;
-        self.ring.send_if_modified(|current| {
-            let differs = ring.differs(current);
-            *current = Arc::new(ring);
-            differs
-        });
+        renew_by(&self.ring, ring, Ring::differs);
         Ok(())
     }
 

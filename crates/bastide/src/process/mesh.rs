@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
 use ::mesh::workload::Workloads;
 use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
-use ::mesh::{Issuer, TrustDomain};
+use ::mesh::{Issuer, TrustDomain, renew};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -348,14 +348,6 @@ impl MeshHost {
 /// How the configuration has nodes attested.
 fn provers(mesh: &config::Mesh) -> Provers {
     mesh.agents.as_ref().map(|agents| agents.provers.clone()).unwrap_or_default()
-}
-
-fn renew<T: PartialEq>(place: &watch::Sender<Arc<T>>, next: T) {
-    place.send_if_modified(|current| {
-        let differs = **current != next;
-        *current = Arc::new(next);
-        differs
-    });
 }
 
 impl Drop for MeshHost {

@@ -31,6 +31,7 @@ use crate::error::Error;
 use crate::grpc::Channel;
 use crate::issuer::{Answer, Issuer};
 use crate::pause;
+use crate::renew::{renew, renew_by};
 use crate::revocation::{Revoked, serial};
 use crate::ring::Ring;
 use crate::trust_domain::IssuedX509;
@@ -321,14 +322,10 @@ impl Remote {
         };
         let list = update.workloads.into_iter().map(workload).collect::<Result<Vec<_>, _>>()?;
         // First who is taken back, then who is trusted, then who is known.
-        replace(&self.revoked, Revoked::of(serials, identities));
-        self.ring.send_if_modified(|current| {
-            let differs = ring.differs(current);
-            *current = Arc::new(ring);
-            differs
-        });
-        replace(&self.foreign, foreign);
-        replace(&self.workloads, Workloads { list });
+        renew(&self.revoked, Revoked::of(serials, identities));
+        renew_by(&self.ring, ring, Ring::differs);
+        renew(&self.foreign, foreign);
+        renew(&self.workloads, Workloads { list });
         Ok(())
     }
 
@@ -383,14 +380,6 @@ impl Remote {
             Err(other) => Err(other),
         }
     }
-}
-
-fn replace<T: PartialEq>(place: &watch::Sender<Arc<T>>, next: T) {
-    place.send_if_modified(|current| {
-        let differs = **current != next;
-        *current = Arc::new(next);
-        differs
-    });
 }
 
 async fn watch_all(channel: &Channel) -> Result<tonic::Streaming<Update>, Status> {
