@@ -10,8 +10,8 @@ use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use foldhash::fast::RandomState;
+use keys::sha256;
 use lru::LruCache;
 use serde_json::{Map, Value};
 use store::Version;
@@ -49,7 +49,7 @@ impl Clients {
 /// The claims of access tokens that the keys beside it signed, by the hash of the whole token.
 pub(crate) struct Tokens(Mutex<Verified>);
 
-type Verified = LruCache<[u8; SHA256_OUTPUT_LEN], Arc<Map<String, Value>>, RandomState>;
+type Verified = LruCache<[u8; 32], Arc<Map<String, Value>>, RandomState>;
 
 impl Default for Tokens {
     fn default() -> Self {
@@ -67,8 +67,7 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return verify();
         }
-        let mut name = [0; SHA256_OUTPUT_LEN];
-        name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        let name = sha256(token.as_bytes());
         let known = lock(&self.0).get(&name).cloned();
         if let Some(claims) = known {
             return Ok(Map::clone(&claims));

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use model::Principal;
 use serde_json::{Map, Value};
 
+use crate::digest::sha256;
 use crate::encoding::{encode_base64url, quote};
 use crate::proofs::ProvenKey;
 use crate::refusal::{Holding, Refusal};
@@ -99,7 +99,7 @@ impl Bound {
     pub fn prove_again(self, certificate: Option<&[u8]>) -> Result<Arc<Principal>, Refusal> {
         if let Some(bound) = &self.binding.certificate {
             let leaf = certificate.ok_or(Refusal::NotProven { by: Holding::Certificate })?;
-            if encode_base64url(digest(&SHA256, leaf).as_ref()) != **bound {
+            if encode_base64url(&sha256(leaf)) != **bound {
                 return Err(Refusal::OtherCertificate);
             }
         }

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use model::{Secret, SpiffeId, Timestamp};
@@ -20,6 +19,7 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
+use crate::digest::sha256;
 use crate::encoding::{hex, quote};
 use crate::error::Error;
 use crate::file::{Lock, read_bounded, read_secret, replace};
@@ -339,7 +339,7 @@ pub(crate) fn calendar(time: Timestamp) -> Result<OffsetDateTime, Error> {
 
 /// The authority's name, told apart from other folders' by its key.
 fn ca_name(key: &KeyPair) -> CertificateParams {
-    let fingerprint = hex(digest(&SHA256, key.der_bytes()).as_ref());
+    let fingerprint = hex(&sha256(key.der_bytes()));
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let name = format!("Bastide local authority {}", fingerprint.get(..12).unwrap_or_default());

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use model::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
+use crate::digest::sha256;
 use crate::encoding::{encode_base64url, parse_object, quote};
 use crate::jwk::{VerifyingKey, thumbprint};
 use crate::jws::Unverified;
@@ -111,7 +111,7 @@ fn check(claims: &Map<String, Value>, expected: Expected<'_>) -> Result<Timestam
     match (expected.access_token, claims.get("ath")) {
         (None, _) => {}
         (Some(token), Some(Value::String(hash))) => {
-            if *hash != encode_base64url(digest(&SHA256, token.as_bytes()).as_ref()) {
+            if *hash != encode_base64url(&sha256(token.as_bytes())) {
                 return Err("ath is of another access token".to_owned());
             }
         }

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::client::{OwnClient, encode_form};
+use crate::digest::sha256;
 use crate::discovery::Metadata;
 use crate::encoding::{parse_object, quote};
 use crate::error::Error;
@@ -30,7 +31,7 @@ use crate::jwks::{Issuer, Issuers};
 use crate::jws::TOKEN_BYTES_MAX;
 use crate::jwt::{Accepted, ClaimContext, SECONDS_MAX, judge_claims};
 use crate::refusal::Refusal;
-use crate::verifier::{Verdict, token_digest};
+use crate::verifier::Verdict;
 
 /// Answers that are remembered, over all cores.
 pub const INTROSPECTIONS_MAX: usize = 16_384;
@@ -195,7 +196,7 @@ impl Introspector {
         let Some(text) = std::str::from_utf8(token).ok().filter(|_| is_token) else {
             return refused(Refusal::Malformed { what: "expected printable ASCII" });
         };
-        let key = token_digest(token);
+        let key = sha256(token);
         let mut known = lock(&self.known);
         match known.get(&key) {
             Some(Slot::Known(found)) if now < found.until => {

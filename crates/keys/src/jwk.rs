@@ -1,6 +1,5 @@
 //! Public keys (JSON Web Key, RFC 7517; PEM): parsed once, bound to one algorithm.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use serde_json::{Map, Value};
 use x509_parser::prelude::FromDer as _;
@@ -8,6 +7,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::algorithm::Algorithm;
+use crate::digest::sha256;
 use crate::encoding::{decode_base64url, encode_base64url, parse_object, quote};
 use crate::error::Error;
 use crate::jws::{Unverified, Verified};
@@ -293,7 +293,7 @@ pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
         canonical.push_str(&format!("{separator}\"{name}\":{value}"));
     }
     canonical.push('}');
-    Some(encode_base64url(digest(&SHA256, canonical.as_bytes()).as_ref()))
+    Some(encode_base64url(&sha256(canonical.as_bytes())))
 }
 
 /// A `SubjectPublicKeyInfo` (DER) as a JWK, with nothing but the key; `None`: it is none of

@@ -30,6 +30,7 @@ mod binding;
 pub mod ca;
 pub mod certificate;
 pub mod client;
+mod digest;
 mod discovery;
 pub mod dpop;
 pub mod encoding;
@@ -63,6 +64,7 @@ pub use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 pub use binding::{Binding, Bound, Possession};
 pub use ca::{ClientName, Leaf, LocalCa};
 pub use certificate::{CertificateIdentity, CertificateRules, identify};
+pub use digest::sha256;
 pub use discovery::{DISCOVERY_BYTES_MAX, Metadata};
 pub use error::Error;
 pub use fetch::{

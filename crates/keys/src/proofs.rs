@@ -10,10 +10,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::fast::RandomState;
 use model::{Switch, Timestamp};
 
+use crate::digest::sha256;
 use crate::dpop::{PROOF_AGE_MAX, PROOF_AHEAD_MAX, Proof};
 use crate::refusal::Refusal;
 
@@ -119,12 +119,10 @@ impl Part {
 /// Where a proof is looked for, and what it is called there: half a SHA-256 of key and
 /// `jti`, as hard to hit for somebody else's proof as the whole one.
 fn name_of(proof: &Proof) -> (usize, u128) {
-    let place = digest(&SHA256, proof.thumbprint.as_bytes());
-    let place = place.as_ref().first().copied().unwrap_or_default();
+    let [place, ..] = sha256(proof.thumbprint.as_bytes());
     let mut text = proof.thumbprint.clone();
     text.push(' ');
     text.push_str(&proof.id);
-    let name = digest(&SHA256, text.as_bytes());
-    let half = name.as_ref().get(..16).and_then(|half| half.try_into().ok()).unwrap_or_default();
+    let half = sha256(text.as_bytes()).first_chunk().copied().unwrap_or_default();
     (usize::from(place), u128::from_be_bytes(half))
 }

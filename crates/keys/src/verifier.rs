@@ -7,7 +7,6 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::fast::RandomState;
 use lru::LruCache;
 use model::{Clock, Principal, Switch, Timestamp};
@@ -15,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
 use crate::binding::Bound;
+use crate::digest::sha256;
 use crate::encoding::{parse_object, quote};
 use crate::jwk::KeySet;
 use crate::jwks::{Issuers, KeyWait};
@@ -216,7 +216,7 @@ impl CoreVerifier {
     }
 
     fn cache_key(&self, token: &[u8]) -> CacheKey {
-        (self.judgement, token_digest(token))
+        (self.judgement, sha256(token))
     }
 
     fn verify_anew(&mut self, token: &[u8], now: Timestamp) -> Result<(Accepted, usize), Verdict> {
@@ -370,15 +370,6 @@ pub async fn prove_once(issuers: &Arc<Issuers>, token: &[u8], clock: &dyn Clock)
         }
     }
     Err(last)
-}
-
-/// What a token is remembered by, in the place of the token itself: its SHA-256.
-pub(crate) fn token_digest(token: &[u8]) -> [u8; 32] {
-    let mut whole = [0; 32];
-    for (to, from) in whole.iter_mut().zip(digest(&SHA256, token).as_ref()) {
-        *to = *from;
-    }
-    whole
 }
 
 /// Whether the signature that was verified then would verify now. Time and revocation

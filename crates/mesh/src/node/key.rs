@@ -5,10 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use keys::encoding::hex;
 use keys::svid::{AuthorityTerms, X509Authority};
-use keys::{Algorithm, LocalSigner, SecureRandom};
+use keys::{Algorithm, LocalSigner, SecureRandom, sha256};
 use model::Timestamp;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -36,11 +35,7 @@ impl Pin {
     /// Of the key of a certificate; `None`: it is none.
     pub fn of(certificate: &[u8]) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let mut pin = [0; 32];
-        for (to, from) in pin.iter_mut().zip(digest(&SHA256, parsed.public_key().raw).as_ref()) {
-            *to = *from;
-        }
-        Some(Self(pin))
+        Some(Self(sha256(parsed.public_key().raw)))
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use keys::SecureRandom;
 use keys::encoding::{encode_base64url, hex};
+use keys::{SecureRandom, sha256};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{Expect, Key, Store, Transaction, Value};
@@ -70,7 +69,7 @@ fn door_key() -> Key {
 }
 
 fn joining(secret: &str) -> Key {
-    Key::new("mesh").name("joining").hidden(hex(digest(&SHA256, secret.as_bytes()).as_ref()))
+    Key::new("mesh").name("joining").hidden(hex(&sha256(secret.as_bytes())))
 }
 
 /// Below it, every node.
