@@ -71,21 +71,23 @@ impl Channel {
 }
 
 /// A stream that ends with whoever holds the other end of its leash: tasks that serve it end then.
-pub(crate) struct Leashed<S> {
+/// Beside it is kept who is at its other end, and what is free again when it has ended.
+pub(crate) struct Leashed<S, K> {
     stream: S,
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(crate) kept: K,
 }
 
-impl<S> Leashed<S> {
+impl<S, K> Leashed<S, K> {
     /// On the leash of whoever keeps the sender.
-    pub(crate) fn new(stream: S, leash: &watch::Sender<()>) -> Self {
+    pub(crate) fn new(stream: S, leash: &watch::Sender<()>, kept: K) -> Self {
         let mut leash = leash.subscribe();
         let end = Box::pin(async move { while leash.changed().await.is_ok() {} });
-        Self { stream, end }
+        Self { stream, end, kept }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Leashed<S> {
+impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for Leashed<S, K> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,7 +100,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Leashed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Leashed<S> {
+impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Leashed<S, K> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use keys::svid::WorkloadKey;
 use model::SpiffeId;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -155,8 +154,7 @@ async fn accept(
                     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
                     let Some(pin) = certificates.first().and_then(|leaf| Pin::of(leaf)) else { return };
                     let Some(leash) = leash.upgrade() else { return };
-                    let stream = Leashed::new(stream, &leash);
-                    let connection = Connection { stream, agent: Agent { pin, from }, _place: place };
+                    let connection = Leashed::new(stream, &leash, (Agent { pin, from }, place));
                     let _ = sender.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%from, %error, "mesh: no handshake with an agent"),
@@ -173,45 +171,13 @@ struct Agent {
     from: SocketAddr,
 }
 
-struct Connection {
-    stream: Leashed<TlsStream<TcpStream>>,
-    agent: Agent,
-    _place: OwnedSemaphorePermit,
-}
+type Connection = Leashed<TlsStream<TcpStream>, (Agent, OwnedSemaphorePermit)>;
 
 impl Connected for Connection {
     type ConnectInfo = Agent;
 
     fn connect_info(&self) -> Agent {
-        self.agent
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pinned<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pinned::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pinned<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pinned::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pinned::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pinned::new(&mut self.stream).poll_shutdown(context)
+        self.kept.0
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, Join, ReadBuf, join};
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -135,13 +136,9 @@ async fn accept(
             continue;
         };
         let Some(leash) = leash.upgrade() else { return };
-        let connection = Connection {
-            stream: Leashed::new(stream, &leash),
-            rewriter: Rewriter::default(),
-            ready: Vec::new(),
-            caller: Arc::new(caller),
-            _place: place,
-        };
+        let (stream, told) = stream.into_split();
+        let said = Rewritten { stream, rewriter: Rewriter::default(), ready: Vec::new() };
+        let connection = Leashed::new(join(said, told), &leash, (Arc::new(caller), place));
         if sender.send(Ok(connection)).await.is_err() {
             return;
         }
@@ -182,62 +179,44 @@ impl Drop for Place {
     }
 }
 
-/// A connection, and who is at its other end.
-struct Connection {
-    stream: Leashed<UnixStream>,
-    rewriter: Rewriter,
-    /// What was read and not handed on yet.
-    ready: Vec<u8>,
-    caller: Arc<Caller>,
-    _place: Place,
-}
+/// What a caller says, rewritten; what it is told; who it is, and its place.
+type Connection = Leashed<Join<Rewritten, OwnedWriteHalf>, (Arc<Caller>, Place)>;
 
 impl Connected for Connection {
     type ConnectInfo = Arc<Caller>;
 
     fn connect_info(&self) -> Arc<Caller> {
-        Arc::clone(&self.caller)
+        Arc::clone(&self.kept.0)
     }
 }
 
-impl AsyncRead for Connection {
+struct Rewritten {
+    stream: OwnedReadHalf,
+    rewriter: Rewriter,
+    /// What was read and not handed on yet.
+    ready: Vec<u8>,
+}
+
+impl AsyncRead for Rewritten {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let connection = &mut *self;
-        while connection.ready.is_empty() {
+        let Self { stream, rewriter, ready } = &mut *self;
+        while ready.is_empty() {
             let mut bytes = [0; READ_BYTES_MAX];
             let mut read = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut connection.stream).poll_read(context, &mut read))?;
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            connection.rewriter.take(read.filled(), &mut connection.ready);
+            rewriter.take(read.filled(), ready);
         }
-        let count = connection.ready.len().min(buffer.remaining());
-        buffer.put_slice(connection.ready.get(..count).unwrap_or_default());
-        connection.ready.drain(..count);
+        let count = ready.len().min(buffer.remaining());
+        buffer.put_slice(ready.get(..count).unwrap_or_default());
+        ready.drain(..count);
         Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
