@@ -28,7 +28,7 @@ mod grpc;
 pub mod issuer;
 pub mod jwt_svid;
 pub mod node;
-mod pause;
+pub mod pause;
 mod renew;
 pub mod revocation;
 pub mod ring;

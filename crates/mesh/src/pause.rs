@@ -10,7 +10,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// The wait after so many failures in a row: between a half and the whole of twice the one
 /// before.
-pub(crate) fn after(failures: u32, random: &dyn SecureRandom) -> Duration {
+pub fn after(failures: u32, random: &dyn SecureRandom) -> Duration {
     let longest = RETRY.0.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(RETRY.1);
     longest / 1_000 * (500 + below(500, random))
 }

@@ -154,7 +154,8 @@ impl MeshHost {
             let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
             if asking.as_ref().is_none_or(|(asked, _)| *asked != path) {
                 let (seat, service) = (Arc::clone(&self.member), service.to_owned());
-                let following = tokio::spawn(member::follow(path.clone(), service, seat));
+                let following =
+                    tokio::spawn(member::follow(path.clone(), service, seat, Arc::clone(&self.random)));
                 if let Some((_, before)) = asking.replace((path, following)) {
                     before.abort();
                 }
@@ -288,7 +289,8 @@ impl MeshHost {
         }
         let world = self.world(domain, workloads, foreign);
         let own = Own::new(world, wanted.identity.clone());
-        let keeping = tokio::spawn(member::keep(own, domain.watch_revoked(), Arc::clone(&self.member)));
+        let (seat, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
+        let keeping = tokio::spawn(member::keep(own, domain.watch_revoked(), seat, random));
         self.member.first().await;
         Some(keeping)
     }

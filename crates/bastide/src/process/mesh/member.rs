@@ -6,20 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mesh::Revoked;
+use ::mesh::pause;
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::{Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
 use anyhow::Context as _;
 use gateway::step::user::ChainVerifier;
-use keys::LocalSigner;
+use keys::{LocalSigner, SystemRandom};
 use model::{SpiffeId, Timestamp};
 use proxy::tls::{ClientVerifier, Identity, ServerVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
 use tokio::sync::watch;
-
-/// The first wait after the Workload API did not answer, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A certificate of this process, the anchors of the domains that it trusts, and whom it
 /// does not trust all the same.
@@ -161,9 +159,14 @@ impl Seat {
 }
 
 /// Keeps the identity that this process issues itself. Ends when it is aborted.
-pub(super) async fn keep(mut own: Own, mut revoked: watch::Receiver<Arc<Revoked>>, seat: Arc<Seat>) {
+pub(super) async fn keep(
+    mut own: Own,
+    mut revoked: watch::Receiver<Arc<Revoked>>,
+    seat: Arc<Seat>,
+    random: Arc<SystemRandom>,
+) {
     let now = |revoked: &mut watch::Receiver<Arc<Revoked>>| Arc::clone(&revoked.borrow_and_update());
-    let mut wait = RETRY.0;
+    let mut failures = 0_u32;
     loop {
         let told = tokio::select! {
             told = own.next() => told,
@@ -174,15 +177,16 @@ pub(super) async fn keep(mut own: Own, mut revoked: watch::Receiver<Arc<Revoked>
         };
         match told {
             Ok(context) => {
-                wait = RETRY.0;
+                failures = 0;
                 if let Some(first) = context.identities.into_iter().next() {
                     seat.take(first, context.anchors, now(&mut revoked));
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "mesh: this process has no identity");
+                failures = failures.saturating_add(1);
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY.1),
+                    () = tokio::time::sleep(pause::after(failures, random.as_ref())) => {}
                     // Also when it is lifted.
                     Ok(()) = revoked.changed() => seat.revoke(now(&mut revoked)),
                 }
@@ -192,16 +196,16 @@ pub(super) async fn keep(mut own: Own, mut revoked: watch::Receiver<Arc<Revoked>
 }
 
 /// Keeps the identity of a service that a Workload API gives. Ends when it is aborted.
-pub(super) async fn follow(path: PathBuf, service: String, seat: Arc<Seat>) {
-    let mut wait = RETRY.0;
+pub(super) async fn follow(path: PathBuf, service: String, seat: Arc<Seat>, random: Arc<SystemRandom>) {
+    let mut failures = 0_u32;
     loop {
-        let why = match updates(&path, &service, &seat, &mut wait).await {
+        let why = match updates(&path, &service, &seat, &mut failures).await {
             Ok(()) => "it has ended".to_owned(),
             Err(why) => why,
         };
         tracing::warn!(socket = %path.display(), why, "mesh: the Workload API gives no identity; what is still good stays in use");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
+        failures = failures.saturating_add(1);
+        tokio::time::sleep(pause::after(failures, random.as_ref())).await;
     }
 }
 
@@ -209,7 +213,7 @@ async fn updates(
     path: &std::path::Path,
     service: &str,
     seat: &Seat,
-    wait: &mut Duration,
+    failures: &mut u32,
 ) -> Result<(), String> {
     let client = Client::connect(path).await.map_err(|error| error.to_string())?;
     let said = |status: Status| format!("{:?}: {}", status.code(), status.message());
@@ -246,7 +250,7 @@ async fn updates(
             let others: Vec<&str> = identities.iter().map(|identity| identity.id.as_str()).collect();
             return Err(format!("this process is not the workload {service:?}, but {}", others.join(", ")));
         };
-        *wait = RETRY.0;
+        *failures = 0;
         seat.take(identity, anchors, Arc::clone(&revoked));
     }
 }
