@@ -89,7 +89,7 @@ pub use listen::{
 };
 pub use matching::{HostMatch, Match};
 pub use mesh::services::{Declared, Mode, Spoken};
-pub use mesh::{Agents, BUNDLE_SERVICE, Mesh, Partner};
+pub use mesh::{Agents, BUNDLE_SERVICE, Mesh, NewWorkload, Partner, registered};
 pub use outline::{Entry, Kind, Outline, Setting, Written};
 pub use outward::{Hidden, Outward};
 pub use policies::Policies;

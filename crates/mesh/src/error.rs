@@ -32,6 +32,9 @@ pub enum Error {
     /// It is revoked, or cannot be.
     #[error("{0}")]
     Revoked(String),
+    /// A workload cannot be registered so.
+    #[error("{0}")]
+    Registered(String),
     /// No authority can sign now.
     #[error("no authority signs now: {0}")]
     NoAuthority(&'static str),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::authority::{Kind, Record};
 use crate::error::Error;
 use crate::jwt_svid;
+use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
 use crate::revocation::{self, Revocation, Revoked, Target};
 use crate::ring::Ring;
@@ -80,6 +81,14 @@ pub struct TrustDomain {
     random: Arc<dyn SecureRandom + Send + Sync>,
     ring: watch::Sender<Arc<Ring>>,
     revoked: watch::Sender<Arc<Revoked>>,
+    registry: Registry,
+}
+
+/// What is kept in the store and followed by every process.
+#[derive(Clone, Copy, Debug)]
+enum Followed {
+    Revocations,
+    Registrations,
 }
 
 impl std::fmt::Debug for TrustDomain {
@@ -114,7 +123,9 @@ impl TrustDomain {
         let ring = Ring::at(&record, &settings, store.clock().now())?;
         let (ring, _) = watch::channel(Arc::new(ring));
         let (revoked, _) = watch::channel(Arc::new(Revoked::new(&revocation::read(&store).await?)));
-        Ok(Arc::new(Self { settings, store, random, ring, revoked }))
+        let domain = Self { settings, store, random, ring, revoked, registry: Registry::default() };
+        domain.take_registered().await?;
+        Ok(Arc::new(domain))
     }
 
     /// What it is.
@@ -125,6 +136,11 @@ impl TrustDomain {
     /// Where it is kept.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Who is known.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// The time of its store.
@@ -158,15 +174,23 @@ impl TrustDomain {
     }
 
     /// Keeps the authorities: makes, prepares and forgets them as their times say, and takes
-    /// over what other processes make and revoke. Never ends.
+    /// over what other processes make, revoke and register. Never ends.
     pub async fn keep(self: Arc<Self>) {
-        tokio::join!(self.keep_authorities(), self.keep_revoked());
+        tokio::join!(
+            self.keep_authorities(),
+            self.follow(Followed::Revocations),
+            self.follow(Followed::Registrations)
+        );
     }
 
-    /// Follows what is revoked, by whatever process.
-    async fn keep_revoked(&self) {
-        let mut changes = self.store.watch(&revocation::all(), self.store.version());
-        // What was revoked between the opening and the watch.
+    /// Follows what is changed in the store, by whatever process.
+    async fn follow(&self, what: Followed) {
+        let place = match what {
+            Followed::Revocations => revocation::all(),
+            Followed::Registrations => registry::all(),
+        };
+        let mut changes = self.store.watch(&place, self.store.version());
+        // What was changed between the opening and the watch.
         let mut look = true;
         loop {
             if !look {
@@ -174,14 +198,18 @@ impl TrustDomain {
                     Ok(_) => {}
                     Err(store::Error::Closed) => return,
                     Err(error) => {
-                        tracing::error!(%error, "mesh: revocations cannot be followed");
+                        tracing::error!(%error, ?what, "mesh: they cannot be followed");
                         tokio::time::sleep(KEEP_PAUSE * 10).await;
                     }
                 }
             }
             look = false;
-            if let Err(error) = self.take_revoked().await {
-                tracing::error!(%error, "mesh: revocations cannot be read; those of before stay");
+            let taken = match what {
+                Followed::Revocations => self.take_revoked().await,
+                Followed::Registrations => self.take_registered().await,
+            };
+            if let Err(error) = taken {
+                tracing::error!(%error, ?what, "mesh: they cannot be read; those of before stay");
                 tokio::time::sleep(KEEP_PAUSE * 10).await;
                 look = true;
             }
@@ -373,7 +401,7 @@ impl TrustDomain {
         revocation::read(&self.store).await
     }
 
-    fn check_own(&self, id: &SpiffeId) -> Result<(), Error> {
+    pub(crate) fn check_own(&self, id: &SpiffeId) -> Result<(), Error> {
         if id.trust_domain() == self.settings.trust_domain {
             return Ok(());
         }

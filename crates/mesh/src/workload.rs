@@ -1,6 +1,7 @@
 //! Registered workloads, and which of them a process is.
 
 use model::{SpiffeId, Switch};
+use serde::{Deserialize, Serialize};
 
 use crate::attest::Facts;
 
@@ -9,7 +10,8 @@ pub const WORKLOADS_MAX: usize = 10_000;
 
 /// What a process has to be. Every condition that is set has to hold; of several values of
 /// one condition any will do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conditions {
     /// Its user.
     pub uid: Vec<u32>,
@@ -51,9 +53,12 @@ impl Conditions {
 }
 
 /// A workload that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// Its name.
+    /// What it is called where it is declared or registered; empty elsewhere.
+    pub name: String,
+    /// Its name in the mesh.
     pub id: SpiffeId,
     /// What tells it apart from others of the same process.
     pub hint: String,
@@ -66,7 +71,7 @@ pub struct Workload {
 /// All registered workloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workloads {
-    /// In the order of the configuration.
+    /// In the order of the configuration, then those that were registered.
     pub list: Vec<Workload>,
 }
 
@@ -133,7 +138,7 @@ mod tests {
 
     fn workload(name: &str, conditions: Conditions) -> Workload {
         let id = format!("spiffe://shop.example/{name}").parse().unwrap();
-        Workload { id, hint: name.to_owned(), conditions, nodes: Vec::new() }
+        Workload { name: name.to_owned(), id, hint: name.to_owned(), conditions, nodes: Vec::new() }
     }
 
     #[test]

@@ -77,8 +77,13 @@ impl Answer {
     /// # Errors
     /// It was not done: what the process said.
     pub fn done(self) -> anyhow::Result<Value> {
-        anyhow::ensure!((200..300).contains(&self.status), "{}", self.complaint());
+        anyhow::ensure!(self.is_done(), "{}", self.complaint());
         Ok(self.body)
+    }
+
+    /// Whether the call was done.
+    pub fn is_done(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 
     /// What a problem says.
@@ -309,7 +314,11 @@ async fn kept(
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);
     }
     let domain = match &configuration.mesh {
-        Some(mesh) => Some(TrustDomain::open(mesh.settings.clone(), store, random.clone()).await?),
+        Some(mesh) => {
+            let domain = TrustDomain::open(mesh.settings.clone(), store, random.clone()).await?;
+            domain.declare(mesh.declared());
+            Some(domain)
+        }
         None => None,
     };
     Ok((realms, domain))

@@ -9,10 +9,10 @@ use super::problem::Problem;
 use super::resource::{
     ApiKeyOut, ClientOut, Created, FactorOut, GrantOut, GroupOut, KeyOut, Made, NewApiKeyIn, NewRevocation,
     NewSecret, Page, PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, UserIn,
-    UserOut, api_keys, clients, keys, realms, revocations, sessions, users,
+    UserOut, WorkloadOut, api_keys, clients, keys, realms, revocations, sessions, users, workloads,
 };
 use super::serve::{Asked, Reply};
-use crate::config::Area;
+use crate::config::{Area, NewWorkload};
 
 /// What an operation gives.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send + 'a>>;
@@ -180,6 +180,14 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, Some(of::<NewRevocation>), 201 Some(of::<RevocationOut>), false, revocations::revoke),
     operation!(DELETE "/v1/revocations/{name}", Revocations, "undoRevocation", "Takes the revocations of this name back.",
         NONE, None, 204 None, false, revocations::undo),
+    operation!(GET "/v1/workloads", Workloads, "listWorkloads", "Lists the workloads of the mesh: those of the configuration, and those that were registered.",
+        NONE, None, 200 Some(of::<Page<WorkloadOut>>), false, workloads::list),
+    operation!(GET "/v1/workloads/{workload}", Workloads, "getWorkload", "Shows a workload.",
+        NONE, None, 200 Some(of::<WorkloadOut>), false, workloads::get),
+    operation!(PUT "/v1/workloads/{workload}", Workloads, "putWorkload", "Registers a workload of this name, or says anew which processes it is. It counts at once; its SPIFFE ID stays.",
+        NONE, Some(of::<NewWorkload>), 200 Some(of::<WorkloadOut>), true, workloads::put),
+    operation!(DELETE "/v1/workloads/{workload}", Workloads, "removeWorkload", "Removes a registered workload: its processes get nothing more, and what they have is revoked unless others are of the same SPIFFE ID.",
+        NONE, None, 204 None, true, workloads::remove),
     operation!(GET "/v1/openapi.json", Realms, "getDocument", "This document.",
         NONE, None, 200 None, false, realms::document),
 ];

@@ -119,7 +119,10 @@ impl From<identity::Error> for Problem {
 impl From<mesh::Error> for Problem {
     fn from(error: mesh::Error) -> Self {
         match error {
-            mesh::Error::Revoked(_) | mesh::Error::Settings(_) => Self::unfit(error.to_string()),
+            mesh::Error::Revoked(_) | mesh::Error::Settings(_) | mesh::Error::Registered(_) => {
+                Self::unfit(error.to_string())
+            }
+            mesh::Error::Store(store::Error::Conflict { .. }) => Self::changed(),
             mesh::Error::Store(error) => error.into(),
             other => Self::failed(other),
         }

@@ -23,8 +23,10 @@ use crate::process::storage;
 
 mod nodes;
 mod revoke;
+mod workloads;
 
 use revoke::Whom;
+use workloads::WorkloadCommand;
 
 /// Most issued certificates that are counted.
 const ISSUED_MAX: usize = 100_000;
@@ -32,7 +34,7 @@ const ISSUED_MAX: usize = 100_000;
 /// Arguments of `bastide mesh`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh revoke --serial 4fab…         that certificate is good no more\n  bastide mesh revoke --identity spiffe://shop.example/orders   nor any of this workload, nor does it get others\n  bastide mesh lift --identity spiffe://shop.example/orders     until it is lifted\n  bastide mesh token --node edge-1           a token with which that node's agent joins, once\n  bastide mesh tap --service payments --config town.yaml    calls as they end\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
+    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh revoke --serial 4fab…         that certificate is good no more\n  bastide mesh revoke --identity spiffe://shop.example/orders   nor any of this workload, nor does it get others\n  bastide mesh lift --identity spiffe://shop.example/orders     until it is lifted\n  bastide mesh workload add orders --uid 1000     those processes are orders from now on\n  bastide mesh token --node edge-1           a token with which that node's agent joins, once\n  bastide mesh tap --service payments --config town.yaml    calls as they end\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
 )]
 pub struct MeshArguments {
     #[command(subcommand)]
@@ -103,6 +105,9 @@ enum MeshCommand {
         /// Its name.
         node: String,
     },
+    /// Workloads that are registered beside those of the configuration.
+    #[command(subcommand)]
+    Workload(WorkloadCommand),
     /// Shows the calls of a proxy as they end: who called what, what was decided, how long it took.
     Tap(super::mesh_tap::TapArguments),
     /// Asks a Workload API for the certificates of this process, as a workload would.
@@ -159,6 +164,9 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
             return revoke::revoke(&configuration, whom, arguments.output);
         }
         MeshCommand::Lift { whom } => return revoke::lift(&configuration, whom, arguments.output),
+        MeshCommand::Workload(command) => {
+            return workloads::run(&configuration, command.clone(), arguments.output);
+        }
         _ => {}
     }
     let key = super::store::unlock(&configuration, &arguments.share_files)?;
@@ -195,21 +203,24 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         MeshCommand::Lift { .. }
         | MeshCommand::Svid { .. }
         | MeshCommand::Tap(_)
+        | MeshCommand::Workload(_)
         | MeshCommand::Token { .. }
         | MeshCommand::Nodes
         | MeshCommand::Evict { .. } => return Ok(ExitCode::SUCCESS),
     };
     match trust_domain::step(store, &mesh.settings, &SystemRandom::new(), &step).await {
         Ok(_) => status(&domain, mesh, store.clock().now(), output).await,
-        Err(::mesh::Error::Authority(why)) => {
-            match output {
-                Output::Json => say(json!({ "refused": why })),
-                Output::Text => say(why),
-            }
-            Ok(ExitCode::FAILURE)
-        }
+        Err(::mesh::Error::Authority(why)) => Ok(refuse(&why, output)),
         Err(other) => Err(other.into()),
     }
+}
+
+fn refuse(why: &str, output: Output) -> ExitCode {
+    match output {
+        Output::Json => say(json!({ "refused": why })),
+        Output::Text => say(why),
+    }
+    ExitCode::FAILURE
 }
 
 /// The id that begins so.
@@ -232,6 +243,8 @@ async fn status(
     let record = domain.record().await?;
     let issued = domain.issued(ISSUED_MAX).await?;
     let revoked = domain.revoked();
+    domain.declare(mesh.declared());
+    let known = Arc::clone(&domain.workloads().borrow());
     let count = |id: &str| issued.iter().filter(|svid| svid.authority == id).count();
     let left = |end: Timestamp| std::time::Duration::from_secs(end.since(now).as_secs());
     match output {
@@ -244,7 +257,7 @@ async fn status(
                 })
             });
             let authorities: Vec<_> = authorities.collect();
-            let workloads: Vec<&str> = mesh.workloads.list.iter().map(|one| one.id.as_str()).collect();
+            let workloads: Vec<&str> = known.list.iter().map(|one| one.id.as_str()).collect();
             say(json!({
                 "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
                 "authorities": authorities, "workloads": workloads, "certificates": issued.len(),
@@ -272,7 +285,7 @@ async fn status(
             let good = issued.iter().filter(|svid| revoked.certificate(&svid.id, &svid.serial).is_none());
             say(format_args!(
                 "{} workloads are registered, {} certificates are good",
-                mesh.workloads.list.len(),
+                known.list.len(),
                 good.count()
             ));
             revoked.identities().for_each(|id| say(format_args!("  revoked  {id}")));
@@ -294,12 +307,7 @@ async fn svid(
     let context = match asked {
         Ok(context) => context.context("the Workload API ended")?,
         Err(refused) => {
-            let why = format!("{:?}: {}", refused.code(), refused.message());
-            match output {
-                Output::Json => say(json!({ "refused": why })),
-                Output::Text => say(why),
-            }
-            return Ok(ExitCode::FAILURE);
+            return Ok(refuse(&format!("{:?}: {}", refused.code(), refused.message()), output));
         }
     };
     for identity in &context.identities {

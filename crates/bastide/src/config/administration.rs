@@ -42,11 +42,13 @@ pub enum Area {
     ApiKeys,
     /// What is revoked at the gateway.
     Revocations,
+    /// The workloads of the mesh.
+    Workloads,
 }
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Realms,
         Self::Users,
         Self::Roles,
@@ -56,11 +58,12 @@ impl Area {
         Self::Keys,
         Self::ApiKeys,
         Self::Revocations,
+        Self::Workloads,
     ];
 
     /// What policies can read of a call, as `resource.params`.
-    pub const PARAMETERS: [&str; 10] =
-        ["realm", "user", "role", "group", "session", "grant", "factor", "client", "key", "name"];
+    pub const PARAMETERS: [&str; 11] =
+        ["realm", "user", "role", "group", "session", "grant", "factor", "client", "key", "name", "workload"];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -74,6 +77,7 @@ impl Area {
             Self::Keys => "keys",
             Self::ApiKeys => "api-keys",
             Self::Revocations => "revocations",
+            Self::Workloads => "workloads",
         }
     }
 

@@ -1,13 +1,14 @@
 //! `mesh:`: the trust domain, who signs in it, and which workloads are known.
 
 pub(super) mod services;
+pub(super) mod workloads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use keys::LocalSigner;
-use mesh::workload::{Conditions, WORKLOADS_MAX, Workload, Workloads};
-use mesh::{Anchor, Bundle, Given, Settings};
+use mesh::workload::{Workload, Workloads};
+use mesh::{Anchor, Bundle, Declared, Given, Settings};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -15,11 +16,13 @@ use super::decoder::{Decoder, Table};
 use super::node::{Name, Node};
 use super::pem;
 use super::schema::{Section, key};
-use super::values::{self, Unfit};
+use super::values::Unfit;
 
 pub(super) mod agents;
 
 pub use agents::Agents;
+use workloads::own_workload;
+pub use workloads::{NewWorkload, registered};
 
 /// Who `bastide serve` is, when nothing else is said.
 const IDENTITY_DEFAULT: &str = "gateway";
@@ -44,6 +47,13 @@ pub struct Mesh {
     pub is_member: bool,
     /// Where agents of other nodes are served; `None`: nowhere.
     pub agents: Option<Agents>,
+}
+
+impl Mesh {
+    /// Whom the administration cannot register besides.
+    pub fn declared(&self) -> Declared {
+        Declared { workloads: self.workloads.clone(), own: Some(self.identity.id.clone()) }
+    }
 }
 
 /// Another trust domain.
@@ -137,33 +147,6 @@ pub(super) const LIFETIMES: Section = Section {
     ],
 };
 
-pub(super) const WORKLOAD: Section = Section {
-    path: "mesh.workloads.NAME",
-    about: "Which processes are this workload, by what the kernel says of them. At least one condition; all that are given have to hold, of several values of one any.",
-    short: "",
-    keys: &[
-        key("id", "path such as /ns/shop/orders", "the workload's name", "Its path in the trust domain."),
-        key(
-            "hint",
-            "text",
-            "the workload's name",
-            "What tells it apart where one process has several identities.",
-        ),
-        key("uid", "number, or list of these", "any", "The user that it runs as."),
-        key("gid", "number, or list of these", "any", "The group that it runs as."),
-        key("path", "absolute path, or list of these", "any", "Its executable."),
-        key("sha256", "64 hexadecimal digits, or list of these", "any", "The SHA-256 of its executable."),
-        key("unit", "unit name, or list of these", "any", "Its unit of the system's systemd."),
-        key("container", "64 hexadecimal digits, or list of these", "any", "The id of its container."),
-        key(
-            "node",
-            "node name, or list of these",
-            "beside this process",
-            "Where it runs, when that is a node with an agent: as its join token named it, `x509/NAME` or `kubernetes/NAME`.",
-        ),
-    ],
-};
-
 pub(super) const PARTNER: Section = Section {
     path: "mesh.federates.NAME",
     about: "Another trust domain, and where its bundle comes from.",
@@ -191,32 +174,6 @@ pub(super) const PARTNER: Section = Section {
         key("bundle", "path of a JSON file", "none", "What is trusted until the endpoint has answered."),
     ],
 };
-
-/// The keys of a workload that say who is it.
-const CONDITIONS: [&str; 6] = ["uid", "gid", "path", "sha256", "unit", "container"];
-
-fn digest(text: &str) -> Result<String, Unfit> {
-    let lower = text.to_ascii_lowercase();
-    let fits = lower.len() == 64 && lower.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let expected = "64 hexadecimal digits";
-    if fits { Ok(lower) } else { Err(Unfit { expected, instead: None }) }
-}
-
-fn number(text: &str) -> Result<u32, Unfit> {
-    text.parse().map_err(|_| Unfit { expected: "the number of a user or group", instead: None })
-}
-
-fn executable(text: &str) -> Result<String, Unfit> {
-    let expected = "the absolute path of an executable";
-    let fits = text.starts_with('/') && !text.contains('\0');
-    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected, instead: None }) }
-}
-
-fn unit(text: &str) -> Result<String, Unfit> {
-    let fits = text.ends_with(".service") || text.ends_with(".scope");
-    let instead = (!text.contains('.')).then(|| format!("{text}.service"));
-    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected: "a unit such as orders.service", instead }) }
-}
 
 impl Decoder<'_> {
     /// `mesh:`
@@ -323,77 +280,6 @@ impl Decoder<'_> {
         }
     }
 
-    fn workloads(&mut self, node: &Node, settings: &Settings) -> Vec<Workload> {
-        let entries = self.named(node, "a map of workloads");
-        if entries.len() > WORKLOADS_MAX {
-            self.fault(
-                node.at,
-                format!("{} workloads, at most {WORKLOADS_MAX} can be registered", entries.len()),
-            );
-            return Vec::new();
-        }
-        entries.iter().filter_map(|(name, node)| self.workload(name, node, settings)).collect()
-    }
-
-    fn workload(&mut self, name: &Name, node: &Node, settings: &Settings) -> Option<Workload> {
-        let table = self.table(node, &WORKLOAD)?;
-        let (at, path) = match table.get("id") {
-            Some(node) => (node.at, self.text(node)?),
-            None => (name.at, name.text.as_str()),
-        };
-        let id = settings.workload(path);
-        let hint = table.get("hint").and_then(|node| self.value(node, values::name));
-        let mut conditions = Conditions::default();
-        for (key, place) in [("uid", &mut conditions.uid), ("gid", &mut conditions.gid)] {
-            if let Some(node) = table.get(key) {
-                *place = self.values(node, number);
-                self.some_value(node);
-            }
-        }
-        type Read = fn(&str) -> Result<String, Unfit>;
-        let texts: [(&str, &mut Vec<String>, Read); 4] = [
-            ("path", &mut conditions.path, executable),
-            ("sha256", &mut conditions.sha256, digest),
-            ("unit", &mut conditions.unit, unit),
-            ("container", &mut conditions.container, digest),
-        ];
-        for (key, place, read) in texts {
-            if let Some(node) = table.get(key) {
-                *place = self.values(node, read);
-                self.some_value(node);
-            }
-        }
-        let mut nodes = Vec::new();
-        if let Some(node) = table.get("node") {
-            nodes = self.values(node, agents::node_name);
-            self.some_value(node);
-        }
-        if CONDITIONS.iter().all(|key| table.get(key).is_none()) {
-            self.advise(
-                name.at,
-                format!("the workload {:?} has no condition: nobody could be it", name.text),
-                "say what its process is, such as `uid: 1000` or `path: /usr/bin/orders`",
-            );
-        }
-        match id {
-            Ok(id) => {
-                let hint = hint.unwrap_or_else(|| name.text.clone());
-                Some(Workload { id, hint, conditions, nodes })
-            }
-            Err(error) => {
-                self.fault(at, error.to_string());
-                None
-            }
-        }
-    }
-
-    /// A condition with nothing to choose from is met by nobody, and reads as if by everybody.
-    fn some_value(&mut self, node: &Node) {
-        if node.items().is_empty() {
-            self.expected(node, "at least one value");
-        }
-    }
-
     fn partner(&mut self, name: &Name, node: &Node, own: &Settings) -> Option<Partner> {
         let trust_domain = name.text.clone();
         if let Err(error) = Settings::new(trust_domain.as_str()).check() {
@@ -456,11 +342,6 @@ impl Decoder<'_> {
         }
         Some(partner)
     }
-}
-
-/// The workload that this process is. Nobody has to meet its conditions.
-fn own_workload(id: model::SpiffeId) -> Workload {
-    Workload { id, hint: String::new(), conditions: Conditions::default(), nodes: Vec::new() }
 }
 
 fn endpoint(text: &str) -> Result<String, Unfit> {

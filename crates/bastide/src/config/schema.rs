@@ -68,7 +68,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::mesh::AUTHORITY,
     &super::mesh::LIFETIMES,
     &super::mesh::services::SERVICE,
-    &super::mesh::WORKLOAD,
+    &super::mesh::workloads::WORKLOAD,
     &super::mesh::PARTNER,
     &super::mesh::agents::AGENTS,
     &super::mesh::agents::KUBERNETES,

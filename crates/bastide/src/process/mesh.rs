@@ -13,7 +13,6 @@ mod partners;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
-use ::mesh::workload::Workloads;
 use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
 use ::mesh::{Issuer, TrustDomain, renew};
 use anyhow::Context as _;
@@ -65,10 +64,6 @@ pub struct MeshHost {
 struct Running {
     config: config::Mesh,
     domain: Arc<TrustDomain>,
-    /// Who is known beside this process.
-    workloads: watch::Sender<Arc<Workloads>>,
-    /// Who is known, on whichever node.
-    everywhere: watch::Sender<Arc<Workloads>>,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     provers: watch::Sender<Arc<Provers>>,
     agents: Option<AgentsDoor>,
@@ -220,7 +215,7 @@ impl MeshHost {
         wanted: config::Mesh,
     ) -> Result<Running, (Box<Running>, anyhow::Error)> {
         if open.config.socket != wanted.socket {
-            match self.listen(&wanted, &open.domain, &open.workloads, &open.foreign) {
+            match self.listen(&wanted, &open.domain, &open.foreign) {
                 Ok(socket) => open._socket = socket,
                 Err(fault) => return Err((Box::new(open), fault)),
             }
@@ -232,18 +227,17 @@ impl MeshHost {
         }
         let listen = |mesh: &config::Mesh| mesh.agents.as_ref().map(|agents| agents.listen);
         if listen(&open.config) != listen(&wanted) {
-            let door = self.agents(&wanted, &open.domain, &open.everywhere, &open.foreign, &open.provers);
+            let door = self.agents(&wanted, &open.domain, &open.foreign, &open.provers);
             match door.await {
                 Ok(door) => open.agents = door,
                 Err(fault) => return Err((Box::new(open), fault)),
             }
         }
         renew(&open.provers, provers(&wanted));
-        renew(&open.workloads, wanted.workloads.on(None));
-        renew(&open.everywhere, wanted.workloads.clone());
+        open.domain.declare(wanted.declared());
         if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
             open.own.iter().for_each(JoinHandle::abort);
-            open.own = self.keep_own(&wanted, &open.domain, &open.workloads, &open.foreign).await;
+            open.own = self.keep_own(&wanted, &open.domain, &open.foreign).await;
         }
         open.config = wanted;
         Ok(open)
@@ -251,21 +245,18 @@ impl MeshHost {
 
     async fn open(&self, wanted: config::Mesh, store: &Store) -> anyhow::Result<Running> {
         let domain = TrustDomain::open(wanted.settings.clone(), store.clone(), self.random.clone()).await?;
-        let (workloads, _) = watch::channel(Arc::new(wanted.workloads.on(None)));
-        let (everywhere, _) = watch::channel(Arc::new(wanted.workloads.clone()));
+        domain.declare(wanted.declared());
         let (provers, _) = watch::channel(Arc::new(provers(&wanted)));
         let (foreign, _) = watch::channel(Arc::default());
         let foreign = Arc::new(foreign);
-        let socket = self.listen(&wanted, &domain, &workloads, &foreign)?;
-        let agents = self.agents(&wanted, &domain, &everywhere, &foreign, &provers).await?;
+        let socket = self.listen(&wanted, &domain, &foreign)?;
+        let agents = self.agents(&wanted, &domain, &foreign, &provers).await?;
         let keeper = tokio::spawn(Arc::clone(&domain).keep());
         let partners = tokio::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
-        let own = self.keep_own(&wanted, &domain, &workloads, &foreign).await;
+        let own = self.keep_own(&wanted, &domain, &foreign).await;
         Ok(Running {
             config: wanted,
             domain,
-            workloads,
-            everywhere,
             foreign,
             provers,
             agents,
@@ -281,13 +272,12 @@ impl MeshHost {
         &self,
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
-        workloads: &watch::Sender<Arc<Workloads>>,
         foreign: &watch::Sender<Arc<Foreign>>,
     ) -> Option<JoinHandle<()>> {
         if !wanted.is_member {
             return None;
         }
-        let world = self.world(domain, workloads, foreign);
+        let world = self.world(domain, foreign);
         let own = Own::new(world, wanted.identity.clone());
         let (seat, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
         let keeping = tokio::spawn(member::keep(own, domain.watch_revoked(), seat, random));
@@ -295,15 +285,10 @@ impl MeshHost {
         Some(keeping)
     }
 
-    fn world(
-        &self,
-        domain: &Arc<TrustDomain>,
-        workloads: &watch::Sender<Arc<Workloads>>,
-        foreign: &watch::Sender<Arc<Foreign>>,
-    ) -> World {
+    fn world(&self, domain: &Arc<TrustDomain>, foreign: &watch::Sender<Arc<Foreign>>) -> World {
         World {
             domain: Arc::clone(domain) as Arc<dyn Issuer>,
-            workloads: workloads.subscribe(),
+            workloads: domain.workloads_here(),
             foreign: foreign.subscribe(),
             witness: self.audit.clone(),
             shelf: Shelf::default(),
@@ -315,14 +300,13 @@ impl MeshHost {
         &self,
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
-        everywhere: &watch::Sender<Arc<Workloads>>,
         foreign: &watch::Sender<Arc<Foreign>>,
         provers: &watch::Sender<Arc<Provers>>,
     ) -> anyhow::Result<Option<AgentsDoor>> {
         let Some(agents) = &wanted.agents else { return Ok(None) };
         let world = NodeWorld {
             domain: Arc::clone(domain),
-            workloads: everywhere.subscribe(),
+            workloads: domain.workloads(),
             foreign: foreign.subscribe(),
             witness: self.audit.clone(),
             provers: provers.subscribe(),
@@ -336,11 +320,10 @@ impl MeshHost {
         &self,
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
-        workloads: &watch::Sender<Arc<Workloads>>,
         foreign: &watch::Sender<Arc<Foreign>>,
     ) -> anyhow::Result<Option<Socket>> {
         let Some(path) = &wanted.socket else { return Ok(None) };
-        let world = self.world(domain, workloads, foreign);
+        let world = self.world(domain, foreign);
         let socket = Socket::listen(path, world).context("the Workload API")?;
         tracing::info!("Workload API on unix:{}", path.display());
         Ok(Some(socket))

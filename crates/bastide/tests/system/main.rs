@@ -33,6 +33,7 @@ mod mesh_revoke;
 mod mesh_run;
 mod mesh_servers;
 mod mesh_tcp;
+mod mesh_workloads;
 mod observability;
 mod opaque;
 mod pebble;

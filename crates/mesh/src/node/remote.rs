@@ -307,6 +307,7 @@ impl Remote {
         let serials = update.revoked_serials.iter().map(number).collect::<Result<Vec<_>, _>>()?;
         let workload = |one: Registered| -> Result<Workload, Error> {
             Ok(Workload {
+                name: String::new(),
                 id: name(&one.id)?,
                 hint: one.hint,
                 conditions: Conditions {

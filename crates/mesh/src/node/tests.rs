@@ -57,6 +57,7 @@ struct Control {
 fn on(node: &str, name: &str) -> Workload {
     let uid = vec![rustix::process::geteuid().as_raw()];
     Workload {
+        name: name.to_owned(),
         id: format!("spiffe://shop.example/{name}").parse().unwrap(),
         hint: name.to_owned(),
         conditions: Conditions { uid, ..Conditions::default() },

@@ -27,7 +27,7 @@ fn mine() -> Conditions {
 
 fn workload(name: &str, conditions: Conditions) -> Workload {
     let id = format!("spiffe://shop.example/{name}").parse().unwrap();
-    Workload { id, hint: name.to_owned(), conditions, nodes: Vec::new() }
+    Workload { name: name.to_owned(), id, hint: name.to_owned(), conditions, nodes: Vec::new() }
 }
 
 impl Town {

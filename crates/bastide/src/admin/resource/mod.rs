@@ -7,6 +7,7 @@ pub mod realms;
 pub mod revocations;
 pub mod sessions;
 pub mod users;
+pub mod workloads;
 
 pub use api_keys::{ApiKeyOut, Created, NewApiKeyIn};
 pub use clients::{ClientOut, NewSecret};
@@ -15,6 +16,7 @@ pub use realms::{RealmOut, RoleOut};
 pub use revocations::{NewRevocation, RevocationOut};
 pub use sessions::{GrantOut, SessionOut, SignedOut};
 pub use users::{FactorOut, GroupOut, PasswordIn, UserIn, UserOut};
+pub use workloads::WorkloadOut;
 
 use schemars::JsonSchema;
 use serde::Serialize;

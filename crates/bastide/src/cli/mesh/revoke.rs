@@ -7,6 +7,7 @@ use clap::Args;
 use model::SpiffeId;
 use serde_json::{Value, json};
 
+use super::refuse;
 use crate::admin::client::Office;
 use crate::admin::resource::encoded;
 use crate::cli::{Output, say};
@@ -48,7 +49,7 @@ impl Whom {
 /// There is no answer.
 pub(super) fn revoke(configuration: &Configuration, whom: &Whom, output: Output) -> anyhow::Result<ExitCode> {
     let answer = Office::of(configuration)?.call("POST", "/v1/revocations", Some(&whom.body()))?;
-    if !(200..300).contains(&answer.status) {
+    if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
     match output {
@@ -65,7 +66,7 @@ pub(super) fn revoke(configuration: &Configuration, whom: &Whom, output: Output)
 pub(super) fn lift(configuration: &Configuration, whom: &Whom, output: Output) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/revocations/{}", encoded(whom.name()));
     let answer = Office::of(configuration)?.call("DELETE", &path, None)?;
-    if !(200..300).contains(&answer.status) {
+    if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
     match output {
@@ -73,12 +74,4 @@ pub(super) fn lift(configuration: &Configuration, whom: &Whom, output: Output) -
         Output::Text => say(format_args!("lifted: {}", whom.name())),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn refuse(why: &str, output: Output) -> ExitCode {
-    match output {
-        Output::Json => say(json!({ "refused": why })),
-        Output::Text => say(why),
-    }
-    ExitCode::FAILURE
 }

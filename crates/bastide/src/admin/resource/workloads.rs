@@ -1,0 +1,103 @@
+//! The workloads of the mesh: those of the configuration, and those that are registered here.
+
+use ::mesh::workload::Workload;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Page;
+use crate::admin::problem::Problem;
+use crate::admin::serve::{Asked, Reply};
+use crate::config::{Mesh, NewWorkload, registered};
+
+/// A workload as it is shown.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct WorkloadOut {
+    /// Its name.
+    name: String,
+    #[serde(flatten)]
+    workload: NewWorkload,
+    /// Whether the configuration declares it: changes are made there.
+    declared: bool,
+    /// Why nobody is it: the configuration has come to declare its name or SPIFFE ID. Absent: it
+    /// counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_aside: Option<String>,
+}
+
+impl WorkloadOut {
+    fn registered(workload: &Workload, mesh: &Mesh) -> Self {
+        Self { set_aside: mesh.declared().claims(workload), ..Self::of(workload, false) }
+    }
+
+    fn of(workload: &Workload, declared: bool) -> Self {
+        let name = workload.name.clone();
+        Self { name, workload: NewWorkload::of(workload), declared, set_aside: None }
+    }
+}
+
+/// The mesh of the configuration.
+fn mesh(asked: &Asked) -> Result<&Mesh, Problem> {
+    let mesh = asked.view.configuration.mesh.as_ref();
+    mesh.ok_or_else(|| Problem::unfit("the configuration has no `mesh:`"))
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::not_found(format!("workload {name:?}"))
+}
+
+/// The workload of the configuration that the path names.
+fn declared<'a>(asked: &Asked, mesh: &'a Mesh) -> Option<&'a Workload> {
+    mesh.workloads.list.iter().find(|one| one.name == asked.parameter("workload"))
+}
+
+/// `GET /v1/workloads`
+pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+    let mesh = mesh(asked)?;
+    let registered = asked.desk.trust.domain()?.registrations().await?;
+    let declared = mesh.workloads.list.iter().map(|one| WorkloadOut::of(one, true));
+    let registered = registered.iter().map(|(one, _)| WorkloadOut::registered(one, mesh));
+    Reply::ok(&Page::whole(declared.chain(registered).collect()))
+}
+
+/// `GET /v1/workloads/{workload}`
+pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+    let (mesh, name) = (mesh(asked)?, asked.parameter("workload"));
+    if let Some(workload) = declared(asked, mesh) {
+        return Reply::ok(&WorkloadOut::of(workload, true));
+    }
+    let found = asked.desk.trust.domain()?.registration(name).await?;
+    let (workload, version) = found.ok_or_else(|| unknown(name))?;
+    Ok(Reply::ok(&WorkloadOut::registered(&workload, mesh))?.of(version))
+}
+
+/// `PUT /v1/workloads/{workload}`
+pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
+    let mesh = mesh(asked)?;
+    let domain = asked.desk.trust.domain()?;
+    let name = asked.parameter("workload");
+    let mut given: NewWorkload = asked.body()?;
+    if given.id.is_none() {
+        let before = domain.registration(name).await?;
+        given.id = before.map(|(before, _)| before.id.as_str().to_owned());
+    }
+    let workload = registered(name, given, &mesh.settings).map_err(Problem::unfit)?;
+    if let Some(why) = mesh.declared().claims(&workload) {
+        return Err(Problem::conflict(why));
+    }
+    let version = domain.register(&workload, asked.expect()).await?;
+    let about = format!("registered: {}", workload.id);
+    Ok(Reply::ok(&WorkloadOut::registered(&workload, mesh))?.of(version).about(about))
+}
+
+/// `DELETE /v1/workloads/{workload}`
+pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
+    let (mesh, name) = (mesh(asked)?, asked.parameter("workload"));
+    let removed = asked.desk.trust.domain()?.unregister(name, asked.expect()).await?;
+    match removed {
+        Some(workload) => Ok(Reply::done().about(format!("removed: {}", workload.id))),
+        None if declared(asked, mesh).is_some() => Err(Problem::conflict(format!(
+            "the workload {name:?} is the configuration's: remove it from `mesh.workloads`"
+        ))),
+        None => Err(unknown(name)),
+    }
+}

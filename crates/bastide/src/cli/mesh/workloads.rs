@@ -1,0 +1,171 @@
+//! `bastide mesh workload`: workloads that are registered beside those of the configuration, by the
+//! administration of the running process, or on the store when none runs.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::refuse;
+use crate::admin::client::{Answer, Office};
+use crate::cli::counter::{below, text};
+use crate::cli::{Output, say};
+use crate::config::{Configuration, NewWorkload};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum WorkloadCommand {
+    /// Registers a workload: its processes have an identity at once.
+    Add {
+        /// What it is called.
+        name: String,
+        #[command(flatten)]
+        what: What,
+    },
+    /// Says anew which processes a registered workload is. What they have stays good until it ends.
+    Change {
+        /// What it is called.
+        name: String,
+        #[command(flatten)]
+        what: What,
+    },
+    /// Lists the workloads, those of the configuration too.
+    List,
+    /// Shows a workload.
+    Show {
+        /// What it is called.
+        name: String,
+    },
+    /// Removes a registered workload: its processes get nothing more, and what they have is revoked.
+    Remove {
+        /// What it is called.
+        name: String,
+    },
+}
+
+/// Which processes: at least one condition. All that are given have to hold, of several values of
+/// one any.
+#[derive(Clone, Debug, Args)]
+pub(super) struct What {
+    /// Its path in the trust domain. Default: the one that it has, else its name.
+    #[arg(long, value_name = "PATH")]
+    id: Option<String>,
+    /// What tells it apart where one process has several identities. Default: its name.
+    #[arg(long)]
+    hint: Option<String>,
+    /// The user that it runs as; may be given several times, like all below.
+    #[arg(long)]
+    uid: Vec<u32>,
+    /// The group that it runs as.
+    #[arg(long)]
+    gid: Vec<u32>,
+    /// Its executable: an absolute path.
+    #[arg(long)]
+    path: Vec<String>,
+    /// The SHA-256 of its executable.
+    #[arg(long)]
+    sha256: Vec<String>,
+    /// Its unit of the system's systemd.
+    #[arg(long)]
+    unit: Vec<String>,
+    /// The id of its container.
+    #[arg(long)]
+    container: Vec<String>,
+    /// A node with an agent where it runs. Default: beside the control plane.
+    #[arg(long)]
+    node: Vec<String>,
+}
+
+impl What {
+    fn body(self) -> anyhow::Result<Value> {
+        let Self { id, hint, uid, gid, path, sha256, unit, container, node } = self;
+        let given = NewWorkload { id, hint, uid, gid, path, sha256, unit, container, node };
+        Ok(serde_json::to_value(given)?)
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// There is no answer.
+pub(super) fn run(
+    configuration: &Configuration,
+    command: WorkloadCommand,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let office = Office::of(configuration)?;
+    let place = |name: &str| below(&["workloads"], &[name]);
+    let (answer, done) = match command {
+        WorkloadCommand::List => {
+            list(&office.list("/v1/workloads", false)?, output);
+            return Ok(ExitCode::SUCCESS);
+        }
+        WorkloadCommand::Show { name } => (office.call("GET", &place(&name), None)?, ""),
+        WorkloadCommand::Add { name, what } => {
+            let condition = Some(("if-none-match", "*"));
+            let answer = office.call_if("PUT", &place(&name), condition, Some(&what.body()?))?;
+            let there =
+                || format!("a workload {name:?} is registered already; `change` says anew what it is");
+            (explained(answer, there), "registered: ")
+        }
+        WorkloadCommand::Change { name, what } => {
+            let answer =
+                office.call_if("PUT", &place(&name), Some(("if-match", "*")), Some(&what.body()?))?;
+            let absent = || format!("no workload {name:?} is registered; `add` registers one");
+            (explained(answer, absent), "changed: ")
+        }
+        WorkloadCommand::Remove { name } => {
+            let answer = office.call("DELETE", &place(&name), None)?;
+            if !answer.is_done() {
+                return Ok(refuse(&answer.complaint(), output));
+            }
+            match output {
+                Output::Json => say(json!({ "removed": name })),
+                Output::Text => say(format_args!("removed: {name}")),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if !answer.is_done() {
+        return Ok(refuse(&answer.complaint(), output));
+    }
+    match output {
+        Output::Json => say(&answer.body),
+        Output::Text => say(format_args!("{done}{}", line(&answer.body))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the condition of a call that was not met means here.
+fn explained(mut answer: Answer, why: impl FnOnce() -> String) -> Answer {
+    if answer.status == 412
+        && let Some(detail) = answer.body.get_mut("detail")
+    {
+        *detail = Value::String(why());
+    }
+    answer
+}
+
+fn list(workloads: &[Value], output: Output) {
+    match output {
+        Output::Json => say(Value::from(workloads)),
+        Output::Text => workloads.iter().for_each(|one| say(line(one))),
+    }
+}
+
+/// A workload in one line: its name in the mesh, and who is it.
+fn line(workload: &Value) -> String {
+    let mut line = text(workload, "id").to_owned();
+    for key in ["uid", "gid", "path", "sha256", "unit", "container", "node"] {
+        for value in workload.get(key).and_then(Value::as_array).into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            line += &format!("  {key} {value}");
+        }
+    }
+    if workload.get("declared") == Some(&Value::Bool(true)) {
+        line += "  (of the configuration)";
+    }
+    if let Some(why) = workload.get("set_aside").and_then(Value::as_str) {
+        line += &format!("  (nobody: it is {why})");
+    }
+    line
+}

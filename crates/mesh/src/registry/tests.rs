@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use keys::SystemRandom;
+use store::Store;
+
+use super::*;
+use crate::settings::Settings;
+use crate::testing::{Hands, NOW, workload_key};
+use crate::workload::Conditions;
+
+async fn open(store: &Store) -> Arc<TrustDomain> {
+    let settings = Settings::new("shop.example");
+    TrustDomain::open(settings, store.clone(), Arc::new(SystemRandom::new())).await.unwrap()
+}
+
+fn workload(name: &str, path: &str, uid: u32) -> Workload {
+    let conditions = Conditions { uid: vec![uid], ..Conditions::default() };
+    let id = format!("spiffe://shop.example/{path}").parse().unwrap();
+    Workload { name: name.to_owned(), id, hint: name.to_owned(), conditions, nodes: Vec::new() }
+}
+
+fn known(domain: &TrustDomain) -> Vec<String> {
+    domain.workloads().borrow().list.iter().map(|one| one.name.clone()).collect()
+}
+
+fn declared(list: &[Workload]) -> Declared {
+    let own = Some("spiffe://shop.example/gateway".parse().unwrap());
+    Declared { workloads: Workloads { list: list.to_vec() }, own }
+}
+
+#[tokio::test]
+async fn a_registered_workload_counts_at_once_everywhere_and_after_a_restart() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let (domain, other) = (open(&store).await, open(&store).await);
+    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    domain.declare(declared(&[workload("orders", "orders", 1)]));
+    let (mut here, mut there) = (domain.workloads_here(), other.workloads());
+    here.mark_unchanged();
+    let edge = Workload { nodes: vec!["edge-1".to_owned()], ..workload("edge", "edge", 3) };
+    domain.register(&edge, Expect::Absent).await.unwrap();
+    assert!(!here.has_changed().unwrap(), "it is not here");
+    let version = domain.register(&workload("stock", "ns/stock", 2), Expect::Absent).await.unwrap();
+    assert_eq!(known(&domain), ["orders", "edge", "stock"]);
+    let names: Vec<String> = here.borrow().list.iter().map(|one| one.name.clone()).collect();
+    assert_eq!(names, ["orders", "stock"]);
+    let all = there.wait_for(|known| known.list.len() == 2);
+    tokio::time::timeout(Duration::from_secs(30), all).await.unwrap().unwrap();
+    keeper.abort();
+    let again = open(&store).await;
+    assert_eq!(known(&again), ["edge", "stock"]);
+
+    // Somebody else's change is not written over, nor one that was not asked for.
+    let wider = workload("stock", "ns/stock", 7);
+    assert!(domain.register(&wider, Expect::Absent).await.is_err());
+    let next = domain.register(&wider, Expect::Version(version)).await.unwrap();
+    assert!(domain.register(&wider, Expect::Version(version)).await.is_err());
+    assert!(domain.unregister("stock", Expect::Version(version)).await.is_err());
+    assert_eq!(domain.registration("stock").await.unwrap(), Some((wider.clone(), next)));
+    assert_eq!(domain.unregister("stock", Expect::Version(next)).await.unwrap(), Some(wider));
+    assert_eq!(domain.unregister("stock", Expect::Any).await.unwrap(), None);
+    assert_eq!(known(&domain), ["orders", "edge"]);
+}
+
+#[tokio::test]
+async fn what_the_configuration_declares_wins_its_name() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let domain = open(&store).await;
+    for one in [workload("stock", "stock", 1), workload("other", "orders", 1), workload("me", "gateway", 1)] {
+        domain.register(&one, Expect::Absent).await.unwrap();
+    }
+    assert_eq!(known(&domain), ["me", "other", "stock"]);
+    // The configuration comes to declare them: nobody is them by registration any more.
+    let list = [workload("stock", "warehouse", 2), workload("orders", "orders", 2)];
+    domain.declare(declared(&list));
+    assert_eq!(domain.workloads().borrow().list, list);
+    let claims = |one: &Workload| declared(&list).claims(one);
+    assert_eq!(
+        claims(&workload("stock", "stock", 1)).unwrap(),
+        "the workload \"stock\" of the configuration: change it in `mesh.workloads`"
+    );
+    assert_eq!(
+        claims(&workload("other", "orders", 1)).unwrap(),
+        "spiffe://shop.example/orders is the workload \"orders\" of the configuration: change it in `mesh.workloads`"
+    );
+    assert!(claims(&workload("me", "gateway", 1)).unwrap().contains("`mesh.identity`"));
+    assert_eq!(claims(&workload("free", "free", 1)), None);
+    // It stops to: they are who they were.
+    domain.declare(Declared::default());
+    assert_eq!(known(&domain), ["me", "other", "stock"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_registered_is_refused_with_the_reason() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let domain = open(&store).await;
+    domain.register(&workload("stock", "stock", 1), Expect::Absent).await.unwrap();
+    let nobody = Workload { conditions: Conditions::default(), ..workload("a", "a", 1) };
+    let elsewhere = Workload { id: "spiffe://other.example/a".parse().unwrap(), ..workload("a", "a", 1) };
+    for (one, why) in [
+        (nobody, "has no condition"),
+        (elsewhere, "is not of the trust domain"),
+        (workload("stock", "orders", 1), "remove it before another takes its name"),
+    ] {
+        let error = domain.register(&one, Expect::Any).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    assert_eq!(known(&domain), ["stock"]);
+}
+
+#[tokio::test]
+async fn who_is_removed_has_nothing_any_more_and_may_come_again() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let domain = open(&store).await;
+    let (stock, twin) = (workload("stock", "stock", 1), workload("twin", "stock", 2));
+    let issue = async || domain.issue_x509(&stock.id, &workload_key()).await;
+    for one in [&stock, &twin] {
+        domain.register(one, Expect::Absent).await.unwrap();
+    }
+    let first = issue().await.unwrap();
+    let taken = |serial: &str| domain.revoked().certificate(&stock.id, serial).is_some();
+    // Somebody else is of the same name still.
+    domain.unregister("twin", Expect::Any).await.unwrap();
+    assert!(!taken(&first.serial));
+    domain.unregister("stock", Expect::Any).await.unwrap();
+    assert!(taken(&first.serial));
+    assert!(domain.revoked().token(&stock.id, Some(NOW)).is_some(), "a token of before");
+    clock.forward(Duration::from_secs(1));
+    domain.register(&stock, Expect::Absent).await.unwrap();
+    let second = issue().await.unwrap();
+    assert!(!taken(&second.serial) && taken(&first.serial));
+    assert!(domain.revoked().token(&stock.id, Some(domain.now())).is_none());
+    // What the operator revoked stays so.
+    domain.revoke(&Target::Identity(stock.id.clone())).await.unwrap();
+    domain.unregister("stock", Expect::Any).await.unwrap();
+    assert!(domain.revoked().has_identity(&stock.id));
+    // The configuration's own is not touched by a registration that counted for nothing.
+    let orders = workload("orders", "orders", 1);
+    domain.register(&orders, Expect::Absent).await.unwrap();
+    let issued = domain.issue_x509(&orders.id, &workload_key()).await.unwrap();
+    domain.declare(declared(&[workload("orders", "orders", 9)]));
+    domain.unregister("orders", Expect::Any).await.unwrap();
+    assert!(domain.revoked().certificate(&orders.id, &issued.serial).is_none());
+}
