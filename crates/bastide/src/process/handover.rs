@@ -55,6 +55,11 @@ pub enum Item {
     },
     /// The admin listener.
     Admin,
+    /// The listener for agents.
+    Agents {
+        /// The address as configured.
+        configured: SocketAddr,
+    },
     /// The lock on the state folder.
     StateLock,
     /// The lock on the audit log.
@@ -70,6 +75,8 @@ pub struct Estate {
     pub listeners: Vec<Inherited>,
     /// The admin listener.
     pub admin: Option<TcpListener>,
+    /// The listener for agents, with its address as configured.
+    pub agents: Option<(SocketAddr, TcpListener)>,
     /// The lock on the state folder.
     pub state_lock: Option<OwnedFd>,
     /// The lock on the audit log.
@@ -88,6 +95,7 @@ impl Estate {
             items.extend(listener.claim.map(|claim| (Item::Claim { configured, ordinal }, claim.into())));
         }
         items.extend(self.admin.map(|socket| (Item::Admin, socket.into())));
+        items.extend(self.agents.map(|(configured, socket)| (Item::Agents { configured }, socket.into())));
         items.extend(self.state_lock.map(|lock| (Item::StateLock, lock)));
         items.extend(self.audit_lock.map(|lock| (Item::AuditLock, lock)));
         items
@@ -109,6 +117,7 @@ impl Estate {
                 }
             }
             Item::Admin => self.admin = Some(descriptor.into()),
+            Item::Agents { configured } => self.agents = Some((configured, descriptor.into())),
             Item::StateLock => self.state_lock = Some(descriptor),
             Item::AuditLock => self.audit_lock = Some(descriptor),
             Item::End => {}
@@ -168,6 +177,21 @@ pub struct TakenOver {
 }
 
 impl TakenOver {
+    /// Whether the old process still waits: one that has given up goes on, and keeps what it has.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn is_awaited(&self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)?;
+        let read = (&self.stream).read(&mut [0]);
+        self.stream.set_nonblocking(false)?;
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// Tells the old process that this one serves.
     ///
     /// # Errors
@@ -248,7 +272,8 @@ mod tests {
         let address = one.local_addr().unwrap();
         let key = proxy::ListenerKey { address: "127.0.0.1:0".parse().unwrap(), ordinal: 1 };
         let listener = Inherited { key, address, sockets: vec![one, two], claim: None };
-        Estate { listeners: vec![listener], admin: Some(socket()), ..Estate::default() }
+        let agents = Some((key.address, socket()));
+        Estate { listeners: vec![listener], admin: Some(socket()), agents, ..Estate::default() }
     }
 
     #[test]
@@ -258,11 +283,15 @@ mod tests {
         let given = estate();
         let address = given.listeners[0].address;
         let admin = given.admin.as_ref().unwrap().local_addr().unwrap();
+        let agents = given.agents.as_ref().map(|(_, socket)| socket.local_addr().unwrap());
         let old = std::thread::spawn(move || give(&door.accept().unwrap().0, given).unwrap());
         let (taken, next) = take(folder.path()).unwrap();
         assert_eq!((taken.listeners.len(), taken.listeners[0].sockets.len()), (1, 2));
         assert_eq!((taken.listeners[0].key.ordinal, taken.listeners[0].address), (1, address));
         assert_eq!(taken.admin.as_ref().unwrap().local_addr().unwrap(), admin);
+        let (configured, socket) = taken.agents.as_ref().unwrap();
+        assert_eq!((configured.port(), Some(socket.local_addr().unwrap())), (0, agents));
+        next.is_awaited().unwrap();
         next.ready().unwrap();
         assert_eq!(old.join().unwrap(), std::process::id());
         std::net::TcpStream::connect(address).unwrap();
@@ -279,6 +308,12 @@ mod tests {
         let old = std::thread::spawn(move || give(&door.accept().unwrap().0, estate()));
         drop(take(folder.path()).unwrap());
         assert!(old.join().unwrap().is_err());
+        // Nor is anybody told who has given up.
+        let (given_up, other_end) = UnixStream::pair().unwrap();
+        let late = TakenOver { stream: given_up };
+        late.is_awaited().unwrap();
+        drop(other_end);
+        assert!(late.is_awaited().is_err());
         // What an ended process left is replaced.
         assert!(offer(folder.path()).is_ok());
     }

@@ -10,6 +10,8 @@ mod audit;
 mod member;
 mod partners;
 
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
@@ -56,9 +58,16 @@ pub struct MeshHost {
     /// What the bundle endpoint shows.
     shown: Arc<RwLock<Option<Arc<TrustDomain>>>>,
     wanted: Mutex<Option<config::Mesh>>,
+    /// What the process before has handed over, until the mesh is open.
+    inherited: Mutex<Option<AgentsSocket>>,
+    /// Whether the place of the Workload API's socket is the process' before.
+    succeeds: AtomicBool,
     running: tokio::sync::Mutex<Option<Running>>,
     server: JoinHandle<()>,
 }
+
+/// Where agents are waited for: the address as configured, and the socket.
+pub type AgentsSocket = (SocketAddr, TcpListener);
 
 /// An open trust domain. Dropped, its tasks end and its socket is gone.
 struct Running {
@@ -71,7 +80,16 @@ struct Running {
     partners: JoinHandle<()>,
     /// Keeps this process' own identity, where something needs it.
     own: Option<JoinHandle<()>>,
-    _socket: Option<Socket>,
+    socket: Option<Socket>,
+}
+
+impl Running {
+    fn agents_socket(&self) -> std::io::Result<Option<AgentsSocket>> {
+        let Some((agents, door)) = self.config.agents.as_ref().zip(self.agents.as_ref()) else {
+            return Ok(None);
+        };
+        Ok(Some((agents.listen, door.socket()?)))
+    }
 }
 
 impl Drop for Running {
@@ -109,9 +127,52 @@ impl MeshHost {
             random,
             shown,
             wanted: Mutex::default(),
+            inherited: Mutex::default(),
+            succeeds: AtomicBool::new(false),
             running: tokio::sync::Mutex::default(),
             server,
         }
+    }
+
+    /// Begins beside a process that still serves: agents are taken over at its socket, and the
+    /// place of its Workload API stays its own until [`Self::publish`].
+    pub fn succeed(&self, agents: Option<AgentsSocket>) {
+        *self.inherited.lock().unwrap_or_else(PoisonError::into_inner) = agents;
+        self.succeeds.store(true, Ordering::Release);
+    }
+
+    /// Takes the place of the Workload API's socket.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub async fn publish(&self) -> anyhow::Result<()> {
+        let mut running = self.running.lock().await;
+        self.succeeds.store(false, Ordering::Release);
+        self.take_place(running.as_mut().and_then(|open| open.socket.as_mut()))
+    }
+
+    fn take_place(&self, socket: Option<&mut Socket>) -> anyhow::Result<()> {
+        let Some(socket) = socket.filter(|_| !self.succeeds.load(Ordering::Acquire)) else { return Ok(()) };
+        socket.publish().context("the Workload API")?;
+        tracing::info!("Workload API on unix:{}", socket.path().display());
+        Ok(())
+    }
+
+    /// Where agents are waited for, to be handed over.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub async fn agents_socket(&self) -> std::io::Result<Option<AgentsSocket>> {
+        let running = self.running.lock().await;
+        match running.as_ref() {
+            Some(open) => open.agents_socket(),
+            None => self.inherited_socket(),
+        }
+    }
+
+    fn inherited_socket(&self) -> std::io::Result<Option<AgentsSocket>> {
+        let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        inherited.as_ref().map(|(listen, socket)| Ok((*listen, socket.try_clone()?))).transpose()
     }
 
     /// Where its own identity comes from.
@@ -194,7 +255,7 @@ impl MeshHost {
                     }
                 }
             }
-            (Some(wanted), before) => match self.open(wanted, store).await {
+            (Some(wanted), before) => match self.open(wanted, store, before.as_ref()).await {
                 Ok(open) => Some(open),
                 Err(fault) => {
                     *running = before;
@@ -205,6 +266,7 @@ impl MeshHost {
         let shown = next.as_ref().map(|open| Arc::clone(&open.domain));
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
         *running = next;
+        *self.inherited.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
@@ -215,8 +277,13 @@ impl MeshHost {
         wanted: config::Mesh,
     ) -> Result<Running, (Box<Running>, anyhow::Error)> {
         if open.config.socket != wanted.socket {
-            match self.listen(&wanted, &open.domain, &open.foreign) {
-                Ok(socket) => open._socket = socket,
+            let prepared = self.prepare(&wanted, &open.domain, &open.foreign);
+            let listened = prepared.and_then(|mut socket| {
+                self.take_place(socket.as_mut())?;
+                Ok(socket)
+            });
+            match listened {
+                Ok(socket) => open.socket = socket,
                 Err(fault) => return Err((Box::new(open), fault)),
             }
         }
@@ -227,7 +294,7 @@ impl MeshHost {
         }
         let listen = |mesh: &config::Mesh| mesh.agents.as_ref().map(|agents| agents.listen);
         if listen(&open.config) != listen(&wanted) {
-            let door = self.agents(&wanted, &open.domain, &open.foreign, &open.provers);
+            let door = self.agents(&wanted, &open.domain, &open.foreign, &open.provers, None);
             match door.await {
                 Ok(door) => open.agents = door,
                 Err(fault) => return Err((Box::new(open), fault)),
@@ -243,28 +310,26 @@ impl MeshHost {
         Ok(open)
     }
 
-    async fn open(&self, wanted: config::Mesh, store: &Store) -> anyhow::Result<Running> {
+    /// Opens a trust domain; `before` goes on until this is open, and its agents' socket is kept.
+    async fn open(
+        &self,
+        wanted: config::Mesh,
+        store: &Store,
+        before: Option<&Running>,
+    ) -> anyhow::Result<Running> {
         let domain = TrustDomain::open(wanted.settings.clone(), store.clone(), self.random.clone()).await?;
         domain.declare(wanted.declared());
         let (provers, _) = watch::channel(Arc::new(provers(&wanted)));
         let (foreign, _) = watch::channel(Arc::default());
         let foreign = Arc::new(foreign);
-        let socket = self.listen(&wanted, &domain, &foreign)?;
-        let agents = self.agents(&wanted, &domain, &foreign, &provers).await?;
+        let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
+        let mut socket = self.prepare(&wanted, &domain, &foreign)?;
+        // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
+        self.take_place(socket.as_mut())?;
         let keeper = tokio::spawn(Arc::clone(&domain).keep());
         let partners = tokio::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
         let own = self.keep_own(&wanted, &domain, &foreign).await;
-        Ok(Running {
-            config: wanted,
-            domain,
-            foreign,
-            provers,
-            agents,
-            keeper,
-            partners,
-            own,
-            _socket: socket,
-        })
+        Ok(Running { config: wanted, domain, foreign, provers, agents, keeper, partners, own, socket })
     }
 
     /// Keeps this process' own identity, where something needs it, and waits for the first.
@@ -295,13 +360,15 @@ impl MeshHost {
         }
     }
 
-    /// Listens for agents, where the configuration says so.
+    /// Listens for agents, where the configuration says so: at the socket that is there, when one
+    /// listens at the same address.
     async fn agents(
         &self,
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
         foreign: &watch::Sender<Arc<Foreign>>,
         provers: &watch::Sender<Arc<Provers>>,
+        before: Option<&Running>,
     ) -> anyhow::Result<Option<AgentsDoor>> {
         let Some(agents) = &wanted.agents else { return Ok(None) };
         let world = NodeWorld {
@@ -311,12 +378,21 @@ impl MeshHost {
             witness: self.audit.clone(),
             provers: provers.subscribe(),
         };
-        let door = AgentsDoor::listen(agents.listen, world).await.context("the listener for agents")?;
+        let open = match before {
+            Some(before) => before.agents_socket()?,
+            None => self.inherited_socket()?,
+        };
+        let door = match open.filter(|(listen, _)| *listen == agents.listen) {
+            Some((_, socket)) => AgentsDoor::on(socket, world).await,
+            None => AgentsDoor::listen(agents.listen, world).await,
+        };
+        let door = door.context("the listener for agents")?;
         tracing::info!(pin = %door.pin(), "agents on {}", door.address());
         Ok(Some(door))
     }
 
-    fn listen(
+    /// Listens beside the place of the Workload API's socket.
+    fn prepare(
         &self,
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
@@ -324,9 +400,7 @@ impl MeshHost {
     ) -> anyhow::Result<Option<Socket>> {
         let Some(path) = &wanted.socket else { return Ok(None) };
         let world = self.world(domain, foreign);
-        let socket = Socket::listen(path, world).context("the Workload API")?;
-        tracing::info!("Workload API on unix:{}", path.display());
-        Ok(Some(socket))
+        Ok(Some(Socket::prepare(path, world).context("the Workload API")?))
     }
 }
 

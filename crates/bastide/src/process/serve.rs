@@ -160,7 +160,9 @@ impl Server {
                 _ = &mut signals.leash => break,
                 _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
                 _ = signals.upgrade.recv() => self.upgrade(),
-                Ok((stream, _)) = offer.accept(), if handing.is_none() => handing = self.hand_over(stream),
+                Ok((stream, _)) = offer.accept(), if handing.is_none() => {
+                    handing = self.hand_over(stream).await;
+                }
                 ended = ended(&mut handing) => match ended {
                     Ok(process) => {
                         tracing::info!(process, "handed over");

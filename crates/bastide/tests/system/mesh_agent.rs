@@ -1,6 +1,7 @@
 //! `bastide agent`: a node joins the control plane, serves its workloads, goes on while the control
 //! plane is killed and started again, and is the same node after a restart of its own.
 
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -42,13 +43,8 @@ async fn serial(town: &Town) -> String {
 #[tokio::test]
 async fn a_node_joins_and_goes_on_without_its_control_plane() {
     let port = free_port();
-    let uid = rustix::process::geteuid().as_raw();
     let mut town = Town::prepare("");
-    town.configure(&format!(
-        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  agents: 127.0.0.1:{port}\n  \
-         lifetimes: {{ authority: 60s, x509_svid: 8s, jwt_svid: 8s }}\n  workloads:\n    \
-         orders: {{ uid: {uid}, node: edge-1 }}\n    local: {{ uid: {uid} }}\n"
-    ));
+    town.configure(&configuration(port, 8, ""));
     let (code, out, err) = town.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     town.start_gateway().await;
@@ -103,6 +99,88 @@ async fn a_node_joins_and_goes_on_without_its_control_plane() {
     assert_eq!(town.bastide(&["mesh", "evict", "edge-1"]).0, 1);
     until("the refusal", async || read(&town.path("again.log")).contains("not attested").then_some(())).await;
     until("the end of its certificate", async || (svid(&town).0 != 0).then_some(())).await;
+}
+
+/// A control plane with a node: certificates live for `seconds`.
+fn configuration(port: u16, seconds: u32, more: &str) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    format!(
+        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  agents: 127.0.0.1:{port}\n  \
+         lifetimes: {{ authority: 60s, x509_svid: {seconds}s, jwt_svid: 8s }}\n  workloads:\n    \
+         orders: {{ uid: {uid}, node: edge-1 }}\n    local: {{ uid: {uid} }}\n{more}"
+    )
+}
+
+async fn with_a_node(port: u16) -> (Town, Process) {
+    let mut town = Town::prepare("");
+    town.configure(&configuration(port, 8, ""));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    let (_, token, _) = town.bastide(&["mesh", "token", "--node", "edge-1"]);
+    std::fs::write(town.path("join"), &token).unwrap();
+    let node = agent(&town, "agent.log", &["--token-file", "join"], port);
+    serial(&town).await;
+    (town, node)
+}
+
+async fn reloads(town: &Town, result: &str) -> u64 {
+    let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+    let name = format!("bastide_reloads_total{{result=\"{result}\"}}");
+    let line = metrics.lines().find(|line| line.starts_with(&name));
+    line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
+}
+
+/// Both doors answer somebody new, who gets a certificate that is made now.
+async fn serves(town: &Town, what: &str) {
+    let beside = town.bastide(&["mesh", "svid", "--socket", "api.sock"]);
+    assert_eq!(beside.1, "spiffe://shop.example/local\n", "{what}: {}{}", beside.2, town.log());
+    let before = serial(town).await;
+    until(what, async || (serial(town).await != before).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_reload_and_a_hand_over_keep_both_doors_of_the_mesh() {
+    let port = free_port();
+    let (mut town, _node) = with_a_node(port).await;
+    // The authorities' settings change: another trust domain is opened in the place of this one.
+    town.configure(&configuration(port, 6, ""));
+    town.gateway().signal(Signal::HUP);
+    until("the reload", async || (reloads(&town, "good").await == 1).then_some(())).await;
+    assert_eq!(reloads(&town, "refused").await, 0, "{}", town.log());
+    serves(&town, "a certificate after the reload").await;
+
+    // They change again, with something that cannot be taken.
+    town.configure(&configuration(
+        port,
+        5,
+        "policies: { inline: \"permit (principl, action, resource);\" }\n",
+    ));
+    town.gateway().signal(Signal::HUP);
+    until("the refusal", async || (reloads(&town, "refused").await == 1).then_some(())).await;
+    serves(&town, "a certificate after the refused reload").await;
+    // Nor can a process that is to take over.
+    let mut faulty = town.serve("faulty.log");
+    faulty.arg("--take-over");
+    assert!(!Process::spawn(&mut faulty).ended().await.success());
+    serves(&town, "a certificate after the hand-over that failed").await;
+
+    town.configure(&configuration(port, 6, ""));
+    let mut heir = town.serve("heir.log");
+    heir.arg("--take-over");
+    let mut heir = Process::spawn(&mut heir);
+    assert!(town.gateway().ended().await.success(), "{}\n{}", town.log(), read(&town.path("heir.log")));
+    assert!(read(&town.path("heir.log")).contains("took over"), "{}", read(&town.path("heir.log")));
+    serves(&town, "a certificate of the heir").await;
+    heir.signal(Signal::TERM);
+    assert!(heir.ended().await.success());
+    assert!(!town.path("api.sock").exists());
+    let left: Vec<String> = std::fs::read_dir(town.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".sock") && name != "node.sock")
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
 }
 
 #[tokio::test]

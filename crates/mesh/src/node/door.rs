@@ -81,6 +81,7 @@ impl NodeWorld {
 #[derive(Debug)]
 pub struct Door {
     address: SocketAddr,
+    socket: std::net::TcpListener,
     pin: Pin,
     tasks: [JoinHandle<()>; 2],
     _leash: Arc<watch::Sender<()>>,
@@ -92,11 +93,21 @@ impl Door {
     /// # Errors
     /// [`Error::Socket`]; the store or the cryptographic library fails.
     pub async fn listen(address: SocketAddr, world: NodeWorld) -> Result<Self, Error> {
+        let fault = |source| Error::Socket { place: address.to_string(), source };
+        Self::on(std::net::TcpListener::bind(address).map_err(fault)?, world).await
+    }
+
+    /// Serves agents at a socket that listens, which others may serve at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::listen`].
+    pub async fn on(socket: std::net::TcpListener, world: NodeWorld) -> Result<Self, Error> {
         let key = register::key_of_door(world.domain.store(), world.domain.random()).await?;
         let pin = key.pin().ok_or_else(|| Error::Record("the key of the door has no pin".to_owned()))?;
-        let fault = |source| Error::Socket { place: address.to_string(), source };
-        let listener = TcpListener::bind(address).await.map_err(fault)?;
-        let address = listener.local_addr().map_err(fault)?;
+        let fault = |source| Error::Socket { place: "the listener for agents".to_owned(), source };
+        let address = socket.local_addr().map_err(fault)?;
+        socket.set_nonblocking(true).map_err(fault)?;
+        let listener = socket.try_clone().and_then(TcpListener::from_std).map_err(fault)?;
         let acceptor = TlsAcceptor::from(Arc::new(key.server()?));
         let (sender, receiver) = mpsc::channel(16);
         let leash = Arc::new(watch::Sender::new(()));
@@ -111,7 +122,15 @@ impl Door {
                 tracing::error!(%error, "mesh: the listener for agents ended");
             }
         });
-        Ok(Self { address, pin, tasks: [accepting, serving], _leash: leash })
+        Ok(Self { address, socket, pin, tasks: [accepting, serving], _leash: leash })
+    }
+
+    /// Its socket, for whoever serves there next.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn socket(&self) -> io::Result<std::net::TcpListener> {
+        self.socket.try_clone()
     }
 
     /// Where it is.

@@ -42,6 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
+    /// Where it is until it is published.
+    beside: Option<PathBuf>,
     /// Device and inode, to tell our socket from one that another process put there.
     own: Option<(u64, u64)>,
     tasks: [JoinHandle<()>; 2],
@@ -55,9 +57,20 @@ impl Socket {
     /// # Errors
     /// [`Error::Socket`]: there is something else than a socket, or what the system said.
     pub fn listen(path: &Path, world: World) -> Result<Self, Error> {
+        let mut socket = Self::prepare(path, world)?;
+        socket.publish()?;
+        Ok(socket)
+    }
+
+    /// Listens beside the path: whatever socket is there stays until this one is published, and
+    /// for good when this one is dropped before.
+    ///
+    /// # Errors
+    /// As [`Self::listen`].
+    pub fn prepare(path: &Path, world: World) -> Result<Self, Error> {
         let fault = |source| Error::Socket { place: path.display().to_string(), source };
-        let listener = bind(path).map_err(fault)?;
-        let own = identity(path);
+        let (listener, beside) = bind_beside(path).map_err(fault)?;
+        let own = identity(&beside);
         let (sender, receiver) = mpsc::channel(16);
         let leash = Arc::new(watch::Sender::new(()));
         let accepting = tokio::spawn(accept(listener, sender, Arc::downgrade(&leash)));
@@ -71,10 +84,24 @@ impl Socket {
                 tracing::error!(%error, "mesh: the Workload API ended");
             }
         });
-        Ok(Self { path: path.to_owned(), own, tasks: [accepting, serving], _leash: leash })
+        let beside = Some(beside);
+        Ok(Self { path: path.to_owned(), beside, own, tasks: [accepting, serving], _leash: leash })
     }
 
-    /// Where it is.
+    /// Moves it to its path, once: at no moment is there none.
+    ///
+    /// # Errors
+    /// [`Error::Socket`]: what the system said; whatever was there stays.
+    pub fn publish(&mut self) -> Result<(), Error> {
+        if let Some(beside) = &self.beside {
+            let fault = |source| Error::Socket { place: self.path.display().to_string(), source };
+            std::fs::rename(beside, &self.path).map_err(fault)?;
+            self.beside = None;
+        }
+        Ok(())
+    }
+
+    /// Where it is, once it is published.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -83,9 +110,10 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        let place = self.beside.as_ref().unwrap_or(&self.path);
         // A process that took over has put its own there.
-        if self.own.is_some() && identity(&self.path) == self.own {
-            let _ = std::fs::remove_file(&self.path);
+        if self.own.is_some() && identity(place) == self.own {
+            let _ = std::fs::remove_file(place);
         }
     }
 }
@@ -95,8 +123,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Makes the socket beside its place and moves it there: at no moment is there none.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     use std::os::unix::fs::FileTypeExt as _;
     if let Ok(there) = std::fs::symlink_metadata(path)
         && !there.file_type().is_socket()
@@ -109,8 +136,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     let _ = std::fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside)?;
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o666))?;
-    std::fs::rename(&beside, path)?;
-    Ok(listener)
+    Ok((listener, beside))
 }
 
 async fn accept(

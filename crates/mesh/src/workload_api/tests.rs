@@ -303,6 +303,10 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
     let before = town.client().await;
     let next = Socket::listen(&path, world()).unwrap();
     assert!(before.x509().await.is_ok() && town.client().await.x509().await.is_ok());
+    // One that is never published leaves it where it is, and nothing behind.
+    drop(Socket::prepare(&path, world()).unwrap());
+    assert!(town.client().await.x509().await.is_ok());
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     drop(next);
     assert!(!path.exists());
     std::fs::write(&path, "a file").unwrap();

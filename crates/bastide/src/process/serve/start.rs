@@ -209,6 +209,9 @@ impl Server {
         let way_out = WayOut::new()?;
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(clock), Arc::clone(random)));
         let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(random)));
+        if predecessor.is_some() {
+            mesh.succeed(estate.agents.take());
+        }
         let (administration, doorway) = door();
         let parts = Parts {
             state,
@@ -274,19 +277,24 @@ impl Server {
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
-        server.open_for_business(predecessor)?;
+        server.open_for_business(predecessor).await?;
         Ok(server)
     }
 
     /// Says that it serves, to everybody who waits for that.
-    fn open_for_business(&self, predecessor: Option<TakenOver>) -> anyhow::Result<()> {
+    async fn open_for_business(&self, predecessor: Option<TakenOver>) -> anyhow::Result<()> {
+        const GONE: &str = "the process to take over from has gone";
         // Two processes never order at the same time: who is taken over from is told first.
         if predecessor.is_none() {
             self.parts.acme.follow(&self.configuration);
         }
+        if let Some(predecessor) = &predecessor {
+            predecessor.is_awaited().context(GONE)?;
+            self.parts.mesh.publish().await.context("mesh")?;
+        }
         self.announce(self.admin_socket.local_addr()?)?;
         if let Some(predecessor) = predecessor {
-            predecessor.ready().context("the process to take over from has gone")?;
+            predecessor.ready().context(GONE)?;
             tracing::info!("took over");
             self.parts.acme.follow(&self.configuration);
         }

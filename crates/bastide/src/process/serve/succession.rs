@@ -37,16 +37,18 @@ impl Server {
     }
 
     /// Begins to hand everything over to the process that asks.
-    pub(super) fn hand_over(
+    pub(super) async fn hand_over(
         &self,
         stream: tokio::net::UnixStream,
     ) -> Option<JoinHandle<std::io::Result<u32>>> {
+        let agents = self.parts.mesh.agents_socket().await;
         let estate = || -> std::io::Result<_> {
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
             let estate = Estate {
                 listeners: self.cores.sockets()?,
                 admin: Some(self.admin_socket.try_clone()?),
+                agents: agents?,
                 state_lock: Some(self.parts.state.lock()?.into()),
                 audit_lock: Some(self.log.lock()?.into()),
             };
