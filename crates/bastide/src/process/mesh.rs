@@ -76,11 +76,18 @@ struct Running {
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     provers: watch::Sender<Arc<Provers>>,
     agents: Option<AgentsDoor>,
-    keeper: JoinHandle<()>,
-    partners: JoinHandle<()>,
+    _keeper: Task,
+    partners: Task,
     /// Keeps this process' own identity, where something needs it.
-    own: Option<JoinHandle<()>>,
+    own: Option<Task>,
     socket: Option<Socket>,
+}
+
+/// What a change needs and could not be had: `None` stays what it is.
+#[derive(Default)]
+struct Others {
+    agents: Option<Option<AgentsDoor>>,
+    socket: Option<Option<Socket>>,
 }
 
 impl Running {
@@ -92,11 +99,18 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+/// A task that ends with whoever holds it.
+struct Task(JoinHandle<()>);
+
+impl Task {
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
+
+impl Drop for Task {
     fn drop(&mut self) {
-        self.keeper.abort();
-        self.partners.abort();
-        self.own.iter().for_each(JoinHandle::abort);
+        self.0.abort();
     }
 }
 
@@ -276,38 +290,44 @@ impl MeshHost {
         mut open: Running,
         wanted: config::Mesh,
     ) -> Result<Running, (Box<Running>, anyhow::Error)> {
-        if open.config.socket != wanted.socket {
-            let prepared = self.prepare(&wanted, &open.domain, &open.foreign);
-            let listened = prepared.and_then(|mut socket| {
-                self.take_place(socket.as_mut())?;
-                Ok(socket)
-            });
-            match listened {
-                Ok(socket) => open.socket = socket,
-                Err(fault) => return Err((Box::new(open), fault)),
-            }
+        let other = match self.others(&open, &wanted).await {
+            Ok(other) => other,
+            Err(fault) => return Err((Box::new(open), fault)),
+        };
+        // INVARIANT: from here on nothing fails. What is refused has changed nobody.
+        if let Some(agents) = other.agents {
+            open.agents = agents;
+        }
+        if let Some(socket) = other.socket {
+            open.socket = socket;
         }
         if open.config.partners != wanted.partners {
-            open.partners.abort();
             let (partners, foreign) = (wanted.partners.clone(), Arc::clone(&open.foreign));
-            open.partners = tokio::spawn(partners::keep(partners, foreign));
-        }
-        let listen = |mesh: &config::Mesh| mesh.agents.as_ref().map(|agents| agents.listen);
-        if listen(&open.config) != listen(&wanted) {
-            let door = self.agents(&wanted, &open.domain, &open.foreign, &open.provers, None);
-            match door.await {
-                Ok(door) => open.agents = door,
-                Err(fault) => return Err((Box::new(open), fault)),
-            }
+            open.partners = Task::spawn(partners::keep(partners, foreign));
         }
         renew(&open.provers, provers(&wanted));
         open.domain.declare(wanted.declared());
         if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
-            open.own.iter().for_each(JoinHandle::abort);
             open.own = self.keep_own(&wanted, &open.domain, &open.foreign).await;
         }
         open.config = wanted;
         Ok(open)
+    }
+
+    /// What can fail of a change: everything that is to be had for it.
+    async fn others(&self, open: &Running, wanted: &config::Mesh) -> anyhow::Result<Others> {
+        let mut others = Others::default();
+        let listen = |mesh: &config::Mesh| mesh.agents.as_ref().map(|agents| agents.listen);
+        if listen(&open.config) != listen(wanted) {
+            let door = self.agents(wanted, &open.domain, &open.foreign, &open.provers, None).await?;
+            others.agents = Some(door);
+        }
+        if open.config.socket != wanted.socket {
+            let mut socket = self.prepare(wanted, &open.domain, &open.foreign)?;
+            self.take_place(socket.as_mut())?;
+            others.socket = Some(socket);
+        }
+        Ok(others)
     }
 
     /// Opens a trust domain; `before` goes on until this is open, and its agents' socket is kept.
@@ -326,10 +346,20 @@ impl MeshHost {
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
         self.take_place(socket.as_mut())?;
-        let keeper = tokio::spawn(Arc::clone(&domain).keep());
-        let partners = tokio::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
+        let keeper = Task::spawn(Arc::clone(&domain).keep());
+        let partners = Task::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
         let own = self.keep_own(&wanted, &domain, &foreign).await;
-        Ok(Running { config: wanted, domain, foreign, provers, agents, keeper, partners, own, socket })
+        Ok(Running {
+            config: wanted,
+            domain,
+            foreign,
+            provers,
+            agents,
+            _keeper: keeper,
+            partners,
+            own,
+            socket,
+        })
     }
 
     /// Keeps this process' own identity, where something needs it, and waits for the first.
@@ -338,14 +368,14 @@ impl MeshHost {
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
         foreign: &watch::Sender<Arc<Foreign>>,
-    ) -> Option<JoinHandle<()>> {
+    ) -> Option<Task> {
         if !wanted.is_member {
             return None;
         }
         let world = self.world(domain, foreign);
         let own = Own::new(world, wanted.identity.clone());
         let (seat, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
-        let keeping = tokio::spawn(member::keep(own, domain.watch_revoked(), seat, random));
+        let keeping = Task::spawn(member::keep(own, domain.watch_revoked(), seat, random));
         self.member.first().await;
         Some(keeping)
     }
