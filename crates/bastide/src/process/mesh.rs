@@ -13,6 +13,7 @@ mod partners;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
 use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
@@ -36,6 +37,9 @@ use crate::config;
 
 pub use agent::run as run_agent;
 pub use member::Member;
+
+/// How long the first certificate of this process may take that it issues itself.
+const OWN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Where this process' own identity comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +91,7 @@ struct Running {
 #[derive(Default)]
 struct Others {
     agents: Option<Option<AgentsDoor>>,
+    own: Option<Option<Task>>,
     socket: Option<Option<Socket>>,
 }
 
@@ -258,45 +263,28 @@ impl MeshHost {
     pub async fn open_wanted(&self, store: &Store) -> anyhow::Result<()> {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut running = self.running.lock().await;
-        let next = match (wanted, running.take()) {
-            (None, _) => None,
+        match (wanted, running.as_mut()) {
+            (None, _) => *running = None,
             (Some(wanted), Some(open)) if open.config.settings == wanted.settings => {
-                match self.changed(open, wanted).await {
-                    Ok(open) => Some(open),
-                    Err((open, fault)) => {
-                        *running = Some(*open);
-                        return Err(fault);
-                    }
-                }
+                self.change(open, wanted).await?;
             }
-            (Some(wanted), before) => match self.open(wanted, store, before.as_ref()).await {
-                Ok(open) => Some(open),
-                Err(fault) => {
-                    *running = before;
-                    return Err(fault);
-                }
-            },
-        };
-        let shown = next.as_ref().map(|open| Arc::clone(&open.domain));
+            (Some(wanted), before) => *running = Some(self.open(wanted, store, before.as_deref()).await?),
+        }
+        let shown = running.as_ref().map(|open| Arc::clone(&open.domain));
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
-        *running = next;
         *self.inherited.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
     /// The same trust domain, with other workloads, partners or another socket.
-    async fn changed(
-        &self,
-        mut open: Running,
-        wanted: config::Mesh,
-    ) -> Result<Running, (Box<Running>, anyhow::Error)> {
-        let other = match self.others(&open, &wanted).await {
-            Ok(other) => other,
-            Err(fault) => return Err((Box::new(open), fault)),
-        };
+    async fn change(&self, open: &mut Running, wanted: config::Mesh) -> anyhow::Result<()> {
+        let other = self.others(open, &wanted).await?;
         // INVARIANT: from here on nothing fails. What is refused has changed nobody.
         if let Some(agents) = other.agents {
             open.agents = agents;
+        }
+        if let Some(own) = other.own {
+            open.own = own;
         }
         if let Some(socket) = other.socket {
             open.socket = socket;
@@ -307,11 +295,8 @@ impl MeshHost {
         }
         renew(&open.provers, provers(&wanted));
         open.domain.declare(wanted.declared());
-        if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
-            open.own = self.keep_own(&wanted, &open.domain, &open.foreign).await;
-        }
         open.config = wanted;
-        Ok(open)
+        Ok(())
     }
 
     /// What can fail of a change: everything that is to be had for it.
@@ -322,11 +307,15 @@ impl MeshHost {
             let door = self.agents(wanted, &open.domain, &open.foreign, &open.provers, None).await?;
             others.agents = Some(door);
         }
-        if open.config.socket != wanted.socket {
-            let mut socket = self.prepare(wanted, &open.domain, &open.foreign)?;
-            self.take_place(socket.as_mut())?;
-            others.socket = Some(socket);
+        let socket = match open.config.socket == wanted.socket {
+            true => None,
+            false => Some(self.prepare(wanted, &open.domain, &open.foreign)?),
+        };
+        if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
+            others.own = Some(self.keep_own(wanted, &open.domain, &open.foreign).await?);
         }
+        others.socket = socket;
+        self.take_place(others.socket.iter_mut().flatten().next())?;
         Ok(others)
     }
 
@@ -344,11 +333,11 @@ impl MeshHost {
         let foreign = Arc::new(foreign);
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
-        // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
-        self.take_place(socket.as_mut())?;
         let keeper = Task::spawn(Arc::clone(&domain).keep());
         let partners = Task::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
-        let own = self.keep_own(&wanted, &domain, &foreign).await;
+        let own = self.keep_own(&wanted, &domain, &foreign).await?;
+        // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
+        self.take_place(socket.as_mut())?;
         Ok(Running {
             config: wanted,
             domain,
@@ -362,22 +351,27 @@ impl MeshHost {
         })
     }
 
-    /// Keeps this process' own identity, where something needs it, and waits for the first.
+    /// Keeps this process' own identity, where something needs it, and waits for the first: not for
+    /// ever, because whoever waits here takes no revocation and does not end.
     async fn keep_own(
         &self,
         wanted: &config::Mesh,
         domain: &Arc<TrustDomain>,
         foreign: &watch::Sender<Arc<Foreign>>,
-    ) -> Option<Task> {
+    ) -> anyhow::Result<Option<Task>> {
         if !wanted.is_member {
-            return None;
+            return Ok(None);
         }
         let world = self.world(domain, foreign);
         let own = Own::new(world, wanted.identity.clone());
         let (seat, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
         let keeping = Task::spawn(member::keep(own, domain.watch_revoked(), seat, random));
-        self.member.first().await;
-        Some(keeping)
+        let first = tokio::time::timeout(OWN_TIME_MAX, self.member.first()).await;
+        first.with_context(|| {
+            let (id, most) = (&wanted.identity.id, OWN_TIME_MAX.as_secs());
+            format!("this process got no certificate as {id} within {most} s; the log says why")
+        })?;
+        Ok(Some(keeping))
     }
 
     fn world(&self, domain: &Arc<TrustDomain>, foreign: &watch::Sender<Arc<Foreign>>) -> World {

@@ -142,3 +142,15 @@ async fn who_is_registered_follows_a_reload_and_a_refused_one_changes_nobody() {
     town.configure(&format!("routes: []\n{STORE}"));
     until("the end of the mesh", async || (!town.path("api.sock").exists()).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_process_that_may_be_nobody_refuses_to_become_a_member_and_still_ends_when_it_is_told() {
+    let mut town = town(&rules(me(), STORE)).await;
+    let (code, out, err) = town.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/gateway"]);
+    assert_eq!(code, 0, "{out}{err}");
+    // Something needs its own identity from here on.
+    town.configure(&rules(me(), &format!("  services: {{ payments: 127.0.0.1:1 }}\n{STORE}")));
+    until("the refusal", async || town.log().contains("got no certificate").then_some(())).await;
+    assert_eq!(svid(&town).0, 0, "what was served before is not any more");
+    town.stop_gateway().await;
+}
