@@ -38,6 +38,9 @@ pub enum Error {
     /// No authority can sign now.
     #[error("no authority signs now: {0}")]
     NoAuthority(&'static str),
+    /// So many are good that there are no more for now.
+    #[error("{0}")]
+    Exhausted(String),
     /// No document can be had.
     #[error("no document can be had: {0}")]
     Unavailable(String),

@@ -14,8 +14,10 @@ use store::{Expect, Key, Record, Store, Transaction, Value};
 use crate::error::Error;
 use crate::trust_domain::IssuedRecord;
 
-/// Most certificates and workloads that are revoked at once.
+/// Most certificates that are revoked one by one, and most workloads, at once.
 pub const REVOKED_MAX: usize = 100_000;
+/// Records that are read at a time.
+const PAGE_RECORDS: usize = 1_000;
 /// Longest serial number that is read, hexadecimal digits (RFC 5280 §4.1.2.2: 20 octets).
 const SERIAL_DIGITS_MAX: usize = 40;
 /// Certificates that one transaction takes back.
@@ -169,17 +171,55 @@ pub(crate) fn of_identity(id: &SpiffeId) -> Key {
     all().name("identity").hidden(id.as_str())
 }
 
-fn of_serial(serial: &str) -> Key {
-    all().name("certificate").hidden(serial)
+fn certificates() -> Key {
+    all().name("certificate")
 }
 
-/// Everything that is revoked.
+fn of_serial(serial: &str) -> Key {
+    certificates().hidden(serial)
+}
+
+/// Everything that is revoked. Where that is more than `certificates_max` certificates, the
+/// workloads with the most of them count as revoked themselves, until enough have ended.
 ///
 /// # Errors
-/// The store fails; there are more than [`REVOKED_MAX`].
-pub(crate) async fn read(store: &Store) -> Result<Vec<Revocation>, Error> {
-    let records = store.scan_all(&all(), REVOKED_MAX).await?;
-    records.iter().map(|record| Ok(record.json()?)).collect()
+/// The store fails; there are more than [`REVOKED_MAX`] workloads.
+pub(crate) async fn read(store: &Store, certificates_max: usize) -> Result<Vec<Revocation>, Error> {
+    let workloads = store.scan_all(&all().name("identity"), REVOKED_MAX).await?;
+    let mut list = workloads.iter().map(Record::json).collect::<Result<Vec<Revocation>, _>>()?;
+    let (mut apart, mut whole) = (BTreeMap::<SpiffeId, Vec<Revocation>>::new(), BTreeMap::new());
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = store.scan(&certificates(), after.as_ref(), PAGE_RECORDS).await?;
+        for entry in page.records.iter().map(Record::json::<Revocation>) {
+            let entry = entry?;
+            let Revocation::Certificate { id, .. } = &entry else { continue };
+            if whole.contains_key(id) {
+                continue;
+            }
+            apart.entry(id.clone()).or_default().push(entry);
+            count += 1;
+            if count > certificates_max
+                && let Some(most) = apart.iter().max_by_key(|(_, list)| list.len()).map(|(id, _)| id.clone())
+            {
+                let certificates = apart.remove(&most).unwrap_or_default();
+                count -= certificates.len();
+                whole.insert(most, certificates.into_iter().next());
+            }
+        }
+        match page.next {
+            Some(cursor) => after = Some(cursor),
+            None => break,
+        }
+    }
+    list.retain(|entry| !matches!(entry, Revocation::Identity { id, .. } if whole.contains_key(id)));
+    for (id, first) in whole {
+        let Some(Revocation::Certificate { revoked, .. }) = first else { continue };
+        tracing::error!(%id, "mesh: more of its certificates are revoked than can be kept apart; it counts as revoked until enough have ended");
+        list.push(Revocation::Identity { id, revoked, lifted: None });
+    }
+    list.extend(apart.into_values().flatten());
+    Ok(list)
 }
 
 /// Takes a workload's right to documents; what it has is taken back by [`take_back`].

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::jwt_svid;
 use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
-use crate::revocation::{self, Revocation, Revoked, Target};
+use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
 use crate::ring::Ring;
 use crate::settings::Settings;
 
@@ -28,6 +28,9 @@ const KEEP_PAUSE: Duration = Duration::from_millis(100);
 const LEASE_LIFETIME: Duration = Duration::from_secs(3);
 /// How often a change is tried that others' changes undo: longer than a lease lives.
 const ATTEMPTS_MAX: u32 = 10;
+/// Most certificates of one workload that are good at once on one node: what a node that is not
+/// itself any more leaves to be revoked has a bound.
+pub const ISSUED_PER_NODE_MAX: usize = 1_000;
 /// Most certificates that are looked through for one that is to be revoked.
 const ISSUED_MAX: usize = 1_000_000;
 
@@ -122,7 +125,8 @@ impl TrustDomain {
         let record = rotate(&store, &settings, random.as_ref()).await?;
         let ring = Ring::at(&record, &settings, store.clock().now())?;
         let (ring, _) = watch::channel(Arc::new(ring));
-        let (revoked, _) = watch::channel(Arc::new(Revoked::new(&revocation::read(&store).await?)));
+        let (revoked, _) =
+            watch::channel(Arc::new(Revoked::new(&revocation::read(&store, REVOKED_MAX).await?)));
         let domain = Self { settings, store, random, ring, revoked, registry: Registry::default() };
         domain.take_registered().await?;
         Ok(Arc::new(domain))
@@ -217,7 +221,7 @@ impl TrustDomain {
     }
 
     async fn take_revoked(&self) -> Result<(), Error> {
-        renew(&self.revoked, Revoked::new(&revocation::read(&self.store).await?));
+        renew(&self.revoked, Revoked::new(&revocation::read(&self.store, REVOKED_MAX).await?));
         Ok(())
     }
 
@@ -280,6 +284,29 @@ impl TrustDomain {
     /// # Errors
     /// The name is of another trust domain; no authority signs; the store fails.
     pub async fn issue_x509(&self, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
+        self.issue_below(issued().hidden(id.as_str()), id, key).await
+    }
+
+    /// The same for a node, which may ask as often as it likes.
+    ///
+    /// # Errors
+    /// As [`Self::issue_x509`]; [`Error::Exhausted`]: [`ISSUED_PER_NODE_MAX`] are good there. (Calls at
+    /// the same moment may go past that, each by one.)
+    pub async fn issue_x509_on(
+        &self,
+        node: &str,
+        id: &SpiffeId,
+        key: &WorkloadKey,
+    ) -> Result<IssuedX509, Error> {
+        let place = issued().hidden(id.as_str()).hidden(node);
+        let good = self.store.scan(&place, None, ISSUED_PER_NODE_MAX).await?.records.len();
+        if good >= ISSUED_PER_NODE_MAX {
+            return Err(Error::Exhausted(format!("{good} certificates of {id} are good on {node} already")));
+        }
+        self.issue_below(place, id, key).await
+    }
+
+    async fn issue_below(&self, kept_at: Key, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
         self.check_own(id)?;
         let place = revocation::of_identity(id);
         let word = self.store.get(&place).await?;
@@ -302,7 +329,7 @@ impl TrustDomain {
             not_after: svid.not_after,
             authority: issuing.id.clone(),
         };
-        let place = issued().hidden(id.as_str()).hidden(svid.serial.as_str());
+        let place = kept_at.hidden(svid.serial.as_str());
         let end = svid.not_after.plus(Duration::from_secs(1));
         let transaction = unchanged.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent);
         self.store.commit(transaction).await?;
@@ -398,7 +425,7 @@ impl TrustDomain {
     /// # Errors
     /// The store fails.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, Error> {
-        revocation::read(&self.store).await
+        revocation::read(&self.store, REVOKED_MAX).await
     }
 
     pub(crate) fn check_own(&self, id: &SpiffeId) -> Result<(), Error> {

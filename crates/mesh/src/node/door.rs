@@ -453,7 +453,13 @@ async fn issue(api: Api, agent: Agent, request: IssueRequest) -> Result<Response
     let id = api.registered(ISSUE, &node, agent.from, &request.id).await?;
     let key = WorkloadKey::from_spki(&request.key);
     let key = key.map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let issued = api.world.domain.issue_x509(&id, &key).await.map_err(failed)?;
+    let issued = match api.world.domain.issue_x509_on(&node, &id, &key).await {
+        Err(Error::Exhausted(why)) => {
+            api.refuse(ISSUE, &node, agent.from, why).await;
+            return Err(Status::resource_exhausted("too many certificates of this workload are good"));
+        }
+        other => other.map_err(failed)?,
+    };
     let event = Event {
         id: Some(id),
         document: format!("x509 {}", issued.serial),

@@ -108,6 +108,35 @@ async fn a_workload_that_is_revoked_gets_nothing_until_it_is_lifted_and_its_old_
 }
 
 #[tokio::test]
+async fn more_revoked_certificates_than_are_kept_apart_revoke_whose_they_are_and_nobody_else() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let domain = open(&store).await;
+    let (mut orders, mut payments) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        orders.push(domain.issue_x509(&id("orders"), &workload_key()).await.unwrap());
+    }
+    for _ in 0..2 {
+        payments.push(domain.issue_x509(&id("payments"), &workload_key()).await.unwrap());
+    }
+    domain.revoke(&Target::Identity(id("orders"))).await.unwrap();
+    domain.lift(&Target::Identity(id("orders"))).await.unwrap();
+    domain.revoke(&Target::Serial(payments[0].serial.clone())).await.unwrap();
+    domain.revoke(&Target::Identity(id("shipping"))).await.unwrap();
+    // At the limit each stands alone, one below it the workload with the most does not.
+    let kept = Revoked::new(&read(&store, 7).await.unwrap());
+    assert!(!kept.has_identity(&id("orders")) && orders.iter().all(|one| kept.has_serial(&one.serial)));
+    let revoked = Revoked::new(&read(&store, 6).await.unwrap());
+    assert!(orders.iter().all(|one| revoked.certificate(&one.id, &one.serial).is_some()));
+    assert!(revoked.has_identity(&id("orders")) && revoked.has_identity(&id("shipping")));
+    assert!(revoked.has_serial(&payments[0].serial) && !revoked.has_identity(&id("payments")));
+    assert_eq!(revoked.certificate(&id("payments"), &payments[1].serial), None);
+    // When they have ended, so has that.
+    clock.forward(Duration::from_secs(3602));
+    assert!(!Revoked::new(&read(&store, 6).await.unwrap()).has_identity(&id("orders")));
+}
+
+#[tokio::test]
 async fn what_one_process_revokes_another_refuses() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (one, other) = (open(&store).await, open(&store).await);

@@ -87,6 +87,40 @@ async fn several_processes_make_one_set_of_authorities() {
 }
 
 #[tokio::test]
+async fn a_node_has_so_many_certificates_of_a_workload_and_no_other_pays_for_them() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap(), settings()).await.unwrap();
+    let (orders, payments) =
+        (settings().workload("orders").unwrap(), settings().workload("payments").unwrap());
+    let one = domain.issue_x509_on("edge-1", &orders, &workload_key()).await.unwrap();
+    let kept = domain.issued(1).await.unwrap().remove(0);
+    assert_eq!(kept.serial, one.serial);
+    // Copies of the first: what is counted is kept.
+    let ends = Some(one.not_after);
+    for several in (2..ISSUED_PER_NODE_MAX).collect::<Vec<_>>().chunks(64) {
+        let mut transaction = Transaction::new();
+        for number in several {
+            let place = issued().hidden(orders.as_str()).hidden("edge-1").hidden(number.to_string());
+            let copy = IssuedRecord { serial: format!("4f{number:04x}"), ..kept.clone() };
+            transaction = transaction.put(place, Value::from_json(&copy).unwrap(), ends, Expect::Absent);
+        }
+        domain.store.commit(transaction).await.unwrap();
+    }
+    domain.issue_x509_on("edge-1", &orders, &workload_key()).await.unwrap();
+    let refused = domain.issue_x509_on("edge-1", &orders, &workload_key()).await;
+    assert!(matches!(refused, Err(Error::Exhausted(_))), "{refused:?}");
+    domain.issue_x509_on("edge-1", &payments, &workload_key()).await.unwrap();
+    domain.issue_x509_on("edge-2", &orders, &workload_key()).await.unwrap();
+    domain.issue_x509(&orders, &workload_key()).await.unwrap();
+    // All of them are revoked with their workload, and new ones are given when they have ended.
+    domain.revoke(&Target::Identity(orders.clone())).await.unwrap();
+    assert!(domain.revoked().has_serial(&one.serial));
+    domain.lift(&Target::Identity(orders.clone())).await.unwrap();
+    clock.forward(Duration::from_secs(3602));
+    domain.issue_x509_on("edge-1", &orders, &workload_key()).await.unwrap();
+}
+
+#[tokio::test]
 async fn another_processes_steps_are_followed_and_told() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (one, other) = (open(&store, settings()).await.unwrap(), open(&store, settings()).await.unwrap());
