@@ -323,34 +323,38 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
         AttestRequest { chain, statement, .. } => Proof::X509 { chain, statement },
     };
     let provers = Arc::clone(&world.provers.borrow());
-    let attested = match &proof {
+    let shown = match &proof {
         Proof::Token(secret) => {
-            let joined = register::join(store, secret, agent.pin, world.lifetime()).await.map_err(failed)?;
-            joined.ok_or_else(|| "its join token is unknown, used or over".to_owned())
+            let token = register::look(store, secret).await.map_err(failed)?;
+            let token = token.ok_or_else(|| "its join token is unknown, used or over".to_owned());
+            token.map(|token| (token.node.clone(), "token", Some(token)))
         }
-        other => match provers.judge(other, agent.pin, api.door, world.domain.now()) {
-            Ok(node) => {
-                let by = if matches!(other, Proof::X509 { .. }) { "x509" } else { "kubernetes" };
-                let record = NodeRecord::new(node, by, agent.pin, world.domain.now(), world.lifetime());
-                register::admit(store, agent.pin, &record).await.map_err(failed)?;
-                Ok(record)
-            }
-            Err(why) => Err(why.to_string()),
-        },
+        other => {
+            let by = if matches!(other, Proof::X509 { .. }) { "x509" } else { "kubernetes" };
+            let judged = provers.judge(other, agent.pin, api.door, world.domain.now());
+            judged.map(|node| (node, by, None)).map_err(|why| why.to_string())
+        }
     };
-    match attested {
-        Ok(record) => {
+    let why = match shown {
+        Ok((node, by, token)) => {
+            let record = NodeRecord::new(node, by, agent.pin, world.domain.now(), world.lifetime());
             let document = format!("node {} by {}", record.node, record.by);
             let event = Event { document, expires: Some(record.ends), ..api.event(ATTEST, &record.node) };
+            // INVARIANT: nobody is let in before it is written down who.
             api.give(event).await?;
-            tracing::info!(node = record.node, by = record.by, from = %agent.from, "mesh: a node is attested");
-            Ok(Response::new(AttestResponse { node: record.node, ends: record.ends.unix_seconds() }))
+            if register::admit(store, agent.pin, &record, token).await.map_err(failed)? {
+                tracing::info!(node = record.node, by = record.by, from = %agent.from, "mesh: a node is attested");
+                return Ok(Response::new(AttestResponse {
+                    node: record.node,
+                    ends: record.ends.unix_seconds(),
+                }));
+            }
+            "its join token was used by another one at the same moment".to_owned()
         }
-        Err(why) => {
-            api.refuse(ATTEST, "", agent.from, why).await;
-            Err(Status::permission_denied("this node is not attested"))
-        }
-    }
+        Err(why) => why,
+    };
+    api.refuse(ATTEST, "", agent.from, why).await;
+    Err(Status::permission_denied("this node is not attested"))
 }
 
 async fn watch_all(

@@ -6,7 +6,7 @@ use keys::encoding::{encode_base64url, hex};
 use keys::{SecureRandom, sha256};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{Expect, Key, Store, Transaction, Value};
+use store::{Expect, Key, Store, Transaction, Value, Version};
 
 use super::is_name;
 use super::key::{NodeKey, Pin};
@@ -144,28 +144,19 @@ pub async fn make_token(
     Ok(JoinToken { secret, pin })
 }
 
-/// Uses a token up: the node of this key has joined. `None`: the token is unknown, used or over.
-pub(super) async fn join(
-    store: &Store,
-    secret: &str,
-    pin: Pin,
-    life: Duration,
-) -> Result<Option<NodeRecord>, Error> {
-    let Some(kept) = store.get(&joining(secret)).await? else { return Ok(None) };
+/// A token that was good when it was looked at, and the node that it lets in.
+pub(super) struct GoodToken {
+    pub(super) node: String,
+    kept_at: Key,
+    version: Version,
+}
+
+/// Looks at a token, which stays good. `None`: it is unknown, used or over.
+pub(super) async fn look(store: &Store, secret: &str) -> Result<Option<GoodToken>, Error> {
+    let kept_at = joining(secret);
+    let Some(kept) = store.get(&kept_at).await? else { return Ok(None) };
     let Joining { node } = kept.json()?;
-    let record = NodeRecord::new(node, "token", pin, store.clock().now(), life);
-    // INVARIANT: used up and joined together, so that one token lets one node in.
-    let transaction = Transaction::new().delete(joining(secret), Expect::Version(kept.version)).put(
-        place(pin),
-        Value::from_json(&record)?,
-        Some(record.ends),
-        Expect::Any,
-    );
-    match store.commit(transaction).await {
-        Ok(_) => Ok(Some(record)),
-        Err(store::Error::Conflict { .. }) => Ok(None),
-        Err(other) => Err(other.into()),
-    }
+    Ok(Some(GoodToken { node, kept_at, version: kept.version }))
 }
 
 impl NodeRecord {
@@ -174,11 +165,25 @@ impl NodeRecord {
     }
 }
 
-/// Writes down that a node was attested.
-pub(super) async fn admit(store: &Store, pin: Pin, record: &NodeRecord) -> Result<(), Error> {
-    let value = Value::from_json(record)?;
-    store.put(place(pin), value, Some(record.ends), Expect::Any).await?;
-    Ok(())
+/// Lets a node in, and uses up the token that it has shown. `false`: somebody else has used it
+/// meanwhile.
+pub(super) async fn admit(
+    store: &Store,
+    pin: Pin,
+    record: &NodeRecord,
+    token: Option<GoodToken>,
+) -> Result<bool, Error> {
+    let (value, ends) = (Value::from_json(record)?, Some(record.ends));
+    let mut transaction = Transaction::new().put(place(pin), value, ends, Expect::Any);
+    // INVARIANT: used up and let in together, so that one token lets one node in.
+    if let Some(GoodToken { kept_at, version, .. }) = token {
+        transaction = transaction.delete(kept_at, Expect::Version(version));
+    }
+    match store.commit(transaction).await {
+        Ok(_) => Ok(true),
+        Err(store::Error::Conflict { .. }) => Ok(false),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// The node of a key; `None`: it is not attested (any more).

@@ -224,6 +224,31 @@ async fn a_node_joins_with_a_token_once_and_its_workloads_get_their_own_document
 }
 
 #[tokio::test]
+async fn a_node_whose_coming_cannot_be_written_down_is_not_let_in_and_keeps_its_token() {
+    let control = Control::usual().await;
+    control.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(timeout(2 * SECOND, agent.remote.met()).await.is_err());
+    assert!(nodes(&control.store).await.unwrap().is_empty());
+    control.notes.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(agent.met().await);
+    assert_eq!(control.notes.events.lock().unwrap()[0].document, "node edge-1 by token");
+}
+
+#[tokio::test]
+async fn of_many_agents_with_one_token_at_once_one_is_let_in() {
+    let control = Control::usual().await;
+    let token = control.token("edge-1").await;
+    let mut agents = Vec::new();
+    for _ in 0..8 {
+        agents.push(control.agent(Prover::Token(token.clone())).await);
+    }
+    until("all the others' refusals", async || (control.refusals().len() >= 7).then_some(())).await;
+    assert_eq!(nodes(&control.store).await.unwrap().len(), 1);
+    drop(agents);
+}
+
+#[tokio::test]
 async fn a_token_is_for_a_while_and_a_name() {
     let control = Control::usual().await;
     let random = SystemRandom::new();
