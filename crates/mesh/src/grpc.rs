@@ -81,8 +81,23 @@ pub(crate) struct Leashed<S, K> {
 impl<S, K> Leashed<S, K> {
     /// On the leash of whoever keeps the sender.
     pub(crate) fn new(stream: S, leash: &watch::Sender<()>, kept: K) -> Self {
+        Self::until(std::future::pending(), stream, leash, kept)
+    }
+
+    /// The same, and it ends when `over` says so.
+    pub(crate) fn until(
+        over: impl Future<Output = ()> + Send + 'static,
+        stream: S,
+        leash: &watch::Sender<()>,
+        kept: K,
+    ) -> Self {
         let mut leash = leash.subscribe();
-        let end = Box::pin(async move { while leash.changed().await.is_ok() {} });
+        let end = Box::pin(async move {
+            tokio::select! {
+                () = async { while leash.changed().await.is_ok() {} } => {}
+                () = over => {}
+            }
+        });
         Self { stream, end, kept }
     }
 }

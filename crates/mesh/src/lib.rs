@@ -23,6 +23,7 @@
 pub mod attest;
 pub mod authority;
 pub mod bundle;
+mod counts;
 mod error;
 mod grpc;
 pub mod issuer;

@@ -16,6 +16,7 @@
 mod door;
 mod key;
 mod messages;
+mod places;
 mod proof;
 mod register;
 mod remote;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin as Pinned;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use keys::svid::WorkloadKey;
 use model::SpiffeId;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -28,6 +29,7 @@ use super::messages::{
     AttestRequest, AttestResponse, ForeignBundle, IssueJwtRequest, IssueJwtResponse, IssueRequest,
     IssueResponse, Registered, Update, WatchRequest,
 };
+use super::places::Places;
 use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
 use crate::error::Error;
@@ -41,8 +43,6 @@ pub(super) const WATCH: &str = "/bastide.mesh.v1.Nodes/Watch";
 pub(super) const ISSUE: &str = "/bastide.mesh.v1.Nodes/Issue";
 pub(super) const ISSUE_JWT: &str = "/bastide.mesh.v1.Nodes/IssueJwt";
 
-/// Most agents that are connected at once.
-const AGENTS_MAX: usize = 10_000;
 /// How long a handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often a connected agent is looked after: is it attested still, and for how long.
@@ -111,7 +111,8 @@ impl Door {
         let acceptor = TlsAcceptor::from(Arc::new(key.server()?));
         let (sender, receiver) = mpsc::channel(16);
         let leash = Arc::new(watch::Sender::new(()));
-        let accepting = tokio::spawn(accept(listener, acceptor, sender, Arc::downgrade(&leash)));
+        let places = Arc::new(Places::new(world.domain.store().clone()));
+        let accepting = tokio::spawn(accept(listener, acceptor, places, sender, Arc::downgrade(&leash)));
         let api = Api { world: Arc::new(world), door: pin };
         let serving = tokio::spawn(async move {
             let server = Server::builder()
@@ -153,27 +154,30 @@ impl Drop for Door {
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    places: Arc<Places>,
     sender: mpsc::Sender<io::Result<Connection>>,
     leash: Weak<watch::Sender<()>>,
 ) {
-    let places = Arc::new(Semaphore::new(AGENTS_MAX));
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(%from, "mesh: too many connections of agents");
+        let Some(turn) = places.handshake(from) else {
+            tracing::warn!(%from, "mesh: too many handshakes of agents");
             continue;
         };
         let (acceptor, sender, leash) = (acceptor.clone(), sender.clone(), Weak::clone(&leash));
+        let places = Arc::clone(&places);
         tokio::spawn(async move {
+            let _turn = turn;
             match tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
                     let Some(pin) = certificates.first().and_then(|leaf| Pin::of(leaf)) else { return };
                     let Some(leash) = leash.upgrade() else { return };
-                    let connection = Leashed::new(stream, &leash, (Agent { pin, from }, place));
+                    let end = Peer { agent: Agent { pin, from }, has_shown: Arc::default() };
+                    let connection = Leashed::until(places.stay(pin, from), stream, &leash, end);
                     let _ = sender.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%from, %error, "mesh: no handshake with an agent"),
@@ -190,13 +194,21 @@ struct Agent {
     from: SocketAddr,
 }
 
-type Connection = Leashed<TlsStream<TcpStream>, (Agent, OwnedSemaphorePermit)>;
+/// Of a connection.
+#[derive(Clone, Debug)]
+struct Peer {
+    agent: Agent,
+    /// Whether it has shown a proof: each costs a handshake, and with it a stranger's place.
+    has_shown: Arc<AtomicBool>,
+}
+
+type Connection = Leashed<TlsStream<TcpStream>, Peer>;
 
 impl Connected for Connection {
-    type ConnectInfo = Agent;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Agent {
-        self.kept.0
+    fn connect_info(&self) -> Peer {
+        self.kept.clone()
     }
 }
 
@@ -225,7 +237,7 @@ impl Service<http::Request<Body>> for Api {
 impl Api {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
-        let Some(agent) = request.extensions().get::<Agent>().copied() else {
+        let Some(Peer { agent, has_shown }) = request.extensions().get::<Peer>().cloned() else {
             return Status::internal("no agent").into_http();
         };
         /// One arm per method.
@@ -242,6 +254,9 @@ impl Api {
             }};
         }
         match path.as_str() {
+            ATTEST if has_shown.swap(true, Ordering::Relaxed) => {
+                Status::resource_exhausted("a proof was shown on this connection already").into_http()
+            }
             ATTEST => method!(unary, attest),
             WATCH => method!(server_streaming, watch_all),
             ISSUE => method!(unary, issue),

@@ -7,13 +7,19 @@ use keys::{Algorithm, LocalSigner, Signer as _, SystemRandom, publish, sign_toke
 use model::Clock as _;
 use serde_json::json;
 use store::Store;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic_prost::ProstCodec;
 
+use super::messages::{AttestRequest, AttestResponse};
+use super::places::PER_NETWORK_MAX;
 use super::*;
 use crate::error::Error;
+use crate::grpc::Channel;
 use crate::issuer::Issuer as _;
 use crate::revocation::Target;
 use crate::settings::{Lifetimes, Settings};
@@ -286,6 +292,71 @@ async fn a_node_gets_nothing_for_workloads_of_others_and_nothing_once_it_is_evic
     assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 1);
     assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 0);
     assert!(agent.remote.x509(&id("payments"), &workload_key()).await.is_err());
+}
+
+/// Connects with a key, and says nothing.
+async fn connected(control: &Control, key: &NodeKey) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(control.address).await.unwrap();
+    let config = Arc::new(key.client(control.pin()).unwrap());
+    TlsConnector::from(config).connect("control-plane".try_into().unwrap(), stream).await.unwrap()
+}
+
+async fn is_closed(stream: &mut TlsStream<TcpStream>, most: Duration) -> bool {
+    let mut bytes = [0; 1024];
+    timeout(most, async { while stream.read(&mut bytes).await.unwrap_or(0) > 0 {} }).await.is_ok()
+}
+
+#[tokio::test]
+async fn strangers_take_no_agents_place_and_have_to_go() {
+    let control = Control::usual().await;
+    let random = Arc::new(SystemRandom::new());
+    let key = || NodeKey::generate(NOW, random.as_ref()).unwrap();
+    let known = key();
+    let pin = known.pin().unwrap();
+    let record = NodeRecord::new("edge-1".to_owned(), "token", pin, Real.now(), 60 * SECOND);
+    assert!(register::admit(&control.store, pin, &record, None).await.unwrap());
+    let mut strangers = Vec::new();
+    for _ in 0..PER_NETWORK_MAX + 4 {
+        strangers.push(connected(&control, &key()).await);
+    }
+    // Those for whom there is no place go at once, while the others still have their time.
+    for late in strangers.split_off(PER_NETWORK_MAX) {
+        assert!(is_closed(&mut { late }, PATIENCE).await);
+    }
+    assert!(!is_closed(&mut strangers[0], SECOND / 20).await);
+    // From the same address as all of them.
+    let prover = Prover::TokenFile("nowhere".into());
+    let clock = Arc::new(Offset(0));
+    let remote =
+        Remote::new(control.address.to_string(), control.pin(), known, prover, clock, random.clone());
+    let remote = remote.unwrap();
+    let keeper = tokio::spawn(Arc::clone(&remote).keep());
+    assert!(timeout(PATIENCE, remote.met()).await.is_ok());
+    for stranger in &mut strangers {
+        assert!(is_closed(stranger, PATIENCE).await, "it stays without a proof");
+    }
+    // Whoever has one is let in again.
+    assert!(control.agent(Prover::Token(control.token("edge-2").await)).await.met().await);
+    assert!(remote.x509(&on("edge-1", "orders").id, &workload_key()).await.is_ok());
+    keeper.abort();
+}
+
+#[tokio::test]
+async fn one_connection_shows_one_proof_and_leaves_one_event() {
+    let control = Control::usual().await;
+    let key = NodeKey::generate(NOW, &SystemRandom::new()).unwrap();
+    let channel = Channel::open(connected(&control, &key).await, 1024).await.unwrap();
+    let attest = async || {
+        let request = AttestRequest { token: "guessed".to_owned(), ..AttestRequest::default() };
+        let codec = ProstCodec::<AttestRequest, AttestResponse>::default();
+        let path = http::uri::PathAndQuery::from_static(door::ATTEST);
+        channel.grpc().unary(tonic::Request::new(request), path, codec).await.unwrap_err().code()
+    };
+    assert_eq!(attest().await, Code::PermissionDenied);
+    for _ in 0..3 {
+        assert_eq!(attest().await, tonic::Code::ResourceExhausted);
+    }
+    assert_eq!(control.refusals().len(), 1);
 }
 
 #[tokio::test]

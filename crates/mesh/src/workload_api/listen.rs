@@ -1,11 +1,10 @@
 //! The socket: who may connect, how often, and who is at the other end.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tonic::transport::server::{Connected, Server};
 use super::authority::Rewriter;
 use super::{Api, World};
 use crate::attest::Caller;
+use crate::counts::{Counts, Place};
 use crate::error::Error;
 use crate::grpc::Leashed;
 
@@ -144,7 +144,7 @@ async fn accept(
     sender: mpsc::Sender<io::Result<Connection>>,
     leash: Weak<watch::Sender<()>>,
 ) {
-    let counts = Arc::new(Counts::default());
+    let counts = Counts::new(CONNECTIONS_PER_USER_MAX, CONNECTIONS_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -171,42 +171,8 @@ async fn accept(
     }
 }
 
-/// Connections by user.
-#[derive(Debug, Default)]
-struct Counts(Mutex<HashMap<u32, usize>>);
-
-impl Counts {
-    fn take(self: &Arc<Self>, uid: u32) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, own) = (counts.values().sum::<usize>(), counts.get(&uid).copied().unwrap_or(0));
-        if all >= CONNECTIONS_MAX || own >= CONNECTIONS_PER_USER_MAX {
-            return None;
-        }
-        counts.insert(uid, own + 1);
-        Some(Place { counts: Arc::clone(self), uid })
-    }
-}
-
-/// One connection's place, free again when it is dropped.
-struct Place {
-    counts: Arc<Counts>,
-    uid: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.uid);
-            }
-        }
-    }
-}
-
 /// What a caller says, rewritten; what it is told; who it is, and its place.
-type Connection = Leashed<Join<Rewritten, OwnedWriteHalf>, (Arc<Caller>, Place)>;
+type Connection = Leashed<Join<Rewritten, OwnedWriteHalf>, (Arc<Caller>, Place<u32>)>;
 
 impl Connected for Connection {
     type ConnectInfo = Arc<Caller>;
@@ -243,28 +209,5 @@ impl AsyncRead for Rewritten {
         buffer.put_slice(ready.get(..count).unwrap_or_default());
         ready.drain(..count);
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_user_has_so_many_connections_and_leaves_room_for_others() {
-        let counts = Arc::new(Counts::default());
-        let mut held: Vec<Place> =
-            (0..CONNECTIONS_PER_USER_MAX).map(|_| counts.take(1000).unwrap()).collect();
-        assert!(counts.take(1000).is_none());
-        assert!(counts.take(1001).is_some());
-        held.pop();
-        held.push(counts.take(1000).unwrap());
-        let users = u32::try_from(CONNECTIONS_MAX / CONNECTIONS_PER_USER_MAX).unwrap();
-        for uid in 1..users {
-            held.extend((0..CONNECTIONS_PER_USER_MAX).map(|_| counts.take(uid).unwrap()));
-        }
-        assert!(counts.take(0).is_none(), "all together have a bound too");
-        drop(held);
-        assert!(counts.0.lock().unwrap().is_empty());
     }
 }

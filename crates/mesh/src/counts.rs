@@ -1,0 +1,69 @@
+//! Places of which each has some and all have some together: nobody keeps the others out.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many places are taken, and by whom.
+#[derive(Debug)]
+pub(crate) struct Counts<K> {
+    each: usize,
+    all: usize,
+    taken: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Eq + Hash + Copy> Counts<K> {
+    /// So many for each, and so many for all together.
+    pub(crate) fn new(each: usize, all: usize) -> Arc<Self> {
+        Arc::new(Self { each, all, taken: Mutex::default() })
+    }
+
+    /// Takes a place; `None`: there is none.
+    pub(crate) fn take(self: &Arc<Self>, who: K) -> Option<Place<K>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, own) = (taken.values().sum::<usize>(), taken.get(&who).copied().unwrap_or(0));
+        if all >= self.all || own >= self.each {
+            return None;
+        }
+        taken.insert(who, own + 1);
+        Some(Place { counts: Arc::clone(self), who })
+    }
+}
+
+/// A place, free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place<K: Eq + Hash> {
+    counts: Arc<Counts<K>>,
+    who: K,
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.who);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_so_many_and_leaves_room_for_others() {
+        let counts = Counts::new(3, 7);
+        let mut held: Vec<Place<u32>> = (0..3).map(|_| counts.take(1000).unwrap()).collect();
+        assert!(counts.take(1000).is_none());
+        assert!(counts.take(1001).is_some());
+        held.pop();
+        held.push(counts.take(1000).unwrap());
+        held.extend((1..5).map(|other| counts.take(other).unwrap()));
+        assert!(counts.take(5).is_none(), "all together have a bound too");
+        drop(held);
+        assert!(counts.taken.lock().unwrap().is_empty());
+    }
+}
