@@ -26,7 +26,9 @@ mod tests;
 pub use door::{Door, NodeWorld};
 pub use key::{NodeKey, Pin};
 pub use proof::{Kubernetes, Proof, Provers};
-pub use register::{JoinToken, NodeRecord, door_pin, evict, make_token, nodes};
+pub use register::{
+    Evicted, JoinToken, NodeRecord, all_kept_out, door_pin, evict, make_token, nodes, readmit,
+};
 pub use remote::{Prover, Remote};
 
 /// How long a node that is attested stays so without a word from it.

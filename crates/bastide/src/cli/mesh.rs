@@ -99,9 +99,15 @@ enum MeshCommand {
     },
     /// Lists the nodes that are attested, and the key that agents know the control plane by.
     Nodes,
-    /// Takes a node's attestation back. What its workloads have stays good until it ends: revoke
-    /// them besides.
+    /// Takes a node's attestation back and keeps it out, whatever it shows, until a token is made
+    /// for it or it is admitted. What its workloads have stays good until it ends: revoke them
+    /// besides.
     Evict {
+        /// Its name.
+        node: String,
+    },
+    /// Lets a node come again that was evicted.
+    Admit {
         /// Its name.
         node: String,
     },
@@ -183,6 +189,7 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         MeshCommand::Token { node, life } => return nodes::token(store, node, life, output).await,
         MeshCommand::Nodes => return nodes::list(store, output).await,
         MeshCommand::Evict { node } => return nodes::evict(store, node, output).await,
+        MeshCommand::Admit { node } => return nodes::admit(store, node, output).await,
         _ => {}
     }
     let domain =
@@ -206,7 +213,8 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         | MeshCommand::Workload(_)
         | MeshCommand::Token { .. }
         | MeshCommand::Nodes
-        | MeshCommand::Evict { .. } => return Ok(ExitCode::SUCCESS),
+        | MeshCommand::Evict { .. }
+        | MeshCommand::Admit { .. } => return Ok(ExitCode::SUCCESS),
     };
     match trust_domain::step(store, &mesh.settings, &SystemRandom::new(), &step).await {
         Ok(_) => status(&domain, mesh, store.clock().now(), output).await,

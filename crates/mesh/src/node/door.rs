@@ -351,6 +351,9 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
         }
     };
     let why = match shown {
+        Ok((node, ..)) if register::is_kept_out(store, &node).await.map_err(failed)? => {
+            format!("{node} was evicted")
+        }
         Ok((node, by, token)) => {
             let record = NodeRecord::new(node, by, agent.pin, world.domain.now(), world.lifetime());
             let document = format!("node {} by {}", record.node, record.by);
@@ -364,7 +367,7 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
                     ends: record.ends.unix_seconds(),
                 }));
             }
-            "its join token was used by another one at the same moment".to_owned()
+            "at the same moment its join token was used by another one, or it was evicted".to_owned()
         }
         Err(why) => why,
     };

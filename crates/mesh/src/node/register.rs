@@ -12,7 +12,7 @@ use super::is_name;
 use super::key::{NodeKey, Pin};
 use crate::error::Error;
 
-/// Most nodes that are looked through.
+/// Most nodes that are looked through, and most names that are kept out.
 const NODES_MAX: usize = 10_000;
 /// Longest life of a token to join with.
 pub(super) const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
@@ -81,6 +81,24 @@ fn place(pin: Pin) -> Key {
     all().hidden(pin.to_string())
 }
 
+/// Below it, every name that is kept out.
+fn all_evicted() -> Key {
+    Key::new("mesh").name("evicted")
+}
+
+fn evicted(node: &str) -> Key {
+    all_evicted().hidden(node)
+}
+
+/// A name that is kept out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evicted {
+    /// What the node is called.
+    pub node: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// The key of the control plane's door, which is made when there is none.
 ///
 /// # Errors
@@ -113,7 +131,7 @@ pub async fn door_pin(store: &Store, random: &(dyn SecureRandom + Send + Sync)) 
     pin.ok_or_else(|| Error::Record("the key of the door has no pin".to_owned()))
 }
 
-/// Makes a token with which a node of this name may join once.
+/// Makes a token with which a node of this name may join once, also when it was evicted before.
 ///
 /// # Errors
 /// The name is none, or has a `/`, which marks those that are attested otherwise; the life is too
@@ -140,7 +158,8 @@ pub async fn make_token(
     let secret = encode_base64url(&bytes);
     let end = store.clock().now().plus(life);
     let kept = Value::from_json(&Joining { node: node.to_owned() })?;
-    store.put(joining(&secret), kept, Some(end), Expect::Absent).await?;
+    let transaction = Transaction::new().put(joining(&secret), kept, Some(end), Expect::Absent);
+    store.commit(transaction.delete(evicted(node), Expect::Any)).await?;
     Ok(JoinToken { secret, pin })
 }
 
@@ -165,8 +184,8 @@ impl NodeRecord {
     }
 }
 
-/// Lets a node in, and uses up the token that it has shown. `false`: somebody else has used it
-/// meanwhile.
+/// Lets a node in, and uses up the token that it has shown. `false`: somebody else has used it, or
+/// the node was evicted, meanwhile.
 pub(super) async fn admit(
     store: &Store,
     pin: Pin,
@@ -174,7 +193,12 @@ pub(super) async fn admit(
     token: Option<GoodToken>,
 ) -> Result<bool, Error> {
     let (value, ends) = (Value::from_json(record)?, Some(record.ends));
-    let mut transaction = Transaction::new().put(place(pin), value, ends, Expect::Any);
+    let mut transaction = Transaction::new().require(evicted(&record.node), Expect::Absent).put(
+        place(pin),
+        value,
+        ends,
+        Expect::Any,
+    );
     // INVARIANT: used up and let in together, so that one token lets one node in.
     if let Some(GoodToken { kept_at, version, .. }) = token {
         transaction = transaction.delete(kept_at, Expect::Version(version));
@@ -212,11 +236,44 @@ pub async fn nodes(store: &Store) -> Result<Vec<NodeRecord>, Error> {
     records.iter().map(|record| Ok(record.json()?)).collect()
 }
 
-/// Lets a node in no more: all keys of this name. Gives how many there were.
+/// The names that are kept out.
 ///
 /// # Errors
 /// The store fails.
+pub async fn all_kept_out(store: &Store) -> Result<Vec<Evicted>, Error> {
+    let records = store.scan_all(&all_evicted(), NODES_MAX).await?;
+    records.iter().map(|record| Ok(record.json()?)).collect()
+}
+
+/// Whether a name is kept out.
+pub(super) async fn is_kept_out(store: &Store, node: &str) -> Result<bool, Error> {
+    Ok(store.get(&evicted(node)).await?.is_some())
+}
+
+/// Lets a node in again that was evicted; `false`: it was not.
+///
+/// # Errors
+/// The store fails.
+pub async fn readmit(store: &Store, node: &str) -> Result<bool, Error> {
+    match store.delete(evicted(node), Expect::Present).await {
+        Ok(_) => Ok(true),
+        Err(store::Error::Conflict { .. }) => Ok(false),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Lets a node in no more, whatever it shows, until a token is made for it or [`readmit`] lets
+/// it: all keys of this name. Gives how many there were.
+///
+/// # Errors
+/// It names no node; the store fails.
 pub async fn evict(store: &Store, node: &str) -> Result<usize, Error> {
+    if !is_name(node) {
+        return Err(Error::Settings(format!("{node:?} names no node")));
+    }
+    // First its right to come again.
+    let kept_out = Evicted { node: node.to_owned(), since: store.clock().now() };
+    store.put(evicted(node), Value::from_json(&kept_out)?, None, Expect::Any).await?;
     let mut count = 0;
     for record in nodes(store).await?.into_iter().filter(|record| record.node == node) {
         let pin = record.pin.parse()?;

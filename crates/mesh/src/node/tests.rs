@@ -18,6 +18,7 @@ use tonic_prost::ProstCodec;
 use super::messages::{AttestRequest, AttestResponse};
 use super::places::PER_NETWORK_MAX;
 use super::*;
+use crate::Declared;
 use crate::error::Error;
 use crate::grpc::Channel;
 use crate::issuer::Issuer as _;
@@ -292,6 +293,56 @@ async fn a_node_gets_nothing_for_workloads_of_others_and_nothing_once_it_is_evic
     assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 1);
     assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 0);
     assert!(agent.remote.x509(&id("payments"), &workload_key()).await.is_err());
+}
+
+#[tokio::test]
+async fn who_is_evicted_stays_out_with_a_proof_that_does_not_end_until_he_is_readmitted() {
+    let nodes_authority = authority();
+    let provers = Provers { x509: vec![nodes_authority.der().to_vec()], ..Provers::default() };
+    let control = Control::new(Lifetimes::default(), provers).await;
+    let list = vec![on("x509/edge-1", "orders"), on("x509/edge-2", "payments")];
+    control.domain.declare(Declared { workloads: Workloads { list }, own: None });
+    let folder = tempfile::tempdir().unwrap();
+    let mut agents = Vec::new();
+    for name in ["edge-1", "edge-2"] {
+        let (certificate, key) = certified(&nodes_authority, name);
+        let at = |ending: &str| folder.path().join(format!("{name}.{ending}"));
+        std::fs::write(at("pem"), keys::encoding::encode_pem("CERTIFICATE", &certificate)).unwrap();
+        std::fs::write(at("key"), key.serialize_pem()).unwrap();
+        agents.push(control.agent(Prover::X509 { certificate: at("pem"), key: at("key") }).await);
+        assert!(agents.last().unwrap().met().await);
+    }
+    let out = |node: &str| format!("{node} was evicted");
+    assert_eq!(evict(&control.store, "x509/edge-1").await.unwrap(), 1);
+    let refused = async |node: &str| control.refusals().contains(&out(node)).then_some(());
+    until("the refusal", async || refused("x509/edge-1").await).await;
+    let left: Vec<String> =
+        nodes(&control.store).await.unwrap().into_iter().map(|record| record.node).collect();
+    assert_eq!(left, ["x509/edge-2"]);
+    assert!(refused("x509/edge-2").await.is_none());
+    assert_eq!(all_kept_out(&control.store).await.unwrap()[0].node, "x509/edge-1");
+    // One that is not there now stays out as well.
+    assert_eq!(evict(&control.store, "x509/edge-3").await.unwrap(), 0);
+    assert!(readmit(&control.store, "x509/edge-3").await.unwrap());
+    assert!(!readmit(&control.store, "x509/edge-3").await.unwrap());
+    assert!(readmit(&control.store, "x509/edge-1").await.unwrap());
+    until("its return", async || (nodes(&control.store).await.unwrap().len() == 2).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_new_token_readmits_whom_it_is_made_for_and_an_old_one_does_not() {
+    let control = Control::usual().await;
+    let old = control.token("edge-1").await;
+    evict(&control.store, "edge-1").await.unwrap();
+    let agent = control.agent(Prover::Token(old)).await;
+    until("the refusal", async || {
+        control.refusals().contains(&"edge-1 was evicted".to_owned()).then_some(())
+    })
+    .await;
+    assert!(nodes(&control.store).await.unwrap().is_empty());
+    drop(agent);
+    assert!(control.agent(Prover::Token(control.token("edge-1").await)).await.met().await);
+    assert!(matches!(evict(&control.store, "a b").await, Err(Error::Settings(_))));
 }
 
 /// Connects with a key, and says nothing.

@@ -1,4 +1,4 @@
-//! `bastide mesh token`, `nodes` and `evict`: nodes with an agent.
+//! `bastide mesh token`, `nodes`, `evict` and `admit`: nodes with an agent.
 
 use std::process::ExitCode;
 
@@ -31,9 +31,9 @@ pub(super) async fn token(store: &Store, name: &str, life: &str, output: Output)
 /// The store cannot be read.
 pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
     let pin = node::door_pin(store, &SystemRandom::new()).await?;
-    let nodes = node::nodes(store).await?;
+    let (nodes, evicted) = (node::nodes(store).await?, node::all_kept_out(store).await?);
     match output {
-        Output::Json => say(json!({ "pin": pin.to_string(), "nodes": nodes })),
+        Output::Json => say(json!({ "pin": pin.to_string(), "nodes": nodes, "evicted": evicted })),
         Output::Text => {
             say(format_args!("pin {pin}"));
             let now = store.clock().now();
@@ -41,12 +41,15 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
                 let left = record.ends.since(now).as_secs();
                 say(format_args!("  {} by {}, attested for {left} s more", record.node, record.by));
             }
+            for kept_out in evicted {
+                say(format_args!("  {} evicted", kept_out.node));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets a node have nothing more.
+/// Lets a node have nothing more, and not come again.
 ///
 /// # Errors
 /// The store cannot be written.
@@ -54,7 +57,21 @@ pub(super) async fn evict(store: &Store, name: &str, output: Output) -> anyhow::
     let count = node::evict(store, name).await?;
     match output {
         Output::Json => say(json!({ "evicted": count })),
-        Output::Text => say(format_args!("{count} keys of {name} are known no more")),
+        Output::Text => say(format_args!("{count} keys of {name} are known no more; it is kept out")),
     }
     Ok(if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets a node come again that was evicted.
+///
+/// # Errors
+/// The store cannot be written.
+pub(super) async fn admit(store: &Store, name: &str, output: Output) -> anyhow::Result<ExitCode> {
+    let admitted = node::readmit(store, name).await?;
+    match output {
+        Output::Json => say(json!({ "admitted": admitted })),
+        Output::Text if admitted => say(format_args!("{name} may come again")),
+        Output::Text => say(format_args!("{name} was not evicted")),
+    }
+    Ok(if admitted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
