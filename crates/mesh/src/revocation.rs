@@ -104,6 +104,13 @@ impl Revoked {
         }
     }
 
+    /// And of workloads that were lifted, whose tokens of before stay refused.
+    #[must_use]
+    pub fn with_lifted(mut self, lifted: impl IntoIterator<Item = (SpiffeId, Timestamp)>) -> Self {
+        self.identities.extend(lifted.into_iter().map(|(id, since)| (id, Some(since))));
+        self
+    }
+
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
         self.serials.is_empty() && self.identities.is_empty()
@@ -117,6 +124,11 @@ impl Revoked {
     /// The workloads that have nothing.
     pub fn identities(&self) -> impl Iterator<Item = &SpiffeId> {
         self.identities.iter().filter(|(_, lifted)| lifted.is_none()).map(|(id, _)| id)
+    }
+
+    /// The workloads that were lifted, and when: tokens of before are refused.
+    pub fn lifted(&self) -> impl Iterator<Item = (&SpiffeId, Timestamp)> {
+        self.identities.iter().filter_map(|(id, lifted)| Some((id, (*lifted)?)))
     }
 
     /// Whether a workload may have nothing.

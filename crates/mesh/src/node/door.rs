@@ -27,7 +27,7 @@ use tower::{Service, service_fn};
 use super::key::Pin;
 use super::messages::{
     AttestRequest, AttestResponse, ForeignBundle, IssueJwtRequest, IssueJwtResponse, IssueRequest,
-    IssueResponse, Registered, Update, WatchRequest,
+    IssueResponse, Lifted, Registered, Update, WatchRequest,
 };
 use super::places::Places;
 use super::proof::{Proof, Provers};
@@ -451,6 +451,10 @@ fn update(world: &NodeWorld, node: &str) -> Update {
         workloads: world.workloads.borrow().on(Some(node)).list.iter().map(registered).collect(),
         revoked_serials: revoked.serials().map(str::to_owned).collect(),
         revoked_identities: revoked.identities().map(|id| id.as_str().to_owned()).collect(),
+        lifted: revoked
+            .lifted()
+            .map(|(id, since)| Lifted { id: id.as_str().to_owned(), since: since.unix_nanos() })
+            .collect(),
         beat: false,
         node: node.to_owned(),
     }

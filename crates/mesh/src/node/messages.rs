@@ -60,6 +60,18 @@ pub(super) struct Update {
     /// What this node is called.
     #[prost(string, tag = "10")]
     pub node: String,
+    /// Workloads that are not revoked any more.
+    #[prost(message, repeated, tag = "11")]
+    pub lifted: Vec<Lifted>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Lifted {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Unix nanoseconds. Tokens of before stay refused.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

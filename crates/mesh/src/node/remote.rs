@@ -21,7 +21,7 @@ use tonic_prost::ProstCodec;
 use super::door::{ATTEST, ISSUE, ISSUE_JWT, UPDATE_BYTES_MAX, WATCH};
 use super::key::{NodeKey, Pin};
 use super::messages::{
-    AttestRequest, AttestResponse, IssueJwtRequest, IssueJwtResponse, IssueRequest, IssueResponse,
+    AttestRequest, AttestResponse, IssueJwtRequest, IssueJwtResponse, IssueRequest, IssueResponse, Lifted,
     Registered, Update, WatchRequest,
 };
 use super::proof::statement;
@@ -303,6 +303,8 @@ impl Remote {
             |what: &str| Error::Record(format!("the control plane says {what:?}, which cannot be read"));
         let name = |text: &String| text.parse::<SpiffeId>().map_err(|_| unreadable(text));
         let identities = update.revoked_identities.iter().map(name).collect::<Result<Vec<_>, _>>()?;
+        let since = |one: &Lifted| Ok::<_, Error>((name(&one.id)?, Timestamp::from_unix_nanos(one.since)));
+        let lifted = update.lifted.iter().map(since).collect::<Result<Vec<_>, _>>()?;
         let number = |text: &String| serial(text).ok_or_else(|| unreadable(text));
         let serials = update.revoked_serials.iter().map(number).collect::<Result<Vec<_>, _>>()?;
         let workload = |one: Registered| -> Result<Workload, Error> {
@@ -323,7 +325,7 @@ impl Remote {
         };
         let list = update.workloads.into_iter().map(workload).collect::<Result<Vec<_>, _>>()?;
         // First who is taken back, then who is trusted, then who is known.
-        renew(&self.revoked, Revoked::of(serials, identities));
+        renew(&self.revoked, Revoked::of(serials, identities).with_lifted(lifted));
         renew_by(&self.ring, ring, Ring::differs);
         renew(&self.foreign, foreign);
         renew(&self.workloads, Workloads { list });

@@ -440,6 +440,28 @@ async fn what_is_revoked_reaches_the_workloads_of_an_agent() {
     assert_eq!(agent.first().await.unwrap_err().code(), Code::PermissionDenied);
 }
 
+#[tokio::test]
+async fn a_token_of_before_its_workload_was_revoked_stays_refused_at_an_agent_too() {
+    let control = Control::usual().await;
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    let client = agent.client().await;
+    let audience = || vec!["payments".to_owned()];
+    let old = client.jwt(audience(), None).await.unwrap().remove(0).1;
+    assert!(client.validate_jwt("payments", &old).await.is_ok());
+    let target = Target::Identity(on("", "orders").id);
+    control.domain.revoke(&target).await.unwrap();
+    until("the revocation", async || client.validate_jwt("payments", &old).await.err()).await;
+    control.domain.lift(&target).await.unwrap();
+    until("a token that is good again", async || {
+        let new = client.jwt(audience(), None).await.ok()?.remove(0).1;
+        client.validate_jwt("payments", &new).await.ok()
+    })
+    .await;
+    let refused = client.validate_jwt("payments", &old).await.unwrap_err();
+    assert!(refused.message().contains("revoked"), "{refused:?}");
+}
+
 /// Certificates of six seconds.
 fn brief() -> Lifetimes {
     Lifetimes { authority: 60 * SECOND, x509_svid: 6 * SECOND, jwt_svid: 6 * SECOND, ..Lifetimes::default() }
