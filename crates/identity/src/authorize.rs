@@ -25,7 +25,7 @@ use crate::call::Call;
 use crate::client::Client;
 use crate::factor::{self, Factors};
 use crate::grant::{Decided, code};
-use crate::login::step::Wanted;
+use crate::login::step::{Class, Wanted};
 use crate::realm::Realm;
 use crate::refusal::{Answer, Refusal};
 use crate::session;
@@ -102,6 +102,21 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
             }
             interaction::end(realm, call).await?;
             return Ok(see_other(&realm.path(path)));
+        }
+        Then::Reach { path, client } => {
+            let Some(session) = own else { return interaction::go_to(realm, call, "/login") };
+            let client = request::client(realm, client).await?;
+            let class = login::class(realm, &client, session).await?;
+            if class == Class::StepUp {
+                let shown = session.shown();
+                return login::advance(realm, call, waiting, shown).await;
+            }
+            interaction::end(realm, call).await?;
+            return if class == Class::Good {
+                Ok(see_other(&realm.path(path)))
+            } else {
+                Err(login::unmet(&client))
+            };
         }
     };
     let client = request::client(realm, &request.client).await?;

@@ -19,6 +19,8 @@ use crate::authorize::interaction::{self, Then};
 use crate::call::Call;
 use crate::client::{GrantType, authenticate};
 use crate::grant::Decided;
+use crate::login;
+use crate::login::step::Class;
 use crate::page::{self, DevicePage};
 use crate::parameter::with_query;
 use crate::realm::Realm;
@@ -216,13 +218,18 @@ async fn decide(realm: &Realm, call: &Call) -> Answer {
         let ask = Ask { code: &code, device: None, error: Some(Notice::UnknownDevice) };
         return show(realm, call, &session, &ask).await;
     };
-    let allowed = match call.parameters.get("decision") {
-        None => {
-            let ask = Ask { code: &code, device: Some(&stored.value), error: None };
-            return show(realm, call, &session, &ask).await;
-        }
-        Some(decision) => decision == "allow",
-    };
+    let decision = call.parameters.get("decision");
+    let allowed = decision == Some("allow");
+    // Whoever denies gives nothing away.
+    if (allowed || decision.is_none())
+        && let Some(elsewhere) = step_up(realm, call, &session, &stored.value, &code).await?
+    {
+        return Ok(elsewhere);
+    }
+    if decision.is_none() {
+        let ask = Ask { code: &code, device: Some(&stored.value), error: None };
+        return show(realm, call, &session, &ask).await;
+    }
     let mut device = stored.value;
     device.standing =
         if allowed { Standing::Allowed(Box::new(decided(&device, &session))) } else { Standing::Denied };
@@ -236,6 +243,27 @@ async fn decide(realm: &Realm, call: &Call) -> Answer {
         Written::Conflict => (texts.common.failed, (texts.notice)(Notice::DeviceAskedMeanwhile)),
     };
     page::message(realm, call, told)
+}
+
+/// The way to a login that is strong enough for the device's client, where this one is not. It
+/// leads back to the code.
+async fn step_up(
+    realm: &Realm,
+    call: &Call,
+    session: &Session,
+    device: &Device,
+    code: &str,
+) -> Answer<Option<Response>> {
+    let client = crate::authorize::request::client(realm, &device.client).await?;
+    match login::class(realm, &client, session).await? {
+        Class::Good => Ok(None),
+        Class::StepUp => {
+            let path = with_query("/device", &[("user_code", &shown(code))]);
+            let then = Then::Reach { path, client: client.id.clone() };
+            interaction::begin(realm, call, then, None).await.map(Some)
+        }
+        Class::Unmet => Err(login::unmet(&client)),
+    }
 }
 
 fn decided(device: &Device, session: &Session) -> Decided {

@@ -38,7 +38,7 @@ use crate::session::Shown;
 use crate::text::Notice;
 use crate::throttle;
 
-pub(crate) use advance::{advance, available, wanted};
+pub(crate) use advance::{advance, available, class, unmet, wanted};
 
 /// Passwords and codes that are tried in one login; then it has to begin anew.
 const ATTEMPTS_MAX: u32 = 10;
@@ -99,7 +99,7 @@ async fn count_attempt(realm: &Realm, call: &Call, waiting: Stored<Interaction>)
 fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option<Notice>) -> Answer {
     let hint = call.parameters.get("username").or(match &waiting.value.then {
         Then::Authorize(request) => request.login_hint.as_deref(),
-        Then::Visit(_) | Then::Confirm(_) => None,
+        Then::Visit(_) | Then::Confirm(_) | Then::Reach { .. } => None,
     });
     let flow = call.parameters.require("flow")?;
     let options = passkey::options(realm, waiting, None);

@@ -252,6 +252,7 @@ pub(crate) enum Notice {
     UnknownDevice,
     TooManyCodes,
     DeviceAskedMeanwhile,
+    LoginTooWeak,
     LinkOver,
     PasskeyRefused,
     WrongCode,

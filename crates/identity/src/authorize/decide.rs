@@ -5,7 +5,7 @@ use model::Timestamp;
 use super::request::Request;
 use crate::client::Client;
 use crate::factor::{FactorKind, Factors};
-use crate::login::step::{self, Have, Next, Wanted};
+use crate::login::step::{self, Class, Have, Next, Wanted};
 use crate::refusal::Code;
 use crate::session::Session;
 use crate::settings::RealmSettings;
@@ -77,23 +77,15 @@ fn is_too_old(request: &Request, session: &Session, now: Timestamp) -> bool {
     request.max_age.is_some_and(|most| most == 0 || now.since(session.authenticated).as_secs() > most)
 }
 
-enum Class {
-    Good,
-    StepUp,
-    Unmet,
-}
-
 /// `acr_values` are wishes (OpenID Connect Core §3.1.2.1): what cannot be reached is left.
 /// Essential ones (§5.5.1.1), and those by role and client, are not.
 fn class(settings: &RealmSettings, request: &Request, session: &Session, facts: &Facts<'_>) -> Class {
     let levels = &settings.acr_levels;
     let have = Have { shown: &session.amr, factors: facts.factors, declined: facts.declined };
     match step::next(levels, facts.wanted, &have, facts.available) {
-        Next::Done if step::is_met(levels, facts.wanted, &session.amr) => Class::Good,
-        Next::Done => Class::Unmet,
         // Nobody may be asked, and it is a wish.
         Next::Enrol { may_wait: true, .. } if request.prompt.none => Class::Good,
-        Next::Show(_) | Next::Enrol { .. } => Class::StepUp,
+        next => step::class(levels, facts.wanted, &session.amr, &next),
     }
 }
 

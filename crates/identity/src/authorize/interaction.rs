@@ -31,6 +31,8 @@ pub(crate) enum Then {
     Visit(String),
     /// The same, for somebody who shows anew who they are.
     Confirm(String),
+    /// The same, for somebody who shows as much as this client asks for.
+    Reach { path: String, client: String },
 }
 
 /// An authorization that waits.
@@ -64,7 +66,7 @@ impl Interaction {
     pub(crate) fn form_target(&self) -> Option<String> {
         match &self.then {
             Then::Authorize(request) => Some(redirect::form_action(&request.target.redirect_uri)),
-            Then::Visit(_) | Then::Confirm(_) => None,
+            Then::Visit(_) | Then::Confirm(_) | Then::Reach { .. } => None,
         }
     }
 }

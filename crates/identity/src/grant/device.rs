@@ -6,6 +6,7 @@ use store::{Expect, Transaction};
 
 use super::{Decided, Grant, Narrowed, Parties};
 use crate::device::{Device, Standing};
+use crate::login::{self, step};
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::token::{Asking, Issued};
@@ -66,6 +67,12 @@ async fn issue(
     let client = &asking.authenticated.client;
     let refused = |why: &str| Refusal::new(Code::InvalidGrant, "the device code is not valid", why);
     let user = realm.user(&decided.user).await?.ok_or_else(|| refused("the user is switched off"))?;
+    // It may be more than when the person decided: they have another role, the client another
+    // setting.
+    let wanted = login::wanted(realm, client.acr.as_deref(), None, &user);
+    if !step::is_met(&realm.settings.acr_levels, &wanted, &decided.authentication.amr) {
+        return Err(refused("the person showed less than is asked for"));
+    }
     let mut grant = Grant::begin(realm, client, decided, &asking.binding, asking.now())?;
     let resources = asking.resources_within(&grant.resources)?;
     let narrowed = Narrowed { scopes: grant.scopes.clone(), resources };

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use axum::http::header;
 
-use super::step::{self, Have, Next, Wanted};
+use super::step::{self, Class, Have, Next, Wanted};
 use crate::authorize::interaction::{self, Interaction, Then};
 use crate::authorize::request;
 use crate::call::Call;
+use crate::client::Client;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey};
 use crate::logout;
 use crate::realm::Realm;
@@ -43,6 +44,22 @@ pub(crate) fn wanted(
     Wanted { required, wished, enrolled: false }
 }
 
+/// What a session is worth for a client that does not ask by an authorization request.
+pub(crate) async fn class(realm: &Realm, client: &Client, session: &Session) -> Answer<Class> {
+    let Some(user) = realm.user(&session.user).await? else { return Ok(Class::Unmet) };
+    let factors = factor::get(realm, &user.id).await?;
+    let (levels, wanted) = (&realm.settings.acr_levels, wanted(realm, client.acr.as_deref(), None, &user));
+    let have = Have { shown: &session.amr, factors: &factors, declined: false };
+    let next = step::next(levels, &wanted, &have, &available(realm));
+    Ok(step::class(levels, &wanted, &session.amr, &next))
+}
+
+/// What its person is told where that is [`Class::Unmet`].
+pub(crate) fn unmet(client: &Client) -> Box<Refusal> {
+    let reason = format!("client {:?}: the class of authentication cannot be reached", client.id);
+    Refusal::person(Code::UnmetAuthenticationRequirements, Notice::LoginTooWeak, reason)
+}
+
 /// A login, and what is known of whom.
 pub(super) struct Standing {
     pub(super) user: User,
@@ -63,6 +80,9 @@ pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown
         Then::Authorize(request) => {
             let client = request::client(realm, &request.client).await?;
             wanted(realm, client.acr.as_deref(), Some(request), &user)
+        }
+        Then::Reach { client, .. } => {
+            wanted(realm, request::client(realm, client).await?.acr.as_deref(), None, &user)
         }
         Then::Visit(_) | Then::Confirm(_) => wanted(realm, None, None, &user),
     };

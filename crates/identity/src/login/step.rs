@@ -108,6 +108,25 @@ fn ways(factors: &Factors) -> BTreeSet<Way> {
     ways
 }
 
+/// What the methods that a person showed are worth for what is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Good,
+    /// The person can show or enrol what is missing.
+    StepUp,
+    /// They cannot.
+    Unmet,
+}
+
+/// The class, where this is the next step.
+pub(crate) fn class(levels: &[AcrLevel], wanted: &Wanted, shown: &[String], next: &Next) -> Class {
+    match next {
+        Next::Done if is_met(levels, wanted, shown) => Class::Good,
+        Next::Done => Class::Unmet,
+        Next::Show(_) | Next::Enrol { .. } => Class::StepUp,
+    }
+}
+
 /// Whether every class that has to be reached is.
 pub(crate) fn is_met(levels: &[AcrLevel], wanted: &Wanted, shown: &[String]) -> bool {
     let reached = acr::reached(levels, shown);

@@ -230,6 +230,9 @@ fn notice(notice: Notice) -> &'static str {
         }
         Notice::UnknownDevice => "No device waits with this code.",
         Notice::TooManyCodes => "Too many codes were tried. Wait ten minutes.",
+        Notice::LoginTooWeak => {
+            "The application asks for a stronger login than this account can give. Ask its operator."
+        }
         Notice::LinkOver => "This link is over or was used before. Ask for another one.",
         Notice::PasskeyRefused => "The passkey was not accepted.",
         Notice::WrongCode => "The code is wrong, or was used before. Wait for the next one.",

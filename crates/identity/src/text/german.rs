@@ -247,6 +247,9 @@ fn notice(notice: Notice) -> &'static str {
         }
         Notice::UnknownDevice => "Mit diesem Code wartet kein Gerät.",
         Notice::TooManyCodes => "Es wurden zu viele Codes versucht. Warten Sie zehn Minuten.",
+        Notice::LoginTooWeak => {
+            "Die Anwendung verlangt eine stärkere Anmeldung, als mit diesem Konto möglich ist. Fragen Sie ihren Betreiber."
+        }
         Notice::LinkOver => {
             "Dieser Link ist abgelaufen oder wurde schon verwendet. Bitten Sie um einen neuen."
         }
