@@ -24,6 +24,9 @@ use crate::revocation;
 use crate::token::Issued;
 use crate::user::User;
 
+/// Why nothing comes of what somebody allowed.
+pub(crate) const USER_OVER: &str = "the user is switched off, or was signed out everywhere";
+
 /// What a person allowed a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Grant {
@@ -70,7 +73,20 @@ pub(crate) struct Decided {
     pub(crate) nonce: Option<String>,
 }
 
+impl Decided {
+    /// Who decided, while they may do something and what they decided is not over.
+    pub(crate) async fn user(&self, realm: &Realm) -> Result<Option<User>, Error> {
+        realm.user_since(&self.user, self.authentication.time).await
+    }
+}
+
 impl Grant {
+    /// Whose it is, while they may do something and what they granted is not over. Its record may
+    /// outlive that: it is tidied up after a sign-out.
+    pub(crate) async fn user(&self, realm: &Realm) -> Result<Option<User>, Error> {
+        realm.user_since(&self.user, self.authentication.time).await
+    }
+
     /// A grant that begins now; with refresh tokens when the client has that grant.
     pub(crate) fn begin(
         realm: &Realm,

@@ -27,8 +27,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     let mut body = Map::new();
     if let Some((stored, generation)) = grant::refresh::find(&realm, token).await? {
         let grant = &stored.value;
-        let good = grant::refresh::is_current(&realm, grant, generation, call.now);
-        if good && grant.client == client.id && realm.user(&grant.user).await?.is_some() {
+        if grant.client == client.id && grant::refresh::is_good(&realm, grant, generation, call.now).await? {
             body = refresh_token(&realm, grant);
         }
     } else {

@@ -4,6 +4,7 @@ use model::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::grant::{Grant, USER_OVER};
 use crate::mint;
 use crate::realm::Realm;
 use crate::record::Kind;
@@ -16,16 +17,13 @@ pub(crate) struct Live {
     pub(crate) claims: Map<String, Value>,
     /// The person that it is about; `None` for a client on its own behalf.
     pub(crate) user: Option<User>,
+    /// The grant that it came of.
+    pub(crate) grant: Option<Grant>,
 }
 
 impl Live {
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.claims.get(name)?.as_str()
-    }
-
-    /// The grant that it came of.
-    pub(crate) fn grant(&self) -> Option<&str> {
-        self.text("jti")?.split_once('.').map(|(grant, _)| grant)
     }
 
     pub(crate) fn has_scope(&self, scope: &str) -> bool {
@@ -66,7 +64,7 @@ pub(crate) async fn access_token(
         Ok(claims) => claims,
         Err(why) => return Ok(Err(why)),
     };
-    let mut live = Live { claims, user: None };
+    let mut live = Live { claims, user: None, grant: None };
     if live.expires() <= now {
         return Ok(Err(format!("it ended at {}", live.expires().unix_seconds())));
     }
@@ -79,11 +77,14 @@ pub(crate) async fn access_token(
     {
         return Ok(Err("its session has ended".to_owned()));
     }
-    if let Some(grant) = live.grant()
-        && !realm.records.exists(Kind::Grant, &[grant]).await?
-    {
-        return Ok(Err("its grant has ended".to_owned()));
-    }
+    // It begins with its grant, where it is of one.
+    let grant = match id.split_once('.') {
+        Some((grant, _)) => match realm.records.get::<Grant>(Kind::Grant, &[grant]).await? {
+            Some(stored) => Some(stored.value),
+            None => return Ok(Err("its grant has ended".to_owned())),
+        },
+        None => None,
+    };
     let (subject, client) =
         (live.text("sub").unwrap_or_default(), live.text("client_id").unwrap_or_default());
     if realm.client(client).await?.is_none() {
@@ -94,10 +95,10 @@ pub(crate) async fn access_token(
             return Ok(Err("the client that it is about is switched off".to_owned()));
         }
     } else if subject != client {
-        let Some(user) = realm.user(subject).await? else {
-            return Ok(Err("its user is switched off".to_owned()));
-        };
+        let Some(grant) = &grant else { return Ok(Err("no grant lets it be about a person".to_owned())) };
+        let Some(user) = grant.user(realm).await? else { return Ok(Err(USER_OVER.to_owned())) };
         live.user = Some(user);
     }
+    live.grant = grant;
     Ok(Ok(live))
 }

@@ -10,12 +10,10 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use crate::call::Call;
-use crate::claim::{self, Asked, Subject, Target};
-use crate::grant::Grant;
+use crate::claim::{self, Subject, Target};
 use crate::live;
 use crate::proof;
 use crate::realm::Realm;
-use crate::record::Kind;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::token::uncached;
 
@@ -47,13 +45,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     };
     let scopes: BTreeSet<String> =
         live.text("scope").unwrap_or_default().split(' ').map(str::to_owned).collect();
-    let asked = match live.grant() {
-        Some(grant) => {
-            realm.records.get::<Grant>(Kind::Grant, &[grant]).await?.map(|grant| grant.value.asked)
-        }
-        None => None,
-    };
-    let asked = asked.unwrap_or_else(Asked::default);
+    let asked = live.grant.as_ref().map(|grant| grant.asked.clone()).unwrap_or_default();
     let mut claims = Map::new();
     claims.insert("sub".to_owned(), json!(user.id));
     claim::add(&mut claims, &realm.settings.claims, Subject::User(user), Target::Userinfo, &scopes, &asked);

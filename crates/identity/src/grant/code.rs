@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use store::{Expect, Transaction};
 
-use super::{Decided, Grant, Narrowed, Parties, revoke};
+use super::{Decided, Grant, Narrowed, Parties, USER_OVER, revoke};
 use crate::Error;
 use crate::pkce;
 use crate::realm::Realm;
@@ -67,7 +67,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         return Err(refused("the code was used before; what it gave is revoked"));
     }
     let client = &asking.authenticated.client;
-    let user = realm.user(&record.decided.user).await?.ok_or_else(|| refused("the user is switched off"))?;
+    let user = record.decided.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
     let mut grant = Grant::begin(realm, client, &record.decided, &asking.binding, asking.now())?;
     let narrowed =
         Narrowed { scopes: grant.scopes.clone(), resources: asking.resources_within(&grant.resources)? };

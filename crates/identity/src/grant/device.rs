@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use store::{Expect, Transaction};
 
-use super::{Decided, Grant, Narrowed, Parties};
+use super::{Decided, Grant, Narrowed, Parties, USER_OVER};
 use crate::device::{Device, Standing};
 use crate::login::{self, step};
 use crate::record::{Kind, Stored, Written};
@@ -66,7 +66,7 @@ async fn issue(
     let realm = asking.realm;
     let client = &asking.authenticated.client;
     let refused = |why: &str| Refusal::new(Code::InvalidGrant, "the device code is not valid", why);
-    let user = realm.user(&decided.user).await?.ok_or_else(|| refused("the user is switched off"))?;
+    let user = decided.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
     // It may be more than when the person decided: they have another role, the client another
     // setting.
     let wanted = login::wanted(realm, client.acr.as_deref(), None, &user);

@@ -51,7 +51,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         resources: &resources,
         authentication: authentication.as_ref(),
         session: subject.text("sid"),
-        grant: subject.grant(),
+        grant: subject.grant.as_ref().map(|grant| grant.id.as_str()),
         binding: &asking.binding,
         actor: Some(acting),
         // Nothing that comes of a token outlives it.

@@ -16,7 +16,7 @@ use model::Timestamp;
 use store::{Expect, Transaction};
 use subtle::ConstantTimeEq as _;
 
-use super::{Family, Grant, Narrowed, Parties, revoke};
+use super::{Family, Grant, Narrowed, Parties, USER_OVER, revoke};
 use crate::Error;
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written, pause};
@@ -67,9 +67,19 @@ pub(crate) async fn find(realm: &Realm, token: &str) -> Result<Option<(Stored<Gr
 }
 
 /// Whether a refresh token would be taken now.
-pub(crate) fn is_current(realm: &Realm, grant: &Grant, generation: u64, now: Timestamp) -> bool {
+pub(crate) async fn is_good(
+    realm: &Realm,
+    grant: &Grant,
+    generation: u64,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let standing = grant.family.as_ref().map(|family| family.standing(generation, realm, now));
-    grant.until > now && matches!(standing, Some(Standing::Current | Standing::Repeated))
+    if grant.until <= now || !matches!(standing, Some(Standing::Current | Standing::Repeated)) {
+        return Ok(false);
+    }
+    let in_session =
+        grant.is_offline() || session::get(realm, &grant.authentication.session, now).await?.is_some();
+    Ok(in_session && grant.user(realm).await?.is_some())
 }
 
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
@@ -121,10 +131,7 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         // An application that refreshes is somebody at work.
         session::touch(realm, &session, now).await?;
     }
-    let user = realm.user(&grant.user).await?.ok_or_else(|| refused("the user is switched off"))?;
-    if user.is_over(grant.authentication.time) {
-        return Err(refused("the user was signed out everywhere"));
-    }
+    let user = grant.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
     // What the client lost since is not granted again.
     let allowed = grant.scopes.intersection(&client.scopes).cloned().collect();
     let reachable = grant.resources.intersection(&client.resources).cloned().collect();

@@ -1,14 +1,15 @@
 //! People who are switched off, removed, given another password or signed out: what they
 //! began is over here and at the gateways, and their neighbours' is not.
 
-use identity::Written;
+use axum::http::StatusCode;
+use identity::{ClientAuthentication, GrantType, Written};
 use keys::Revocation;
 use model::{Clock as _, Secret};
 use serde_json::Value;
 use store::Expect;
 
 use crate::factors::App;
-use crate::support::{Browser, PASSWORD, SECRET, Town, payload, read_form, secret, web};
+use crate::support::{Browser, ORDERS, PASSWORD, SECRET, Town, client, payload, read_form, secret, web};
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
 async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
@@ -166,11 +167,8 @@ async fn a_session_that_began_before_the_change_and_was_written_after_it_is_over
     let mut browser = Browser::new(&town);
     browser.log_in_for("web", &[]).await;
     let session = town.realm.sessions("alice").await.unwrap().remove(0);
-    town.advance(1);
-    let (mut alice, _) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
     // As if the session's record had come after the sign-out had looked for it.
-    alice.signed_out = Some(town.clock.now());
-    town.realm.put_user(&alice).await.unwrap();
+    sign_out_and_no_more(&town).await;
     assert!(session.authenticated < town.clock.now());
     assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""));
 }
@@ -214,6 +212,76 @@ async fn a_login_that_was_half_done_goes_no_further() {
         alice.submit(&page, &[("code", &app.code(&town, 0))]).await;
         assert!(alice.session().is_some(), "{what}");
     }
+}
+
+/// What stands first of a sign-out, as if whoever did it had gone away before the rest.
+async fn sign_out_and_no_more(town: &Town) {
+    town.advance(1);
+    let (mut alice, _) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    alice.signed_out = Some(town.clock.now());
+    town.realm.put_user(&alice).await.unwrap();
+    town.advance(1);
+}
+
+#[tokio::test]
+async fn a_sign_out_counts_before_anything_is_tidied_up() {
+    let town = Town::new().await;
+    let mut tv = client("tv", ClientAuthentication::None);
+    tv.grant_types = [GrantType::DeviceCode].into();
+    tv.scopes = ["openid".to_owned()].into();
+    town.put(tv).await;
+    let scene = Scene::new(&town).await;
+    let (mut browser, of_bob) = (scene.browser, scene.of_bob);
+    let device = town.post("/device_authorization", &[("client_id", "tv"), ("scope", "openid")]).await.json();
+    let device_code = device["device_code"].as_str().unwrap();
+    let page = browser.go(device["verification_uri_complete"].as_str().unwrap()).await;
+    let allow = [("user_code", device["user_code"].as_str().unwrap()), ("decision", "allow")];
+    assert!(browser.submit(&page, &allow).await.text.contains("Connected"));
+    let code = browser.authorize("web", &[("scope", "openid")]).await.answer()["code"].clone();
+    let mut all = vec![];
+    for tokens in [&scene.online, &scene.offline, &of_bob] {
+        for name in ["access_token", "refresh_token"] {
+            all.push(tokens[name].as_str().unwrap().to_owned());
+        }
+    }
+    let introspect = async |token: &str, client: &str| {
+        let pairs = [("token", token), ("client_id", client), ("client_secret", SECRET)];
+        town.post("/introspect", &pairs).await.json()["active"].as_bool().unwrap()
+    };
+    let userinfo = async |token: &str| {
+        town.post_with("/userinfo", ("authorization", &format!("Bearer {token}")), &[]).await.status
+    };
+    let exchange = async |token: &str| {
+        let pairs = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+            ("client_id", "service"),
+            ("client_secret", SECRET),
+            ("resource", ORDERS),
+        ];
+        town.post("/token", &pairs).await
+    };
+    for token in &all {
+        assert!(introspect(token, "web").await);
+    }
+    assert_eq!((userinfo(&all[0]).await, exchange(&all[0]).await.status), (StatusCode::OK, StatusCode::OK));
+    sign_out_and_no_more(&town).await;
+    assert!(!town.realm.grants("alice").await.unwrap().is_empty(), "not tidied up");
+    for (place, token) in all.iter().enumerate() {
+        assert_eq!(introspect(token, "web").await, place >= 4, "token {place}");
+    }
+    assert_eq!(userinfo(&all[0]).await, StatusCode::UNAUTHORIZED);
+    exchange(&all[0]).await.refused(400, "invalid_request");
+    town.redeem("web", &code).await.refused(400, "invalid_grant");
+    let device = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+        ("device_code", device_code),
+        ("client_id", "tv"),
+    ];
+    town.post("/token", &device).await.refused(400, "invalid_grant");
+    // Her neighbour's are as good as before.
+    assert_eq!((userinfo(&all[4]).await, exchange(&all[4]).await.status), (StatusCode::OK, StatusCode::OK));
 }
 
 #[tokio::test]
