@@ -1,6 +1,8 @@
 //! Logout: started by a client (RP-Initiated Logout 1.0) or here, and told to every
 //! client of the session (Back-Channel Logout 1.0).
 
+pub(crate) mod ended;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,6 +21,7 @@ use crate::authorize::interaction::check_form;
 use crate::call::Call;
 use crate::client::{Client, redirect};
 use crate::grant::{self, Grant};
+use crate::logout::ended::Ended;
 use crate::mint;
 use crate::page::{self, LogoutPage};
 use crate::parameter::with_query;
@@ -57,41 +60,51 @@ struct Pending {
 /// gateways, and the sessions at its clients.
 pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Error> {
     let records = &realm.records;
+    let ended = Ended::Session { id: session.id.clone(), user: session.user.clone() };
     // What was given out last ends within the longest life of a token.
     let until = now.plus(crate::key::longest_token(&realm.settings));
     let gone = Transaction::new()
         .delete(records.key(Kind::Session, &[&session.id]), Expect::Any)
         .delete(records.key(Kind::UserSession, &[&session.user, &session.id]), Expect::Any);
     let gone = revocation::write(realm, gone, Named::Session(&session.id), until)?;
+    let gone = ended.note(realm, gone, now)?;
     match records.commit(gone).await? {
         Written::Done => {}
         Written::Conflict => return Err(Error::Contended("a session that ends")),
     }
     tracing::info!(session = session.id, user = session.user, "identity: session ended");
-    // Read after that: whoever gets a grant needs the session to be there.
-    let grants = records.list::<String>(Kind::SessionGrant, &[&session.id], GRANTS_MAX).await?;
-    let mut clients = BTreeSet::new();
-    for (id, client) in grants {
-        clients.insert(client.value);
+    tell(realm, &session.id, &session.user, now).await?;
+    ended.done(realm).await
+}
+
+/// Tells the clients of a session that has ended, and ends its grants. Its session gone, nobody
+/// gets another.
+async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Result<(), Error> {
+    let records = &realm.records;
+    let until = now.plus(crate::key::longest_token(&realm.settings));
+    let grants = records.list::<String>(Kind::SessionGrant, &[session], GRANTS_MAX).await?;
+    // Before the grants, which lead to them.
+    let clients: BTreeSet<&String> = grants.iter().map(|(_, client)| &client.value).collect();
+    for id in clients {
+        let told = realm.client(id).await?.is_some_and(|client| client.backchannel_logout_uri.is_some());
+        if !told {
+            continue;
+        }
+        let name = crate::random::hash(&format!("{session} {id}"));
+        let (client, user, session) = (id.clone(), user.to_owned(), session.to_owned());
+        let pending = Pending { client, user, session, attempts: 0, due: now };
+        match records.put(Kind::Delivery, &[&name], &pending, Some(until), Expect::Absent).await? {
+            // It waits already.
+            Written::Done | Written::Conflict => {}
+        }
+    }
+    realm.delivery_due.notify_one();
+    for (id, _) in grants {
         let grant = records.get::<Grant>(Kind::Grant, &[&id]).await?;
         if grant.is_some_and(|grant| !grant.value.is_offline()) {
             grant::revoke(realm, &id, "its session has ended").await?;
         }
     }
-    for id in clients {
-        let told = realm.client(&id).await?.is_some_and(|client| client.backchannel_logout_uri.is_some());
-        if !told {
-            continue;
-        }
-        let name = crate::random::name(realm.random.as_ref())?;
-        let (user, session) = (session.user.clone(), session.id.clone());
-        let pending = Pending { client: id, user, session, attempts: 0, due: now };
-        match records.put(Kind::Delivery, &[&name], &pending, Some(until), Expect::Absent).await? {
-            Written::Done => {}
-            Written::Conflict => return Err(Error::Random),
-        }
-    }
-    realm.delivery_due.notify_one();
     Ok(())
 }
 
@@ -108,11 +121,13 @@ impl Realm {
         }
     }
 
-    /// Delivers the logout tokens that are due, as [`Self::keep`] does all the time.
+    /// Delivers the logout tokens that are due, as [`Self::keep`] does all the time; those of
+    /// logouts whose person has gone away before the end too.
     ///
     /// # Errors
     /// The store fails. A delivery that fails is tried again later.
     pub async fn deliver_logouts(&self) -> Result<(), Error> {
+        ended::follow(self, self.now()).await?;
         deliver_due(self).await
     }
 }

@@ -413,7 +413,7 @@ impl Realm {
             let changes = self.user_changes(user, before.as_ref(), switched_off.then_some(now)).await?;
             if self.records.commit(changes).await? == Written::Done {
                 if switched_off {
-                    self.end_begun(&user.id, None).await?;
+                    self.finish(&user.id).await?;
                 }
                 return Ok(Written::Done);
             }
@@ -475,14 +475,7 @@ impl Realm {
         if records.commit(gone).await? == Written::Conflict {
             return Ok(Written::Conflict);
         }
-        self.end_begun(id, None).await?;
-        // Each with what leads to it.
-        for factor in self.factors(id).await? {
-            self.remove_factor(id, &factor.id).await?;
-        }
-        for kind in Kind::OF_USER {
-            records.remove_all(kind, &[id]).await?;
-        }
+        self.finish(id).await?;
         Ok(Written::Done)
     }
 

@@ -73,6 +73,8 @@ pub(crate) enum Kind {
     Revoked,
     /// A logout token that is still to be delivered, by a name of its own.
     Delivery,
+    /// What has ended and left something to do, by what it is.
+    Ended,
 }
 
 impl Kind {
@@ -109,6 +111,7 @@ impl Kind {
             Self::Failures => "failures",
             Self::Revoked => "revoked",
             Self::Delivery => "delivery",
+            Self::Ended => "ended",
         }
     }
 }

@@ -2,9 +2,9 @@
 //! another password, or signed out by an administrator.
 //!
 //! What stands first is one transaction: the change itself, the moment before which all is
-//! over ([`User::signed_out`]), and a revocation of the subject for the gateways. A process
-//! that is killed after it leaves nothing usable behind; what follows only tidies up, and
-//! tells the clients.
+//! over ([`User::signed_out`]), a revocation of the subject for the gateways, and a note of what
+//! is left to do ([`Ended`]). A process that is killed after it leaves nothing usable behind;
+//! what follows only tidies up, and tells the clients.
 
 use model::Timestamp;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use store::Transaction;
 use crate::Error;
 use crate::grant::{self, Grant};
 use crate::logout;
+use crate::logout::ended::Ended;
 use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored};
 use crate::revocation::{self, Named};
@@ -133,10 +134,36 @@ impl Realm {
             Ok((Some(Change { value, expires: None, besides }), ()))
         };
         self.records.change(Kind::User, &[user], "a user", decide).await?;
-        self.end_begun(user, None).await
+        self.finish(user).await
     }
 
-    /// Adds the end of a user's tokens at the gateways to a transaction.
+    /// Does what [`Self::end_tokens`] left to do.
+    pub(crate) async fn finish(&self, user: &str) -> Result<usize, Error> {
+        // Whatever is there at this moment: clocks of processes may be apart.
+        let ended = self.tidy_up(user, None).await?;
+        Ended::User { id: user.to_owned(), until: self.now() }.done(self).await?;
+        Ok(ended)
+    }
+
+    /// Ends what a user began, until a moment or at all, and forgets what was theirs if they are
+    /// gone.
+    pub(crate) async fn tidy_up(&self, user: &str, until: Option<Timestamp>) -> Result<usize, Error> {
+        logout::ended::follow_sessions(self, user, self.now()).await?;
+        let ended = self.end_begun(user, until, None).await?;
+        if self.records.exists(Kind::User, &[user]).await? {
+            return Ok(ended);
+        }
+        // Each with what leads to it.
+        for factor in self.factors(user).await? {
+            self.remove_factor(user, &factor.id).await?;
+        }
+        for kind in Kind::OF_USER {
+            self.records.remove_all(kind, &[user]).await?;
+        }
+        Ok(ended)
+    }
+
+    /// Adds the end of a user's tokens at the gateways to a transaction, and what is left to do.
     pub(crate) fn end_tokens(
         &self,
         changes: Transaction,
@@ -147,18 +174,28 @@ impl Realm {
         // by their session or grant, so that whoever logs in again in it keeps what they get.
         let issued_until = now.unix_seconds().saturating_sub(1);
         let until = now.plus(crate::key::longest_token(&self.settings));
+        let changes = Ended::User { id: user.to_owned(), until: now }.note(self, changes, now)?;
         revocation::write(self, changes, Named::Subject(user, issued_until), until)
     }
 
-    /// Ends the sessions and grants of a user, but for one session and what began in it.
-    pub(crate) async fn end_begun(&self, user: &str, but: Option<&str>) -> Result<usize, Error> {
+    /// Ends the sessions and grants that a user began, until a moment or at all, but for one
+    /// session and what began in it.
+    pub(crate) async fn end_begun(
+        &self,
+        user: &str,
+        until: Option<Timestamp>,
+        but: Option<&str>,
+    ) -> Result<usize, Error> {
+        let is_meant = |begun: Timestamp| until.is_none_or(|until| begun <= until);
         let mut ended = 0;
         for (id, _) in self.records.list_all::<()>(Kind::UserSession, &[user]).await? {
             if Some(id.as_str()) == but {
                 continue;
             }
             // Whatever it is worth: an index that leads nowhere is tidied up by its expiry.
-            if let Some(stored) = self.records.get::<Session>(Kind::Session, &[&id]).await? {
+            if let Some(stored) = self.records.get::<Session>(Kind::Session, &[&id]).await?
+                && is_meant(stored.value.authenticated)
+            {
                 logout::end(self, &stored.value, self.now()).await?;
                 ended += 1;
             }
@@ -167,7 +204,8 @@ impl Realm {
         for (id, _) in self.records.list_all::<String>(Kind::UserGrant, &[user]).await? {
             let found = self.records.get::<Grant>(Kind::Grant, &[&id]).await?;
             let Some(grant) = found.map(|stored| stored.value) else { continue };
-            if Some(grant.authentication.session.as_str()) != but {
+            let begun = &grant.authentication;
+            if Some(begun.session.as_str()) != but && is_meant(begun.time) {
                 grant::revoke(self, &id, "its user was signed out").await?;
                 ended += 1;
             }

@@ -86,7 +86,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     owner.check_form(realm, call)?;
     let here = owner.session.value.id.as_str();
     if call.parameters.get("others").is_some() {
-        realm.end_begun(&owner.user.id, Some(here)).await?;
+        realm.end_begun(&owner.user.id, None, Some(here)).await?;
         return Ok(done(realm, Done::Others));
     }
     let named = call.parameters.get("session");

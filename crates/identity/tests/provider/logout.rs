@@ -2,9 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use identity::{RealmSettings, User};
+use model::Secret;
 use serde_json::{Value, json};
+use store::Expect;
 
-use crate::support::{Browser, ISSUER, Town, form, payload, secret, web};
+use crate::support::{Browser, ISSUER, PASSWORD, Steps, Town, form, payload, secret, web};
 
 fn address(pairs: &[(&str, &str)]) -> String {
     format!("{ISSUER}/logout?{}", form(pairs))
@@ -120,6 +123,93 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     // It is no ID token, though all it says would fit.
     let hint = browser.authorize("hears", &[("id_token_hint", &token)]).await.answer();
     assert_eq!(hint["error"], "invalid_request");
+}
+
+/// A town where carol has a session with a client that hears, an application and a grant.
+async fn of_carol(town: &Town) -> (Browser<'_>, String) {
+    let mut hears = web("hears", secret());
+    hears.backchannel_logout_uri = Some("https://hears.example/logout".to_owned());
+    town.put(hears).await;
+    town.realm.put_user(&User::new("carol", "carol", town.now())).await.unwrap();
+    let hash = town.realm.password_hash("alice").await.unwrap().unwrap();
+    town.realm.put_password_hash("carol", &hash).await.unwrap();
+    town.realm.put_totp("carol", "phone", Secret::new(b"12345678901234567890".to_vec())).await.unwrap();
+    let mut browser = Browser::new(town);
+    let page = browser.authorize("hears", &[]).await;
+    let code = browser.submit(&page, &[("username", "carol"), ("password", PASSWORD)]).await.answer();
+    let tokens = town.redeem("hears", &code["code"]).await.json();
+    (browser, tokens["id_token"].as_str().unwrap().to_owned())
+}
+
+/// The clients of whoever left are told, and nothing stands there any more.
+async fn is_finished(town: &Town, what: &str) {
+    assert_eq!(town.realm.grants("carol").await.unwrap().len(), 0, "{what}");
+    assert_eq!(town.realm.sessions("carol").await.unwrap().len(), 0, "{what}");
+    let letters = std::mem::take(&mut *town.mailbox.letters.lock().unwrap());
+    // What was done twice is told twice; here nobody did.
+    assert_eq!(letters.len(), 1, "{what}: {letters:?}");
+}
+
+#[tokio::test]
+async fn an_end_is_followed_up_although_whoever_asked_for_it_went_away() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum How {
+        LogOut,
+        SignOut,
+        SwitchOff,
+        Remove,
+    }
+    let ask_nobody = |settings: &mut RealmSettings| settings.factors.ask_enrolled = false;
+    for how in [How::LogOut, How::SignOut, How::SwitchOff, How::Remove] {
+        let town = Town::with(ask_nobody).await;
+        let (mut cut_short, mut polls) = (0, 0);
+        loop {
+            polls += 1;
+            let what = format!("{how:?} after {polls} polls");
+            let (mut browser, hint) = of_carol(&town).await;
+            town.advance(1);
+            let mut off = town.realm.find_user("carol").await.unwrap().unwrap();
+            off.disabled = true;
+            let end = async {
+                match how {
+                    How::LogOut => drop(browser.go(&address(&[("id_token_hint", &hint)])).await),
+                    How::SignOut => drop(town.realm.sign_out("carol").await.unwrap()),
+                    How::SwitchOff => town.realm.put_user(&off).await.unwrap(),
+                    How::Remove => drop(town.realm.remove_user("carol", Expect::Any).await.unwrap()),
+                }
+            };
+            let whole = Steps::of(end).go(polls).await.is_some();
+            // What was on its way to the store is there before this is.
+            town.put(web("later", secret())).await;
+            let carol = town.realm.find_user("carol").await.unwrap();
+            let begun = match how {
+                How::LogOut => town.realm.sessions("carol").await.unwrap().is_empty(),
+                _ => carol.is_none_or(|carol| carol.signed_out == Some(town.now())),
+            };
+            town.advance(20);
+            town.realm.deliver_logouts().await.unwrap();
+            town.realm.deliver_logouts().await.unwrap();
+            if begun {
+                is_finished(&town, &what).await;
+                cut_short += usize::from(!whole);
+                if how == How::Remove {
+                    assert!(town.realm.password_hash("carol").await.unwrap().is_none(), "{what}");
+                    assert!(town.realm.factors("carol").await.unwrap().is_empty(), "{what}");
+                }
+            } else {
+                assert!(town.mailbox.letters.lock().unwrap().is_empty(), "{what}");
+            }
+            if whole {
+                break;
+            }
+            // Begin anew.
+            town.realm.remove_user("carol", Expect::Any).await.map(drop).unwrap();
+            town.advance(20);
+            town.realm.deliver_logouts().await.unwrap();
+            town.mailbox.letters.lock().unwrap().clear();
+        }
+        assert!(cut_short > 5, "{how:?}: {cut_short} of {polls}");
+    }
 }
 
 #[tokio::test]

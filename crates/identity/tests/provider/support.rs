@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -73,6 +75,36 @@ impl Deliver for Mailbox {
             self.letters.lock().unwrap().push((url, form));
             Ok(())
         })
+    }
+}
+
+/// What tokio lets a task do before it has to let others.
+const BUDGET: usize = 128;
+
+/// Something that is done step by step: in each poll the store answers once, however fast it is,
+/// because everything else that tokio lets a task do is done before. Dropped, it goes no further.
+pub(crate) struct Steps<'a, T>(Pin<Box<dyn Future<Output = T> + 'a>>);
+
+impl<'a, T> Steps<'a, T> {
+    pub(crate) fn of(future: impl Future<Output = T> + 'a) -> Self {
+        Self(Box::pin(future))
+    }
+
+    /// Goes so many steps; what comes of it, if that was all.
+    pub(crate) async fn go(&mut self, polls: usize) -> Option<T> {
+        tokio::task::yield_now().await;
+        let mut left = polls;
+        let step = std::future::poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(None);
+            }
+            left -= 1;
+            for _ in 1..BUDGET {
+                assert!(pin!(tokio::task::consume_budget()).poll(context).is_ready());
+            }
+            self.0.as_mut().poll(context).map(Some)
+        });
+        step.await
     }
 }
 
