@@ -28,7 +28,7 @@ use crate::mail::outbox::{self, Whom};
 use crate::mail::secret;
 use crate::page::{self, Frame, PasswordPage, RecoverPage, VerifyPage};
 use crate::realm::Realm;
-use crate::record::{Kind, Written};
+use crate::record::{Change, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::text::Notice;
 use crate::throttle;
@@ -162,15 +162,17 @@ pub(crate) async fn verify_endpoint(State(realm): State<Arc<Realm>>, call: Call)
 
 /// Notes that an address is its person's.
 async fn verified(realm: &Realm, user: &User, email: &str) -> Result<(), Error> {
-    match realm.find_user(&user.username).await? {
-        Some(now) if now.id == user.id && now.email.as_deref() == Some(email) && !now.email_verified => {
-            realm.put_user(&User { email_verified: true, updated: realm.now(), ..now }).await
-        }
-        _ => Ok(()),
-    }
+    // This alone: what an administrator changes at the same time stays.
+    let decide = |stored: Option<Stored<User>>| {
+        let theirs = |now: &User| now.email.as_deref() == Some(email) && !now.email_verified;
+        let now = stored.map(|stored| stored.value).filter(theirs);
+        let verified = now.map(|now| User { email_verified: true, updated: realm.now(), ..now });
+        Ok((verified.map(|user| Change::to(user, None)), ()))
+    };
+    realm.records.change(Kind::User, &[&user.id], "a user", decide).await
 }
 
-type Linked = (crate::record::Stored<secret::Secret>, User);
+type Linked = (Stored<secret::Secret>, User);
 
 /// What the link of a request is good for.
 async fn linked(realm: &Realm, call: &Call, purposes: &[Purpose]) -> Answer<Linked> {

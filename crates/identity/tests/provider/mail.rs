@@ -8,7 +8,7 @@ use identity::{Realm, RealmSettings, User, World, router};
 use keys::SystemRandom;
 use model::{Clock, Secret};
 
-use crate::support::{Browser, ISSUER, Mailbox, PASSWORD, Reply, Town};
+use crate::support::{Browser, HandClock, ISSUER, Mailbox, PASSWORD, Reply, Town};
 
 const ANOTHER: &str = "another horse battery staple";
 
@@ -306,6 +306,35 @@ async fn an_address_is_verified_by_its_person() {
     assert!(browser.submit(&page, &[]).await.text.contains("Confirmed"));
     assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
     assert_eq!(browser.go(&link).await.status, 400, "used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_switched_off_while_they_verify_their_address_stays_so() {
+    let clock = HandClock::new();
+    let store = store::Store::in_memory(HandClock::new()).unwrap();
+    let post = Arc::new(Post::default());
+    let courier = Arc::clone(&post) as Arc<dyn Courier>;
+    let town = Town::whole(store, Arc::clone(&clock), Some(courier), |_| {}).await;
+    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    let mut reads = 0;
+    loop {
+        town.realm.put_user(&bob).await.unwrap();
+        town.realm.ask_verification(&bob).await.unwrap();
+        town.realm.send_letters().await.unwrap();
+        let mut browser = Browser::new(&town);
+        let page = browser.go(&link(&post.take()[0])).await;
+        let (realm, off) = (Arc::clone(&town.realm), User { disabled: true, ..bob.clone() });
+        clock.meanwhile(reads, async move { realm.put_user(&off).await.unwrap() });
+        browser.submit(&page, &[]).await;
+        let now = town.realm.find_user("bob").await.unwrap().unwrap();
+        if !clock.was_done() {
+            assert!(now.email_verified && !now.disabled, "nobody came between");
+            break;
+        }
+        assert!(now.disabled, "after {reads} looks at the clock");
+        reads += 1;
+    }
+    assert!(reads > 1, "{reads}");
 }
 
 #[tokio::test]

@@ -34,18 +34,49 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
 /// A clock that stands still until it is moved.
-#[derive(Debug)]
-pub(crate) struct HandClock(AtomicU64);
+pub(crate) struct HandClock {
+    nanos: AtomicU64,
+    /// What somebody else does meanwhile, once it was read so often.
+    meanwhile: Mutex<Option<(usize, Meanwhile)>>,
+}
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl HandClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(Timestamp::from_unix_seconds(NOW).unix_nanos())))
+        let nanos = AtomicU64::new(Timestamp::from_unix_seconds(NOW).unix_nanos());
+        Arc::new(Self { nanos, meanwhile: Mutex::default() })
+    }
+
+    /// Has somebody else do something when it is read next, after so many times. The runtime has
+    /// to have several threads, and the store another clock.
+    pub(crate) fn meanwhile(&self, reads: usize, act: impl Future<Output = ()> + Send + 'static) {
+        let act = || tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(act));
+        *self.meanwhile.lock().unwrap() = Some((reads, Box::new(act)));
+    }
+
+    /// Whether that was done; if not, it will not be.
+    pub(crate) fn was_done(&self) -> bool {
+        self.meanwhile.lock().unwrap().take().is_none()
+    }
+
+    fn due(&self) -> Option<Meanwhile> {
+        let mut meanwhile = self.meanwhile.lock().unwrap();
+        let (left, act) = meanwhile.take()?;
+        if left == 0 {
+            return Some(act);
+        }
+        *meanwhile = Some((left - 1, act));
+        None
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_nanos(self.0.load(Ordering::SeqCst))
+        if let Some(act) = self.due() {
+            act();
+        }
+        Timestamp::from_unix_nanos(self.nanos.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {
@@ -212,7 +243,7 @@ impl Town {
         Self::whole(store, clock, None, change).await
     }
 
-    async fn whole(
+    pub(crate) async fn whole(
         store: store::Store,
         clock: Arc<HandClock>,
         courier: Option<Arc<dyn Courier>>,
@@ -273,7 +304,7 @@ impl Town {
     }
 
     pub(crate) fn advance(&self, seconds: u64) {
-        self.clock.0.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
+        self.clock.nanos.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
