@@ -160,7 +160,9 @@ impl Realms {
     /// when it is unsealed ([`Self::open_wanted`]).
     ///
     /// # Errors
-    /// As [`Self::open_wanted`]; those before stay.
+    /// As [`Self::open_wanted`]; those before are served as ever. They are not what was wanted
+    /// last ([`Self::are`]): clients of the refused ones may be written already, until those
+    /// before are followed again.
     pub async fn follow(
         &self,
         realms: &[config::Realm],
@@ -169,11 +171,7 @@ impl Realms {
         let before = std::mem::replace(&mut *lock(&self.wanted), realms.to_vec());
         // None were wanted and none are.
         let (Some(store), false) = (store, realms.is_empty() && before.is_empty()) else { return Ok(()) };
-        let opened = self.open(realms, store).await;
-        if opened.is_err() {
-            *lock(&self.wanted) = before;
-        }
-        opened
+        self.open(realms, store).await
     }
 
     /// Opens the realms of the newest configuration.
@@ -199,13 +197,15 @@ impl Realms {
                 deliver: Arc::new(self.way_out.clone()),
                 courier: courier(realm, &self.clock)?,
             };
-            let open = Realm::open(realm.settings.clone(), world).await?;
-            declare(&open, &realm.clients).await?;
-            opened.push(open);
+            opened.push(Realm::open(realm.settings.clone(), world).await?);
         }
         let mut feeds = Vec::with_capacity(opened.len());
         for realm in &opened {
             feeds.push(realm.follow_revocations().await?);
+        }
+        // Last: what is written here is in use at once, by the realms before too.
+        for (realm, wanted) in opened.iter().zip(realms) {
+            declare(realm, &wanted.clients).await?;
         }
         // From here on nothing fails: the realms before stay, or these are there whole.
         let next = Arc::new(Current::of(&opened));
@@ -439,3 +439,6 @@ impl Deliver for WayOut {
         Box::pin(async move { self.tell(&url, &form).await })
     }
 }
+
+#[cfg(test)]
+mod tests;
