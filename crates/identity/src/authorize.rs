@@ -190,6 +190,7 @@ async fn answer(
         asked: request.asked.clone(),
         authentication: session.authentication(),
         nonce: request.nonce.clone(),
+        at: call.now,
     };
     let uri = &request.target.redirect_uri;
     let code = code::make(realm, decided, uri, &request.challenge, request.jkt.clone(), call.now).await?;

@@ -231,8 +231,11 @@ async fn decide(realm: &Realm, call: &Call) -> Answer {
         return show(realm, call, &session, &ask).await;
     }
     let mut device = stored.value;
-    device.standing =
-        if allowed { Standing::Allowed(Box::new(decided(&device, &session))) } else { Standing::Denied };
+    device.standing = if allowed {
+        Standing::Allowed(Box::new(decided(&device, &session, call.now)))
+    } else {
+        Standing::Denied
+    };
     let changes = Transaction::new().delete(realm.records.key(Kind::UserCode, &[&code]), Expect::Present);
     let expect = Expect::Version(stored.version);
     let changes = realm.records.write(changes, Kind::Device, &[&name], &device, device.kept(), expect)?;
@@ -266,7 +269,7 @@ async fn step_up(
     }
 }
 
-fn decided(device: &Device, session: &Session) -> Decided {
+fn decided(device: &Device, session: &Session, now: Timestamp) -> Decided {
     Decided {
         client: device.client.clone(),
         user: session.user.clone(),
@@ -275,6 +278,7 @@ fn decided(device: &Device, session: &Session) -> Decided {
         asked: crate::claim::Asked::default(),
         authentication: session.authentication(),
         nonce: None,
+        at: now,
     }
 }
 

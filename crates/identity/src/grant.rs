@@ -71,12 +71,28 @@ pub(crate) struct Decided {
     pub(crate) asked: Asked,
     pub(crate) authentication: Authentication,
     pub(crate) nonce: Option<String>,
+    /// When.
+    #[serde(default)]
+    pub(crate) at: Timestamp,
 }
 
 impl Decided {
-    /// Who decided, while they may do something and what they decided is not over.
-    pub(crate) async fn user(&self, realm: &Realm) -> Result<Option<User>, Error> {
-        realm.user_since(&self.user, self.authentication.time).await
+    /// Who decided, while they may do something, and what they decided is neither over nor taken
+    /// back; and the beginning of the transaction that makes a grant of it, which fails when it
+    /// is taken back before.
+    pub(crate) async fn stands(&self, realm: &Realm) -> Result<Result<(User, Transaction), &str>, Error> {
+        let Some(user) = realm.user_since(&self.user, self.authentication.time).await? else {
+            return Ok(Err(USER_OVER));
+        };
+        let path = [self.user.as_str(), self.client.as_str()];
+        let withdrawn = realm.records.get::<Timestamp>(Kind::Withdrawn, &path).await?;
+        if withdrawn.as_ref().is_some_and(|withdrawn| self.at <= withdrawn.value) {
+            return Ok(Err("the person withdrew it"));
+        }
+        let expect = withdrawn.map_or(Expect::Absent, |withdrawn| Expect::Version(withdrawn.version));
+        let as_read = Transaction::new().require(realm.records.key(Kind::Withdrawn, &path), expect);
+        let session = realm.records.key(Kind::Session, &[&self.authentication.session]);
+        Ok(Ok((user, as_read.require(session, Expect::Present))))
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     SessionGrant,
     /// What was consented to, by user and client.
     Consent,
+    /// When consent was taken back, by user and client.
+    Withdrawn,
     /// A `jti` that was used, by hash of its owner and itself.
     Seen,
     /// A device authorization, by hash of the device code.
@@ -101,6 +103,7 @@ impl Kind {
             Self::Grant => "grant",
             Self::SessionGrant => "session_grant",
             Self::Consent => "consent",
+            Self::Withdrawn => "withdrawn",
             Self::Seen => "seen",
             Self::Device => "device",
             Self::CodeAttempts => "code_attempts",

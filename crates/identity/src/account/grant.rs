@@ -52,7 +52,9 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     owner.check_form(realm, call)?;
     let client = call.parameters.require("client")?;
     // The consent first: what is granted while the rest ends is asked for again.
-    consent::forget(realm, &owner.user.id, client).await?;
+    if realm.find_client(client).await?.is_some() {
+        consent::withdraw(realm, &owner.user.id, client, call.now).await?;
+    }
     grant::revoke_of(realm, &owner.user.id, client, "its person withdrew it").await?;
     Ok(done(realm, Done::Withdrawn))
 }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
+use store::{Expect, Transaction};
 
 use super::interaction::{self, Then};
 use super::request::{self, Request};
@@ -14,7 +15,7 @@ use super::respond;
 use crate::call::Call;
 use crate::page::{self, ConsentPage};
 use crate::realm::Realm;
-use crate::record::{Change, Kind, Stored};
+use crate::record::{Change, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
 use crate::text::{Language, Notice};
@@ -51,10 +52,24 @@ pub(crate) async fn of_user(realm: &Realm, user: &str) -> Result<Vec<(String, Co
     Ok(found.into_iter().map(|(client, stored)| (client, stored.value)).collect())
 }
 
-/// Forgets what a person consented to for a client.
-pub(crate) async fn forget(realm: &Realm, user: &str, client: &str) -> Result<(), crate::Error> {
+/// Forgets what a person consented to for a client, and notes when, for what they allowed and
+/// the client has not fetched yet.
+pub(crate) async fn withdraw(
+    realm: &Realm,
+    user: &str,
+    client: &str,
+    now: Timestamp,
+) -> Result<(), crate::Error> {
     tracing::info!(user, client, "identity: a consent was withdrawn");
-    realm.records.remove(Kind::Consent, &[user, client]).await
+    let (records, lifetimes) = (&realm.records, &realm.settings.lifetimes);
+    let until = Some(now.plus(lifetimes.code.max(lifetimes.device_code)));
+    let path = [user, client];
+    let changes = Transaction::new().delete(records.key(Kind::Consent, &path), Expect::Any);
+    let changes = records.write(changes, Kind::Withdrawn, &path, &now, until, Expect::Any)?;
+    match records.commit(changes).await? {
+        Written::Done => Ok(()),
+        Written::Conflict => Err(crate::Error::Contended("a consent")),
+    }
 }
 
 /// What the page says of each scope.

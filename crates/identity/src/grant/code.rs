@@ -2,9 +2,9 @@
 //! its client, with the verifier that it was asked for with.
 
 use serde::{Deserialize, Serialize};
-use store::{Expect, Transaction};
+use store::Expect;
 
-use super::{Decided, Grant, Narrowed, Parties, USER_OVER, revoke};
+use super::{Decided, Grant, Narrowed, Parties, revoke};
 use crate::Error;
 use crate::pkce;
 use crate::realm::Realm;
@@ -67,7 +67,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         return Err(refused("the code was used before; what it gave is revoked"));
     }
     let client = &asking.authenticated.client;
-    let user = record.decided.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
+    let (user, changes) = record.decided.stands(realm).await?.map_err(refused)?;
     let mut grant = Grant::begin(realm, client, &record.decided, &asking.binding, asking.now())?;
     let narrowed =
         Narrowed { scopes: grant.scopes.clone(), resources: asking.resources_within(&grant.resources)? };
@@ -79,17 +79,15 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let remembered = Some(asking.now().plus(USED_REMEMBERED));
     let expect = Expect::Version(stored.version);
     let records = &realm.records;
-    let changes = records.write(Transaction::new(), Kind::Code, &[&name], &used, remembered, expect)?;
-    let session = records.key(Kind::Session, &[&grant.authentication.session]);
-    let changes =
-        grant.write(realm, changes.require(session, Expect::Present), Expect::Absent, asking.now())?;
+    let changes = records.write(changes, Kind::Code, &[&name], &used, remembered, expect)?;
+    let changes = grant.write(realm, changes, Expect::Absent, asking.now())?;
     match records.commit(changes).await? {
         Written::Done => Ok(issued),
         Written::Conflict => lost(asking, &name).await,
     }
 }
 
-/// Somebody else was faster, or the session has ended. Where another process was, that is
+/// Somebody else was faster, the session has ended, or its person took it back. Where another process was, that is
 /// seen here a moment later.
 async fn lost(asking: &Asking<'_>, name: &str) -> Answer<Issued> {
     for attempt in 0..ATTEMPTS_MAX {
@@ -100,7 +98,7 @@ async fn lost(asking: &Asking<'_>, name: &str) -> Answer<Issued> {
             return Err(refused("the code was used twice at once; what it gave is revoked"));
         }
     }
-    Err(refused("the session has ended"))
+    Err(refused("the session has ended, or the person withdrew it"))
 }
 
 /// Whether the code is this client's, and whether this is who asked for it.

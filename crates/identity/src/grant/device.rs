@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use store::{Expect, Transaction};
+use store::Expect;
 
-use super::{Decided, Grant, Narrowed, Parties, USER_OVER};
+use super::{Decided, Grant, Narrowed, Parties};
 use crate::device::{Device, Standing};
 use crate::login::{self, step};
 use crate::record::{Kind, Stored, Written};
@@ -66,7 +66,7 @@ async fn issue(
     let realm = asking.realm;
     let client = &asking.authenticated.client;
     let refused = |why: &str| Refusal::new(Code::InvalidGrant, "the device code is not valid", why);
-    let user = decided.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
+    let (user, changes) = decided.stands(realm).await?.map_err(refused)?;
     // It may be more than when the person decided: they have another role, the client another
     // setting.
     let wanted = login::wanted(realm, client.acr.as_deref(), None, &user);
@@ -78,13 +78,11 @@ async fn issue(
     let narrowed = Narrowed { scopes: grant.scopes.clone(), resources };
     let parties = Parties { client, user: &user, binding: &asking.binding };
     let issued = grant.issue(realm, parties, narrowed, None, asking.now())?;
-    let session = realm.records.key(Kind::Session, &[&grant.authentication.session]);
-    let changes = Transaction::new()
-        .delete(realm.records.key(Kind::Device, &[name]), Expect::Version(stored.version))
-        .require(session, Expect::Present);
+    let device = realm.records.key(Kind::Device, &[name]);
+    let changes = changes.delete(device, Expect::Version(stored.version));
     let changes = grant.write(realm, changes, Expect::Absent, asking.now())?;
     match realm.records.commit(changes).await? {
         Written::Done => Ok(issued),
-        Written::Conflict => Err(refused("used twice at once, or the session has ended")),
+        Written::Conflict => Err(refused("used twice at once, withdrawn, or the session has ended")),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Browser, ISSUER, PASSWORD, Reply, Town, form, secret, web};
+use identity::GrantType;
+
+use crate::support::{Browser, ISSUER, PASSWORD, Reply, SECRET, Town, form, secret, web};
 
 const ACCOUNT: &str = "/realms/shop/account";
 
@@ -210,6 +212,56 @@ async fn what_an_application_was_allowed_is_taken_back() {
     assert!(!town.is_active(access).await);
     town.refresh("asking", refresh).await.refused(400, "invalid_grant");
     assert!(home.authorize("asking", &[]).await.text.contains("asks for access"), "asked anew");
+}
+
+#[tokio::test]
+async fn what_an_application_has_not_fetched_yet_is_taken_back_too() {
+    const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+    let town = Town::new().await;
+    let mut asking = web("asking", secret());
+    asking.trusted = false;
+    asking.grant_types.insert(GrantType::DeviceCode);
+    town.put(asking.clone()).await;
+    asking.id = "other".to_owned();
+    town.put(asking).await;
+    let (mut home, _) = at_home(&town).await;
+    let allowed = async |home: &mut Browser<'_>, client: &str| {
+        let consent = home.authorize(client, &[]).await;
+        let answer = if consent.text.contains("asks for access") {
+            home.submit(&consent, &[("decision", "allow")]).await.answer()
+        } else {
+            consent.answer()
+        };
+        let begin = [("client_id", client), ("client_secret", SECRET), ("scope", "openid")];
+        let device = town.post("/device_authorization", &begin).await.json();
+        let page = home.go(device["verification_uri_complete"].as_str().unwrap()).await;
+        let allow = [("user_code", device["user_code"].as_str().unwrap()), ("decision", "allow")];
+        assert!(home.submit(&page, &allow).await.text.contains("Connected"));
+        (answer["code"].clone(), device["device_code"].as_str().unwrap().to_owned())
+    };
+    let before = allowed(&mut home, "asking").await;
+    let other = allowed(&mut home, "other").await;
+    let page = home.go(ACCOUNT).await;
+    press(&mut home, &page, "applications", &[("client", "asking")]).await;
+    town.advance(1);
+    let after = allowed(&mut home, "asking").await;
+    for (client, (code, device), good) in
+        [("asking", before, false), ("other", other, true), ("asking", after, true)]
+    {
+        let device = [
+            ("grant_type", DEVICE),
+            ("device_code", &*device),
+            ("client_id", client),
+            ("client_secret", SECRET),
+        ];
+        for reply in [town.redeem(client, &code).await, town.post("/token", &device).await] {
+            if good {
+                assert_eq!(reply.status, 200, "{client}: {reply:?}");
+            } else {
+                reply.refused(400, "invalid_grant");
+            }
+        }
+    }
 }
 
 #[tokio::test]
