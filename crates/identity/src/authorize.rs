@@ -27,11 +27,12 @@ use crate::factor::{self, Factors};
 use crate::grant::{Decided, code};
 use crate::login::step::{Class, Wanted};
 use crate::realm::Realm;
+use crate::record::Stored;
 use crate::refusal::{Answer, Refusal};
 use crate::session;
 use crate::{login, page, text};
 use decide::{Facts, Step};
-use interaction::Then;
+use interaction::{Interaction, Then};
 use request::{Request, Target};
 
 pub(crate) use respond::see_other;
@@ -108,8 +109,7 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
             let client = request::client(realm, client).await?;
             let class = login::class(realm, &client, session).await?;
             if class == Class::StepUp {
-                let shown = session.shown();
-                return login::advance(realm, call, waiting, shown).await;
+                return step_up(realm, call, waiting, session).await;
             }
             interaction::end(realm, call).await?;
             return if class == Class::Good {
@@ -134,10 +134,7 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
         now: call.now,
     };
     match (decide::next(&realm.settings, &client, request, &facts), own) {
-        (Step::More, Some(session)) => {
-            let shown = session.shown();
-            login::advance(realm, call, waiting, shown).await
-        }
+        (Step::More, Some(session)) => step_up(realm, call, waiting, session).await,
         (Step::Login | Step::More, _) => interaction::go_to(realm, call, "/login"),
         (Step::Consent, _) => interaction::go_to(realm, call, "/consent"),
         (Step::Answer, Some(session)) => {
@@ -151,6 +148,19 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
         }
         (Step::Answer, None) => interaction::go_to(realm, call, "/login"),
     }
+}
+
+/// Goes on with what was shown for a session.
+async fn step_up(
+    realm: &Realm,
+    call: &Call,
+    waiting: Stored<Interaction>,
+    session: &session::Session,
+) -> Answer {
+    let Some(user) = realm.user_since(&session.user, session.authenticated).await? else {
+        return interaction::go_to(realm, call, "/login");
+    };
+    login::advance(realm, call, waiting, session.shown(&user)).await
 }
 
 /// What the decision needs to know of a person.

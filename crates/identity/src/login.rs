@@ -75,7 +75,7 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     };
     let known = attempt.succeeded(realm, call).await?;
     let methods = vec![method::PASSWORD.to_owned()];
-    let shown = Shown { user: user.id, methods, at: call.now, session: None };
+    let shown = Shown::by(&user, methods, call.now);
     let mut response = advance(realm, call, waiting, shown).await?;
     response.headers_mut().append(header::SET_COOKIE, known);
     Ok(response)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{Expect, Transaction};
+use store::{Expect, Transaction, Version};
 use subtle::ConstantTimeEq as _;
 
 use crate::Error;
@@ -15,6 +15,7 @@ use crate::login::acr;
 use crate::mint::Authentication;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
+use crate::user::User;
 
 /// A session is written again at most this often for being used.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
@@ -49,14 +50,10 @@ impl Session {
         }
     }
 
-    /// What was shown for it, to be added to.
-    pub(crate) fn shown(&self) -> Shown {
-        Shown {
-            user: self.user.clone(),
-            methods: self.amr.clone(),
-            at: self.authenticated,
-            session: Some(self.id.clone()),
-        }
+    /// What its person showed for it, to be added to.
+    pub(crate) fn shown(&self, user: &User) -> Shown {
+        let begun = Shown::by(user, self.amr.clone(), self.authenticated);
+        Shown { session: Some(self.id.clone()), ..begun }
     }
 
     /// The token in forms of somebody who is logged in: of this session and its secret.
@@ -141,6 +138,22 @@ pub(crate) struct Shown {
     pub(crate) at: Timestamp,
     /// The session that is stepped up; none for a new login.
     pub(crate) session: Option<String>,
+    /// [`User::signed_out`] as it was then. Compared as it is: the clock of whoever signs them
+    /// out may be behind, and what they write may arrive late.
+    #[serde(default)]
+    signed_out: Option<Timestamp>,
+}
+
+impl Shown {
+    /// What somebody shows now of who they are; `user` was read before it was judged.
+    pub(crate) fn by(user: &User, methods: Vec<String>, at: Timestamp) -> Self {
+        Self { user: user.id.clone(), methods, at, session: None, signed_out: user.signed_out }
+    }
+
+    /// Whether they were signed out since.
+    pub(crate) fn is_over(&self, user: &User) -> bool {
+        user.signed_out != self.signed_out
+    }
 }
 
 /// A session that was just made: its cookie's value.
@@ -151,12 +164,14 @@ pub(crate) struct Begun {
 
 /// Begins a session, after somebody showed who they are; or renews the one of that id,
 /// which was theirs. Always with a new secret: a cookie that was planted before a login is
-/// worth nothing after it.
+/// worth nothing after it. And only for the person as they were `judged`: whoever is switched off
+/// or signed out at this moment, here or by another process, gets none.
 pub(crate) async fn begin(
     realm: &Realm,
     call: &Call,
     shown: Shown,
     renewed: Option<String>,
+    judged: Version,
 ) -> Result<Begun, Error> {
     let random = realm.random.as_ref();
     let secret = crate::random::secret(random)?;
@@ -178,11 +193,13 @@ pub(crate) async fn begin(
     };
     let (records, expires) = (&realm.records, Some(session.expires(realm)));
     let ends = Some(call.now.plus(realm.settings.lifetimes.session_absolute));
-    let changes = records.write(Transaction::new(), Kind::Session, &[&id], &session, expires, expect)?;
+    let as_judged = records.key(Kind::User, &[&session.user]);
+    let changes = Transaction::new().require(as_judged, Expect::Version(judged));
+    let changes = records.write(changes, Kind::Session, &[&id], &session, expires, expect)?;
     let changes = records.write(changes, Kind::UserSession, &[&session.user, &id], &(), ends, Expect::Any)?;
     match records.commit(changes).await? {
         Written::Done => Ok(Begun { session, cookie: format!("{id}.{secret}") }),
-        // It was ended while its person logged in again.
+        // It was ended while its person logged in again, or they are others now.
         Written::Conflict => Err(Error::Contended("a session")),
     }
 }

@@ -17,6 +17,7 @@ use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session, Shown, set_cookie};
 use crate::text::Notice;
 use crate::user::User;
+use store::Version;
 
 /// How fresh a login has to be for somebody without a factor to enrol in one: a stolen
 /// session does not become a stronger one.
@@ -63,6 +64,7 @@ pub(crate) fn unmet(client: &Client) -> Box<Refusal> {
 /// A login, and what is known of whom.
 pub(super) struct Standing {
     pub(super) user: User,
+    version: Version,
     pub(super) factors: Factors,
     pub(super) next: Next,
 }
@@ -74,7 +76,9 @@ pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown
         let reason = "the user is gone, switched off, or was signed out since the login began";
         Refusal::person(Code::AccessDenied, Notice::InteractionOver, reason)
     };
-    let user = realm.user_since(&shown.user, shown.at).await?.ok_or_else(gone)?;
+    let found = realm.find_user_by_id(&shown.user).await?;
+    let (user, version) =
+        found.filter(|(user, _)| !user.disabled && !shown.is_over(user)).ok_or_else(gone)?;
     let factors = factor::get(realm, &user.id).await?;
     let mut wanted = match &waiting.then {
         Then::Authorize(request) => {
@@ -91,7 +95,7 @@ pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown
     wanted.enrolled = shown.session.is_none() && (realm.settings.factors.ask_enrolled || confirm);
     let have = Have { shown: &shown.methods, factors: &factors, declined: waiting.declined };
     let next = step::next(&realm.settings.acr_levels, &wanted, &have, &available(realm));
-    Ok(Standing { user, factors, next })
+    Ok(Standing { user, version, factors, next })
 }
 
 /// The next step of a login: a page, or its end.
@@ -101,8 +105,9 @@ pub(crate) async fn advance(
     waiting: Stored<Interaction>,
     shown: Shown,
 ) -> Answer {
-    let page = match standing(realm, &waiting.value, &shown).await?.next {
-        Next::Done => return complete(realm, call, waiting, shown).await,
+    let standing = standing(realm, &waiting.value, &shown).await?;
+    let page = match standing.next {
+        Next::Done => return complete(realm, call, waiting, shown, standing.version).await,
         Next::Show(_) => "/login/factor",
         Next::Enrol { .. } if call.now.since(shown.at) > ENROL_WITHIN => "/login",
         Next::Enrol { .. } => "/login/enrol",
@@ -118,11 +123,12 @@ pub(crate) async fn advance(
 
 /// Begins the session, or renews the one that is stepped up: its secret is another in any
 /// case, so that a cookie of before is worth nothing.
-pub(super) async fn complete(
+async fn complete(
     realm: &Realm,
     call: &Call,
     waiting: Stored<Interaction>,
     mut shown: Shown,
+    judged: Version,
 ) -> Answer {
     let before = session::current(realm, call).await?;
     let stepped_up = shown.session.take();
@@ -144,7 +150,7 @@ pub(super) async fn complete(
         // `auth_time`: a login is over when all of it was shown.
         shown.at = call.now;
     }
-    let begun = session::begin(realm, call, shown, renewed).await?;
+    let begun = session::begin(realm, call, shown, renewed, judged).await?;
     make_room(realm, call, &begun.session).await?;
     let (user, amr) = (&begun.session.user, begun.session.amr.join(" "));
     tracing::info!(user, session = begun.session.id, amr, "identity: login");

@@ -65,5 +65,5 @@ async fn judge(realm: &Realm, call: &Call, challenge: &str) -> Answer<Option<Sho
     // Possession alone is not enough to be let in by.
     let Some(proved) = proved.filter(|proved| proved.verified) else { return Ok(None) };
     let methods = method::add(&[], &proved.methods);
-    Ok(Some(Shown { user: user.id, methods, at: call.now, session: None }))
+    Ok(Some(Shown::by(&user, methods, call.now)))
 }

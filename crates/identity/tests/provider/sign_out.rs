@@ -9,7 +9,9 @@ use serde_json::Value;
 use store::Expect;
 
 use crate::factors::App;
-use crate::support::{Browser, ORDERS, PASSWORD, SECRET, Town, client, payload, read_form, secret, web};
+use crate::support::{
+    Browser, ORDERS, PASSWORD, SECRET, Steps, Town, client, payload, read_form, secret, web,
+};
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
 async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
@@ -282,6 +284,36 @@ async fn a_sign_out_counts_before_anything_is_tidied_up() {
     town.post("/token", &device).await.refused(400, "invalid_grant");
     // Her neighbour's are as good as before.
     assert_eq!((userinfo(&all[4]).await, exchange(&all[4]).await.status), (StatusCode::OK, StatusCode::OK));
+}
+
+/// By a process whose clock is behind, at any moment of the login.
+#[tokio::test]
+async fn a_login_that_another_password_overtakes_is_over() {
+    let (mut between, mut polls) = (0, 0);
+    loop {
+        let town = Town::new().await;
+        town.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
+        let another = town.realm.password_hash("bob").await.unwrap().unwrap();
+        let mut thief = Browser::new(&town);
+        let page = thief.authorize("web", &[]).await;
+        let mut login = Steps::of(thief.log_in(&page));
+        polls += 1;
+        let whole = login.go(polls).await.is_some();
+        town.clock.set_back(1);
+        town.realm.put_password_hash("alice", &another).await.unwrap();
+        town.clock.advance(1);
+        if !whole {
+            login.go(usize::MAX).await;
+        }
+        drop(login);
+        let page = thief.authorize("web", &[]).await;
+        assert!(page.text.contains("type=\"password\""), "after {polls} polls: {page:?}");
+        if whole {
+            break;
+        }
+        between += 1;
+    }
+    assert!(between > 5, "{between}");
 }
 
 #[tokio::test]

@@ -48,6 +48,14 @@ impl HandClock {
         Arc::new(Self { nanos, meanwhile: Mutex::default() })
     }
 
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.nanos.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_back(&self, seconds: u64) {
+        self.nanos.fetch_sub(seconds * 1_000_000_000, Ordering::SeqCst);
+    }
+
     /// Has somebody else do something when it is read next, after so many times. The runtime has
     /// to have several threads, and the store another clock.
     pub(crate) fn meanwhile(&self, reads: usize, act: impl Future<Output = ()> + Send + 'static) {
@@ -304,7 +312,7 @@ impl Town {
     }
 
     pub(crate) fn advance(&self, seconds: u64) {
-        self.clock.nanos.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
+        self.clock.advance(seconds);
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
