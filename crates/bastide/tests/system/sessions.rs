@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bastide::demo::client::{Answer, Door, Request, http1};
 use bastide::process::clock::SystemClock;
@@ -43,6 +43,10 @@ struct Desk {
     refresh_token: Mutex<String>,
     forms: Mutex<Vec<BTreeMap<String, String>>>,
     refuse_refresh: AtomicU64,
+    /// What it answers to pushed requests, which it then takes alone.
+    pushing: Mutex<Option<(StatusCode, Value)>>,
+    /// What was pushed, and `Authorization`.
+    pushed: Mutex<Vec<(String, BTreeMap<String, String>)>>,
 }
 
 impl Provider {
@@ -61,6 +65,8 @@ impl Provider {
             refresh_token: Mutex::default(),
             forms: Mutex::default(),
             refuse_refresh: AtomicU64::new(0),
+            pushing: Mutex::default(),
+            pushed: Mutex::default(),
         });
         let app = Router::new().fallback(provide).with_state(Arc::clone(&desk));
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -86,17 +92,27 @@ fn change(claims: &mut Value, changes: &Value) {
     }
 }
 
-async fn provide(State(desk): State<Arc<Desk>>, uri: Uri, body: String) -> Response {
+async fn provide(State(desk): State<Arc<Desk>>, uri: Uri, fields: HeaderMap, body: String) -> Response {
     let issuer = format!("http://{}", desk.address);
+    let pushing = desk.pushing.lock().unwrap().clone();
     match uri.path() {
         "/.well-known/openid-configuration" => axum::Json(json!({
             "issuer": issuer, "jwks_uri": format!("{issuer}/jwks"),
             "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
             "end_session_endpoint": format!("{issuer}/logout"), "authorization_response_iss_parameter_supported": true,
+            "pushed_authorization_request_endpoint": format!("{issuer}/par"),
+            "require_pushed_authorization_requests": pushing.is_some(),
         }))
         .into_response(),
         "/jwks" => publish(&[&desk.signer]).into_response(),
         "/token" => token(&desk, &issuer, &body).await,
+        "/par" => {
+            let who = fields.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+            let form = url_decoded(&body).into_iter().collect();
+            desk.pushed.lock().unwrap().push((who.unwrap_or_default(), form));
+            let (status, answer) = pushing.unwrap();
+            (status, axum::Json(answer)).into_response()
+        }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -612,13 +628,70 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
 }
 
 #[tokio::test]
+async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
+    let (provider, upstream) = (Provider::start().await, Upstream::start().await);
+    let pushing = |status, answer: Value| *provider.desk.pushing.lock().unwrap() = Some((status, answer));
+    let named = |name: &str| json!({ "request_uri": name, "expires_in": 60 });
+    pushing(StatusCode::CREATED, named("urn:x:1"));
+    let town = town(&provider, &upstream).await;
+    let mut browser = Browser::new(&town);
+    let here = |answer: &Answer| {
+        assert_eq!(answer.status, 303, "{answer:?}");
+        answer.field("location").unwrap().strip_prefix("https://localhost").unwrap().to_owned()
+    };
+    // The page itself asks nobody, and begins nothing.
+    let own = here(&browser.open("/shop/list?page=2").await);
+    assert_eq!(own, "/auth/login?return=%2Fshop%2Flist%3Fpage%3D2");
+    assert!(browser.jar.is_empty() && provider.desk.pushed.lock().unwrap().is_empty());
+    let carried = sent_to(&browser.open(&own).await, &provider);
+    let carries = [("client_id", "shop"), ("request_uri", "urn:x:1")];
+    assert_eq!(carried, carries.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let (who, asked) = provider.desk.pushed.lock().unwrap().pop().unwrap();
+    assert_eq!(who, format!("Basic {}", keys::encoding::encode_base64(b"shop:a-secret")));
+    for (name, value) in [
+        ("response_type", "code"),
+        ("client_id", "shop"),
+        ("redirect_uri", "https://localhost/auth/callback"),
+        ("scope", "openid"),
+        ("code_challenge_method", "S256"),
+    ] {
+        assert_eq!(asked[name], value);
+    }
+    let back = come_back(&mut browser, &provider, &asked).await;
+    assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", town.log());
+    assert_eq!(browser.open("/shop/list").await.status, 200);
+    // A stronger login too.
+    let own = here(&browser.open("/vip/").await);
+    sent_to(&browser.open(&own).await, &provider);
+    let (_, asked) = provider.desk.pushed.lock().unwrap().pop().unwrap();
+    assert_eq!((asked["acr_values"].as_str(), asked["max_age"].as_str()), ("gold", "300"));
+    // Nobody is sent to a provider that does not take the request.
+    let (longest, longer) = ("u".repeat(512), "u".repeat(513));
+    for (status, answer, sent) in [
+        (StatusCode::CREATED, named(&longest), 303),
+        (StatusCode::CREATED, named(&longer), 503),
+        (StatusCode::CREATED, named(""), 503),
+        (StatusCode::CREATED, json!({}), 503),
+        (StatusCode::OK, named("urn:x:2"), 503),
+        (StatusCode::BAD_REQUEST, json!({ "error": "invalid_request" }), 503),
+        (StatusCode::SERVICE_UNAVAILABLE, json!({}), 503),
+    ] {
+        pushing(status, answer.clone());
+        let mut browser = Browser::new(&town);
+        let away = browser.open("/auth/login?return=/shop/").await;
+        assert_eq!(away.status, sent, "{status} {answer}: {}", town.log());
+        assert_eq!(browser.jar.is_empty(), sent == 503, "{status} {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_realm_of_this_process_is_a_provider_like_any_other() {
     let upstream = Upstream::start().await;
     let mut town = Town::prepare("");
     std::fs::write(town.path("secret.txt"), "a-client-secret-of-more-than-32-characters").unwrap();
     town.configure(&format!(
         "roles: {{ customer: {{}} }}\nrealms:\n  town:\n    issuer: https://localhost\n    \
-         resources: {{ \"https://shop.test\": {{}} }}\n    clients:\n      shop:\n        secret: \"${{file:secret.txt}}\"\n        \
+         require_pushed_requests: true\n    resources: {{ \"https://shop.test\": {{}} }}\n    clients:\n      shop:\n        secret: \"${{file:secret.txt}}\"\n        \
          redirect_uris: [ https://localhost/auth/callback ]\n        \
          post_logout_redirect_uris: [ https://localhost/auth/signed-out ]\n        scopes: [ openid ]\n        \
          resources: [ \"https://shop.test\" ]\n        trusted: true\n\

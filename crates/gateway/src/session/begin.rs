@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use keys::encoding::encode_base64url;
+use keys::Metadata;
+use keys::client::{ClientCredential, Form, encode_form};
+use keys::encoding::{encode_base64url, parse_object, quote};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::table::{SECRET_BYTES, Session};
 use super::{Level, Party, cookie};
@@ -16,6 +19,11 @@ use super::{Level, Party, cookie};
 pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long a session's cookie can be: no configuration makes a session longer.
 pub(super) const COOKIE_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The metadata of a provider that takes authorization requests from clients alone, not from
+/// browsers (RFC 9126 §5).
+const PUSHED_ALONE: &str = "require_pushed_authorization_requests";
+/// Longest `request_uri` that a browser is given to carry, bytes.
+const REQUEST_URI_BYTES_MAX: usize = 512;
 /// Characters of `state` in the name of a login's cookie.
 const NAME_CHARACTERS: usize = 8;
 
@@ -44,7 +52,9 @@ pub struct Begun {
 }
 
 impl Party {
-    /// Begins a login for a browser at this origin, which will come back to `back_to`.
+    /// Begins a login for a browser at this origin, which will come back to `back_to`. Asks
+    /// nobody: where the request has to be pushed first, our own endpoint does it
+    /// ([`Self::begin_here`]), and the browser is sent there.
     ///
     /// # Errors
     /// The provider is not known yet, or no random numbers are to be had.
@@ -56,8 +66,52 @@ impl Party {
         cookies: impl Iterator<Item = (&'c [u8], &'c [u8])>,
         now: Timestamp,
     ) -> Result<Begun, String> {
-        let provider = self.provider().ok_or("the provider's metadata are not known yet")?;
-        let endpoint = provider.endpoint("authorization_endpoint")?;
+        let provider = self.known_provider()?;
+        if provider.flag(PUSHED_ALONE) {
+            let mut form: Form = vec![("return", super::site::place(back_to).to_owned())];
+            form.extend(level.map(|level| ("acr", level.acr.clone())));
+            let location = format!("{origin}{}/login?{}", self.settings.path, encode_form(&form));
+            return Ok(Begun { location, cookies: Vec::new() });
+        }
+        let (login, mut form) = self.request(origin, back_to, level, now)?;
+        form.push(("client_id", self.settings.client.id.clone()));
+        let location = authorize(&provider, &form)?;
+        Ok(Begun { location, cookies: self.login_cookies(&login, origin, cookies, now)? })
+    }
+
+    /// The same at our own endpoint, on the control plane, where a request can be pushed.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and the provider does not take the request.
+    pub(super) async fn begin_here<'c>(
+        &self,
+        origin: &str,
+        back_to: &str,
+        level: Option<&Level>,
+        cookies: impl Iterator<Item = (&'c [u8], &'c [u8])>,
+        now: Timestamp,
+    ) -> Result<Begun, String> {
+        let provider = self.known_provider()?;
+        if !provider.flag(PUSHED_ALONE) {
+            return self.begin(origin, back_to, level, cookies, now);
+        }
+        let (login, form) = self.request(origin, back_to, level, now)?;
+        let location = authorize(&provider, &self.push(form).await?)?;
+        Ok(Begun { location, cookies: self.login_cookies(&login, origin, cookies, now)? })
+    }
+
+    pub(super) fn known_provider(&self) -> Result<Arc<Metadata>, String> {
+        self.provider().ok_or_else(|| "the provider's metadata are not known yet".to_owned())
+    }
+
+    /// A login, and what the provider is asked for it; by whom is not said yet.
+    fn request(
+        &self,
+        origin: &str,
+        back_to: &str,
+        level: Option<&Level>,
+        now: Timestamp,
+    ) -> Result<(Login, Form), String> {
         let login = Login {
             state: self.random_text()?,
             nonce: self.random_text()?,
@@ -67,29 +121,44 @@ impl Party {
             begun: now.unix_seconds(),
         };
         let settings = &self.settings;
-        let challenge = encode_base64url(digest(&SHA256, login.verifier.as_bytes()).as_ref());
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &settings.client.id)
-            .append_pair("redirect_uri", &self.redirect_uri(origin))
-            .append_pair("scope", &settings.scopes.join(" "))
-            .append_pair("state", &login.state)
-            .append_pair("nonce", &login.nonce)
-            .append_pair("code_challenge", &challenge)
-            .append_pair("code_challenge_method", "S256");
-        if let Some(resource) = &settings.resource {
-            query.append_pair("resource", resource);
-        }
+        let mut form: Form = vec![
+            ("response_type", "code".to_owned()),
+            ("redirect_uri", self.redirect_uri(origin)),
+            ("scope", settings.scopes.join(" ")),
+            ("state", login.state.clone()),
+            ("nonce", login.nonce.clone()),
+            ("code_challenge", encode_base64url(digest(&SHA256, login.verifier.as_bytes()).as_ref())),
+            ("code_challenge_method", "S256".to_owned()),
+        ];
+        form.extend(settings.resource.clone().map(|resource| ("resource", resource)));
         if let Some(level) = level {
-            query.append_pair("acr_values", &level.acr);
-            if let Some(age) = level.max_age {
-                query.append_pair("max_age", &age.as_secs().to_string());
-            }
+            form.push(("acr_values", level.acr.clone()));
+            form.extend(level.max_age.map(|age| ("max_age", age.as_secs().to_string())));
         }
-        let joint = if endpoint.contains('?') { '&' } else { '?' };
-        let location = format!("{endpoint}{joint}{}", query.finish());
-        Ok(Begun { location, cookies: self.login_cookies(&login, origin, cookies, now)? })
+        Ok((login, form))
+    }
+
+    /// Pushes a request to the provider (RFC 9126 §2.1), and gives what is left for the
+    /// browser to carry.
+    async fn push(&self, mut form: Form) -> Result<Form, String> {
+        let client = &self.settings.client;
+        let own_id = ("client_id", client.id.clone());
+        // In `Authorization` alone it would not be a parameter of the request (RFC 6749 §4.1.1).
+        if matches!(client.credential, ClientCredential::Secret(_)) {
+            form.push(own_id.clone());
+        }
+        let answered = self.send("pushed_authorization_request_endpoint", form).await?;
+        let members = parse_object(&answered.body).unwrap_or_default();
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        if answered.status != 201 {
+            let (status, error) = (answered.status, quote(text("error").unwrap_or_default()));
+            return Err(format!("the provider answers a pushed request with status {status} \"{error}\""));
+        }
+        let address = text("request_uri").unwrap_or_default();
+        if !(1..=REQUEST_URI_BYTES_MAX).contains(&address.len()) {
+            return Err(format!("expected a `request_uri` of 1 to {REQUEST_URI_BYTES_MAX} bytes"));
+        }
+        Ok(vec![own_id, ("request_uri", address.to_owned())])
     }
 
     fn login_cookies<'c>(
@@ -179,6 +248,13 @@ impl Party {
     fn random_text(&self) -> Result<String, String> {
         Ok(encode_base64url(&self.random_secret()?))
     }
+}
+
+/// Where a browser is sent with a request.
+fn authorize(provider: &Metadata, form: &Form) -> Result<String, String> {
+    let endpoint = provider.endpoint("authorization_endpoint")?;
+    let joint = if endpoint.contains('?') { '&' } else { '?' };
+    Ok(format!("{endpoint}{joint}{}", encode_form(form)))
 }
 
 /// The name of a login's cookie. A `state` that we made has only letters, digits, `-` and `_`.

@@ -88,7 +88,7 @@ impl Party {
         let name = asked.path.strip_prefix(&self.settings.path).unwrap_or_default();
         match (name, &asked.method) {
             ("/callback", &Method::GET) => self.callback(asked, now).await,
-            ("/login", &Method::GET) => self.login(asked, levels, now),
+            ("/login", &Method::GET) => self.login(asked, levels, now).await,
             ("/logout", &Method::POST) => self.logout(asked, now),
             ("/signed-out", &Method::GET) => Told::new(StatusCode::OK, "You are signed out."),
             ("/backchannel-logout", &Method::POST) => self.logout_token(asked, now).await,
@@ -102,13 +102,14 @@ impl Party {
         }
     }
 
-    /// `GET /login?return=PATH&acr=LEVEL`: for pages that ask their API and got 401.
-    fn login(&self, asked: &Asked, levels: &[Level], now: Timestamp) -> Told {
+    /// `GET /login?return=PATH&acr=LEVEL`: for pages that ask their API and got 401, and for
+    /// every login at a provider to whom requests are pushed.
+    async fn login(&self, asked: &Asked, levels: &[Level], now: Timestamp) -> Told {
         let query = asked.query.as_bytes();
         let back_to = Asked::parameter(query, "return").unwrap_or_default();
         let wanted = Asked::parameter(query, "acr");
         let level = wanted.and_then(|acr| levels.iter().find(|level| level.acr == acr));
-        match self.begin(&asked.origin, &back_to, level, asked.cookies(), now) {
+        match self.begin_here(&asked.origin, &back_to, level, asked.cookies(), now).await {
             Ok(begun) => {
                 let told = Told::to(&begun.location);
                 begun.cookies.iter().fold(told, |told, cookie| told.with("set-cookie", cookie))

@@ -6,14 +6,14 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use keys::client::{Form, encode_form};
 use keys::encoding::{encode_base64url, parse_object, quote};
-use keys::{FormRequest, Proven, prove_once};
+use keys::{Answered, FormRequest, Proven, prove_once};
 use model::{Credential, Principal, Secret, Timestamp};
 use serde_json::{Map, Value};
 
 use super::table::State;
 use super::{ClaimsFrom, Party};
 
-/// Largest answer of a token endpoint, bytes.
+/// Largest answer of one of the provider's endpoints, bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long access tokens are taken to be good when nothing is said (RFC 6749 §5.1).
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
@@ -60,18 +60,19 @@ impl IdToken {
 }
 
 impl Party {
-    /// Sends a form to the token endpoint.
-    pub(super) async fn redeem(&self, mut form: Form) -> Result<Tokens, Failure> {
-        let unavailable = |why: String| Failure::Unavailable(why);
-        let provider =
-            self.provider().ok_or_else(|| unavailable("the provider is not known yet".to_owned()))?;
-        let url = provider.endpoint("token_endpoint").map_err(unavailable)?.to_owned();
+    /// Sends a form to one of the provider's endpoints, as the client that we are there.
+    ///
+    /// # Errors
+    /// Why it could not be asked.
+    pub(super) async fn send(&self, endpoint: &str, mut form: Form) -> Result<Answered, String> {
+        let provider = self.known_provider()?;
+        let url = provider.endpoint(endpoint)?.to_owned();
         let settings = &self.settings;
         let now = self.errands.clock.now();
         let authorization = settings
             .client
             .sign_in(&mut form, &settings.issuer, now, &*self.errands.random)
-            .map_err(|error| unavailable(error.to_string()))?;
+            .map_err(|error| error.to_string())?;
         let request = FormRequest {
             url,
             form: Secret::new(encode_form(&form)),
@@ -79,7 +80,13 @@ impl Party {
             allow_private_addresses: settings.allow_private_addresses,
             bytes_max: ANSWER_BYTES_MAX,
         };
-        let answered = self.errands.post.post(request).await.map_err(|failure| unavailable(failure.0))?;
+        self.errands.post.post(request).await.map_err(|failure| failure.0)
+    }
+
+    /// Redeems a code or a refresh token at the token endpoint.
+    pub(super) async fn redeem(&self, form: Form) -> Result<Tokens, Failure> {
+        let unavailable = Failure::Unavailable;
+        let answered = self.send("token_endpoint", form).await.map_err(unavailable)?;
         let members = parse_object(&answered.body).unwrap_or_default();
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         match answered.status {
