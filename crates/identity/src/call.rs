@@ -106,8 +106,9 @@ impl FromRequest<Arc<Realm>> for Call {
             Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?
         };
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
-        let cookie = cookie(&head.headers, &text::cookie_name(realm));
-        let language = text::chosen(&parameters, &head.headers, cookie, realm.settings.language);
+        let name = head.headers.contains_key(header::COOKIE).then(|| text::cookie_name(realm));
+        let before = name.and_then(|name| cookie(&head.headers, &name));
+        let language = text::chosen(&parameters, &head.headers, before, realm.settings.language);
         Ok(Self { method: head.method, parameters, headers: head.headers, peer, now: realm.now(), language })
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
-use serde_json::{Map, Value, json};
+use axum::response::{IntoResponse, Response};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::client::{Client, authenticate};
@@ -24,45 +26,62 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         return Err(Refusal::new(Code::InvalidClient, "this client cannot introspect", reason));
     }
     let token = call.parameters.require("token")?;
-    let mut body = Map::new();
     if let Some((stored, generation)) = grant::refresh::find(&realm, token).await? {
         let grant = &stored.value;
         if grant.client == client.id && grant::refresh::is_good(&realm, grant, generation, call.now).await? {
-            body = refresh_token(&realm, grant);
+            return Ok(told(&refresh_token(&realm, grant)));
         }
     } else {
         match live::access_token(&realm, token, call.now).await? {
-            Ok(live) if may_know(&client, &live) => body = access_token(live),
+            Ok(live) if may_know(&client, &live) => return Ok(told(&AccessToken(&live))),
             Ok(_) => tracing::info!(client = client.id, "identity: introspection of a token of others"),
             Err(why) => tracing::info!(client = client.id, why, "identity: introspected token is not active"),
         }
     }
-    body.insert("active".to_owned(), json!(!body.is_empty()));
-    Ok(uncached(Json(Value::Object(body)).into_response()))
+    Ok(told(&json!({ "active": false })))
+}
+
+fn told(body: &impl Serialize) -> Response {
+    uncached(Json(body).into_response())
 }
 
 fn may_know(client: &Client, live: &Live) -> bool {
     client.may_introspect || live.text("client_id") == Some(client.id.as_str())
 }
 
-fn access_token(live: Live) -> Map<String, Value> {
-    let token_type = if live.key().is_some() { "DPoP" } else { "Bearer" };
-    let mut body = live.claims;
-    body.insert("token_type".to_owned(), json!(token_type));
-    if let Some(user) = live.user {
-        body.insert("username".to_owned(), json!(user.username));
+/// What is told of an access token: its claims as they are, and what is known besides.
+struct AccessToken<'a>(&'a Live);
+
+impl Serialize for AccessToken<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let live = self.0;
+        let token_type = if live.key().is_some() { "DPoP" } else { "Bearer" };
+        let username = live.user().map(|user| user.username.as_str());
+        let mut body = serializer.serialize_map(None)?;
+        // What we say ourselves no rule for claims says otherwise.
+        let is_ours = |name: &str| {
+            matches!(name, "token_type" | "active") || (name == "username" && username.is_some())
+        };
+        for (name, value) in live.claims().iter().filter(|(name, _)| !is_ours(name)) {
+            body.serialize_entry(name, value)?;
+        }
+        body.serialize_entry("token_type", token_type)?;
+        if let Some(username) = username {
+            body.serialize_entry("username", username)?;
+        }
+        body.serialize_entry("active", &true)?;
+        body.end()
     }
-    body
 }
 
-fn refresh_token(realm: &Realm, grant: &grant::Grant) -> Map<String, Value> {
-    let body = json!({
+fn refresh_token(realm: &Realm, grant: &grant::Grant) -> Value {
+    json!({
         "iss": realm.settings.issuer,
         "sub": grant.user,
         "client_id": grant.client,
         "scope": crate::scope::join(&grant.scopes),
         "exp": grant.until.unix_seconds(),
         "token_type": "refresh_token",
-    });
-    body.as_object().cloned().unwrap_or_default()
+        "active": true,
+    })
 }

@@ -1,5 +1,7 @@
 //! Whether an access token of ours is still good: what its signature cannot tell.
 
+use std::sync::Arc;
+
 use model::Timestamp;
 use serde_json::{Map, Value};
 
@@ -8,22 +10,41 @@ use crate::grant::{Grant, USER_OVER};
 use crate::mint;
 use crate::realm::Realm;
 use crate::record::Kind;
+use crate::remembered::Verified;
 use crate::revocation::{Named, is_revoked};
 use crate::user::User;
+
+/// Whose a token is and what it came of, as the store says.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    /// The person that it is about; `None` for a client on its own behalf.
+    user: Option<User>,
+    /// The grant that it came of.
+    grant: Option<Grant>,
+}
 
 /// An access token that is good now.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) claims: Map<String, Value>,
-    /// The person that it is about; `None` for a client on its own behalf.
-    pub(crate) user: Option<User>,
-    /// The grant that it came of.
-    pub(crate) grant: Option<Grant>,
+    token: Arc<Verified>,
+    origin: Arc<Origin>,
 }
 
 impl Live {
+    pub(crate) fn claims(&self) -> &Map<String, Value> {
+        &self.token.claims
+    }
+
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.origin.user.as_ref()
+    }
+
+    pub(crate) fn grant(&self) -> Option<&Grant> {
+        self.origin.grant.as_ref()
+    }
+
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.claims.get(name)?.as_str()
+        self.claims().get(name)?.as_str()
     }
 
     pub(crate) fn has_scope(&self, scope: &str) -> bool {
@@ -32,7 +53,7 @@ impl Live {
 
     /// Whom it is for.
     pub(crate) fn audiences(&self) -> Vec<&str> {
-        match self.claims.get("aud") {
+        match self.claims().get("aud") {
             Some(Value::String(one)) => vec![one],
             Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
@@ -41,16 +62,16 @@ impl Live {
 
     /// The key that it is bound to (RFC 9449 §6.1).
     pub(crate) fn key(&self) -> Option<&str> {
-        self.claims.get("cnf")?.get("jkt")?.as_str()
+        self.claims().get("cnf")?.get("jkt")?.as_str()
     }
 
     /// The certificate that it is bound to (RFC 8705 §3.1).
     pub(crate) fn certificate(&self) -> Option<&str> {
-        self.claims.get("cnf")?.get("x5t#S256")?.as_str()
+        self.claims().get("cnf")?.get("x5t#S256")?.as_str()
     }
 
     pub(crate) fn expires(&self) -> Timestamp {
-        Timestamp::from_unix_seconds(self.claims.get("exp").and_then(Value::as_u64).unwrap_or_default())
+        Timestamp::from_unix_seconds(self.claims().get("exp").and_then(Value::as_u64).unwrap_or_default())
     }
 }
 
@@ -60,14 +81,21 @@ pub(crate) async fn access_token(
     token: &str,
     now: Timestamp,
 ) -> Result<Result<Live, String>, Error> {
-    let claims = match mint::read(realm, token) {
-        Ok(claims) => claims,
+    let token = match mint::read(realm, token) {
+        Ok(token) => token,
         Err(why) => return Ok(Err(why)),
     };
-    let mut live = Live { claims, user: None, grant: None };
+    let mut live = Live { token, origin: Arc::default() };
     if live.expires() <= now {
         return Ok(Err(format!("it ended at {}", live.expires().unix_seconds())));
     }
+    // Records that have come to their end since are of no matter: those that a token hangs on
+    // last as long as it does.
+    if let Some(origin) = live.token.good(|as_of| realm.records.is_still(as_of)) {
+        live.origin = origin;
+        return Ok(Ok(live));
+    }
+    let as_of = realm.records.version();
     let Some(id) = live.text("jti") else { return Ok(Err("it has no jti".to_owned())) };
     if is_revoked(realm, Named::Token(id)).await? {
         return Ok(Err("it was revoked".to_owned()));
@@ -78,13 +106,13 @@ pub(crate) async fn access_token(
         return Ok(Err("its session has ended".to_owned()));
     }
     // It begins with its grant, where it is of one.
-    let grant = match id.split_once('.') {
-        Some((grant, _)) => match realm.records.get::<Grant>(Kind::Grant, &[grant]).await? {
-            Some(stored) => Some(stored.value),
-            None => return Ok(Err("its grant has ended".to_owned())),
-        },
-        None => None,
-    };
+    let mut origin = Origin::default();
+    if let Some((grant, _)) = id.split_once('.') {
+        let Some(stored) = realm.records.get::<Grant>(Kind::Grant, &[grant]).await? else {
+            return Ok(Err("its grant has ended".to_owned()));
+        };
+        origin.grant = Some(stored.value);
+    }
     let (subject, client) =
         (live.text("sub").unwrap_or_default(), live.text("client_id").unwrap_or_default());
     if realm.client(client).await?.is_none() {
@@ -95,10 +123,13 @@ pub(crate) async fn access_token(
             return Ok(Err("the client that it is about is switched off".to_owned()));
         }
     } else if subject != client {
-        let Some(grant) = &grant else { return Ok(Err("no grant lets it be about a person".to_owned())) };
+        let Some(grant) = &origin.grant else {
+            return Ok(Err("no grant lets it be about a person".to_owned()));
+        };
         let Some(user) = grant.user(realm).await? else { return Ok(Err(USER_OVER.to_owned())) };
-        live.user = Some(user);
+        origin.user = Some(user);
     }
-    live.grant = grant;
+    live.origin = Arc::new(origin);
+    live.token.keep_good(as_of, &live.origin);
     Ok(Ok(live))
 }

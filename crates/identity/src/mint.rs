@@ -2,6 +2,7 @@
 //! tokens, and reading our own back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use keys::encoding::{encode_base64url, parse_object};
@@ -15,6 +16,7 @@ use crate::Error;
 use crate::claim::{self, Asked, Subject, Target};
 use crate::client::Client;
 use crate::realm::Realm;
+use crate::remembered::Verified;
 
 /// `typ` of access tokens (RFC 9068 §2.1).
 const ACCESS_TOKEN_TYPE: &str = "at+jwt";
@@ -241,11 +243,11 @@ pub(crate) fn logout_token(
     Ok(sign_token(realm.ring().signer(algorithm, now)?, LOGOUT_TOKEN_TYPE, &claims)?)
 }
 
-/// The claims of an access token that one of our keys signed, with our `iss`. Times and
-/// revocation are the caller's to look at.
-pub(crate) fn read(realm: &Realm, token: &str) -> Result<Map<String, Value>, String> {
+/// An access token that one of our keys signed, with our `iss`. Times and revocation are the
+/// caller's to look at.
+pub(crate) fn read(realm: &Realm, token: &str) -> Result<Arc<Verified>, String> {
     let ring = realm.ring();
-    ring.verified.claims(token, || read_with(realm, &ring.verifying, token, ACCESS_TOKEN_TYPE))
+    ring.verified.verified(token, || read_with(realm, &ring.verifying, token, ACCESS_TOKEN_TYPE))
 }
 
 /// The claims of an ID token of ours that says who is meant, over or not: also of a key that

@@ -240,15 +240,16 @@ impl Realm {
         if id.is_empty() || id.len() > crate::client::CLIENT_ID_BYTES_MAX {
             return Ok(None);
         }
-        let known = |version| self.clients.get(id, version);
+        if let Some(client) = self.clients.standing(id, |as_of| self.records.is_still(as_of)) {
+            return Ok(Some(client).filter(|client| !client.disabled));
+        }
+        let as_of = self.records.version();
+        let known = |version| self.clients.at(id, version);
         let Some((client, version)) = self.records.get_known(Kind::Client, &[id], known).await? else {
             return Ok(None);
         };
-        let client = client.unwrap_or_else(|client| {
-            let client = Arc::new(client);
-            self.clients.keep(id, version, &client);
-            client
-        });
+        let client = client.unwrap_or_else(Arc::new);
+        self.clients.keep(id, (version, as_of), &client);
         Ok(Some(client).filter(|client| !client.disabled))
     }
 

@@ -229,6 +229,11 @@ impl Records {
         self.store.version()
     }
 
+    /// Whether nothing was written since then: see [`Store::is_still`].
+    pub(crate) fn is_still(&self, version: Version) -> bool {
+        self.store.is_still(version)
+    }
+
     /// Writes one record.
     pub(crate) async fn put<T: Serialize>(
         &self,

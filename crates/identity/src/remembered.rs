@@ -1,10 +1,12 @@
 //! What was read or verified a moment ago, so that a busy realm does it once: clients as
-//! values, and tokens whose signature was checked.
+//! values, tokens whose signature was checked, and what else was found of them.
 //!
-//! INVARIANT: nothing here is an answer by itself. A client counts only at the version that
-//! the store names now, and a token's signature only with the keys that it was checked with:
-//! its memory is a part of the [`Ring`](crate::key::Ring). When a token ends, whether it was
-//! revoked, and whose it is are asked each time.
+//! INVARIANT: nothing here is an answer by itself. A token's signature counts only with the
+//! keys that it was checked with: its memory is a part of the [`Ring`](crate::key::Ring). What
+//! the store said counts for as long as nothing at all was written to it
+//! ([`Store::is_still`](store::Store::is_still)), so that a revocation is seen by whoever asks
+//! after it; then everything is asked again, and a client is taken at the version that its
+//! record has now. When a token ends is looked at each time.
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;
@@ -17,6 +19,7 @@ use serde_json::{Map, Value};
 use store::Version;
 
 use crate::client::Client;
+use crate::live::Origin;
 
 /// Clients that are remembered.
 const CLIENTS_MAX: usize = 256;
@@ -26,7 +29,15 @@ const TOKENS_MAX: usize = 2_048;
 const TOKEN_BYTES_MAX: usize = 4_096;
 
 /// Clients as they were read, by id.
-pub(crate) struct Clients(Mutex<LruCache<String, (Version, Arc<Client>), RandomState>>);
+pub(crate) struct Clients(Mutex<LruCache<String, KnownClient, RandomState>>);
+
+struct KnownClient {
+    client: Arc<Client>,
+    /// Of its record.
+    version: Version,
+    /// Of the store before it was read.
+    as_of: Version,
+}
 
 impl Default for Clients {
     fn default() -> Self {
@@ -35,21 +46,60 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// The client as it was at this version.
-    pub(crate) fn get(&self, id: &str, version: Version) -> Option<Arc<Client>> {
+    /// The client, if the store is still as it was when it was read.
+    pub(crate) fn standing(&self, id: &str, is_still: impl FnOnce(Version) -> bool) -> Option<Arc<Client>> {
         let mut clients = lock(&self.0);
-        clients.get(id).filter(|(known, _)| *known == version).map(|(_, client)| Arc::clone(client))
+        clients.get(id).filter(|known| is_still(known.as_of)).map(|known| Arc::clone(&known.client))
     }
 
-    pub(crate) fn keep(&self, id: &str, version: Version, client: &Arc<Client>) {
-        lock(&self.0).put(id.to_owned(), (version, Arc::clone(client)));
+    /// The client as it was at this version of its record.
+    pub(crate) fn at(&self, id: &str, version: Version) -> Option<Arc<Client>> {
+        let mut clients = lock(&self.0);
+        clients.get(id).filter(|known| known.version == version).map(|known| Arc::clone(&known.client))
+    }
+
+    pub(crate) fn keep(&self, id: &str, (version, as_of): (Version, Version), client: &Arc<Client>) {
+        let client = Arc::clone(client);
+        lock(&self.0).put(id.to_owned(), KnownClient { client, version, as_of });
     }
 }
 
-/// The claims of access tokens that the keys beside it signed, by the hash of the whole token.
-pub(crate) struct Tokens(Mutex<Verified>);
+/// An access token with a good signature.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) claims: Map<String, Value>,
+    good: Mutex<Option<Good>>,
+}
 
-type Verified = LruCache<[u8; 32], Arc<Map<String, Value>>, RandomState>;
+/// That nothing in the store spoke against a token.
+#[derive(Debug)]
+struct Good {
+    /// Of the store before it was asked.
+    as_of: Version,
+    origin: Arc<Origin>,
+}
+
+impl Verified {
+    pub(crate) fn new(claims: Map<String, Value>) -> Self {
+        Self { claims, good: Mutex::default() }
+    }
+
+    /// Whose it is, if nothing spoke against it and the store is still as it was then.
+    pub(crate) fn good(&self, is_still: impl FnOnce(Version) -> bool) -> Option<Arc<Origin>> {
+        let good = lock(&self.good);
+        good.as_ref().filter(|good| is_still(good.as_of)).map(|good| Arc::clone(&good.origin))
+    }
+
+    /// Nothing spoke against it in a store that had this version before it was asked.
+    pub(crate) fn keep_good(&self, as_of: Version, origin: &Arc<Origin>) {
+        *lock(&self.good) = Some(Good { as_of, origin: Arc::clone(origin) });
+    }
+}
+
+/// Access tokens that the keys beside it signed, by the hash of the whole token.
+pub(crate) struct Tokens(Mutex<ByHash>);
+
+type ByHash = LruCache<[u8; 32], Arc<Verified>, RandomState>;
 
 impl Default for Tokens {
     fn default() -> Self {
@@ -58,23 +108,24 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// What a token says, when it was verified before; else `verify` says it.
-    pub(crate) fn claims(
+    /// A token that was verified before; else `verify` gives its claims.
+    pub(crate) fn verified(
         &self,
         token: &str,
         verify: impl FnOnce() -> Result<Map<String, Value>, String>,
-    ) -> Result<Map<String, Value>, String> {
+    ) -> Result<Arc<Verified>, String> {
+        let verify = || verify().map(|claims| Arc::new(Verified::new(claims)));
         if token.len() > TOKEN_BYTES_MAX {
             return verify();
         }
         let name = sha256(token.as_bytes());
         let known = lock(&self.0).get(&name).cloned();
-        if let Some(claims) = known {
-            return Ok(Map::clone(&claims));
+        if let Some(known) = known {
+            return Ok(known);
         }
-        let claims = verify()?;
-        lock(&self.0).put(name, Arc::new(claims.clone()));
-        Ok(claims)
+        let verified = verify()?;
+        lock(&self.0).put(name, Arc::clone(&verified));
+        Ok(verified)
     }
 }
 
@@ -92,13 +143,26 @@ mod tests {
     use crate::client::ClientAuthentication;
 
     #[test]
-    fn a_client_counts_at_its_version_alone() {
+    fn a_client_counts_at_its_version_or_in_the_store_that_it_was_read_from() {
         let clients = Clients::default();
         let client = Arc::new(Client::new("web", ClientAuthentication::None));
-        let (before, after) = (Version::from_number(1), Version::from_number(2));
-        clients.keep("web", before, &client);
-        assert!(clients.get("web", before).is_some());
-        assert!(clients.get("web", after).is_none() && clients.get("other", before).is_none());
+        let [before, after, store] = [1, 2, 7].map(Version::from_number);
+        clients.keep("web", (before, store), &client);
+        assert!(clients.at("web", before).is_some());
+        assert!(clients.at("web", after).is_none() && clients.at("other", before).is_none());
+        assert!(clients.standing("web", |as_of| as_of == store).is_some());
+        assert!(clients.standing("web", |as_of| as_of != store).is_none());
+        assert!(clients.standing("other", |_| true).is_none());
+    }
+
+    #[test]
+    fn a_token_is_good_in_the_store_that_said_so() {
+        let token = Verified::new(Map::new());
+        assert!(token.good(|_| true).is_none(), "nobody asked yet");
+        let store = Version::from_number(7);
+        token.keep_good(store, &Arc::default());
+        assert!(token.good(|as_of| as_of == store).is_some());
+        assert!(token.good(|as_of| as_of != store).is_none());
     }
 
     #[test]
@@ -106,7 +170,7 @@ mod tests {
         let tokens = Tokens::default();
         let mut asked = 0;
         let mut ask = |token: &str, good: bool| {
-            let found = tokens.claims(token, || {
+            let found = tokens.verified(token, || {
                 asked += 1;
                 if good { Ok(Map::new()) } else { Err("bad".to_owned()) }
             });

@@ -104,7 +104,8 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         if grant.value.client == *client {
             grant::revoke(&realm, &grant.value.id, "revoked by its client").await?;
         }
-    } else if let Ok(claims) = mint::read(&realm, token) {
+    } else if let Ok(verified) = mint::read(&realm, token) {
+        let claims = &verified.claims;
         let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
         let until = claims.get("exp").and_then(serde_json::Value::as_u64).unwrap_or_default();
         let until = Timestamp::from_unix_seconds(until);

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use model::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use crate::call::Call;
 use crate::client::{Authenticated, GrantType, authenticate};
@@ -40,7 +40,8 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         GrantType::DeviceCode => device::exchange(&asking).await?,
         GrantType::TokenExchange => exchange::exchange(&asking).await?,
     };
-    tracing::info!(
+    // A busy machine asks all day, and the log's file is written before it is answered.
+    tracing::debug!(
         client = client.id,
         grant = grant.name(),
         subject = issued.subject,
@@ -118,26 +119,34 @@ pub(crate) struct Issued {
 impl Issued {
     /// RFC 6749 §5.1.
     fn into_response(self, now: Timestamp) -> Response {
-        let mut body = Map::new();
-        body.insert("access_token".to_owned(), json!(self.access.token));
-        body.insert("token_type".to_owned(), json!(self.token_type));
-        // In whole seconds, as `exp` is.
-        let life = self.access.expires.unix_seconds().saturating_sub(now.unix_seconds());
-        body.insert("expires_in".to_owned(), json!(life));
-        if !self.scopes.is_empty() {
-            body.insert("scope".to_owned(), json!(crate::scope::join(&self.scopes)));
-        }
-        for (name, value) in [
-            ("refresh_token", self.refresh_token),
-            ("id_token", self.id_token),
-            ("issued_token_type", self.issued_token_type.map(str::to_owned)),
-        ] {
-            if let Some(value) = value {
-                body.insert(name.to_owned(), Value::String(value));
-            }
-        }
-        uncached(Json(Value::Object(body)).into_response())
+        let body = Told {
+            access_token: &self.access.token,
+            token_type: self.token_type,
+            // In whole seconds, as `exp` is.
+            expires_in: self.access.expires.unix_seconds().saturating_sub(now.unix_seconds()),
+            scope: (!self.scopes.is_empty()).then(|| crate::scope::join(&self.scopes)),
+            refresh_token: self.refresh_token.as_deref(),
+            id_token: self.id_token.as_deref(),
+            issued_token_type: self.issued_token_type,
+        };
+        uncached(Json(body).into_response())
     }
+}
+
+/// The answer's members.
+#[derive(Serialize)]
+struct Told<'a> {
+    access_token: &'a str,
+    token_type: &'a str,
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'a str>,
 }
 
 /// RFC 6749 §5.1: nobody keeps a copy.

@@ -35,8 +35,8 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         return Err(refused(Code::InvalidToken, "the token is bound to a certificate", reason));
     }
     let ours = live.audiences().contains(&realm.settings.issuer.as_str());
-    let (true, true, Some(user)) = (ours, live.has_scope("openid"), &live.user) else {
-        let reason = format!("scope {:?}, aud {:?}", live.text("scope"), live.claims.get("aud"));
+    let (true, true, Some(user)) = (ours, live.has_scope("openid"), live.user()) else {
+        let reason = format!("scope {:?}, aud {:?}", live.text("scope"), live.claims().get("aud"));
         return Err(refused(
             Code::InsufficientScope,
             "the token is not for userinfo: it needs scope openid",
@@ -45,7 +45,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     };
     let scopes: BTreeSet<String> =
         live.text("scope").unwrap_or_default().split(' ').map(str::to_owned).collect();
-    let asked = live.grant.as_ref().map(|grant| grant.asked.clone()).unwrap_or_default();
+    let asked = live.grant().map(|grant| grant.asked.clone()).unwrap_or_default();
     let mut claims = Map::new();
     claims.insert("sub".to_owned(), json!(user.id));
     claim::add(&mut claims, &realm.settings.claims, Subject::User(user), Target::Userinfo, &scopes, &asked);

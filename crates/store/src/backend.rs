@@ -50,6 +50,15 @@ impl Backend {
         }
     }
 
+    /// Whether nothing was written since this revision, as far as its cache knows; `false`
+    /// where there is none.
+    pub(crate) fn is_still(&self, revision: u64) -> bool {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.is_still(revision),
+            Self::Postgres(_) => false,
+        }
+    }
+
     /// What the database itself finds wrong with what it keeps.
     pub(crate) async fn check(&self) -> Result<(), Error> {
         match self {

@@ -364,6 +364,14 @@ impl Store {
         }
     }
 
+    /// Whether nothing was written since the store had this version: then what was read of it
+    /// since stands there still, but for what has come to its end. Of another process on the
+    /// same file that is known as late as everything that it writes. Never so where every
+    /// read asks the database (PostgreSQL): there nothing tells as soon.
+    pub fn is_still(&self, version: Version) -> bool {
+        self.inner.backend.is_still(version.number())
+    }
+
     /// The version of the last transaction that changed something.
     pub fn version(&self) -> Version {
         Version::from_number(*self.inner.backend.revision().borrow())

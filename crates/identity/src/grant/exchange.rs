@@ -33,11 +33,11 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let client = &asking.authenticated.client;
     let authentication = authentication(&subject);
     // A client on its own behalf goes on as itself.
-    let own = match &subject.user {
+    let own = match subject.user() {
         Some(_) => None,
         None => asking.realm.client(subject.text("sub").unwrap_or_default()).await?,
     };
-    let about = match (&subject.user, &own) {
+    let about = match (subject.user(), &own) {
         (Some(user), _) => Subject::User(user),
         (None, Some(client)) => Subject::Client(client),
         (None, None) => {
@@ -51,7 +51,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         resources: &resources,
         authentication: authentication.as_ref(),
         session: subject.text("sid"),
-        grant: subject.grant.as_ref().map(|grant| grant.id.as_str()),
+        grant: subject.grant().map(|grant| grant.id.as_str()),
         binding: &asking.binding,
         actor: Some(acting),
         // Nothing that comes of a token outlives it.
@@ -94,7 +94,7 @@ fn for_us(asking: &Asking<'_>, token: &Live, name: &str) -> Answer<()> {
 /// `act` of the new token: the client, or whom its `actor_token` is about, before those
 /// who acted already.
 async fn acting(asking: &Asking<'_>, subject: &Live) -> Answer<Value> {
-    let before = subject.claims.get("act");
+    let before = subject.claims().get("act");
     let mut depth = 0;
     let mut link = before;
     while let Some(actor) = link {
@@ -141,8 +141,8 @@ fn resources(asking: &Asking<'_>) -> Answer<BTreeSet<String>> {
 }
 
 fn authentication(subject: &Live) -> Option<Authentication> {
-    let time = subject.claims.get("auth_time").and_then(Value::as_u64)?;
-    let amr = subject.claims.get("amr").and_then(Value::as_array).cloned().unwrap_or_default();
+    let time = subject.claims().get("auth_time").and_then(Value::as_u64)?;
+    let amr = subject.claims().get("amr").and_then(Value::as_array).cloned().unwrap_or_default();
     Some(Authentication {
         session: subject.text("sid").unwrap_or_default().to_owned(),
         time: Timestamp::from_unix_seconds(time),

@@ -120,6 +120,11 @@ impl Sqlite {
         self.shared.revision.subscribe()
     }
 
+    /// Whether this is the last revision that can be read.
+    pub(crate) fn is_still(&self, revision: u64) -> bool {
+        *self.shared.revision.borrow() == revision
+    }
+
     pub(crate) async fn commit(&self, operations: Vec<Prepared>) -> Result<Version, Error> {
         let permit = Arc::clone(&self.waiting).acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();

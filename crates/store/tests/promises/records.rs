@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::Clock as _;
 use store::{Cursor, Error, Expect, Key, Record, Transaction, Version, limits};
 
-use crate::town::{Town, on_every_store};
+use crate::town::{Place, Town, on_every_store};
 
 on_every_store!(
     a_record_is_read_as_it_was_written,
@@ -20,6 +20,7 @@ on_every_store!(
     everything_below_a_prefix_can_be_deleted,
     bounds_hold_at_the_limit_and_one_past_it,
     many_writers_at_once_lose_nothing,
+    a_store_is_still_what_it_was_until_something_is_written,
 );
 
 fn user(name: &str) -> Key {
@@ -344,4 +345,30 @@ async fn many_writers_at_once_lose_nothing(town: Town) {
     assert_eq!(count, WRITERS * ROUNDS);
     let left = town.store.scan_all(&Key::new("user"), 10_000).await.unwrap();
     assert_eq!(left.len(), WRITERS * ROUNDS);
+}
+
+async fn a_store_is_still_what_it_was_until_something_is_written(town: Town) {
+    let store = &town.store;
+    // Where other processes are heard of late, nothing is ever said to be so.
+    let can_tell = !matches!(town.place, Place::Database(_));
+    store.put(user("alice"), "one", None, Expect::Any).await.unwrap();
+    let read = store.version();
+    store.get(&user("alice")).await.unwrap();
+    assert_eq!(store.is_still(read), can_tell);
+    let refused = store.put(user("alice"), "two", None, Expect::Absent).await;
+    assert!(matches!(refused, Err(Error::Conflict { .. })));
+    assert_eq!(store.is_still(read), can_tell, "nothing was written");
+    store.delete(user("alice"), Expect::Any).await.unwrap();
+    assert!(!store.is_still(read), "as soon as a write is acknowledged");
+    assert!(!store.is_still(Version::from_number(u64::MAX)));
+    let Some(other) = town.again().await else { return };
+    let read = other.version();
+    store.put(user("bob"), "one", None, Expect::Any).await.unwrap();
+    for _ in 0..200 {
+        if !other.is_still(read) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("what another process wrote was not noticed within two seconds");
 }
