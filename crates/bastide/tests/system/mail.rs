@@ -14,6 +14,7 @@ use bastide::process::mail::MailServer;
 use identity::mail::{Courier as _, Letter, NotSent};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
 
 use crate::clients::python;
 use crate::support::{Town, until};
@@ -28,7 +29,8 @@ struct Post {
 }
 
 impl Post {
-    fn start() -> Option<Self> {
+    /// With STARTTLS; `implicit`: within TLS from the first byte on.
+    fn start(implicit: bool) -> Option<Self> {
         let Some(python) = python("aiosmtpd.controller") else {
             println!("skipped: PyPI's aiosmtpd is missing; `cargo xtask test` installs it");
             return None;
@@ -40,7 +42,8 @@ impl Post {
         std::fs::write(&paths[1], made.signing_key.serialize_pem()).unwrap();
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/system/clients/mail.py");
         let mut command = Command::new(python);
-        command.arg(script).arg("serve").args(&paths).stdout(Stdio::piped());
+        let way = if implicit { "implicit" } else { "starttls" };
+        command.arg(script).arg(way).args(&paths).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -91,7 +94,7 @@ async fn send(mail: &Mail, to: &str) -> Result<(), NotSent> {
 
 #[tokio::test]
 async fn a_letter_goes_to_the_verified_server_alone_and_to_one_person() {
-    let Some(post) = Post::start() else { return };
+    let Some(post) = Post::start(false) else { return };
     let good = settings(&post);
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
     for (what, mail) in [
@@ -124,39 +127,140 @@ async fn a_letter_goes_to_the_verified_server_alone_and_to_one_person() {
     assert!(!head.lines().any(|line| line.to_ascii_lowercase().starts_with("bcc")), "{head}");
 }
 
-#[tokio::test]
-async fn a_server_that_offers_no_tls_is_told_nothing() {
+/// A server without TLS that answers as told to lines that begin so, and takes everything
+/// else. Gives its port and, when the client has gone, what that said.
+async fn plain_server(told: Vec<(&'static str, &'static str)>) -> (u16, JoinHandle<String>) {
+    let honest = [
+        ("(greeting)", "220 localhost"),
+        ("EHLO", "250-localhost\r\n250 AUTH PLAIN"),
+        ("AUTH", "235 welcome"),
+        ("DATA", "354 go on"),
+        ("", "250 ok"),
+    ];
+    let answers: Vec<_> = told.into_iter().chain(honest).collect();
+    let answer = move |line: &str| {
+        let (_, answer) = answers.iter().find(|(begins, _)| line.starts_with(begins)).unwrap();
+        format!("{answer}\r\n")
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let plain = tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let (mut connection, _) = listener.accept().await.unwrap();
-        connection.write_all(b"220 localhost\r\n").await.unwrap();
-        let (mut said, mut buffer) = (String::new(), [0; 1024]);
+        connection.write_all(answer("(greeting)").as_bytes()).await.unwrap();
+        let (mut said, mut line, mut buffer) = (String::new(), String::new(), [0; 4096]);
+        let mut end = "\r\n";
         while let Ok(count @ 1..) = connection.read(&mut buffer).await {
-            let line = String::from_utf8_lossy(&buffer[..count]).into_owned();
-            let answer =
-                if line.starts_with("EHLO") { "250-localhost\r\n250 AUTH PLAIN\r\n" } else { "250 ok\r\n" };
-            connection.write_all(answer.as_bytes()).await.unwrap();
-            said += &line;
+            line += &String::from_utf8_lossy(&buffer[..count]);
+            if line.ends_with(end) {
+                let is_letter = end != "\r\n";
+                let answer = answer(if is_letter { "(letter)" } else { &line });
+                end = if answer.starts_with("354") { "\r\n.\r\n" } else { "\r\n" };
+                let _ = connection.write_all(answer.as_bytes()).await;
+                said += &std::mem::take(&mut line);
+            }
         }
-        said
+        said + &line
     });
-    let mail = Mail {
+    (port, task)
+}
+
+fn settings_of(port: u16, security: MailSecurity) -> Mail {
+    Mail {
         host: "localhost".to_owned(),
         port,
-        security: MailSecurity::StartTls,
+        security,
         from: "town@example.org".to_owned(),
         login: Some(("town".to_owned(), "s3cret".to_owned())),
         ca: None,
-    };
-    assert!(matches!(send(&mail, "alice@example.org").await, Err(NotSent::Server(_))));
-    let said = plain.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_offers_no_tls_is_told_nothing() {
+    let (port, said) = plain_server(Vec::new()).await;
+    let sent = send(&settings_of(port, MailSecurity::StartTls), "alice@example.org").await;
+    assert!(matches!(sent, Err(NotSent::Server(_))), "{sent:?}");
+    let said = said.await.unwrap();
     assert!(said.starts_with("EHLO") && !said.contains("AUTH") && !said.contains("MAIL"), "{said}");
+    // Where TLS comes first, not even that.
+    let (port, said) = plain_server(Vec::new()).await;
+    let sent = send(&settings_of(port, MailSecurity::Tls), "alice@example.org").await;
+    assert!(matches!(sent, Err(NotSent::Server(_))), "{sent:?}");
+    let said = said.await.unwrap();
+    assert!(said.starts_with('\u{16}') && !said.contains("EHLO"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_letter_goes_within_tls_from_the_first_byte_on() {
+    let Some(post) = Post::start(true) else { return };
+    let good = Mail { security: MailSecurity::Tls, ..settings(&post) };
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
+    for (what, mail) in [
+        ("another authority", Mail { ca: Some(other.into()), ..good.clone() }),
+        ("another name", Mail { host: "127.0.0.1".to_owned(), ..good.clone() }),
+        ("STARTTLS, which is not spoken there", Mail { security: MailSecurity::StartTls, ..good.clone() }),
+    ] {
+        let sent = send(&mail, "alice@example.org").await;
+        assert!(matches!(sent, Err(NotSent::Server(_))), "{what}: {sent:?}");
+        assert!(post.letters().is_empty(), "{what}");
+    }
+    send(&good, "alice@example.org").await.unwrap();
+    assert_eq!(post.letters().len(), 1);
+}
+
+/// What a server says decides whether this letter is tried again, or nothing for a while.
+#[tokio::test]
+async fn what_is_wrong_with_us_costs_no_letter() {
+    let kind = |sent: &Result<(), NotSent>| match sent {
+        Ok(()) => "sent",
+        Err(NotSent::Server(_)) => "server",
+        Err(NotSent::Later(_)) => "later",
+        Err(NotSent::Never(_)) => "never",
+    };
+    for (begins, answer, expected) in [
+        ("(nothing)", "", "sent"),
+        ("(greeting)", "421 too many of you", "server"),
+        ("(greeting)", "554 no service", "never"),
+        ("AUTH", "535 wrong password", "server"),
+        ("AUTH", "534 another way", "server"),
+        ("AUTH", "538 not without TLS", "server"),
+        ("AUTH", "454 not now", "server"),
+        ("MAIL", "530 who are you", "server"),
+        ("MAIL", "421 closing", "server"),
+        ("MAIL", "451 come again", "later"),
+        ("RCPT", "450 mailbox busy", "later"),
+        ("RCPT", "550 no such mailbox", "never"),
+        ("(letter)", "452 no room", "later"),
+        ("(letter)", "554 not this", "never"),
+        ("(letter)", "421 closing", "server"),
+    ] {
+        let (port, _) = plain_server(vec![(begins, answer)]).await;
+        let sent = send(&settings_of(port, MailSecurity::DangerNone), "alice@example.org").await;
+        assert_eq!(kind(&sent), expected, "{begins} {answer}: {sent:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_no_connection_is_given_up() {
+    // One may wait to be taken, and nobody takes it: whoever comes later is not answered.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(connection) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        waiting.push(connection);
+    }
+    let begun = tokio::time::Instant::now();
+    let mail = Mail { host: "127.0.0.1".to_owned(), ..settings_of(address.port(), MailSecurity::StartTls) };
+    let sent = send(&mail, "alice@example.org").await;
+    assert!(matches!(sent, Err(NotSent::Server(_))), "{sent:?}");
+    assert_eq!(begun.elapsed().as_secs(), 20);
 }
 
 #[tokio::test]
 async fn whoever_is_added_with_an_address_is_invited() {
-    let Some(post) = Post::start() else { return };
+    let Some(post) = Post::start(false) else { return };
     let mut town = Town::prepare("routes: []\n");
     std::fs::write(town.path("ca.pem"), &post.ca).unwrap();
     std::fs::write(town.path("mail.secret"), "s3cret\n").unwrap();

@@ -272,3 +272,50 @@ async fn deliver(
         Err(_) => Ok(Err(NotSent::Server(format!("no answer in {} s", SENDING_MAX.as_secs())))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keys::SystemRandom;
+
+    use super::*;
+    use crate::mail::SentElsewhere;
+    use crate::realm::World;
+    use crate::settings::RealmSettings;
+
+    struct Still;
+
+    impl model::Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_seconds(1_800_000_000)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_letters_wait_and_not_one_more() {
+        let world = World {
+            store: store::Store::in_memory(Arc::new(Still)).unwrap(),
+            clock: Arc::new(Still),
+            random: Arc::new(SystemRandom::new()),
+            deliver: Arc::new(crate::NoDelivery),
+            courier: Some(Arc::new(SentElsewhere)),
+        };
+        let realm = Realm::open(RealmSettings::new("shop", "https://id.example.org"), world).await.unwrap();
+        let put =
+            || put(&realm, Purpose::Recovery, Whom::Typed(String::new()), Language::English, realm.now());
+        realm.letters_waiting.store(WAITING_MAX - 1, Ordering::Release);
+        put().await.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(put().await, Err(Error::Contended("the outbox, which is full"))));
+        }
+        // What was refused does not count, and the next round counts anew.
+        assert_eq!(realm.letters_waiting.load(Ordering::Acquire), WAITING_MAX);
+        realm.send_letters().await.unwrap();
+        put().await.unwrap();
+    }
+}

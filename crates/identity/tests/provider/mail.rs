@@ -1,7 +1,8 @@
 //! Letters: a lost password, an invitation, an address that is shown to be somebody's.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use identity::mail::{Courier, Letter, NotSent, Sending};
 use identity::{Realm, RealmSettings, User, World, router};
@@ -18,10 +19,13 @@ pub(crate) struct Post {
     letters: Mutex<Vec<Letter>>,
     fault: Mutex<Option<NotSent>>,
     dead: AtomicBool,
+    /// How often it was asked to send.
+    asked: AtomicUsize,
 }
 
 impl Courier for Post {
     fn send(&self, letter: Letter) -> Sending<'_> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             if self.dead.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
@@ -38,6 +42,10 @@ impl Courier for Post {
 impl Post {
     fn take(&self) -> Vec<Letter> {
         std::mem::take(&mut self.letters.lock().unwrap())
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.swap(0, Ordering::SeqCst)
     }
 }
 
@@ -220,6 +228,73 @@ async fn a_server_that_never_answers_is_given_up() {
     town.advance(60);
     town.realm.send_letters().await.unwrap();
     assert_eq!(post.take().len(), 1);
+}
+
+#[tokio::test]
+async fn a_letter_is_tried_at_growing_pauses_of_at_most_an_hour() {
+    let (town, post) = town().await;
+    *post.fault.lock().unwrap() = Some(NotSent::Later("450".to_owned()));
+    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    let mut tried = Vec::new();
+    for second in (0..25 * 3600).step_by(30) {
+        town.realm.send_letters().await.unwrap();
+        tried.extend((post.asked() > 0).then_some(second));
+        town.advance(30);
+    }
+    let pauses: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses[..9], [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    assert!(pauses[9..].iter().all(|pause| *pause == 3600), "{pauses:?}");
+    assert!(tried.last().is_some_and(|last| (22 * 3600..24 * 3600).contains(last)), "{tried:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_work_is_asked_once_and_a_letter_of_its_own_fault_stops_no_other() {
+    let (town, post) = town().await;
+    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    for fault in [NotSent::Server("refused".to_owned()), NotSent::Later("450".to_owned())] {
+        for _ in 0..3 {
+            town.realm.invite(&bob).await.unwrap();
+        }
+        let asks = if matches!(fault, NotSent::Server(_)) { 1 } else { 3 };
+        *post.fault.lock().unwrap() = Some(fault);
+        let next = town.realm.send_letters().await.unwrap();
+        assert_eq!(post.asked(), asks);
+        assert!(asks > 1 || next == Some(town.now().plus(Duration::from_secs(30))), "{next:?}");
+        *post.fault.lock().unwrap() = None;
+        town.advance(3600);
+        town.realm.send_letters().await.unwrap();
+        assert_eq!((post.asked(), post.take().len()), (3, 3));
+    }
+}
+
+#[tokio::test]
+async fn of_two_processes_one_sends_each_letter() {
+    let (town, post) = town().await;
+    let post_there = Arc::new(Post::default());
+    let there = again(&town, Arc::clone(&post_there)).await;
+    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    for _ in 0..40 {
+        town.realm.invite(&bob).await.unwrap();
+    }
+    let (one, other) = tokio::join!(town.realm.send_letters(), there.send_letters());
+    one.and(other).unwrap();
+    assert_eq!(post.take().len() + post_there.take().len(), 40);
+}
+
+#[tokio::test]
+async fn an_address_of_many_gets_few_letters() {
+    let (town, post) = town().await;
+    for number in 0..6 {
+        let name = format!("clerk-{number}");
+        let mut clerk = User::new(&name, &name, town.clock.now());
+        clerk.email = Some("office@example.org".to_owned());
+        town.realm.put_user(&clerk).await.unwrap();
+    }
+    ask(&mut Browser::new(&town), "office@example.org").await;
+    for _ in 0..3 {
+        town.realm.send_letters().await.unwrap();
+    }
+    assert_eq!(post.take().len(), 5);
 }
 
 /// The same realm in another process.

@@ -59,3 +59,44 @@ fn a_slip_of_the_pen_asks_nobody_and_is_refused() {
         assert_eq!(said_with(&around(written), &[]), [said], "{written}");
     }
 }
+
+#[test]
+fn a_mail_server_is_talked_to_by_tls_or_said_to_be_in_danger() {
+    use crate::config::MailSecurity::{DangerNone, StartTls, Tls};
+    let mail = |text: &str| format!("    mail: {{ from: town@example.org, {text} }}\n");
+    for (written, port, security) in [
+        ("server: Mail.example.org", 587, StartTls),
+        ("server: \"mail.example.org:465\"", 465, Tls),
+        ("server: \"mail.example.org:2525\"", 2525, StartTls),
+        ("server: mail.example.org, tls: implicit", 465, Tls),
+        ("server: \"mail.example.org:465\", tls: starttls", 465, StartTls),
+        ("server: mail.example.org, danger_cleartext: true", 587, DangerNone),
+    ] {
+        let found = read_with(&around(&mail(written)), &[]).unwrap();
+        let mail = found.realms[0].mail.as_ref().unwrap();
+        assert_eq!((mail.host.as_str(), mail.port, mail.security), ("mail.example.org", port, security));
+    }
+    for (written, said) in [
+        ("server: \"mail.example.org:0\"", "expected a host or host:port, such as mail.example.org:587"),
+        ("server: \"mail example\"", "expected a host or host:port, such as mail.example.org:587"),
+        ("server: m, tls: never", "unknown way of TLS \"never\""),
+        (
+            "server: m, danger_cleartext: true, tls: starttls",
+            "`tls` does not stand beside `danger_cleartext`",
+        ),
+        (
+            "server: m, danger_cleartext: true, username: a, password: b",
+            "`password` does not stand beside `danger_cleartext`",
+        ),
+        ("server: m, username: town", "`username` and `password` stand together"),
+        ("server: m, password: s3cret", "`username` and `password` stand together"),
+    ] {
+        let found = said_with(&around(&mail(written)), &[]);
+        assert!(found.iter().any(|fault| fault.contains(said)), "{written}: {found:?}");
+    }
+    for from in ["town", "\"a@b.c, d@e.f\"", "\"Town\\r\\nBcc: eve@evil.example <town@example.org>\""] {
+        let written = format!("    mail: {{ server: m, from: {from} }}\n");
+        let found = said_with(&around(&written), &[]);
+        assert!(found.iter().any(|fault| fault.contains("or a name and an address")), "{from}: {found:?}");
+    }
+}

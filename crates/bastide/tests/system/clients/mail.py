@@ -1,6 +1,6 @@
-"""A mail server that keeps what it gets: aiosmtpd, with STARTTLS and a password.
+"""A mail server that keeps what it gets: aiosmtpd, with TLS and a password.
 
-mail.py serve CERTIFICATE KEY FILE: prints its port; writes each letter to FILE as a line of
+mail.py starttls|implicit CERTIFICATE KEY FILE: prints its port; writes each letter to FILE as a line of
 JSON. A letter to refused@… is refused for good, one to busy@… for now, once.
 """
 
@@ -13,7 +13,7 @@ import threading
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
-_, _, certificate, key, file = sys.argv
+_, way, certificate, key, file = sys.argv
 busy = []
 
 
@@ -44,14 +44,12 @@ def judge(server, session, envelope, mechanism, data):
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
+if way == "implicit":
+    secured = {"ssl_context": context, "auth_require_tls": False}
+else:
+    secured = {"tls_context": context, "require_starttls": True}
 controller = Controller(
-    Keep(),
-    hostname="127.0.0.1",
-    port=0,
-    tls_context=context,
-    require_starttls=True,
-    authenticator=judge,
-    auth_required=True,
+    Keep(), hostname="127.0.0.1", port=0, authenticator=judge, auth_required=True, **secured
 )
 
 
@@ -59,6 +57,11 @@ def trigger():
     """The controller asks itself at the port that it was given: here the system gave it."""
     address = controller.server.sockets[0].getsockname()
     with socket.create_connection(address, 5) as connection:
+        if way == "implicit":
+            anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            anybody.check_hostname = False
+            anybody.verify_mode = ssl.CERT_NONE
+            connection = anybody.wrap_socket(connection)
         connection.recv(1024)
 
 
