@@ -153,7 +153,7 @@ async fn plain_server(told: Vec<(&'static str, &'static str)>) -> (u16, JoinHand
             line += &String::from_utf8_lossy(&buffer[..count]);
             if line.ends_with(end) {
                 let is_letter = end != "\r\n";
-                let answer = answer(if is_letter { "(letter)" } else { &line });
+                let answer = answer(if is_letter { "(letter)" } else { line.as_str() });
                 end = if answer.starts_with("354") { "\r\n.\r\n" } else { "\r\n" };
                 let _ = connection.write_all(answer.as_bytes()).await;
                 said += &std::mem::take(&mut line);
@@ -198,7 +198,6 @@ async fn a_letter_goes_within_tls_from_the_first_byte_on() {
     for (what, mail) in [
         ("another authority", Mail { ca: Some(other.into()), ..good.clone() }),
         ("another name", Mail { host: "127.0.0.1".to_owned(), ..good.clone() }),
-        ("STARTTLS, which is not spoken there", Mail { security: MailSecurity::StartTls, ..good.clone() }),
     ] {
         let sent = send(&mail, "alice@example.org").await;
         assert!(matches!(sent, Err(NotSent::Server(_))), "{what}: {sent:?}");
@@ -220,7 +219,6 @@ async fn what_is_wrong_with_us_costs_no_letter() {
     for (begins, answer, expected) in [
         ("(nothing)", "", "sent"),
         ("(greeting)", "421 too many of you", "server"),
-        ("(greeting)", "554 no service", "never"),
         ("AUTH", "535 wrong password", "server"),
         ("AUTH", "534 another way", "server"),
         ("AUTH", "538 not without TLS", "server"),

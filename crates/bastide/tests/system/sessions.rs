@@ -645,7 +645,8 @@ async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
     assert!(browser.jar.is_empty() && provider.desk.pushed.lock().unwrap().is_empty());
     let carried = sent_to(&browser.open(&own).await, &provider);
     let carries = [("client_id", "shop"), ("request_uri", "urn:x:1")];
-    assert_eq!(carried, carries.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let carries = carries.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(carried, BTreeMap::from(carries));
     let (who, asked) = provider.desk.pushed.lock().unwrap().pop().unwrap();
     assert_eq!(who, format!("Basic {}", keys::encoding::encode_base64(b"shop:a-secret")));
     for (name, value) in [

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::table::{SECRET_BYTES, Session};
-use super::{Level, Party, cookie};
+use super::{Asked, Level, Party, cookie};
 
 /// How long a login may take.
 pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(600);
@@ -83,21 +83,21 @@ impl Party {
     ///
     /// # Errors
     /// As [`Self::begin`], and the provider does not take the request.
-    pub(super) async fn begin_here<'c>(
+    pub(super) async fn begin_here(
         &self,
-        origin: &str,
+        asked: &Asked,
         back_to: &str,
         level: Option<&Level>,
-        cookies: impl Iterator<Item = (&'c [u8], &'c [u8])>,
         now: Timestamp,
     ) -> Result<Begun, String> {
+        let origin = &asked.origin;
         let provider = self.known_provider()?;
         if !provider.flag(PUSHED_ALONE) {
-            return self.begin(origin, back_to, level, cookies, now);
+            return self.begin(origin, back_to, level, asked.cookies(), now);
         }
         let (login, form) = self.request(origin, back_to, level, now)?;
         let location = authorize(&provider, &self.push(form).await?)?;
-        Ok(Begun { location, cookies: self.login_cookies(&login, origin, cookies, now)? })
+        Ok(Begun { location, cookies: self.login_cookies(&login, origin, asked.cookies(), now)? })
     }
 
     pub(super) fn known_provider(&self) -> Result<Arc<Metadata>, String> {

@@ -42,7 +42,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(super) fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.cookies.iter().flat_map(|field| cookie::pairs(field))
     }
 
@@ -109,7 +109,7 @@ impl Party {
         let back_to = Asked::parameter(query, "return").unwrap_or_default();
         let wanted = Asked::parameter(query, "acr");
         let level = wanted.and_then(|acr| levels.iter().find(|level| level.acr == acr));
-        match self.begin_here(&asked.origin, &back_to, level, asked.cookies(), now).await {
+        match self.begin_here(asked, &back_to, level, now).await {
             Ok(begun) => {
                 let told = Told::to(&begun.location);
                 begun.cookies.iter().fold(told, |told, cookie| told.with("set-cookie", cookie))

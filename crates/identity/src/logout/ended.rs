@@ -72,7 +72,9 @@ pub(super) async fn follow(realm: &Realm, now: Timestamp) -> Result<(), Error> {
         }
         match &ended {
             Ended::Session { id, user } => super::tell(realm, id, user, now).await?,
-            Ended::User { id, until } => drop(realm.tidy_up(id, Some(*until)).await?),
+            Ended::User { id, until } => {
+                realm.tidy_up(id, Some(*until)).await?;
+            }
         }
         ended.done(realm).await?;
     }

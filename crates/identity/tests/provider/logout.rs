@@ -125,7 +125,7 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     assert_eq!(hint["error"], "invalid_request");
 }
 
-/// A town where carol has a session with a client that hears, an application and a grant.
+/// Carol's browser, with a session that a client who hears has a grant of; and her ID token.
 async fn of_carol(town: &Town) -> (Browser<'_>, String) {
     let mut hears = web("hears", secret());
     hears.backchannel_logout_uri = Some("https://hears.example/logout".to_owned());
@@ -173,9 +173,11 @@ async fn an_end_is_followed_up_although_whoever_asked_for_it_went_away() {
             let end = async {
                 match how {
                     How::LogOut => drop(browser.go(&address(&[("id_token_hint", &hint)])).await),
-                    How::SignOut => drop(town.realm.sign_out("carol").await.unwrap()),
+                    How::SignOut => town.realm.sign_out("carol").await.map(drop).unwrap(),
                     How::SwitchOff => town.realm.put_user(&off).await.unwrap(),
-                    How::Remove => drop(town.realm.remove_user("carol", Expect::Any).await.unwrap()),
+                    How::Remove => {
+                        town.realm.remove_user("carol", Expect::Any).await.map(drop).unwrap();
+                    }
                 }
             };
             let whole = Steps::of(end).go(polls).await.is_some();

@@ -139,7 +139,7 @@ impl<'a, T> Steps<'a, T> {
             }
             left -= 1;
             for _ in 1..BUDGET {
-                assert!(pin!(tokio::task::consume_budget()).poll(context).is_ready());
+                assert!(pin!(tokio::task::coop::consume_budget()).poll(context).is_ready());
             }
             self.0.as_mut().poll(context).map(Some)
         });

@@ -149,7 +149,7 @@ mod tests {
             let said = said(&format!("{slip} x"));
             assert!(
                 said.contains("unknown directive") && said.contains("(did you mean \""),
-                "{name}: {said}"
+                "{slip}: {said}"
             );
         }
     }
