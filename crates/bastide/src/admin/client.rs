@@ -239,10 +239,22 @@ fn ask(
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())?;
+    // A call that is refused before its body was read ends so, behind its answer.
+    let cut = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
+    };
+    if let Err(error) = stream.write_all(format!("{head}{body}").as_bytes())
+        && !cut(&error)
+    {
+        return Err(error.into());
+    }
     let mut bytes = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
+    // Whether the answer is whole, its length says.
+    if let Err(error) = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)
+        && (bytes.is_empty() || !cut(&error))
+    {
+        return Err(error.into());
+    }
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = response.parse(&bytes)? else {
