@@ -24,7 +24,7 @@ use crate::record::Version;
 use crate::rows::{Changes, Range};
 use crate::unseal::UnsealKey;
 use reader::Readers;
-use writer::{Message, Writer};
+use writer::{Message, Writer, WriterTask};
 
 /// A store in one file.
 pub(crate) struct Sqlite {
@@ -164,14 +164,11 @@ impl Sqlite {
         &self,
         task: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let Some(readers) = &self.readers else { return self.write(task).await };
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(move |connection: &mut Connection| {
+        readers.run(Box::new(move |connection: &mut Connection| {
             let _ = reply.send(task(connection));
-        });
-        match &self.readers {
-            Some(readers) => readers.run(task)?,
-            None => self.writer.send(Message::Task(task)).map_err(|_| Error::Closed)?,
-        }
+        }))?;
         answer.await.map_err(|_| Error::Closed)?
     }
 
@@ -181,8 +178,9 @@ impl Sqlite {
         task: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(move |connection: &mut Connection| {
-            let _ = reply.send(task(connection));
+        let task: WriterTask = Box::new(move |connection| {
+            let done = task(connection);
+            Box::new(move || drop(reply.send(done)))
         });
         self.writer.send(Message::Task(task)).map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?

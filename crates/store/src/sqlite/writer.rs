@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::reader::Task;
 use super::{Shared, schema};
 use crate::error::Error;
 use crate::group::{Group, Job, answer};
@@ -19,8 +18,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) enum Message {
     Commit(Job),
-    Task(Task),
+    Task(WriterTask),
 }
+
+/// Something to do on the connection that writes. What it gives is called when the cache knows
+/// what was done: only then may anybody hear of it.
+pub(super) type WriterTask = Box<dyn FnOnce(&mut Connection) -> Box<dyn FnOnce() + Send> + Send>;
 
 pub(super) struct Writer {
     connection: Connection,
@@ -51,8 +54,9 @@ impl Writer {
                     self.commit(jobs);
                 }
                 Ok(Message::Task(task)) => {
-                    task(&mut self.connection);
+                    let tell = task(&mut self.connection);
                     self.look();
+                    tell();
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
