@@ -125,8 +125,12 @@ async fn a_process_is_whom_it_is_registered_as_until_that_is_taken_back() {
     assert_eq!(names(&town), ["later"]);
     configure(&town, &format!("later: {{ uid: {NOBODY} }}"));
     until("the new configuration", async || names(&town).is_empty().then_some(())).await;
-    let (_, list) = workload(&town, &["list"]);
-    assert!(list[1]["set_aside"].as_str().unwrap().contains("of the configuration"), "{list}");
+    let aside = until("the word about it", async || {
+        let (_, list) = workload(&town, &["list"]);
+        list[1]["set_aside"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(aside.contains("of the configuration"), "{aside}");
 
     // Who did what is in the audit log.
     let audited = until("the events", async || {
