@@ -49,7 +49,7 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// No limit of this name.
-    #[error("unknown limit {name:?}; the limits are listed in docs/limits.md")]
+    #[error("unknown limit {name:?}; docs/configuration.md lists them under `limits`")]
     Unknown {
         /// The name that was given.
         name: String,

@@ -11,7 +11,7 @@ use crate::config::{self, Configuration};
 /// Arguments of `bastide check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide check\n  bastide check /etc/bastide/bastide.yaml --output json\n  bastide check --schema > bastide.schema.json\n\nIn an editor with the YAML language server, the first line of a file names the schema:\n  # yaml-language-server: $schema=bastide.schema.json\n\nExit codes: 0 good, 1 faults were found."
+    after_help = "Examples:\n  bastide check\n  bastide check /etc/bastide/bastide.yaml --output json\n  bastide check --schema > bastide.schema.json\n\nIn an editor with the YAML language server, the first line of a file names the schema:\n  # yaml-language-server: $schema=bastide.schema.json\n\nExit codes: 0 good, 1 faults were found, 2 wrong usage, 3 could not run."
 )]
 pub struct CheckArguments {
     /// The configuration file.

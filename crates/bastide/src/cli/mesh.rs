@@ -39,7 +39,7 @@ const ISSUED_MAX: usize = 100_000;
 pub struct MeshArguments {
     #[command(subcommand)]
     command: MeshCommand,
-    /// The configuration, which says where the store is.
+    /// The configuration: where the store is, and where the services are.
     #[arg(long, short, default_value = "bastide.yaml", global = true, value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// With `unseal: shares`, a file that holds a share; may be given several times.

@@ -126,7 +126,7 @@ enum Command {
 /// Arguments of `bastide serve`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary"
+    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary\n\nExit codes: 0 ended after it was told to, 2 wrong usage, 3 could not start or go on."
 )]
 pub struct ServeArguments {
     /// The configuration file.

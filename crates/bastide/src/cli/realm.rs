@@ -351,6 +351,9 @@ fn end(counter: &Counter, what: &str, id: &str) -> anyhow::Result<()> {
 
 /// Arguments of `bastide role` and `bastide group`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples, the same for roles and groups:\n  bastide role list --output json\n  bastide role members merchant\n  bastide role add merchant alice\n  bastide group remove warehouse bob\n\nExit codes: 0 done, 1 there is no such person, role or group, 2 wrong usage, 3 could not run."
+)]
 pub struct MembersArguments {
     #[command(subcommand)]
     command: MembersCommand,

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
+use super::key::date_of;
 use super::{Output, check, say};
 
 /// Longest answer of the admin listener that is read, bytes.
@@ -63,7 +64,7 @@ pub fn run(arguments: &UndocumentedArguments) -> anyhow::Result<ExitCode> {
                     text(endpoint, "method"),
                     text(endpoint, "path"),
                     text(endpoint, "route"),
-                    text(endpoint, "last_seen"),
+                    date_of(endpoint.get("last_seen").and_then(Value::as_u64).unwrap_or(0) / 1_000_000_000),
                 ));
             }
             match report.get("requests_to_others").and_then(Value::as_u64) {

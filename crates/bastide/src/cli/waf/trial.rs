@@ -380,7 +380,7 @@ impl Outcome {
         if let Some(profile) = &self.profile {
             let _ = write!(
                 text,
-                "\n  processor time of the {} rules looked at: {:.1} µs",
+                "\n  processor time of all rules that were looked at, {}: {:.1} µs",
                 profile.rules.len(),
                 micros(profile.total)
             );

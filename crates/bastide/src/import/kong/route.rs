@@ -98,7 +98,7 @@ impl<'n> Importer<'n> {
                 entity,
                 &place,
                 Outcome::Dropped,
-                "only HTTP and gRPC are forwarded; nothing listens for it",
+                "only HTTP and gRPC are taken over; a listener with `protocol: tcp` forwards other bytes",
             );
             return;
         }

@@ -41,7 +41,7 @@ impl<'n> Importer<'n> {
             "grpc" => ("http", true),
             "grpcs" => ("https", true),
             other => {
-                let why = format!("protocol {other:?} is not a gateway's: only HTTP and gRPC are forwarded");
+                let why = format!("protocol {other:?} is not taken over: only HTTP and gRPC are");
                 self.say(service, &place, Outcome::Dropped, &why);
                 made.reachable = false;
                 return made;

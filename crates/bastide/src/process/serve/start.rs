@@ -21,7 +21,7 @@ use super::{Loader, READY, Server};
 use crate::acme::Orders;
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
-use crate::config::Configuration;
+use crate::config::{self, Configuration};
 use crate::process::administration::Administration;
 use crate::process::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
 use crate::process::book::Book;
@@ -311,7 +311,12 @@ impl Server {
             .filter_map(|key| bound.iter().find(|(k, _)| *k == key).map(|(_, address)| *address))
             .collect();
         for (listener, address) in configuration.listeners.iter().zip(&listen) {
-            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            let scheme = match (&listener.speaks, &listener.tls) {
+                (config::Speaks::Tcp, Some(_)) => "tls",
+                (config::Speaks::Tcp, None) => "tcp",
+                (_, Some(_)) => "https",
+                (_, None) => "http",
+            };
             tracing::info!("listening on {scheme}://{address}");
         }
         tracing::info!("admin on http://{admin} (/metrics, /healthz, /readyz)");
