@@ -12,6 +12,7 @@ use aws_lc_rs::rand;
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::browser::{Browser, Landed, Person};
 use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
@@ -43,8 +44,6 @@ pub const USERS: [&str; 3] = ["alice", "bob", "eve"];
 /// Everybody, with their roles.
 const PEOPLE: [(&str, Option<&str>); 4] =
     [("alice", Some("customer")), ("bob", Some("merchant")), ("eve", None), ("dora", Some("customer"))];
-/// How often another port is tried when somebody else took the first.
-const PORTS_TRIED: usize = 3;
 
 const START_TIME_MAX: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(20);
@@ -147,6 +146,7 @@ pub struct Town {
     proxies: Vec<Process>,
     mesh: Vec<Beside>,
     port: u16,
+    _ports: Ports,
     secret: String,
     people: Mutex<BTreeMap<String, Person>>,
     customers: SocketAddr,
@@ -196,11 +196,12 @@ impl Town {
             service(Role::Payments, 1, Vec::new()),
             service(Role::Accounts, 1, Vec::new()),
         )?;
+        let mut ports = Ports::default();
         let mesh = [("orders", 1), ("orders", 2), ("payments", 1), ("catalogue", 1)]
             .into_iter()
             .map(|(service, instance)| {
                 Beside::install(at, service, executable)?;
-                Ok(Beside { service, instance, door: free_port()?, way_out: free_port()? })
+                Ok(Beside { service, instance, door: ports.another()?, way_out: ports.another()? })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         // Orders reaches payments by its way out alone.
@@ -216,7 +217,7 @@ impl Town {
 
         let partners = Partners::make()?;
         write_secret(&at.join("clients.secret"), &secret)?;
-        let mut port = free_port()?;
+        let port = ports.another()?;
         write_files(at, services.iter().map(|(_, service)| service), &mesh, &partners, (&rules, port))?;
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -227,6 +228,7 @@ impl Town {
             proxies: Vec::new(),
             mesh,
             port,
+            _ports: ports,
             secret,
             people: Mutex::default(),
             customers: nowhere,
@@ -241,20 +243,7 @@ impl Town {
         };
         town.make_keys().await?;
         town.make_people().await?;
-        for tried in 1.. {
-            match town.start_gateway().await {
-                Ok(()) => break,
-                // Between the choice of a port and its use somebody else may take it.
-                Err(error) if tried < PORTS_TRIED && format!("{error:#}").contains("in use") => {
-                    let written = std::fs::read_to_string(town.path("bastide.yaml"))?;
-                    let next = free_port()?;
-                    let text = written.replace(&format!(":{port}"), &format!(":{next}"));
-                    std::fs::write(town.path("bastide.yaml"), text)?;
-                    (port, town.port) = (next, next);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        town.start_gateway().await?;
         town.start_proxies().await?;
         for user in USERS {
             // Bob has an authenticator app: what he may do takes it.
@@ -618,9 +607,20 @@ fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }
 
-/// A port that nobody has at this moment.
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Ports of loopback for processes that are yet to be started. Each is kept by a socket that does not
+/// listen, so that nobody gets it by chance; a gateway, which listens with `SO_REUSEADDR`, still can.
+#[derive(Default)]
+struct Ports(Vec<Socket>);
+
+impl Ports {
+    fn another(&mut self) -> std::io::Result<u16> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        let address = socket.local_addr()?.as_socket();
+        self.0.push(socket);
+        address.map(|address| address.port()).ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
+    }
 }
 
 #[cfg(test)]
