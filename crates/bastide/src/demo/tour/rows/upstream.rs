@@ -11,6 +11,8 @@ use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
 /// Requests after the death; the last [`CALM`] must not have met the dead instance.
 const REQUESTS: usize = 40;
 const CALM: usize = 10;
+/// Requests of which one that is unwell must see none: by chance it may see none of a few.
+const WATCHED: usize = 100;
 
 /// How long the health checks may take to notice.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
@@ -24,10 +26,11 @@ pub(in crate::demo::tour) async fn sick(visitor: &mut Visitor<'_>) -> anyhow::Re
     let mut trial =
         Trial::new(Kind::Attack, format!("orders instance {} says it is unwell", patient.instance));
     town.fall_ill(patient, true).await?;
-    let during = settles(visitor, patient.pid, 0).await?;
+    settles(visitor, patient.pid, 0).await?;
+    let during = seen_of(visitor, patient.pid, WATCHED).await?;
     town.fall_ill(patient, false).await?;
     let after = settles(visitor, patient.pid, 1).await?;
-    trial.came_back = format!("it saw {during} of {CALM} requests, and {after} when it was well again");
+    trial.came_back = format!("it saw {during} of {WATCHED} requests, and {after} when it was well again");
     trial.step = "forward".to_owned();
     trial.reason = format!("{} fails its health checks", patient.address);
     trial.require(during == 0, "it got requests although it said that it was unwell");
@@ -41,22 +44,27 @@ pub(in crate::demo::tour) async fn sick(visitor: &mut Visitor<'_>) -> anyhow::Re
 /// Sends [`CALM`] requests at a time until the service with this process id sees none of
 /// them, or at least so many; gives how many it saw of the last ones.
 async fn settles(visitor: &Visitor<'_>, pid: u32, least: u64) -> anyhow::Result<u64> {
-    let town = visitor.town;
-    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
     let deadline = tokio::time::Instant::now() + NOTICED_WITHIN;
     loop {
-        let before = town.seen().await.get(&pid).copied().unwrap_or_default();
-        for _ in 0..CALM {
-            let status = visitor.ask(&own).await?.status;
-            anyhow::ensure!(status == 200, "a request got {status}");
-        }
-        let seen = town.seen().await.get(&pid).copied().unwrap_or_default().saturating_sub(before);
+        let seen = seen_of(visitor, pid, CALM).await?;
         let settled = if least == 0 { seen == 0 } else { seen >= least };
         if settled || tokio::time::Instant::now() >= deadline {
             return Ok(seen);
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Sends so many requests; gives how many the service with this process id saw of them.
+async fn seen_of(visitor: &Visitor<'_>, pid: u32, requests: usize) -> anyhow::Result<u64> {
+    let town = visitor.town;
+    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
+    let before = town.seen().await.get(&pid).copied().unwrap_or_default();
+    for _ in 0..requests {
+        let status = visitor.ask(&own).await?.status;
+        anyhow::ensure!(status == 200, "a request got {status}");
+    }
+    Ok(town.seen().await.get(&pid).copied().unwrap_or_default().saturating_sub(before))
 }
 
 pub(in crate::demo::tour) async fn killed(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
