@@ -54,6 +54,7 @@ enum KeyCommand {
     /// Revokes a key by its id. A running gateway takes that up within a second.
     Revoke {
         /// The id: the part of the key between the underscores.
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
 }

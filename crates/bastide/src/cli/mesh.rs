@@ -65,11 +65,13 @@ enum MeshCommand {
     /// Lets a prepared authority sign from now on.
     Activate {
         /// Its id, as `status` shows it, or the beginning of it.
+        #[arg(allow_hyphen_values = true)]
         authority: String,
     },
     /// Lets an authority sign no more; what it signed is replaced at once.
     Taint {
         /// Its id, or the beginning of it.
+        #[arg(allow_hyphen_values = true)]
         authority: String,
     },
     /// Takes a tainted authority out of the bundle, so that what it signed is good no more; or
@@ -77,6 +79,7 @@ enum MeshCommand {
     #[command(group = clap::ArgGroup::new("what").required(true).args(["authority", "serial", "identity"]))]
     Revoke {
         /// The authority's id, or the beginning of it.
+        #[arg(allow_hyphen_values = true)]
         authority: Option<String>,
         #[command(flatten)]
         whom: Whom,

@@ -293,6 +293,7 @@ enum SessionCommand {
     /// Ends a session and its tokens, open connections too.
     End {
         /// Its `sid`.
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
     /// Lists what a person allowed clients.
@@ -303,6 +304,7 @@ enum SessionCommand {
     /// Ends a grant and its tokens.
     EndGrant {
         /// Its id.
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
 }

@@ -37,6 +37,7 @@ enum RevokeCommand {
     /// One token, by its `jti`.
     Token {
         /// The token's `jti`.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
         scope: Scope,
@@ -44,6 +45,7 @@ enum RevokeCommand {
     /// All tokens of a grant of a realm: those whose `jti` begins with its id and a dot.
     Grant {
         /// The grant's id, as `bastide session grants` lists it.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
         scope: Scope,
@@ -51,6 +53,7 @@ enum RevokeCommand {
     /// All tokens of a session, by their `sid`.
     Session {
         /// The tokens' `sid`.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
         scope: Scope,
@@ -58,6 +61,7 @@ enum RevokeCommand {
     /// All tokens of a principal that were issued until now.
     Subject {
         /// The principal's id, as events name it.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Tokens that will be issued too.
         #[arg(long)]
@@ -70,6 +74,7 @@ enum RevokeCommand {
     /// Takes revocations back, by the name that was given.
     Undo {
         /// The `jti`, grant, `sid` or principal.
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
 }
