@@ -26,8 +26,7 @@ pub(in crate::demo::tour) async fn sick(visitor: &mut Visitor<'_>) -> anyhow::Re
     let mut trial =
         Trial::new(Kind::Attack, format!("orders instance {} says it is unwell", patient.instance));
     town.fall_ill(patient, true).await?;
-    settles(visitor, patient.pid, 0).await?;
-    let during = seen_of(visitor, patient.pid, WATCHED).await?;
+    let during = settles(visitor, patient.pid, 0).await?;
     town.fall_ill(patient, false).await?;
     let after = settles(visitor, patient.pid, 1).await?;
     trial.came_back = format!("it saw {during} of {WATCHED} requests, and {after} when it was well again");
@@ -41,12 +40,12 @@ pub(in crate::demo::tour) async fn sick(visitor: &mut Visitor<'_>) -> anyhow::Re
     Ok(())
 }
 
-/// Sends [`CALM`] requests at a time until the service with this process id sees none of
+/// Sends requests, so many at a time as tell it, until the service with this process id sees none of
 /// them, or at least so many; gives how many it saw of the last ones.
 async fn settles(visitor: &Visitor<'_>, pid: u32, least: u64) -> anyhow::Result<u64> {
     let deadline = tokio::time::Instant::now() + NOTICED_WITHIN;
     loop {
-        let seen = seen_of(visitor, pid, CALM).await?;
+        let seen = seen_of(visitor, pid, if least == 0 { WATCHED } else { CALM }).await?;
         let settled = if least == 0 { seen == 0 } else { seen >= least };
         if settled || tokio::time::Instant::now() >= deadline {
             return Ok(seen);
