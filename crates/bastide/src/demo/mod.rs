@@ -14,6 +14,7 @@ pub mod client;
 mod jose;
 mod login;
 mod partners;
+pub mod port;
 mod process;
 pub mod service;
 pub mod tour;

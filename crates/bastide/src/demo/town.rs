@@ -12,12 +12,12 @@ use aws_lc_rs::rand;
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 
 use super::browser::{Browser, Landed, Person};
 use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
 use super::login::{self, Provider, Wish};
 use super::partners::Partners;
+use super::port::Ports;
 use super::process::{Process, signal_pid};
 use super::service::{Announcement, Role};
 use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
@@ -196,12 +196,17 @@ impl Town {
             service(Role::Payments, 1, Vec::new()),
             service(Role::Accounts, 1, Vec::new()),
         )?;
-        let mut ports = Ports::default();
+        let mut ports = Ports::new();
         let mesh = [("orders", 1), ("orders", 2), ("payments", 1), ("catalogue", 1)]
             .into_iter()
             .map(|(service, instance)| {
                 Beside::install(at, service, executable)?;
-                Ok(Beside { service, instance, door: ports.another()?, way_out: ports.another()? })
+                Ok(Beside {
+                    service,
+                    instance,
+                    door: ports.another()?.port(),
+                    way_out: ports.another()?.port(),
+                })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         // Orders reaches payments by its way out alone.
@@ -217,7 +222,7 @@ impl Town {
 
         let partners = Partners::make()?;
         write_secret(&at.join("clients.secret"), &secret)?;
-        let port = ports.another()?;
+        let port = ports.another()?.port();
         write_files(at, services.iter().map(|(_, service)| service), &mesh, &partners, (&rules, port))?;
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -605,22 +610,6 @@ fn write_files<'a>(
 fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     std::fs::write(path, secret)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-}
-
-/// Ports of loopback for processes that are yet to be started. Each is kept by a socket that does not
-/// listen, so that nobody gets it by chance; a gateway, which listens with `SO_REUSEADDR`, still can.
-#[derive(Default)]
-struct Ports(Vec<Socket>);
-
-impl Ports {
-    fn another(&mut self) -> std::io::Result<u16> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-        let address = socket.local_addr()?.as_socket();
-        self.0.push(socket);
-        address.map(|address| address.port()).ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
-    }
 }
 
 #[cfg(test)]

@@ -5,21 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use socket2::{Domain, Socket, Type};
+use bastide::demo::port::Ports;
 
 use crate::support::{Process, read, until};
 
-/// A loopback address for one server to be started. A socket keeps it to the end of the tests,
-/// so that nobody gets it by chance; who listens with `SO_REUSEADDR`, as every server here does,
-/// still can.
+/// A loopback address for one server to be started, kept to the end of the tests.
 pub(crate) fn free_address() -> SocketAddr {
-    static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    KEPT.lock().unwrap().push(socket);
-    address
+    static KEPT: Mutex<Ports> = Mutex::new(Ports::new());
+    KEPT.lock().unwrap().another().unwrap()
 }
 
 /// The port of one.
