@@ -247,6 +247,19 @@ fn sent_to(answer: &Answer, provider: &Provider) -> BTreeMap<String, String> {
     url_decoded(query).into_iter().collect()
 }
 
+/// What a provider is asked for is this client's login.
+fn assert_is_the_shops(asked: &BTreeMap<String, String>) {
+    for (name, value) in [
+        ("response_type", "code"),
+        ("client_id", "shop"),
+        ("redirect_uri", "https://localhost/auth/callback"),
+        ("scope", "openid"),
+        ("code_challenge_method", "S256"),
+    ] {
+        assert_eq!(asked[name], value);
+    }
+}
+
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
@@ -310,15 +323,7 @@ async fn a_browser_logs_in_comes_back_and_logs_out() {
     let away = browser.open("/shop/list?page=2").await;
     let asked = sent_to(&away, &provider);
     assert_eq!(upstream.seen(), 0);
-    for (name, value) in [
-        ("response_type", "code"),
-        ("client_id", "shop"),
-        ("redirect_uri", "https://localhost/auth/callback"),
-        ("scope", "openid"),
-        ("code_challenge_method", "S256"),
-    ] {
-        assert_eq!(asked[name], value);
-    }
+    assert_is_the_shops(&asked);
     let back = come_back(&mut browser, &provider, &asked).await;
     assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", town.log());
     let cookie =
@@ -649,15 +654,7 @@ async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
     assert_eq!(carried, BTreeMap::from(carries));
     let (who, asked) = provider.desk.pushed.lock().unwrap().pop().unwrap();
     assert_eq!(who, format!("Basic {}", keys::encoding::encode_base64(b"shop:a-secret")));
-    for (name, value) in [
-        ("response_type", "code"),
-        ("client_id", "shop"),
-        ("redirect_uri", "https://localhost/auth/callback"),
-        ("scope", "openid"),
-        ("code_challenge_method", "S256"),
-    ] {
-        assert_eq!(asked[name], value);
-    }
+    assert_is_the_shops(&asked);
     let back = come_back(&mut browser, &provider, &asked).await;
     assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", town.log());
     assert_eq!(browser.open("/shop/list").await.status, 200);

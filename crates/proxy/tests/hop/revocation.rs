@@ -133,6 +133,14 @@ impl Tls {
         self.0.conn.handshake_kind().unwrap()
     }
 
+    /// Sends bytes, and whether the server leaves the connection open half a second later.
+    fn goes_on_after(self, bytes: &[u8]) -> bool {
+        let Self(mut client) = self;
+        let _ = client.write_all(bytes).and_then(|()| client.flush());
+        client.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        client.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Waits for the server to end the connection.
     fn is_ended(&mut self) -> bool {
         match self.0.read(&mut [0; 64]) {
@@ -240,11 +248,7 @@ fn http2_ends_with_the_certificate() {
         open
     });
     std::thread::sleep(Duration::from_millis(3500));
-    let goes_on = goes_on.map(|Tls(mut client)| {
-        let _ = client.write_all(b"\0\0\x08\x06\0\0\0\0\0 a ping.").and_then(|()| client.flush());
-        client.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        client.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    });
+    let goes_on = goes_on.map(|client| client.goes_on_after(b"\0\0\x08\x06\0\0\0\0\0 a ping."));
     assert_eq!(goes_on, [true, false]);
 }
 
@@ -287,12 +291,7 @@ fn a_certificate_revoked_during_the_handshake_opens_nothing() {
         let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
         let after = ServerTls::renew(&revoked, Some(&before)).unwrap();
         town.runtime.block_on(town.cores.as_mut().unwrap().publish(Arc::new(world(&after)))).unwrap();
-        let goes_on = clients.each_mut().map(|Tls(client)| {
-            let _ = client.write_all(first).and_then(|()| client.flush());
-            client.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-            let ended = client.read_to_end(&mut Vec::new());
-            ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-        });
+        let goes_on = clients.map(|client| client.goes_on_after(first));
         assert_eq!(goes_on, [true, false], "{protocol:?} {speaks:?}");
     }
 }
