@@ -62,6 +62,8 @@ mod seen;
 mod session;
 pub mod settings;
 mod sign_out;
+#[cfg(test)]
+mod testing;
 mod text;
 pub mod theme;
 mod throttle;

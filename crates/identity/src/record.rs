@@ -387,18 +387,7 @@ mod tests {
     use tokio::task::block_in_place;
 
     use super::*;
-
-    struct Still;
-
-    impl model::Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_unix_seconds(1_800_000_000)
-        }
-
-        fn monotonic(&self) -> Duration {
-            Duration::ZERO
-        }
-    }
+    use crate::testing::Still;
 
     const PATH: [&str; 1] = ["alice"];
 

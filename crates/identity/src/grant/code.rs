@@ -87,8 +87,8 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     }
 }
 
-/// Somebody else was faster, the session has ended, or its person took it back. Where another process was, that is
-/// seen here a moment later.
+/// Somebody else was faster, the session has ended, or its person took it back. Where another
+/// process was, that is seen here a moment later.
 async fn lost(asking: &Asking<'_>, name: &str) -> Answer<Issued> {
     for attempt in 0..ATTEMPTS_MAX {
         pause(attempt).await;

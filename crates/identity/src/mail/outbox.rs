@@ -283,18 +283,7 @@ mod tests {
     use crate::mail::SentElsewhere;
     use crate::realm::World;
     use crate::settings::RealmSettings;
-
-    struct Still;
-
-    impl model::Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_unix_seconds(1_800_000_000)
-        }
-
-        fn monotonic(&self) -> Duration {
-            Duration::ZERO
-        }
-    }
+    use crate::testing::Still;
 
     #[tokio::test]
     async fn so_many_letters_wait_and_not_one_more() {
