@@ -77,9 +77,7 @@ Exit codes: 0 nothing is reached, 1 something is, 3 something cannot be read.";
 /// # Errors
 /// A configuration or the token cannot be read, or names somebody who is unknown.
 pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
-    let Some(gateway) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::from(super::COULD_NOT_RUN));
-    };
+    let gateway = super::check::load_or_report(&arguments.config, arguments.output)?;
     let beside = arguments.config.with_file_name("town.yaml");
     let town = arguments.town.clone().or_else(|| beside.is_file().then_some(beside));
     let mut doors = vec![Door::gateway(&gateway)?];

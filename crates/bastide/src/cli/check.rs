@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Output, say};
-use crate::config::{self, Configuration};
+use crate::config::{self, Configuration, Written};
 
 /// Arguments of `bastide check`.
 #[derive(Debug, Args)]
@@ -37,46 +37,63 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     Ok(report(&arguments.config, arguments.output))
 }
 
-/// Checks and prints what came of it.
-pub(super) fn report(path: &Path, output: Output) -> ExitCode {
+/// Checks and prints the report.
+fn report(path: &Path, output: Output) -> ExitCode {
     let report = config::check(path, &environment);
-    match output {
-        Output::Text => say(&report),
-        Output::Json => say(report.to_json()),
-    }
+    print(&report, output);
     ExitCode::from(report.exit_code())
 }
 
-/// The configuration, or its report printed and nothing.
-pub(super) fn load_or_report(path: &Path, output: Output) -> anyhow::Result<Option<Configuration>> {
-    match config::load(path, &environment, &config::Disk) {
-        Ok(configuration) => Ok(Some(configuration)),
-        Err(_) => {
-            report(path, output);
-            Ok(None)
-        }
+fn print(report: &config::Report, output: Output) {
+    match output {
+        Output::Text => say(report),
+        Output::Json => say(report.to_json()),
     }
 }
 
-/// The same of what `bastide run` makes of a town's configuration for one service; without a
-/// service, of the file itself.
+/// A configuration cannot be loaded, and its report is already on standard output.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has faults")]
+pub(super) struct Reported;
+
+/// The configuration that a command works with.
+///
+/// # Errors
+/// [`Reported`]: it has faults.
+pub(super) fn load_or_report(path: &Path, output: Output) -> Result<Configuration, Reported> {
+    load_written_or_report(path, output).map(|(configuration, _)| configuration)
+}
+
+/// The configuration, and its values as they are written.
+///
+/// # Errors
+/// [`Reported`]: it has faults.
+pub(super) fn load_written_or_report(
+    path: &Path,
+    output: Output,
+) -> Result<(Configuration, Written), Reported> {
+    config::load_written(path, &environment, &config::Disk).map_err(|_| {
+        report(path, output);
+        Reported
+    })
+}
+
+/// What `bastide run` makes of the mesh's shared configuration for one service; without a
+/// service, the file itself.
+///
+/// # Errors
+/// [`Reported`]: it has faults. Others: it cannot be read.
 pub(super) fn load_service_or_report(
     service: Option<&str>,
     path: &Path,
     output: Output,
-) -> anyhow::Result<Option<Configuration>> {
-    let Some(service) = service else { return load_or_report(path, output) };
-    match crate::process::run::configuration(service, path)? {
-        Ok(configuration) => Ok(Some(configuration)),
-        Err(findings) => {
-            let report = config::Report::bad(path, findings);
-            match output {
-                Output::Text => say(&report),
-                Output::Json => say(report.to_json()),
-            }
-            Ok(None)
-        }
-    }
+) -> anyhow::Result<Configuration> {
+    let Some(service) = service else { return Ok(load_or_report(path, output)?) };
+    let loaded = crate::process::run::configuration(service, path)?;
+    Ok(loaded.map_err(|findings| {
+        print(&config::Report::bad(path, findings), output);
+        Reported
+    })?)
 }
 
 /// The process' environment, for `${NAME}`.

@@ -56,19 +56,20 @@ pub struct Counter {
 pub struct No(pub String);
 
 impl Counter {
-    /// Opens the counter; `None`: the configuration has faults, which were said.
+    /// Opens the counter.
     ///
     /// # Errors
-    /// No process runs and what it would work on cannot be opened.
+    /// The configuration has faults; or no process runs, and what it would work on cannot be
+    /// opened.
     fn open(
         config: &Path,
         output: Output,
         realm: Option<&String>,
         office: impl FnOnce(&Configuration) -> anyhow::Result<Office>,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(configuration) = super::check::load_or_report(config, output)? else { return Ok(None) };
+    ) -> anyhow::Result<Self> {
+        let configuration = super::check::load_or_report(config, output)?;
         let office = office(&configuration)?;
-        Ok(Some(Self { configuration, office, output, realm: realm.cloned() }))
+        Ok(Self { configuration, office, output, realm: realm.cloned() })
     }
 
     /// The realm that is meant.
@@ -184,7 +185,7 @@ pub fn taken(answer: Answer) -> anyhow::Result<Value> {
 /// # Errors
 /// No process runs and the store cannot be opened; what the command says.
 pub fn at(at: &At, command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
-    carry_out(Counter::open(&at.config, at.output, at.realm.as_ref(), Office::of)?, command)
+    carry_out(&Counter::open(&at.config, at.output, at.realm.as_ref(), Office::of)?, command)
 }
 
 /// The same for what needs no realm, and so no store.
@@ -195,15 +196,14 @@ pub fn at_gateway(
     at: &AtGateway,
     command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    carry_out(Counter::open(&at.config, at.output, None, Office::without_realms)?, command)
+    carry_out(&Counter::open(&at.config, at.output, None, Office::without_realms)?, command)
 }
 
 fn carry_out(
-    counter: Option<Counter>,
+    counter: &Counter,
     command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    let Some(counter) = counter else { return Ok(ExitCode::FAILURE) };
-    match command(&counter) {
+    match command(counter) {
         Err(fault) => match fault.downcast::<No>() {
             Ok(No(why)) => {
                 match counter.output {

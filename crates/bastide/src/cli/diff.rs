@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::{COULD_NOT_RUN, Output, check, say};
-use crate::config::{self, Changes, Configuration, Disk, Outline, Written};
+use super::{Output, check, say};
+use crate::config::{Changes, Disk, Outline};
 use crate::process::running;
 
 /// Arguments of `bastide diff`.
@@ -41,16 +41,15 @@ pub struct DiffArguments {
 /// # Errors
 /// No gateway is running on the state folder, or what it kept cannot be read.
 pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
-    let load = |path: &Path| load_or_report(path, arguments.output);
-    let trouble = ExitCode::from(COULD_NOT_RUN);
+    let load = |path: &Path| check::load_written_or_report(path, arguments.output);
     let (old, new) = match (&arguments.old, &arguments.new) {
         (Some(old), Some(new)) => {
-            let (Some(old), Some(new)) = (load(old)?, load(new)?) else { return Ok(trouble) };
+            let (old, new) = (load(old)?, load(new)?);
             let salt = running::salt()?;
             (Outline::of(&old.0, &old.1, &salt, &Disk), Outline::of(&new.0, &new.1, &salt, &Disk))
         }
         _ => {
-            let Some((configuration, written)) = load(&arguments.config)? else { return Ok(trouble) };
+            let (configuration, written) = load(&arguments.config)?;
             let old = running::outline(&configuration.state)?;
             let new = Outline::of(&configuration, &written, &old.salt, &Disk);
             (old, new)
@@ -62,14 +61,4 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
         Output::Json => say(serde_json::to_string_pretty(&changes)?),
     }
     Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn load_or_report(path: &Path, output: Output) -> anyhow::Result<Option<(Configuration, Written)>> {
-    match config::load_written(path, &check::environment, &Disk) {
-        Ok(loaded) => Ok(Some(loaded)),
-        Err(_) => {
-            check::report(path, output);
-            Ok(None)
-        }
-    }
 }

@@ -80,10 +80,7 @@ Exit codes: 0 the request was (would be) allowed, 1 it was not.";
 /// No event has this id, or its policies are not kept any more.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     let service = arguments.service.as_deref();
-    let loaded = super::check::load_service_or_report(service, &arguments.config, arguments.output)?;
-    let Some(configuration) = loaded else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let configuration = super::check::load_service_or_report(service, &arguments.config, arguments.output)?;
     match (&arguments.id, &arguments.as_who) {
         (Some(id), _) => explain_event(arguments, &configuration, id),
         (None, Some(who)) => explain_hypothetical(arguments, &configuration, who),

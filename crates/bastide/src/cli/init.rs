@@ -41,9 +41,7 @@ const SHARES_DEFAULT: (u8, u8) = (5, 3);
 /// # Errors
 /// The configuration has faults, or the store or the key cannot be made.
 pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let settings = &configuration.storage;
     let by_shares = settings.unseal == Unseal::Shares;
     anyhow::ensure!(

@@ -164,9 +164,7 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
     if let MeshCommand::Tap(tap) = &arguments.command {
         return runtime.block_on(super::mesh_tap::run(tap, &arguments.config, arguments.output));
     }
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let mesh = configuration.mesh.as_ref().context("the configuration has no `mesh:`")?;
     match &arguments.command {
         MeshCommand::Revoke { whom, .. } if whom.is_given() => {

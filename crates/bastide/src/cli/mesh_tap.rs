@@ -92,10 +92,7 @@ pub async fn run(arguments: &TapArguments, config: &Path, output: Output) -> any
         Some(folder) => folder.clone(),
         None => {
             let service = arguments.service.as_deref();
-            let Some(found) = super::check::load_service_or_report(service, config, output)? else {
-                return Ok(ExitCode::from(super::COULD_NOT_RUN));
-            };
-            found.audit.folder
+            super::check::load_service_or_report(service, config, output)?.audit.folder
         }
     };
     let mut follower = Follower::at_end(&folder)?;

@@ -158,42 +158,50 @@ const COULD_NOT_RUN: u8 = 3;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Serve(arguments) => crate::process::serve::run(&arguments),
-        Command::Demo(arguments) => crate::demo::run(arguments),
-        Command::DemoService(arguments) => crate::demo::run_service(arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::BlastRadius(arguments) => blast_radius::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
-        Command::Key(arguments) => key::run(arguments),
-        Command::Revoke(arguments) => revoke::run(arguments),
-        Command::Policy(arguments) => policy::run(&arguments),
-        Command::Init(arguments) => init::run(&arguments),
-        Command::Unseal(arguments) => unseal::run(&arguments),
-        Command::User(arguments) => user::run(arguments),
-        Command::Client(arguments) => realm::run_client(arguments),
-        Command::Role(arguments) => realm::run_members(arguments, "roles"),
-        Command::Group(arguments) => realm::run_members(arguments, "groups"),
-        Command::Apply(arguments) => apply::run(arguments),
-        Command::Realm(arguments) => realm::run(arguments),
-        Command::Session(arguments) => realm::run_session(arguments),
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Agent(arguments) => agent::run(&arguments),
-        Command::Mesh(arguments) => mesh::run(arguments),
-        Command::Store(arguments) => store::run(arguments),
-        Command::Undocumented(arguments) => undocumented::run(&arguments),
-        Command::Diff(arguments) => diff::run(&arguments),
-        Command::Import(arguments) => import::run(&arguments),
-        Command::Fmt(arguments) => fmt::run(&arguments),
-        Command::Completions(arguments) => generated::completions(&arguments),
-        Command::Man(arguments) => generated::man(&arguments),
-        Command::Waf(arguments) => waf::run(&arguments),
-    };
-    done.unwrap_or_else(|fault| {
-        say_error(&fault);
+    Cli::parse().run().unwrap_or_else(|fault| {
+        // The report of a configuration with faults is said already.
+        if !fault.is::<check::Reported>() {
+            say_error(&fault);
+        }
         ExitCode::from(COULD_NOT_RUN)
     })
+}
+
+impl Cli {
+    /// Runs the command that the arguments name.
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(arguments) => crate::process::serve::run(&arguments),
+            Command::Demo(arguments) => crate::demo::run(arguments),
+            Command::DemoService(arguments) => crate::demo::run_service(arguments),
+            Command::Check(arguments) => check::run(&arguments),
+            Command::BlastRadius(arguments) => blast_radius::run(&arguments),
+            Command::Explain(arguments) => explain::run(&arguments),
+            Command::Key(arguments) => key::run(arguments),
+            Command::Revoke(arguments) => revoke::run(arguments),
+            Command::Policy(arguments) => policy::run(&arguments),
+            Command::Init(arguments) => init::run(&arguments),
+            Command::Unseal(arguments) => unseal::run(&arguments),
+            Command::User(arguments) => user::run(arguments),
+            Command::Client(arguments) => realm::run_client(arguments),
+            Command::Role(arguments) => realm::run_members(arguments, "roles"),
+            Command::Group(arguments) => realm::run_members(arguments, "groups"),
+            Command::Apply(arguments) => apply::run(arguments),
+            Command::Realm(arguments) => realm::run(arguments),
+            Command::Session(arguments) => realm::run_session(arguments),
+            Command::Run(arguments) => run::run(&arguments),
+            Command::Agent(arguments) => agent::run(&arguments),
+            Command::Mesh(arguments) => mesh::run(arguments),
+            Command::Store(arguments) => store::run(arguments),
+            Command::Undocumented(arguments) => undocumented::run(&arguments),
+            Command::Diff(arguments) => diff::run(&arguments),
+            Command::Import(arguments) => import::run(&arguments),
+            Command::Fmt(arguments) => fmt::run(&arguments),
+            Command::Completions(arguments) => generated::completions(&arguments),
+            Command::Man(arguments) => generated::man(&arguments),
+            Command::Waf(arguments) => waf::run(&arguments),
+        }
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the command line's one place for errors")]

@@ -79,7 +79,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
         }
         PolicyCommand::Diff(diff) => super::policy_diff::run(diff, &arguments.config, arguments.output),
         PolicyCommand::Test { file } => {
-            let Some(configuration) = load()? else { return Ok(ExitCode::FAILURE) };
+            let configuration = load()?;
             let report = test(&configuration, file)?;
             match arguments.output {
                 Output::Text => say(&report),
@@ -88,7 +88,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
             Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         PolicyCommand::Schema => {
-            let Some(configuration) = load()? else { return Ok(ExitCode::FAILURE) };
+            let configuration = load()?;
             let policies = wire::load_policies(&configuration, 0)?;
             say(policy::schema_text(policies.vocabulary()));
             Ok(ExitCode::SUCCESS)

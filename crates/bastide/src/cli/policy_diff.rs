@@ -144,11 +144,7 @@ struct Report {
 /// # Errors
 /// A configuration, a generation or the log cannot be read.
 pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::Result<ExitCode> {
-    let (Some(old), Some(new)) =
-        (side(&arguments.old, config, output)?, side(&arguments.new, config, output)?)
-    else {
-        return Ok(ExitCode::from(super::COULD_NOT_RUN));
-    };
+    let (old, new) = (side(&arguments.old, config, output)?, side(&arguments.new, config, output)?);
     let states = [&old.state, &new.state].into_iter().flatten().cloned().collect();
     let known = vec![Arc::clone(&old.policies), Arc::clone(&new.policies)];
     let mut replayer = Replayer { old: &old, new: &new, deciders: Deciders::new(known, states) };
@@ -178,18 +174,18 @@ fn say_progress(read: u64) {
 }
 
 /// A configuration file, or a generation by its number.
-fn side(named: &str, config: &Path, output: Output) -> anyhow::Result<Option<Side>> {
+fn side(named: &str, config: &Path, output: Output) -> anyhow::Result<Side> {
     let load = |path: &Path| super::check::load_or_report(path, output);
     if let Ok(number) = named.parse::<u64>() {
-        let Some(configuration) = load(config)? else { return Ok(None) };
+        let configuration = load(config)?;
         let policies = Generations::of(&configuration.state).get(number)?;
         let state = Some(configuration.state);
-        return Ok(Some(Side { policies: Arc::new(policies), matches: None, state }));
+        return Ok(Side { policies: Arc::new(policies), matches: None, state });
     }
-    let Some(configuration) = load(Path::new(named))? else { return Ok(None) };
+    let configuration = load(Path::new(named))?;
     let policies = wire::load_policies(&configuration, 0).with_context(|| named.to_owned())?;
     let matches = Some(matches(&configuration));
-    Ok(Some(Side { policies: Arc::new(policies), matches, state: Some(configuration.state) }))
+    Ok(Side { policies: Arc::new(policies), matches, state: Some(configuration.state) })
 }
 
 fn matches(configuration: &Configuration) -> BTreeMap<String, Match> {

@@ -92,9 +92,7 @@ impl Report {
 /// The configuration or the log cannot be read, or it holds too many different calls.
 pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyhow::Result<ExitCode> {
     let service = arguments.service.as_deref();
-    let Some(configuration) = super::check::load_service_or_report(service, config, output)? else {
-        return Ok(ExitCode::from(super::COULD_NOT_RUN));
-    };
+    let configuration = super::check::load_service_or_report(service, config, output)?;
     let reader = Reader {
         finder: Finder::new(&configuration)?,
         now: Arc::new(wire::load_policies(&configuration, 0)?),

@@ -79,9 +79,7 @@ enum StoreCommand {
 /// # Errors
 /// The configuration has faults, or the store cannot be opened, read or written.
 pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let key = unlock(&configuration, &arguments.share_files)?;
     let output = arguments.output;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -38,9 +38,7 @@ pub struct UndocumentedArguments {
 /// # Errors
 /// No gateway is running on this configuration, or it cannot be asked.
 pub fn run(arguments: &UndocumentedArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let configuration = check::load_or_report(&arguments.config, arguments.output)?;
     let ready = configuration.state.join("ready.json");
     let text = std::fs::read_to_string(&ready)
         .with_context(|| format!("no gateway is running: cannot read {}", ready.display()))?;

@@ -39,9 +39,7 @@ pub struct UnsealArguments {
 /// # Errors
 /// The configuration has faults, or no process waits for shares.
 pub fn run(arguments: &UnsealArguments) -> anyhow::Result<ExitCode> {
-    let Some(configuration) = super::check::load_or_report(&arguments.config, arguments.output)? else {
-        return Ok(ExitCode::FAILURE);
-    };
+    let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let socket = unseal_socket(&configuration.state);
     let mut progress = give(&socket, "")?;
     if !arguments.status {

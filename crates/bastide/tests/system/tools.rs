@@ -157,6 +157,52 @@ fn diff_of_two_files_tells_listeners_policies_and_secrets_apart() {
     assert_eq!(run(&["diff", "1.yaml", "3.yaml"], ["a", "b"]).0, Some(3));
 }
 
+#[test]
+fn every_command_but_check_ends_with_3_on_a_configuration_with_faults() {
+    let town = Town::prepare("");
+    std::fs::write(
+        town.path("bastide.yaml"),
+        "listen: [ 127.0.0.1:0 ]\nroutes: [ { match: /**, to: oders } ]\n",
+    )
+    .unwrap();
+    std::fs::write(town.path("people.yaml"), "users: { alice: {} }\n").unwrap();
+    std::fs::create_dir(town.path("log")).unwrap();
+    for arguments in [
+        "serve",
+        "explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7",
+        "blast-radius --role merchant",
+        "key list",
+        "revoke list",
+        "policy schema",
+        "policy test cases.yaml",
+        "policy diff bastide.yaml bastide.yaml --against log",
+        "policy suggest --from-log log",
+        "init",
+        "unseal --status",
+        "user list",
+        "client list",
+        "role list",
+        "group list",
+        "realm list",
+        "session list alice",
+        "apply -f people.yaml",
+        "mesh status",
+        "mesh workload list",
+        "mesh tap",
+        "store status",
+        "undocumented",
+        "diff",
+        "waf replay --config bastide.yaml log",
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let (code, said, complained) = town.bastide(&words);
+        assert_eq!(code, 3, "{arguments}: {said}{complained}");
+        let fault = "unknown service \"oders\"";
+        assert_eq!((said + &complained).matches(fault).count(), 1, "{arguments}: the fault is reported once");
+    }
+    assert_eq!(town.bastide(&["check"]).0, 1);
+}
+
 const POLICIES: &str = "policies:\n  - inline: |\n      @id(\"all\") permit (principal, action, resource);\n";
 
 #[tokio::test]
