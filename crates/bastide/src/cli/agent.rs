@@ -7,12 +7,25 @@ use ::mesh::node::Pin;
 use clap::{Args, ValueHint};
 
 use super::Output;
+use super::help::help;
 
 /// Arguments of `bastide agent`.
 #[derive(Clone, Debug, Args)]
 #[command(
     group = clap::ArgGroup::new("proof").required(true).args(["token_file", "cert", "kubernetes_token"]),
-    after_help = "Attests this node to the control plane by one of: a join token of `bastide mesh token`, which is good once; a certificate; a projected token of a Kubernetes service account. Then serves the SPIFFE Workload API and Envoy's SDS for the workloads that are registered for this node. Their keys are made here and never leave it.\nWithout the control plane it goes on with what is good, and tries again after 1 s to 30 s; when its time is over there, it attests again by itself.\n\nExamples:\n  bastide agent --server 10.0.0.2:7443 --token-file /etc/bastide/join --socket /run/bastide/workload.sock\n  bastide agent --server mesh.internal:7443 --pin 4fab… --cert node.pem --key node.key --socket /run/bastide/workload.sock\n  bastide agent --server mesh.internal:7443 --pin 4fab… --kubernetes-token /var/run/secrets/tokens/bastide --socket /run/bastide/workload.sock"
+    after_help = help(
+        "Attests this node to the control plane by one of: a join token of `bastide mesh token`, which is valid\n\
+         once; a certificate; a projected token of a Kubernetes service account. Then serves the SPIFFE Workload\n\
+         API and Envoy's SDS to the workloads that are registered for this node. Their keys are made here and\n\
+         never leave it.\n\
+         \n\
+         Without the control plane it continues with what is still valid, and retries after 1 s to 30 s; when its\n\
+         attestation expires, it attests again by itself.",
+        "0 ended by a signal, 2 wrong usage, 3 could not start or continue",
+        "bastide agent --server 10.0.0.2:7443 --token-file /etc/bastide/join --socket /run/bastide/workload.sock\n\
+         bastide agent --server mesh.internal:7443 --pin 4fab… --cert node.pem --key node.key --socket /run/bastide/workload.sock\n\
+         bastide agent --server mesh.internal:7443 --pin 4fab… --kubernetes-token /var/run/secrets/tokens/bastide --socket /run/bastide/workload.sock"
+    )
 )]
 pub struct AgentArguments {
     /// The control plane's listener for agents (`mesh.agents`).

@@ -8,14 +8,21 @@ use clap::{Args, ValueHint};
 use serde_json::{Map, json};
 
 use super::counter::{self, At, Counter, text};
+use super::help::help;
 use super::{COULD_NOT_RUN, Output, say};
 use crate::apply::{self, Action, Fault, Plan};
 
 /// Arguments of `bastide apply`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide apply -f town.yaml --dry-run      what would change, field by field\n  bastide apply -f town/                    every *.yaml, *.yml and *.json of a folder\n  bastide apply -f town.json --prune        and remove what no file mentions\n  bastide realm export > town.json && bastide apply -f town.json --dry-run    nothing\n\nWhat a file does not mention stays. One transaction for each object, and only when nobody changed it\nsince it was compared. See docs/administration.md.\n\nExit codes: 0 nothing to do, or done; 1 something would change (with --dry-run); 2 wrong usage;\n3 a file has faults, or a change was refused."
-)]
+#[command(after_help = help(
+    "What a file does not mention stays. Each object is changed in a transaction of its own, and only if\n\
+     nobody changed it since it was compared. See docs/administration.md.",
+    "0 nothing to do, or done; 1 something would change (with --dry-run); 2 wrong usage; 3 a file has faults, or a change was refused",
+    "bastide apply -f shop.yaml --dry-run      what would change, field by field\n\
+     bastide apply -f realm/                   every *.yaml, *.yml and *.json of a folder\n\
+     bastide apply -f shop.json --prune        also removes what no file mentions\n\
+     bastide realm export > shop.json && bastide apply -f shop.json --dry-run    changes nothing"
+))]
 pub struct ApplyArguments {
     /// A file or a folder of files; may be given several times.
     #[arg(long = "file", short = 'f', required = true, value_hint = ValueHint::AnyPath)]

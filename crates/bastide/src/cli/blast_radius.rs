@@ -12,25 +12,30 @@ use clap::{Args, ValueHint};
 use model::{Clock as _, Credential, Principal, PrincipalKind};
 use policy::testing::{Identity, Who};
 
+use super::help::help;
 use super::{Output, say};
 use crate::config::{self, Configuration, Disk};
 use crate::process::clock::SystemClock;
 use crate::wire;
 use radius::{Door, Intruder, Town};
 
+/// What the shared configuration of the mesh is called beside the gateway's; the second is its
+/// earlier name.
+const SHARED: [&str; 2] = ["mesh.yaml", "town.yaml"];
+
 /// Arguments of `bastide blast-radius`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub struct BlastRadiusArguments {
     #[command(flatten)]
     who: WhoArguments,
     /// The gateway's configuration.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]
     config: PathBuf,
-    /// The configuration that the services of the mesh share. Default: `town.yaml` beside the
-    /// gateway's, when it is there.
-    #[arg(long, value_hint = ValueHint::FilePath)]
-    town: Option<PathBuf>,
+    /// The configuration shared by the mesh's services. Default: `mesh.yaml` beside the gateway's,
+    /// if there is one.
+    #[arg(long, alias = "town", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    mesh_config: Option<PathBuf>,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -52,25 +57,25 @@ struct WhoArguments {
     role: Option<String>,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide blast-radius --service orders
-  bastide blast-radius --token alice.token --config /etc/bastide/bastide.yaml
-  bastide blast-radius --role merchant --output json
-
+const PROSE: &str = "\
 It is worked out from the configuration and its policies alone: nothing is sent. What follows from who
-asks is known (identity, roles, route, method, mutual TLS); what a request says besides is open. Then
+asks is known (identity, roles, route, method, mutual TLS); everything else in a request is open. Thus
 
-  exact             what is not listed is denied, whatever the request says; what is listed
+  exact             what is not listed is denied, whatever the request says; what is listed as
                     \"always\" is permitted, whatever it says
-  over-approximated what is listed \"when …\": each condition on something open (path, parameters,
-                    headers, time, address, the end user of a call) is taken to be possible by itself,
-                    and a forbid that depends on one to be avoidable
+  over-approximated what is listed as \"when …\": each condition on something open (path, parameters,
+                    headers, time, address, the end user of a call) is assumed to be satisfiable by
+                    itself, and a forbid that depends on one to be avoidable
 
-A service that is reached is taken to fall too: what it can reach from there is listed below it.
-Services outside the mesh are not asked by Bastide who calls: whoever reaches their ports, calls them.
+A service that is reached is assumed to fall too: what it can reach from there is listed below it.
+Services outside the mesh do not ask Bastide who calls: whoever reaches their ports can call them.";
 
-Exit codes: 0 nothing is reached, 1 something is, 3 something cannot be read.";
+const CODES: &str = "0 nothing is reached, 1 something is, 2 wrong usage, 3 something cannot be read";
+
+const EXAMPLES: &str = "\
+bastide blast-radius --service orders
+bastide blast-radius --token alice.token --config /etc/bastide/bastide.yaml
+bastide blast-radius --role merchant --output json";
 
 /// Runs the command.
 ///
@@ -78,17 +83,20 @@ Exit codes: 0 nothing is reached, 1 something is, 3 something cannot be read.";
 /// A configuration or the token cannot be read, or names somebody who is unknown.
 pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
     let gateway = super::check::load_or_report(&arguments.config, arguments.output)?;
-    let beside = arguments.config.with_file_name("town.yaml");
-    let town = arguments.town.clone().or_else(|| beside.is_file().then_some(beside));
+    let mut beside = SHARED.iter().map(|name| arguments.config.with_file_name(name));
+    let shared = arguments.mesh_config.clone().or_else(|| beside.find(|path| path.is_file()));
     let mut doors = vec![Door::gateway(&gateway)?];
     let mut services = Vec::new();
-    if let Some(town) = &town {
-        let found = config::mesh_services(town, &super::check::environment, &Disk);
+    if let Some(shared) = &shared {
+        let found = config::mesh_services(shared, &super::check::environment, &Disk);
         let found = found.map_err(|faults| anyhow::anyhow!("{}", first(&faults)))?;
         for service in found {
-            let loaded = crate::process::run::configuration(&service.name, town)?;
+            let loaded = crate::process::run::configuration(&service.name, shared)?;
             let of_service = loaded.map_err(|faults| anyhow::anyhow!("{}", first(&faults)))?;
-            let mesh = of_service.mesh.as_ref().context("the town's configuration has no mesh")?;
+            let mesh = of_service
+                .mesh
+                .as_ref()
+                .with_context(|| format!("{}: expected `mesh:`", shared.display()))?;
             let id = mesh.settings.workload(service.id.as_deref().unwrap_or(&service.name))?;
             doors.push(Door::service(&service.name, &of_service)?);
             services.push((service.name, id));

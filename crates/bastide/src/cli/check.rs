@@ -5,14 +5,20 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::help::help;
 use super::{Output, say};
 use crate::config::{self, Configuration, Written};
 
 /// Arguments of `bastide check`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide check\n  bastide check /etc/bastide/bastide.yaml --output json\n  bastide check --schema > bastide.schema.json\n\nIn an editor with the YAML language server, the first line of a file names the schema:\n  # yaml-language-server: $schema=bastide.schema.json\n\nExit codes: 0 good, 1 faults were found, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "In an editor with the YAML language server, the first line of a file names the schema:\n\
+     \x20 # yaml-language-server: $schema=bastide.schema.json",
+    "0 good, 1 faults were found, 2 wrong usage, 3 could not run",
+    "bastide check\n\
+     bastide check /etc/bastide/bastide.yaml --output json\n\
+     bastide check --schema > bastide.schema.json"
+))]
 pub struct CheckArguments {
     /// The configuration file.
     #[arg(default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]
@@ -78,7 +84,7 @@ pub(super) fn load_written_or_report(
     })
 }
 
-/// What `bastide run` makes of the mesh's shared configuration for one service; without a
+/// What `bastide run` makes of the configuration shared by the mesh's services for one service; without a
 /// service, the file itself.
 ///
 /// # Errors

@@ -5,15 +5,20 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
+use super::help::help;
 use super::{Output, check, say};
 use crate::config::{Changes, Disk, Outline};
 use crate::process::running;
 
 /// Arguments of `bastide diff`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide diff                                  bastide.yaml beside what the gateway serves now\n  bastide diff --config /etc/bastide/bastide.yaml --output json\n  bastide diff old/bastide.yaml new/bastide.yaml   two files\n\nA value that ${…} stands for is never shown; that it is another is.\n\nExit codes: 0 nothing would change, 1 something would, 3 a configuration has faults or no gateway is running."
-)]
+#[command(after_help = help(
+    "The value behind ${…} is never shown; that it differs is.",
+    "0 nothing would change, 1 something would, 2 wrong usage, 3 a configuration has faults or no gateway is running",
+    "bastide diff                                  bastide.yaml compared with what the gateway serves now\n\
+     bastide diff --config /etc/bastide/bastide.yaml --output json\n\
+     bastide diff old/bastide.yaml new/bastide.yaml   two files"
+))]
 pub struct DiffArguments {
     /// The old configuration.
     #[arg(requires = "new", value_hint = ValueHint::FilePath)]

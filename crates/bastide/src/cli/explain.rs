@@ -12,6 +12,7 @@ use policy::explain::{Explanation, explain_record, explain_request};
 use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
 
+use super::help::help;
 use super::{Output, say};
 use crate::config::Configuration;
 use crate::process::generations::Generations;
@@ -19,7 +20,7 @@ use crate::wire;
 
 /// Arguments of `bastide explain`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help("", CODES, EXAMPLES))]
 pub struct ExplainArguments {
     /// The request's id, from the problem document, the `x-request-id` of the answer or
     /// the audit log.
@@ -52,8 +53,8 @@ pub struct ExplainArguments {
     /// When, RFC 3339: `2026-11-23T09:30:00Z`.
     #[arg(long, requires = "as_who")]
     time: Option<String>,
-    /// A call to this service of the mesh, in the log of its `bastide run`; `--config` is the
-    /// town's configuration.
+    /// A call to this service of the mesh, in the log of its `bastide run`; `--config` is then the
+    /// configuration shared by the mesh's services.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// The configuration.
@@ -64,15 +65,14 @@ pub struct ExplainArguments {
     output: Output,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7
-  bastide explain --as User:alice --role customer --url shop.example.org/orders/bob/17
-  bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7 --service payments --config town.yaml
-  bastide explain --as Service:spiffe://shop.example/orders --service payments --config town.yaml --url payments/charges
-  bastide explain --as User:bob --role merchant --method POST --url shop.example.org/payments/refunds --amr otp
+const CODES: &str = "0 the request was (would be) allowed, 1 it was not, 2 wrong usage, 3 could not run (faults of the configuration included)";
 
-Exit codes: 0 the request was (would be) allowed, 1 it was not.";
+const EXAMPLES: &str = "\
+bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7
+bastide explain --as User:alice --role customer --url shop.example.org/orders/bob/17
+bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7 --service payments --config mesh.yaml
+bastide explain --as Service:spiffe://shop.example/orders --service payments --config mesh.yaml --url payments/charges
+bastide explain --as User:bob --role merchant --method POST --url shop.example.org/payments/refunds --amr otp";
 
 /// Runs the command.
 ///

@@ -9,6 +9,7 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 use similar::TextDiff;
 
+use super::help::help;
 use super::{Output, say};
 use crate::config;
 
@@ -17,9 +18,16 @@ const BYTES_MAX: u64 = 16 << 20;
 
 /// Arguments of `bastide fmt`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide fmt                        bastide.yaml, in place\n  bastide fmt conf/*.yaml\n  bastide fmt --check *.yaml         for CI: changes nothing, shows what would change\n  bastide fmt - < in.yaml > out.yaml\n\nComments, anchors, quotes that matter and ${…} stay; short forms stay short and long forms long. What\nthe file says is read before and after by the reader of the gateway itself: a file whose meaning would\nchange is left as it is. A comment `# fmt: off` leaves the entry below it alone.\n\nExit codes: 0 formatted, 1 --check found something to format, or a file cannot be formatted, 3 a file\ncannot be read or written."
-)]
+#[command(after_help = help(
+    "Comments, anchors, quotes that matter and ${…} are kept; short forms stay short and long forms long.\n\
+     The meaning of a file is compared before and after by the gateway's own reader: a file whose meaning\n\
+     would change is left as it is. A comment `# fmt: off` excludes the entry below it.",
+    "0 formatted, 1 --check found something to format, or a file cannot be formatted, 2 wrong usage, 3 a file cannot be read or written",
+    "bastide fmt                        bastide.yaml, in place\n\
+     bastide fmt conf/*.yaml\n\
+     bastide fmt --check *.yaml         for CI: changes nothing, shows what would change\n\
+     bastide fmt - < in.yaml > out.yaml"
+))]
 pub struct FmtArguments {
     /// The files; `-` reads standard input and writes standard output.
     #[arg(default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]

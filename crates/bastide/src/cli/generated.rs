@@ -9,13 +9,18 @@ use anyhow::Context;
 use clap::{Args, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 
+use super::help::{EXIT_CODES, help};
 use super::{Cli, say};
 
 /// Arguments of `bastide completions`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide completions bash > /usr/share/bash-completion/completions/bastide\n  bastide completions zsh > \"${fpath[1]}/_bastide\"\n  bastide completions fish > ~/.config/fish/completions/bastide.fish"
-)]
+#[command(after_help = help(
+    "",
+    EXIT_CODES,
+    "bastide completions bash > /usr/share/bash-completion/completions/bastide\n\
+     bastide completions zsh > \"${fpath[1]}/_bastide\"\n\
+     bastide completions fish > ~/.config/fish/completions/bastide.fish"
+))]
 pub struct CompletionsArguments {
     /// The shell.
     shell: Shell,
@@ -23,9 +28,12 @@ pub struct CompletionsArguments {
 
 /// Arguments of `bastide man`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide man /usr/local/share/man/man1\n  bastide man . && man -l ./bastide-check.1"
-)]
+#[command(after_help = help(
+    "",
+    EXIT_CODES,
+    "bastide man /usr/local/share/man/man1\n\
+     bastide man . && man -l ./bastide-check.1"
+))]
 pub struct ManArguments {
     /// The folder; made when it is not there. Pages of the same names are replaced.
     #[arg(value_hint = ValueHint::DirPath)]
@@ -73,7 +81,7 @@ fn pages(folder: &Path, command: &Command, name: &str) -> anyhow::Result<usize> 
     Ok(count)
 }
 
-/// One page. Examples stand as they are written, line by line.
+/// One page. What follows the options in `--help` is split over the sections of a manual page.
 fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
     let version = command.get_version().unwrap_or_default();
     let man = clap_mangen::Man::new(command.clone())
@@ -85,17 +93,32 @@ fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (prose, codes, examples) = super::help::parts(&text);
+    if !prose.is_empty() {
+        writeln!(page, ".PP")?;
+        verbatim(&mut page, prose)?;
+    }
     man.render_options_section(&mut page)?;
     if command.get_subcommands().any(|below| !below.is_hide_set()) {
         man.render_subcommands_section(&mut page)?;
     }
-    if let Some(text) = command.get_after_help() {
-        writeln!(page, ".SH EXAMPLES\n.nf")?;
-        let text = text.to_string();
-        for line in text.trim_start_matches("Examples:").trim_matches('\n').lines() {
-            writeln!(page, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?;
-        }
-        writeln!(page, ".fi")?;
+    if !codes.is_empty() {
+        writeln!(page, ".SH EXIT STATUS")?;
+        verbatim(&mut page, codes)?;
+    }
+    if !examples.is_empty() {
+        writeln!(page, ".SH EXAMPLES")?;
+        verbatim(&mut page, examples)?;
     }
     Ok(page)
+}
+
+/// Text as it is written, line by line.
+fn verbatim(page: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
+    writeln!(page, ".nf")?;
+    for line in text.lines() {
+        writeln!(page, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?;
+    }
+    writeln!(page, ".fi")
 }

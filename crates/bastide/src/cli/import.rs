@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueHint};
 use serde_json::json;
 
+use super::help::{examples, help};
 use super::{COULD_NOT_RUN, Output, check, say};
 use crate::config::{self, Disk};
 use crate::import::{Imported, Outcome, Unreadable, keycloak, kong};
@@ -18,6 +19,10 @@ const BYTES_MAX: u64 = 256 << 20;
 
 /// Arguments of `bastide import`.
 #[derive(Debug, Args)]
+#[command(after_help = examples(
+    "deck gateway dump -o kong.yaml && bastide import kong kong.yaml --out shop\n\
+     bastide import keycloak shop-realm.json --issuer https://id.example.org/realms/shop"
+))]
 pub struct ImportArguments {
     #[command(subcommand)]
     from: From,
@@ -29,9 +34,15 @@ pub struct ImportArguments {
 #[derive(Debug, Subcommand)]
 enum From {
     /// A decK file of Kong, format 1.1 or 3.0 (`deck gateway dump`).
-    #[command(
-        after_help = "Examples:\n  deck gateway dump -o kong.yaml && bastide import kong kong.yaml --out town\n  bastide import kong kong.yaml --output json | jq '.findings[] | select(.outcome == \"closed\")'\n\nWritten are OUT/bastide.yaml, its policies and certificates, readable for their owner alone. The report\nsays of each entity what became of it, with its place in the source. What protects a route in Kong and\ncannot be translated closes the route: it is written down with a forbid policy that names the reason.\nThe result is laid out by `bastide fmt` and checked as by `bastide check`. See docs/migration.md.\n\nExit codes: 0 translated, 1 a route is closed or the result has faults, 3 the file cannot be read or OUT\ncannot be written."
-    )]
+    #[command(after_help = help(
+        "It writes OUT/bastide.yaml, its policies and certificates, readable for their owner alone. The report\n\
+         says what became of each entity, with its location in the source. What protects a route in Kong and\n\
+         cannot be translated closes the route: a forbid policy that names the reason stands in its place.\n\
+         The result is laid out by `bastide fmt` and checked as by `bastide check`. See docs/migration.md.",
+        "0 translated, 1 a route is closed or the result has faults, 2 wrong usage, 3 the file cannot be read or OUT cannot be written",
+        "deck gateway dump -o kong.yaml && bastide import kong kong.yaml --out shop\n\
+         bastide import kong kong.yaml --output json | jq '.findings[] | select(.outcome == \"closed\")'"
+    ))]
     Kong {
         /// The decK file; `-` reads standard input.
         #[arg(value_hint = ValueHint::FilePath)]
@@ -50,9 +61,16 @@ enum From {
         https: String,
     },
     /// A realm of Keycloak (`kc.sh export --users realm_file`), with its users' hashes.
-    #[command(
-        after_help = "Examples:\n  kc.sh export --realm shop --users realm_file --file shop-realm.json\n  bastide import keycloak shop-realm.json --issuer https://id.example.org/realms/shop\n  bastide apply -f imported/shop.json --dry-run\n\nWritten are OUT/realm.yaml for the configuration (the realm and its roles) and OUT/NAME.json with clients and\nusers for `bastide apply`, readable for their owner alone. The report says of each entity what became of it,\nwith its place in the source. What would become more open is closed: addresses with wildcards are left out,\nclients whose secrets or keys cannot be taken are switched off. See docs/migration.md.\n\nExit codes: 0 translated, 1 a client is closed, 3 a file cannot be read or OUT cannot be written."
-    )]
+    #[command(after_help = help(
+        "It writes OUT/realm.yaml for the configuration (the realm and its roles) and OUT/NAME.json with clients and\n\
+         users for `bastide apply`, readable for their owner alone. The report says what became of each entity,\n\
+         with its location in the source. What would become more open is closed: addresses with wildcards are left out,\n\
+         clients whose secrets or keys cannot be imported are disabled. See docs/migration.md.",
+        "0 translated, 1 a client is closed, 2 wrong usage, 3 a file cannot be read or OUT cannot be written",
+        "kc.sh export --realm shop --users realm_file --file shop-realm.json\n\
+         bastide import keycloak shop-realm.json --issuer https://id.example.org/realms/shop\n\
+         bastide apply -f imported/shop.json --dry-run"
+    ))]
     Keycloak {
         /// The export of the realm, and further files with its users.
         #[arg(required = true, value_hint = ValueHint::FilePath)]

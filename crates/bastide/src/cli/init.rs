@@ -8,6 +8,7 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 use store::UnsealKey;
 
+use super::help::help;
 use super::{Output, say};
 use crate::config::{Database, Storage, Unseal};
 use crate::process::state::make_private_folder;
@@ -15,9 +16,14 @@ use crate::process::storage;
 
 /// Arguments of `bastide init`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Where the key goes is said by `storage.unseal` of the configuration: into a new file of mode\n0600, or to standard output, once, as a key or as shares.\n\nExamples:\n  bastide init                              a store and a key file, as configured\n  bastide init --shares 5 --threshold 3     with `unseal: shares`: five shares, any three unseal\n  bastide init --output json\n\nExit codes: 0 made, 1 there is a store already, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "`storage.unseal` of the configuration says where the key goes: to a new file of mode 0600, or to\n\
+     standard output, once, as a key or as shares.",
+    "0 made, 1 there is a store already, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide init                              a store and a key file, as configured\n\
+     bastide init --shares 5 --threshold 3     with `unseal: shares`: five shares, any three unseal\n\
+     bastide init --output json"
+))]
 pub struct InitArguments {
     /// The configuration, which says where the store is.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]

@@ -10,15 +10,20 @@ use model::principal::Attribute;
 use serde_json::{Value, json};
 
 use super::counter::{self, AtGateway, Counter, below, text, texts};
+use super::help::{examples, help};
 use super::{Output, say};
 use crate::config;
 use crate::process::clock::SystemClock;
 
 /// Arguments of `bastide key`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide key new --name importer --owner ci@example.org --role merchant --expires 90d\n  bastide key list --output json\n  bastide key revoke 4fX0a9QmZk2b\n\nA running process carries it out, and without one the command does so on the files of the state folder.\n\nExit codes: 0 done, 1 there is no such key, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "A running process carries it out; without one, the command works on the files of the state folder.",
+    "0 done, 1 there is no such key, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide key new --name importer --owner ci@example.org --role merchant --expires 90d\n\
+     bastide key list --output json\n\
+     bastide key revoke 4fX0a9QmZk2b"
+))]
 pub struct KeyArguments {
     #[command(subcommand)]
     command: KeyCommand,
@@ -29,6 +34,10 @@ pub struct KeyArguments {
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Makes a key and shows it, this once.
+    #[command(after_help = examples(
+        "bastide key new --owner ci@example.org --role merchant --expires 90d\n\
+         bastide key new --name importer --owner ci@example.org --scope orders:read --attribute team=red"
+    ))]
     New {
         /// The principal's name: `ApiKey::"<name>"` in policies. Default: the owner.
         #[arg(long)]
@@ -50,8 +59,13 @@ enum KeyCommand {
         expires: Option<String>,
     },
     /// Lists all keys, without what would let anybody use them.
+    #[command(after_help = examples(
+        "bastide key list\n\
+         bastide key list --output json"
+    ))]
     List,
     /// Revokes a key by its id. A running gateway takes that up within a second.
+    #[command(after_help = examples("bastide key revoke 4fX0a9QmZk2b"))]
     Revoke {
         /// The id: the part of the key between the underscores.
         #[arg(allow_hyphen_values = true)]

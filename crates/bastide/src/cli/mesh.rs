@@ -16,6 +16,7 @@ use model::Timestamp;
 use serde_json::json;
 use store::Store;
 
+use super::help::{EXIT_CODES, examples, help};
 use super::{Output, say};
 use crate::config::Mesh;
 use crate::process::clock::SystemClock;
@@ -33,9 +34,22 @@ const ISSUED_MAX: usize = 100_000;
 
 /// Arguments of `bastide mesh`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide mesh status                        authorities, workloads, certificates that are good\n  bastide mesh bundle > bundle.json          what others verify this trust domain with\n  bastide mesh prepare                       another issuing authority, trusted and not used yet\n  bastide mesh taint 3Jf…                    it signs no more; what it signed is replaced at once\n  bastide mesh revoke 3Jf…                   what it signed is good no more\n  bastide mesh revoke --serial 4fab…         that certificate is good no more\n  bastide mesh revoke --identity spiffe://shop.example/orders   nor any of this workload, nor does it get others\n  bastide mesh lift --identity spiffe://shop.example/orders     until it is lifted\n  bastide mesh workload add orders --uid 1000     those processes are orders from now on\n  bastide mesh token --node edge-1           a token with which that node's agent joins, once\n  bastide mesh tap --service payments --config town.yaml    calls as they end\n  bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\nA running process takes it up at once.\n\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "A running process applies the change at once.",
+    EXIT_CODES,
+    "bastide mesh status                        authorities, workloads, valid certificates\n\
+     bastide mesh bundle > bundle.json          what others verify this trust domain with\n\
+     bastide mesh prepare                       another issuing authority: trusted, not yet used\n\
+     bastide mesh taint 3Jf…                    it no longer signs; what it signed is replaced at once\n\
+     bastide mesh revoke 3Jf…                   what it signed is no longer valid\n\
+     bastide mesh revoke --serial 4fab…         this certificate is no longer valid\n\
+     bastide mesh revoke --identity spiffe://shop.example/orders   none of this workload's is, and it gets no others\n\
+     bastide mesh lift --identity spiffe://shop.example/orders     until this is run\n\
+     bastide mesh workload add orders --uid 1000     these processes are orders from now on\n\
+     bastide mesh token --node edge-1           a token with which the node's agent joins, once\n\
+     bastide mesh tap --service payments --config mesh.yaml    calls as they end\n\
+     bastide mesh svid --socket /run/bastide/workload.sock --out folder"
+))]
 pub struct MeshArguments {
     #[command(subcommand)]
     command: MeshCommand,
@@ -53,22 +67,34 @@ pub struct MeshArguments {
 #[derive(Debug, Subcommand)]
 enum MeshCommand {
     /// The authorities and what they are now, the workloads, the certificates that are good.
+    #[command(after_help = examples(
+        "bastide mesh status\n\
+         bastide mesh status --output json | jq '.authorities[] | select(.state == \"active\")'"
+    ))]
     Status,
     /// Prints the bundle: the document of the bundle endpoint.
+    #[command(after_help = examples("bastide mesh bundle > bundle.json"))]
     Bundle,
     /// Makes another authority, which is trusted at once and signs when its turn comes.
+    #[command(after_help = examples(
+        "bastide mesh prepare            an issuing authority\n\
+         bastide mesh prepare root\n\
+         bastide mesh prepare jwt"
+    ))]
     Prepare {
         /// Of what kind.
         #[arg(value_enum, default_value_t = AuthorityKind::Issuing)]
         kind: AuthorityKind,
     },
     /// Lets a prepared authority sign from now on.
+    #[command(after_help = examples("bastide mesh activate 3Jf…"))]
     Activate {
         /// Its id, as `status` shows it, or the beginning of it.
         #[arg(allow_hyphen_values = true)]
         authority: String,
     },
     /// Lets an authority sign no more; what it signed is replaced at once.
+    #[command(after_help = examples("bastide mesh taint 3Jf…      as `bastide mesh status` lists it"))]
     Taint {
         /// Its id, or the beginning of it.
         #[arg(allow_hyphen_values = true)]
@@ -77,6 +103,11 @@ enum MeshCommand {
     /// Takes a tainted authority out of the bundle, so that what it signed is good no more; or
     /// one certificate; or a workload, which gets nothing until it is lifted.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["authority", "serial", "identity"]))]
+    #[command(after_help = examples(
+        "bastide mesh revoke 3Jf…\n\
+         bastide mesh revoke --serial 4fab0c…\n\
+         bastide mesh revoke --identity spiffe://shop.example/orders"
+    ))]
     Revoke {
         /// The authority's id, or the beginning of it.
         #[arg(allow_hyphen_values = true)]
@@ -87,11 +118,19 @@ enum MeshCommand {
     /// Lifts the revocation of a certificate or a workload. A workload's certificates of before
     /// stay revoked.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["serial", "identity"]))]
+    #[command(after_help = examples(
+        "bastide mesh lift --identity spiffe://shop.example/orders\n\
+         bastide mesh lift --serial 4fab0c…"
+    ))]
     Lift {
         #[command(flatten)]
         whom: Whom,
     },
     /// Makes a token with which a node's agent may join, once.
+    #[command(after_help = examples(
+        "bastide mesh token --node edge-1 > join\n\
+         bastide mesh token --node edge-1 --life 10m --output json"
+    ))]
     Token {
         /// What the node is called: what `workloads.NAME.node` says.
         #[arg(long)]
@@ -101,25 +140,41 @@ enum MeshCommand {
         life: String,
     },
     /// Lists the nodes that are attested, and the key that agents know the control plane by.
+    #[command(after_help = examples(
+        "bastide mesh nodes\n\
+         bastide mesh nodes --output json | jq -r .pin"
+    ))]
     Nodes,
     /// Takes a node's attestation back and keeps it out, whatever it shows, until a token is made
     /// for it or it is admitted. What its workloads have stays good until it ends: revoke them
     /// besides.
+    #[command(after_help = examples(
+        "bastide mesh evict edge-1\n\
+         bastide mesh evict x509/edge-2"
+    ))]
     Evict {
         /// Its name.
         node: String,
     },
     /// Lets a node come again that was evicted.
+    #[command(after_help = examples("bastide mesh admit edge-1"))]
     Admit {
         /// Its name.
         node: String,
     },
     /// Workloads that are registered beside those of the configuration.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples(
+        "bastide mesh workload add orders --uid 1000     these processes are orders from now on\n\
+         bastide mesh workload list"
+    ))]
     Workload(WorkloadCommand),
     /// Shows the calls of a proxy as they end: who called what, what was decided, how long it took.
     Tap(super::mesh_tap::TapArguments),
     /// Asks a Workload API for the certificates of this process, as a workload would.
+    #[command(after_help = examples(
+        "bastide mesh svid --socket /run/bastide/workload.sock\n\
+         bastide mesh svid --socket /run/bastide/workload.sock --out folder && openssl x509 -in folder/svid.pem -noout -text"
+    ))]
     Svid {
         /// The socket.
         #[arg(long, value_hint = ValueHint::FilePath)]

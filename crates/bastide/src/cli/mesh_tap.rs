@@ -11,6 +11,7 @@ use clap::{Args, ValueHint};
 use model::event::{AccessEvent, Outcome, Step};
 use serde_json::{Value, json};
 
+use super::help::help;
 use super::key::date_of;
 use super::{Output, say};
 
@@ -19,10 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Arguments of `bastide mesh tap`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub struct TapArguments {
-    /// The calls of `bastide run --service NAME`; `--config` is the town's configuration. Default:
-    /// those of the gateway of `--config`.
+    /// The calls of `bastide run --service NAME`; `--config` is then the configuration shared by the
+    /// mesh's services. Default: those of the gateway of `--config`.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// An audit log's folder, in the place of that of the configuration.
@@ -51,19 +52,19 @@ pub struct TapArguments {
     seconds: Option<u64>,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide mesh tap --service payments --config town.yaml
-  bastide mesh tap --service payments --config town.yaml --from orders --denied
-  bastide mesh tap --log /var/lib/bastide/audit --status 5xx --output json
-
+const PROSE: &str = "\
 One line for each call, when it has ended: time, caller, method, path, decision, status, latency. With
---output json one object to the line. `bastide explain ID` says why.
+--output json, one object per line. `bastide explain ID` says why.
 
-It reads the audit log of the proxy, of which it needs the right to read: the proxy is not asked, and
-nothing that happens here can slow it.
+It reads the audit log of the proxy, and needs permission to do so: the proxy itself is not asked, and
+nothing that happens here can slow it down.";
 
-Exit codes: 0 it ended as was asked, 3 something cannot be read.";
+const CODES: &str = "0 ended as requested, 2 wrong usage, 3 something cannot be read";
+
+const EXAMPLES: &str = "\
+bastide mesh tap --service payments --config mesh.yaml
+bastide mesh tap --service payments --config mesh.yaml --from orders --denied
+bastide mesh tap --log /var/lib/bastide/audit --status 5xx --output json";
 
 /// Which statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

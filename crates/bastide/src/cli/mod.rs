@@ -9,6 +9,7 @@ pub mod diff;
 pub mod explain;
 pub mod fmt;
 pub mod generated;
+pub(crate) mod help;
 pub mod import;
 pub mod init;
 pub mod key;
@@ -32,30 +33,33 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use help::help;
+
 /// The security layer for microservices in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "bastide", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "bastide", version, propagate_version = true, after_help = help("", CODES, EXAMPLES))]
+#[command(mut_subcommand("role", realm::role_help), mut_subcommand("group", realm::group_help))]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide demo                             a throw-away town to play with
-  bastide demo --tour                      every attack of the tour, with what refused it
-  bastide check bastide.yaml               all faults of a configuration, with their places
-  bastide fmt bastide.yaml                 the same configuration, laid out canonically
-  bastide diff                             what a reload would change
-  bastide import kong kong.yaml --out town a decK file, translated
-  bastide serve --config bastide.yaml      the gateway
-  bastide explain 0192f3c8a1b2…            why a request was refused
-  bastide blast-radius --service orders    what a compromised service can reach
-  bastide waf check rules/*.conf           faults of firewall rules, and rules that never match
-  bastide key new --owner ci --expires 90d an API key, shown once
-  bastide init                             the encrypted store and its key
+const CODES: &str = "0 done, 1 the answer is no (faults found, tests failed), 2 wrong usage, 3 could not run (faults of the \
+     configuration included)";
 
-Exit codes: 0 done, 1 the answer is no (faults found, tests failed), 2 wrong usage, 3 could not run.";
+const EXAMPLES: &str = "\
+bastide demo                              a sample shop to play with, thrown away at the end
+bastide demo --tour                       every attack of the tour, and what refused it
+bastide check bastide.yaml                all faults of a configuration, with their locations
+bastide fmt bastide.yaml                  the same configuration, laid out canonically
+bastide diff                              what a reload would change
+bastide import kong kong.yaml --out shop  a decK file, translated
+bastide serve --config bastide.yaml       the gateway
+bastide explain 0192f3c8a1b2…             why a request was refused
+bastide blast-radius --service orders     what a compromised service can reach
+bastide waf check rules/*.conf            faults of firewall rules, and rules that never match
+bastide key new --owner ci --expires 90d  an API key, shown once
+bastide init                              the encrypted store and its key";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -118,16 +122,22 @@ enum Command {
     Man(generated::ManArguments),
     /// Checks, tests and tunes the firewall's rules.
     Waf(waf::WafArguments),
-    /// One service of the demo's shop.
+    /// One service of the sample shop.
     #[command(hide = true)]
     DemoService(crate::demo::ServiceArguments),
 }
 
 /// Arguments of `bastide serve`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide serve --config /etc/bastide/bastide.yaml\n  kill -HUP $PID    reload now (changed files are noticed within a second anyway)\n  kill -TERM $PID   drain and end\n  kill -USR2 $PID   start the binary anew and hand over to it, for upgrades\n  bastide serve --take-over    the same, begun from the new binary\n\nExit codes: 0 ended after it was told to, 2 wrong usage, 3 could not start or go on."
-)]
+#[command(after_help = help(
+    "",
+    "0 ended by a signal, 2 wrong usage, 3 could not start or continue",
+    "bastide serve --config /etc/bastide/bastide.yaml\n\
+     kill -HUP $PID               reload now (changed files are noticed within a quarter of a second anyway)\n\
+     kill -TERM $PID              drain and end\n\
+     kill -USR2 $PID              start the binary again and hand over to it, for upgrades\n\
+     bastide serve --take-over    the same, begun from the new binary"
+))]
 pub struct ServeArguments {
     /// The configuration file.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]

@@ -9,13 +9,14 @@ use clap::{Args, Subcommand};
 use policy::testing::{Case, Report, run_with};
 use serde::Deserialize;
 
+use super::help::{examples, help};
 use super::{Output, say};
 use crate::config::Configuration;
 use crate::wire;
 
 /// Arguments of `bastide policy`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub struct PolicyArguments {
     #[command(subcommand)]
     command: PolicyCommand,
@@ -27,31 +28,39 @@ pub struct PolicyArguments {
     output: Output,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide policy test policies/tests.yaml
-  bastide policy schema > bastide.cedarschema
-  bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
-  bastide policy suggest --from-log bastide-state/audit > suggested.cedar
-
+const PROSE: &str = "\
 A test file is a list of cases:
   - name: a customer reads their own order
     principal: { kind: User, id: alice, roles: [customer] }
     request: { method: GET, host: shop.example.org, path: /orders/alice/17 }
     expect: allow
-    why: own-orders
+    why: own-orders";
 
-Exit codes: 0 all passed, 1 a case failed or the configuration has faults.";
+const CODES: &str =
+    "0 done, 1 a case failed, 2 wrong usage, 3 could not run (faults of the configuration included)";
+
+const EXAMPLES: &str = "\
+bastide policy test policies/tests.yaml
+bastide policy schema > bastide.cedarschema
+bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
+bastide policy suggest --from-log bastide-state/audit > suggested.cedar";
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Runs the cases of a file against the configured policies.
+    #[command(after_help = help(
+        "",
+        "0 every case passed, 1 a case failed, 2 wrong usage, 3 could not run (faults of the configuration included)",
+        "bastide policy test policies/tests.yaml\n\
+         bastide policy test policies/tests.yaml --config new/bastide.yaml --output json"
+    ))]
     Test {
         /// The file, YAML or JSON.
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
     /// Prints the Cedar schema that is generated from the configuration.
+    #[command(after_help = examples("bastide policy schema > bastide.cedarschema"))]
     Schema,
     /// Replays the audit log under other policies: which requests would be decided differently.
     Diff(super::policy_diff::DiffArguments),

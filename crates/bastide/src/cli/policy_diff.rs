@@ -14,6 +14,7 @@ use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
 use policy::{Policies, Replayed, Undecidable, replay};
 use serde_json::{Value, json};
 
+use super::help::help;
 use super::recorded::{Deciders, beside};
 use super::{Output, say};
 use crate::config::{Configuration, Match};
@@ -27,7 +28,7 @@ const PROGRESS_EVERY: u64 = 500_000;
 
 /// Arguments of `bastide policy diff`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub struct DiffArguments {
     /// The old policies: a configuration file, or the number of a generation that the
     /// state folder of `--config` keeps.
@@ -47,17 +48,18 @@ pub struct DiffArguments {
     most: usize,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
-  bastide policy diff 12 bastide.yaml --against bastide-state/audit --output json
-
+const PROSE: &str = "\
 Each decision in the log is made again under both sets of policies, from what the log says of the
 request. What a policy reads and the log lacks is never guessed: such a decision is undecidable, unless
-the rest settles it. A request is taken to arrive at the route of the same name; when that route takes
-other requests now, it is undecidable too.
+the rest settles it. A request is assumed to arrive at the route of the same name; where that route now
+takes other requests, the decision is undecidable too.";
 
-Exit codes: 0 every decision stays, 1 some differ or are undecidable, 3 something cannot be read.";
+const CODES: &str =
+    "0 every decision stays, 1 some differ or are undecidable, 2 wrong usage, 3 something cannot be read";
+
+const EXAMPLES: &str = "\
+bastide policy diff bastide.yaml new/bastide.yaml --against bastide-state/audit
+bastide policy diff 12 bastide.yaml --against bastide-state/audit --output json";
 
 /// One set of policies.
 struct Side {

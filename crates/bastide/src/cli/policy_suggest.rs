@@ -15,6 +15,7 @@ use policy::testing::What;
 use policy::{Beside, Policies, Source, replay};
 use serde_json::{Value, json};
 
+use super::help::help;
 use super::key::date_of;
 use super::recorded::{Deciders, beside};
 use super::{Output, say};
@@ -26,12 +27,13 @@ const SAMPLES_MAX: usize = 3;
 
 /// Arguments of `bastide policy suggest`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub struct SuggestArguments {
     /// The audit log: its folder, or one of its files.
     #[arg(long, value_name = "LOG", value_hint = ValueHint::AnyPath)]
     from_log: PathBuf,
-    /// The log is that of `bastide run --service NAME`; `--config` is the town's configuration.
+    /// The log is that of `bastide run --service NAME`; `--config` is then the configuration shared by
+    /// the mesh's services.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// Names people one by one, whatever their roles.
@@ -43,21 +45,20 @@ pub struct SuggestArguments {
     denied_too: bool,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide policy suggest --from-log bastide-state/audit > suggested.cedar
-  bastide policy suggest --config town.yaml --service payments --from-log bastide-payments/audit
-  bastide policy suggest --from-log bastide-state/audit --output json
-
+const PROSE: &str = "\
 Calls that agree in who, method, route and, where the route ends in `**`, the shape of the path
 become one policy. People become the role that holds them, path parameters become any value (or the
 caller's own id, when it was that in every call), numbers and identifiers in a path become any segment;
-each policy says so, with how often it was seen, when first and when last. Then the log is replayed
-under the suggested policies alone. Routes with `allow:` need no policy and get none; `forbid` policies
-are yours to keep.
+each policy says so, and how often, when first and when last it was seen. Then the log is replayed
+under the suggested policies alone. Routes with `allow:` need no policy and get none; existing `forbid`
+policies are yours to keep.";
 
-Exit codes: 0 the replay allows every call, 1 some calls could not be taken or replayed, 3 something
-cannot be read.";
+const CODES: &str = "0 the replay allows every call, 1 some calls could not be covered or replayed, 2 wrong usage, 3 something cannot be read";
+
+const EXAMPLES: &str = "\
+bastide policy suggest --from-log bastide-state/audit > suggested.cedar
+bastide policy suggest --config mesh.yaml --service payments --from-log bastide-payments/audit
+bastide policy suggest --from-log bastide-state/audit --output json";
 
 /// What came of the log.
 #[derive(Default)]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Args, Command, Subcommand, ValueHint};
 use serde_json::{Map, Value, json};
 
 use super::counter::{self, At, Counter, below, text, texts};
+use super::help::{examples, help};
 use super::{Output, say};
 use crate::admin::view::suggestion;
 use crate::config;
@@ -18,9 +19,17 @@ const CLIENT_BYTES_MAX: u64 = 1 << 20;
 
 /// Arguments of `bastide realm`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide realm list\n  bastide realm keys --output json\n  bastide realm export --hashes > town.json     everything, for `bastide apply`\n  bastide realm set access_token=10m require_dpop_nonce=true\n  bastide realm unset access_token\n  bastide realm rotate-keys              other keys from now on; what was signed stays good\n  bastide realm rotate-keys --forget     for keys that somebody else may know\n\nExit codes: 0 done, 1 there is no such realm, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "",
+    "0 done, 1 there is no such realm, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide realm list\n\
+     bastide realm keys --output json\n\
+     bastide realm export --hashes > shop.json     everything, for `bastide apply`\n\
+     bastide realm set access_token=10m require_dpop_nonce=true\n\
+     bastide realm unset access_token\n\
+     bastide realm rotate-keys              new keys from now on; what was signed stays valid\n\
+     bastide realm rotate-keys --forget     for keys that somebody else may know"
+))]
 pub struct RealmArguments {
     #[command(subcommand)]
     command: RealmCommand,
@@ -31,18 +40,35 @@ pub struct RealmArguments {
 #[derive(Debug, Subcommand)]
 enum RealmCommand {
     /// Lists the realms.
+    #[command(after_help = examples("bastide realm list"))]
     List,
     /// Shows the settings of the realm.
+    #[command(after_help = examples(
+        "bastide realm show\n\
+         bastide realm show --realm staff --output json"
+    ))]
     Show,
     /// Lists the signing keys.
+    #[command(after_help = examples(
+        "bastide realm keys\n\
+         bastide realm keys --output json"
+    ))]
     Keys,
     /// Writes clients and people of the realm as `bastide apply` takes them back.
+    #[command(after_help = examples(
+        "bastide realm export > shop.json\n\
+         bastide realm export --hashes > shop.json     to move people and clients elsewhere"
+    ))]
     Export {
         /// With the hashes of passwords and secrets.
         #[arg(long)]
         hashes: bool,
     },
     /// Changes settings while the realm runs: those that the configuration does not write.
+    #[command(after_help = examples(
+        "bastide realm set access_token=10m\n\
+         bastide realm set require_dpop_nonce=true display_name=\"The shop\""
+    ))]
     Set {
         /// `name=value`: `display_name`, `require_pushed_requests`, `require_dpop_nonce`,
         /// `sessions_per_person`, or a lifetime, such as `access_token=10m`.
@@ -50,12 +76,17 @@ enum RealmCommand {
         settings: Vec<String>,
     },
     /// Brings settings back to what is configured.
+    #[command(after_help = examples("bastide realm unset access_token require_dpop_nonce"))]
     Unset {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
     },
     /// Ends the signing of every key now and makes others.
+    #[command(after_help = examples(
+        "bastide realm rotate-keys\n\
+         bastide realm rotate-keys --forget     for keys that somebody else may know"
+    ))]
     RotateKeys {
         /// What they signed is good no more.
         #[arg(long)]
@@ -165,9 +196,15 @@ fn show_keys(counter: &Counter, page: &Value) {
 
 /// Arguments of `bastide client`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide client list\n  bastide client show shop --output json > shop.json\n  bastide client put shop.json\n  bastide client secret importer                     another secret, shown once; the old one is good no more\n  bastide client secret importer --keep-previous     both are good, until the next\n\nClients that `realms:` declares are changed there.\n\nExit codes: 0 done, 1 there is no such client, or it is declared, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "Clients that `realms:` of the configuration declares are changed there.",
+    "0 done, 1 there is no such client, or the configuration declares it, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide client list\n\
+     bastide client show shop --output json > shop.json\n\
+     bastide client put shop.json\n\
+     bastide client secret importer                     a new secret, shown once; the old one is no longer valid\n\
+     bastide client secret importer --keep-previous     both are valid until the next secret is made"
+))]
 pub struct ClientArguments {
     #[command(subcommand)]
     command: ClientCommand,
@@ -178,19 +215,32 @@ pub struct ClientArguments {
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     /// Lists the clients.
+    #[command(after_help = examples(
+        "bastide client list\n\
+         bastide client list --output json"
+    ))]
     List,
     /// Shows a client.
+    #[command(after_help = examples("bastide client show shop --output json > shop.json"))]
     Show {
         /// `client_id`.
         id: String,
     },
     /// Adds a client, or replaces one, by a JSON file; see docs/administration.md.
+    #[command(after_help = examples(
+        "bastide client put shop.json\n\
+         bastide client show shop --output json | jq '.disabled = true' | bastide client put -"
+    ))]
     Put {
         /// The file; `-` reads standard input.
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
     /// Makes a secret and shows it, this once.
+    #[command(after_help = examples(
+        "bastide client secret importer\n\
+         bastide client secret importer --keep-previous"
+    ))]
     Secret {
         /// `client_id`.
         id: String,
@@ -199,6 +249,7 @@ enum ClientCommand {
         keep_previous: bool,
     },
     /// Removes a client.
+    #[command(after_help = examples("bastide client remove importer"))]
     Remove {
         /// `client_id`.
         id: String,
@@ -273,9 +324,14 @@ pub(super) fn read_json(file: &std::path::Path) -> anyhow::Result<Value> {
 
 /// Arguments of `bastide session`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide session list alice\n  bastide session end 4fX0a9QmZk2bR7cD1eF5gA\n  bastide session grants alice                   what she allowed applications\n  bastide session end-grant 9aB…\n\n`bastide user sign-out alice` ends all of them.\n\nExit codes: 0 done, 1 there is no such user, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "`bastide user sign-out alice` ends all of them.",
+    "0 done, 1 there is no such user, session or grant, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide session list alice\n\
+     bastide session end 4fX0a9QmZk2bR7cD1eF5gA\n\
+     bastide session grants alice                   what she allowed applications\n\
+     bastide session end-grant 9aB…"
+))]
 pub struct SessionArguments {
     #[command(subcommand)]
     command: SessionCommand,
@@ -286,22 +342,29 @@ pub struct SessionArguments {
 #[derive(Debug, Subcommand)]
 enum SessionCommand {
     /// Lists the sessions of a person.
+    #[command(after_help = examples(
+        "bastide session list alice\n\
+         bastide session list alice --output json"
+    ))]
     List {
         /// What they log in with.
         username: String,
     },
     /// Ends a session and its tokens, open connections too.
+    #[command(after_help = examples("bastide session end 4fX0a9QmZk2bR7cD1eF5gA"))]
     End {
         /// Its `sid`.
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
     /// Lists what a person allowed clients.
+    #[command(after_help = examples("bastide session grants alice"))]
     Grants {
         /// What they log in with.
         username: String,
     },
     /// Ends a grant and its tokens.
+    #[command(after_help = examples("bastide session end-grant 9aB…"))]
     EndGrant {
         /// Its id.
         #[arg(allow_hyphen_values = true)]
@@ -351,11 +414,41 @@ fn end(counter: &Counter, what: &str, id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The help of `bastide role`: with examples of its own, for arguments that groups share.
+pub(super) fn role_help(command: Command) -> Command {
+    const LINES: [&str; 4] = [
+        "bastide role list\nbastide role list --output json",
+        "bastide role members merchant",
+        "bastide role add merchant alice",
+        "bastide role remove merchant alice",
+    ];
+    members_help(command, LINES)
+}
+
+/// The help of `bastide group`.
+pub(super) fn group_help(command: Command) -> Command {
+    const LINES: [&str; 4] = [
+        "bastide group list\nbastide group list --output json",
+        "bastide group members warehouse",
+        "bastide group add warehouse bob",
+        "bastide group remove warehouse bob",
+    ];
+    members_help(command, LINES)
+}
+
+fn members_help(command: Command, lines: [&str; 4]) -> Command {
+    const NAMES: [&str; 4] = ["list", "members", "add", "remove"];
+    let command = command.after_help(help("", MEMBERS_CODES, &lines.join("\n")));
+    NAMES.into_iter().zip(lines).fold(command, |command, (name, lines)| {
+        command.mut_subcommand(name, |below| below.after_help(help("", MEMBERS_CODES, lines)))
+    })
+}
+
+const MEMBERS_CODES: &str = "0 done, 1 there is no such person, role or group, 2 wrong usage, 3 could not run (faults of the configuration \
+     included)";
+
 /// Arguments of `bastide role` and `bastide group`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples, the same for roles and groups:\n  bastide role list --output json\n  bastide role members merchant\n  bastide role add merchant alice\n  bastide group remove warehouse bob\n\nExit codes: 0 done, 1 there is no such person, role or group, 2 wrong usage, 3 could not run."
-)]
 pub struct MembersArguments {
     #[command(subcommand)]
     command: MembersCommand,

@@ -6,13 +6,20 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::counter::{self, AtGateway, below, text};
+use super::help::{examples, help};
 use super::key::{date_of, parse_lifetime};
 
 /// Arguments of `bastide revoke`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "A running gateway takes it up within a second: new requests are refused, open ones are cut.\n\nExamples:\n  bastide revoke token 4f1c9a52-6b0e --expires 1h\n  bastide revoke session s-2041 --issuer https://id.example.org\n  bastide revoke subject alice           everything that alice was issued until now\n  bastide revoke list --output json\n  bastide revoke undo s-2041\n\nExit codes: 0 done, 1 nothing of that name was revoked, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "A running gateway applies it within a second: new requests are refused, open ones are cut.",
+    "0 done, 1 nothing of that name is revoked, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide revoke token 4f1c9a52-6b0e --expires 1h\n\
+     bastide revoke session s-2041 --issuer https://id.example.org\n\
+     bastide revoke subject alice           everything that alice was issued until now\n\
+     bastide revoke list --output json\n\
+     bastide revoke undo s-2041"
+))]
 pub struct RevokeArguments {
     #[command(subcommand)]
     command: RevokeCommand,
@@ -35,6 +42,10 @@ struct Scope {
 #[derive(Debug, Subcommand)]
 enum RevokeCommand {
     /// One token, by its `jti`.
+    #[command(after_help = examples(
+        "bastide revoke token 4f1c9a52-6b0e\n\
+         bastide revoke token 4f1c9a52-6b0e --expires 1h     no token of that id lives longer"
+    ))]
     Token {
         /// The token's `jti`.
         #[arg(allow_hyphen_values = true)]
@@ -43,6 +54,7 @@ enum RevokeCommand {
         scope: Scope,
     },
     /// All tokens of a grant of a realm: those whose `jti` begins with its id and a dot.
+    #[command(after_help = examples("bastide revoke grant 9aB…"))]
     Grant {
         /// The grant's id, as `bastide session grants` lists it.
         #[arg(allow_hyphen_values = true)]
@@ -51,6 +63,7 @@ enum RevokeCommand {
         scope: Scope,
     },
     /// All tokens of a session, by their `sid`.
+    #[command(after_help = examples("bastide revoke session s-2041 --issuer https://id.example.org"))]
     Session {
         /// The tokens' `sid`.
         #[arg(allow_hyphen_values = true)]
@@ -59,6 +72,10 @@ enum RevokeCommand {
         scope: Scope,
     },
     /// All tokens of a principal that were issued until now.
+    #[command(after_help = examples(
+        "bastide revoke subject alice           what alice was issued until now\n\
+         bastide revoke subject alice --all     and what she will be issued"
+    ))]
     Subject {
         /// The principal's id, as events name it.
         #[arg(allow_hyphen_values = true)]
@@ -70,8 +87,13 @@ enum RevokeCommand {
         scope: Scope,
     },
     /// Lists what is revoked.
+    #[command(after_help = examples(
+        "bastide revoke list\n\
+         bastide revoke list --output json"
+    ))]
     List,
     /// Takes revocations back, by the name that was given.
+    #[command(after_help = examples("bastide revoke undo s-2041"))]
     Undo {
         /// The `jti`, grant, `sid` or principal.
         #[arg(allow_hyphen_values = true)]

@@ -7,12 +7,19 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use super::Output;
+use super::help::help;
 
 /// Arguments of `bastide run`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "The program listens on 127.0.0.1 at the port that its environment names as PORT, or at --to.\nIt reaches other services of the mesh by name through BASTIDE_WAY_OUT, which http_proxy names too:\nhttp://payments/charges. Whatever is no HTTP, a database or a broker, it reaches by --reach.\n\nExamples:\n  bastide run --service orders --listen 0.0.0.0:7001 -- ./orders\n  bastide run --service orders --listen 0.0.0.0:7001 --to 8080 --config /etc/bastide/town.yaml -- java -jar orders.jar\n  bastide run --service orders --listen 0.0.0.0:7001 --reach db=5432 -- ./orders --database 127.0.0.1:5432\n\nThe exit code is the program's; 128 and the signal when one ended it."
-)]
+#[command(after_help = help(
+    "The program listens on 127.0.0.1 at the port that its environment names as PORT, or at --to.\n\
+     It reaches other services of the mesh by name through BASTIDE_WAY_OUT, which http_proxy names too:\n\
+     http://payments/charges. TCP services, such as a database or a broker, are reached by --reach.",
+    "the program's own; 128 plus the signal when a signal ended it; 2 wrong usage, 3 could not start it",
+    "bastide run --service orders --listen 0.0.0.0:7001 -- ./orders\n\
+     bastide run --service orders --listen 0.0.0.0:7001 --to 8080 --config /etc/bastide/mesh.yaml -- java -jar orders.jar\n\
+     bastide run --service orders --listen 0.0.0.0:7001 --reach db=5432 -- ./orders --database 127.0.0.1:5432"
+))]
 pub struct RunArguments {
     /// The service: one of the identities that the Workload API gives this process.
     #[arg(long)]
@@ -32,9 +39,9 @@ pub struct RunArguments {
     /// it as BASTIDE_TO_NAME.
     #[arg(long, value_name = "NAME[=PORT]", value_parser = reach)]
     pub reach: Vec<Reach>,
-    /// The configuration of the town: `mesh:` with the socket of the Workload API and the
-    /// services, `policies:`, `limits:`. It has no listeners and routes.
-    #[arg(long, short, default_value = "town.yaml", value_hint = ValueHint::FilePath)]
+    /// The configuration shared by the mesh's services: `mesh:` with the socket of the Workload API
+    /// and the services, `policies:`, `limits:`. It has no listeners and no routes.
+    #[arg(long, short, default_value = "mesh.yaml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
     /// The state folder: audit log, retained policies. Default: `bastide-SERVICE` beside the
     /// configuration.

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueHint};
 use serde_json::json;
 use store::{Shares, Store, UnsealKey};
 
+use super::help::{examples, help};
 use super::{Output, say};
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
@@ -16,9 +17,15 @@ use crate::process::storage;
 
 /// Arguments of `bastide store`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "All of it works while `bastide serve` runs on the same store.\n\nExamples:\n  bastide store status --output json\n  bastide store backup /backup/$(date +%F).bastide\n  bastide store check /backup/2026-11-29.bastide\n  bastide store restore /backup/2026-11-29.bastide --replace\n  bastide store rotate                      new keys, and everything put under them\n\nExit codes: 0 done, 1 the answer is no (damage was found, records would be replaced), 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "All of it works while `bastide serve` runs on the same store.",
+    "0 done, 1 the answer is no (damage was found, records would be replaced), 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide store status --output json\n\
+     bastide store backup /backup/$(date +%F).bastide\n\
+     bastide store check /backup/2026-11-29.bastide\n\
+     bastide store restore /backup/2026-11-29.bastide --replace\n\
+     bastide store rotate                      makes new keys, and re-encrypts everything with them"
+))]
 pub struct StoreArguments {
     #[command(subcommand)]
     command: StoreCommand,
@@ -37,14 +44,24 @@ pub struct StoreArguments {
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
     /// How the store stands: records, keys, size.
+    #[command(after_help = examples(
+        "bastide store status\n\
+         bastide store status --output json"
+    ))]
     Status,
     /// Writes everything, as it is at one moment, to a new file and checks it. It is encrypted.
+    #[command(after_help = examples("bastide store backup /backup/$(date +%F).bastide"))]
     Backup {
         /// The new file.
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
     /// Puts what a backup holds in the place of everything, at one moment.
+    #[command(after_help = examples(
+        "bastide store restore /backup/2026-11-29.bastide             into an empty store\n\
+         bastide store restore /backup/2026-11-29.bastide --replace\n\
+         bastide store restore /backup/2026-11-29.bastide --key-file old.key    of a store with another key"
+    ))]
     Restore {
         /// The backup.
         #[arg(value_hint = ValueHint::FilePath)]
@@ -57,6 +74,11 @@ enum StoreCommand {
         key_file: Option<PathBuf>,
     },
     /// Reads everything and says whether it is whole: the store, or a backup.
+    #[command(after_help = examples(
+        "bastide store check                                  the store\n\
+         bastide store check /backup/2026-11-29.bastide       a backup\n\
+         bastide store check /backup/2026-11-29.bastide --key-file old.key"
+    ))]
     Check {
         /// A backup. Default: the store.
         #[arg(value_hint = ValueHint::FilePath)]
@@ -67,6 +89,10 @@ enum StoreCommand {
     },
     /// Makes new keys, puts everything under them and destroys the old ones. Can be
     /// interrupted, and goes on with --resume, or by itself while `bastide serve` runs.
+    #[command(after_help = examples(
+        "bastide store rotate\n\
+         bastide store rotate --resume      continues a rotation that was interrupted"
+    ))]
     Rotate {
         /// Make no new keys, only go on with what an earlier rotation left.
         #[arg(long)]

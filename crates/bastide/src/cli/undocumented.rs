@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
+use super::help::help;
 use super::key::date_of;
 use super::{Output, check, say};
 
@@ -21,9 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `bastide undocumented`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide undocumented\n  bastide undocumented --output json | jq '.endpoints[].path'\n\nThe list is that of the running gateway, since it started. Routes note only what their `validate:` document does not describe.\n\nExit codes: 0 none, 1 there are some, 3 no gateway is running."
-)]
+#[command(after_help = help(
+    "The list is that of the running gateway, since it started. A route is noted only for what its\n\
+     `validate:` document does not describe.",
+    "0 none, 1 there are some, 2 wrong usage, 3 no gateway is running, or the configuration has faults",
+    "bastide undocumented\n\
+     bastide undocumented --output json | jq '.endpoints[].path'"
+))]
 pub struct UndocumentedArguments {
     /// The configuration file of the running gateway.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]

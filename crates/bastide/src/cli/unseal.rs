@@ -10,15 +10,22 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::help::help;
 use super::{Output, say};
 use crate::process::storage::unseal_socket;
 use crate::process::unseal::Progress;
 
 /// Arguments of `bastide unseal`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Shares are read from files or from standard input, one per line, never from arguments, which\nother users of the machine can see.\n\nExamples:\n  bastide unseal                            asks for one share\n  bastide unseal --share-file alice.share --share-file bob.share\n  pass show bastide/share | bastide unseal\n  bastide unseal --status --output json     how many were given, how many are needed\n\nExit codes: 0 unsealed, 1 more shares are needed or one was refused, 2 wrong usage, 3 nobody waits for shares."
-)]
+#[command(after_help = help(
+    "Shares are read from files or from standard input, one per line, never from arguments, which\n\
+     other users of the machine can see.",
+    "0 unsealed, 1 more shares are needed or one was refused, 2 wrong usage, 3 no process is waiting for shares, or the configuration has faults",
+    "bastide unseal                            asks for one share\n\
+     bastide unseal --share-file alice.share --share-file bob.share\n\
+     pass show bastide/share | bastide unseal\n\
+     bastide unseal --status --output json     how many were given, how many are needed"
+))]
 pub struct UnsealArguments {
     /// The configuration, which says where the state folder is.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]

@@ -10,13 +10,22 @@ use identity::login::PASSWORD_BYTES_MAX;
 use serde_json::{Value, json};
 
 use super::counter::{self, At, Counter, text, texts};
+use super::help::{examples, help};
 use super::{Output, say};
 
 /// Arguments of `bastide user`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide user add alice --role customer --email alice@example.org     a password is made and shown once\n  bastide user add carol --email carol@example.org --invite     a link to choose it is sent to her\n  bastide user add bob --password-stdin < password.txt\n  bastide user list --output json\n  bastide user password alice\n  bastide user disable alice      ends sessions, grants and tokens within a second, open connections too\n  bastide user sign-out alice     the same, and they may log in again\n\nA running process carries it out, and without one the command does so on the store itself.\n\nExit codes: 0 done, 1 there is no such user, or one already, 2 wrong usage, 3 could not run."
-)]
+#[command(after_help = help(
+    "A running process carries it out; without one, the command works on the store.",
+    "0 done, 1 there is no such user, or there is one already, 2 wrong usage, 3 could not run (faults of the configuration included)",
+    "bastide user add alice --role customer --email alice@example.org     a password is made, and shown once\n\
+     bastide user add carol --email carol@example.org --invite     she is sent a link to choose one\n\
+     bastide user add bob --password-stdin < password.txt\n\
+     bastide user list --output json\n\
+     bastide user password alice\n\
+     bastide user disable alice      ends sessions, grants, tokens and open connections within a second\n\
+     bastide user sign-out alice     the same, but alice may log in again"
+))]
 pub struct UserArguments {
     #[command(subcommand)]
     command: UserCommand,
@@ -27,6 +36,11 @@ pub struct UserArguments {
 #[derive(Debug, Subcommand)]
 enum UserCommand {
     /// Adds a person.
+    #[command(after_help = examples(
+        "bastide user add alice --role customer --email alice@example.org\n\
+         bastide user add carol --email carol@example.org --invite\n\
+         bastide user add bob --group warehouse --attribute team=red --password-stdin < password.txt"
+    ))]
     Add {
         /// What they log in with.
         username: String,
@@ -56,13 +70,22 @@ enum UserCommand {
         invite: bool,
     },
     /// Lists everybody.
+    #[command(after_help = examples(
+        "bastide user list\n\
+         bastide user list --realm staff --output json"
+    ))]
     List,
     /// Shows a person.
+    #[command(after_help = examples("bastide user show alice"))]
     Show {
         /// What they log in with.
         username: String,
     },
     /// Gives a person another password, which ends what they began with the old one.
+    #[command(after_help = examples(
+        "bastide user password alice                       makes one, and shows it once\n\
+         bastide user password alice --password-stdin < password.txt"
+    ))]
     Password {
         /// What they log in with.
         username: String,
@@ -72,26 +95,34 @@ enum UserCommand {
     },
     /// Switches a person off: no login, no refresh, and no token of theirs is good any more,
     /// here and at the gateways.
+    #[command(after_help = examples("bastide user disable alice"))]
     Disable {
         /// What they log in with.
         username: String,
     },
     /// Lets a person in again.
+    #[command(after_help = examples("bastide user enable alice"))]
     Enable {
         /// What they log in with.
         username: String,
     },
     /// Ends everything that a person began: sessions, grants and tokens.
+    #[command(after_help = examples("bastide user sign-out alice"))]
     SignOut {
         /// What they log in with.
         username: String,
     },
     /// Lists what a person enrolled beside their password.
+    #[command(after_help = examples(
+        "bastide user factors alice\n\
+         bastide user factors alice --output json"
+    ))]
     Factors {
         /// What they log in with.
         username: String,
     },
     /// Removes a factor that a person lost.
+    #[command(after_help = examples("bastide user remove-factor alice 7Hq…       its id, as `bastide user factors alice` lists it"))]
     RemoveFactor {
         /// What they log in with.
         username: String,
@@ -99,6 +130,7 @@ enum UserCommand {
         id: String,
     },
     /// Removes a person and all that is theirs.
+    #[command(after_help = examples("bastide user remove alice"))]
     Remove {
         /// What they log in with.
         username: String,

@@ -1,4 +1,4 @@
-//! `bastide demo`: a throw-away town on loopback. A small shop of real services stands
+//! `bastide demo`: the sample shop, thrown away at the end, on loopback. Real services run
 //! behind a real gateway, which is their identity provider too, each a process of its own.
 //!
 //! The way through it: [`town`] builds it, [`service`] is what its processes run,
@@ -27,14 +27,20 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Output;
+use crate::cli::help::help;
 pub use service::ServiceArguments;
 use town::Town;
 
 /// Arguments of `bastide demo`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bastide demo                     the town, until Ctrl-C\n  bastide demo --tour              every attack of the tour, then the end\n  bastide demo --tour --only quota one row of it\n\nThe town's firewall runs the OWASP Core Rule Set where there is one: in $BASTIDE_CRS, or in /usr/share/modsecurity-crs; else a few rules of its own."
-)]
+#[command(after_help = help(
+    "The sample shop's firewall runs the OWASP Core Rule Set where it is found: in $BASTIDE_CRS, or in\n\
+     /usr/share/modsecurity-crs; otherwise a few rules of its own.",
+    "0 done, 1 a row of the tour failed, or it was interrupted, 2 wrong usage, 3 could not run",
+    "bastide demo                     the sample shop, until Ctrl-C\n\
+     bastide demo --tour              every attack of the tour, then the end\n\
+     bastide demo --tour --only quota     one row of it"
+))]
 pub struct DemoArguments {
     /// Try every attack, print what refused it, and end.
     #[arg(long)]
@@ -45,7 +51,7 @@ pub struct DemoArguments {
     /// How the tour's result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Leave the town's folder (logs, configuration, audit) when it ends.
+    /// Keep the sample shop's folder (logs, configuration, audit) when it ends.
     #[arg(long)]
     pub keep: bool,
 }

@@ -1,4 +1,4 @@
-//! What `bastide demo` says once the town stands: addresses, users, commands to copy.
+//! What `bastide demo` says once the sample shop is running: addresses, users, commands to copy.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
     let (customers, partners, admin) = town.addresses();
     let folder = town.folder().display();
     let port = customers.port();
-    writeln!(to, "{}\n", paint.bold("The town stands."))?;
+    writeln!(to, "{}\n", paint.bold("The sample shop is running."))?;
     writeln!(to, "  shop      https://{HOST}:{port}   (partners: https://{HOST}:{})", partners.port())?;
     writeln!(to, "  admin     http://{admin}   /metrics /healthz /readyz")?;
     writeln!(to, "  folder    {folder}   bastide.yaml, policies/, state/audit/")?;
@@ -29,7 +29,7 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
         Rules::Own(why) => {
             writeln!(
                 to,
-                "  firewall  protocol.conf and attacks.conf, a few rules of the town's own. The OWASP Core Rule"
+                "  firewall  protocol.conf and attacks.conf, a few rules of the shop's own. The OWASP Core Rule"
             )?;
             writeln!(to, "            Set guards services: unpack a release of version 4 from")?;
             writeln!(
@@ -53,7 +53,7 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
     for user in USERS {
         writeln!(to, "  {user:6} {}  {}", town.person(user).password, paint.dim(town.token(user)))?;
     }
-    writeln!(to, "In a browser (which has to be told to trust the town's authority):")?;
+    writeln!(to, "In a browser (which has to be told to trust the shop's certificate authority):")?;
     writeln!(to, "  https://{HOST}:{port}/orders/alice   leads to the login and back")?;
     writeln!(to, "\nCopy this first:")?;
     writeln!(

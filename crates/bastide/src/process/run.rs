@@ -1,8 +1,8 @@
 //! `bastide run`: one service in the mesh. A gateway of its own on both sides of the program:
-//! mutual TLS in front of it, judged by the policies of the town, and a way out on loopback to
+//! mutual TLS in front of it, judged by the policies of the mesh, and a way out on loopback to
 //! the other services, by name.
 //!
-//! The configuration is the town's, with what this one service needs written around it: so
+//! The configuration is the one that the mesh's services share, with what this one service needs written around it: so
 //! everything that holds at the gateway holds here.
 //!
 //! What it must never do: start the program before there is an identity, or let a caller from
@@ -83,7 +83,7 @@ fn free_port() -> io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// What is written around the town's configuration.
+/// What is written around the shared configuration.
 struct Around {
     shared: PathBuf,
     state: PathBuf,

@@ -316,7 +316,8 @@ fn every_command_has_a_page_that_man_and_mandoc_take() {
             assert!(output.status.success(), "{name}");
             assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(text.contains("SYNOPSIS"), "{name}: {text}");
+            let order = ["SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "EXAMPLES"].map(|part| text.find(part));
+            assert!(order.is_sorted() && order[0].is_some(), "{name}: {order:?} in {text}");
         }
     }
 }

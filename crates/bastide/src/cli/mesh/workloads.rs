@@ -9,12 +9,18 @@ use serde_json::{Value, json};
 use super::refuse;
 use crate::admin::client::{Answer, Office};
 use crate::cli::counter::{below, text};
+use crate::cli::help::examples;
 use crate::cli::{Output, say};
 use crate::config::{Configuration, NewWorkload};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum WorkloadCommand {
     /// Registers a workload: its processes have an identity at once.
+    #[command(after_help = examples(
+        "bastide mesh workload add orders --uid 1000\n\
+         bastide mesh workload add payments --path /usr/bin/payments --sha256 9f86d0…\n\
+         bastide mesh workload add cache --unit cache.service --node edge-1"
+    ))]
     Add {
         /// What it is called.
         name: String,
@@ -22,6 +28,7 @@ pub(super) enum WorkloadCommand {
         what: What,
     },
     /// Says anew which processes a registered workload is. What they have stays good until it ends.
+    #[command(after_help = examples("bastide mesh workload change orders --uid 1001 --uid 1002"))]
     Change {
         /// What it is called.
         name: String,
@@ -29,13 +36,19 @@ pub(super) enum WorkloadCommand {
         what: What,
     },
     /// Lists the workloads, those of the configuration too.
+    #[command(after_help = examples(
+        "bastide mesh workload list\n\
+         bastide mesh workload list --output json"
+    ))]
     List,
     /// Shows a workload.
+    #[command(after_help = examples("bastide mesh workload show orders --output json"))]
     Show {
         /// What it is called.
         name: String,
     },
     /// Removes a registered workload: its processes get nothing more, and what they have is revoked.
+    #[command(after_help = examples("bastide mesh workload remove orders"))]
     Remove {
         /// What it is called.
         name: String,

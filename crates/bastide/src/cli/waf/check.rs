@@ -11,12 +11,13 @@ use waf::{Note, RuleSet, Weight};
 
 use super::counted;
 use super::rules::{load_by, typed};
+use crate::cli::help::help;
 use crate::cli::{Output, say};
 use crate::config::{ATTACK_RULES, Fault, IDENTITY_SKIPS, WafSettings};
 
 /// Arguments of `bastide waf check`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub(super) struct CheckArguments {
     /// Rule files, globs, and folders: a release of the Core Rule Set, or one of `.conf` files.
     #[arg(required = true, value_name = "FILES")]
@@ -32,18 +33,18 @@ pub(super) struct CheckArguments {
     output: Output,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide waf check /opt/coreruleset
-  bastide waf check rules/*.conf --strict
-  bastide waf check shop.conf --output json | jq '.faults[].message'
-
+const PROSE: &str = "\
 The files are read as one rule set, in their order, as `waf:` in the configuration reads them.
 Faults: what the firewall would refuse to load. Warnings: rules that can be proved never to match
-or never to run, and what skips to a marker that does not follow. Regular expressions need no
-check for denial of service: each runs in time linear in what it looks at.
+or never to run, and skips to a marker that does not follow. Regular expressions need no check for
+denial of service: each runs in time linear in its input.";
 
-Exit codes: 0 good, 1 faults were found (with --strict also warnings), 2 wrong usage.";
+const CODES: &str = "0 good, 1 faults were found (with --strict also warnings), 2 wrong usage";
+
+const EXAMPLES: &str = "\
+bastide waf check /opt/coreruleset
+bastide waf check rules/*.conf --strict
+bastide waf check shop.conf --output json | jq '.faults[].message'";
 
 /// Runs the command.
 ///

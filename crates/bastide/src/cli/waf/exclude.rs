@@ -16,6 +16,7 @@ use super::proposal::{Bar, Proposals};
 use super::replay::Report;
 use super::rules::Overrides;
 use super::settings::Plan;
+use crate::cli::help::help;
 use crate::cli::{Output, say};
 use crate::config::Exclusion;
 
@@ -26,7 +27,7 @@ const SHOWN: usize = 10;
 
 /// Arguments of `bastide waf exclude`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub(super) struct ExcludeArguments {
     /// Files or folders of the firewall's log; `-` is standard input.
     #[arg(long = "from-log", value_name = "LOG", required = true, num_args = 1..)]
@@ -42,21 +43,22 @@ pub(super) struct ExcludeArguments {
     output: Output,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide waf exclude --from-log bastide-state/firewall
-  bastide waf exclude --from-log bastide-state/firewall --min-clients 5 --min-requests 20
-  bastide waf exclude --from-log access.jsonl --output json | jq -r '.yaml'
-
-Proposed are the fewest exclusions, each of one rule for one target on one route, that let the
-blocked requests of honest clients through. A request speaks for one only when no other critical
-rule matched the same value, and when its client is otherwise served: has an answer of success
-where nothing critical was found, and has not met more than 3 different critical rules. Where
+const PROSE: &str = "\
+It proposes the fewest exclusions, each of one rule for one target on one route, that let the
+blocked requests of honest clients through. A request counts towards one only when no other critical
+rule matched the same value, and when its client is otherwise served: it has a successful answer
+in which nothing critical was found, and has not met more than 3 different critical rules. Where
 more than a tenth as many requests look like attacks on the same place, nothing is proposed.
 
-Look at the samples (bastide explain ID) before you paste: the log shows what was sent, not why.
+Look at the samples (bastide explain ID) before you paste: the log shows what was sent, not why.";
 
-Exit codes: 0 there is something to propose, 1 there is not, 2 wrong usage, 3 the log cannot be read.";
+const CODES: &str =
+    "0 there is something to propose, 1 there is not, 2 wrong usage, 3 the log cannot be read";
+
+const EXAMPLES: &str = "\
+bastide waf exclude --from-log bastide-state/firewall
+bastide waf exclude --from-log bastide-state/firewall --min-clients 5 --min-requests 20
+bastide waf exclude --from-log access.jsonl --output json | jq -r '.yaml'";
 
 /// Runs the command.
 ///

@@ -27,20 +27,21 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::help::{EXIT_CODES, help};
+
 /// Arguments of `bastide waf`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help("", EXIT_CODES, EXAMPLES))]
 pub struct WafArguments {
     #[command(subcommand)]
     command: WafCommand,
 }
 
 const EXAMPLES: &str = "\
-Examples:
-  bastide waf check /opt/coreruleset
-  bastide waf test --rules /opt/coreruleset --timing request.http
-  bastide waf replay --paranoia 1 --inbound-threshold 10 bastide-state/firewall
-  bastide waf exclude --from-log bastide-state/firewall";
+bastide waf check /opt/coreruleset
+bastide waf test --rules /opt/coreruleset --timing request.http
+bastide waf replay --paranoia 1 --inbound-threshold 10 bastide-state/firewall
+bastide waf exclude --from-log bastide-state/firewall";
 
 #[derive(Debug, Subcommand)]
 enum WafCommand {

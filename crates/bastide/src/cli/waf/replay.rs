@@ -15,6 +15,7 @@ use super::log::{self, Line, Unreadable};
 use super::rules::{self, Overrides};
 use super::settings::{Plan, log_of};
 use super::verdict::{Outcome, Reason, replay};
+use crate::cli::help::help;
 use crate::cli::{Output, say};
 
 /// Requests of one kind that a report lists without `--show`.
@@ -22,7 +23,7 @@ const SHOWN: usize = 10;
 
 /// Arguments of `bastide waf replay`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub(super) struct ReplayArguments {
     /// Files or folders of the firewall's log; `-` is standard input. With --config the log
     /// that it names.
@@ -41,21 +42,20 @@ pub(super) struct ReplayArguments {
     output: Output,
 }
 
+const PROSE: &str = "\
+Verdicts are computed from the scores and matches that were logged. What these do not show is
+counted as undecidable, with the reason, and never guessed: a paranoia level that did not run,
+rules after one that stopped a request. To try a higher level, run with `paranoia_detection` at that
+level for a while. In detect mode \"blocked\" is what block mode would have done. Rules that were not
+loaded then cannot be seen: use `bastide waf test` for those.";
+
+const CODES: &str = "0 no verdict changes, 1 some do or are undecidable, 2 wrong usage, 3 the log cannot be read, or the configuration has faults";
+
 const EXAMPLES: &str = "\
-Examples:
-  bastide waf replay --inbound-threshold 10 bastide-state/firewall
-  bastide waf replay --paranoia 2 bastide-state/firewall/access-0000000042-1795384267123.jsonl
-  bastide waf replay --exclude 942100:ARGS:comment bastide-state/firewall
-  bastide waf replay --config new.yaml bastide-state/firewall --output json
-
-Verdicts are computed from the scores and matches that were written down. What these do not say
-is counted as undecidable, with the reason, and never guessed: a paranoia level that did not run,
-what stands behind a rule that stopped a request. To try a higher level, run with
-`paranoia_detection` at that level for a while. In detect mode \"blocked\" is what block mode would
-have done. Rules that were not loaded then are not seen: use `bastide waf test` for those.
-
-Exit codes: 0 no verdict changes, 1 some do or cannot be told, 2 wrong usage, 3 the log cannot be
-read.";
+bastide waf replay --inbound-threshold 10 bastide-state/firewall
+bastide waf replay --paranoia 2 bastide-state/firewall/access-0000000042-1795384267123.jsonl
+bastide waf replay --exclude 942100:ARGS:comment bastide-state/firewall
+bastide waf replay --config new.yaml bastide-state/firewall --output json";
 
 /// Runs the command.
 ///

@@ -21,6 +21,7 @@ use waf::{
 use super::message::{MESSAGE_BYTES_MAX, Request, Response};
 use super::profile::{Profile, Stopwatch, clock_cost};
 use super::rules::{self as loading, ModeOption, Overrides};
+use crate::cli::help::help;
 use crate::cli::{Output, say};
 use crate::config::WafSettings;
 use crate::process::clock::SystemClock;
@@ -35,7 +36,7 @@ const WATCHED: Budget = Budget { work_max: 0 };
 
 /// Arguments of `bastide waf test`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help(PROSE, CODES, EXAMPLES))]
 pub(super) struct TrialArguments {
     /// Raw HTTP/1 requests, one in a file; `-` is standard input. An answer to `name.http` is
     /// looked for in `name.response.http` beside it.
@@ -74,19 +75,18 @@ pub(super) struct TrialArguments {
     output: Output,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  bastide waf test --rules /opt/coreruleset request.http
-  printf 'GET /?q=1%27+OR+1=1-- HTTP/1.1\\r\\nHost: shop.example\\r\\n\\r\\n' |
-    bastide waf test --rules /opt/coreruleset --paranoia 2 -
-  bastide waf test --config bastide.yaml --route orders --mode detect requests/*.http
-  bastide waf test --rules rules/*.conf --timing slow.http
-
+const PROSE: &str = "\
 A timing is the least of 50 rounds. What rules share (a decoded value, the search for literals) is
-charged to the first rule that needs it; rules that are passed over without a look are not listed.
+charged to the first rule that needs it; rules that are skipped without a look are not listed.";
 
-Exit codes: 0 nothing was blocked, 1 something was (or the rules have faults), 2 wrong usage,
-3 a file cannot be read.";
+const CODES: &str = "0 nothing was blocked, 1 something was (or the rules have faults), 2 wrong usage, 3 a file cannot be read, or the configuration has faults";
+
+const EXAMPLES: &str = "\
+bastide waf test --rules /opt/coreruleset request.http
+printf 'GET /?q=1%27+OR+1=1-- HTTP/1.1\\r\\nHost: shop.example\\r\\n\\r\\n' |
+  bastide waf test --rules /opt/coreruleset --paranoia 2 -
+bastide waf test --config bastide.yaml --route orders --mode detect requests/*.http
+bastide waf test --rules rules/*.conf --timing slow.http";
 
 /// One request and what it came to.
 struct Outcome {
