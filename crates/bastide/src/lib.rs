@@ -3,8 +3,9 @@
 //!
 //! The way through it: [`config::load`] turns one YAML file into a checked
 //! [`config::Configuration`]; [`wire`] builds from it the snapshot that the cores serve;
-//! [`import`] translates configurations of other gateways; [`admin`] is what administrators call, [`apply`] what they keep in files; [`process`] is the life of `bastide serve`; [`cli`] is what an operator types;
-//! [`demo`] is a town to play with.
+//! [`import`] translates configurations of other gateways; [`admin`] is what administrators
+//! call, [`apply`] what they keep in files; [`process`] is the life of `bastide serve`;
+//! [`cli`] is what an operator types; [`demo`] is the sample shop.
 //!
 //! What it must never do: run with a configuration that has a fault, or decide about
 //! a request here.

@@ -66,7 +66,7 @@ pub struct Parts {
     pub administration: Door,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
-    /// The local certificate authority, opened when a listener needs it.
+    /// The system's random number generator.
     pub random: Arc<keys::SystemRandom>,
 }
 

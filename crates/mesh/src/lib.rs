@@ -16,8 +16,8 @@
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;
 //! - sign with an authority that verifiers do not trust yet, or for a workload that is revoked;
-//! - give an identity to somebody who does not match exactly one registered workload's
-//!   conditions;
+//! - give a process the identity of a workload of which it does not meet every condition (one that
+//!   meets those of several is all of them, and gets the documents of each);
 //! - read the clock: time comes from the store's.
 
 pub mod attest;
