@@ -23,14 +23,29 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     /// CPU per request beside nginx: TLS, HTTP/2, the whole way
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench gateway\n  cargo xtask bench gateway --rows whole,tls-http1 --rounds 3 --profile"
+    )]
     Gateway(gateway::Options),
     /// What the firewall adds to a request, beside nginx with ModSecurity and the same rules
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench waf\n  cargo xtask bench waf --rounds 2 --seconds 3"
+    )]
     Waf(waf::Options),
     /// A call between two services of the mesh, beside Envoy to Envoy and nginx to nginx
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench mesh\n  cargo xtask bench mesh --rounds 3 --no-identities"
+    )]
     Mesh(mesh::Options),
     /// Tokens, introspection and refresh beside npm's oidc-provider; start and memory
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench identity\n  cargo xtask bench identity --rounds 3 --people 10000"
+    )]
     Identity(identity::Options),
     /// Time of a clean release build, size of the binary, memory at rest
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench footprint\n  cargo xtask bench footprint --skip-build"
+    )]
     Footprint(footprint::Options),
     /// Figures that a crate's own example prints: policy, audit, revocation, store
     #[command(flatten)]
@@ -41,12 +56,16 @@ pub(crate) enum Bench {
 #[derive(clap::Subcommand)]
 pub(crate) enum Example {
     /// One decision with 100 roles, 500 users, 1,000 bindings
+    #[command(after_help = "Examples:\n  cargo xtask bench policy")]
     Policy,
     /// One audit event, from the way's end to the file
+    #[command(after_help = "Examples:\n  cargo xtask bench audit")]
     Audit,
     /// Durable puts, single and grouped, and gets, beside plain SQLite
+    #[command(after_help = "Examples:\n  cargo xtask bench store")]
     Store,
     /// From a revocation on disk to the end of 5,000 open connections
+    #[command(after_help = "Examples:\n  cargo xtask bench revocation")]
     Revocation,
 }
 

@@ -40,18 +40,28 @@ pub(crate) struct Counts {
 #[derive(clap::Subcommand)]
 pub(crate) enum Suite {
     /// The same raw messages through Bastide and its peers: no two readers may disagree
+    #[command(
+        after_help = "Examples:\n  cargo xtask suite differential\n  cargo xtask suite differential --cases 5000 --seed 7 --report disagreements.md"
+    )]
     Differential(differential::Options),
     /// Floods of every kind beside honest clients: memory, processor, their 99th percentile
+    #[command(
+        after_help = "Examples:\n  cargo xtask suite floods\n  cargo xtask suite floods --only logins --logins 20000"
+    )]
     Floods(floods::Options),
     /// The regression tests of the OWASP Core Rule Set through the gateway
     Crs(crs::Options),
     /// schemathesis against a route with an OpenAPI document: nothing that breaks it passes
+    #[command(
+        after_help = "Examples:\n  cargo xtask suite schemathesis\n  cargo xtask suite schemathesis --examples 1000"
+    )]
     Schemathesis(schemathesis::Options),
     /// openid-client, authlib and Chromium through the flows of the identity provider
     Oidc(oidc::Options),
     /// The store, killed 1,000 times while it writes, on SQLite and on PostgreSQL
     Store(store::Options),
     /// Whether the time of a refusal says if there is such a person or client: Welch's t
+    #[command(after_help = "Examples:\n  cargo xtask suite timing")]
     Timing,
     /// The crate `spiffe`'s live tests, PyPI's `spiffe` and Envoy against the Workload API
     Spiffe(spiffe::Options),
