@@ -155,7 +155,7 @@ pub struct Configuration {
     pub policies: Policies,
     /// What upstreams are told about the principal.
     pub identity: Identity,
-    /// The limits of the hop.
+    /// Limits of proxying.
     pub limits: Limits,
     /// Addresses that may or may not connect, before any route is looked at.
     pub addresses: Addresses,
@@ -166,7 +166,7 @@ pub struct Configuration {
     pub audit: Audit,
     /// Where durable records are kept.
     pub storage: Storage,
-    /// What goes to an OpenTelemetry collector.
+    /// What is sent to an OpenTelemetry collector.
     pub telemetry: Option<Telemetry>,
     /// Every firewall that somebody has, loaded.
     pub firewalls: Vec<Firewall>,
@@ -250,24 +250,29 @@ const TOP: Section = Section {
         key("workers", "1 to 1024", "one per core", "Data-plane threads."),
         key("listen", "list of maps or addresses", "", "The public listeners."),
         key("admin", "map or address", "127.0.0.1:9901", "The admin listener."),
-        key("authentication", "map", "nothing is proof", "Which proofs of identity count."),
+        key("authentication", "map", "nothing is proof", "Which credentials are accepted."),
         key("roles", "map of role name to map", "none", "Declared roles and their hierarchy."),
-        key("dns", "map or list", "the system's resolver", "Who is asked about the names of endpoints."),
+        key(
+            "dns",
+            "map or list",
+            "the system's resolver",
+            "Which DNS servers resolve the names of endpoints.",
+        ),
         key("realms", "map of realm name to map or issuer", "none", "The identity provider's realms."),
         key("mesh", "map or trust domain", "none", "An identity for every service."),
         key("services", "map of service name to map or list", "none", "The upstream services."),
-        key("routes", "list of maps", "", "What may be reached."),
+        key("routes", "list of maps", "", "Which requests are served, and by which service."),
         key("policies", "path, glob, map, or list of these", "none", "The Cedar policies."),
-        key("policy", "map", "nothing more", "What policies may read beyond what they always can."),
+        key("policy", "map", "nothing more", "What policies may read in addition to what they always can."),
         key("identity", "map", "headers and token", "What upstreams are told about the principal."),
-        key("limits", "map of limit name to value", "see the table of limits", "The limits of the hop."),
-        key("addresses", "map", "everybody", "Which client addresses may come in."),
+        key("limits", "map of limit name to value", "see the table of limits", "Limits of proxying."),
+        key("addresses", "map", "everybody", "Which client addresses are admitted."),
         key("security_headers", "true or map", "true", "Response headers that every answer gets."),
         key(
             "danger_no_security_headers",
             "true or false",
             "false",
-            "Leaves answers without security headers.",
+            "Sends answers without security headers.",
         ),
         key("audit", "map or path", "refuse when full", "The audit log."),
         key(
@@ -276,13 +281,13 @@ const TOP: Section = Section {
             "`store.db` in the state folder",
             "Where durable records are kept, encrypted.",
         ),
-        key("telemetry", "map or URL", "nothing is sent", "What goes to an OpenTelemetry collector."),
+        key("telemetry", "map or URL", "nothing is sent", "What is sent to an OpenTelemetry collector."),
         key("waf", "map, path or `off`", "off", "The firewall."),
         key(
             "danger_lenient_heads",
             "true or false",
             "false",
-            "Takes Content-Length beside Transfer-Encoding, a second Content-Type, paths that are not UTF-8 and CONNECT as common servers do. To compare rule sets with theirs; never for service.",
+            "Accepts Content-Length together with Transfer-Encoding, a second Content-Type, paths that are not UTF-8 and CONNECT, as common servers do. For comparing rule sets with theirs; never for production.",
         ),
     ],
 };

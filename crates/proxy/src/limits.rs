@@ -186,10 +186,10 @@ limits! {
     header_read_ms_max: Duration = 10 * SECOND, Milliseconds 10 => HOUR, "header_read_time";
     /// A connection without a request.
     idle_ms_max: Duration = 75 * SECOND, Milliseconds 10 => 24 * HOUR, "idle_time";
-    /// Silence of a client in the middle of a body, its own or ours.
+    /// Silence of a client in the middle of a body, in either direction.
     body_idle_ms_max: Duration = 30 * SECOND, Milliseconds 10 => 24 * HOUR, "body_idle_time";
     /// A whole request, from its head to the end of the response; upgraded connections
-    /// are outside of it.
+    /// are exempt.
     request_ms_max: Duration = 300 * SECOND, Milliseconds 10 => 24 * HOUR, "request_time";
     /// Open client connections.
     connections_max: u64 = 20_000, Count 1 => 10_000_000, "connections";
@@ -203,7 +203,7 @@ limits! {
     http2_header_list_bytes_max: u32 = 64 * KIB, Bytes KIB => MIB, "http2_header_list_bytes";
     /// Streams that a client resets before their answer, per connection and ten seconds.
     http2_resets_max: u64 = 200, Count 1 => 1_000_000, "http2_resets";
-    /// Frames without use (empty DATA, SETTINGS, PING, PRIORITY) per connection and ten seconds.
+    /// Useless frames (empty DATA, SETTINGS, PING, PRIORITY) per connection and ten seconds.
     http2_idle_frames_max: u64 = 1_000, Count 10 => 1_000_000, "http2_idle_frames";
     /// How long open requests may take to end once a drain has begun.
     drain_ms_max: Duration = 30 * SECOND, Milliseconds 0 => HOUR, "drain_time";

@@ -34,7 +34,7 @@ pub struct Acme {
 pub struct AcmeAccount {
     /// The server's directory (RFC 8555 §7.1.1), `https://…`.
     pub directory: String,
-    /// Whom the server may write to.
+    /// The contact address for the server.
     pub email: Option<String>,
     /// The account elsewhere that this one is bound to (RFC 8555 §7.3.4).
     pub external: Option<ExternalAccount>,
@@ -72,10 +72,10 @@ pub enum AcmeChallenge {
 
 pub(super) const ACME: Section = Section {
     path: "listen[].tls.acme",
-    about: "Certificates from an ACME server (RFC 8555), one for each name, ordered and renewed by itself. Who sets this agrees to the terms of the server's operator.",
+    about: "Certificates from an ACME server (RFC 8555), one for each name, ordered and renewed automatically. By setting this you accept the terms of the server's operator.",
     short: "the mail address as a text: `acme: ops@example.org`",
     keys: &[
-        key("email", "mail address", "none is given", "Whom the server may write to."),
+        key("email", "mail address", "none is given", "The contact address for the server."),
         key("directory", "letsencrypt, letsencrypt-staging or URL", "letsencrypt", "The server's directory."),
         key(
             "names",
@@ -93,33 +93,33 @@ pub(super) const ACME: Section = Section {
             "external_account",
             "map",
             "none",
-            "The account elsewhere that this one is bound to, where the server asks for one.",
+            "The external account that this one is bound to, if the server requires one.",
         ),
         key(
             "trust",
             "path",
             "the public authorities",
-            "PEM file of the authorities that the server's own certificate comes from.",
+            "PEM file of the authorities that issued the server's own certificate.",
         ),
         key(
             "allow_private_addresses",
             "true or false",
             "false",
-            "Lets the server be at a loopback or private address.",
+            "Allows the server to be at a loopback or private address.",
         ),
         key(
             "renew_before",
             "duration",
             "a third of the certificate's life, or what the server says",
-            "How long before its end a certificate is replaced.",
+            "How long before its expiry a certificate is replaced.",
         ),
-        key("profile", "text", "the server's default", "Which of the server's profiles is asked for."),
+        key("profile", "text", "the server's default", "Which of the server's profiles is requested."),
     ],
 };
 
 pub(super) const EXTERNAL_ACCOUNT: Section = Section {
     path: "listen[].tls.acme.external_account",
-    about: "The account elsewhere that the ACME account is bound to (RFC 8555 §7.3.4).",
+    about: "The external account that the ACME account is bound to (RFC 8555 §7.3.4).",
     short: "",
     keys: &[
         key("key_id", "text", "", "The key's name."),

@@ -12,17 +12,17 @@ use super::values;
 pub struct Addresses {
     /// When not empty, only these may come in.
     pub allow: Vec<IpNet>,
-    /// These may not.
+    /// These are refused.
     pub deny: Vec<IpNet>,
 }
 
 pub(super) const ADDRESSES: Section = Section {
     path: "addresses",
-    about: "Which client addresses may come in; at the top for all requests, in a route for that route. `deny` wins over `allow`. Each entry is an address, a network, or `file:PATH`, a file with one of these a line (`#` begins a comment; at most 1,000,000 lines).",
+    about: "Which client addresses are admitted; at the top for all requests, in a route for that route. `deny` wins over `allow`. Each entry is an address, a network, or `file:PATH`, a file with one of these a line (`#` begins a comment; at most 1,000,000 lines).",
     short: "",
     keys: &[
-        key("allow", "list of addresses, networks, `file:PATH`", "everybody", "Only these may come in."),
-        key("deny", "list of addresses, networks, `file:PATH`", "nobody", "These may not."),
+        key("allow", "list of addresses, networks, `file:PATH`", "everybody", "Only these are admitted."),
+        key("deny", "list of addresses, networks, `file:PATH`", "nobody", "These are refused."),
     ],
 };
 

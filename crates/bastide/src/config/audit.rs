@@ -44,22 +44,22 @@ pub(super) const AUDIT: Section = Section {
             "firewall",
             "path",
             "`firewall` in the state folder",
-            "Folder of the firewall's log: one line per request that was inspected, rotated and kept alike.",
+            "Folder of the firewall's log: one line per inspected request, rotated and kept in the same way.",
         ),
         key(
             "rotate_bytes",
             "size from 64KiB to 16GiB",
             "64MiB",
-            "A file is closed and the next begun at this size.",
+            "A file is closed and the next one started at this size.",
         ),
         key("keep", "2 to 100000", "32", "Files kept, the open one included. The oldest is removed."),
         key(
             "when_full",
             "refuse or drop",
             "refuse",
-            "When an event cannot be kept: refuse requests after they have waited 250 ms, or count what is lost.",
+            "If an event cannot be stored: refuse requests after they have waited 250 ms, or count the lost events.",
         ),
-        key("sinks", "list of maps", "none", "Who is told each event besides the log."),
+        key("sinks", "list of maps", "none", "Further receivers of each event."),
     ],
 };
 

@@ -14,7 +14,7 @@ use super::schema::{Section, key};
 use super::session::SessionLogin;
 use super::values::{self, Unfit};
 
-/// Which proofs of identity count.
+/// Which credentials are accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authentication {
     /// Token issuers.
@@ -27,7 +27,7 @@ pub struct Authentication {
     pub certificates: CertificatePrincipals,
     /// How browsers log in.
     pub session: Option<SessionLogin>,
-    /// Stronger logins that policies can ask for, the weakest first.
+    /// Stronger logins that policies can require, the weakest first.
     pub step_up: Vec<Level>,
 }
 
@@ -139,7 +139,7 @@ pub struct CertificatePrincipals {
 
 pub(super) const AUTHENTICATION: Section = Section {
     path: "authentication",
-    about: "Which proofs of identity count.",
+    about: "Which credentials are accepted.",
     short: "",
     keys: &[
         key("issuers", "list of maps", "none", "Token issuers."),
@@ -147,7 +147,7 @@ pub(super) const AUTHENTICATION: Section = Section {
             "audience",
             "text or list",
             "the exact hosts named in routes",
-            "A token must name one of these in `aud`; for all issuers that do not say their own.",
+            "A token must name one of these in `aud`; for all issuers without a setting of their own.",
         ),
         key(
             "claims",
@@ -172,7 +172,7 @@ pub(super) const AUTHENTICATION: Section = Section {
             "step_up",
             "list of texts or maps",
             "none",
-            "Stronger logins that policies can ask for, the weakest first.",
+            "Stronger logins that policies can require, the weakest first.",
         ),
     ],
 };
@@ -202,7 +202,7 @@ pub(super) const ISSUER: Section = Section {
             "prefix",
             "text",
             "empty",
-            "Put in front of `sub`, so that two issuers cannot speak of one user. At most one issuer has none.",
+            "Prepended to `sub`, so that two issuers cannot name the same user. At most one issuer may have none.",
         ),
         key(
             "roles",
@@ -220,15 +220,15 @@ pub(super) const ISSUER: Section = Section {
             "allow_private_addresses",
             "true or false",
             "false",
-            "Lets the key fetch go to loopback and private addresses; on loopback without TLS too.",
+            "Allows key fetches from loopback and private addresses; on loopback also without TLS.",
         ),
         key(
             "danger_plain_http",
             "true or false",
             "false",
-            "Beside `allow_private_addresses`: lets keys be fetched without TLS from other machines too. Who can change them on the way can make tokens.",
+            "With `allow_private_addresses`: also allows keys to be fetched without TLS from other machines. Whoever can modify them in transit can forge tokens.",
         ),
-        key("leeway", "duration up to 5m", "30s", "Clock skew that is forgiven."),
+        key("leeway", "duration up to 5m", "30s", "Tolerated clock skew."),
         key(
             "key_age_max",
             "duration",
@@ -245,7 +245,7 @@ pub(super) const ISSUER: Section = Section {
             "introspection",
             "map",
             "not asked",
-            "How it is asked about opaque tokens (`authenticate: opaque`).",
+            "How opaque tokens are introspected there (`authenticate: opaque`).",
         ),
     ],
 };

@@ -33,7 +33,7 @@ const BODY_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) const VALIDATE: Section = Section {
     path: "routes[].validate",
-    about: "What requests are held against before anything of them reaches the upstream, and perhaps the answers. Nothing is fetched: every `$ref` stays inside the document.",
+    about: "What requests, and optionally responses, are validated against before any part of them is forwarded. Nothing is fetched: every `$ref` stays inside the document.",
     short: "the path of an OpenAPI document: `validate: shop.openapi.yaml`",
     keys: &[
         key(
@@ -52,7 +52,7 @@ pub(super) const VALIDATE: Section = Section {
             "mode",
             "enforce or report",
             "enforce",
-            "Whether a request that breaks the document is refused, or goes on and the audit event says what is broken.",
+            "Whether a request that violates the document is refused, or passes and the audit event says what is wrong.",
         ),
         key(
             "undocumented",
@@ -64,37 +64,37 @@ pub(super) const VALIDATE: Section = Section {
             "undeclared_query",
             "refuse or allow",
             "refuse",
-            "Whether a query may hold parameters that the document does not declare.",
+            "Whether a query may contain parameters that the document does not declare.",
         ),
         key(
             "base",
             "path",
             "the path of the document's `servers`",
-            "The path under which the document's paths stand, as clients ask for it.",
+            "The path below which the document's paths are, as clients request it.",
         ),
         key(
             "opaque",
             "media type or list of these",
             "none",
-            "Media types whose bodies are taken without looking into them although the document has a schema for them: `application/xml`.",
+            "Media types whose bodies are accepted uninspected although the document has a schema for them: `application/xml`.",
         ),
         key(
             "body_max",
             "size up to 64MiB",
             "1MiB",
-            "Longest request body that is held to be judged; a longer one is refused.",
+            "Longest request body that is buffered for validation; a longer one is refused.",
         ),
         key(
             "responses",
             "off, enforce or report",
             "off",
-            "Whether answers are judged too. `enforce` holds each answer back until it is judged, and answers 502 for one that breaks the document.",
+            "Whether responses are validated too. `enforce` buffers each response until it is validated, and replaces one that violates the document by 502.",
         ),
         key(
             "response_max",
             "size up to 64MiB",
             "1MiB",
-            "Longest answer that is held to be judged; with `enforce` a longer one is refused.",
+            "Longest response that is buffered for validation; with `enforce` a longer one is refused.",
         ),
     ],
 };

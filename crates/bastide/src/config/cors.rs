@@ -19,9 +19,9 @@ pub struct Cors {
     pub headers: Vec<String>,
     /// Response headers that pages may read, lower case.
     pub expose: Vec<String>,
-    /// Whether cookies and client certificates count.
+    /// Whether cookies and client certificates are allowed.
     pub credentials: bool,
-    /// How long a browser may remember a preflight.
+    /// How long a browser may cache a preflight.
     pub max_age: Duration,
 }
 
@@ -52,9 +52,9 @@ pub(super) const CORS: Section = Section {
             "credentials",
             "true or false",
             "false",
-            "Whether cookies and client certificates count. Not with \"*\".",
+            "Whether cookies and client certificates are allowed. Not with \"*\".",
         ),
-        key("max_age", "duration up to 24h", "10m", "How long a browser may remember a preflight."),
+        key("max_age", "duration up to 24h", "10m", "How long a browser may cache a preflight."),
     ],
 };
 

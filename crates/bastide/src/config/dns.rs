@@ -9,7 +9,7 @@ use super::values::Unfit;
 
 pub(super) const DNS: Section = Section {
     path: "dns",
-    about: "Who is asked about the names of endpoints.",
+    about: "Which DNS servers resolve the names of endpoints.",
     short: "the servers as a list: `dns: [ 10.0.0.2 ]`",
     keys: &[key(
         "servers",

@@ -50,7 +50,7 @@ pub struct SecurityHeaders {
 
 pub(super) const HEADERS: Section = Section {
     path: "routes[].headers",
-    about: "Changes to headers on the way.",
+    about: "Changes to headers.",
     short: "",
     keys: &[
         key("request", "map", "none", "Changes to what the upstream gets."),
@@ -60,22 +60,22 @@ pub(super) const HEADERS: Section = Section {
 
 pub(super) const RULES: Section = Section {
     path: "routes[].headers.request",
-    about: "The same keys stand in `headers.response`. Framing and hop-by-hop headers, `Host` and `x-bastide-…` cannot be changed.",
+    about: "`headers.response` has the same keys. Framing and hop-by-hop headers, `Host` and `x-bastide-…` cannot be changed.",
     short: "",
     keys: &[
         key(
             "set",
             "map of header name to value",
             "none",
-            "Set, replacing what was there. `{name}` in a value is the path parameter, `{**}` the rest of the path, `{{` a brace.",
+            "Set, replacing existing values. `{name}` in a value is the path parameter, `{**}` the rest of the path, `{{` a brace.",
         ),
         key(
             "add",
             "map of header name to value",
             "none",
-            "Added beside what is there, with the same places.",
+            "Added to existing values, with the same placeholders.",
         ),
-        key("remove", "list of header names", "none", "Taken away."),
+        key("remove", "list of header names", "none", "Removed."),
     ],
 };
 

@@ -22,7 +22,7 @@ pub struct Identity {
 
 pub(super) const IDENTITY: Section = Section {
     path: "identity",
-    about: "What upstreams are told about the principal. Whatever clients send under these names is dropped, whether this is on or off.",
+    about: "What upstreams are told about the principal. Whatever clients send under these names is dropped, whether this is enabled or not.",
     short: "",
     keys: &[
         key("headers", "true or false", "true", "Sends `x-bastide-…` headers."),

@@ -48,7 +48,8 @@ pub struct Introspection {
     pub any_audience: bool,
 }
 
-pub(super) const CLIENT_ID: Key = key("client", "client id", "", "Who this process is at the issuer.");
+pub(super) const CLIENT_ID: Key =
+    key("client", "client id", "", "The client id of this process at the issuer.");
 pub(super) const SECRET: Key = key(
     "secret",
     "text, from `${NAME}` or `${file:…}`",
@@ -64,7 +65,7 @@ pub(super) const PRIVATE_KEY: Key = key(
 
 pub(super) const INTROSPECTION: Section = Section {
     path: "authentication.issuers[].introspection",
-    about: "Lets routes with `authenticate: opaque` ask this issuer about tokens (RFC 7662). One issuer alone can have it: an opaque token does not say whose it is.",
+    about: "Lets routes with `authenticate: opaque` introspect tokens at this issuer (RFC 7662). Only one issuer can have it: an opaque token does not name its issuer.",
     short: "",
     keys: &[
         CLIENT_ID,
@@ -75,13 +76,13 @@ pub(super) const INTROSPECTION: Section = Section {
             "cache",
             "duration from 1s to 1h",
             "30s",
-            "How long a yes is remembered, at most until the token's end; a no at most 10 seconds. A token that is taken back is good that long, unless the issuer is a realm of this process.",
+            "How long a positive answer is cached, at most until the token expires; a negative one at most 10 seconds. A revoked token stays valid that long, unless the issuer is a realm of this process.",
         ),
         key(
             "danger_any_audience",
             "true or false",
             "false",
-            "Takes tokens that name no audience at all: they may have been meant for somebody else.",
+            "Accepts tokens that name no audience at all: they may have been meant for another service.",
         ),
     ],
 };

@@ -123,7 +123,12 @@ pub(super) const LISTEN: Section = Section {
     about: "One public listener.",
     short: "the address as a text: `listen: [ 127.0.0.1:8080 ]`",
     keys: &[
-        key("address", "address:port", "", "Where it listens. Port 0: the system picks; printed at start."),
+        key(
+            "address",
+            "address:port",
+            "",
+            "Where it listens. Port 0: the system picks one, which is printed at start.",
+        ),
         key("tls", "map", "cleartext", "TLS of this listener."),
         key(
             "trusted_proxies",
@@ -135,13 +140,13 @@ pub(super) const LISTEN: Section = Section {
             "waf",
             "map, path or `off`",
             "the default's",
-            "The firewall of this listener, put over the default.",
+            "The firewall of this listener, which overrides the default.",
         ),
         key(
             "proxy_protocol",
             "list of addresses and networks",
             "nobody",
-            "Peers that begin each connection with a PROXY protocol header of version 2, which is believed. One of theirs without it is cut; all others are served as who they are.",
+            "Peers that begin each connection with a PROXY protocol header of version 2, which is believed. A connection of theirs without it is closed; all others are served under their own address.",
         ),
         key(
             "https_redirect",
@@ -153,13 +158,13 @@ pub(super) const LISTEN: Section = Section {
             "to",
             "service name",
             "every service",
-            "The one service that it is for: what a route leads elsewhere is refused. Opaque connections ask for it by this name, as `CONNECT` for its host.",
+            "The only service that it serves: requests whose route leads elsewhere are refused. Opaque connections appear as `CONNECT` to this name.",
         ),
         key(
             "protocol",
             "http, tcp or detect",
             "http",
-            "What clients speak. `tcp`: each connection is opaque, nothing of it is read, and routes and policies see the method `CONNECT` and no path. `detect`: HTTP where a connection begins with it or agrees on it by ALPN, opaque otherwise, and where a client says nothing for 200 ms.",
+            "What clients speak. `tcp`: each connection is opaque, nothing of it is read, and routes and policies see the method `CONNECT` and no path. `detect`: HTTP if a connection begins with it or negotiates it by ALPN; opaque otherwise, and if a client sends nothing for 200 ms.",
         ),
     ],
 };
@@ -185,19 +190,19 @@ pub(super) const TLS: Section = Section {
             "acme",
             "mail address or map",
             "",
-            "Certificates that are ordered from an ACME server, Let's Encrypt by default, and renewed. Handshakes for other names, and for those whose certificate is not there yet, are refused.",
+            "Certificates that are ordered from an ACME server, Let's Encrypt by default, and renewed. Handshakes for other names, and for those that have no certificate yet, are refused.",
         ),
         key(
             "mesh",
             "true",
             "",
-            "The certificate of this process in the mesh. Clients have to show that of a workload of a trusted domain; routes take it with `authenticate: mtls`.",
+            "The certificate of this process in the mesh. Clients have to present that of a workload of a trusted domain; routes accept it with `authenticate: mtls`.",
         ),
         key(
             "plain_text",
             "true or false",
             "false",
-            "With `mesh`: takes clients without TLS besides, as `Anonymous`, and reports them in log, metrics and audit. For the time of a migration.",
+            "With `mesh`: also accepts clients without TLS, as `Anonymous`, and reports them in log, metrics and audit. For migrations.",
         ),
         key("client", "map", "none are asked for", "Client certificates."),
         key("min_version", "1.2 or 1.3", "1.2", "The oldest TLS version that is accepted."),
@@ -206,11 +211,11 @@ pub(super) const TLS: Section = Section {
 
 pub(super) const CERTIFICATE: Section = Section {
     path: "listen[].tls.certificates[]",
-    about: "A certificate and its key. The same two keys stand in `services.NAME.tls.client`.",
+    about: "A certificate and its key. The same two keys are used in `services.NAME.tls.client`.",
     short: "",
     keys: &[
         key("cert", "path", "", "PEM chain, leaf first."),
-        key("key", "path", "", "PEM private key, readable by its owner alone."),
+        key("key", "path", "", "PEM private key, readable only by its owner."),
     ],
 };
 
@@ -229,7 +234,7 @@ pub(super) const CLIENT: Section = Section {
             "crl",
             "path or list of paths",
             "nothing is revoked",
-            "PEM files with certificate revocation lists. With any, every authority of a chain needs one that is not past its `nextUpdate`. Read again when they change; open connections of revoked certificates end then.",
+            "PEM files with certificate revocation lists. If there are any, every authority of a chain needs one that is not past its `nextUpdate`. Read again when they change; open connections with revoked certificates are then closed.",
         ),
         key("mode", "optional or required", "optional", "Whether the handshake fails without one."),
     ],
@@ -390,7 +395,7 @@ impl Decoder<'_> {
         if plain_text && !mesh {
             self.fault(
                 table.key_at("plain_text"),
-                "only a listener with `mesh: true` takes plain text besides",
+                "only a listener with `mesh: true` also accepts plain text",
             );
         }
         let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
@@ -485,7 +490,7 @@ impl Decoder<'_> {
         let danger = self.danger(
             &table,
             "danger_admin_not_loopback",
-            "whoever reaches the admin listener reads the metrics of every route",
+            "anybody who reaches the admin listener can read the metrics of every route",
         );
         self.admin_loopback(table.get("address").unwrap_or(node), address, danger);
         Admin { address }

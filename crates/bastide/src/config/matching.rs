@@ -10,7 +10,7 @@ use super::node::{Node, Value};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
-/// Which requests a route takes.
+/// Which requests a route matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Match {
     /// Host.
@@ -90,7 +90,7 @@ impl fmt::Display for Match {
 
 pub(super) const MATCH: Section = Section {
     path: "routes[].match",
-    about: "Which requests a route takes. The most specific route wins: exact host before the longest wildcard before any; from the left, literal segment before `{parameter}` before `**`; named methods before any; more headers. Two routes that tie are a fault.",
+    about: "Which requests a route matches. The most specific route wins: exact host before the longest wildcard before any; from the left, literal segment before `{parameter}` before `**`; named methods before any; more headers. Two routes that tie are a fault.",
     short: "methods, host and path as a text: `GET,POST shop.example.org/orders/{owner}/**`; without host: `/orders/**`",
     keys: &[
         key(
@@ -115,19 +115,19 @@ pub(super) const MATCH: Section = Section {
             "headers",
             "map of header name to value",
             "none",
-            "Headers that must be there with exactly this value.",
+            "Headers that must be present with exactly this value.",
         ),
         key(
             "query",
             "map of parameter name to value",
             "none",
-            "Query parameters that must be there with exactly this value; of several of one name, each.",
+            "Query parameters that must be present with exactly this value; if a name occurs several times, each of them.",
         ),
         key(
             "grpc",
             "package.Service, or package.Service/Method",
             "none",
-            "gRPC calls of a service or method: `POST /package.Service/Method`. In the place of `path` and `methods`.",
+            "gRPC calls of a service or method: `POST /package.Service/Method`. Instead of `path` and `methods`.",
         ),
     ],
 };

@@ -69,7 +69,7 @@ pub struct Partner {
     pub ca: Option<(PathBuf, Vec<u8>)>,
     /// Whether the endpoint may be at a private address.
     pub allow_private_addresses: bool,
-    /// What is trusted until the endpoint has answered.
+    /// The bundle that is trusted until the endpoint has answered.
     pub bundle: Option<Bundle>,
 }
 
@@ -83,44 +83,39 @@ pub(super) const MESH: Section = Section {
             "socket",
             "path",
             "none",
-            "The Unix socket of the SPIFFE Workload API and Envoy's SDS. Its folder has to let the workloads in.",
+            "The Unix socket of the SPIFFE Workload API and Envoy's SDS. The workloads need access to its folder.",
         ),
         key(
             "authority",
             "`issuing`, `root`, or map",
             "issuing",
-            "What verifiers trust: `issuing`, each issuing authority of a day; `root`, a root of ours that signs them; or an authority that you give.",
+            "What verifiers trust: `issuing`, each issuing authority of a day; `root`, a root of its own that signs them; or an authority that you provide.",
         ),
-        key("lifetimes", "map", "see there", "How long what is issued lasts."),
+        key("lifetimes", "map", "see there", "How long issued documents last."),
         key(
             "identity",
             "path such as /gateway",
             "gateway",
-            "The workload that this process is itself: what it shows to services of the mesh and at listeners with `tls: { mesh: true }`.",
+            "The workload that this process is: the identity it presents to services of the mesh and at listeners with `tls: { mesh: true }`.",
         ),
         key(
             "services",
             "map of service name to map, address or list",
             "none",
-            "Services that are reached by mutual TLS, with their workloads verified. Routes name them like those under `services:`; one of the same name there takes the place of this.",
+            "Services that are reached by mutual TLS, with their workloads verified. Routes name them like those under `services:`; one of the same name there takes precedence.",
         ),
         key("workloads", "map of workload name to map", "none", "Which processes have an identity."),
         key("federates", "map of trust domain to map", "none", "Other trust domains that are trusted."),
-        key(
-            "agents",
-            "address or map",
-            "none",
-            "Where agents of other nodes ask for what the workloads there get.",
-        ),
+        key("agents", "address or map", "none", "The listener for agents of other nodes."),
     ],
 };
 
 pub(super) const AUTHORITY: Section = Section {
     path: "mesh.authority",
-    about: "An authority of yours that signs the issuing authorities. Bundles hold the last certificate of its chain.",
+    about: "An authority of your own that signs the issuing authorities. Bundles contain the last certificate of its chain.",
     short: "`issuing` or `root`",
     keys: &[
-        key("cert", "path of a PEM file", "", "Its certificate, then those above it, the root last."),
+        key("cert", "path of a PEM file", "", "Its certificate, then its issuers, the root last."),
         key(
             "key",
             "path of a PEM file",
@@ -132,7 +127,7 @@ pub(super) const AUTHORITY: Section = Section {
 
 pub(super) const LIFETIMES: Section = Section {
     path: "mesh.lifetimes",
-    about: "How long what is issued lasts. Everything is renewed at half of its life.",
+    about: "How long issued documents last. Everything is renewed at half its lifetime.",
     short: "",
     keys: &[
         key("root", "duration", "3650d", "The root, with `authority: root`."),
@@ -163,15 +158,20 @@ pub(super) const PARTNER: Section = Section {
             "ca",
             "path of a PEM file",
             "the public authorities",
-            "Authorities that the endpoint's certificate has to lead to.",
+            "Authorities that have to have issued the endpoint's certificate.",
         ),
         key(
             "allow_private_addresses",
             "true or false",
             "false",
-            "Lets the endpoint be at a private or loopback address.",
+            "Allows the endpoint to be at a private or loopback address.",
         ),
-        key("bundle", "path of a JSON file", "none", "What is trusted until the endpoint has answered."),
+        key(
+            "bundle",
+            "path of a JSON file",
+            "none",
+            "The bundle that is trusted until the endpoint has answered.",
+        ),
     ],
 };
 

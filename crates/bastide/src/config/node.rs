@@ -62,9 +62,9 @@ pub(crate) struct Scalar {
 /// A key of a map.
 #[derive(Clone, Debug)]
 pub(crate) struct Name {
-    /// Where.
+    /// File, line and column of the key.
     pub(crate) at: At,
-    /// The key.
+    /// The key, unquoted.
     pub(crate) text: String,
 }
 

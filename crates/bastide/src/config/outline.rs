@@ -27,23 +27,23 @@ pub struct Written {
     pub(super) files: Vec<PathBuf>,
 }
 
-/// What kind of thing an entry is.
+/// The kind of an entry: which table of the configuration it is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A key at the top of the file, or of `authentication` and `policy`.
     Setting,
-    /// A limit of the hop.
+    /// A key under `limits`.
     Limit,
     /// A listener, by its address.
     Listener,
     /// A token issuer, by its name.
     Issuer,
-    /// A role.
+    /// A role, by its name under `roles`.
     Role,
-    /// A service.
+    /// A service, by its name under `services`.
     Service,
-    /// A route.
+    /// A route, by its name.
     Route,
     /// A policy, by its id.
     Policy,
@@ -52,7 +52,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word for people.
+    /// The word that `bastide diff` prints.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Setting => "setting",
@@ -83,31 +83,31 @@ impl Kind {
 pub struct Setting {
     /// As it is written, cut when it is long.
     pub written: String,
-    /// Of the whole value, `${…}` expanded.
+    /// HMAC-SHA-256 of the whole value with `${…}` expanded, keyed by [`Outline::salt`]; hexadecimal.
     pub digest: String,
 }
 
-/// One entry.
+/// One named thing of a configuration, as it was written and what it means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What it is.
+    /// From which table.
     pub kind: Kind,
-    /// What it is called.
+    /// Its name in that table.
     pub name: String,
-    /// Of all that it means, what it inherits included.
+    /// HMAC-SHA-256 of all that it means, inherited settings included, keyed by [`Outline::salt`]; hexadecimal.
     pub whole: String,
-    /// What is written in it.
+    /// The keys that are written in it.
     pub keys: BTreeMap<String, Setting>,
 }
 
-/// A whole configuration.
+/// The outline of a whole configuration, kept as `running.json` and compared by `bastide diff`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline {
     /// Which version of Bastide made it: another one's digests mean something else.
     pub version: String,
     /// The key of the digests, hexadecimal.
     pub salt: String,
-    /// The entries.
+    /// Everything in it, kind by kind.
     pub entries: Vec<Entry>,
 }
 

@@ -62,16 +62,16 @@ pub(super) const ALLOW_PRIVATE: schema::Key = schema::key(
     "allow_private_addresses",
     "true or false",
     "false",
-    "Lets it go to loopback and private addresses; on loopback without TLS too.",
+    "Allows loopback and private addresses; on loopback also without TLS.",
 );
 pub(super) const DANGER_PLAIN: schema::Key = schema::key(
     "danger_plain_http",
     "true or false",
     "false",
-    "Beside `allow_private_addresses`: lets it go to other machines without TLS. Whoever is on the way reads it, credentials included.",
+    "With `allow_private_addresses`: also allows other machines without TLS. Anybody on the network path can read it, credentials included.",
 );
 pub(super) const CA: schema::Key =
-    schema::key("ca", "path", "the public authorities", "PEM file with the authorities that are trusted.");
+    schema::key("ca", "path", "the public authorities", "PEM file with the trusted authorities.");
 pub(super) const TIMEOUT: schema::Key =
     schema::key("timeout", "duration from 100ms to 1m", "10s", "How long one attempt may take.");
 pub(super) const HEADERS: schema::Key = schema::key(

@@ -27,13 +27,13 @@ pub(super) const POLICIES: Section = Section {
 
 pub(super) const POLICY: Section = Section {
     path: "policy",
-    about: "What policies may read beyond what they always can.",
+    about: "What policies may read in addition to what they always can.",
     short: "",
     keys: &[key(
         "headers",
         "list of header names",
         "none",
-        "Request headers that policies may read as `context.headers.NAME`. Clients choose what is in them.",
+        "Request headers that policies may read as `context.headers.NAME`. Clients control their values.",
     )],
 };
 

@@ -36,7 +36,7 @@ pub enum LimitBy {
 
 pub(super) const LIMIT: Section = Section {
     path: "routes[].limit",
-    about: "A rate limit, exact across cores; or a list of them, all of which must grant.",
+    about: "A rate limit, exact across cores; or a list of them, all of which have to allow the request.",
     short: "`100/minute per user burst 20`",
     keys: &[
         key("rate", "1 to 1000000000", "", "Requests per period."),
@@ -45,13 +45,13 @@ pub(super) const LIMIT: Section = Section {
             "by",
             "address, user, key or route",
             "",
-            "What is counted apart: the client's address (before authentication), the principal (`user`, `principal`), the API key, or all requests of the route together.",
+            "What is counted separately: the client's address (before authentication), the principal (`user`, `principal`), the API key, or all requests of the route together.",
         ),
         key(
             "burst",
             "1 to 1000000000",
             "the rate",
-            "Requests at one instant after rest. Any period holds at most rate and burst together.",
+            "How many requests may arrive at once after a pause. Any period admits at most rate plus burst.",
         ),
     ],
 };

@@ -39,27 +39,27 @@ pub struct Realm {
 
 pub(super) const REALM: Section = Section {
     path: "realms.NAME",
-    about: "One realm of the identity provider: an issuer with users, clients and keys of its own, kept in the store. A route with `to: identity` takes requests there.",
+    about: "One realm of the identity provider: an issuer with users, clients and keys of its own, kept in the store. A route with `to: identity` leads requests to it.",
     short: "its issuer as a text: `town: https://id.example.org`",
     keys: &[
         key(
             "issuer",
             "https:// URL without query and final slash",
             "",
-            "Its `iss`, and where its endpoints are. http:// is for loopback alone.",
+            "Its `iss`, and where its endpoints are. http:// is for loopback only.",
         ),
         key("display_name", "text", "the realm's name", "What its pages call it."),
         key(
             "language",
             "en or de",
             "en",
-            "The language of pages for people who prefer none that there is, and of mails to people who said nothing.",
+            "The language of pages for users who prefer none of the available ones, and of e-mail to users who chose none.",
         ),
         key(
             "theme",
             "path of a folder",
             "none",
-            "What its pages look like: `style.css` comes after our own style sheet, `logo.svg`, `logo.png` or `logo.webp` stands beside the name.",
+            "What its pages look like: `style.css` is loaded after the built-in style sheet, and `logo.svg`, `logo.png` or `logo.webp` is shown next to the name.",
         ),
         key(
             "algorithms",
@@ -67,8 +67,8 @@ pub(super) const REALM: Section = Section {
             "ES256, EdDSA, RS256",
             "What it signs with: keys of each are made and rotated; the first is the default.",
         ),
-        key("passwords", "map", "8 characters, strength 3", "What passwords that people choose have to be."),
-        key("mail", "map", "nobody is written to", "The mail server that letters to people go through."),
+        key("passwords", "map", "8 characters, strength 3", "Requirements for passwords that users choose."),
+        key("mail", "map", "no e-mail", "The mail server for e-mail to users."),
         key("lifetimes", "map", "see there", "How long everything lasts."),
         key(
             "scopes",
@@ -93,7 +93,7 @@ pub(super) const REALM: Section = Section {
             "sessions_per_person",
             "1 to 1000",
             "20",
-            "The sessions that one person may have; the one that was not used for longest makes room.",
+            "How many sessions one user may have; the least recently used one makes room.",
         ),
         key(
             "require_pushed_requests",
@@ -125,7 +125,7 @@ pub(super) const LIFETIMES: Section = Section {
             "refresh_grace",
             "duration from 0s to 60s",
             "10s",
-            "How long the refresh token before the current one is still answered, with the current one.",
+            "How long the previous refresh token is still answered, with the current one.",
         ),
         key("session_idle", "duration", "8h", "A login session without activity."),
         key("session_absolute", "duration", "1d", "A login session, however active."),
@@ -136,20 +136,20 @@ pub(super) const LIFETIMES: Section = Section {
 
 pub(super) const FACTORS: Section = Section {
     path: "realms.NAME.factors",
-    about: "Who is asked for more than a password. Who has to show a factor and has none enrols in one before the login ends. `2` is the class of authentication (`acr`) of two factors; a client asks it by `acr`, a request by `acr_values`.",
+    about: "Who is asked for more than a password. A user who needs a factor and has none enrols one before the login ends. `2` is the authentication class (`acr`) of two factors; a client requires it by `acr`, a request by `acr_values`.",
     short: "",
     keys: &[
         key(
             "ask",
             "enrolled or needed",
             "enrolled",
-            "`enrolled`: whoever has a factor shows it at each login. `needed`: only where a role, a client or a request asks for it.",
+            "`enrolled`: users with a factor use it at each login. `needed`: only if a role, a client or a request requires it.",
         ),
         key(
             "roles",
             "map of role to class",
             "none",
-            "The class that people of a role have to reach: `{ admin: \"2\" }`.",
+            "The class that users with a role need: `{ admin: \"2\" }`.",
         ),
     ],
 };
@@ -159,7 +159,7 @@ pub(super) const RESOURCE: Section = Section {
     about: "An API that access tokens can be for.",
     short: "nothing: `https://orders.example.org: {}`",
     keys: &[
-        key("scopes", "list of scopes", "all", "The scopes that mean something there."),
+        key("scopes", "list of scopes", "all", "The scopes that apply to it."),
         key("access_token", "duration from 1s to 24h", "the realm's", "How long tokens for it last."),
     ],
 };
@@ -178,7 +178,12 @@ pub(super) const CLAIM: Section = Section {
         ),
         key("fixed", "text", "none", "The value that it always has."),
         key("scope", "scope", "always", "Only when this scope was granted."),
-        key("into", "list of access_token, id_token, userinfo", "access_token", "Where it goes."),
+        key(
+            "into",
+            "list of access_token, id_token, userinfo",
+            "access_token",
+            "In which tokens and answers it appears.",
+        ),
     ],
 };
 

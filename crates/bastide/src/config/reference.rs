@@ -41,7 +41,7 @@ fn write_section(page: &mut String, section: &Section) {
 }
 
 fn write_limits(page: &mut String) {
-    page.push_str("\n### `limits`\nEach limit refuses what goes past it; none can be switched off.\n\n");
+    page.push_str("\n### `limits`\nEach limit refuses what exceeds it; none can be switched off.\n\n");
     page.push_str("| key | value | default | meaning |\n|---|---|---|---|\n");
     for row in TABLE {
         let unit = match row.unit {

@@ -89,7 +89,7 @@ pub struct Ejection {
 /// A circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
-    /// It opens when so many of a hundred attempts failed.
+    /// It opens when this percentage of attempts failed.
     pub failures_percent: u32,
     /// But only when there were so many attempts.
     pub requests_min: u32,
@@ -130,7 +130,7 @@ const RETRY_BUDGET: RetryBudget = RetryBudget { percent: 20, per_second_min: 10 
 
 pub(super) const HEALTH: Section = Section {
     path: "services.NAME.health",
-    about: "Active health checks of each endpoint: exactly one of `http`, `grpc` and `tcp`. An endpoint that fails them gets no requests while another one is well.",
+    about: "Active health checks of each endpoint: exactly one of `http`, `grpc` and `tcp`. An endpoint that fails them gets no requests while another one is healthy.",
     short: "the path of an HTTP check as a text: `health: /healthz`",
     keys: &[
         key("http", "path", "", "`GET` of this path. Over HTTP/2 when `protocol` is http2."),
@@ -138,27 +138,27 @@ pub(super) const HEALTH: Section = Section {
             "grpc",
             "service name or `\"\"`",
             "",
-            "The gRPC health service, asked about this service; `\"\"`: about the server.",
+            "The gRPC health service is asked about this service; `\"\"`: about the server.",
         ),
-        key("tcp", "true", "", "A connection, with its TLS handshake where there is one."),
+        key("tcp", "true", "", "A connection, with its TLS handshake if there is one."),
         key("host", "host name", "the endpoint's", "`Host` of the HTTP check."),
-        key("status", "status or range", "200-299", "Statuses that are good: `200`, `200-399`."),
+        key("status", "status or range", "200-299", "Statuses that count as healthy: `200`, `200-399`."),
         key("interval", "duration", "5s", "From one check to the next."),
         key("jitter", "0 to 100", "10", "Intervals are longer or shorter by up to so many percent."),
         key("timeout", "duration", "2s", "How long a check may take, connection included."),
-        key("healthy", "1 to 100", "2", "Good checks in a row that bring an endpoint back."),
+        key("healthy", "1 to 100", "2", "Successful checks in a row that bring an endpoint back."),
         key(
             "unhealthy",
             "1 to 100",
             "3",
-            "Bad checks in a row that take an endpoint out. The very first check decides alone.",
+            "Failed checks in a row that take an endpoint out. The very first check decides alone.",
         ),
     ],
 };
 
 pub(super) const EJECT: Section = Section {
     path: "services.NAME.eject",
-    about: "Passive ejection, by how requests end: refused and lost connections, timeouts, malformed answers and 502, 503 and 504 are failures. When all endpoints are ejected they are used all the same.",
+    about: "Passive ejection, by the outcome of requests: refused and lost connections, timeouts, malformed answers and 502, 503 and 504 are failures. If all endpoints are ejected, they are used all the same.",
     short: "`false`: never",
     keys: &[
         key("failures", "1 to 1000", "5", "Failures in a row that eject an endpoint."),
@@ -167,32 +167,37 @@ pub(super) const EJECT: Section = Section {
             "success_percent_min",
             "0 to 100",
             "0",
-            "Ejects it too when fewer of a hundred attempts of the last ten seconds succeed. 0: never for that.",
+            "Also ejects it if fewer than this percentage of the attempts of the last ten seconds succeed. 0: never.",
         ),
-        key("requests_min", "1 to 1000000", "20", "Attempts without which no share is judged."),
+        key(
+            "requests_min",
+            "1 to 1000000",
+            "20",
+            "The fewest attempts for which the percentage is considered.",
+        ),
     ],
 };
 
 pub(super) const BREAKER_SECTION: Section = Section {
     path: "services.NAME.breaker",
-    about: "The circuit breaker: when most attempts of the last ten seconds failed, requests get 503 with `Retry-After` at once; then a few are let through to see.",
+    about: "The circuit breaker: when most attempts of the last ten seconds failed, requests get 503 with `Retry-After` at once; then a few are let through as a test.",
     short: "`true`: with the defaults below",
     keys: &[
-        key("failures_percent", "1 to 100", "50", "It opens when so many of a hundred attempts failed."),
-        key("requests_min", "1 to 1000000", "20", "Attempts without which it does not open."),
+        key("failures_percent", "1 to 100", "50", "It opens when this percentage of attempts failed."),
+        key("requests_min", "1 to 1000000", "20", "The fewest attempts for which it opens."),
         key("for", "duration", "5s", "How long it stays open."),
         key(
             "trials",
             "1 to 1000",
             "3",
-            "Requests that are let through afterwards. When all go well it closes; when one fails it opens again.",
+            "Requests that are let through afterwards. If all succeed it closes; if one fails it opens again.",
         ),
     ],
 };
 
 pub(super) const RETRY_BUDGET_SECTION: Section = Section {
     path: "services.NAME.retry_budget",
-    about: "Bounds retries over all cores, so that they do not multiply the load of a service that fails under it.",
+    about: "Limits retries across all cores, so that they do not multiply the load of a service that fails under it.",
     short: "the share as a text: `retry_budget: 20%`",
     keys: &[
         key("percent", "0 to 1000", "20", "Retries per hundred requests of the last ten seconds."),

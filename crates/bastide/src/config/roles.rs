@@ -39,7 +39,7 @@ pub(super) const ROLE: Section = Section {
             "members",
             "list of `User:ID`, `Service:ID`, `Client:ID`, `ApiKey:ID`",
             "none",
-            "Principals that have it by configuration, besides those whose token says so.",
+            "Principals that have it by configuration, in addition to those whose token says so.",
         ),
     ],
 };

@@ -23,7 +23,7 @@ use super::{
 pub struct Route {
     /// Its name, unique: what policies, audit and metrics call it.
     pub name: String,
-    /// Which requests it takes.
+    /// Which requests it matches.
     pub matches: Match,
     /// Where they go: the position in [`super::Configuration::services`].
     pub service: usize,
@@ -37,7 +37,7 @@ pub struct Route {
     pub authenticate: Vec<Proof>,
     /// Who decides.
     pub allow: Allow,
-    /// Rate limits, all of which must grant.
+    /// Rate limits, all of which have to allow the request.
     pub limits: Vec<RateLimit>,
     /// Requests at the same time over all cores.
     pub concurrency: Option<u32>,
@@ -49,7 +49,7 @@ pub struct Route {
     pub encoded_slashes: bool,
     /// Protocols that `Upgrade` may ask for, lower case.
     pub upgrades: Vec<String>,
-    /// Taken off the path before it goes upstream. Starts with `/`, no `/` at the end.
+    /// Removed from the path before it goes upstream. Starts with `/`, no `/` at the end.
     pub strip_prefix: Option<String>,
     /// Put before the path after that. Starts with `/`, no `/` at the end.
     pub add_prefix: Option<String>,
@@ -114,31 +114,36 @@ pub(super) const ROUTE: Section = Section {
             "name",
             "text",
             "the text of `match`",
-            "What policies, audit and metrics call it: `Route::\"NAME\"`. Unique.",
+            "Its name in policies, audit log and metrics: `Route::\"NAME\"`. Unique.",
         ),
-        key("match", "text or map", "", "Which requests it takes."),
+        key("match", "text or map", "", "Which requests it matches."),
         key(
             "to",
             "service name, or list of maps",
             "required without `redirect` or `respond`",
             "Where they go.",
         ),
-        key("mirror", "service name or map", "nobody", "Who gets copies of the requests."),
+        key("mirror", "service name or map", "nobody", "Which service gets copies of the requests."),
         key(
             "authenticate",
             "jwt, opaque, session, api_key, mtls, a list of these, or none",
             "all kinds that are configured; with `allow: anyone` none",
-            "Proofs of identity that are looked for, in this order: the first that a request brings decides, and a bad one is never passed over for another. `none`: everybody is anonymous here.",
+            "Accepted credentials, in this order: the first that a request carries decides, and an invalid one is never skipped in favour of another. `none`: every caller is anonymous here.",
         ),
         key(
             "allow",
             "policy, authenticated or anyone",
             "policy",
-            "Who decides: the policies, the mere proof of an identity, or nobody (a public route). A `forbid` policy wins over each.",
+            "Who decides: the policies, authentication alone, or nobody (a public route). A `forbid` policy wins over each.",
         ),
-        key("limit", "text, map, or list of these", "none", "Rate limits, all of which must grant."),
-        key("concurrency", "1 to 1000000", "no bound", "Requests at the same time, over all cores."),
-        key("addresses", "map", "everybody", "Which client addresses may come in here."),
+        key(
+            "limit",
+            "text, map, or list of these",
+            "none",
+            "Rate limits, all of which have to allow the request.",
+        ),
+        key("concurrency", "1 to 1000000", "no bound", "Concurrent requests, across all cores."),
+        key("addresses", "map", "everybody", "Which client addresses are admitted here."),
         key(
             "cors",
             "map or list of origins",
@@ -149,33 +154,33 @@ pub(super) const ROUTE: Section = Section {
             "encoded_slashes",
             "true or false",
             "false",
-            "Keeps `%2F` inside a path segment, for package registries. The upstream must not take it for `/`.",
+            "Keeps `%2F` inside a path segment, for package registries. The upstream must not treat it as `/`.",
         ),
         key("upgrades", "list of protocols", "none", "Protocols that `Upgrade` may ask for: `websocket`."),
-        key("strip_prefix", "path", "nothing", "Taken off the path before it goes upstream."),
-        key("add_prefix", "path", "nothing", "Put before the path after `strip_prefix`."),
+        key("strip_prefix", "path", "nothing", "Removed from the path before it goes upstream."),
+        key("add_prefix", "path", "nothing", "Prepended to the path after `strip_prefix`."),
         key(
             "rewrite",
             "path with places",
             "the path as it is",
-            "The path that the upstream sees: `/v2/{id}/{**}`. What comes of it is admitted again; a path that could be read in two ways is refused.",
+            "The path that the upstream sees: `/v2/{id}/{**}`. The result is admitted again; a path that could be read in two ways is refused.",
         ),
-        key("redirect", "URI, path or map", "none", "Sends clients elsewhere, in the place of `to`."),
-        key("respond", "status or map", "none", "Answers itself, in the place of `to`."),
+        key("redirect", "URI, path or map", "none", "Redirects clients, instead of `to`."),
+        key("respond", "status or map", "none", "A fixed response, instead of `to`."),
         key(
             "validate",
             "path or map",
             "nothing is validated",
-            "The OpenAPI document or JSON Schema that requests have to keep.",
+            "The OpenAPI document or JSON Schema that requests have to conform to.",
         ),
-        key("compress", "true or map", "false", "Compresses answers."),
+        key("compress", "true or map", "false", "Compresses responses."),
         key(
             "response_max",
             "size",
             "no limit",
-            "Largest response body; a longer one is answered with 502, or cut off when it has begun.",
+            "Largest response body; a longer one is answered with 502, or cut off if it has already begun.",
         ),
-        key("headers", "map", "no changes", "Changes to headers on the way."),
+        key("headers", "map", "no changes", "Changes to headers."),
         key(
             "body_max",
             "size",
@@ -187,13 +192,13 @@ pub(super) const ROUTE: Section = Section {
             "waf",
             "map, path or `off`",
             "the listener's",
-            "The firewall of this route, put over the default.",
+            "The firewall of this route, which overrides the default.",
         ),
         key(
             "danger_dry_run",
             "true or false",
             "false",
-            "Policies are tried and not kept: what they would deny goes on, and its event says why it would not have. Who proves nothing that the route looks for is refused all the same.",
+            "Policies are evaluated but not enforced: what they would deny passes, and its event says why it would have been denied. Requests without a credential that the route accepts are refused all the same.",
         ),
     ],
 };

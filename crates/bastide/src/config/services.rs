@@ -20,7 +20,7 @@ pub struct Service {
     pub protocol: Protocol,
     /// How TLS endpoints prove themselves; used only for them.
     pub tls: UpstreamTls,
-    /// How long things may take.
+    /// Timeouts.
     pub timeouts: Timeouts,
     /// How often an idempotent request whose body was not consumed is tried again.
     pub retries: u32,
@@ -120,7 +120,7 @@ pub struct UpstreamTls {
 /// How long an exchange with an upstream may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the connection stands, TLS included.
+    /// Until the connection is established, TLS included.
     pub connect: Duration,
     /// From the request's end to the response head.
     pub first_byte: Duration,
@@ -141,7 +141,7 @@ pub(super) const SERVICE: Section = Section {
             "endpoints",
             "list of http:// or https:// URLs without path, or of maps",
             "",
-            "Where it runs. Requests are spread over them. A name stands for all its addresses and is asked again when its time to live is over; `srv+http://NAME` asks for SRV records.",
+            "Where it runs. Requests are spread over them. A name stands for all its addresses and is resolved again when its TTL expires; `srv+http://NAME` resolves SRV records.",
         ),
         key(
             "protocol",
@@ -153,14 +153,14 @@ pub(super) const SERVICE: Section = Section {
             "tls",
             "map",
             "the public web's authorities",
-            "How https endpoints prove themselves, and Bastide to them.",
+            "How https endpoints are verified, and how Bastide authenticates to them.",
         ),
-        key("timeouts", "map", "see there", "How long things may take."),
+        key("timeouts", "map", "see there", "Timeouts."),
         key(
             "retries",
             "0 to 5",
             "1",
-            "How often an idempotent request whose body was not consumed is tried again, at another endpoint when there is one.",
+            "How often an idempotent request whose body was not consumed is retried, at another endpoint if there is one.",
         ),
         key(
             "balance",
@@ -170,7 +170,12 @@ pub(super) const SERVICE: Section = Section {
         ),
         key("health", "path, map or false", "no checks", "Active health checks of its endpoints."),
         key("eject", "map or false", "5 failures, 10s", "When a failing endpoint is left out for a while."),
-        key("breaker", "true, false or map", "false", "When the whole service is left alone for a while."),
+        key(
+            "breaker",
+            "true, false or map",
+            "false",
+            "When requests to the whole service are suspended for a while.",
+        ),
         key("retry_budget", "share or map", "20%, at least 10 per second", "How many retries there may be."),
         key(
             "connections_per_core_max",
@@ -182,20 +187,20 @@ pub(super) const SERVICE: Section = Section {
             "connections_max",
             "1 to 1000000",
             "no bound",
-            "Open connections to each endpoint over all cores, exact. Who comes later waits for `timeouts.connect`.",
+            "Open connections to each endpoint across all cores, exact. Further requests wait for `timeouts.connect`.",
         ),
         key(
             "waiting_max",
             "0 to 1000000",
             "1024",
-            "Requests that may wait for a connection to an endpoint, over all cores; one more goes to another endpoint or gets 503.",
+            "Requests that may wait for a connection to an endpoint, across all cores; one more goes to another endpoint or gets 503.",
         ),
         key("audience", "text", "the service's name", "`aud` of the identity token that it gets."),
         key(
             "proxy_protocol",
             "true or false",
             "false",
-            "Begins connections with a PROXY protocol header of version 2. Each then carries one client connection's requests alone.",
+            "Begins connections with a PROXY protocol header of version 2. Each then carries only the requests of one client connection.",
         ),
     ],
 };
@@ -217,7 +222,7 @@ pub(super) const ENDPOINT: Section = Section {
 
 pub(super) const TLS: Section = Section {
     path: "services.NAME.tls",
-    about: "How a TLS service proves itself. Its certificate is always verified.",
+    about: "How a TLS service is verified, which it always is.",
     short: "",
     keys: &[
         key(
@@ -227,7 +232,7 @@ pub(super) const TLS: Section = Section {
             "PEM file of the authorities that may have issued its certificate.",
         ),
         key("server_name", "host name", "the endpoint's host", "The name that its certificate must carry."),
-        key("client", "map with cert and key", "none", "The certificate that Bastide shows."),
+        key("client", "map with cert and key", "none", "The certificate that Bastide presents."),
     ],
 };
 
@@ -236,14 +241,14 @@ pub(super) const TIMEOUTS: Section = Section {
     about: "How long an exchange may take; also in a route, where each key overrides the service's.",
     short: "",
     keys: &[
-        key("connect", "duration", "2s", "Until the connection stands, TLS included."),
+        key("connect", "duration", "2s", "Until the connection is established, TLS included."),
         key("first_byte", "duration", "30s", "From the end of the request to the head of the response."),
         key("idle", "duration", "60s", "Between two pieces of a body."),
         key(
             "total",
             "duration; 0s: no bound",
             "300s",
-            "For the whole exchange. Upgraded and opaque connections are bound by `idle` and `tunnel` instead.",
+            "For the whole exchange. Upgraded and opaque connections are bounded by `idle` and `tunnel` instead.",
         ),
         key("tunnel", "duration; 0s: no bound", "0s", "For an upgraded or an opaque connection as a whole."),
     ],

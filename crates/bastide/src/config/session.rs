@@ -33,15 +33,15 @@ pub struct SessionLogin {
     pub resource: Option<String>,
     /// Where claims come from.
     pub claims_from: ClaimsFrom,
-    /// A session that is not used for this long is over.
+    /// A session ends when it is unused for this long.
     pub idle: Duration,
-    /// No session is longer.
+    /// No session lasts longer.
     pub absolute: Duration,
 }
 
 pub(super) const SESSION: Section = Section {
     path: "authentication.session",
-    about: "Browsers that log in at an OpenID provider (`authenticate: session`). A route with `to: sessions` leads to the endpoints `callback`, `login`, `logout`, `signed-out` and `backchannel-logout` below `path`; register the first as redirect URI and `signed-out` as address after logout.",
+    about: "Browsers that log in at an OpenID provider (`authenticate: session`). A route with `to: sessions` leads to the endpoints `callback`, `login`, `logout`, `signed-out` and `backchannel-logout` below `path`; register the first as redirect URI and `signed-out` as post-logout redirect URI.",
     short: "",
     keys: &[
         key("issuer", "URL", "the one issuer", "The provider; one of `authentication.issuers`."),
@@ -49,22 +49,22 @@ pub(super) const SESSION: Section = Section {
         SECRET,
         PRIVATE_KEY,
         key("path", "path", "/auth", "Where the endpoints are, on each host."),
-        key("scopes", "list of scopes", "openid", "What is asked for; `openid` always."),
+        key("scopes", "list of scopes", "openid", "The requested scopes; `openid` is always included."),
         key("resource", "identifier", "none", "The API that tokens are for (RFC 8707)."),
         key(
             "claims_from",
             "id_token or access_token",
             "id_token",
-            "What says who somebody is. `access_token`: it is verified as if it had come as a bearer token.",
+            "Which token identifies the user. `access_token`: it is verified as if it had been sent as a bearer token.",
         ),
-        key("idle", "duration from 1m to 30d", "8h", "A session that is not used for this long is over."),
-        key("absolute", "duration from 1m to 30d", "24h", "No session is longer."),
+        key("idle", "duration from 1m to 30d", "8h", "A session ends when it is unused for this long."),
+        key("absolute", "duration from 1m to 30d", "24h", "No session lasts longer."),
     ],
 };
 
 pub(super) const STEP_UP: Section = Section {
     path: "authentication.step_up[]",
-    about: "One stronger login. Where a policy denies and would permit after it, browsers are sent to the provider for it, and bearers of tokens are told (RFC 9470). Weakest first.",
+    about: "One stronger login. If a policy denies a request but would permit it after this login, browsers are sent to the provider for it, and clients with bearer tokens are told (RFC 9470). Weakest first.",
     short: "its `acr` as a text",
     keys: &[
         key(
@@ -77,7 +77,7 @@ pub(super) const STEP_UP: Section = Section {
             "amr",
             "list of texts",
             "as it was",
-            "The methods that it amounts to, for policies that read `principal.amr`.",
+            "The methods that it implies, for policies that read `principal.amr`.",
         ),
         key("max_age", "duration from 1s to 24h", "any age", "How long ago the login may have been."),
     ],

@@ -16,7 +16,7 @@ use super::values::{self, Unfit};
 
 pub(super) const REDIRECT: Section = Section {
     path: "routes[].redirect",
-    about: "Sends clients elsewhere, in the place of an upstream. The query goes along unless `to` has one.",
+    about: "Redirects clients, instead of forwarding to an upstream. The query is kept unless `to` has one.",
     short: "where to: `redirect: https://new.example.org{path}`",
     keys: &[
         key(
@@ -31,7 +31,7 @@ pub(super) const REDIRECT: Section = Section {
 
 pub(super) const RESPOND: Section = Section {
     path: "routes[].respond",
-    about: "Answers the same to everybody, in the place of an upstream.",
+    about: "A fixed response, instead of forwarding to an upstream.",
     short: "the status: `respond: 404`",
     keys: &[
         key("status", "200 to 599", "200", "The status."),
@@ -42,7 +42,7 @@ pub(super) const RESPOND: Section = Section {
 
 pub(super) const COMPRESS: Section = Section {
     path: "routes[].compress",
-    about: "Compresses answers for clients that take it. Off by default: an answer that holds a secret and repeats what a client sent tells the secret by its length (BREACH). Requests that a browser marks as cross-site, event streams, gRPC and what is encoded already are left alone.",
+    about: "Compresses responses for clients that accept it. Off by default: a response that contains a secret and repeats what the client sent reveals the secret by its length (BREACH). Requests that a browser marks as cross-site, event streams, gRPC and responses that are already encoded are left alone.",
     short: "`true`: the defaults",
     keys: &[
         key(
@@ -51,12 +51,12 @@ pub(super) const COMPRESS: Section = Section {
             "[ zstd, br, gzip ]",
             "The codings, the preferred first.",
         ),
-        key("min_size", "size", "1KiB", "Answers that are known to be shorter are left alone."),
+        key("min_size", "size", "1KiB", "Responses that are known to be shorter are left alone."),
         key(
             "types",
             "media type or list of these",
             "text/*, application/json, *+json, *+xml, application/javascript, application/xml",
-            "The media types; `text/*` is all of a kind, `*+json` all of a suffix.",
+            "The media types; `text/*` covers a type, `*+json` a suffix.",
         ),
     ],
 };

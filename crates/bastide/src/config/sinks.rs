@@ -9,7 +9,7 @@ use super::outward::{ALLOW_PRIVATE, CA, DANGER_PLAIN, HEADERS, Hidden, Outward, 
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
-/// Who is told each event besides the log.
+/// Further receivers of each event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
     /// Its name in metrics and the log; unique.
@@ -20,7 +20,7 @@ pub struct Sink {
     pub outward: Outward,
     /// Events that wait for it at most.
     pub buffer_events: usize,
-    /// Their bytes at most.
+    /// Their size at most.
     pub buffer_bytes: usize,
     /// Events that are sent at once at most.
     pub batch_events: usize,
@@ -90,7 +90,7 @@ const KINDS: [&str; 4] = ["json", "syslog", "splunk", "elastic"];
 
 pub(super) const SINKS: Section = Section {
     path: "audit.sinks[]",
-    about: "Who is told each event besides the log. Exactly one of `json`, `syslog`, `splunk` and `elastic`. See docs/observability.md.",
+    about: "Further receivers of each event. Exactly one of `json`, `syslog`, `splunk` and `elastic`. See docs/observability.md.",
     short: "",
     keys: &[
         key("name", "text", "the kind", "The sink's name in metrics; unique."),
@@ -124,7 +124,7 @@ pub(super) const SINKS: Section = Section {
             "message_bytes_max",
             "size from 480 to 1MiB",
             "8KiB; 2KiB over UDP",
-            "Syslog: the longest message. A longer one goes without what the firewall found and policy read, then with its texts cut, at last with nothing but its id, its time and how it ended.",
+            "Syslog: the longest message. A longer one is sent without what the firewall found and policies read, then with its texts cut, and finally with only its id, time and outcome.",
         ),
         key("token", "text", "required by `splunk`", "Splunk: the collector's token. Never shown."),
         key(
@@ -139,9 +139,9 @@ pub(super) const SINKS: Section = Section {
         DANGER_PLAIN,
         CA,
         TIMEOUT,
-        key("buffer_events", "1 to 10000000", "10000", "Events that wait for the sink at most."),
-        key("buffer_bytes", "size from 64KiB to 16GiB", "32MiB", "Their bytes at most."),
-        key("batch_events", "1 to 10000", "500", "Events that are sent at once at most; 1 MiB at most."),
+        key("buffer_events", "1 to 10000000", "10000", "The most events that wait for the sink."),
+        key("buffer_bytes", "size from 64KiB to 16GiB", "32MiB", "Their size at most."),
+        key("batch_events", "1 to 10000", "500", "The most events per batch, of at most 1 MiB."),
         key(
             "block",
             "true or false",

@@ -22,13 +22,13 @@ pub struct Split {
 pub struct Mirror {
     /// Its place in [`super::Configuration::services`].
     pub service: usize,
-    /// Of how many of a hundred requests.
+    /// The percentage of requests that are copied.
     pub percent: u32,
 }
 
 pub(super) const TO: Section = Section {
     path: "routes[].to[]",
-    about: "One of several services that share the requests of a route. The first one's audience stands in the identity token of all, and its name in policies and metrics.",
+    about: "One of several services that share the requests of a route. The first one's audience is used in the identity token of all, and its name in policies and metrics.",
     short: "the service's name as a text: `to: orders`",
     keys: &[
         key("service", "service name", "", "Where they go."),
@@ -42,18 +42,18 @@ pub(super) const TO: Section = Section {
             "headers",
             "map of header name to value",
             "none",
-            "Requests with all of these go here, whatever the weights.",
+            "Requests with all of these headers go here, whatever the weights.",
         ),
     ],
 };
 
 pub(super) const MIRROR: Section = Section {
     path: "routes[].mirror",
-    about: "A service that gets copies of requests that were answered. Its own answers are dropped, and no client waits for them. Bodies up to 64 KiB are copied; requests with larger ones are not.",
+    about: "A service that gets copies of answered requests. Its own responses are dropped, and no client waits for them. Bodies up to 64 KiB are copied; requests with larger ones are not.",
     short: "the service's name as a text: `mirror: shadow`",
     keys: &[
-        key("to", "service name", "", "Who gets the copies."),
-        key("percent", "1 to 100", "100", "Of how many of a hundred requests."),
+        key("to", "service name", "", "The service that gets the copies."),
+        key("percent", "1 to 100", "100", "The percentage of requests that are copied."),
     ],
 };
 

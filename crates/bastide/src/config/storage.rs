@@ -59,10 +59,10 @@ pub enum Unseal {
 
 pub(super) const STORAGE: Section = Section {
     path: "storage",
-    about: "Where durable records are kept, encrypted: a file of this machine, or a PostgreSQL server that several processes share. `bastide init` makes the store.",
+    about: "Where durable records are kept, encrypted: a file on this machine, or a PostgreSQL server that several processes share. `bastide init` makes the store.",
     short: "the file as a text: `storage: /var/lib/bastide/store.db`",
     keys: &[
-        key("file", "path", "`store.db` in the state folder", "The SQLite file. Not beside `postgres`."),
+        key("file", "path", "`store.db` in the state folder", "The SQLite file. Not with `postgres`."),
         key(
             "postgres",
             "connection string",
@@ -73,13 +73,13 @@ pub(super) const STORAGE: Section = Section {
             "ca",
             "path of a PEM file",
             "the public authorities",
-            "Authorities that the PostgreSQL server's certificate has to lead to.",
+            "Authorities that have to have issued the PostgreSQL server's certificate.",
         ),
         key(
             "danger_cleartext",
             "true or false",
             "false",
-            "Lets `sslmode=disable` reach a PostgreSQL server on another machine.",
+            "Allows `sslmode=disable` for a PostgreSQL server on another machine.",
         ),
         key(
             "unseal",
@@ -92,7 +92,7 @@ pub(super) const STORAGE: Section = Section {
 
 pub(super) const UNSEAL: Section = Section {
     path: "storage.unseal",
-    about: "Where the key comes from that the store itself does not hold. One of these.",
+    about: "Where the unseal key comes from, which the store itself does not hold. One of these.",
     short: "`unseal: shares`: several people give their shares with `bastide unseal` at each start",
     keys: &[
         key("key_file", "path", "none", "A file of mode 0600 that belongs to the user that Bastide runs as."),

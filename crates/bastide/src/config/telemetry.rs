@@ -13,7 +13,7 @@ use super::values::{self, Unfit};
 /// What goes to an OpenTelemetry collector, by OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
-    /// Where to; `/v1/traces` and `/v1/metrics` are put behind it.
+    /// Where to; `/v1/traces` and `/v1/metrics` are appended.
     pub endpoint: String,
     /// How far that may go.
     pub outward: Outward,
@@ -39,14 +39,14 @@ const RESOURCE_MAX: usize = 64;
 
 pub(super) const TELEMETRY: Section = Section {
     path: "telemetry",
-    about: "What goes to an OpenTelemetry collector, by OTLP over HTTP (protobuf). See docs/observability.md.",
-    short: "the endpoint, where it needs no more",
+    about: "What is sent to an OpenTelemetry collector, by OTLP over HTTP (protobuf). See docs/observability.md.",
+    short: "the endpoint, if nothing else is set",
     keys: &[
         key(
             "endpoint",
             "URL",
             "",
-            "The collector, `https://host:4318`; `/v1/traces` and `/v1/metrics` are put behind it.",
+            "The collector, `https://host:4318`; `/v1/traces` and `/v1/metrics` are appended.",
         ),
         HEADERS,
         ALLOW_PRIVATE,
@@ -60,34 +60,34 @@ pub(super) const TELEMETRY: Section = Section {
             "Resource attributes of everything that is sent: `deployment.environment.name: production`.",
         ),
         key("traces", "map or `off`", "on", "Traces."),
-        key("metrics", "map or `off`", "on", "What `/metrics` shows."),
+        key("metrics", "map or `off`", "on", "The metrics of `/metrics`."),
     ],
 };
 
 pub(super) const TRACES: Section = Section {
     path: "telemetry.traces",
-    about: "Which requests leave spans. What a sampling says is said once, at the head of a request.",
+    about: "Which requests leave spans. Sampling is decided once, when a request begins.",
     short: "`off`",
     keys: &[
         key(
             "ratio",
             "number from 0 to 1, or percentage",
             "10%",
-            "How many traces that begin here are sampled. By the trace id: services with the same ratio sample the same traces.",
+            "The share of traces beginning here that are sampled. It is decided by the trace id: services with the same ratio sample the same traces.",
         ),
         key(
             "parent",
             "respect or ignore",
             "respect",
-            "Whether the decision of a caller who sends `traceparent` counts, either way, or the ratio for all.",
+            "Whether the decision of a caller that sends `traceparent` is followed, either way, or the ratio decides for all.",
         ),
         key("refusals", "true or false", "true", "Every refused request leaves its span, sampled or not."),
-        key("failures", "true or false", "true", "So does every one that failed."),
+        key("failures", "true or false", "true", "The same for every failed request."),
         key(
             "interval",
             "duration from 100ms to 60s",
             "5s",
-            "How often spans are sent; sooner when there are many.",
+            "How often spans are sent; sooner if there are many.",
         ),
     ],
 };

@@ -181,14 +181,14 @@ impl PartialEq for Firewall {
 
 pub(super) const WAF: Section = Section {
     path: "waf",
-    about: "The firewall: rules in ModSecurity's language, such as the OWASP Core Rule Set. At the top it is the default; in a listener or a route, what is written there is put over the default. A route's counts before its listener's. Without any `waf` nothing is inspected.",
+    about: "The firewall: rules in ModSecurity's language, such as the OWASP Core Rule Set. At the top it is the default; settings in a listener or a route override the default, and a route's settings those of its listener. Without any `waf` nothing is inspected.",
     short: "`off`, `detect`, `block`, or a path of `rules`: `waf: /opt/coreruleset`",
     keys: &[
         key(
             "mode",
             "block, detect or off",
             "block",
-            "Refuse what the rules find, only write it to the log, or do not inspect.",
+            "Refuse what the rules find, only log it, or do not inspect.",
         ),
         key(
             "rules",
@@ -196,25 +196,25 @@ pub(super) const WAF: Section = Section {
             "",
             "Rule files in their order. A folder is a release of the Core Rule Set: its setup file, the settings below, and its rules are read.",
         ),
-        key("paranoia", "1 to 4", "the setup file's, 1", "Core Rule Set: paranoia level that counts."),
+        key("paranoia", "1 to 4", "the setup file's, 1", "Core Rule Set: paranoia level that blocks."),
         key(
             "paranoia_detection",
             "1 to 4, at least `paranoia`",
             "`paranoia`",
-            "Core Rule Set: paranoia level up to which rules run and are written down.",
+            "Core Rule Set: paranoia level up to which rules run and are logged.",
         ),
         key("thresholds", "map", "the setup file's, 5 and 4", "Core Rule Set: anomaly scores that refuse."),
         key(
             "exclusions",
             "list of maps",
             "none",
-            "False positives: rules that do not run here, or targets that they do not look at. Those of a route are added to the default's.",
+            "False positives: rules that do not run here, or targets that they do not inspect. Those of a route are added to the default's.",
         ),
         key(
             "identity_parameters",
             "skip or inspect",
             "skip",
-            "Core Rule Set, on routes `to: identity` and `to: sessions`: whether its attack rules (930000 to 944999) skip the provider's own random words, secrets and addresses, such as `code`, `state`, `password` and `redirect_uri` (docs/firewall.md has the list), which read like an attack now and then.",
+            "Core Rule Set, on routes `to: identity` and `to: sessions`: whether its attack rules (930000 to 944999) skip the provider's own random values, secrets and addresses, such as `code`, `state`, `password` and `redirect_uri` (docs/firewall.md has the list), which now and then look like an attack.",
         ),
         key("request_body", "map", "see there", "How request bodies are inspected."),
         key("response_body", "map", "see there", "How response bodies are inspected."),
@@ -242,14 +242,14 @@ pub(super) const EXCLUSIONS: Section = Section {
             "target",
             "VARIABLE or VARIABLE:NAME",
             "the rules do not run at all",
-            "What they do not look at: `ARGS:comment`, `REQUEST_COOKIES:session`.",
+            "What they do not inspect: `ARGS:comment`, `REQUEST_COOKIES:session`.",
         ),
     ],
 };
 
 pub(super) const REQUEST_BODY: Section = Section {
     path: "waf.request_body",
-    about: "How request bodies are inspected. What is not written is left to the rule files, and with a Core Rule Set folder has these defaults.",
+    about: "How request bodies are inspected. Settings that are left out are up to the rule files; with a Core Rule Set folder they have these defaults.",
     short: "",
     keys: &[
         key("access", "true or false", "true", "Whether they are (SecRequestBodyAccess)."),
@@ -258,26 +258,26 @@ pub(super) const REQUEST_BODY: Section = Section {
             "no_files_limit",
             "size up to 1GiB",
             "128KiB",
-            "Most bytes of one besides uploaded files (SecRequestBodyNoFilesLimit).",
+            "Most bytes of one, not counting uploaded files (SecRequestBodyNoFilesLimit).",
         ),
         key(
             "over",
             "reject or partial",
             "reject",
-            "What goes past a limit: refuse it, or inspect what fits and let the rest pass.",
+            "What exceeds a limit: refuse it, or inspect what fits and let the rest pass.",
         ),
         key(
             "compressed",
             "refuse, unpack or pass",
             "refuse",
-            "Bodies with a content coding: refuse them (415), inspect what gzip, deflate, br and zstd unpack to, or let them pass unseen. `unpack` is for upstreams that unpack them too: one that does not would read another body than the rules.",
+            "Bodies with a content coding: refuse them (415), inspect the decompressed gzip, deflate, br and zstd, or let them pass uninspected. `unpack` is for upstreams that decompress them too: any other would read a different body than the rules.",
         ),
     ],
 };
 
 pub(super) const RESPONSE_BODY: Section = Section {
     path: "waf.response_body",
-    about: "How response bodies are inspected. A response is held back until it is judged only when a rule needs its body and its type is one of these; event streams and gRPC never are. In block mode the upstream is then asked for an answer without compression; one that is compressed all the same (gzip, deflate, br, zstd) is unpacked for the rules, and goes on as it came.",
+    about: "How response bodies are inspected. A response is buffered until the verdict only if a rule needs its body and its type is one of these; event streams and gRPC never are. In block mode the upstream is then asked for an uncompressed response; one that is compressed all the same (gzip, deflate, br, zstd) is decompressed for the rules, and forwarded unchanged.",
     short: "",
     keys: &[
         key("access", "true or false", "false", "Whether they are (SecResponseBodyAccess)."),
@@ -286,13 +286,13 @@ pub(super) const RESPONSE_BODY: Section = Section {
             "over",
             "reject or partial",
             "partial",
-            "What goes past the limit: refuse it, or inspect what fits and let the rest pass.",
+            "What exceeds the limit: refuse it, or inspect what fits and let the rest pass.",
         ),
         key(
             "unreadable",
             "refuse or pass",
             "refuse",
-            "What cannot be unpacked: refuse it (502), or let it pass unseen. That is an unknown coding, several codings, a broken stream, one that unpacks to more than 200 times its bytes past the first MiB.",
+            "What cannot be decompressed: refuse it (502), or let it pass uninspected. That is an unknown coding, several codings, a broken stream, or one that decompresses to more than 200 times its size after the first MiB.",
         ),
         key(
             "types",

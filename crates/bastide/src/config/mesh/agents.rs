@@ -28,7 +28,7 @@ pub struct Agents {
 
 pub(in crate::config) const AGENTS: Section = Section {
     path: "mesh.agents",
-    about: "Agents of other nodes: `bastide agent` there asks here for what the workloads of its node get. Mutual TLS by pinned keys. A join token of `bastide mesh token` attests a node; so do these.",
+    about: "Agents of other nodes: `bastide agent` there gets the documents of its node's workloads here. Mutual TLS with pinned keys. A node is attested by a join token of `bastide mesh token`, or by these.",
     short: "the listener's address: `agents: 0.0.0.0:7443`",
     keys: &[
         key("listen", "IP address with port", "", "Where they are served."),
@@ -36,7 +36,7 @@ pub(in crate::config) const AGENTS: Section = Section {
             "lifetime",
             "duration",
             "1d",
-            "How long a node stays attested without a word from it. Afterwards it has to be attested again.",
+            "How long a node stays attested without contact. Afterwards it has to be attested again.",
         ),
         key(
             "x509",
@@ -55,11 +55,11 @@ pub(in crate::config) const AGENTS: Section = Section {
 
 pub(in crate::config) const KUBERNETES: Section = Section {
     path: "mesh.agents.kubernetes",
-    about: "A Kubernetes cluster. Its agents show a projected service account token that is bound to a pod: it names the node.",
+    about: "A Kubernetes cluster. Its agents present a projected service account token that is bound to a pod: it names the node.",
     short: "",
     keys: &[
         key("issuer", "URL", "", "The cluster's `--service-account-issuer`."),
-        key("audience", "text", "bastide", "The audience that the projection asks for."),
+        key("audience", "text", "bastide", "The audience that the projection requests."),
         key(
             "jwks",
             "path of a JSON file",

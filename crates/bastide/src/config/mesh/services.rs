@@ -48,36 +48,41 @@ pub(in super::super) const SERVICE: Section = Section {
     short: "its addresses: `orders: 10.0.0.5:7001`, or a list of these",
     keys: &[
         key("at", "host:port, or list of these", "", "Where it listens for mutual TLS."),
-        key("id", "path such as /ns/shop/orders", "the service's name", "The workload that it has to be."),
+        key(
+            "id",
+            "path such as /ns/shop/orders",
+            "the service's name",
+            "The workload that has to answer there.",
+        ),
         key(
             "protocol",
             "detect, http, http2 or tcp",
             "detect",
-            "What is spoken with it. `tcp`: its connections are opaque, and nothing of them is read; a database or a broker. `http2`: its program speaks HTTP/2 with prior knowledge, as gRPC does. `detect`: HTTP where a connection begins with it or agrees on it by ALPN, opaque otherwise.",
+            "What is spoken with it. `tcp`: its connections are opaque, and nothing of them is read; a database or a broker. `http2`: its program speaks HTTP/2 with prior knowledge, as gRPC does. `detect`: HTTP if a connection begins with it or negotiates it by ALPN, opaque otherwise.",
         ),
         key(
             "mode",
             "strict or permissive",
             "strict",
-            "`permissive`: its `bastide run` takes callers without TLS besides, as `Anonymous`, and reports them in log, metrics and audit. For the time of a migration.",
+            "`permissive`: its `bastide run` also accepts callers without TLS, as `Anonymous`, and reports them in log, metrics and audit. For migrations.",
         ),
         key(
             "danger_plain_text",
             "true or false",
             "false",
-            "No TLS at all: nobody proves who they are, callers and service alike.",
+            "No TLS at all: neither callers nor the service prove who they are.",
         ),
         key(
             "timeouts",
             "map",
             "those of services; `idle` 1h with `protocol: tcp`",
-            "How long things may take. Its `bastide run` keeps them too.",
+            "Timeouts. Its `bastide run` applies them too.",
         ),
         key(
             DRY_RUN,
             "true or false",
             "false",
-            "At its own door policies are tried and not kept: what they would deny goes on, and its event says why it would not have.",
+            "At this service policies are evaluated but not enforced: what they would deny passes, and its event says why it would have been denied.",
         ),
     ],
 };
@@ -164,7 +169,7 @@ impl Decoder<'_> {
         self.mesh_at.get_or_insert(name.at);
         let spoken = get("protocol").and_then(|node| self.word(node, "protocol", SPOKEN)).unwrap_or_default();
         let mode = get("mode").and_then(|node| self.word(node, "mode", MODES)).unwrap_or_default();
-        let what = "whoever is on the way reads and changes what is said, and anybody may say it";
+        let what = "anybody on the network path can read and change what is sent, and anybody can send it";
         let plain = table.as_ref().is_some_and(|table| self.danger(table, "danger_plain_text", what));
         if let Some(table) = &table {
             self.danger(table, DRY_RUN, "what policies deny goes on, at the service's own door");

@@ -14,7 +14,7 @@ use crate::config::values::{self, Unfit};
 
 pub(in crate::config) const WORKLOAD: Section = Section {
     path: "mesh.workloads.NAME",
-    about: "Which processes are this workload, by what the kernel says of them. At least one condition; all that are given have to hold, of several values of one any.",
+    about: "Which processes are this workload, by what the kernel says of them. At least one condition; all that are given have to hold; if one has several values, any of them is enough.",
     short: "",
     keys: &[
         key("id", "path such as /ns/shop/orders", "the workload's name", "Its path in the trust domain."),
@@ -22,7 +22,7 @@ pub(in crate::config) const WORKLOAD: Section = Section {
             "hint",
             "text",
             "the workload's name",
-            "What tells it apart where one process has several identities.",
+            "What distinguishes it if one process has several identities.",
         ),
         key("uid", "number, or list of these", "any", "The user that it runs as."),
         key("gid", "number, or list of these", "any", "The group that it runs as."),
@@ -34,7 +34,7 @@ pub(in crate::config) const WORKLOAD: Section = Section {
             "node",
             "node name, or list of these",
             "beside this process",
-            "Where it runs, when that is a node with an agent: as its join token named it, `x509/NAME` or `kubernetes/NAME`.",
+            "Where it runs, if that is a node with an agent: as its join token named it, `x509/NAME` or `kubernetes/NAME`.",
         ),
     ],
 };
@@ -79,7 +79,7 @@ pub struct NewWorkload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub id: Option<String>,
-    /// What tells it apart where one process has several identities. Absent: its name.
+    /// What distinguishes it if one process has several identities. Absent: its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     pub hint: Option<String>,

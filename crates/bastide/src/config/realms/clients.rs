@@ -19,7 +19,7 @@ const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 
 pub(in crate::config) const CLIENT: Section = Section {
     path: "realms.NAME.clients.NAME",
-    about: "One client. It shows who it is by `secret`, `jwks`, `tls_client_auth` or `certificates`; without any it is a public client, held to PKCE.",
+    about: "One client. It authenticates by `secret`, `jwks`, `tls_client_auth` or `certificates`; without any it is a public client and has to use PKCE.",
     short: "",
     keys: &[
         key("name", "text", "the client id", "What pages call it."),
@@ -34,7 +34,7 @@ pub(in crate::config) const CLIENT: Section = Section {
             "tls_client_auth",
             "map with one of `dn`, `san_dns`, `san_uri`",
             "none",
-            "What names it in a client certificate that the listener has verified (RFC 8705 §2.1).",
+            "What identifies it in a client certificate that the listener has verified (RFC 8705 §2.1).",
         ),
         key(
             "certificates",
@@ -48,7 +48,7 @@ pub(in crate::config) const CLIENT: Section = Section {
             "authorization_code and refresh_token with redirect_uris, else client_credentials",
             "How it gets tokens.",
         ),
-        key("redirect_uris", "list of URLs", "none", "Where answers go, compared as texts."),
+        key("redirect_uris", "list of URLs", "none", "Where answers are sent; compared as strings."),
         key("post_logout_redirect_uris", "list of URLs", "none", "Where browsers may go after logout."),
         key("backchannel_logout_uri", "URL", "none", "Where logout tokens go."),
         key("scopes", "list of scopes", "none", "The scopes that it may ask for."),
@@ -57,15 +57,15 @@ pub(in crate::config) const CLIENT: Section = Section {
             "serves",
             "list of identifiers",
             "none",
-            "The APIs that it is itself: it may exchange tokens for them.",
+            "The APIs that it provides itself: it may exchange tokens for them.",
         ),
         key("roles", "list of texts", "none", "Its own roles, in tokens by client credentials."),
-        key("trusted", "true or false", "false", "People are not asked for consent."),
+        key("trusted", "true or false", "false", "Users are not asked for consent."),
         key(
             "acr",
             "class of authentication",
             "none",
-            "The class that people have to reach for it: `\"2\"` is two factors.",
+            "The class that users need for it: `\"2\"` is two factors.",
         ),
         key("may_introspect", "true or false", "false", "It may introspect every token of the realm."),
         key(
@@ -80,13 +80,13 @@ pub(in crate::config) const CLIENT: Section = Section {
             "false",
             "Its tokens are bound to its certificate (RFC 8705 §3).",
         ),
-        key("disabled", "true or false", "false", "It is refused like one that is unknown."),
+        key("disabled", "true or false", "false", "It is refused like an unknown one."),
     ],
 };
 
 pub(in crate::config) const TLS_CLIENT_AUTH: Section = Section {
     path: "realms.NAME.clients.NAME.tls_client_auth",
-    about: "What of a verified client certificate names the client: exactly one.",
+    about: "What identifies the client in its verified certificate: exactly one.",
     short: "",
     keys: &[
         key("dn", "text", "none", "The whole subject as one line: `CN=orders, O=Example`."),

@@ -48,11 +48,11 @@ pub enum MailSecurity {
 
 pub(in crate::config) const MAIL: Section = Section {
     path: "realms.NAME.mail",
-    about: "The mail server that letters to people go through: lost passwords, invitations, addresses that are to be confirmed. Letters wait in the store until it takes them, for a day at most. Without it nobody is written to, and a lost password is an administrator's to replace.",
+    about: "The mail server for e-mail to users: lost passwords, invitations, confirmation of addresses. Messages wait in the store until it accepts them, for a day at most. Without it no e-mail is sent, and only an administrator can replace a lost password.",
     short: "",
     keys: &[
-        key("server", "host or host:port", "", "The server; port 587 where none is written."),
-        key("from", "address, or name and address", "", "Whom letters are from: `Town <town@example.org>`."),
+        key("server", "host or host:port", "", "The server; the default port is 587."),
+        key("from", "address, or name and address", "", "The sender: `The shop <shop@example.org>`."),
         key(
             "tls",
             "starttls or implicit",
@@ -65,13 +65,13 @@ pub(in crate::config) const MAIL: Section = Section {
             "ca",
             "path of a PEM file",
             "the public authorities",
-            "Authorities that the server's certificate has to lead to.",
+            "Authorities that have to have issued the server's certificate.",
         ),
         key(
             "danger_cleartext",
             "true or false",
             "false",
-            "Sends letters, and the links in them, in clear. Not beside `tls`, `ca` or `password`.",
+            "Sends messages, and the links in them, in clear text. Not with `tls`, `ca` or `password`.",
         ),
     ],
 };
@@ -113,7 +113,7 @@ impl Decoder<'_> {
                 if table.get(key).is_some() {
                     self.fault(
                         table.key_at(key),
-                        format!("`{key}` does not stand beside `danger_cleartext`"),
+                        format!("`{key}` cannot be combined with `danger_cleartext`"),
                     );
                 }
             }
@@ -132,7 +132,7 @@ impl Decoder<'_> {
         let username = table.get("username").and_then(|node| self.text(node)).map(str::to_owned);
         let password = table.get("password").and_then(|node| self.text(node)).map(str::to_owned);
         if username.is_some() != password.is_some() {
-            self.fault(table.at, "`username` and `password` stand together");
+            self.fault(table.at, "`username` and `password` belong together");
         }
         username.zip(password)
     }

@@ -8,7 +8,7 @@ use crate::config::schema::{Section, key};
 
 pub(in crate::config) const PASSWORDS: Section = Section {
     path: "realms.NAME.passwords",
-    about: "What passwords that people choose have to be.",
+    about: "Requirements for passwords that users choose.",
     short: "",
     keys: &[
         key("length", "8 to 128", "8", "The fewest characters."),
@@ -16,13 +16,13 @@ pub(in crate::config) const PASSWORDS: Section = Section {
             "strength",
             "0 to 4",
             "3",
-            "The least strength by zxcvbn, which knows the person's name and address: 3 takes some hundred million guesses, 4 ten billion.",
+            "The least strength by zxcvbn, computed with the user's name and address in mind: 3 takes some hundred million guesses, 4 ten billion.",
         ),
         key(
             "breached",
             "path of a file",
             "none",
-            "Passwords that are known from breaches and are not taken: sorted SHA-1 hashes as Have I Been Pwned distributes them. It is read where it is looked into, not loaded.",
+            "Passwords that are known from breaches and are refused: sorted SHA-1 hashes as Have I Been Pwned distributes them. The file is searched in place, not loaded.",
         ),
     ],
 };

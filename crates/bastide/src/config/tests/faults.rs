@@ -97,7 +97,7 @@ fn at_the_top() {
             ),
             (
                 "admin: { «danger_admin_not_loopback: true, address: 0.0.0.0:1 }",
-                "warning: danger_admin_not_loopback: whoever reaches the admin listener reads the metrics of every route (remove it when you can)",
+                "warning: danger_admin_not_loopback: anybody who reaches the admin listener can read the metrics of every route (remove it when you can)",
             ),
             (
                 "«danger_no_security_headers: true",

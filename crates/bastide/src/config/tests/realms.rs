@@ -82,14 +82,14 @@ fn a_mail_server_is_talked_to_by_tls_or_said_to_be_in_danger() {
         ("server: m, tls: never", "unknown way of TLS \"never\""),
         (
             "server: m, danger_cleartext: true, tls: starttls",
-            "`tls` does not stand beside `danger_cleartext`",
+            "`tls` cannot be combined with `danger_cleartext`",
         ),
         (
             "server: m, danger_cleartext: true, username: a, password: b",
-            "`password` does not stand beside `danger_cleartext`",
+            "`password` cannot be combined with `danger_cleartext`",
         ),
-        ("server: m, username: town", "`username` and `password` stand together"),
-        ("server: m, password: s3cret", "`username` and `password` stand together"),
+        ("server: m, username: town", "`username` and `password` belong together"),
+        ("server: m, password: s3cret", "`username` and `password` belong together"),
     ] {
         let found = said_with(&around(&mail(written)), &[]);
         assert!(found.iter().any(|fault| fault.contains(said)), "{written}: {found:?}");
