@@ -244,7 +244,7 @@ const TOP: Section = Section {
         key(
             "state",
             "path",
-            "`bastide-state` beside the file",
+            "`bastide-state` next to the file",
             "The state folder: keys, API key hashes, the audit log. Mode 0700.",
         ),
         key("workers", "1 to 1024", "one per core", "Data-plane threads."),

@@ -174,7 +174,7 @@ pub(super) const CLAIM: Section = Section {
             "attribute",
             "text",
             "none",
-            "The attribute of the user or client that it shows. Not beside `fixed`.",
+            "The attribute of the user or client that it shows. Not with `fixed`.",
         ),
         key("fixed", "text", "none", "The value that it always has."),
         key("scope", "scope", "always", "Only when this scope was granted."),

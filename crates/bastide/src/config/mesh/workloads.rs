@@ -33,7 +33,7 @@ pub(in crate::config) const WORKLOAD: Section = Section {
         key(
             "node",
             "node name, or list of these",
-            "beside this process",
+            "on the machine of this process",
             "Where it runs, if that is a node with an agent: as its join token named it, `x509/NAME` or `kubernetes/NAME`.",
         ),
     ],

@@ -40,7 +40,7 @@ pub(in crate::config) const CLIENT: Section = Section {
             "certificates",
             "list of paths",
             "none",
-            "Its own certificates (PEM), whoever issued them (self_signed_tls_client_auth, RFC 8705 §2.2).",
+            "Its own certificates (PEM), from any issuer (self_signed_tls_client_auth, RFC 8705 §2.2).",
         ),
         key(
             "grants",

@@ -59,7 +59,7 @@ pub(in crate::config) const MAIL: Section = Section {
             "implicit at port 465, else starttls",
             "How TLS begins. Without it nothing is sent.",
         ),
-        key("username", "text", "none", "The user name there. Beside `password`."),
+        key("username", "text", "none", "The user name there. Together with `password`."),
         key("password", "text, from `${NAME}` or `${file:…}`", "none", "The password there."),
         key(
             "ca",
