@@ -34,13 +34,13 @@ pub struct AgentArguments {
     /// Where the Workload API listens.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub socket: PathBuf,
-    /// The control plane's key, as `bastide mesh nodes` names it. A join token says it too.
+    /// The control plane's key, as `bastide mesh nodes` shows it. A join token contains it.
     #[arg(long, value_name = "SHA-256")]
     pub pin: Option<Pin>,
-    /// A file with a join token. Another one that is put there is taken without a restart.
+    /// A file with a join token. A new one that is put there is used without a restart.
     #[arg(long, value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
-    /// A PEM file with this node's certificate and those above it.
+    /// A PEM file with this node's certificate and its issuers'.
     #[arg(long, requires = "key", requires = "pin", value_hint = ValueHint::FilePath)]
     pub cert: Option<PathBuf>,
     /// A PEM file with its key, as PKCS #8.
@@ -52,12 +52,12 @@ pub struct AgentArguments {
     /// The state folder: this node's key, the audit log.
     #[arg(long, default_value = "bastide-agent", value_hint = ValueHint::DirPath)]
     pub state: PathBuf,
-    /// How the log is written to standard error.
+    /// The format of the log on standard error.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
 }
 
-/// Runs the command.
+/// Serves the Workload API of this node until a signal ends it.
 ///
 /// # Errors
 /// As [`crate::process::mesh::run_agent`].

@@ -30,15 +30,15 @@ pub struct ApplyArguments {
     /// Change nothing; say what would change.
     #[arg(long)]
     dry_run: bool,
-    /// Remove clients and users that no file mentions, and take roles from those that no file
-    /// gives them to. Only of the kinds that the files speak of.
+    /// Remove clients and users that no file mentions, and take roles from users to whom no file
+    /// grants them. Only of the kinds of objects that the files contain.
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
     at: At,
 }
 
-/// Runs the command.
+/// Compares files with a realm and, without `--dry-run`, changes it.
 ///
 /// # Errors
 /// What is there cannot be read.

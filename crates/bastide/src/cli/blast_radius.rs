@@ -48,11 +48,11 @@ struct WhoArguments {
     /// A service of the mesh by its name, or any workload by its SPIFFE ID.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// The file of a token; `-` reads standard input. Its signature is not verified: what it says
-    /// is taken for true.
+    /// The file of a token; `-` reads standard input. Its signature is not verified: its claims are
+    /// believed.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     token: Option<PathBuf>,
-    /// Whoever holds this role, and is nobody whom a policy names.
+    /// A holder of this role whom no policy names individually.
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
 }
@@ -77,7 +77,7 @@ bastide blast-radius --service orders
 bastide blast-radius --token alice.token --config /etc/bastide/bastide.yaml
 bastide blast-radius --role merchant --output json";
 
-/// Runs the command.
+/// Prints what can be reached; the exit code is 1 if anything can.
 ///
 /// # Errors
 /// A configuration or the token cannot be read, or names somebody who is unknown.

@@ -31,7 +31,7 @@ pub struct CheckArguments {
     output: Output,
 }
 
-/// Runs the command.
+/// Prints the report on a configuration, or the schema; the exit code is 1 if there are faults.
 ///
 /// # Errors
 /// Never; faults are its result.

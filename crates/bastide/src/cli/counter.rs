@@ -20,7 +20,7 @@ pub struct At {
     /// realms there are.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath, global = true)]
     pub config: PathBuf,
-    /// The realm; may be left out where there is one alone.
+    /// The realm; may be omitted if there is only one.
     #[arg(long, global = true)]
     pub realm: Option<String>,
     /// How the result is printed.

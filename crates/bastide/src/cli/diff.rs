@@ -41,7 +41,7 @@ pub struct DiffArguments {
     output: Output,
 }
 
-/// Runs the command.
+/// Prints the differences; the exit code is 1 if there are any.
 ///
 /// # Errors
 /// No gateway is running on the state folder, or what it kept cannot be read.

@@ -26,31 +26,31 @@ pub struct ExplainArguments {
     /// the audit log.
     #[arg(conflicts_with_all = ["as_who", "method", "url"])]
     id: Option<String>,
-    /// Who would ask: `User:alice`, `ApiKey:importer`, `anonymous`.
+    /// The caller: `User:alice`, `ApiKey:importer`, `anonymous`.
     #[arg(long = "as", value_name = "WHO")]
     as_who: Option<String>,
-    /// A role of theirs; may be given several times.
+    /// A role of the caller; may be given several times.
     #[arg(long = "role", requires = "as_who")]
     roles: Vec<String>,
-    /// An authentication method of theirs (`amr`), for example `otp`.
+    /// An authentication method of the caller (`amr`), for example `otp`.
     #[arg(long = "amr", requires = "as_who")]
     amr: Vec<String>,
-    /// A scope of theirs.
+    /// A scope of the caller.
     #[arg(long = "scope", requires = "as_who")]
     scopes: Vec<String>,
-    /// What they would ask with.
+    /// The request's method.
     #[arg(long, requires = "as_who", default_value = "GET")]
     method: String,
-    /// What they would ask for: `shop.example.org/orders/alice/17`.
+    /// The requested URL: `shop.example.org/orders/alice/17`.
     #[arg(long, requires = "as_who")]
     url: Option<String>,
     /// A header of the request, `name: value`; may be given several times.
     #[arg(long = "header", requires = "as_who")]
     headers: Vec<String>,
-    /// Where they would ask from.
+    /// The client's address.
     #[arg(long, requires = "as_who")]
     address: Option<IpAddr>,
-    /// When, RFC 3339: `2026-11-23T09:30:00Z`.
+    /// The time, RFC 3339: `2026-11-23T09:30:00Z`.
     #[arg(long, requires = "as_who")]
     time: Option<String>,
     /// A call to this service of the mesh, in the log of its `bastide run`; `--config` is then the
@@ -74,7 +74,7 @@ bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7 --service payments --config mes
 bastide explain --as Service:spiffe://shop.example/orders --service payments --config mesh.yaml --url payments/charges
 bastide explain --as User:bob --role merchant --method POST --url shop.example.org/payments/refunds --amr otp";
 
-/// Runs the command.
+/// Explains a recorded or a hypothetical request; the exit code is 1 if it is refused.
 ///
 /// # Errors
 /// No event has this id, or its policies are not kept any more.

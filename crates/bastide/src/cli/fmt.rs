@@ -50,7 +50,7 @@ struct Outcome {
     fault: Option<config::Fault>,
 }
 
-/// Runs the command.
+/// Formats the files, or with `--check` shows how; the exit code is 1 if anything is left to do.
 ///
 /// # Errors
 /// A file cannot be read or written.

@@ -35,7 +35,7 @@ pub struct CompletionsArguments {
      bastide man . && man -l ./bastide-check.1"
 ))]
 pub struct ManArguments {
-    /// The folder; made when it is not there. Pages of the same names are replaced.
+    /// The folder; created if it does not exist. Existing pages of the same names are replaced.
     #[arg(value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 }

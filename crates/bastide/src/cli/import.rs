@@ -87,7 +87,7 @@ enum From {
     },
 }
 
-/// Runs the command.
+/// Translates a source into files and prints the report; the exit code is 1 if anything is closed.
 ///
 /// # Errors
 /// The source cannot be read, or the folder cannot be written.

@@ -42,7 +42,7 @@ pub struct InitArguments {
 /// Shares that are made when none are asked for, and how many of them unseal.
 const SHARES_DEFAULT: (u8, u8) = (5, 3);
 
-/// Runs the command.
+/// Makes a store and its key; the exit code is 1 if there is a store already.
 ///
 /// # Errors
 /// The configuration has faults, or the store or the key cannot be made.
@@ -52,7 +52,7 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let by_shares = settings.unseal == Unseal::Shares;
     anyhow::ensure!(
         by_shares || (arguments.shares.is_none() && arguments.threshold.is_none()),
-        "--shares and --threshold stand with `unseal: shares`; {} says otherwise",
+        "--shares and --threshold need `unseal: shares`; {} says otherwise",
         arguments.config.display()
     );
     let count = arguments.shares.unwrap_or(SHARES_DEFAULT.0);
@@ -141,7 +141,7 @@ impl Made {
         if let Some(path) = &self.file {
             say(format_args!("its unseal key: {}", path.display()));
             say(
-                "Keep a copy of the key elsewhere, and none of it beside backups: without it, nothing can be read.",
+                "Keep a copy of the key elsewhere, never next to backups: without it, nothing can be read.",
             );
         }
         if !self.shown.is_empty() {

@@ -33,7 +33,7 @@ pub struct KeyArguments {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Makes a key and shows it, this once.
+    /// Makes a key, and shows it once.
     #[command(after_help = examples(
         "bastide key new --owner ci@example.org --role merchant --expires 90d\n\
          bastide key new --name importer --owner ci@example.org --scope orders:read --attribute team=red"
@@ -42,7 +42,7 @@ enum KeyCommand {
         /// The principal's name: `ApiKey::"<name>"` in policies. Default: the owner.
         #[arg(long)]
         name: Option<String>,
-        /// Who answers for it.
+        /// Who is responsible for it.
         #[arg(long)]
         owner: String,
         /// A role that it has; may be given several times.
@@ -54,17 +54,17 @@ enum KeyCommand {
         /// `name=value`: what policies may read as a claim; may be given several times.
         #[arg(long = "attribute")]
         attributes: Vec<String>,
-        /// How long it is good: `90d`, `12h`. Default: until it is revoked.
+        /// How long it is valid: `90d`, `12h`. Default: until it is revoked.
         #[arg(long)]
         expires: Option<String>,
     },
-    /// Lists all keys, without what would let anybody use them.
+    /// Lists all keys, without their secrets.
     #[command(after_help = examples(
         "bastide key list\n\
          bastide key list --output json"
     ))]
     List,
-    /// Revokes a key by its id. A running gateway takes that up within a second.
+    /// Revokes a key by its id. A running gateway applies it within a second.
     #[command(after_help = examples("bastide key revoke 4fX0a9QmZk2b"))]
     Revoke {
         /// The id: the part of the key between the underscores.
@@ -73,7 +73,7 @@ enum KeyCommand {
     },
 }
 
-/// Runs the command.
+/// Makes, lists or revokes API keys.
 ///
 /// # Errors
 /// The configuration has faults, or it cannot be carried out.
@@ -159,7 +159,7 @@ fn line(key: &Value, now: u64) -> String {
 
 fn ends(key: &Value) -> String {
     let end = key.get("expires").and_then(Value::as_u64);
-    end.map_or_else(|| "good until revoked".to_owned(), |end| format!("good until {}", date_of(end)))
+    end.map_or_else(|| "valid until revoked".to_owned(), |end| format!("valid until {}", date_of(end)))
 }
 
 /// RFC 3339 of Unix seconds.

@@ -66,7 +66,7 @@ pub struct MeshArguments {
 
 #[derive(Debug, Subcommand)]
 enum MeshCommand {
-    /// The authorities and what they are now, the workloads, the certificates that are good.
+    /// Shows the authorities and their states, the workloads, and how many certificates are valid.
     #[command(after_help = examples(
         "bastide mesh status\n\
          bastide mesh status --output json | jq '.authorities[] | select(.state == \"active\")'"
@@ -82,7 +82,7 @@ enum MeshCommand {
          bastide mesh prepare jwt"
     ))]
     Prepare {
-        /// Of what kind.
+        /// Its kind.
         #[arg(value_enum, default_value_t = AuthorityKind::Issuing)]
         kind: AuthorityKind,
     },
@@ -93,15 +93,15 @@ enum MeshCommand {
         #[arg(allow_hyphen_values = true)]
         authority: String,
     },
-    /// Lets an authority sign no more; what it signed is replaced at once.
+    /// Stops an authority from signing; what it signed is replaced at once.
     #[command(after_help = examples("bastide mesh taint 3Jf…      as `bastide mesh status` lists it"))]
     Taint {
         /// Its id, or the beginning of it.
         #[arg(allow_hyphen_values = true)]
         authority: String,
     },
-    /// Takes a tainted authority out of the bundle, so that what it signed is good no more; or
-    /// one certificate; or a workload, which gets nothing until it is lifted.
+    /// Removes a tainted authority from the bundle, so that what it signed is no longer valid; or
+    /// revokes one certificate; or a workload, which gets no documents until that is lifted.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["authority", "serial", "identity"]))]
     #[command(after_help = examples(
         "bastide mesh revoke 3Jf…\n\
@@ -115,7 +115,7 @@ enum MeshCommand {
         #[command(flatten)]
         whom: Whom,
     },
-    /// Lifts the revocation of a certificate or a workload. A workload's certificates of before
+    /// Lifts the revocation of a certificate or a workload. Earlier certificates of a workload
     /// stay revoked.
     #[command(group = clap::ArgGroup::new("what").required(true).args(["serial", "identity"]))]
     #[command(after_help = examples(
@@ -132,7 +132,7 @@ enum MeshCommand {
          bastide mesh token --node edge-1 --life 10m --output json"
     ))]
     Token {
-        /// What the node is called: what `workloads.NAME.node` says.
+        /// The node's name, as in `workloads.NAME.node`.
         #[arg(long)]
         node: String,
         /// How long it may be used: at most 7d.
@@ -145,9 +145,9 @@ enum MeshCommand {
          bastide mesh nodes --output json | jq -r .pin"
     ))]
     Nodes,
-    /// Takes a node's attestation back and keeps it out, whatever it shows, until a token is made
-    /// for it or it is admitted. What its workloads have stays good until it ends: revoke them
-    /// besides.
+    /// Withdraws a node's attestation and keeps it out, whatever it presents, until a token is made
+    /// for it or it is admitted. Documents of its workloads stay valid until they expire: revoke
+    /// those as well.
     #[command(after_help = examples(
         "bastide mesh evict edge-1\n\
          bastide mesh evict x509/edge-2"
@@ -156,13 +156,13 @@ enum MeshCommand {
         /// Its name.
         node: String,
     },
-    /// Lets a node come again that was evicted.
+    /// Lets an evicted node join again.
     #[command(after_help = examples("bastide mesh admit edge-1"))]
     Admit {
         /// Its name.
         node: String,
     },
-    /// Workloads that are registered beside those of the configuration.
+    /// Registers workloads in addition to those of the configuration.
     #[command(subcommand, after_help = examples(
         "bastide mesh workload add orders --uid 1000     these processes are orders from now on\n\
          bastide mesh workload list"
@@ -179,8 +179,8 @@ enum MeshCommand {
         /// The socket.
         #[arg(long, value_hint = ValueHint::FilePath)]
         socket: PathBuf,
-        /// A folder for `svid.pem`, `svid.key` and `bundle.pem` of the first. Default: say
-        /// whose they are.
+        /// A folder for `svid.pem`, `svid.key` and `bundle.pem` of the first. Default: only show
+        /// their SPIFFE IDs.
         #[arg(long, value_hint = ValueHint::DirPath)]
         out: Option<PathBuf>,
     },
@@ -207,7 +207,7 @@ impl AuthorityKind {
     }
 }
 
-/// Runs the command.
+/// Carries out a command on the trust domain, through a running process or on the store.
 ///
 /// # Errors
 /// The configuration has faults, or the store cannot be read or written.
@@ -348,7 +348,7 @@ async fn status(
             }
             let good = issued.iter().filter(|svid| revoked.certificate(&svid.id, &svid.serial).is_none());
             say(format_args!(
-                "{} workloads are registered, {} certificates are good",
+                "{} workloads are registered, {} certificates are valid",
                 known.list.len(),
                 good.count()
             ));

@@ -26,7 +26,7 @@ pub struct TapArguments {
     /// mesh's services. Default: those of the gateway of `--config`.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// An audit log's folder, in the place of that of the configuration.
+    /// An audit log's folder, instead of that of the configuration.
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     log: Option<PathBuf>,
     /// Calls by this caller: the end of its id, such as `orders`.
@@ -41,7 +41,7 @@ pub struct TapArguments {
     /// Calls that were answered with this status, or one of its class: `403`, `5xx`.
     #[arg(long, value_parser = status)]
     status: Option<Statuses>,
-    /// Calls that policies denied, or would deny where they are only tried.
+    /// Calls that policies denied, or would deny without `danger_dry_run`.
     #[arg(long)]
     denied: bool,
     /// Ends after so many calls. Default: at Ctrl-C.
@@ -84,7 +84,7 @@ fn status(text: &str) -> Result<Statuses, String> {
     Ok(Statuses { first: status, last: status })
 }
 
-/// Runs the command.
+/// Prints calls from the audit log as they end.
 ///
 /// # Errors
 /// The configuration or the log cannot be read.

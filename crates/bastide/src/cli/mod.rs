@@ -65,56 +65,56 @@ bastide init                              the encrypted store and its key";
 enum Command {
     /// Runs the gateway.
     Serve(ServeArguments),
-    /// Brings up a sample shop of real services behind the gateway, on loopback.
+    /// Starts the sample shop, real services behind the gateway, on loopback.
     Demo(crate::demo::DemoArguments),
     /// Reports all faults of a configuration with file, line and column.
     Check(check::CheckArguments),
-    /// Says what a compromised service, a stolen token or a role can reach, and through which policies.
+    /// Shows what a compromised service, a stolen token or a role can reach, and through which policies.
     BlastRadius(blast_radius::BlastRadiusArguments),
-    /// Says which step and policy decided a request, and on which values.
+    /// Shows which step and policy decided a request, and on which values.
     Explain(explain::ExplainArguments),
     /// Makes, lists and revokes API keys.
     Key(key::KeyArguments),
     /// Revokes tokens, grants, sessions and subjects.
     Revoke(revoke::RevokeArguments),
-    /// Tests policies, prints their schema, and says what a change of them would do.
+    /// Tests policies, prints their schema, and shows what a change of them would do.
     Policy(policy::PolicyArguments),
     /// Makes the encrypted store and its unseal key.
     Init(init::InitArguments),
-    /// Gives a share of the unseal key to a process that waits for it.
+    /// Gives a share of the unseal key to a process that is waiting for it.
     Unseal(unseal::UnsealArguments),
-    /// Adds, lists, switches off and signs out the people of the identity provider's realms.
+    /// Adds, lists, disables and signs out users of the identity provider's realms.
     User(user::UserArguments),
-    /// Adds, shows and removes the clients of a realm, and makes their secrets.
+    /// Adds, shows and removes clients of a realm, and makes their secrets.
     Client(realm::ClientArguments),
-    /// Lists roles and who has them, gives and takes them.
+    /// Lists roles and their holders, grants and revokes them.
     Role(realm::MembersArguments),
-    /// Lists groups and who is in them, adds and removes people.
+    /// Lists groups and their members, adds and removes users.
     Group(realm::MembersArguments),
     /// Shows realms, changes their settings, rotates their signing keys.
     Realm(realm::RealmArguments),
-    /// Brings clients, people, role grants and settings to what files say, or shows the difference.
+    /// Makes clients, users, role grants and settings match files, or shows the difference.
     Apply(apply::ApplyArguments),
     /// Lists and ends sessions and grants.
     Session(realm::SessionArguments),
-    /// Runs one service of the mesh: a program with an identity, mutual TLS in front of it, a way
-    /// out to the others.
+    /// Runs one service of the mesh: a program with an identity, mutual TLS in front of it, and an
+    /// outbound proxy to the others.
     Run(run::RunArguments),
-    /// Serves the Workload API of the mesh on a node without a store: asks the control plane for
-    /// what the workloads here get.
+    /// Serves the Workload API of the mesh on a node without a store, with documents from the control
+    /// plane.
     Agent(agent::AgentArguments),
-    /// Looks at the mesh's trust domain, rotates its authorities by hand, revokes, lets nodes join,
-    /// asks for certificates.
+    /// Inspects the mesh's trust domain, rotates its authorities by hand, revokes, lets nodes join,
+    /// requests certificates.
     Mesh(mesh::MeshArguments),
-    /// Looks at the store, backs it up, restores it, rotates its keys.
+    /// Inspects the store, backs it up, restores it, rotates its keys.
     Store(store::StoreArguments),
-    /// Lists endpoints that clients asked for and no OpenAPI document describes.
+    /// Lists requested endpoints that no OpenAPI document describes.
     Undocumented(undocumented::UndocumentedArguments),
-    /// Says what a reload would change, or what differs between two configurations.
+    /// Shows what a reload would change, or what differs between two configurations.
     Diff(diff::DiffArguments),
     /// Translates configurations of other gateways.
     Import(import::ImportArguments),
-    /// Lays configuration files out canonically, without changing what they say.
+    /// Formats configuration files canonically, without changing their meaning.
     Fmt(fmt::FmtArguments),
     /// Prints completions for a shell.
     Completions(generated::CompletionsArguments),
@@ -142,14 +142,14 @@ pub struct ServeArguments {
     /// The configuration file.
     #[arg(long, short, default_value = "bastide.yaml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
-    /// Take over from the process that runs on the same state folder: its sockets, without a
-    /// moment in which nobody listens. It drains when this one serves.
+    /// Take over the sockets of the process that runs on the same state folder, without a moment in
+    /// which nobody listens. That process drains once this one serves.
     #[arg(long)]
     pub take_over: bool,
-    /// How the log is written to standard error.
+    /// The format of the log on standard error.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
-    /// End when standard input closes: for whoever starts a gateway as a child.
+    /// End when standard input closes: for programs that start a gateway as a child.
     #[arg(long, hide = true)]
     pub leash: bool,
 }

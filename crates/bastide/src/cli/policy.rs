@@ -62,9 +62,9 @@ enum PolicyCommand {
     /// Prints the Cedar schema that is generated from the configuration.
     #[command(after_help = examples("bastide policy schema > bastide.cedarschema"))]
     Schema,
-    /// Replays the audit log under other policies: which requests would be decided differently.
+    /// Replays the audit log under other policies, and lists requests that would be decided differently.
     Diff(super::policy_diff::DiffArguments),
-    /// Proposes policies that permit what the audit log holds and no more.
+    /// Proposes policies that permit what the audit log contains and nothing more.
     Suggest(super::policy_suggest::SuggestArguments),
 }
 
@@ -76,7 +76,7 @@ enum TestFile {
     Named { cases: Vec<Case> },
 }
 
-/// Runs the command.
+/// Tests policies, prints their schema, replays the log or suggests policies.
 ///
 /// # Errors
 /// The configuration or the file cannot be read.

@@ -141,7 +141,7 @@ struct Report {
     unreadable: u64,
 }
 
-/// Runs the command.
+/// Replays the log under two sets of policies; the exit code is 1 if decisions differ.
 ///
 /// # Errors
 /// A configuration, a generation or the log cannot be read.

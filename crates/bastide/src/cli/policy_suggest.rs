@@ -36,11 +36,11 @@ pub struct SuggestArguments {
     /// the mesh's services.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Names people one by one, whatever their roles.
+    /// Names users individually, whatever their roles.
     #[arg(long)]
     people_by_name: bool,
-    /// Takes calls that policies denied too, or would have denied where they are only tried
-    /// (`danger_dry_run`), for instance when nothing is permitted yet.
+    /// Includes calls that policies denied, or would have denied without `danger_dry_run`; for
+    /// instance when nothing is permitted yet.
     #[arg(long)]
     denied_too: bool,
 }
@@ -87,7 +87,7 @@ impl Report {
     }
 }
 
-/// Runs the command.
+/// Prints policies for the logged calls; the exit code is 1 if some calls are not covered.
 ///
 /// # Errors
 /// The configuration or the log cannot be read, or it holds too many different calls.

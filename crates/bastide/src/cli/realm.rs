@@ -54,17 +54,17 @@ enum RealmCommand {
          bastide realm keys --output json"
     ))]
     Keys,
-    /// Writes clients and people of the realm as `bastide apply` takes them back.
+    /// Writes clients and users of the realm in the form that `bastide apply` accepts.
     #[command(after_help = examples(
         "bastide realm export > shop.json\n\
          bastide realm export --hashes > shop.json     to move people and clients elsewhere"
     ))]
     Export {
-        /// With the hashes of passwords and secrets.
+        /// Include the hashes of passwords and secrets.
         #[arg(long)]
         hashes: bool,
     },
-    /// Changes settings while the realm runs: those that the configuration does not write.
+    /// Changes settings while the realm runs: those that the configuration does not set.
     #[command(after_help = examples(
         "bastide realm set access_token=10m\n\
          bastide realm set require_dpop_nonce=true display_name=\"The shop\""
@@ -75,26 +75,26 @@ enum RealmCommand {
         #[arg(required = true)]
         settings: Vec<String>,
     },
-    /// Brings settings back to what is configured.
+    /// Resets settings to what is configured.
     #[command(after_help = examples("bastide realm unset access_token require_dpop_nonce"))]
     Unset {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Ends the signing of every key now and makes others.
+    /// Stops signing with the present keys and makes new ones.
     #[command(after_help = examples(
         "bastide realm rotate-keys\n\
          bastide realm rotate-keys --forget     for keys that somebody else may know"
     ))]
     RotateKeys {
-        /// What they signed is good no more.
+        /// What they signed is no longer valid.
         #[arg(long)]
         forget: bool,
     },
 }
 
-/// Runs the command.
+/// Shows or changes a realm.
 ///
 /// # Errors
 /// It cannot be carried out.
@@ -226,7 +226,7 @@ enum ClientCommand {
         /// `client_id`.
         id: String,
     },
-    /// Adds a client, or replaces one, by a JSON file; see docs/administration.md.
+    /// Adds or replaces a client from a JSON file; see docs/administration.md.
     #[command(after_help = examples(
         "bastide client put shop.json\n\
          bastide client show shop --output json | jq '.disabled = true' | bastide client put -"
@@ -236,7 +236,7 @@ enum ClientCommand {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Makes a secret and shows it, this once.
+    /// Makes a secret, and shows it once.
     #[command(after_help = examples(
         "bastide client secret importer\n\
          bastide client secret importer --keep-previous"
@@ -244,7 +244,7 @@ enum ClientCommand {
     Secret {
         /// `client_id`.
         id: String,
-        /// The one before stays good until the next is made without this.
+        /// The previous one stays valid until the next is made without this.
         #[arg(long)]
         keep_previous: bool,
     },
@@ -341,26 +341,26 @@ pub struct SessionArguments {
 
 #[derive(Debug, Subcommand)]
 enum SessionCommand {
-    /// Lists the sessions of a person.
+    /// Lists the sessions of a user.
     #[command(after_help = examples(
         "bastide session list alice\n\
          bastide session list alice --output json"
     ))]
     List {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Ends a session and its tokens, open connections too.
+    /// Ends a session with its tokens and open connections.
     #[command(after_help = examples("bastide session end 4fX0a9QmZk2bR7cD1eF5gA"))]
     End {
         /// Its `sid`.
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
-    /// Lists what a person allowed clients.
+    /// Lists what a user allowed clients.
     #[command(after_help = examples("bastide session grants alice"))]
     Grants {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
     /// Ends a grant and its tokens.
@@ -460,23 +460,23 @@ pub struct MembersArguments {
 enum MembersCommand {
     /// Lists them.
     List,
-    /// Lists the people of one.
+    /// Lists the users who have one.
     Members {
         /// Its name.
         name: String,
     },
-    /// Gives it to a person.
+    /// Adds a user.
     Add {
         /// Its name.
         name: String,
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Takes it from a person.
+    /// Removes a user.
     Remove {
         /// Its name.
         name: String,
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
 }

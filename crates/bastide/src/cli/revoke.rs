@@ -1,4 +1,4 @@
-//! `bastide revoke`: tokens, sessions and subjects that count no more.
+//! `bastide revoke`: tokens, sessions and subjects that are no longer accepted.
 
 use std::process::ExitCode;
 
@@ -33,7 +33,7 @@ struct Scope {
     /// Only tokens of this issuer. Default: of every issuer.
     #[arg(long)]
     issuer: Option<String>,
-    /// When the entry may be forgotten, because the tokens have ended by then: `1h`, `30d`.
+    /// When the entry may be deleted, because the tokens have expired by then: `1h`, `30d`.
     /// Default: never.
     #[arg(long)]
     expires: Option<String>,
@@ -80,7 +80,7 @@ enum RevokeCommand {
         /// The principal's id, as events name it.
         #[arg(allow_hyphen_values = true)]
         id: String,
-        /// Tokens that will be issued too.
+        /// Also tokens that will be issued later.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
@@ -92,7 +92,7 @@ enum RevokeCommand {
          bastide revoke list --output json"
     ))]
     List,
-    /// Takes revocations back, by the name that was given.
+    /// Undoes revocations, by the name that was given.
     #[command(after_help = examples("bastide revoke undo s-2041"))]
     Undo {
         /// The `jti`, grant, `sid` or principal.
@@ -101,7 +101,7 @@ enum RevokeCommand {
     },
 }
 
-/// Runs the command.
+/// Revokes, lists or undoes.
 ///
 /// # Errors
 /// The configuration has faults, or it cannot be carried out.
@@ -116,7 +116,7 @@ pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
             }
             RevokeCommand::Undo { id } => {
                 counter.call("DELETE", &below(&["revocations"], &[&id]), None)?;
-                counter.done(&format!("{id}: revoked no more"), &json!({ "undone": id }));
+                counter.done(&format!("{id}: no longer revoked"), &json!({ "undone": id }));
                 return Ok(ExitCode::SUCCESS);
             }
             RevokeCommand::Token { id, scope } => named("token", &id, &scope)?,

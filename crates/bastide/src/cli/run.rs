@@ -21,22 +21,22 @@ use super::help::help;
      bastide run --service orders --listen 0.0.0.0:7001 --reach db=5432 -- ./orders --database 127.0.0.1:5432"
 ))]
 pub struct RunArguments {
-    /// The service: one of the identities that the Workload API gives this process.
+    /// The service: one of the identities that the Workload API issues to this process.
     #[arg(long)]
     pub service: String,
-    /// Where it is reached by mutual TLS.
+    /// Where the service is reached by mutual TLS.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
-    /// The port of 127.0.0.1 where the program listens. Default: a free one, in its
-    /// environment as PORT.
+    /// The port of 127.0.0.1 where the program listens. Default: a free one, in its environment as
+    /// PORT.
     #[arg(long, value_name = "PORT")]
     pub to: Option<u16>,
-    /// The port of 127.0.0.1 of the way out. Default: a free one.
+    /// The port of 127.0.0.1 of the outbound proxy. Default: a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub way_out: u16,
-    /// Opens a port of 127.0.0.1 that leads to a service of the mesh, whatever is spoken, also
-    /// where the server speaks first. Without a port, or with 0, a free one; the program finds
-    /// it as BASTIDE_TO_NAME.
+    /// Opens a port of 127.0.0.1 that leads to a service of the mesh, for any protocol, even if the
+    /// server speaks first. Without a port, or with 0, a free one; the program finds it as
+    /// BASTIDE_TO_NAME.
     #[arg(long, value_name = "NAME[=PORT]", value_parser = reach)]
     pub reach: Vec<Reach>,
     /// The configuration shared by the mesh's services: `mesh:` with the socket of the Workload API
@@ -56,10 +56,10 @@ pub struct RunArguments {
     /// Leave http_proxy out of the program's environment.
     #[arg(long)]
     pub no_proxy_environment: bool,
-    /// How the log is written to standard error; the program's output is part of it.
+    /// The format of the log on standard error, which the program's output is part of.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
-    /// End when standard input closes: for whoever starts it as a child.
+    /// End when standard input closes: for programs that start it as a child.
     #[arg(long, hide = true)]
     pub leash: bool,
     /// The program and its arguments.
@@ -82,7 +82,7 @@ fn reach(text: &str) -> Result<Reach, String> {
     Ok(Reach { service: service.to_owned(), port })
 }
 
-/// Runs the command.
+/// Runs the program behind its proxy; the exit code is the program's.
 ///
 /// # Errors
 /// As [`crate::process::run::run`].

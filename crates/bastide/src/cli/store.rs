@@ -43,20 +43,20 @@ pub struct StoreArguments {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// How the store stands: records, keys, size.
+    /// Shows the state of the store: records, keys, size.
     #[command(after_help = examples(
         "bastide store status\n\
          bastide store status --output json"
     ))]
     Status,
-    /// Writes everything, as it is at one moment, to a new file and checks it. It is encrypted.
+    /// Writes a snapshot of everything to a new, encrypted file, and checks it.
     #[command(after_help = examples("bastide store backup /backup/$(date +%F).bastide"))]
     Backup {
         /// The new file.
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Puts what a backup holds in the place of everything, at one moment.
+    /// Replaces everything by the contents of a backup, at one moment.
     #[command(after_help = examples(
         "bastide store restore /backup/2026-11-29.bastide             into an empty store\n\
          bastide store restore /backup/2026-11-29.bastide --replace\n\
@@ -66,14 +66,14 @@ enum StoreCommand {
         /// The backup.
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
-        /// Do it although there are records, which are gone then.
+        /// Do it even if there are records, which are then lost.
         #[arg(long)]
         replace: bool,
         /// The unseal key that the backup was made under. Default: that of the store.
         #[arg(long, value_hint = ValueHint::FilePath)]
         key_file: Option<PathBuf>,
     },
-    /// Reads everything and says whether it is whole: the store, or a backup.
+    /// Reads everything in the store or a backup, and reports whether it is intact.
     #[command(after_help = examples(
         "bastide store check                                  the store\n\
          bastide store check /backup/2026-11-29.bastide       a backup\n\
@@ -87,20 +87,20 @@ enum StoreCommand {
         #[arg(long, requires = "file", value_hint = ValueHint::FilePath)]
         key_file: Option<PathBuf>,
     },
-    /// Makes new keys, puts everything under them and destroys the old ones. Can be
-    /// interrupted, and goes on with --resume, or by itself while `bastide serve` runs.
+    /// Makes new keys, re-encrypts everything with them and destroys the old ones. Can be
+    /// interrupted, and continues with --resume, or by itself while `bastide serve` runs.
     #[command(after_help = examples(
         "bastide store rotate\n\
          bastide store rotate --resume      continues a rotation that was interrupted"
     ))]
     Rotate {
-        /// Make no new keys, only go on with what an earlier rotation left.
+        /// Make no new keys, only finish an earlier rotation.
         #[arg(long)]
         resume: bool,
     },
 }
 
-/// Runs the command.
+/// Carries out a command on the store, which may be in use.
 ///
 /// # Errors
 /// The configuration has faults, or the store cannot be opened, read or written.
@@ -148,7 +148,7 @@ pub(super) fn unlock(configuration: &Configuration, share_files: &[PathBuf]) -> 
     let unseal = &configuration.storage.unseal;
     anyhow::ensure!(
         *unseal == Unseal::Shares || share_files.is_empty(),
-        "--share-file stands with `unseal: shares`; the configuration says otherwise"
+        "--share-file needs `unseal: shares`; the configuration says otherwise"
     );
     if let Some(key) = storage::local_key(unseal)? {
         return Ok(key);

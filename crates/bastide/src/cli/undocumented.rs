@@ -38,7 +38,7 @@ pub struct UndocumentedArguments {
     output: Output,
 }
 
-/// Runs the command.
+/// Prints the endpoints that the running gateway noted; the exit code is 1 if there are any.
 ///
 /// # Errors
 /// No gateway is running on this configuration, or it cannot be asked.

@@ -33,7 +33,7 @@ pub struct UnsealArguments {
     /// A file that holds a share; may be given several times. Default: standard input.
     #[arg(long = "share-file", value_hint = ValueHint::FilePath)]
     share_files: Vec<PathBuf>,
-    /// Give nothing, say how it stands.
+    /// Give no share, only show the progress.
     #[arg(long, conflicts_with = "share_files")]
     status: bool,
     /// How the result is printed.
@@ -41,7 +41,7 @@ pub struct UnsealArguments {
     output: Output,
 }
 
-/// Runs the command.
+/// Gives shares to the waiting process; the exit code is 1 until the store is unsealed.
 ///
 /// # Errors
 /// The configuration has faults, or no process waits for shares.
@@ -106,7 +106,7 @@ pub(super) fn shares(files: &[PathBuf]) -> anyhow::Result<Vec<Zeroizing<String>>
 fn give(socket: &Path, share: &str) -> anyhow::Result<Progress> {
     let nobody = || {
         format!(
-            "nobody waits for shares at {}: is `bastide serve` running, sealed, with this configuration?",
+            "no process is waiting for shares at {}: is `bastide serve` running, sealed, with this configuration?",
             socket.display()
         )
     };

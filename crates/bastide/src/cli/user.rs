@@ -35,16 +35,16 @@ pub struct UserArguments {
 
 #[derive(Debug, Subcommand)]
 enum UserCommand {
-    /// Adds a person.
+    /// Adds a user.
     #[command(after_help = examples(
         "bastide user add alice --role customer --email alice@example.org\n\
          bastide user add carol --email carol@example.org --invite\n\
          bastide user add bob --group warehouse --attribute team=red --password-stdin < password.txt"
     ))]
     Add {
-        /// What they log in with.
+        /// The user name.
         username: String,
-        /// What tokens call them (`sub`), for people who come from elsewhere; else one is made.
+        /// The `sub` in tokens, for users who come from another system. Default: a new one.
         #[arg(long)]
         id: Option<String>,
         /// The full name.
@@ -53,91 +53,91 @@ enum UserCommand {
         /// The e-mail address.
         #[arg(long)]
         email: Option<String>,
-        /// A declared role that they have; may be given several times.
+        /// A declared role; may be given several times.
         #[arg(long = "role")]
         roles: Vec<String>,
-        /// A group that they are in; may be given several times.
+        /// A group; may be given several times.
         #[arg(long = "group")]
         groups: Vec<String>,
-        /// `name=value`: what claims can show; may be given several times.
+        /// `name=value`, for claims; may be given several times.
         #[arg(long = "attribute")]
         attributes: Vec<String>,
         /// Read the password from standard input instead of making one.
         #[arg(long)]
         password_stdin: bool,
-        /// Send them a link by which they choose it: of a realm with `mail:`.
+        /// Send the user a link to choose it, in a realm with `mail:`.
         #[arg(long, requires = "email", conflicts_with = "password_stdin")]
         invite: bool,
     },
-    /// Lists everybody.
+    /// Lists all users.
     #[command(after_help = examples(
         "bastide user list\n\
          bastide user list --realm staff --output json"
     ))]
     List,
-    /// Shows a person.
+    /// Shows a user.
     #[command(after_help = examples("bastide user show alice"))]
     Show {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Gives a person another password, which ends what they began with the old one.
+    /// Sets a new password, which ends everything started with the old one.
     #[command(after_help = examples(
         "bastide user password alice                       makes one, and shows it once\n\
          bastide user password alice --password-stdin < password.txt"
     ))]
     Password {
-        /// What they log in with.
+        /// The user name.
         username: String,
         /// Read it from standard input instead of making one.
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Switches a person off: no login, no refresh, and no token of theirs is good any more,
-    /// here and at the gateways.
+    /// Disables a user: no login, no refresh, and the user's tokens are no longer valid, here and
+    /// at the gateways.
     #[command(after_help = examples("bastide user disable alice"))]
     Disable {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Lets a person in again.
+    /// Enables a user again.
     #[command(after_help = examples("bastide user enable alice"))]
     Enable {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Ends everything that a person began: sessions, grants and tokens.
+    /// Ends all sessions, grants and tokens of a user.
     #[command(after_help = examples("bastide user sign-out alice"))]
     SignOut {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Lists what a person enrolled beside their password.
+    /// Lists the factors that a user enrolled.
     #[command(after_help = examples(
         "bastide user factors alice\n\
          bastide user factors alice --output json"
     ))]
     Factors {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
-    /// Removes a factor that a person lost.
+    /// Removes a lost factor.
     #[command(after_help = examples("bastide user remove-factor alice 7Hq…       its id, as `bastide user factors alice` lists it"))]
     RemoveFactor {
-        /// What they log in with.
+        /// The user name.
         username: String,
         /// Its id.
         id: String,
     },
-    /// Removes a person and all that is theirs.
+    /// Removes a user and everything that belongs to them.
     #[command(after_help = examples("bastide user remove alice"))]
     Remove {
-        /// What they log in with.
+        /// The user name.
         username: String,
     },
 }
 
-/// Runs the command.
+/// Shows or changes users of a realm.
 ///
 /// # Errors
 /// The configuration has faults, or the store cannot be read or written.

@@ -57,7 +57,7 @@ pub(super) async fn evict(store: &Store, name: &str, output: Output) -> anyhow::
     let count = node::evict(store, name).await?;
     match output {
         Output::Json => say(json!({ "evicted": count })),
-        Output::Text => say(format_args!("{count} keys of {name} are known no more; it is kept out")),
+        Output::Text => say(format_args!("{count} keys of {name} are no longer known; it is kept out")),
     }
     Ok(if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

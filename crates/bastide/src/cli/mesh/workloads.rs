@@ -15,22 +15,22 @@ use crate::config::{Configuration, NewWorkload};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum WorkloadCommand {
-    /// Registers a workload: its processes have an identity at once.
+    /// Registers a workload: its processes get an identity at once.
     #[command(after_help = examples(
         "bastide mesh workload add orders --uid 1000\n\
          bastide mesh workload add payments --path /usr/bin/payments --sha256 9f86d0…\n\
          bastide mesh workload add cache --unit cache.service --node edge-1"
     ))]
     Add {
-        /// What it is called.
+        /// Its name.
         name: String,
         #[command(flatten)]
         what: What,
     },
-    /// Says anew which processes a registered workload is. What they have stays good until it ends.
+    /// Redefines which processes a registered workload is. Their documents stay valid until they expire.
     #[command(after_help = examples("bastide mesh workload change orders --uid 1001 --uid 1002"))]
     Change {
-        /// What it is called.
+        /// Its name.
         name: String,
         #[command(flatten)]
         what: What,
@@ -44,28 +44,28 @@ pub(super) enum WorkloadCommand {
     /// Shows a workload.
     #[command(after_help = examples("bastide mesh workload show orders --output json"))]
     Show {
-        /// What it is called.
+        /// Its name.
         name: String,
     },
-    /// Removes a registered workload: its processes get nothing more, and what they have is revoked.
+    /// Removes a registered workload: its processes get no more documents, and those they have are revoked.
     #[command(after_help = examples("bastide mesh workload remove orders"))]
     Remove {
-        /// What it is called.
+        /// Its name.
         name: String,
     },
 }
 
-/// Which processes: at least one condition. All that are given have to hold, of several values of
-/// one any.
+/// Which processes: at least one condition. All that are given have to hold; of several values of
+/// one, any.
 #[derive(Clone, Debug, Args)]
 pub(super) struct What {
-    /// Its path in the trust domain. Default: the one that it has, else its name.
+    /// Its path in the trust domain. Default: its present one, else its name.
     #[arg(long, value_name = "PATH")]
     id: Option<String>,
-    /// What tells it apart where one process has several identities. Default: its name.
+    /// What distinguishes it if one process has several identities. Default: its name.
     #[arg(long)]
     hint: Option<String>,
-    /// The user that it runs as; may be given several times, like all below.
+    /// The user that it runs as; may be given several times, like all options below.
     #[arg(long)]
     uid: Vec<u32>,
     /// The group that it runs as.
@@ -83,7 +83,7 @@ pub(super) struct What {
     /// The id of its container.
     #[arg(long)]
     container: Vec<String>,
-    /// A node with an agent where it runs. Default: beside the control plane.
+    /// The node with an agent where it runs. Default: the machine of the control plane.
     #[arg(long)]
     node: Vec<String>,
 }
@@ -96,7 +96,7 @@ impl What {
     }
 }
 
-/// Runs the command.
+/// Lists, shows, registers, changes or removes workloads.
 ///
 /// # Errors
 /// There is no answer.
@@ -116,8 +116,7 @@ pub(super) fn run(
         WorkloadCommand::Add { name, what } => {
             let condition = Some(("if-none-match", "*"));
             let answer = office.call_if("PUT", &place(&name), condition, Some(&what.body()?))?;
-            let there =
-                || format!("a workload {name:?} is registered already; `change` says anew what it is");
+            let there = || format!("a workload {name:?} is registered already; `change` redefines it");
             (explained(answer, there), "registered: ")
         }
         WorkloadCommand::Change { name, what } => {

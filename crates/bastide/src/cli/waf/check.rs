@@ -46,7 +46,7 @@ bastide waf check /opt/coreruleset
 bastide waf check rules/*.conf --strict
 bastide waf check shop.conf --output json | jq '.faults[].message'";
 
-/// Runs the command.
+/// Prints faults and notes of rule files; the exit code is 1 if there are faults.
 ///
 /// # Errors
 /// Never; faults are its result.

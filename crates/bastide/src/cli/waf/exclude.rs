@@ -60,7 +60,7 @@ bastide waf exclude --from-log bastide-state/firewall
 bastide waf exclude --from-log bastide-state/firewall --min-clients 5 --min-requests 20
 bastide waf exclude --from-log access.jsonl --output json | jq -r '.yaml'";
 
-/// Runs the command.
+/// Prints proposed exclusions; the exit code is 1 if there are none.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &ExcludeArguments) -> anyhow::Result<ExitCode> {
     let mut gathered = Gathered::default();
     let unreadable = log::read(&arguments.logs, |line| gathered.take(line))?;
     if gathered.requests == 0 && unreadable.lines > 0 {
-        bail!("no line of a firewall's log: {}", unreadable.first.unwrap_or_default());
+        bail!("not a firewall log: {}", unreadable.first.unwrap_or_default());
     }
     let weighed = gathered.weigh();
     let bar = Bar {
@@ -218,7 +218,7 @@ impl Answer<'_> {
         let undecidable: u64 = alone.undecidable.values().sum();
         let _ = write!(text, "\n   alone it would let through {} of this log", alone.newly_passed);
         if undecidable > 0 {
-            let _ = write!(text, ", {undecidable} cannot be told");
+            let _ = write!(text, ", {undecidable} are undecidable");
         }
         text
     }

@@ -55,7 +55,7 @@ enum WafCommand {
     Exclude(exclude::ExcludeArguments),
 }
 
-/// Runs the command.
+/// Runs one of the firewall's tools.
 ///
 /// # Errors
 /// It could not run: a file cannot be read, a configuration has faults.

@@ -29,7 +29,7 @@ pub(super) struct ReplayArguments {
     /// that it names.
     #[arg(value_name = "LOG", required_unless_present = "config")]
     logs: Vec<PathBuf>,
-    /// Hold the log against the firewalls of this configuration, route by route.
+    /// Compare with the firewalls of this configuration, route by route.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -57,7 +57,7 @@ bastide waf replay --paranoia 2 bastide-state/firewall/access-0000000042-1795384
 bastide waf replay --exclude 942100:ARGS:comment bastide-state/firewall
 bastide waf replay --config new.yaml bastide-state/firewall --output json";
 
-/// Runs the command.
+/// Prints which verdicts would change; the exit code is 1 if any would.
 ///
 /// # Errors
 /// The log cannot be read, or the configuration has faults.
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
             (Plan::of_configuration(path, &arguments.overrides)?, Some(log))
         }
         None if !arguments.overrides.are_given() => bail!(
-            "say what to hold the log against: --paranoia, --inbound-threshold, --outbound-threshold, --exclude or --config"
+            "choose what to compare with: --paranoia, --inbound-threshold, --outbound-threshold, --exclude or --config"
         ),
         None => (Plan::of_options(&arguments.overrides), None),
     };
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(arguments.show);
     report.unreadable = log::read(&logs, |line| report.take(&line, &plan))?;
     if report.lines == 0 && report.unreadable.lines > 0 {
-        bail!("no line of a firewall's log: {}", report.unreadable.first.unwrap_or_default());
+        bail!("not a firewall log: {}", report.unreadable.first.unwrap_or_default());
     }
     match arguments.output {
         Output::Text => say(report.text()),

@@ -25,7 +25,7 @@ pub(super) struct Overrides {
     /// Core Rule Set: the anomaly score at which an answer is refused.
     #[arg(long, value_name = "SCORE", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) outbound_threshold: Option<u32>,
-    /// Rules to leave out, or what they do not look at: `942100`, `942100:ARGS:comment`,
+    /// Rules to exclude, or targets that they do not inspect: `942100`, `942100:ARGS:comment`,
     /// `920000-920999`, `tag=attack-sqli:ARGS:comment`. May be given several times.
     #[arg(long = "exclude", value_name = "RULE[:TARGET]", value_parser = Exclusion::parse)]
     pub(super) exclusions: Vec<Exclusion>,
@@ -55,9 +55,9 @@ impl Overrides {
 /// What the firewall does with what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ModeOption {
-    /// Refuse: what stands behind the rule that decides does not run.
+    /// Refuse: rules after the one that decides do not run.
     Block,
-    /// Only write it down: every rule runs.
+    /// Only log: every rule runs.
     Detect,
 }
 
@@ -117,7 +117,7 @@ pub(super) fn settings_of(configuration: &Configuration, route: Option<&str>) ->
             match of_route(configuration, route) {
                 Some(choice) => choice,
                 None => {
-                    bail!("route {name:?} takes the firewall of its listener, and these differ: say --rules")
+                    bail!("route {name:?} uses the firewall of its listener, and these differ: give --rules")
                 }
             }
         }
@@ -125,8 +125,10 @@ pub(super) fn settings_of(configuration: &Configuration, route: Option<&str>) ->
     let about = route.map_or_else(|| "the configuration".to_owned(), |name| format!("route {name:?}"));
     match choice {
         WafChoice::Firewall(number) => {
-            let firewall =
-                configuration.firewalls.get(number).context("the configuration is at odds with itself")?;
+            let firewall = configuration
+                .firewalls
+                .get(number)
+                .with_context(|| format!("internal error: firewall {number} is missing"))?;
             Ok(firewall.settings.clone())
         }
         WafChoice::Inherit | WafChoice::Off => bail!("{about} has no firewall (waf: is off)"),

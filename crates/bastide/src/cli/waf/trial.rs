@@ -56,7 +56,7 @@ pub(super) struct TrialArguments {
     /// the rules say of that.
     #[arg(long, value_name = "FILE")]
     response: Option<PathBuf>,
-    /// Block (the rules behind the one that decides do not run) or detect (all run).
+    /// Block (rules after the one that decides do not run) or detect (all run).
     #[arg(long, value_enum)]
     mode: Option<ModeOption>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(super) struct TrialArguments {
     /// The client's address, for rules that look at it.
     #[arg(long, value_name = "ADDRESS", default_value = "192.0.2.1")]
     from: IpAddr,
-    /// Measure the processor time of each rule, dearest first.
+    /// Measure the processor time of each rule, most expensive first.
     #[arg(long)]
     timing: bool,
     /// How many rules a timing lists.
@@ -102,7 +102,7 @@ struct Outcome {
     profile: Option<Profile>,
 }
 
-/// Runs the command.
+/// Prints what the rules do with requests; the exit code is 1 if one is blocked.
 ///
 /// # Errors
 /// A file cannot be read or holds no request; the configuration has faults.
