@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::Timestamp;
 
-/// What the log says about itself. Shared by the writer, the queues and whoever asks.
+/// The state and the counters of the log. Shared by the writer, the queues and the admin listener.
 #[derive(Debug, Default)]
 pub struct Health {
     fault: Mutex<Option<(String, Timestamp)>>,
@@ -34,30 +34,30 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
 }
 
-/// Whether the log is written.
+/// Whether the log can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The last write succeeded.
     Good,
     /// It failed; events wait in the queues.
     Bad {
-        /// Why.
+        /// What the system said about the last failed write.
         reason: String,
-        /// Since when.
+        /// When the first of the failed writes in a row was.
         since: Timestamp,
     },
 }
 
-/// The log's counters, since the start.
+/// The log's counters, since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events that lie in files.
+    /// Events that were written to files.
     pub written_events: u64,
-    /// Their bytes.
+    /// Bytes of these events, as JSON lines.
     pub written_bytes: u64,
     /// Events that wait in queues or in the writer.
     pub pending_events: u64,
-    /// Their bytes.
+    /// Bytes of these events, as JSON lines.
     pub pending_bytes: u64,
     /// Slots that are reserved and not yet committed.
     pub reserved: u64,
@@ -67,11 +67,11 @@ pub struct Counts {
     pub dropped: u64,
     /// Slots dropped without a commit.
     pub abandoned: u64,
-    /// Writes that failed.
+    /// Writes to the disk that failed.
     pub write_errors: u64,
-    /// Files begun after the first.
+    /// Files started after the first one of this process.
     pub rotations: u64,
-    /// Torn lines found at the start and closed.
+    /// Incomplete lines of a killed process, found and ended at the start.
     pub torn_lines: u64,
 }
 
@@ -80,7 +80,7 @@ impl Health {
         Self { lanes, ..Self::default() }
     }
 
-    /// Whether the log is written.
+    /// Whether the last write succeeded.
     pub fn status(&self) -> Status {
         match &*self.fault.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Status::Good,
@@ -88,7 +88,7 @@ impl Health {
         }
     }
 
-    /// The counters.
+    /// The counters, summed over all queues.
     pub fn counts(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let sum = |of: fn(&Lane) -> &AtomicU64| self.lanes.iter().map(|lane| get(of(lane))).sum::<u64>();

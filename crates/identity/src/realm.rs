@@ -29,13 +29,13 @@ const LETTERS_PAUSE_MIN: Duration = Duration::from_millis(200);
 pub struct World {
     /// Where records are kept.
     pub store: Store,
-    /// The time.
+    /// Where the time comes from: every lifetime and every rotation.
     pub clock: Arc<dyn Clock>,
-    /// Random numbers.
+    /// Where keys, codes and secrets come from.
     pub random: Arc<dyn SecureRandom + Send + Sync>,
-    /// The way out, for logout tokens.
+    /// Sends logout tokens to clients.
     pub deliver: Arc<dyn Deliver>,
-    /// The way to the mail server; `None`: nobody is written to.
+    /// Sends e-mail; `None`: none is sent.
     pub courier: Option<Arc<dyn Courier>>,
 }
 
@@ -182,7 +182,7 @@ impl Realm {
         let decide = |stored: Option<Stored<KeyRecord>>| {
             let before = stored.ok_or(Error::Contended(WHAT))?.value;
             if !forget && before.is_full(&self.settings) {
-                let why = "so many were made lately that verifiers would take no more; wait for an hour";
+                let why = "so many were made recently that verifiers would accept no more; wait for an hour";
                 return Err(Error::Record { what: "keys".to_owned(), why: why.to_owned() });
             }
             Ok((Some(Change::to(before.ended(&self.settings, self.now(), forget), None)), ()))
@@ -196,7 +196,7 @@ impl Realm {
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The time.
+    /// The present time by [`World::clock`].
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -47,7 +47,7 @@ pub struct Expected<'a> {
     pub url: &'a str,
     /// The access token that comes with it; `None` at the token endpoint.
     pub access_token: Option<&'a str>,
-    /// The time.
+    /// When the request arrived, which the proof's `iat` is compared with.
     pub now: Timestamp,
 }
 

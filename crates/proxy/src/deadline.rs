@@ -144,7 +144,7 @@ impl Watch {
         Self { ticker: Rc::clone(ticker), index }
     }
 
-    /// The clock.
+    /// The core's ticker, which ends the wait and has the time of its last tick.
     pub fn ticker(&self) -> &Rc<Ticker> {
         &self.ticker
     }

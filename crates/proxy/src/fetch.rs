@@ -61,7 +61,7 @@ impl FetchRules {
 /// What was fetched: always with status 200.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The body.
+    /// The body, whole and decoded from its transfer coding; at most `FetchRules::body_bytes_max`.
     pub body: Bytes,
     /// The value of `Cache-Control`, when there is one.
     pub cache_control: Option<String>,
@@ -73,7 +73,7 @@ pub enum FetchError {
     /// Not an address that can be fetched.
     #[error("{url}: expected an https address like https://id.example.org/keys, {found}")]
     Url {
-        /// The address.
+        /// The address, as it was configured or as a redirect named it.
         url: String,
         /// What is wrong with it.
         found: &'static str,
@@ -83,7 +83,7 @@ pub enum FetchError {
         "{host} is at {address}, which is not a public address; set allow_private_addresses there if that is intended"
     )]
     Private {
-        /// The name.
+        /// The host of the address, of a redirect's too.
         host: String,
         /// Where it is.
         address: IpAddr,
@@ -91,7 +91,7 @@ pub enum FetchError {
     /// No connection.
     #[error("cannot connect to {host}: {source}")]
     Connect {
-        /// The name.
+        /// The host of the address, of a redirect's too.
         host: String,
         /// Why.
         source: std::io::Error,
@@ -99,7 +99,7 @@ pub enum FetchError {
     /// The server's answer breaks the rules or is incomplete.
     #[error("{host} answered something that is not HTTP as it should be: {found}")]
     Response {
-        /// The name.
+        /// The host of the address, of a redirect's too.
         host: String,
         /// What was wrong.
         found: String,
@@ -107,7 +107,7 @@ pub enum FetchError {
     /// The server's answer is no success.
     #[error("{host} answered with status {status}, expected 200")]
     Status {
-        /// The name.
+        /// The host of the address, of a redirect's too.
         host: String,
         /// The status.
         status: StatusCode,
@@ -115,23 +115,23 @@ pub enum FetchError {
     /// Larger than allowed.
     #[error("{host} sent more than {limit} bytes")]
     TooLarge {
-        /// The name.
+        /// The host of the address, of a redirect's too.
         host: String,
-        /// The limit.
+        /// The most that the rules allow, bytes of the body.
         limit: u64,
     },
     /// Too many redirects.
     #[error("more than {limit} redirects")]
     Redirects {
-        /// The limit.
+        /// How many the rules allow.
         limit: u32,
     },
     /// Its time was over.
     #[error("{url} took longer than {seconds} seconds")]
     Timeout {
-        /// The address.
+        /// The address that the fetch began with.
         url: String,
-        /// The limit.
+        /// The time that the rules allow for everything, redirects included.
         seconds: u64,
     },
 }
@@ -161,7 +161,7 @@ pub struct Outgoing<'r> {
     pub method: Method,
     /// The absolute address.
     pub url: &'r str,
-    /// Its fields, besides `host`, `connection` and `content-length`.
+    /// Its fields, except for `host`, `connection` and `content-length`.
     pub fields: &'r HeaderMap,
     /// Its body; empty: none, and no `content-length` is sent.
     pub body: &'r [u8],
@@ -170,11 +170,11 @@ pub struct Outgoing<'r> {
 /// What was answered, with whatever status.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status.
+    /// The status of the final response, whatever it is.
     pub status: StatusCode,
     /// All fields.
     pub fields: Fields,
-    /// The body.
+    /// The whole body, without its transfer coding.
     pub body: Bytes,
 }
 

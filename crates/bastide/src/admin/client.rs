@@ -29,15 +29,15 @@ use crate::process::clock::SystemClock;
 use crate::process::state::{REVOCATIONS, make_private_folder};
 use crate::process::storage;
 
-/// The socket in the state folder.
+/// Name of the administration's socket in the state folder.
 pub const SOCKET: &str = "admin.sock";
-/// Largest answer, bytes.
+/// Largest body of an answer that is read, bytes.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// How long an answer may take: a password hash waits for others.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// Most items of a page.
+/// The query that asks for the largest pages.
 const PAGE: &str = "limit=1000";
-/// Fields of an answer's head.
+/// Most header fields of an answer.
 const FIELDS_MAX: usize = 64;
 
 /// The socket of a process with this state folder.
@@ -45,48 +45,48 @@ pub fn socket(state: &Path) -> PathBuf {
     state.join(SOCKET)
 }
 
-/// Where calls go.
+/// Who carries out the calls of the command line.
 pub enum Office {
-    /// A running process.
+    /// A running process, by the path of its socket.
     Running(PathBuf),
     /// The store itself: no process runs on the state folder.
     Own {
         /// What carries a call out.
         runtime: tokio::runtime::Runtime,
-        /// The operations.
+        /// The same operations as in a running process.
         router: Router,
         /// The audit log, closed at the end.
         log: Option<audit::Log>,
     },
 }
 
-/// An answer.
+/// The answer to a call, from the process or from the store.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// `ETag`.
+    /// The `ETag`, for a later `If-Match`.
     pub tag: Option<String>,
-    /// The body; null for none.
+    /// The JSON body; null: there was none.
     pub body: Value,
 }
 
 impl Answer {
-    /// The body of a call that was done.
+    /// The body of a call that succeeded.
     ///
     /// # Errors
-    /// It was not done: what the process said.
+    /// It failed: what the problem document says.
     pub fn done(self) -> anyhow::Result<Value> {
         anyhow::ensure!(self.is_done(), "{}", self.complaint());
         Ok(self.body)
     }
 
-    /// Whether the call was done.
+    /// Whether the call succeeded, by its status.
     pub fn is_done(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// What a problem says.
+    /// What a problem document (RFC 9457) says, in one line.
     pub fn complaint(&self) -> String {
         let text = |name: &str| self.body.get(name).and_then(Value::as_str).unwrap_or_default();
         match text("detail") {
@@ -131,7 +131,7 @@ impl Office {
         matches!(self, Self::Running(_))
     }
 
-    /// Makes a call.
+    /// Makes a call and waits for its answer.
     ///
     /// # Errors
     /// There is no answer.
@@ -181,10 +181,10 @@ impl Office {
         }
     }
 
-    /// All items of a list.
+    /// All items of a list, page by page if it is `paged`.
     ///
     /// # Errors
-    /// It was not given.
+    /// A page was refused.
     pub fn list(&self, path: &str, paged: bool) -> anyhow::Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut cursor = String::new();

@@ -31,14 +31,14 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest path and user agent in an event, bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// What the operations work on.
+/// What the operations work on, one for the process: shared by the socket, the routes and the command line.
 pub struct Desk {
     view: RwLock<Arc<View>>,
-    /// The realms.
+    /// The realms that are open, while the store is unsealed.
     pub towns: Towns,
-    /// The trust domain.
+    /// The mesh's trust domain, while the store is unsealed.
     pub trust: Trust,
-    /// The state folder's list of revocations.
+    /// The path of `revocations.json` in the state folder.
     pub revocations: std::path::PathBuf,
     book: Book,
     pub(super) clock: Arc<dyn Clock>,
@@ -52,7 +52,8 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    /// A desk.
+    /// A desk over `view`, which [`Self::adopt`] replaces at each reload. `book` is where every call takes
+    /// its place in the audit log.
     pub fn new(
         view: View,
         towns: Towns,
@@ -65,7 +66,7 @@ impl Desk {
         Self { view: RwLock::new(Arc::new(view)), towns, trust, revocations, book, clock, random }
     }
 
-    /// Takes a new configuration and its policies.
+    /// Replaces the configuration and its policies; calls that are in progress keep theirs.
     pub fn adopt(&self, view: View) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
@@ -75,14 +76,15 @@ impl Desk {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The time.
+    /// The present time by the process' clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     fn new_id(&self, now: Timestamp) -> Result<RequestId, Problem> {
         let mut bytes = [0; 16];
-        let failed = |_| Problem::unavailable("random", "try again", "no random numbers");
+        let failed =
+            |_| Problem::unavailable("random", "try again", "the system's random number generator failed");
         self.random.fill(&mut bytes).map_err(failed)?;
         Ok(RequestId::new(now.unix_millis(), u128::from_be_bytes(bytes)))
     }
@@ -139,7 +141,7 @@ pub struct Cleared {
 
 /// A call that may be carried out.
 pub struct Asked {
-    /// What there is to work on.
+    /// The state that operations read and change.
     pub desk: Arc<Desk>,
     /// The configuration and policies of this call.
     pub view: Arc<View>,
@@ -155,7 +157,7 @@ impl Asked {
         self.cleared.permit.subject().parameters.get(name).map_or("", String::as_str)
     }
 
-    /// A parameter of the query.
+    /// A parameter of the query, percent-decoded; `None`: it is absent.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
     }
@@ -172,10 +174,10 @@ impl Asked {
         }
     }
 
-    /// The body.
+    /// The body, parsed from JSON.
     ///
     /// # Errors
-    /// It is not what the document says.
+    /// It is not an object that the OpenAPI document describes.
     pub fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         // A list would be taken for the members in their order.
         if self.body.trim_ascii_start().first() != Some(&b'{') {
@@ -184,7 +186,7 @@ impl Asked {
         serde_json::from_slice(&self.body).map_err(|error| Problem::malformed(format!("body: {error}")))
     }
 
-    /// What `If-Match` and `If-None-Match` say about what is there.
+    /// The precondition of `If-Match` and `If-None-Match`.
     pub fn expect(&self) -> Expect {
         self.expect
     }
@@ -198,7 +200,7 @@ impl Asked {
     }
 }
 
-/// What an operation gives.
+/// The answer of an operation, and its line in the audit log.
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
@@ -213,14 +215,14 @@ impl Reply {
     /// 200 with a body.
     ///
     /// # Errors
-    /// It cannot be written down.
+    /// It cannot be serialised.
     pub fn ok(body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_value(body);
         let body = body.map_err(|error| Problem::unavailable("failed", "try again", error.to_string()))?;
         Ok(Self { body: Some(body), ..Self::empty(StatusCode::OK) })
     }
 
-    /// 204.
+    /// 204 without a body.
     pub fn done() -> Self {
         Self::empty(StatusCode::NO_CONTENT)
     }
@@ -229,19 +231,19 @@ impl Reply {
         Self { status, body: None, version: None, location: None, about: String::new() }
     }
 
-    /// With a line for the audit log.
+    /// Adds a line for the audit log: what was done, where the path does not say it.
     #[must_use]
     pub fn about(self, about: String) -> Self {
         Self { about, ..self }
     }
 
-    /// With an entity tag.
+    /// Adds the `ETag` of this version of the record.
     #[must_use]
     pub fn of(self, version: Version) -> Self {
         Self { version: Some(version), ..self }
     }
 
-    /// 201, at this path.
+    /// Makes it 201 with this path as `Location`.
     #[must_use]
     pub fn created(self, location: String) -> Self {
         Self { status: StatusCode::CREATED, location: Some(location), ..self }
@@ -321,7 +323,7 @@ async fn call(
         Err(problem) => return problem.respond(None),
     };
     let Some(entry) = entry else {
-        let told = "the audit log takes no more events, so nothing is done; try again";
+        let told = "the audit log accepts no more events, so nothing was done; try again";
         return Problem::unavailable("audit", told, told).respond(None);
     };
     let mut event = event(operation, &entry, &caller, &head, now);
