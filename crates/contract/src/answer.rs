@@ -100,7 +100,7 @@ fn media_of(
 impl AnswerCheck {
     /// What is wrong with a body that is longer than what may be held of it.
     pub fn too_large(&self) -> Violations {
-        Violation::plain(Class::Size, "response body", "longer than what is held to be judged").into()
+        Violation::plain(Class::Size, "response body", "longer than the limit for validation").into()
     }
 
     /// Judges the whole body.

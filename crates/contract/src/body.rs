@@ -68,7 +68,7 @@ impl BodyCheck {
 
     /// What is wrong with a body that is longer than what may be held of it.
     pub fn too_large(&self) -> Violations {
-        Violation::plain(Class::Size, "body", "longer than what is held to be judged").into()
+        Violation::plain(Class::Size, "body", "longer than the limit for validation").into()
     }
 
     /// Judges the whole body. Takes time with its length: some milliseconds per megabyte.

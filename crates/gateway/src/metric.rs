@@ -304,7 +304,7 @@ impl Registry {
 
     fn tokens(&self, out: &mut Exposition) {
         let name = "bastide_token_cache_total";
-        out.family(name, Kind::Counter, "Tokens found verified in the cache, and verified anew.");
+        out.family(name, Kind::Counter, "Tokens found verified in the cache, and newly verified ones.");
         let hits = self.sum(|core| core.token_hits.load(Ordering::Relaxed));
         let misses = self.sum(|core| core.token_misses.load(Ordering::Relaxed));
         out.sample(name, &[("result", "hit")], hits);
@@ -316,7 +316,7 @@ impl Registry {
         out.family(
             name,
             Kind::Counter,
-            "Decisions found in the cache, made anew, and such as are never kept.",
+            "Decisions found in the cache, newly made ones, and such as are never cached.",
         );
         for (place, result) in ["hit", "miss", "bypassed"].into_iter().enumerate() {
             let count = self.sum(|core| core.decisions.get(place).map_or(0, |c| c.load(Ordering::Relaxed)));

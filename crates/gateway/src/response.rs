@@ -36,7 +36,7 @@ pub struct ResponseRules {
 pub struct AnswerRules {
     /// What becomes of an answer that breaks it.
     pub mode: contract::Mode,
-    /// Most bytes of an answer's body that are held to be judged.
+    /// Most bytes of an answer's body that are buffered for validation.
     pub body_bytes_max: usize,
 }
 
@@ -80,7 +80,7 @@ impl Refused {
             Self::TooLarge { limit } => format!("the response has more than {limit} bytes"),
             Self::Contract(violations) => violations.to_string(),
             Self::TooLongToJudge { limit } => {
-                format!("the response has more than the {limit} bytes that are held to be judged")
+                format!("the response has more than the {limit} bytes that are buffered for validation")
             }
         }
     }

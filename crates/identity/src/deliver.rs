@@ -20,6 +20,6 @@ pub struct NoDelivery;
 
 impl Deliver for NoDelivery {
     fn deliver(&self, url: String, _: String) -> Delivery<'_> {
-        Box::pin(async move { Err(format!("{url}: this process has no way out")) })
+        Box::pin(async move { Err(format!("{url}: this process sends no outbound requests")) })
     }
 }

@@ -39,7 +39,7 @@ pub enum Error {
     #[error("{0} was changed by others at each attempt")]
     Contended(&'static str),
     /// The generator of random numbers failed.
-    #[error("no random numbers")]
+    #[error("the system's random number generator failed")]
     Random,
     /// A password could not be hashed.
     #[error("a password could not be hashed: {0}")]

@@ -25,7 +25,7 @@ use crate::token::Issued;
 use crate::user::User;
 
 /// Why nothing comes of what somebody allowed.
-pub(crate) const USER_OVER: &str = "the user is switched off, or was signed out everywhere";
+pub(crate) const USER_OVER: &str = "the user is disabled, or was signed out everywhere";
 
 /// What a person allowed a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -116,11 +116,11 @@ pub(crate) async fn access_token(
     let (subject, client) =
         (live.text("sub").unwrap_or_default(), live.text("client_id").unwrap_or_default());
     if realm.client(client).await?.is_none() {
-        return Ok(Err("its client is switched off".to_owned()));
+        return Ok(Err("its client is disabled".to_owned()));
     }
     if live.text("azp") == Some(subject) {
         if realm.client(subject).await?.is_none() {
-            return Ok(Err("the client that it is about is switched off".to_owned()));
+            return Ok(Err("the client that it is about is disabled".to_owned()));
         }
     } else if subject != client {
         let Some(grant) = &origin.grant else {

@@ -257,8 +257,9 @@ impl Asked {
         let hint = call.parameters.get("id_token_hint");
         // One that is over still says who was meant (§4).
         let hint = hint.map(|hint| mint::read_hint(realm, hint)).transpose();
-        let hint =
-            hint.map_err(|why| refused("`id_token_hint` is not one of ours", why))?.unwrap_or_default();
+        let hint = hint
+            .map_err(|why| refused("`id_token_hint` was not issued by this realm", why))?
+            .unwrap_or_default();
         let text = |name: &str| hint.get(name).and_then(Value::as_str);
         let named = call.parameters.get("client_id");
         if let (Some(named), Some(audience)) = (named, text("aud"))

@@ -436,7 +436,7 @@ impl fmt::Display for Refusal {
             Self::SubjectOfOtherIssuer { found, prefix } => {
                 write!(f, "subject \"{found}\" begins with \"{prefix}\", the prefix of another issuer")
             }
-            Self::ApiKeyMalformed => f.write_str("not an API key of ours, or its checksum is wrong"),
+            Self::ApiKeyMalformed => f.write_str("not an API key of Bastide, or its checksum is wrong"),
             Self::ApiKeyUnknown { id } => write!(f, "no API key has id {id}"),
             Self::ApiKeySecret { id } => write!(f, "API key {id}: wrong secret"),
             Self::ApiKeyRevoked { id, at } => {

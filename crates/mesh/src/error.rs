@@ -41,8 +41,8 @@ pub enum Error {
     /// So many are good that there are no more for now.
     #[error("{0}")]
     Exhausted(String),
-    /// No document can be had.
-    #[error("no document can be had: {0}")]
+    /// No document can be obtained.
+    #[error("cannot obtain an SVID: {0}")]
     Unavailable(String),
     /// Other processes changed the same record each time.
     #[error("the authorities were changed by others at the same time; try again")]

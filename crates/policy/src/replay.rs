@@ -37,7 +37,7 @@ pub struct Replayed {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Undecidable {
     /// The record is not whole, or was made by other policies than these.
-    #[error("the record was not made by the policies that are said to have made it")]
+    #[error("the record was not made by the policies that it names")]
     OtherContent,
     /// The record lacks who, what or where.
     #[error("the record says nothing of {0:?}")]

@@ -8,8 +8,8 @@ use crate::record::Version;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A record is not as the caller expected; nothing of the transaction was done. Read
-    /// again and decide anew.
-    #[error("operation {operation}: the record is {}, not as expected", found_text(*.found))]
+    /// again and decide again.
+    #[error("operation {operation}: expected another version of the record, found {}", found_text(*.found))]
     Conflict {
         /// Which operation of the transaction, counted from 0.
         operation: usize,
@@ -17,7 +17,7 @@ pub enum Error {
         found: Option<Version>,
     },
     /// The call asks for more than a bound allows; nothing was done.
-    #[error("{found} {what}, at most {most} can be")]
+    #[error("expected at most {most} {what}, found {found}")]
     TooLarge {
         /// What there is too much of, with its unit.
         what: &'static str,
@@ -34,18 +34,18 @@ pub enum Error {
     Decode(serde_json::Error),
     /// No room is left on the device; nothing was done. Reading goes on, in PostgreSQL as far as
     /// no page has to be written for it.
-    #[error("no room is left for the database: {0}")]
+    #[error("no space is left for the database: {0}")]
     Full(String),
     /// The database cannot be reached or is busy; nothing was done. Try again.
-    #[error("the database cannot be used now: {0}")]
+    #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// The connection broke while a transaction was being committed, and whether it was
     /// cannot be found out. Read again before trying again.
-    #[error("whether the transaction was committed is not known: {0}")]
+    #[error("it is unknown whether the transaction was committed: {0}")]
     Unknown(String),
     /// What is stored was damaged or changed by somebody else than the store, or the
     /// keyring does not belong to it. Restore a backup.
-    #[error("what is stored is damaged: {0}")]
+    #[error("stored data is damaged: {0}")]
     Corrupt(String),
     /// The unseal key is not the one of this store.
     #[error("the unseal key is not the one of this store")]
@@ -62,7 +62,7 @@ pub enum Error {
     #[error("there is no store yet: make one with `bastide init`")]
     Uninitialised,
     /// The store exists already.
-    #[error("there is a store already; it is left as it is")]
+    #[error("there is a store already; it was not changed")]
     Initialised,
     /// A newer version has changed the tables.
     #[error("the tables have format {found}, this version knows up to {known}: run the newer version")]
@@ -92,5 +92,5 @@ pub enum Error {
 }
 
 fn found_text(found: Option<Version>) -> String {
-    found.map_or_else(|| "absent".to_owned(), |version| format!("of version {version}"))
+    found.map_or_else(|| "none".to_owned(), |version| format!("version {version}"))
 }

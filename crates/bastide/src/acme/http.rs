@@ -122,7 +122,7 @@ impl Guarded {
         if problem {
             return Ok(());
         }
-        Err(said(format!("{url} answered with status {status} and says no more")))
+        Err(said(format!("{url} answered with status {status} without an explanation")))
     }
 }
 

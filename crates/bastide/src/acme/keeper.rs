@@ -113,7 +113,7 @@ impl Orders {
             renew_at = renewal(&issued, None, chance).max(now.plus(Duration::from_secs(1)));
         }
         let days = issued.not_after.since(now).as_secs() / 86_400;
-        tracing::info!("a certificate for {} was issued, good for {days} days", one.name);
+        tracing::info!("a certificate for {} was issued, valid for {days} days", one.name);
         self.slot(&one.key(), |slot| {
             *slot = Slot {
                 issued: Some(Arc::new(issued)),

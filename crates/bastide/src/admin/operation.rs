@@ -184,7 +184,7 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, None, 200 Some(of::<Page<WorkloadOut>>), false, workloads::list),
     operation!(GET "/v1/workloads/{workload}", Workloads, "getWorkload", "Shows a workload.",
         NONE, None, 200 Some(of::<WorkloadOut>), false, workloads::get),
-    operation!(PUT "/v1/workloads/{workload}", Workloads, "putWorkload", "Registers a workload of this name, or says anew which processes it is. It counts at once; its SPIFFE ID stays.",
+    operation!(PUT "/v1/workloads/{workload}", Workloads, "putWorkload", "Registers a workload of this name, or redefines which processes it is. It takes effect at once; its SPIFFE ID stays.",
         NONE, Some(of::<NewWorkload>), 200 Some(of::<WorkloadOut>), true, workloads::put),
     operation!(DELETE "/v1/workloads/{workload}", Workloads, "removeWorkload", "Removes a registered workload: its processes get nothing more, and what they have is revoked unless others are of the same SPIFFE ID.",
         NONE, None, 204 None, true, workloads::remove),

@@ -410,7 +410,7 @@ impl Plan {
                 threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
             });
             for outcome in outcomes {
-                let outcome = outcome.map_err(|_| anyhow::anyhow!("a change ended early"))?;
+                let outcome = outcome.map_err(|_| anyhow::anyhow!("a change was interrupted"))?;
                 match outcome? {
                     Ok(()) => done += 1,
                     Err(fault) => return Ok(Err(fault)),

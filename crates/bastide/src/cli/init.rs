@@ -140,9 +140,7 @@ impl Made {
         say(format_args!("made the store: {place}"));
         if let Some(path) = &self.file {
             say(format_args!("its unseal key: {}", path.display()));
-            say(
-                "Keep a copy of the key elsewhere, never next to backups: without it, nothing can be read.",
-            );
+            say("Keep a copy of the key elsewhere, never next to backups: without it, nothing can be read.");
         }
         if !self.shown.is_empty() {
             say("This is the only time that they are shown:\n");

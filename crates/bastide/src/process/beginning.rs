@@ -40,7 +40,7 @@ pub(super) fn all_cores() -> anyhow::Result<usize> {
 /// A random number.
 pub(super) fn number(random: &SystemRandom) -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
-    random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers"))?;
+    random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system's random number generator failed"))?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

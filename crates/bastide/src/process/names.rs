@@ -202,7 +202,7 @@ impl Names {
                 let before = state.known.insert(question.clone(), places.clone());
                 drop(state);
                 if before.as_ref() != Some(&places) {
-                    tracing::info!(name, places = places.len(), "name resolved anew");
+                    tracing::info!(name, places = places.len(), "name resolved to other addresses");
                     self.changed.notify_one();
                 }
                 kept.clamp(KEPT_MIN, KEPT_MAX)

@@ -345,7 +345,7 @@ async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), iden
         if declared && !gone.disabled && !clients.iter().any(|client| client.id == gone.id) {
             tracing::info!(
                 client = gone.id,
-                "identity: the configuration declares it no more; it is switched off"
+                "identity: the configuration no longer declares it; it is disabled"
             );
             gone.disabled = true;
             realm.put_client(&gone).await?;

@@ -25,10 +25,12 @@ pub(super) fn keep(state: &Path, configuration: &Configuration, written: &Writte
 /// A key for digests, new each time.
 ///
 /// # Errors
-/// There are no random numbers.
+/// The system's random number generator failed.
 pub fn salt() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system's random number generator failed"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -44,7 +44,7 @@ pub(super) fn party(
 ) -> anyhow::Result<Option<Arc<Party>>> {
     let Some(session) = &authentication.session else { return Ok(None) };
     let issuer = authentication.issuers.iter().find(|issuer| issuer.issuer == session.issuer);
-    let issuer = issuer.context("the provider is no issuer")?;
+    let issuer = issuer.context("the provider is not one of authentication.issuers")?;
     let others = authentication.issuers.iter().filter(|other| other.issuer != issuer.issuer);
     // An ID token is for us alone, and is none of the other kinds of token.
     let id_token = IssuerSettings {

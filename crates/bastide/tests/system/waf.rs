@@ -326,9 +326,9 @@ async fn replay_says_what_another_gateway_does() {
     let (code, out, _) = waf(town.folder.path(), &["replay", "--exclude", "942100:ARGS:q", &log], b"");
     assert!(code == 1 && out.contains("newly let through: 1 (of 1 nobody has seen the answer"), "{out}");
     let (code, _, error) = waf(town.folder.path(), &["replay", &log], b"");
-    assert!(code == 3 && error.contains("say what to hold the log against"), "{error}");
+    assert!(code == 3 && error.contains("choose what to compare with"), "{error}");
     let (code, _, error) = waf(town.folder.path(), &["replay", "--paranoia", "1", "bastide.yaml"], b"");
-    assert!(code == 3 && error.contains("no line of a firewall's log"), "{error}");
+    assert!(code == 3 && error.contains("not a firewall log"), "{error}");
 }
 
 #[tokio::test]

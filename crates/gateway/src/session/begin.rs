@@ -202,7 +202,7 @@ impl Party {
         let opened = self.sessions.ring.open(sealed, &self.purpose("login", origin), now);
         let login: Login = opened
             .and_then(|text| serde_json::from_slice(&text).ok())
-            .ok_or("the login's cookie is not one of ours")?;
+            .ok_or("the login's cookie was not set by this gateway")?;
         let same: bool = subtle::ConstantTimeEq::ct_eq(login.state.as_bytes(), state.as_bytes()).into();
         if !same {
             return Err("`state` is another login's");
@@ -240,7 +240,10 @@ impl Party {
 
     pub(super) fn random_secret(&self) -> Result<[u8; SECRET_BYTES], String> {
         let mut bytes = [0; SECRET_BYTES];
-        self.errands.random.fill(&mut bytes).map_err(|_| "no random numbers".to_owned())?;
+        self.errands
+            .random
+            .fill(&mut bytes)
+            .map_err(|_| "the system's random number generator failed".to_owned())?;
         Ok(bytes)
     }
 

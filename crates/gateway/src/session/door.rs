@@ -233,7 +233,7 @@ impl Party {
             }
             Err(Failure::Refused(why)) => {
                 tracing::warn!(why, "a logout token is refused");
-                Told::new(StatusCode::BAD_REQUEST, "The logout token is not good.")
+                Told::new(StatusCode::BAD_REQUEST, "The logout token is not valid.")
             }
             Err(Failure::Unavailable(why)) => unavailable(&why),
         }

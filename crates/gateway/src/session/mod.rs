@@ -175,7 +175,7 @@ impl Party {
                     METADATA_FOR
                 }
                 Err(error) => {
-                    tracing::warn!(issuer, %error, "the provider's metadata cannot be had");
+                    tracing::warn!(issuer, %error, "the provider's metadata is unavailable");
                     METADATA_AGAIN
                 }
             };

@@ -140,7 +140,7 @@ pub fn refuse_body(gateway: &Gateway, journey: &mut Journey<'_>, error: BodyErro
             inspect::malformed(why).into()
         }
         BodyError::Timeout => {
-            let why = "the request's body did not come in time";
+            let why = "the request's body did not arrive in time";
             Refusal::new(journey.step, "request_body", StatusCode::REQUEST_TIMEOUT, why).into()
         }
         // Somebody who went away gets no answer; the event says 499, as its readers expect.

@@ -177,7 +177,7 @@ impl Request {
 pub(crate) async fn client(realm: &Realm, id: &str) -> Answer<Arc<Client>> {
     let found = realm.client(id).await?;
     found.ok_or_else(|| {
-        let reason = format!("client \"{}\" is unknown or switched off", keys::encoding::quote(id));
+        let reason = format!("client \"{}\" is unknown or disabled", keys::encoding::quote(id));
         Refusal::new(Code::InvalidRequest, "The application is not registered here.", reason)
     })
 }
@@ -215,7 +215,8 @@ fn login_hint(parameters: &Parameters) -> Option<String> {
 /// Who the person has to be.
 fn subject(realm: &Realm, client: &Client, parameters: &Parameters, asked: &Asked) -> Answer<Option<String>> {
     let Some(hint) = parameters.get("id_token_hint") else { return Ok(asked.subject.clone()) };
-    let refused = |why: String| Refusal::new(Code::InvalidRequest, "`id_token_hint` is not one of ours", why);
+    let refused =
+        |why: String| Refusal::new(Code::InvalidRequest, "`id_token_hint` was not issued by this realm", why);
     // One that is over still says who was meant.
     let claims = mint::read_hint(realm, hint).map_err(&refused)?;
     let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);

@@ -66,7 +66,7 @@ async fn judge(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticat
             refusal
         }
     };
-    let client = realm.client(&id).await?.ok_or_else(|| refused("unknown or switched off".to_owned()))?;
+    let client = realm.client(&id).await?.ok_or_else(|| refused("unknown or disabled".to_owned()))?;
     let certificate = call.certificate().map(thumbprint);
     match (&client.authentication, shown) {
         (ClientAuthentication::None, Shown::Nothing) => {}

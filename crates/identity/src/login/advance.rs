@@ -73,7 +73,7 @@ pub(super) struct Standing {
 /// got another password counts for nothing: whoever showed it may be why.
 pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown) -> Answer<Standing> {
     let gone = || {
-        let reason = "the user is gone, switched off, or was signed out since the login began";
+        let reason = "the user is gone, disabled, or was signed out since the login began";
         Refusal::person(Code::AccessDenied, Notice::InteractionOver, reason)
     };
     let found = realm.find_user_by_id(&shown.user).await?;

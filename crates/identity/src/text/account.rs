@@ -52,7 +52,7 @@ pub(super) const ENGLISH: Account = Account {
     password: "Password",
     password_ends: "You are logged out everywhere, here too, and log in with the new one.",
     factors: "Second factors",
-    factors_none: "There is none: the password alone lets in.",
+    factors_none: "There is none: the password alone is enough.",
     factor_add: "Add a factor",
     passkey: "Passkey",
     passkey_about: "With the fingerprint, face or PIN of this device, or with a security key. No other site can get it out of you.",

@@ -106,7 +106,7 @@ pub(super) const TEXTS: Texts = Texts {
         submit: "Send the link",
         sent: (
             "Look into your mailbox",
-            "If there is such an account and it has an e-mail address, a link is on its way. It is good for half an hour.",
+            "If there is such an account and it has an e-mail address, a link is on its way. It is valid for half an hour.",
         ),
         verify_title: "Confirm your e-mail address",
         verify_question: Around("Is ", " your address?"),
@@ -123,7 +123,7 @@ pub(super) const TEXTS: Texts = Texts {
                 )
             }),
             button: "Choose another password",
-            closing: "The link is good once and for half an hour. If it was not you who asked, do nothing: your password stays as it is.",
+            closing: "The link can be used once, within half an hour. If you did not ask for it, do nothing: your password stays as it is.",
         },
         invitation: MailText {
             subject: Pattern(|product| format!("Your account at {product}")),
@@ -131,7 +131,7 @@ pub(super) const TEXTS: Texts = Texts {
                 format!("there is an account for you at {product}. By this link you choose its password:")
             }),
             button: "Choose a password",
-            closing: "The link is good once and for three days.",
+            closing: "The link can be used once, within three days.",
         },
         verification: MailText {
             subject: Pattern(|product| format!("Confirm your e-mail address for {product}")),
@@ -141,7 +141,7 @@ pub(super) const TEXTS: Texts = Texts {
                 )
             }),
             button: "Confirm the address",
-            closing: "The link is good once and for a day. If you know nothing of it, do nothing.",
+            closing: "The link can be used once, within a day. If you did not ask for it, do nothing.",
         },
         password_changed: MailText {
             subject: Pattern(|product| format!("Your password for {product} was changed")),

@@ -107,7 +107,7 @@ async fn no_form_is_taken_that_is_not_of_this_sessions_page() {
 async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
     let town = Town::new().await;
     let (mut home, page) = at_home(&town).await;
-    assert!(page.text.contains("the password alone lets in"));
+    assert!(page.text.contains("the password alone is enough"));
     let add = home.go(&format!("{ACCOUNT}/factor")).await;
     assert_eq!(add.text.matches("otpauth://").count(), 1);
     // Loaded again, it is the same secret.

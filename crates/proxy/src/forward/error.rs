@@ -36,16 +36,16 @@ pub enum ForwardError {
     #[error("the route has no upstream")]
     NoService,
     /// The service's circuit breaker is open.
-    #[error("the circuit breaker is open, because most requests failed; ask again in {} ms", .retry_after.as_millis())]
+    #[error("the circuit breaker is open, because most requests failed; try again in {} ms", .retry_after.as_millis())]
     BreakerOpen {
-        /// When to ask again.
+        /// When to try again.
         retry_after: Duration,
     },
     /// No connection.
     #[error("{0}")]
     Connect(DialError),
     /// The upstream was silent for too long.
-    #[error("the upstream's time was over {}", .0.name())]
+    #[error("the upstream timed out {}", .0.name())]
     Timeout(Phase),
     /// The upstream broke off, or its answer breaks the rules.
     #[error("{0}")]
@@ -53,8 +53,8 @@ pub enum ForwardError {
     /// The client went away.
     #[error("the client went away: {0}")]
     ClientGone(io::Error),
-    /// The request was held against another contract than its route's, or against none.
-    #[error("the request was not held against the route's contract")]
+    /// The request was validated against another contract than its route's, or against none.
+    #[error("the request was not validated against the route's API document")]
     Contract,
     /// The path that the route makes of the request's is none that could be admitted.
     #[error("the rewritten path falls into the class {}", .0.row().name)]

@@ -17,7 +17,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub(super) async fn listen(settings: PostgresSettings, shared: Weak<Shared>) {
     while shared.strong_count() > 0 {
         if let Err(error) = hear(&settings, &shared).await {
-            tracing::debug!(%error, "the connection that hears of changes broke; it is made anew");
+            tracing::debug!(%error, "the connection that listens for changes broke; it is reopened");
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }

@@ -91,7 +91,7 @@ impl Writer {
     async fn commit(&mut self, jobs: Vec<Job>) {
         let mut tried = self.try_commit(&jobs).await;
         if let Err(Failure::Broken(error)) = tried {
-            tracing::debug!(%error, "the connection to the database broke before a commit; it is made anew");
+            tracing::debug!(%error, "the connection to the database broke before a commit; it is reopened");
             tried = self.try_commit(&jobs).await;
         }
         let settled = match tried {

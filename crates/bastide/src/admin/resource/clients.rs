@@ -128,7 +128,8 @@ pub async fn make_secret(asked: &Asked) -> Result<Reply, Problem> {
     let (mut client, version) = find(asked, &realm).await?;
     check_undeclared(&client)?;
     let mut bytes = [0; SECRET_BYTES];
-    let failed = |_| Problem::unavailable("random", "try again", "no random numbers");
+    let failed =
+        |_| Problem::unavailable("random", "try again", "the system's random number generator failed");
     asked.desk.random.fill(&mut bytes).map_err(failed)?;
     let secret = ::keys::encoding::encode_base64url(&bytes);
     let hash = Client::secret_hash(&secret)?;

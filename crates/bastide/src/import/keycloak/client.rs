@@ -180,7 +180,7 @@ impl Translation<'_, '_> {
         }
         for (key, grant) in [("implicitFlowEnabled", "implicit"), ("directAccessGrantsEnabled", "password")] {
             if flag(node, key) {
-                let note = "OAuth 2.1 has it no more: the client has to change";
+                let note = "OAuth 2.1 no longer has it: the client has to change";
                 self.find(&format!("{grant} grant"), Outcome::Dropped, note);
             }
         }

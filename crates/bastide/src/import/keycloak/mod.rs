@@ -65,7 +65,7 @@ const HANDLED: [&str; 34] = [
 const LEFT: [(&str, &str); 14] = [
     ("identityProviders", "logging in by another provider is not there yet"),
     ("identityProviderMappers", "logging in by another provider is not there yet"),
-    ("components", "signing keys are made anew, and people of an LDAP directory are not taken over"),
+    ("components", "new signing keys are made, and users of an LDAP directory are not imported"),
     ("authenticationFlows", "the way of a login is `acr_levels` and the realm's own"),
     ("authenticatorConfig", "the way of a login is the realm's own"),
     ("requiredActions", "nobody is asked to do something at the next login"),
@@ -196,7 +196,7 @@ impl<'n> Importer<'n> {
                 "put `include: realm.yaml` into bastide.yaml, and a route with `to: identity` for the issuer's host"
                     .to_owned(),
                 format!("bastide apply -f {records} --dry-run, and then without"),
-                "clients find the endpoints anew by discovery: /token is not /protocol/openid-connect/token"
+                "clients have to rediscover the endpoints: /token is not /protocol/openid-connect/token"
                     .to_owned(),
             ],
         }

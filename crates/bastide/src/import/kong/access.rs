@@ -86,7 +86,7 @@ impl<'n> Importer<'n> {
                 name: name.clone(),
             };
             if consumer.keys {
-                let note = "its keys are made anew: keys are random here, and kept as hashes";
+                let note = "it needs new keys: keys are random here, and kept as hashes";
                 self.say(entity, &format!("{place}: keyauth_credentials"), Outcome::Changed, note);
                 self.next_steps.push(format!(
                     "bastide key new --name {} --owner {}",

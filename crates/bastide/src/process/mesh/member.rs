@@ -203,7 +203,7 @@ pub(super) async fn follow(path: PathBuf, service: String, seat: Arc<Seat>, rand
             Ok(()) => "it has ended".to_owned(),
             Err(why) => why,
         };
-        tracing::warn!(socket = %path.display(), why, "mesh: the Workload API gives no identity; what is still good stays in use");
+        tracing::warn!(socket = %path.display(), why, "mesh: the Workload API issues no identity; documents that are still valid stay in use");
         failures = failures.saturating_add(1);
         tokio::time::sleep(pause::after(failures, random.as_ref())).await;
     }
