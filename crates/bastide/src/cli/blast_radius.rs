@@ -4,7 +4,7 @@
 mod radius;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -18,10 +18,6 @@ use crate::config::{self, Configuration, Disk};
 use crate::process::clock::SystemClock;
 use crate::wire;
 use radius::{Door, Intruder, Town};
-
-/// What the shared configuration of the mesh is called beside the gateway's; the second is its
-/// earlier name.
-const SHARED: [&str; 2] = ["mesh.yaml", "town.yaml"];
 
 /// Arguments of `bastide blast-radius`.
 #[derive(Debug, Args)]
@@ -83,8 +79,8 @@ bastide blast-radius --role merchant --output json";
 /// A configuration or the token cannot be read, or names somebody who is unknown.
 pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
     let gateway = super::check::load_or_report(&arguments.config, arguments.output)?;
-    let mut beside = SHARED.iter().map(|name| arguments.config.with_file_name(name));
-    let shared = arguments.mesh_config.clone().or_else(|| beside.find(|path| path.is_file()));
+    let folder = arguments.config.parent().unwrap_or(Path::new(""));
+    let shared = arguments.mesh_config.clone().or_else(|| super::run::shared_in(folder));
     let mut doors = vec![Door::gateway(&gateway)?];
     let mut services = Vec::new();
     if let Some(shared) = &shared {

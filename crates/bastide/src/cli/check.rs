@@ -57,10 +57,10 @@ fn print(report: &config::Report, output: Output) {
     }
 }
 
-/// A configuration cannot be loaded, and its report is already on standard output.
+/// A configuration cannot be loaded, and its faults are reported already.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has faults")]
-pub(super) struct Reported;
+pub(crate) struct Reported;
 
 /// The configuration that a command works with.
 ///

@@ -1,7 +1,7 @@
 //! `bastide run`: one service of the mesh.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
@@ -40,9 +40,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "NAME[=PORT]", value_parser = reach)]
     pub reach: Vec<Reach>,
     /// The configuration shared by the mesh's services: `mesh:` with the socket of the Workload API
-    /// and the services, `policies:`, `limits:`. It has no listeners and no routes.
-    #[arg(long, short, default_value = "mesh.yaml", value_hint = ValueHint::FilePath)]
-    pub config: PathBuf,
+    /// and the services, `policies:`, `limits:`. It has no listeners and no routes. Default:
+    /// `mesh.yaml`.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
     /// The state folder: audit log, retained policies. Default: `bastide-SERVICE` beside the
     /// configuration.
     #[arg(long, value_hint = ValueHint::DirPath)]
@@ -65,6 +66,24 @@ pub struct RunArguments {
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+impl RunArguments {
+    /// The configuration that is meant.
+    pub fn shared(&self) -> PathBuf {
+        let found = || shared_in(Path::new("")).unwrap_or_else(|| PathBuf::from(SHARED));
+        self.config.clone().unwrap_or_else(found)
+    }
+}
+
+/// What the configuration shared by the mesh's services is called where nobody says otherwise, and
+/// what it was called before.
+const SHARED: &str = "mesh.yaml";
+const SHARED_BEFORE: &str = "town.yaml";
+
+/// That configuration in this folder, if there is one.
+pub(super) fn shared_in(folder: &Path) -> Option<PathBuf> {
+    [SHARED, SHARED_BEFORE].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
 /// A port of loopback that leads to a service.

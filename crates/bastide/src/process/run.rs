@@ -65,7 +65,7 @@ pub fn configuration(
         to: None,
         way_out: 0,
         reach: Vec::new(),
-        config: shared.to_owned(),
+        config: Some(shared.to_owned()),
         state: None,
         admin: 0,
         workers: 1,
@@ -93,7 +93,7 @@ struct Around {
 
 impl Around {
     fn new(arguments: &RunArguments, port: u16) -> anyhow::Result<Self> {
-        let shared = std::path::absolute(&arguments.config).context("the configuration's path")?;
+        let shared = std::path::absolute(arguments.shared()).context("the configuration's path")?;
         anyhow::ensure!(shared.is_file(), "{}: there is no such configuration", shared.display());
         let state = match &arguments.state {
             Some(state) => std::path::absolute(state)?,

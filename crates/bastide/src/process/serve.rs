@@ -25,7 +25,7 @@ use super::signals::Signals;
 use super::sinks::Sinks;
 use super::watch::Watched;
 use crate::cli::ServeArguments;
-use crate::cli::check::environment;
+use crate::cli::check::{Reported, environment};
 use crate::config::{self, Configuration, Disk, Fault, Written};
 use crate::wire::{self, Parts};
 
@@ -74,7 +74,7 @@ pub(super) fn run_as(
         Ok(loaded) => loaded,
         Err(faults) => {
             say_faults(&faults);
-            return Ok(ExitCode::FAILURE);
+            return Err(Reported.into());
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
