@@ -22,6 +22,7 @@ mod fuzz;
 mod house;
 mod metadata;
 mod node;
+mod process;
 mod python;
 mod suite;
 mod test;

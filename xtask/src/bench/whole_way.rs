@@ -1,7 +1,7 @@
 //! Configurations, policies and requests of the gateway benchmark.
 
 use super::peer::{BOTH, Ground};
-use super::server::free_port;
+use crate::process::free_port;
 use crate::{command, workspace};
 use anyhow::{Context, Result};
 use std::fmt::Write;

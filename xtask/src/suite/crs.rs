@@ -3,7 +3,7 @@
 //! what the firewall's log says of each request.
 
 use super::blocking;
-use super::process::{Process, free_port, listens};
+use crate::process::{Process, free_port, listens};
 use crate::{built, command, workspace};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;

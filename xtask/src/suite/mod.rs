@@ -5,15 +5,14 @@
 //! Core Rule Set's own tests against the firewall, [`blocking`] judges them when it blocks;
 //! [`sqlmap`] attacks through it. [`oidc`] runs certified clients against the identity provider.
 //! [`spiffe`] runs clients of the Workload API, [`storm`] rotates their certificates under load.
-//! [`store`] kills what writes to the store. [`timing`] measures refusals. [`servers`] and
-//! [`process`] start and end the programs.
+//! [`store`] kills what writes to the store. [`timing`] measures refusals. [`servers`] starts
+//! those that are compared.
 
 mod blocking;
 mod crs;
 mod differential;
 mod floods;
 mod oidc;
-mod process;
 mod schemathesis;
 mod servers;
 mod spiffe;

@@ -1,22 +1,16 @@
 //! The programs of a suite: each listens on loopback, at a port that is free, in a
 //! folder of its own, and is ended by its id when dropped.
 
+use crate::process::{Process, free_address, listens};
 use crate::{built, command};
-use anyhow::{Context, Result, bail};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use anyhow::{Context, Result};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-/// How long a server may take until it accepts connections, in steps of [`STEP`].
-const STEPS_MAX: u32 = 1200;
-const STEP: Duration = Duration::from_millis(50);
-/// How long a server may take to end when it is asked to, in steps of [`STEP`].
-const END_STEPS_MAX: u32 = 60;
+use std::process::Command;
 
 /// A running server.
 pub(super) struct Server {
-    child: Child,
+    process: Process,
     pub(super) address: SocketAddr,
 }
 
@@ -24,28 +18,14 @@ impl Server {
     /// Starts `command` in `folder`, its output in `NAME.log`, and waits until `address`
     /// accepts connections.
     fn start(name: &str, folder: &Path, command: &mut Command, address: SocketAddr) -> Result<Self> {
-        let mut server = Self { child: spawn(name, folder, command)?, address };
-        for _ in 0..STEPS_MAX {
-            server.check_alive(name, folder)?;
-            if TcpStream::connect(address).is_ok() {
-                return Ok(server);
-            }
-            std::thread::sleep(STEP);
-        }
-        bail!("{name} does not listen on {address}; see {}", folder.join(format!("{name}.log")).display())
-    }
-
-    fn check_alive(&mut self, name: &str, folder: &Path) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            let log = std::fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
-            bail!("{name} ended with {status}: {}", log.trim());
-        }
-        Ok(())
+        let mut process = Process::start(name, folder, command)?;
+        process.wait(|| listens(address.port()))?;
+        Ok(Self { process, address })
     }
 
     /// Its process id.
     pub(super) fn process(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Bastide with this configuration, to which `state` and `admin` are added; its
@@ -65,17 +45,9 @@ impl Server {
     fn serve(binary: &Path, folder: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.args(["serve", "--config", "bastide.yaml"]).current_dir(folder);
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child: spawn("bastide", folder, &mut command)?, address: nowhere };
-        for _ in 0..STEPS_MAX {
-            server.check_alive("bastide", folder)?;
-            if let Some(address) = first_listener(&folder.join("state/ready.json")) {
-                server.address = address;
-                return Ok(server);
-            }
-            std::thread::sleep(STEP);
-        }
-        bail!("bastide is not ready; see {}", folder.join("bastide.log").display())
+        let mut process = Process::start("bastide", folder, &mut command)?;
+        let address = process.wait(|| first_listener(&folder.join("state/ready.json")))?;
+        Ok(Self { process, address })
     }
 
     /// nginx as a plain reverse proxy of `upstream`, as its manual shows it.
@@ -143,31 +115,6 @@ fn configure(folder: &Path, rest: &str) -> Result<()> {
     Ok(std::fs::write(folder.join("bastide.yaml"), text)?)
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // SIGTERM first, so that it removes what it has put down.
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
-        for _ in 0..END_STEPS_MAX {
-            if asked.is_err() || matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                break;
-            }
-            std::thread::sleep(STEP);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(name: &str, folder: &Path, command: &mut Command) -> Result<Child> {
-    let log = std::fs::File::create(folder.join(format!("{name}.log")))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("could not start {name}"))
-}
-
 fn first_listener(ready: &Path) -> Option<SocketAddr> {
     let text = std::fs::read_to_string(ready).ok()?;
     let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -176,12 +123,6 @@ fn first_listener(ready: &Path) -> Option<SocketAddr> {
 
 fn program(name: &str) -> Result<PathBuf> {
     command::find(name).with_context(|| format!("{name} is missing"))
-}
-
-/// An address that is free now. Another program could take it before the server does;
-/// then the server says so, and the suite is run again.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// The binary of the ordinary build, built now, or the one that was named.

@@ -2,8 +2,9 @@
 
 use super::peers;
 use crate::bench::peer::{BODY_BYTES, Ground, Proxy};
-use crate::bench::server::{PEER_CORE, PROXY_CORE, Server, free_port};
+use crate::bench::server::{PEER_CORE, PROXY_CORE, Server};
 use crate::command;
+use crate::process::free_port;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;

@@ -2,7 +2,8 @@
 
 use super::chain::Three;
 use crate::bench::peer::{Ground, ensure_envoy, nginx};
-use crate::bench::server::{PROXY_CORE, Server, free_port};
+use crate::bench::server::{PROXY_CORE, Server};
+use crate::process::free_port;
 use anyhow::Result;
 use serde_json::{Value, json};
 

@@ -6,8 +6,9 @@ mod haproxy;
 pub(super) mod nginx;
 
 use super::pki::Pki;
-use super::server::{Server, free_port};
+use super::server::Server;
 use super::whole_way::{self, Configured};
+use crate::process::free_port;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 

@@ -4,9 +4,10 @@
 use super::table::{Large, Samples};
 use crate::bench::load::Load;
 use crate::bench::peer::nginx;
-use crate::bench::server::{self, PEER_CORE, PROXY_CORE, free_port};
+use crate::bench::server::{self, PEER_CORE, PROXY_CORE};
 use crate::bench::usage;
 use crate::command;
+use crate::process::free_port;
 use crate::suite::CrsPlaces as Places;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;

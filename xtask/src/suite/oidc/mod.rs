@@ -4,7 +4,7 @@
 //! relying party of a provider that we did not write, npm's `oidc-provider`.
 
 use super::Counts;
-use super::process::{Process, free_port};
+use crate::process::{Process, free_port};
 use crate::{built, command, node, python};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

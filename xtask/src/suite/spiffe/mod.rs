@@ -4,8 +4,8 @@
 //! bundle, trust each other.
 
 use super::Counts;
-use super::process::{Process, free_port};
 use crate::clock::Stopwatch;
+use crate::process::{Process, free_port};
 use crate::{built, command, python, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
 //! sqlmap against the firewall. What it finds in a search that is open on purpose, it must
 //! not find through the gateway; and nothing in the demo's own search.
 
-use super::{Counts, CrsPlaces, process, servers};
+use super::{Counts, CrsPlaces, servers};
 use crate::clock::Stopwatch;
+use crate::process::{Process, free_port, listens};
 use crate::test::tools;
 use crate::{command, workspace};
 use anyhow::{Context, Result, bail};
-use process::{Process, free_port, listens};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

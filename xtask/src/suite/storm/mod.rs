@@ -8,8 +8,8 @@
 //! carry the requests between the services over that.
 
 use super::Counts;
-use super::process::{Process, free_port, listens};
 use crate::clock::Stopwatch;
+use crate::process::{Process, free_port, listens};
 use crate::{built, command};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
