@@ -25,11 +25,10 @@
 
 mod browser;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
-use model::Timestamp;
+use model::{Subscriber, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -276,15 +275,9 @@ fn account_name(typed: &str) -> String {
     if folded.len() > NAME_BYTES_MAX { crate::random::hash(&folded) } else { folded }
 }
 
-/// What an address is counted under: an IPv6 network is one household.
+/// What an address is counted under.
 fn address(call: &Call) -> Option<String> {
-    Some(match call.address()?.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [one, two, three, four, ..] = address.segments();
-            format!("{one:x}:{two:x}:{three:x}:{four:x}::/64")
-        }
-    })
+    Some(Subscriber::of(call.address()?).to_string())
 }
 
 #[cfg(test)]

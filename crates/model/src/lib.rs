@@ -3,7 +3,7 @@
 //! it is ([`Timestamp`], [`Clock`]).
 //!
 //! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
-//! names, [`event`] for what the audit log holds, [`clock`] and [`secret`] for the
+//! names, [`subscriber`] for whom an address counts as, [`event`] for what the audit log holds, [`clock`] and [`secret`] for the
 //! two things that STYLE says are arguments and never globals.
 //!
 //! What it must never do: hold behaviour that belongs to one floor above, read the
@@ -15,6 +15,7 @@ pub mod principal;
 pub mod request_id;
 pub mod secret;
 pub mod spiffe_id;
+pub mod subscriber;
 pub mod switch;
 
 pub use clock::{Clock, Timestamp};
@@ -22,4 +23,5 @@ pub use principal::{Credential, Principal, PrincipalKind};
 pub use request_id::RequestId;
 pub use secret::Secret;
 pub use spiffe_id::SpiffeId;
+pub use subscriber::Subscriber;
 pub use switch::Switch;

@@ -4,12 +4,13 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use model::Subscriber;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
@@ -34,7 +35,7 @@ const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Connections {
     total: AtomicU64,
-    by_address: [Mutex<HashMap<IpAddr, u64>>; 16],
+    by_address: [Mutex<HashMap<Subscriber, u64>>; 16],
     /// Accepted since the start.
     pub(crate) accepted: AtomicU64,
     /// Closed at once because of a limit.
@@ -101,13 +102,13 @@ impl Connections {
         let entered = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         entered.map_err(|_| "connections_max")?;
         // From here on the guard takes the count back.
-        Ok(Entered { connections: Arc::clone(self), address: None })
+        Ok(Entered { connections: Arc::clone(self), subscriber: None })
     }
 
-    fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u64>> {
-        let last = match address {
-            IpAddr::V4(v4) => v4.octets()[3],
-            IpAddr::V6(v6) => v6.octets()[7],
+    fn shard(&self, subscriber: Subscriber) -> &Mutex<HashMap<Subscriber, u64>> {
+        let [.., last] = match subscriber {
+            Subscriber::V4(address) => u64::from(address.to_bits()).to_be_bytes(),
+            Subscriber::V6(upper) => upper.to_be_bytes(),
         };
         let [first, ..] = &self.by_address;
         self.by_address.get(usize::from(last & 15)).unwrap_or(first)
@@ -128,36 +129,25 @@ impl Connections {
     }
 }
 
-/// IPv6 hosts have a whole /64; it counts as one address. IPv4-mapped ones are IPv4.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 /// A counted connection.
 #[derive(Debug)]
 struct Entered {
     connections: Arc<Connections>,
-    address: Option<IpAddr>,
+    subscriber: Option<Subscriber>,
 }
 
 impl Entered {
     /// Counts it for an address, unless it would be one too many.
     fn count(&mut self, address: IpAddr, limits: &Limits) -> Result<(), &'static str> {
-        let address = counted_as(address);
-        let mut map = self.connections.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
-        let count = map.entry(address).or_insert(0);
+        let subscriber = Subscriber::of(address);
+        let mut map = self.connections.shard(subscriber).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = map.entry(subscriber).or_insert(0);
         if *count >= limits.connections_per_address_max {
             return Err("connections_per_address_max");
         }
         *count += 1;
         drop(map);
-        self.address = Some(address);
+        self.subscriber = Some(subscriber);
         Ok(())
     }
 }
@@ -165,12 +155,12 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.connections.total.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.address else { return };
-        let mut map = self.connections.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = map.get_mut(&address) {
+        let Some(subscriber) = self.subscriber else { return };
+        let mut map = self.connections.shard(subscriber).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = map.get_mut(&subscriber) {
             *count -= 1;
             if *count == 0 {
-                map.remove(&address);
+                map.remove(&subscriber);
             }
         }
     }
@@ -485,6 +475,15 @@ mod tests {
         drop(third);
         assert_eq!(connections.open(), 1);
         assert!(enter(a).is_ok());
+        // Of IPv6 a whole network counts as one.
+        let limits = Limits { connections_max: 9, ..limits };
+        let of_network = |host: u16| {
+            let mut entered = connections.enter(&limits)?;
+            entered.count(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, host).into(), &limits)?;
+            Ok(entered)
+        };
+        let _held: Vec<_> = (1..=2).map(|host| of_network(host).unwrap()).collect();
+        assert_eq!(of_network(3).err(), Some("connections_per_address_max"));
     }
 
     #[test]
@@ -493,19 +492,5 @@ mod tests {
         let said =
             [1, 2, 1 + SAY_EVERY_MS - 1, 1 + SAY_EVERY_MS, 2 + SAY_EVERY_MS].map(|now| seldom.is_due(now));
         assert_eq!(said, [true, false, false, true, false]);
-    }
-
-    #[test]
-    fn one_ipv6_network_is_one_address_and_mapped_ipv4_is_ipv4() {
-        let table = [
-            ("2001:db8::1", "2001:db8::2", true),
-            ("2001:db8::1", "2001:db8:0:1::1", false),
-            ("::ffff:10.0.0.1", "10.0.0.1", true),
-            ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false),
-        ];
-        for (a, b, same) in table {
-            let [one, other] = [a, b].map(|text| counted_as(text.parse().unwrap()));
-            assert_eq!(one == other, same, "{a} {b}");
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! Who may stay at the door for agents, and how many: strangers have places of their own, for as
 //! long as it takes to be attested, and no other.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Subscriber;
 use store::Store;
 
 use super::key::Pin;
@@ -19,8 +20,8 @@ const AGENTS_PER_KEY_MAX: usize = 8;
 const HANDSHAKES_MAX: usize = 4_096;
 /// Most connections at once of whoever is not attested.
 const STRANGERS_MAX: usize = 1_024;
-/// Most of those, and most handshakes, of one network: an IPv4 address, or 64 bits of an IPv6 one.
-pub(super) const PER_NETWORK_MAX: usize = 64;
+/// Most of those, and most handshakes, of one subscriber.
+pub(super) const PER_SUBSCRIBER_MAX: usize = 64;
 /// Who is not attested after so many seconds has to go.
 const STRANGER_SECONDS_MAX: usize = 10;
 /// How often an attested node that is connected is asked for.
@@ -29,8 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 pub(super) struct Places {
     store: Store,
     agents: Arc<Counts<Pin>>,
-    handshakes: Arc<Counts<IpAddr>>,
-    strangers: Arc<Counts<IpAddr>>,
+    handshakes: Arc<Counts<Subscriber>>,
+    strangers: Arc<Counts<Subscriber>>,
 }
 
 impl Places {
@@ -38,20 +39,20 @@ impl Places {
         Self {
             store,
             agents: Counts::new(AGENTS_PER_KEY_MAX, AGENTS_MAX),
-            handshakes: Counts::new(PER_NETWORK_MAX, HANDSHAKES_MAX),
-            strangers: Counts::new(PER_NETWORK_MAX, STRANGERS_MAX),
+            handshakes: Counts::new(PER_SUBSCRIBER_MAX, HANDSHAKES_MAX),
+            strangers: Counts::new(PER_SUBSCRIBER_MAX, STRANGERS_MAX),
         }
     }
 
     /// A place for a handshake; `None`: there is none.
-    pub(super) fn handshake(&self, from: SocketAddr) -> Option<Place<IpAddr>> {
-        self.handshakes.take(network(from))
+    pub(super) fn handshake(&self, from: SocketAddr) -> Option<Place<Subscriber>> {
+        self.handshakes.take(Subscriber::of(from.ip()))
     }
 
     /// Takes the place of whoever has this key, and ends when there is none, or none any more.
     pub(super) async fn stay(self: Arc<Self>, pin: Pin, from: SocketAddr) {
         if !is_attested(&self.store, pin).await.unwrap_or(false) {
-            let Some(place) = self.strangers.take(network(from)) else {
+            let Some(place) = self.strangers.take(Subscriber::of(from.ip())) else {
                 tracing::warn!(%from, "mesh: too many connections of nodes that are not attested");
                 return;
             };
@@ -74,7 +75,7 @@ impl Places {
 }
 
 /// Whether the node of this key is attested in time. Holds the place until then.
-async fn met(_place: Place<IpAddr>, store: Store, pin: Pin) -> bool {
+async fn met(_place: Place<Subscriber>, store: Store, pin: Pin) -> bool {
     for _ in 0..STRANGER_SECONDS_MAX {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if is_attested(&store, pin).await.unwrap_or(false) {
@@ -87,25 +88,4 @@ async fn met(_place: Place<IpAddr>, store: Store, pin: Pin) -> bool {
 /// `None`: the store does not say.
 async fn is_attested(store: &Store, pin: Pin) -> Option<bool> {
     register::find(store, pin).await.ok().map(|found| found.is_some())
-}
-
-fn network(from: SocketAddr) -> IpAddr {
-    match from.ip().to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_network_is_one_however_many_addresses_it_has() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("[2001:db8:1:2::1]:1"), of("[2001:db8:1:2:ffff:ffff:ffff:ffff]:2"));
-        assert_ne!(of("[2001:db8:1:2::1]:1"), of("[2001:db8:1:3::1]:1"));
-        assert_eq!(of("[::ffff:192.0.2.1]:1"), of("192.0.2.1:2"));
-        assert_ne!(of("192.0.2.1:1"), of("192.0.2.2:1"));
-    }
 }

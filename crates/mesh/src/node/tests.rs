@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use tonic_prost::ProstCodec;
 
 use super::messages::{AttestRequest, AttestResponse};
-use super::places::PER_NETWORK_MAX;
+use super::places::PER_SUBSCRIBER_MAX;
 use super::*;
 use crate::Declared;
 use crate::error::Error;
@@ -367,11 +367,11 @@ async fn strangers_take_no_agents_place_and_have_to_go() {
     let record = NodeRecord::new("edge-1".to_owned(), "token", pin, Real.now(), 60 * SECOND);
     assert!(register::admit(&control.store, pin, &record, None).await.unwrap());
     let mut strangers = Vec::new();
-    for _ in 0..PER_NETWORK_MAX + 4 {
+    for _ in 0..PER_SUBSCRIBER_MAX + 4 {
         strangers.push(connected(&control, &key()).await);
     }
     // Those for whom there is no place go at once, while the others still have their time.
-    for late in strangers.split_off(PER_NETWORK_MAX) {
+    for late in strangers.split_off(PER_SUBSCRIBER_MAX) {
         assert!(is_closed(&mut { late }, PATIENCE).await);
     }
     assert!(!is_closed(&mut strangers[0], SECOND / 20).await);

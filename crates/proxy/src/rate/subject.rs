@@ -3,13 +3,12 @@
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-use model::PrincipalKind;
+use model::{PrincipalKind, Subscriber};
 
 /// Whose limit it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'a> {
-    /// A client's address. IPv6 counts by /64, since one subscriber holds at least
-    /// that much; an IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2) counts as IPv4.
+    /// A client's address; it counts for its [`Subscriber`].
     Address(IpAddr),
     /// A principal of any kind.
     Principal(PrincipalKind, &'a str),
@@ -23,14 +22,14 @@ impl Subject<'_> {
     /// Feeds the subject, so that no two different ones feed the same bytes.
     pub(super) fn feed(&self, hasher: &mut impl Hasher) {
         match self {
-            Self::Address(address) => match address.to_canonical() {
-                IpAddr::V4(v4) => {
+            Self::Address(address) => match Subscriber::of(*address) {
+                Subscriber::V4(address) => {
                     hasher.write_u8(4);
-                    hasher.write_u32(v4.to_bits());
+                    hasher.write_u32(address.to_bits());
                 }
-                IpAddr::V6(v6) => {
+                Subscriber::V6(upper) => {
                     hasher.write_u8(6);
-                    hasher.write_u64((v6.to_bits() >> 64) as u64);
+                    hasher.write_u64(upper);
                 }
             },
             Self::Principal(kind, id) => {
@@ -54,9 +53,9 @@ impl Subject<'_> {
     /// own: /16 of IPv4, /32 of IPv6. Subjects without an order are grouped by `hash`.
     pub(super) fn prefix(&self, hash: u64) -> u64 {
         match self {
-            Self::Address(address) => match address.to_canonical() {
-                IpAddr::V4(v4) => (4 << 32) | u64::from(v4.to_bits() >> 16),
-                IpAddr::V6(v6) => (6 << 32) | (v6.to_bits() >> 96) as u64,
+            Self::Address(address) => match Subscriber::of(*address) {
+                Subscriber::V4(address) => (4 << 32) | u64::from(address.to_bits() >> 16),
+                Subscriber::V6(upper) => (6 << 32) | (upper >> 32),
             },
             _ => hash >> 56,
         }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use model::Subscriber;
 use model::event::{FirewallRecord, FirewallSide};
 use serde::Deserialize;
 
@@ -74,15 +75,12 @@ impl Line {
         if !self.principal.is_empty() {
             return self.principal.clone();
         }
-        match self.client_address.parse() {
-            Ok(std::net::IpAddr::V4(address)) => {
+        match self.client_address.parse().map(Subscriber::of) {
+            Ok(Subscriber::V4(address)) => {
                 let [a, b, c, _] = address.octets();
                 format!("{a}.{b}.{c}.0/24")
             }
-            Ok(std::net::IpAddr::V6(address)) => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
+            Ok(network @ Subscriber::V6(_)) => network.to_string(),
             Err(_) => self.client_address.clone(),
         }
     }
