@@ -93,7 +93,8 @@ impl Gateway {
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);
         let cleared = proxy::clear(permit, grant, contract, firewall, journey.time).map_err(|_| expired())?;
-        let end = step::forward::forward(self, journey, route, cleared, &request, &response, exchange).await;
+        let added = step::forward::Added { request: &request, response: &response };
+        let end = step::forward::forward(self, journey, route, cleared, added, exchange).await;
         for fields in [request, response] {
             self.core.keep_fields(fields);
         }

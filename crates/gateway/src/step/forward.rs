@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use model::event::{Outcome, Step};
-use proxy::forward::ForwardError;
+use proxy::forward::{ForwardError, Outcome as Forwarded, Trail};
 use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit, Version};
 
 use crate::firewall::Inspected;
@@ -15,6 +15,12 @@ use crate::snapshot::Route;
 use crate::step::authenticate::challenge;
 use crate::step::inspect;
 
+/// What is added to both messages.
+pub(crate) struct Added<'a> {
+    pub(crate) request: &'a Additions,
+    pub(crate) response: &'a Additions,
+}
+
 /// Forwards, and says how it ended. The firewall sees the answer before the client does.
 ///
 /// # Errors
@@ -25,54 +31,70 @@ pub(crate) async fn forward<E: Exchange>(
     journey: &mut Journey<'_>,
     route: &Route,
     cleared: Cleared,
-    request: &Additions,
-    response: &Additions,
+    added: Added<'_>,
     exchange: &mut E,
 ) -> Result<End, Stop> {
     journey.step = Step::Forward;
     if let Some(own) = &route.own_answer {
-        return Err(own.answer(cleared.routed(), response)?);
+        return Err(own.answer(cleared.routed(), added.response)?);
     }
-    let edit = ResponseEdit { set: response, remove: &[] };
-    let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
     let trail = journey.traced.as_ref().and_then(|traced| traced.trail(&*gateway.snapshot().process.clock));
+    let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
+    let passage = Passage { gateway, added, judge, trail: trail.as_ref() };
     let inspection = journey.inspection.as_deref_mut();
-    let mut refused = None;
+    let (mut refused, mut reported) = (None, None);
     let opaque = cleared.routed().head().version == Version::Opaque;
-    let mut outcome = if opaque || route.response.are_none() {
-        let mut inspected = Inspected::new(exchange, inspection);
-        proxy::forward(cleared, &mut inspected, gateway.upstreams(), request, edit, &judge, trail.as_ref())
-            .await
+    let outcome = if opaque || route.response.are_none() {
+        passage.take(cleared, &mut Inspected::new(exchange, inspection)).await
     } else {
         let head = cleared.routed().head().clone();
         let operation = cleared.contract().operation();
         let mut shaped = Shaped::new(exchange, route, &head, operation);
         // The firewall sees what the upstream sent, before it is compressed.
-        let mut inspected = Inspected::new(&mut shaped, inspection);
-        let outcome = proxy::forward(
-            cleared,
-            &mut inspected,
-            gateway.upstreams(),
-            request,
-            edit,
-            &judge,
-            trail.as_ref(),
-        )
-        .await;
-        refused = shaped.refused.take();
-        if let Some(violations) = shaped.reported.take() {
-            journey.report(&violations);
-        }
+        let outcome = passage.take(cleared, &mut Inspected::new(&mut shaped, inspection)).await;
+        (refused, reported) = (shaped.refused.take(), shaped.reported.take());
         outcome
     };
+    if let Some(violations) = reported {
+        journey.report(&violations);
+    }
+    if let (Some(trail), Some(traced)) = (trail, &mut journey.traced) {
+        traced.keep(trail.into_attempts());
+    }
+    let begun = exchange.head_sent();
+    settle(gateway, journey, route, outcome, refused.map(|refused| (refused, begun)))
+}
+
+/// The way to the upstream and back, whatever stands between it and the client.
+struct Passage<'a> {
+    gateway: &'a Gateway,
+    added: Added<'a>,
+    judge: Overseer<'a>,
+    trail: Option<&'a Trail<'a>>,
+}
+
+impl Passage<'_> {
+    async fn take<E: Exchange>(&self, cleared: Cleared, exchange: &mut E) -> Forwarded {
+        let edit = ResponseEdit { set: self.added.response, remove: &[] };
+        let upstreams = self.gateway.upstreams();
+        proxy::forward(cleared, exchange, upstreams, self.added.request, edit, &self.judge, self.trail).await
+    }
+}
+
+/// Notes how it went, and says how it ended. `refused`: an answer that may not go on, and whether
+/// it had begun.
+fn settle(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    mut outcome: Forwarded,
+    refused: Option<(Refused, bool)>,
+) -> Result<End, Stop> {
     if let Some(ForwardError::Cut(cut)) = &mut outcome.error
         && !cut.decision.is_empty()
     {
         // The decision that counts is the one that ended it.
         journey.decision = std::mem::take(&mut cut.decision);
-    }
-    if let (Some(trail), Some(traced)) = (trail, &mut journey.traced) {
-        traced.keep(trail.into_attempts());
     }
     journey.upstream = outcome.endpoint;
     journey.attempts = outcome.attempts;
@@ -86,8 +108,8 @@ pub(crate) async fn forward<E: Exchange>(
     if let Some(metrics) = &gateway.core().metrics {
         metrics.upstream(route.service_label, u64::from(outcome.attempts), failures);
     }
-    if let Some(refused) = refused {
-        return answer_refused(&refused, exchange.head_sent(), outcome.status);
+    if let Some((refused, begun)) = refused {
+        return answer_refused(&refused, begun, outcome.status);
     }
     match (outcome.error, outcome.status) {
         (None, status) => {
