@@ -339,7 +339,8 @@ pub(crate) fn decode_into(text: &[u8], decoded: &mut Vec<u8>) {
     }
 }
 
-fn push_encoded(out: &mut Vec<u8>, byte: u8) {
+/// Appends a byte percent-encoded.
+pub(crate) fn push_encoded(out: &mut Vec<u8>, byte: u8) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
     out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 0xf)]);

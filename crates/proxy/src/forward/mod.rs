@@ -383,7 +383,11 @@ impl Job<'_> {
             Stop::Upstream(UpstreamFault::Io(error)) if !is_reset(error) => connection.abandon(),
             _ => {}
         }
-        let is_about_endpoint = matches!(stop, Stop::Upstream(_) | Stop::Timeout);
+        let is_about_endpoint = match &stop {
+            Stop::Upstream(UpstreamFault::Unwritable) => false,
+            Stop::Upstream(_) | Stop::Timeout => true,
+            Stop::Client(_) | Stop::Request(_) | Stop::Cut(_) => false,
+        };
         if is_about_endpoint && again != Again::Fresh {
             chosen.failed(admission);
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request, response};
 
+use crate::admit::path::push_encoded;
 use crate::admit::{Class, Options, RawRequest, Refusal, Seen, content_length};
 use crate::head::{Additions, Field, Fields, FieldsBuilder, Framing, Known, ResponseHead, Version};
 use crate::http1::{chunk, encode};
@@ -138,11 +139,12 @@ pub fn to_h2_request(
     let head = request.head;
     let mut authority = Vec::with_capacity(head.host.len() + 6);
     encode::authority(&mut authority, head);
-    let mut target = Vec::with_capacity(request.path.len() + 1);
+    let query = head.query.as_deref();
+    let mut target = Vec::with_capacity(request.path.len() + query.map_or(0, |query| query.len() + 1));
     target.extend_from_slice(request.path);
-    if let Some(query) = &head.query {
+    if let Some(query) = query {
         target.push(b'?');
-        target.extend_from_slice(query);
+        push_query(&mut target, query);
     }
     let uri = Uri::builder()
         .scheme(if https { "https" } else { "http" })
@@ -163,6 +165,19 @@ pub fn to_h2_request(
         headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }
     Ok(built)
+}
+
+/// Appends a query. Admission takes `"`, `<` and `>` in one, which no URI has (RFC 3986 §3.4).
+fn push_query(target: &mut Vec<u8>, query: &[u8]) {
+    let mut rest = query;
+    while let Some(at) = memchr::memchr3(b'"', b'<', b'>', rest) {
+        let (before, from) = rest.split_at(at);
+        target.extend_from_slice(before);
+        let Some((&byte, after)) = from.split_first() else { break };
+        push_encoded(target, byte);
+        rest = after;
+    }
+    target.extend_from_slice(rest);
 }
 
 /// A response head for an HTTP/2 client.

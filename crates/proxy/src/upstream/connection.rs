@@ -24,6 +24,9 @@ pub enum UpstreamFault {
     /// It says that it has not looked at the request (RFC 9113 §8.7).
     #[error("the upstream refused the stream")]
     Refused,
+    /// Nothing was sent: HTTP/2, which it speaks, has no words for the request.
+    #[error("the request cannot be written in HTTP/2; is its target longer than 65534 bytes?")]
+    Unwritable,
     /// The connection broke.
     #[error("connection to the upstream lost: {0}")]
     Io(io::Error),

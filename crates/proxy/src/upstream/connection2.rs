@@ -16,7 +16,7 @@ use super::pool::{Pool, Slot};
 use crate::exchange::{BodyError, Frame};
 use crate::head::{Framing, ResponseHead};
 use crate::http1::encode::UpstreamRequest;
-use crate::http2::head::{response_from_h2, to_h2_request, trailers_from_h2, trailers_to_h2};
+use crate::http2::head::{Unwritable, response_from_h2, to_h2_request, trailers_from_h2, trailers_to_h2};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::proxy_protocol::Origin;
@@ -127,8 +127,7 @@ impl Stream2 {
 
     pub(crate) fn send_head(&mut self, request: &UpstreamRequest<'_>) -> Result<(), UpstreamFault> {
         let https = self.pool.tls.is_some();
-        let built = to_h2_request(request, https)
-            .map_err(|error| UpstreamFault::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let built = to_h2_request(request, https).map_err(|Unwritable| UpstreamFault::Unwritable)?;
         let ended = request.framing == Framing::None;
         let (response, stream) = self.session.send.clone().send_request(built, ended).map_err(fault)?;
         self.response = Some(response);

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use proxy::Limits;
 use proxy::upstream::{ForwardSettings, Protocol, ServiceSettings};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{service, settings};
+use crate::resilience::town;
+use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
 use crate::town::{Town, Upstream, anywhere, runtime};
 
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
@@ -261,6 +263,48 @@ fn an_http1_client_reaches_an_http2_upstream() {
     assert_eq!((reply.status, reply.text().as_str()), (200, "hello"));
     assert!(reply.trailers.contains("grpc-status: 0"), "{}", reply.trailers);
     assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn a_query_that_no_uri_has_reaches_an_http2_upstream_encoded() {
+    let behind = Upstream::honest("ok");
+    let upstream = Town::new(&[behind.address]);
+    let (town, _) = town(http2(upstream.address));
+    for (query, seen) in [
+        ("q=\"<a>\"", "q=%22%3Ca%3E%22"),
+        (">", "%3E"),
+        ("a\"b", "a%22b"),
+        ("a=%22'{|}\\^`", "a=%22'{|}\\^`"),
+        ("", ""),
+    ] {
+        assert_eq!(town.get(&format!("/x?{query}")).status, 200, "{query}");
+        assert!(behind.last().starts_with(&format!("GET /x?{seen} HTTP/1.1\r\n")), "{}", behind.last());
+    }
+}
+
+#[test]
+fn a_request_that_http2_cannot_say_is_not_charged_to_the_upstream() {
+    let behind = Upstream::honest("ok");
+    let upstream = Town::new(&[behind.address]);
+    let limits = Limits { uri_bytes_max: 64 * 1024, head_bytes_max: 128 * 1024, ..Limits::default() };
+    let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+    let world =
+        TestWorld::new(vec![cleartext(anywhere())], vec![http2(upstream.address)], routes, limits, None);
+    let upstreams = Arc::clone(&world.upstreams);
+    let town = Town::start(world, Arc::default());
+    assert_eq!(town.get("/").status, 200);
+    // Three bytes each as it goes on.
+    let long = "\"".repeat(22_000);
+    for _ in 0..5 {
+        let mut client = town.client();
+        client.send(format!("POST /?{long} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n"));
+        let reply = client.reply();
+        assert!(reply.status == 502 && reply.text().contains("65534"), "{}", reply.text());
+    }
+    assert_eq!(town.get("/").status, 200);
+    assert_eq!(upstreams.services()[0].endpoints[0].health.ejections(), 0);
+    let accepted = upstream.cores.as_ref().unwrap().totals().connections_accepted;
+    assert_eq!((accepted, behind.requests()), (1, 2), "the others' connection is kept");
 }
 
 #[test]

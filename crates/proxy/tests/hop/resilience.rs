@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use proxy::upstream::{
-    Balance, BreakerRule, BreakerState, Budget, Eject, GateRule, Protocol, ServiceSettings,
+    Balance, BreakerRule, BreakerState, Budget, Eject, ForwardSettings, GateRule, Protocol, ServiceSettings,
 };
 use proxy::{Cores, Limits, Upstreams};
 
@@ -23,8 +23,12 @@ fn bare(endpoints: &[SocketAddr]) -> ServiceSettings {
 }
 
 /// A town, and the state that its cores share.
-fn town(service: ServiceSettings) -> (Town, Arc<Upstreams>) {
-    let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+pub fn town(service: ServiceSettings) -> (Town, Arc<Upstreams>) {
+    town_with(service, settings(0))
+}
+
+pub fn town_with(service: ServiceSettings, settings: ForwardSettings) -> (Town, Arc<Upstreams>) {
+    let routes = vec![TestRoute { path: "/**", settings }];
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
     (Town::start(world, Arc::default()), upstreams)
@@ -110,10 +114,7 @@ fn answered(budget: Budget, requests: usize) -> (usize, u64, u64) {
         weights: vec![1, 1000, 1000],
         ..bare(&endpoints)
     };
-    let routes = vec![TestRoute {
-        path: "/**",
-        settings: proxy::upstream::ForwardSettings { retries: 2, ..settings(0) },
-    }];
+    let routes = vec![TestRoute { path: "/**", settings: ForwardSettings { retries: 2, ..settings(0) } }];
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
     let town = Town::start(world, Arc::default());
