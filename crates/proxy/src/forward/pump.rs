@@ -34,22 +34,28 @@ impl Stop {
     }
 }
 
-/// Sends what there is of the request's body; true when there was any. An upstream
-/// that no longer takes it may still answer, so that is no error here: reading its
-/// answer will tell.
+/// How far the request's body came in one poll.
+struct Request {
+    some: bool,
+    /// Whether the upstream has all that came, and the client owes more.
+    owed: bool,
+}
+
+/// Sends what there is of the request's body. An upstream that no longer takes it may
+/// still answer, so that is no error here: reading its answer will tell.
 fn poll_request<E: Exchange>(
     exchange: &mut E,
     connection: &mut Connection,
     body: &mut RequestBody,
     cx: &mut Context<'_>,
-) -> Result<bool, Stop> {
-    let mut moved = false;
+) -> Result<Request, Stop> {
+    let mut request = Request { some: false, owed: false };
     loop {
         let mut blocked = false;
         while !body.is_over() {
             match connection.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Ok(moved),
+                Poll::Ready(Err(_)) => return Ok(request),
                 Poll::Pending => {
                     blocked = true;
                     break;
@@ -57,9 +63,9 @@ fn poll_request<E: Exchange>(
             }
             match body.poll_next(exchange, cx) {
                 Poll::Ready(Ok(frame)) => {
-                    moved = true;
+                    request.some = true;
                     if connection.send_frame(frame).is_err() {
-                        return Ok(moved);
+                        return Ok(request);
                     }
                 }
                 Poll::Ready(Err(error)) => return Err(Stop::Request(error)),
@@ -69,7 +75,11 @@ fn poll_request<E: Exchange>(
         match connection.poll_flush(cx) {
             // It takes more after all, and nobody would wake us for that.
             Poll::Ready(Ok(())) if blocked => {}
-            _ => return Ok(moved),
+            Poll::Ready(Ok(())) => {
+                request.owed = !body.is_over();
+                return Ok(request);
+            }
+            _ => return Ok(request),
         }
     }
 }
@@ -88,20 +98,22 @@ pub(super) async fn head<E: Exchange>(
     job.watch.set(job.moment(timeouts.idle));
     std::future::poll_fn(|cx| {
         job.live.check(connection.peer()).map_err(Stop::Cut)?;
-        let moved = poll_request(exchange, connection, body, cx)?;
+        let request = poll_request(exchange, connection, body, cx)?;
         if body.is_over() {
             if !waits {
                 waits = true;
                 job.watch.set(job.moment(timeouts.first_byte));
             }
-        } else if moved {
+        } else if request.some {
             job.watch.set(job.moment(timeouts.idle));
         }
         if let Poll::Ready(answer) = connection.poll_head(cx, asked, limits) {
             return Poll::Ready(answer.map_err(Stop::Upstream));
         }
         if job.watch.poll(cx).is_ready() {
-            return Poll::Ready(Err(Stop::Timeout));
+            // An upstream that has all that came is not the one that is slow.
+            let slow = if request.owed { Stop::Request(BodyError::Timeout) } else { Stop::Timeout };
+            return Poll::Ready(Err(slow));
         }
         if body.is_over()
             && let Poll::Ready(error) = exchange.poll_gone(cx)
@@ -183,7 +195,7 @@ fn poll_bodies<E: Exchange>(
     cx: &mut Context<'_>,
 ) -> Result<Response, Stop> {
     // Also when all of the body was taken: its last piece may still wait to leave.
-    let some = poll_request(exchange, connection, body, cx)?;
+    let Request { some, .. } = poll_request(exchange, connection, body, cx)?;
     let mut response = Response { some, over: false, blocked: false };
     while !response.over {
         match exchange.poll_ready(cx).map_err(Stop::Client)? {

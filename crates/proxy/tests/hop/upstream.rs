@@ -7,10 +7,13 @@ use std::time::Duration;
 use proxy::Limits;
 use proxy::upstream::{Balance, Eject, ForwardSettings, ServiceSettings, Timeouts};
 
+use crate::resilience::{town_with, until};
 use crate::support::{service, settings};
 use crate::town::{PATIENCE, Town, Upstream, nobody};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// More than all buffers between a client and an upstream take.
+const UPLOAD_BYTES: usize = 16 * 1024 * 1024;
 
 #[test]
 fn ambiguous_answers_become_502_and_nothing_of_them_passes() {
@@ -234,6 +237,42 @@ fn silence_before_the_head_is_504_and_in_the_body_an_incomplete_answer() {
     let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
     let reply = town.get("/");
     assert_eq!((reply.status, reply.whole), (200, false));
+}
+
+#[test]
+fn a_client_that_stalls_its_upload_gets_408_and_no_endpoint_is_charged() {
+    let short = Duration::from_millis(100);
+    for timeouts in
+        [Timeouts { idle: short, ..Timeouts::default() }, Timeouts { total: short, ..Timeouts::default() }]
+    {
+        let upstream = Upstream::honest("ok");
+        let service = ejecting(&[upstream.address], 5, Duration::from_secs(600));
+        let (town, upstreams) = town_with(service, ForwardSettings { timeouts, ..settings(0) });
+        for _ in 0..5 {
+            let mut client = town.client();
+            client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhalf");
+            assert_eq!(client.reply().status, 408);
+        }
+        assert_eq!(upstreams.services()[0].endpoints[0].health.ejections(), 0);
+        assert_eq!(town.get("/").status, 200, "the honest neighbour");
+    }
+}
+
+#[test]
+fn an_endpoint_that_stalls_an_upload_is_charged() {
+    let (_go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::new(move |_, peer| {
+        peer.request_head();
+        let _ = wait.lock().unwrap().recv();
+    });
+    let timeouts = Timeouts { idle: Duration::from_millis(300), ..Timeouts::default() };
+    let service = ejecting(&[upstream.address], 1, Duration::from_secs(600));
+    let (town, upstreams) = town_with(service, ForwardSettings { timeouts, ..settings(0) });
+    let mut client = town.client();
+    client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n"));
+    std::thread::spawn(move || client.send(vec![b'x'; UPLOAD_BYTES]));
+    until("the ejection", || upstreams.services()[0].endpoints[0].health.ejections() == 1);
 }
 
 #[test]
