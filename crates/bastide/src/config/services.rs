@@ -126,7 +126,7 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
-    /// For the whole exchange; zero: no bound (upgraded connections, event streams).
+    /// For the whole exchange; zero: no bound but the client's (`request_ms_max`).
     pub total: Duration,
     /// For an upgraded or an opaque connection as a whole; zero: no bound.
     pub tunnel: Duration,
@@ -248,7 +248,7 @@ pub(super) const TIMEOUTS: Section = Section {
             "total",
             "duration; 0s: no bound",
             "300s",
-            "For the whole exchange. Upgraded and opaque connections are bounded by `idle` and `tunnel` instead.",
+            "For the whole exchange, which `limits.request_ms_max` bounds as well. Upgraded and opaque connections are bounded by `idle` and `tunnel` instead.",
         ),
         key("tunnel", "duration; 0s: no bound", "0s", "For an upgraded or an opaque connection as a whole."),
     ],

@@ -93,6 +93,8 @@ pub async fn forward<E: Exchange>(
         Some(settings) => {
             let ticker = &upstreams.context().ticker;
             let live = Watched::new(judge, &cleared, ticker);
+            let longest = settings.timeouts.total;
+            let total = if longest.is_zero() { 0 } else { ticker.moment(longest) };
             match rewrite::outgoing_path(routed.head(), settings, upstreams.limits().path_segments_max) {
                 Err(error) => Err(error),
                 Ok(path) => {
@@ -105,7 +107,7 @@ pub async fn forward<E: Exchange>(
                         edit: response_edit,
                         origin: exchange.origin(),
                         watch: Watch::new(ticker),
-                        total: earlier(ticker.moment(settings.timeouts.total), live.until_ms()),
+                        total: earlier(total, live.until_ms()),
                         live,
                         trail,
                     };
@@ -137,7 +139,7 @@ struct Job<'a> {
     /// The ends of the client's connection.
     origin: Option<Origin>,
     watch: Watch,
-    /// When everything must be over: the time for a request, or the end of the permit.
+    /// When everything must be over: the time for a request, or the end of the permit; 0: never.
     total: u64,
     live: Watched<'a>,
     trail: Option<&'a Trail<'a>>,
@@ -292,8 +294,13 @@ impl Job<'_> {
         {
             return Ok(connection);
         }
-        let left = self.total.saturating_sub(self.watch.ticker().now_ms());
-        let limit = self.settings.timeouts.connect.min(Duration::from_millis(left));
+        let limit = match self.total {
+            0 => self.settings.timeouts.connect,
+            total => {
+                let left = total.saturating_sub(self.watch.ticker().now_ms());
+                self.settings.timeouts.connect.min(Duration::from_millis(left))
+            }
+        };
         // In a box: what few requests need takes no room in the others.
         let connecting = Box::pin(chosen.pool.connect(self.upstreams.limits(), origin, load));
         let opened = tokio::time::timeout(limit, connecting).await;
@@ -392,7 +399,7 @@ impl Job<'_> {
             chosen.failed(admission);
         }
         // When the time for everything is over there is none for another attempt.
-        let over = self.total <= self.watch.ticker().now_ms();
+        let over = self.total != 0 && self.total <= self.watch.ticker().now_ms();
         let again = if over { Again::No } else { again };
         Failed { error: stop.into_error(Phase::FirstByte), again }
     }

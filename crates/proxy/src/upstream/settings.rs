@@ -39,7 +39,7 @@ pub struct Timeouts {
     /// Silence in the middle of a body or of a tunnel; also how long an unused
     /// connection is kept.
     pub idle: Duration,
-    /// For everything, retries included. Tunnels are outside of it.
+    /// For everything, retries included; zero: no bound. Tunnels are outside of it.
     pub total: Duration,
     /// For a tunnel or an opaque connection as a whole; `None`: no bound.
     pub tunnel: Option<Duration>,

@@ -276,6 +276,34 @@ fn an_endpoint_that_stalls_an_upload_is_charged() {
 }
 
 #[test]
+fn without_a_total_only_the_other_times_bound_a_request() {
+    let upstream = Upstream::new(|_, peer| {
+        while peer.request().is_some() {
+            std::thread::sleep(Duration::from_millis(300));
+            peer.send(OK);
+        }
+    });
+    let timeouts = |first_byte| Timeouts { total: Duration::ZERO, first_byte, ..Timeouts::default() };
+    // Neither waiting for the connection nor for the answer ends at once.
+    let one = ServiceSettings { connections_per_core_max: 1, ..service("test", &[upstream.address]) };
+    let patient = ForwardSettings { timeouts: timeouts(PATIENCE), ..settings(0) };
+    let town = Town::with(one, patient, Limits::default());
+    let mut clients = [town.client(), town.client()];
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi");
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply().status, 200);
+    }
+    // A failure may still be followed by another attempt: there is time.
+    let other = Upstream::honest("ok");
+    let quick = ForwardSettings { timeouts: timeouts(Duration::from_millis(100)), ..settings(0) };
+    let service = ejecting(&[upstream.address, other.address], 5, Duration::from_secs(600));
+    let both = Town::with(service, quick, Limits::default());
+    (0..10).for_each(|_| assert_eq!(both.get("/").status, 200));
+}
+
+#[test]
 fn connections_to_an_endpoint_are_bounded_and_others_wait() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
