@@ -3,7 +3,9 @@
 //!
 //! All cores share one [`Health`] per endpoint, so that five failures are five,
 //! whichever cores saw them. After its time an ejected endpoint gets requests again;
-//! the first failure then ejects it at once, the first success forgives it.
+//! the first failure then ejects it at once, the first success forgives it. A success
+//! before that ends a row of failures, and the ejection with it; it says nothing about one
+//! that succeeds too seldom, which stays ejected.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub struct Health {
     failures: AtomicU32,
     /// Milliseconds of [`crate::deadline::Ticker`]; 0: not ejected.
     ejected_until_ms: AtomicU64,
+    /// The same of its last ejection by success rate: until then no success lifts any.
+    seldom_until_ms: AtomicU64,
     ejections: AtomicU64,
     /// What failed before this moment no longer counts for the success rate.
     counted_since_ms: AtomicU64,
@@ -94,7 +98,12 @@ impl Health {
         // Read first: a healthy endpoint's line stays shared by all cores.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
-            self.ejected_until_ms.store(0, Ordering::Relaxed);
+            let until = self.ejected_until_ms.load(Ordering::Acquire);
+            if self.seldom_until_ms.load(Ordering::Relaxed) <= now_ms {
+                // Unless another core has ejected it since.
+                let _ =
+                    self.ejected_until_ms.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
         }
     }
 
@@ -103,11 +112,15 @@ impl Health {
         self.tally.count(core, now_ms, false);
         let count = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let in_a_row = eject.failures != 0 && count >= eject.failures;
-        if !in_a_row && !self.succeeds_too_seldom(now_ms, eject) {
+        let too_seldom = self.succeeds_too_seldom(now_ms, eject);
+        if !in_a_row && !too_seldom {
             return false;
         }
         let until = now_ms.saturating_add(u64::try_from(eject.duration.as_millis()).unwrap_or(u64::MAX));
-        let before = self.ejected_until_ms.fetch_max(until, Ordering::Relaxed);
+        if too_seldom {
+            self.seldom_until_ms.store(until, Ordering::Relaxed);
+        }
+        let before = self.ejected_until_ms.fetch_max(until, Ordering::AcqRel);
         if before > now_ms {
             return false;
         }
@@ -238,6 +251,24 @@ mod tests {
             }
             // Ten attempts are the least that counts.
             assert_eq!(ejections, if ejected { vec![4] } else { vec![] }, "{success_percent_min}");
+        }
+    }
+
+    #[test]
+    fn what_succeeds_too_seldom_stays_ejected_although_it_succeeds_meanwhile() {
+        // With failures in a row as well, and without.
+        for failures in [0, 10, 1000] {
+            let health = Health::default();
+            let rule = Eject { failures, success_percent_min: 90, ..RULE };
+            (0..10).for_each(|_| _ = health.failed(0, 10, &rule));
+            assert!(health.is_ejected(10), "{failures}");
+            // What was under way when it was ejected.
+            (0..3).for_each(|_| health.succeeded(0, 500));
+            assert!(health.is_ejected(1009), "{failures}");
+            assert!(!health.is_ejected(1010), "{failures}");
+            health.succeeded(0, 1010);
+            health.failed(0, 1010, &Eject { failures: 2, ..rule });
+            assert!(!health.is_ejected(1010), "forgiven after its time: {failures}");
         }
     }
 
