@@ -212,7 +212,7 @@ impl Drop for Stream2 {
         let state = &self.session.state;
         state.streams.set(state.streams.get() - 1);
         state.idle_until_ms.set(self.pool.session_idle_until_ms());
-        self.pool.stream_ended();
+        self.pool.stream_ended(&self.session);
     }
 }
 

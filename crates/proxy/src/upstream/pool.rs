@@ -83,6 +83,7 @@ impl Pools {
                 waiting: Cell::new(0),
                 connections_max: Cell::new(service.connections_max),
                 freed: Notify::new(),
+                room: Notify::new(),
             }),
             session_idle: Cell::new(service.idle),
             gives_up: Cell::new(false),
@@ -117,7 +118,10 @@ struct Slots {
     /// Requests of this core that wait.
     waiting: Cell<u32>,
     connections_max: Cell<u32>,
+    /// A place is free, or a connection is unused.
     freed: Notify,
+    /// A connection that is in use carries more requests.
+    room: Notify,
 }
 
 /// The right to hold one connection open.
@@ -231,14 +235,17 @@ impl Pool {
 
     /// Closes one unused connection, when another core waits for it.
     fn give_up_one(&self) {
-        if self.gate.waiting() <= self.slots.waiting.get() {
-            return;
+        if self.gate.waiting() > self.slots.waiting.get() && self.idle.borrow_mut().pop().is_none() {
+            self.close_unused_session();
         }
-        if self.idle.borrow_mut().pop().is_none() {
-            let mut sessions = self.sessions.borrow_mut();
-            if let Some(unused) = sessions.iter().position(|session| session.is_unused()) {
-                sessions.swap_remove(unused);
-            }
+    }
+
+    /// Its place is free when its task has ended, of which those who wait hear.
+    fn close_unused_session(&self) {
+        let mut sessions = self.sessions.borrow_mut();
+        let unused = sessions.iter().position(|session| session.is_unused() && !session.is_over());
+        if let Some(unused) = unused {
+            sessions.swap_remove(unused);
         }
     }
 
@@ -253,6 +260,7 @@ impl Pool {
         let mut waits = None;
         loop {
             let free = self.slots.freed.notified();
+            let room = self.slots.room.notified();
             let free_elsewhere = self.gate.freed.notified();
             if load == Load::Requests
                 && let Some(connection) = self.take(origin)
@@ -260,7 +268,7 @@ impl Pool {
                 return Ok(connection);
             }
             let must_wait = load == Load::Requests && self.speaks_http2.get() && self.dialing.get();
-            let slot = if must_wait { None } else { self.enter_or_replace() };
+            let slot = if must_wait { None } else { self.enter_or_replace(load) };
             let Some(slot) = slot else {
                 if waits.is_none() {
                     // Looks once more after it has said so: what became free before
@@ -269,8 +277,12 @@ impl Pool {
                     continue;
                 }
                 self.gate.wanted.notify_waiters();
+                if load != Load::Requests {
+                    self.close_unused_session();
+                }
                 tokio::select! {
                     () = free => {}
+                    () = room, if load == Load::Requests => {}
                     () = free_elsewhere => {}
                 }
                 continue;
@@ -305,14 +317,19 @@ impl Pool {
         }
     }
 
-    /// A place for a connection; with the PROXY protocol instead of an unused one that
-    /// is somebody else's.
-    fn enter_or_replace(&self) -> Option<Slot> {
+    /// A place for a connection; instead of an unused one, when that is of no use here.
+    fn enter_or_replace(&self, load: Load) -> Option<Slot> {
         self.enter().or_else(|| {
-            let unused = self.key.proxy_protocol.then(|| self.idle.borrow_mut().pop()).flatten();
+            let unused = self.replaces(load).then(|| self.idle.borrow_mut().pop()).flatten();
             drop(unused?);
             self.enter()
         })
+    }
+
+    /// Whether unused connections are of no use for this load: with the PROXY protocol they
+    /// are somebody else's, and only requests share them.
+    fn replaces(&self, load: Load) -> bool {
+        self.key.proxy_protocol || load != Load::Requests
     }
 
     fn enter(&self) -> Option<Slot> {
@@ -355,9 +372,11 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
-    /// A stream has ended: there is room for another one.
-    pub(crate) fn stream_ended(&self) {
-        self.slots.freed.notify_one();
+    /// A stream has ended: there is room for another one. What only a request can use
+    /// wakes nobody else.
+    pub(crate) fn stream_ended(&self, session: &Session2) {
+        let woken = if session.is_unused() { &self.slots.freed } else { &self.slots.room };
+        woken.notify_one();
     }
 
     /// A session that no longer answers gets no new streams.

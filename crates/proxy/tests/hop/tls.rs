@@ -39,7 +39,7 @@ impl Authority {
     }
 }
 
-fn listener(tls: &ServerTlsSettings) -> ListenerSettings {
+pub fn listener(tls: &ServerTlsSettings) -> ListenerSettings {
     let tls = Some(ServerTls::build(tls).unwrap());
     ListenerSettings::new(anywhere(), tls)
 }
@@ -217,7 +217,7 @@ fn a_new_certificate_is_used_without_closing_anything() {
 }
 
 /// A hop that serves TLS itself stands for a TLS upstream.
-fn tls_service(upstream: &Town, tls: ClientTlsSettings) -> ServiceSettings {
+pub fn tls_service(upstream: &Town, tls: ClientTlsSettings) -> ServiceSettings {
     let endpoint = EndpointSettings {
         tls: true,
         host: "127.0.0.1".to_owned(),

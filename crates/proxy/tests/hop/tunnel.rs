@@ -1,10 +1,15 @@
 //! Upgraded connections.
 
-use proxy::Limits;
-use proxy::upstream::ForwardSettings;
+use std::sync::{Mutex, mpsc};
 
+use proxy::Limits;
+use proxy::tls::{ClientTlsSettings, ServerOffer, ServerTlsSettings};
+use proxy::upstream::{ForwardSettings, ServiceSettings, Timeouts};
+
+use crate::resilience::{town, town_with, until};
 use crate::support::{service, settings};
-use crate::town::{Town, Upstream};
+use crate::tls::{Authority, listener, tls_service};
+use crate::town::{PATIENCE, Peer, Town, Upstream};
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
 const ASK: &str = "GET /ws HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: y\r\n\r\n";
@@ -17,12 +22,32 @@ fn echo() -> Upstream {
             peer.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain");
             return;
         }
-        peer.send(SWITCH);
-        while let Some(bytes) = peer.client.exactly(4) {
-            peer.client.send(bytes.to_ascii_uppercase());
-        }
-        peer.close();
+        switch(peer);
     })
+}
+
+fn switch(peer: &mut Peer) {
+    peer.send(SWITCH);
+    while let Some(bytes) = peer.client.exactly(4) {
+        peer.client.send(bytes.to_ascii_uppercase());
+    }
+    peer.close();
+}
+
+/// Answers when told to, and switches at once.
+fn patient() -> (Upstream, mpsc::Sender<()>) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::new(move |_, peer| {
+        while let Some(request) = peer.request_head() {
+            if request.field("upgrade").is_some() {
+                return switch(peer);
+            }
+            let Ok(()) = wait.lock().unwrap().recv() else { return };
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain");
+        }
+    });
+    (upstream, go)
 }
 
 #[test]
@@ -89,4 +114,68 @@ fn a_refused_upgrade_leaves_an_ordinary_connection() {
     // Nothing was tunnelled: what follows is a request and is judged as one.
     client.send("GET /a/..;/b HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(client.reply().status, 400);
+}
+
+#[test]
+fn an_upgrade_takes_the_place_of_an_unused_connection() {
+    let (upstream, go) = patient();
+    let one = ServiceSettings { connections_per_core_max: 1, ..service("test", &[upstream.address]) };
+    let (town, upstreams) = town(one);
+    for tunnels in 1..3 {
+        go.send(()).unwrap();
+        assert_eq!(town.get("/").text(), "plain");
+        let mut client = town.client();
+        client.send(format!("{ASK}ping"));
+        assert!(client.head().unwrap().starts_with("HTTP/1.1 101"));
+        assert_eq!(client.exactly(4).unwrap(), b"PING");
+        assert_eq!(upstream.connections(), 2 * tunnels);
+        drop(client);
+        until("its end", || upstreams.services()[0].endpoints[0].gate.open() == 0);
+    }
+}
+
+#[test]
+fn an_upgrade_that_waits_takes_no_requests_turn_and_then_the_place_of_their_connection() {
+    let authority = Authority::new();
+    let (behind, go) = patient();
+    // Speaks HTTP/2 with two streams at a time, and HTTP/1.1.
+    let tls = ServerTlsSettings {
+        identities: vec![authority.issue(&["upstream.test"])],
+        offers: ServerOffer::Http,
+        ..Default::default()
+    };
+    let limits = Limits { http2_streams_max: 2, ..Limits::default() };
+    let upstream = Town::behind(listener(&tls), service("test", &[behind.address]), settings(0), limits);
+    let tls = ClientTlsSettings {
+        roots: vec![authority.der()],
+        server_name: Some("upstream.test".to_owned()),
+        ..Default::default()
+    };
+    let one = ServiceSettings { connections_per_core_max: 1, ..tls_service(&upstream, tls) };
+    let timeouts = Timeouts { connect: 3 * PATIENCE, ..Timeouts::default() };
+    let (town, upstreams) = town_with(one, ForwardSettings { timeouts, ..settings(0) });
+    let waiting = || upstreams.services()[0].endpoints[0].gate.waiting();
+    go.send(()).unwrap();
+    assert_eq!(town.get("/").text(), "plain");
+
+    let mut open: Vec<_> = (0..2).map(|_| town.client()).collect();
+    for client in &mut open {
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    until("both", || behind.requests() == 3);
+    let (mut upgrade, mut late) = (town.client(), town.client());
+    upgrade.send(format!("{ASK}ping"));
+    until("the upgrade to wait", || waiting() == 1);
+    late.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    until("the request to wait", || waiting() == 2);
+    go.send(()).unwrap();
+    until("the request to take the stream that has ended", || behind.requests() == 4);
+    assert_eq!(waiting(), 1);
+    (0..2).for_each(|_| go.send(()).unwrap());
+    for client in open.iter_mut().chain([&mut late]) {
+        assert_eq!(client.reply().text(), "plain");
+    }
+    assert!(upgrade.head().unwrap().starts_with("HTTP/1.1 101"));
+    assert_eq!(upgrade.exactly(4).unwrap(), b"PING");
+    assert_eq!(upstream.cores.as_ref().unwrap().totals().connections_accepted, 2);
 }
