@@ -267,7 +267,9 @@ impl Pool {
             {
                 return Ok(connection);
             }
-            let must_wait = load == Load::Requests && self.speaks_http2.get() && self.dialing.get();
+            // With the PROXY protocol what is being opened is somebody else's.
+            let shares = load == Load::Requests && !self.key.proxy_protocol;
+            let must_wait = shares && self.speaks_http2.get() && self.dialing.get();
             let slot = if must_wait { None } else { self.enter_or_replace(load) };
             let Some(slot) = slot else {
                 if waits.is_none() {
@@ -277,7 +279,7 @@ impl Pool {
                     continue;
                 }
                 self.gate.wanted.notify_waiters();
-                if load != Load::Requests {
+                if self.replaces(load) {
                     self.close_unused_session();
                 }
                 tokio::select! {
@@ -375,8 +377,12 @@ impl Pool {
     /// A stream has ended: there is room for another one. What only a request can use
     /// wakes nobody else.
     pub(crate) fn stream_ended(&self, session: &Session2) {
-        let woken = if session.is_unused() { &self.slots.freed } else { &self.slots.room };
-        woken.notify_one();
+        match session.origin {
+            _ if session.is_unused() => self.slots.freed.notify_one(),
+            None => self.slots.room.notify_one(),
+            // Who can use it is not known here: few wait for one client's connection.
+            Some(_) => self.slots.room.notify_waiters(),
+        }
     }
 
     /// A session that no longer answers gets no new streams.

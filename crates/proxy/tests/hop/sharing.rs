@@ -3,18 +3,22 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
 use proxy::address::AddressList;
 use proxy::proxy_protocol::{Header, Origin, parse, write};
-use proxy::upstream::{ForwardSettings, Mirror, ServiceSettings, Split, Timeouts};
+use proxy::tls::{ClientTlsSettings, ServerOffer, ServerTlsSettings};
+use proxy::upstream::{ForwardSettings, Mirror, Protocol, ServiceSettings, Split, Timeouts};
 use proxy::{Limits, ListenerSettings};
 
 use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, Town, Upstream, anywhere};
+use crate::tls::{Authority, listener, tls_service};
+use crate::town::{Client, PATIENCE, Town, Upstream, anywhere};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -69,6 +73,128 @@ fn the_clients_address_comes_from_a_sender_and_goes_to_the_upstream_one_connecti
         .collect();
     // Used again for the same client, never for another.
     assert_eq!(seen, ["192.0.2.7:1111", "192.0.2.8:2222"]);
+}
+
+#[test]
+fn an_http2_connection_that_somebody_else_left_makes_room() {
+    let behind = Upstream::honest("ok");
+    let here = || from("127.0.0.1/32");
+    let upstream = Town::behind(here(), service("up", &[behind.address]), settings(0), Limits::default());
+    let one = ServiceSettings {
+        proxy_protocol: true,
+        protocol: Protocol::Http2,
+        connections_per_core_max: 1,
+        ..service("test", &[upstream.address])
+    };
+    let town = Town::behind(here(), one, settings(0), Limits::default());
+    let mut clients = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source));
+    for connections in [1, 2, 3, 4] {
+        let client = &mut clients[(connections + 1) % 2];
+        for _ in 0..2 {
+            assert_eq!(client.get("/").status, 200);
+        }
+        let accepted = upstream.cores.as_ref().unwrap().totals().connections_accepted;
+        assert_eq!(accepted, connections as u64, "one for each change of the client");
+    }
+}
+
+#[test]
+fn a_stream_that_ends_makes_room_for_its_own_client_whoever_waits_longer() {
+    let [(go, wait), (_never, never)] = [mpsc::channel::<()>(), mpsc::channel::<()>()];
+    let waits = [wait, never].map(Mutex::new);
+    let behind = Upstream::new(move |_, peer| {
+        while let Some(request) = peer.request_head() {
+            let wait = &waits[usize::from(request.head.contains("/other"))];
+            if !request.head.contains("/first") && wait.lock().unwrap().recv().is_err() {
+                return;
+            }
+            peer.send(OK);
+        }
+    });
+    let here = || from("127.0.0.1/32");
+    let limits = Limits { http2_streams_max: 2, ..Limits::default() };
+    let upstream = Town::behind(here(), service("up", &[behind.address]), settings(0), limits);
+    let one = ServiceSettings {
+        proxy_protocol: true,
+        protocol: Protocol::Http2,
+        connections_per_core_max: 2,
+        ..service("test", &[upstream.address])
+    };
+    let timeouts = Timeouts { connect: 3 * PATIENCE, ..Timeouts::default() };
+    let routes = vec![TestRoute { path: "/**", settings: ForwardSettings { timeouts, ..settings(0) } }];
+    let world = TestWorld::new(vec![here()], vec![one], routes, Limits::default(), None);
+    let upstreams = Arc::clone(&world.upstreams);
+    let town = Town::start(world, Arc::default());
+    let waiting =
+        |count| until("it to wait", || upstreams.services()[0].endpoints[0].gate.waiting() == count);
+    let [mine, other] = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source).stream);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ask = |client: &mut SendRequest<Bytes>, path: &str| {
+        let request = Request::get(format!("http://test{path}")).body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let mut clients = [mine, other].map(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut send = send.ready().await.unwrap();
+            assert_eq!(ask(&mut send, "/first").await.unwrap().status(), 200);
+            send
+        })
+    });
+    let mut open = Vec::new();
+    for (client, path) in clients.iter_mut().zip(["/mine", "/other"]) {
+        open.extend((0..2).map(|_| ask(client, path)));
+    }
+    until("all four", || behind.requests() == 6);
+    open.push(ask(&mut clients[1], "/other"));
+    waiting(1);
+    open.push(ask(&mut clients[0], "/mine"));
+    waiting(2);
+    go.send(()).unwrap();
+    waiting(1);
+    until("the one that waited", || behind.requests() == 7);
+    assert!(behind.last().contains("/mine"), "{}", behind.last());
+}
+
+#[test]
+fn nobody_waits_for_an_http2_connection_that_is_opened_for_somebody_else() {
+    let authority = Authority::new();
+    let identities = vec![authority.issue(&["upstream.test"])];
+    let tls = ServerTlsSettings { identities, offers: ServerOffer::Http, ..Default::default() };
+    let tls = ListenerSettings { proxy_protocol: from("127.0.0.1/32").proxy_protocol, ..listener(&tls) };
+    let behind = Upstream::honest("ok");
+    let secure = Town::behind(tls, service("up", &[behind.address]), settings(0), Limits::default());
+    // Says nothing on the first connection, and hands on the others.
+    let address = secure.address;
+    let upstream = Upstream::new(move |number, peer| {
+        let mut client = peer.client.stream.try_clone().unwrap();
+        if number == 0 {
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
+            return;
+        }
+        let mut server = TcpStream::connect(address).unwrap();
+        let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+        let _ = std::io::copy(&mut client, &mut server);
+    });
+    let proved = ClientTlsSettings {
+        roots: vec![authority.der()],
+        server_name: Some("upstream.test".to_owned()),
+        ..Default::default()
+    };
+    let mut one = tls_service(&secure, proved);
+    one.endpoints[0].port = upstream.address.port();
+    let one = ServiceSettings { proxy_protocol: true, protocol: Protocol::Http2, ..one };
+    let timeouts = Timeouts { connect: 3 * PATIENCE, ..Timeouts::default() };
+    let settings = ForwardSettings { timeouts, ..settings(0) };
+    let town = Town::behind(from("127.0.0.1/32"), one, settings, Limits::default());
+    let mut hanging = connect(&town, "192.0.2.7:1111");
+    hanging.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    until("the first connection", || upstream.connections() == 1);
+    assert_eq!(connect(&town, "192.0.2.8:2222").get("/").status, 200);
 }
 
 #[test]
