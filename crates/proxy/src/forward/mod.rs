@@ -173,6 +173,8 @@ impl Job<'_> {
         let service = self.upstreams.service_for(self.settings, self.head);
         let mut admission =
             self.upstreams.admit(service).map_err(|retry_after| ForwardError::BreakerOpen { retry_after })?;
+        // A trial is over when it has failed, and the breaker open again.
+        let is_trial = admission.is_trial();
         let mut tried = 0;
         let once = Switch::Forward.is_off();
         let mut retries_left = if once { 0 } else { self.settings.retries };
@@ -201,7 +203,7 @@ impl Job<'_> {
                     chosen.pool.clear();
                 }
                 Again::Fresh | Again::Elsewhere
-                    if retries_left > 0 && !admission.is_trial() && self.upstreams.may_retry(service) =>
+                    if retries_left > 0 && !is_trial && self.upstreams.may_retry(service) =>
                 {
                     retries_left -= 1;
                     tried |= bit(chosen.index);

@@ -80,6 +80,28 @@ fn an_open_breaker_answers_503_without_asking_and_closes_when_the_service_is_wel
 }
 
 #[test]
+fn a_trial_that_fails_is_not_retried() {
+    let closing = || {
+        Upstream::new(|_, peer| {
+            peer.request();
+            peer.close();
+        })
+    };
+    let (one, other) = (closing(), closing());
+    let rule = BreakerRule { requests_min: 5, open: Duration::from_millis(300), ..BreakerRule::default() };
+    let service = ServiceSettings { breaker: Some(rule), ..bare(&[one.address, other.address]) };
+    let (town, upstreams) = town_with(service, ForwardSettings { retries: 2, ..settings(0) });
+    let breaker = &upstreams.services()[0].guard.breaker;
+    until("it to open", || town.get("/").status == 502 && breaker.opened_total() == 1);
+    for trials in 1..3 {
+        let asked = || one.requests() + other.requests();
+        let before = asked();
+        until("a trial", || town.get("/").status == 502);
+        assert_eq!((asked(), breaker.opened_total()), (before + 1, trials + 1));
+    }
+}
+
+#[test]
 fn without_a_breaker_every_request_asks() {
     let (upstream, _) = recovering();
     let (town, _) = town(bare(&[upstream.address]));
