@@ -12,7 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::rc::Rc;
@@ -47,6 +47,14 @@ pub enum ListenError {
     InUse {
         /// Where.
         address: SocketAddr,
+    },
+    /// A listener of this process is open on an address that overlaps.
+    #[error("{address} overlaps {open}, where this process listens already; such a change takes a restart")]
+    Overlaps {
+        /// Where.
+        address: SocketAddr,
+        /// The listener that is open.
+        open: SocketAddr,
     },
     /// The socket could not be made.
     #[error("cannot listen on {address}: {source}")]
@@ -516,7 +524,10 @@ fn bind_new<W: World>(
                 (address, claim.map_or_else(|| claim_name(address), Ok)?, sockets)
             }
             _ => {
-                let (address, claim) = claim(key.address)?;
+                let (address, claim) = claim(key.address).map_err(|error| match error {
+                    ListenError::InUse { address } => own(address, open).unwrap_or(error),
+                    other => other,
+                })?;
                 let bind = |_| Ok::<StdListener, ListenError>(bind(address, true)?.into());
                 (address, claim, (0..cores).map(bind).collect::<Result<_, _>>()?)
             }
@@ -525,6 +536,21 @@ fn bind_new<W: World>(
         bound.insert(key, Bound { address, claim, sockets });
     }
     Ok((bound, per_core))
+}
+
+/// That an address is in use by ourselves. A reload opens before it closes, so that
+/// nothing is lost when it cannot open.
+fn own(address: SocketAddr, open: &HashMap<ListenerKey, Bound>) -> Option<ListenError> {
+    let open = open.values().map(|bound| bound.address).find(|&open| overlap(address, open))?;
+    Some(ListenError::Overlaps { address, open })
+}
+
+/// Whether two listeners would take the same connections.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // The unspecified address of IPv6 takes the clients of IPv4 as well.
+    let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    let (ip, other_ip) = (one.ip(), other.ip());
+    one.port() == other.port() && (ip == other_ip || covers(ip, other_ip) || covers(other_ip, ip))
 }
 
 /// Gives every core a socket of a listener, and every socket a core: one that nobody
@@ -585,4 +611,27 @@ fn bind(address: SocketAddr, shared: bool) -> Result<Socket, ListenError> {
         io::ErrorKind::AddrInUse => ListenError::InUse { address },
         _ => ListenError::Bind { address, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_overlap_where_they_take_the_same_connections() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("127.0.0.1:1", "0.0.0.0:2", false),
+            ("127.0.0.1:1", "[::]:1", true),
+            ("0.0.0.0:1", "[::]:1", true),
+            ("[::1]:1", "[::]:1", true),
+            ("[::1]:1", "0.0.0.0:1", false),
+        ] {
+            let (a, b) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!((overlap(a, b), overlap(b, a)), (expected, expected), "{one} {other}");
+        }
+    }
 }

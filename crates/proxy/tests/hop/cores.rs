@@ -157,6 +157,24 @@ fn a_reload_that_cannot_bind_changes_nothing() {
     runtime().block_on(cores.drain(Duration::from_secs(5)));
 }
 
+#[test]
+fn a_reload_says_when_it_is_our_own_listener_that_is_in_its_way() {
+    let upstream = Upstream::honest("ok");
+    for (here, there) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")] {
+        let at = |ip: &str, port: u16| cleartext(format!("{ip}:{port}").parse().unwrap());
+        let mut cores = Cores::start(1, world(vec![at(here, 0)], upstream.address, 1, None)).unwrap();
+        let open = cores.addresses()[0].1;
+        let other = world(vec![at(there, open.port())], upstream.address, 2, None);
+        let error = runtime().block_on(cores.publish(other)).unwrap_err();
+        assert!(matches!(error, ListenError::Overlaps { open: found, .. } if found == open), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&open.to_string()) && said.contains("takes a restart"), "{said}");
+        let client = SocketAddr::new([127, 0, 0, 1].into(), open.port());
+        assert_eq!(Client::connect(client).get("/").field("x-generation"), Some("1"));
+        runtime().block_on(cores.drain(Duration::from_secs(5)));
+    }
+}
+
 /// An upstream that answers when told to.
 fn patient() -> (Upstream, mpsc::Sender<()>) {
     let (go, wait) = mpsc::channel::<()>();
