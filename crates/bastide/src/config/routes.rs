@@ -49,7 +49,8 @@ pub struct Route {
     pub encoded_slashes: bool,
     /// Protocols that `Upgrade` may ask for, lower case.
     pub upgrades: Vec<String>,
-    /// Removed from the path before it goes upstream. Starts with `/`, no `/` at the end.
+    /// Removed from the path before it goes upstream. Starts with `/`, no `/` at the end, as
+    /// admission writes it.
     pub strip_prefix: Option<String>,
     /// Put before the path after that. Starts with `/`, no `/` at the end.
     pub add_prefix: Option<String>,
@@ -515,19 +516,23 @@ impl Decoder<'_> {
         }
     }
 
-    /// What is stripped must be there: the literal beginning of the pattern.
+    /// What is stripped must be there: the literal beginning of the pattern. Requests have
+    /// it as admission writes it.
     fn strip_prefix(&mut self, node: &Node, pattern: &str) -> Option<String> {
         let prefix = self.value(node, super::matching::path_pattern)?;
         let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
-        if prefix.is_empty() || prefix.contains(['{', '*']) {
+        let admitted = proxy::admit::path::canonical(prefix).ok();
+        let admitted = admitted.and_then(|(path, _)| String::from_utf8(path).ok());
+        let literal = |path: &String| path.len() > 1 && !prefix.contains(['{', '*']);
+        let Some(admitted) = admitted.filter(literal) else {
             self.expected(node, "a literal path such as /orders");
             return None;
-        }
+        };
         let rest = pattern.strip_prefix(prefix);
         if !pattern.is_empty() && !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             self.fault(node.at, format!("strip_prefix {prefix:?} is not the beginning of {pattern:?}"));
         }
-        Some(prefix.to_owned())
+        Some(admitted)
     }
 
     /// A route may go past the global limit, not past what that limit can be.

@@ -117,3 +117,23 @@ fn the_example_of_the_design_with_acme_loads() {
     assert_eq!(acme.names, ["shop.example.org"]);
     assert_eq!(acme.challenge, super::AcmeChallenge::TlsAlpn01);
 }
+
+#[test]
+fn a_prefix_is_stripped_as_admission_writes_it() {
+    for (written, admitted) in [
+        ("/orders", "/orders"),
+        ("/orders/", "/orders"),
+        ("/a/b", "/a/b"),
+        ("/%7Eann", "/~ann"),
+        ("/caf%c3%a9", "/caf%C3%A9"),
+        ("/a[1]", "/a%5B1%5D"),
+    ] {
+        let path = written.trim_end_matches('/');
+        let text = format!(
+            "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\n\
+             routes: [ {{ match: \"{path}/**\", to: a, allow: anyone, strip_prefix: \"{written}\" }} ]\n"
+        );
+        let configuration = read_with(&text, &[]).unwrap();
+        assert_eq!(configuration.routes[0].strip_prefix.as_deref(), Some(admitted), "{written}");
+    }
+}

@@ -702,6 +702,10 @@ fn routes() {
                 "strip_prefix \"/a\" is not the beginning of \"/ab/**\"",
             ),
             (
+                "{ match: /a/**, to: a, allow: anyone, strip_prefix: «/ }",
+                "expected a literal path such as /orders, found \"/\"",
+            ),
+            (
                 "{ match: \"/{a}/**\", to: a, allow: anyone, strip_prefix: «\"/{a}\" }",
                 "expected a literal path such as /orders, found \"/{a}\"",
             ),
