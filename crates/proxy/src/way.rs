@@ -22,7 +22,7 @@ use crate::route::{Parameters, RouteId};
 /// None is made by hand, from however true a head:
 /// ```compile_fail,E0451
 /// fn forge(head: proxy::RequestHead) -> proxy::Admitted {
-///     proxy::Admitted { head }
+///     proxy::Admitted { head: Box::new(head) }
 /// }
 /// ```
 /// What was admitted is not changed afterwards:
@@ -80,6 +80,7 @@ impl Admitted {
 /// None is made by hand, and the route is not exchanged:
 /// ```compile_fail,E0451
 /// fn forge(head: proxy::RequestHead) -> proxy::Routed {
+///     let head = Box::new(head);
 ///     proxy::Routed { head, route: proxy::RouteId(0), parameters: Default::default() }
 /// }
 /// ```
