@@ -146,7 +146,7 @@ impl Live {
 type Cause<'a> = (&'a str, String, Box<dyn Fn() + 'a>, &'a str);
 
 /// Makes an API key: its id and itself.
-fn api_key(town: &Town, name: &str) -> (String, String) {
+pub(crate) fn api_key(town: &Town, name: &str) -> (String, String) {
     let arguments = ["key", "new", "--name", name, "--owner", "ci", "--output", "json"];
     let (code, text, error) = town.bastide(&arguments);
     assert_eq!(code, 0, "{error}");
@@ -317,6 +317,44 @@ async fn a_revocation_list_that_cannot_be_read_changes_nothing_and_is_said() {
     let request = Request::new("GET", "localhost", "/long").field("authorization", &revoked);
     assert_eq!(bastide::demo::client::http1::ask(&town.door(), &request).await.unwrap().status, 401);
     assert_eq!(town.bastide(&["revoke", "undo", "t2"]).0, 3);
+}
+
+#[tokio::test]
+async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
+    let upstream = endless().await;
+    let good = rules(upstream, "", "/**", "");
+    let mut town = Town::prepare(&good);
+    // The command line reads one without faults.
+    std::fs::copy(town.path("bastide.yaml"), town.path("good.yaml")).unwrap();
+    Issuer::new(&town);
+    town.start_gateway().await;
+    let (_, kept) = api_key(&town, "kept");
+    let kept = format!("ApiKey {kept}");
+    let refused = async |town: &Town, is: bool| {
+        let line = format!("bastide_reload_refused {}", u8::from(is));
+        until(&line, async || {
+            let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+            metrics.contains(&line).then_some(())
+        })
+        .await;
+    };
+    for (name, fault) in [("a-fault", "nonsense: 1\n"), ("a-restart", "workers: 7\n")] {
+        let (id, key) = api_key(&town, name);
+        let key = format!("ApiKey {key}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let victim = Live::begin(&town.door(), &key, 0).await;
+        let mut honest = Live::begin(&town.door(), &kept, 0).await;
+        town.configure(&format!("{good}{fault}"));
+        refused(&town, true).await;
+        assert_eq!(town.bastide(&["key", "revoke", "--config", "good.yaml", &id]).0, 0);
+        assert!(victim.ends().await, "{name}: {}", town.log());
+        let request = Request::new("GET", "localhost", "/long").field("authorization", &key);
+        let status = bastide::demo::client::http1::ask(&town.door(), &request).await.unwrap().status;
+        assert_eq!(status, 401, "{name}");
+        assert!(honest.is_open().await, "{name}: an honest stream was cut: {}", town.log());
+        town.configure(&good);
+        refused(&town, false).await;
+    }
 }
 
 /// A certificate of the file's authority with this serial number, and a list of the

@@ -58,6 +58,8 @@ impl Server {
             Err(fault) => {
                 let fault = format!("{fault:#}");
                 tracing::error!("reload refused ({why}); the old configuration stays:\n{fault}");
+                // What was revoked or renewed beside it does not wait until somebody mends it.
+                self.renew("API keys, certificates and revocation lists were read again").await;
                 let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
                 reloads.refused += 1;
                 reloads.fault = fault;
