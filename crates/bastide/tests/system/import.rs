@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{Town, until};
 
 /// Answers with what it saw.
-async fn mirror() -> std::net::SocketAddr {
+pub(crate) async fn mirror() -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| async move {

@@ -1,9 +1,11 @@
 //! `bastide serve`: drain, reload, and what it refuses to start on.
 
 use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{Answer, http2};
+use bastide::demo::client::{Answer, http1, http2};
 use rustix::process::Signal;
 
+use crate::import::mirror;
+use crate::revocation::api_key;
 use crate::support::{Process, Town, Upstream, get_request, until};
 
 fn one_route(upstream: &Upstream, path: &str) -> String {
@@ -222,4 +224,36 @@ async fn a_killed_process_leaves_a_state_that_the_next_one_takes() {
     town.start_gateway().await;
     assert_eq!(town.get("/here").await.status, 200);
     assert_eq!(town.bastide(&["explain", "--config", "bastide.yaml", &id]).0, 0);
+}
+
+#[tokio::test]
+async fn an_api_key_reaches_no_upstream_on_open_routes_either() {
+    let upstream = mirror().await;
+    let town = Town::start(&format!(
+        "services: {{ here: [ http://{upstream} ] }}\nroutes:\n  \
+         - {{ name: open, match: /open, to: here, authenticate: none, allow: anyone }}\n  \
+         - {{ name: keyed, match: /keyed, to: here, authenticate: api_key, allow: authenticated }}\n"
+    ))
+    .await;
+    let (_, key) = api_key(&town, "ci");
+    let ask = async |path: &str, credential: &str| {
+        let request = get_request(path).field("authorization", credential);
+        http1::ask(&town.door(), &request).await.unwrap()
+    };
+    until("the key to be known", async || {
+        (ask("/keyed", &format!("Bearer {key}")).await.status == 200).then_some(())
+    })
+    .await;
+    for scheme in ["Bearer", "ApiKey", "bearer "] {
+        for path in ["/open", "/keyed"] {
+            let answer = ask(path, &format!("{scheme} {key}")).await;
+            let seen = String::from_utf8_lossy(&answer.body);
+            assert!(answer.status == 200 && !seen.contains("bst_"), "{path}, {scheme}: {seen}");
+        }
+    }
+    // What opens no door here is the upstream's.
+    for credential in ["Bearer of-somebody-else", "ApiKey b2Y6c29tZWJvZHk=", "Basic YWxpY2U6c2VjcmV0"] {
+        let answer = ask("/open", credential).await;
+        assert_eq!(answer.json()["headers"]["authorization"], credential);
+    }
 }

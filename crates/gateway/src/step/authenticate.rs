@@ -193,6 +193,12 @@ pub(crate) fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
     Ok(field.or(written))
 }
 
+/// Whether some `Authorization` holds an API key of ours, on whatever route.
+pub(crate) fn brings_api_key(head: &RequestHead) -> bool {
+    let mut values = head.fields.values(Known::Authorization);
+    values.any(|value| value.split(u8::is_ascii_whitespace).any(keys::api_key::is_api_key))
+}
+
 async fn verify_token(
     gateway: &Gateway,
     journey: &mut Journey<'_>,

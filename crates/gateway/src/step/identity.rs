@@ -16,7 +16,7 @@ use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::session::cookie;
 use crate::snapshot::Route;
-use crate::step::user;
+use crate::step::{authenticate, user};
 
 /// The principal's id.
 pub const HEADER_PRINCIPAL: &str = "x-bastide-principal";
@@ -120,9 +120,9 @@ pub fn additions(
     if journey.inspection.as_ref().is_some_and(|inspection| inspection.wants_plain_answers()) {
         request.remove("accept-encoding");
     }
-    // An API key opens doors; the upstream has no use for it.
+    // An API key opens doors; the upstream has no use for it, whoever the request is from here.
     request.remove("x-api-key");
-    if principal.kind == PrincipalKind::ApiKey {
+    if principal.kind == PrincipalKind::ApiKey || authenticate::brings_api_key(head) {
         request.remove("authorization");
     }
     if gateway.snapshot().party.is_some() && !route.in_process {
