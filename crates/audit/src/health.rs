@@ -67,7 +67,7 @@ pub struct Counts {
     pub dropped: u64,
     /// Slots dropped without a commit.
     pub abandoned: u64,
-    /// Writes to the disk that failed.
+    /// Writes to the disk that failed, and failures to start the next file or to remove an old one.
     pub write_errors: u64,
     /// Files started after the first one of this process.
     pub rotations: u64,

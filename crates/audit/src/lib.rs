@@ -18,7 +18,8 @@
 //!
 //! **When the disk is full** the lines stay in the queues, [`Health`] turns bad with
 //! the reason, and writing is tried again until it works; a line of which a part was
-//! written is completed, or cut off at the end. When a queue is full too,
+//! written is completed, or cut off at the end. So it is when somebody has taken the file
+//! away and no other can be begun in the folder. When a queue is full too,
 //! [`Queue::reserve`] refuses, or, where the configuration says `drop`, the event is
 //! dropped and counted.
 //!

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: bytes go to the medium in order and once; what was taken in part is
 //! completed by the next try, or cut back to the last whole line by
-//! [`Outlet::give_up`].
+//! [`Outlet::give_up`]. Another medium gets the batch from its start ([`Outlet::rewind`]).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -110,6 +110,11 @@ impl Outlet {
         self.written = 0;
         self.events -= events as u64;
         Ok(Batch { events: events as u64, bytes: whole as u64 })
+    }
+
+    /// Forgets what the medium took of the batch: another takes its place.
+    pub(crate) fn rewind(&mut self) {
+        (self.written, self.synced) = (0, false);
     }
 
     /// Bytes of the batch that the medium holds.

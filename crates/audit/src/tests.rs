@@ -346,6 +346,85 @@ fn a_file_that_was_taken_away_is_replaced() {
     assert_eq!(lines(folder.path()).len(), 1);
 }
 
+#[test]
+fn nothing_is_written_to_a_file_that_was_taken_away_with_its_folder() {
+    let parent = TempDir::new().unwrap();
+    let (folder, away) = (parent.path().join("audit"), parent.path().join("away"));
+    let (log, queue) = open_one(Settings { queue_events: 8, ..settings(&folder) });
+    commit(&queue, 1);
+    wait_until("written", || log.health().counts().pending_events == 0);
+    fs::rename(&folder, &away).unwrap();
+    // Where it was no new file can be begun.
+    fs::write(&folder, "").unwrap();
+    wait_until("the log to be bad", || log.health().status() != Status::Good);
+    let Status::Bad { reason, .. } = log.health().status() else { panic!("good without a file") };
+    assert!(reason.starts_with("cannot open ") && reason.contains("Not a directory"), "{reason}");
+    let mut committed = 1_u64;
+    // The writer takes what comes until its batch is full; then the queue is.
+    wait_until("the queue to be full", || {
+        let Ok(slot) = queue.reserve(event(0).id, event(0).time) else { return true };
+        committed += 1;
+        slot.commit_line(|line| {
+            crate::record::append(line, &event(committed.into()));
+            line.truncate(line.len() - 1);
+            line.resize(1 << 18, b' ');
+            line.push(b'\n');
+        });
+        false
+    });
+    assert_eq!(lines(&away).len(), 1);
+    assert!(matches!(log.health().status(), Status::Bad { .. }));
+
+    // The folder again: everything arrives in a new file, and the log is well.
+    fs::remove_file(files(&away).pop().unwrap()).unwrap();
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    wait_until("all is written", || log.health().counts().pending_events == 0);
+    assert_eq!(log.health().status(), Status::Good);
+    log.close(LONG).unwrap();
+    let found: Vec<_> =
+        lines(&folder).iter().map(|line| record::parse(line.as_bytes()).unwrap().event.id).collect();
+    assert_eq!(found, (2..=committed).map(|n| event(n.into()).id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_whose_folder_is_gone_turns_well_without_a_line_to_write() {
+    let parent = TempDir::new().unwrap();
+    let (folder, away) = (parent.path().join("audit"), parent.path().join("away"));
+    let (log, _queue) = open_one(settings(&folder));
+    fs::rename(&folder, &away).unwrap();
+    wait_until("the log to be bad", || log.health().status() != Status::Good);
+    fs::rename(&away, &folder).unwrap();
+    wait_until("the log to be well", || log.health().status() == Status::Good);
+    // And an end with nothing to write waits for no file.
+    fs::rename(&folder, &away).unwrap();
+    wait_until("the log to be bad", || log.health().status() != Status::Good);
+    log.close(Duration::from_secs(3600)).unwrap();
+}
+
+#[test]
+fn what_hinders_the_next_file_is_tried_again_now_and_then_and_lines_are_written_on() {
+    let folder = TempDir::new().unwrap();
+    let (log, queue) = open_one(Settings { rotate_bytes: 1, keep: 2, ..settings(folder.path()) });
+    let write = |n| {
+        commit(&queue, n);
+        wait_until("written", || log.health().counts().pending_events == 0);
+    };
+    write(1);
+    // An old file that cannot be removed, as it is a folder.
+    let stuck = segment::Segment { number: 0, begun_millis: 0 }.path(folder.path());
+    fs::create_dir(&stuck).unwrap();
+    (2..20).for_each(write);
+    let counts = log.health().counts();
+    assert!((1..10).contains(&counts.write_errors), "{counts:?}");
+    assert_eq!(log.health().status(), Status::Good);
+    fs::remove_dir(&stuck).unwrap();
+    wait_until("the old ones to go", || files(folder.path()).len() == 2);
+    log.close(LONG).unwrap();
+    let last = lines(folder.path()).pop().unwrap();
+    assert_eq!(record::parse(last.as_bytes()).unwrap().event.id, event(19).id);
+}
+
 /// A file system of 64 KiB, unmounted when dropped.
 struct SmallDisk(TempDir);
 

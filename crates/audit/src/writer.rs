@@ -23,7 +23,8 @@ use crate::{Error, POLL, RETRY, Settings};
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Emptied buffers that are kept for each queue.
 const SPARE_LINES_MAX: usize = 1024;
-/// How often the writer looks whether its file is still in the folder.
+/// How often the writer looks whether its file is still in the folder, and tries again to
+/// begin the next one or to remove an old one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long dropping the log waits for the disk; [`Log::close`] takes its own time.
 const DROP_WITHIN: Duration = Duration::from_secs(1);
@@ -150,6 +151,7 @@ pub(crate) fn open(
         sinks: sinks.clone(),
         current,
         looked: Duration::ZERO,
+        owed: None,
     };
     let thread = thread::Builder::new()
         .name("audit".to_owned())
@@ -207,8 +209,10 @@ struct Writer {
     outlet: Outlet,
     sinks: Arc<Sinks>,
     current: Current,
-    /// When the folder was last looked at, monotonic.
+    /// When the file was last seen in the folder, monotonic.
     looked: Duration,
+    /// When the next file could not be begun, or an old one not removed, monotonic.
+    owed: Option<Duration>,
 }
 
 impl Writer {
@@ -228,7 +232,7 @@ impl Writer {
             let result = self.write();
             match &result {
                 Ok(()) if more => continue,
-                Ok(()) if end.is_some() && reserved == 0 && self.drained() => return Ok(()),
+                _ if end.is_some() && reserved == 0 && self.drained() => return Ok(()),
                 _ => {}
             }
             if end.is_some_and(|end| now >= end) {
@@ -272,11 +276,16 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<(), String> {
+        if let Err(error) = self.look() {
+            let reason = why(&error);
+            self.fault(&reason);
+            return Err(reason);
+        }
         if self.outlet.at_start() {
-            self.look();
             self.rotate_if_due();
         }
         if self.outlet.is_empty() {
+            self.health.good();
             return Ok(());
         }
         let before = self.outlet.taken();
@@ -311,23 +320,33 @@ impl Writer {
     }
 
     /// Begins a new file when somebody has taken the current one away: lines would
-    /// otherwise go where nobody can find them.
-    fn look(&mut self) {
+    /// otherwise go where nobody can find them. What that one got of the batch is written
+    /// again.
+    ///
+    /// # Errors
+    /// It cannot be begun: nothing may be written.
+    fn look(&mut self) -> Result<(), Error> {
         let now = self.clock.monotonic();
         if now.saturating_sub(self.looked) < LOOK_EVERY {
-            return;
+            return Ok(());
         }
-        self.looked = now;
         let in_folder = match (self.current.file.metadata(), std::fs::metadata(&self.current.path)) {
             (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
             _ => false,
         };
         if !in_folder {
-            tracing::warn!(file = %self.current.path.display(), "the audit file was taken away; a new one is begun");
-            self.rotate();
+            let gone = self.current.path.clone();
+            self.begin_next()?;
+            self.outlet.rewind();
+            tracing::warn!(file = %gone.display(), "the audit file was taken away; a new one is begun");
         }
+        // Not before: as long as there is no file, each try comes here.
+        self.looked = now;
+        Ok(())
     }
 
+    /// Begins the next file when the current one is full or old, and removes the oldest. On
+    /// failure the current file is written on: a file too long is better than a line lost.
     fn rotate_if_due(&mut self) {
         let size = self.current.length.saturating_add(self.outlet.bytes() as u64);
         let full = self.current.length > 0 && size > self.settings.rotate_bytes;
@@ -335,28 +354,35 @@ impl Writer {
         let old = !self.settings.rotate_after.is_zero()
             && self.current.length > 0
             && u128::from(age_millis) >= self.settings.rotate_after.as_millis();
-        if full || old {
-            self.rotate();
+        let due = full || old;
+        if !due && self.owed.is_none() {
+            return;
+        }
+        let now = self.clock.monotonic();
+        if self.owed.is_some_and(|tried| now.saturating_sub(tried) < LOOK_EVERY) {
+            return;
+        }
+        let begun = if due { self.begin_next() } else { Ok(()) };
+        match begun.and_then(|()| segment::prune(&self.settings.folder, self.settings.keep)) {
+            Ok(_) => self.owed = None,
+            Err(error) => {
+                if self.owed.is_none() {
+                    let reason = why(&error);
+                    tracing::error!(
+                        "audit log: {reason}; lines are written all the same, and it is tried again"
+                    );
+                }
+                add(&self.health.write_errors, 1);
+                self.owed = Some(now);
+            }
         }
     }
 
-    /// On failure the current file is written on: a file too long is better than a
-    /// line lost.
-    fn rotate(&mut self) {
+    fn begin_next(&mut self) -> Result<(), Error> {
         let next = Segment::next(Some(&self.current.segment), self.clock.now());
-        match Current::begin(&self.settings, next) {
-            Ok(next) => {
-                self.current = next;
-                add(&self.health.rotations, 1);
-            }
-            Err(error) => {
-                self.fault(&error.to_string());
-                return;
-            }
-        }
-        if let Err(error) = segment::prune(&self.settings.folder, self.settings.keep) {
-            self.fault(&error.to_string());
-        }
+        self.current = Current::begin(&self.settings, next)?;
+        add(&self.health.rotations, 1);
+        Ok(())
     }
 
     /// The time to close is over. What is not written is lost, and said to be.
@@ -373,5 +399,13 @@ impl Writer {
         }
         let reason = reason.unwrap_or_else(|| format!("{} requests had not ended", counts.reserved));
         Err(Error::Unwritten { events, reason })
+    }
+}
+
+/// What went wrong, where it is said of which log.
+fn why(error: &Error) -> String {
+    match error {
+        Error::Io { doing, path, source } => format!("cannot {doing} {}: {source}", path.display()),
+        Error::InUse { .. } | Error::Unwritten { .. } => error.to_string(),
     }
 }

@@ -365,7 +365,12 @@ fn audit_families(out: &mut Exposition, health: &audit::Health) {
         ("bastide_audit_refused_total", Kind::Counter, "Requests refused: queue full.", counts.refused),
         ("bastide_audit_dropped_total", Kind::Counter, "Events dropped: queue full.", counts.dropped),
         ("bastide_audit_abandoned_total", Kind::Counter, "Requests that never reported.", counts.abandoned),
-        ("bastide_audit_write_errors_total", Kind::Counter, "Writes that failed.", counts.write_errors),
+        (
+            "bastide_audit_write_errors_total",
+            Kind::Counter,
+            "Writes that failed, and files not begun or removed.",
+            counts.write_errors,
+        ),
         ("bastide_audit_rotations_total", Kind::Counter, "Files begun.", counts.rotations),
         ("bastide_audit_torn_lines_total", Kind::Counter, "Lines torn by a crash.", counts.torn_lines),
     ] {
