@@ -13,8 +13,9 @@
 //! once the writer has written it: what is lost is what lay in the queues, at most
 //! [`POLL`] of events while the disk keeps up. It is safe from a power cut only after
 //! the operating system has written it back, or with [`Settings::durable`], which
-//! calls `fdatasync` after every batch. A line that a crash tore is closed with a
-//! newline at the next start and counted; readers skip it.
+//! calls `fdatasync` after every batch and writes one again for which that failed. A line
+//! that a crash tore is closed with a newline at the next start and counted; readers skip
+//! it.
 //!
 //! **When the disk is full** the lines stay in the queues, [`Health`] turns bad with
 //! the reason, and writing is tried again until it works; a line of which a part was

@@ -2,7 +2,9 @@
 //!
 //! INVARIANT: bytes go to the medium in order and once; what was taken in part is
 //! completed by the next try, or cut back to the last whole line by
-//! [`Outlet::give_up`]. Another medium gets the batch from its start ([`Outlet::rewind`]).
+//! [`Outlet::give_up`]. Another medium gets the batch from its start ([`Outlet::rewind`]),
+//! and so does one that could not say that it keeps it: after a failed `fdatasync` the
+//! system may take what is lost for written, so that only writing it again helps.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -37,7 +39,8 @@ pub(crate) struct Outlet {
     batch: Vec<u8>,
     events: u64,
     written: usize,
-    synced: bool,
+    /// Whether the medium may have lost what it took.
+    doubted: bool,
 }
 
 /// What a batch held.
@@ -72,26 +75,34 @@ impl Outlet {
         self.events += 1;
     }
 
-    /// Writes what is left of the batch, and when all is written (and with `durable`
-    /// safe) forgets it. After an error it can be called again.
-    pub(crate) fn write(&mut self, medium: &mut impl Medium, durable: bool) -> io::Result<Batch> {
+    /// Writes what is left of the batch onto the medium, which was `length` bytes long before
+    /// its first byte, and when all is written (and with `durable` safe) forgets it. After an
+    /// error it can be called again.
+    pub(crate) fn write(
+        &mut self,
+        medium: &mut impl Medium,
+        length: u64,
+        durable: bool,
+    ) -> io::Result<Batch> {
+        if self.doubted {
+            medium.truncate(length)?;
+            self.rewind();
+        }
         while let Some(rest) = self.batch.get(self.written..).filter(|rest| !rest.is_empty()) {
             match medium.append(rest) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(taken) => {
-                    self.written += taken;
-                    self.synced = false;
-                }
+                Ok(taken) => self.written += taken,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if durable && !self.synced && !self.batch.is_empty() {
-            medium.sync()?;
+        if durable && !self.batch.is_empty() {
+            medium.sync().inspect_err(|_| self.doubted = true)?;
         }
         let done = Batch { events: self.events, bytes: self.batch.len() as u64 };
         self.batch.clear();
-        (self.events, self.written, self.synced) = (0, 0, false);
+        self.events = 0;
+        self.rewind();
         Ok(done)
     }
 
@@ -99,6 +110,10 @@ impl Outlet {
     /// Gives how many events are thereby written and how many bytes they have; the
     /// batch is left with those that are not.
     pub(crate) fn give_up(&mut self, medium: &mut impl Medium, length: u64) -> io::Result<Batch> {
+        if self.doubted {
+            // The lines may be there; nobody can say so.
+            return Ok(Batch::default());
+        }
         let taken = self.batch.get(..self.written).unwrap_or_default();
         let whole = taken.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let torn = (self.written - whole) as u64;
@@ -114,7 +129,7 @@ impl Outlet {
 
     /// Forgets what the medium took of the batch: another takes its place.
     pub(crate) fn rewind(&mut self) {
-        (self.written, self.synced) = (0, false);
+        (self.written, self.doubted) = (0, false);
     }
 
     /// Bytes of the batch that the medium holds.
@@ -171,15 +186,71 @@ mod tests {
         let mut disk = Quota { held: Vec::new(), room: 6, chunk: 4, syncs: 0 };
         let mut outlet = outlet(&["one\n", "two\n", "three\n"]);
         for _ in 0..3 {
-            assert_eq!(outlet.write(&mut disk, false).unwrap_err().kind(), ErrorKind::StorageFull);
+            assert_eq!(outlet.write(&mut disk, 0, false).unwrap_err().kind(), ErrorKind::StorageFull);
             assert_eq!(disk.held, b"one\ntw");
         }
         assert!(!outlet.at_start());
         disk.room = 100;
-        assert_eq!(outlet.write(&mut disk, true).unwrap(), Batch { events: 3, bytes: 14 });
+        assert_eq!(outlet.write(&mut disk, 0, true).unwrap(), Batch { events: 3, bytes: 14 });
         assert_eq!(disk.held, b"one\ntwo\nthree\n");
         assert!(outlet.is_empty() && outlet.at_start());
         assert_eq!(disk.syncs, 1);
+    }
+
+    /// A disk that fails so often to write back, and takes what it lost for written.
+    #[derive(Default)]
+    struct Forgetful {
+        /// What a reader sees.
+        cached: Vec<u8>,
+        /// From here on it is still to be written back.
+        dirty: usize,
+        /// What survives a power cut.
+        kept: Vec<u8>,
+        failures: u32,
+    }
+
+    impl Medium for Forgetful {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.cached.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn truncate(&mut self, length: u64) -> io::Result<()> {
+            let length = length as usize;
+            self.cached.truncate(length);
+            self.kept.truncate(length);
+            self.dirty = self.dirty.min(length);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            let dirty = std::mem::replace(&mut self.dirty, self.cached.len());
+            self.kept.resize(self.cached.len(), 0);
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(io::Error::other("written back in vain"));
+            }
+            self.kept[dirty..].copy_from_slice(&self.cached[dirty..]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_the_disk_could_not_write_back_is_written_again() {
+        for failures in 0..3 {
+            let mut disk = Forgetful::default();
+            let mut first = outlet(&["one\n"]);
+            first.write(&mut disk, 0, true).unwrap();
+            disk.failures = failures;
+            let mut outlet = outlet(&["two\n", "three\n"]);
+            for _ in 0..failures {
+                outlet.write(&mut disk, 4, true).unwrap_err();
+                assert_eq!(outlet.give_up(&mut disk, 14).unwrap(), Batch::default());
+            }
+            assert_eq!(outlet.write(&mut disk, 4, true).unwrap(), Batch { events: 2, bytes: 10 });
+            assert_eq!(disk.kept, b"one\ntwo\nthree\n", "{failures} failures");
+            assert_eq!(disk.kept, disk.cached);
+        }
     }
 
     #[test]
@@ -189,7 +260,7 @@ mod tests {
         {
             let mut disk = Quota { held: Vec::new(), room, chunk: 100, syncs: 0 };
             let mut outlet = outlet(&["one\n", "two\n", "three\n"]);
-            outlet.write(&mut disk, false).unwrap_err();
+            outlet.write(&mut disk, 0, false).unwrap_err();
             let length = disk.held.len() as u64;
             let saved = outlet.give_up(&mut disk, length).unwrap();
             assert_eq!((disk.held.as_slice(), saved.events), (kept.as_bytes(), events), "room {room}");
@@ -211,7 +282,7 @@ mod tests {
             let mut disk = Quota { held: Vec::new(), room: 0, chunk, syncs: 0 };
             for room in rooms {
                 disk.room = room;
-                if outlet.write(&mut disk, false).is_ok() {
+                if outlet.write(&mut disk, 0, false).is_ok() {
                     break;
                 }
             }

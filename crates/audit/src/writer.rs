@@ -288,17 +288,16 @@ impl Writer {
             self.health.good();
             return Ok(());
         }
-        let before = self.outlet.taken();
-        let bytes = self.outlet.bytes() as u64;
-        match self.outlet.write(&mut self.current.file, self.settings.durable) {
+        let start = self.current.length - self.outlet.taken();
+        match self.outlet.write(&mut self.current.file, start, self.settings.durable) {
             Ok(batch) => {
-                self.current.length += bytes - before;
+                self.current.length = start + batch.bytes;
                 self.wrote(batch);
                 self.health.good();
                 Ok(())
             }
             Err(error) => {
-                self.current.length += self.outlet.taken() - before;
+                self.current.length = start + self.outlet.taken();
                 let reason = format!("cannot write {}: {error}", self.current.path.display());
                 self.fault(&reason);
                 Err(reason)
