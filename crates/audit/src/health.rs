@@ -17,7 +17,8 @@ pub struct Health {
     pub(crate) torn_lines: AtomicU64,
 }
 
-/// One queue's counters. Written by its core alone, so that counting is a plain store.
+/// One queue's counters. All but the last are written by its core alone, so that counting is a
+/// plain store.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Lane {
@@ -27,7 +28,14 @@ pub(crate) struct Lane {
     pub(crate) refused: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) abandoned: AtomicU64,
+    pub(crate) taken_bytes: Taken,
 }
+
+/// Bytes that the writer has taken from the queue: written by the writer alone, so apart from
+/// what the core writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Taken(pub(crate) AtomicU64);
 
 /// Adds to a counter that only the calling thread writes.
 pub(crate) fn add(counter: &AtomicU64, by: u64) {

@@ -81,6 +81,8 @@ pub struct Settings {
     pub keep: usize,
     /// Events that one core's queue holds.
     pub queue_events: usize,
+    /// Bytes of events that wait in one core's queue before it is full, however many they are.
+    pub queue_bytes: usize,
     /// What happens when it is full.
     pub when_full: WhenFull,
     /// Whether every batch is followed by `fdatasync`.
@@ -88,8 +90,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: 64 MiB or a day per file, 32 files, 4,096 events per core, refuse
-    /// when full, not durable.
+    /// The defaults: 64 MiB or a day per file, 32 files, 4,096 events or 16 MiB per core,
+    /// refuse when full, not durable.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -97,6 +99,7 @@ impl Settings {
             rotate_after: Duration::from_secs(86_400),
             keep: 32,
             queue_events: 4096,
+            queue_bytes: 16 << 20,
             when_full: WhenFull::Refuse,
             durable: false,
         }

@@ -9,9 +9,9 @@ use model::event::AccessEvent;
 use model::{RequestId, Timestamp};
 use rtrb::{Consumer, Producer};
 
-use crate::WhenFull;
 use crate::health::{Lane, add};
 use crate::record;
+use crate::{Settings, WhenFull};
 
 /// Size of a fresh line buffer, bytes: an ordinary event with its decision.
 const LINE_BYTES_USUAL: usize = 1536;
@@ -24,6 +24,8 @@ pub(crate) const LINE_BYTES_KEPT_MAX: usize = 8 * 1024;
 pub struct Queue {
     ends: RefCell<Ends>,
     lane: Arc<Lane>,
+    /// Bytes of lines that may wait before the queue is full.
+    bytes_max: u64,
     when_full: WhenFull,
     /// Set while a sink that blocks is full.
     shut: Arc<AtomicBool>,
@@ -46,27 +48,28 @@ impl Queue {
         lines: Producer<Vec<u8>>,
         spare: Consumer<Vec<u8>>,
         lane: Arc<Lane>,
-        when_full: WhenFull,
+        settings: &Settings,
         shut: Arc<AtomicBool>,
     ) -> Self {
-        Self { ends: RefCell::new(Ends { lines, spare, reserved: 0 }), lane, when_full, shut }
+        let ends = RefCell::new(Ends { lines, spare, reserved: 0 });
+        let bytes_max = u64::try_from(settings.queue_bytes).unwrap_or(u64::MAX);
+        Self { ends, lane, bytes_max, when_full: settings.when_full, shut }
     }
 
     /// Takes a place in the queue for the event of this request. Whoever holds the
     /// slot can always commit: the place is kept even while the disk is full.
     ///
     /// # Errors
-    /// All places are taken, and the configuration says to refuse; or a sink that blocks
-    /// is full.
+    /// All places are taken, or long lines wait in them, and the configuration says to
+    /// refuse; or a sink that blocks is full.
     pub fn reserve(self: &Rc<Self>, id: RequestId, time: Timestamp) -> Result<Slot, Full> {
         if self.shut.load(Ordering::Relaxed) {
             add(&self.lane.refused, 1);
             return Err(Full);
         }
-        let mut ends = self.ends.borrow_mut();
-        let placed = ends.lines.slots() > ends.reserved;
+        let placed = self.free() > 0;
         if placed {
-            ends.reserved += 1;
+            self.ends.borrow_mut().reserved += 1;
             add(&self.lane.reserved, 1);
         } else if self.when_full == WhenFull::Refuse {
             add(&self.lane.refused, 1);
@@ -81,8 +84,14 @@ impl Queue {
         !self.shut.load(Ordering::Relaxed) && (self.free() > 0 || self.when_full == WhenFull::Drop)
     }
 
-    /// Places that can still be reserved.
+    /// Places that can still be reserved. Lines that are reserved have no length yet, so that
+    /// those of requests under way come on top of the bytes that may wait.
     pub fn free(&self) -> usize {
+        let committed = self.lane.committed_bytes.load(Ordering::Relaxed);
+        let taken = self.lane.taken_bytes.0.load(Ordering::Acquire);
+        if committed.saturating_sub(taken) >= self.bytes_max {
+            return 0;
+        }
         let ends = self.ends.borrow();
         ends.lines.slots().saturating_sub(ends.reserved)
     }

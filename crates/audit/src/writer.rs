@@ -129,8 +129,8 @@ pub(crate) fn open(
         let (lines_in, lines_out) = RingBuffer::new(capacity);
         let (spare_in, spare_out) = RingBuffer::new(capacity.min(SPARE_LINES_MAX));
         let lane = Arc::new(Lane::default());
-        queues.push(Queue::new(lines_in, spare_out, lane.clone(), settings.when_full, sinks.shut.clone()));
-        sources.push(Source { lines: lines_out, spare: spare_in });
+        queues.push(Queue::new(lines_in, spare_out, lane.clone(), &settings, sinks.shut.clone()));
+        sources.push(Source { lines: lines_out, spare: spare_in, lane: lane.clone() });
         lanes.push(lane);
     }
     let health = Arc::new(Health::new(lanes));
@@ -163,6 +163,7 @@ pub(crate) fn open(
 struct Source {
     lines: Consumer<Vec<u8>>,
     spare: Producer<Vec<u8>>,
+    lane: Arc<Lane>,
 }
 
 /// The file that is written.
@@ -261,6 +262,7 @@ impl Writer {
                 }
                 let Ok(mut line) = source.lines.pop() else { continue };
                 found = true;
+                add(&source.lane.taken_bytes.0, line.len() as u64);
                 self.outlet.add(&line);
                 sinks.iter().for_each(|sink| sink.push(&line));
                 if line.capacity() <= LINE_BYTES_KEPT_MAX {

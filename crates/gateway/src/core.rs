@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) audit: Option<Rc<audit::Queue>>,
     /// Whose turn it is when the audit queue is full.
     event_turns: Turns,
+    /// The same for the firewall's log.
+    firewall_turns: Turns,
     /// Its way to the firewall's log; `None` as with `audit`.
     pub(crate) firewall_log: Option<Rc<audit::Queue>>,
     /// What it may spend on showing the firewall requests that are refused anyway.
@@ -102,6 +104,7 @@ impl Core {
             verifier: RefCell::new(CoreVerifier::new(Arc::clone(&snapshot.issuers))),
             audit,
             event_turns: Turns::default(),
+            firewall_turns: Turns::default(),
             firewall_log,
             unwelcome: Allowance::new(UNWELCOME_MAX),
             unreadable_heads: Allowance::new(UNREADABLE_HEADS_MAX),
@@ -141,6 +144,13 @@ impl Core {
     pub(crate) async fn await_event_place(&self) {
         if let Some(queue) = &self.audit {
             self.event_turns.wait(|| queue.has_room()).await;
+        }
+    }
+
+    /// The same for the queue of the firewall's log.
+    pub(crate) async fn await_firewall_place(&self) {
+        if let Some(queue) = &self.firewall_log {
+            self.firewall_turns.wait(|| queue.has_room()).await;
         }
     }
 

@@ -1,5 +1,5 @@
-//! Places in the audit queue when there are none: a flood on some connections fills it faster
-//! than the disk empties it. Whoever comes then waits a little, behind those who wait
+//! Places in the audit queue, or in that of the firewall's log, when there are none: a flood
+//! on some connections fills it faster than the disk empties it. Whoever comes then waits a little, behind those who wait
 //! already, so that each connection gets its turn and no request of another is refused.
 
 use std::cell::Cell;

@@ -11,6 +11,9 @@ use super::{Inspection, Stopped};
 
 /// Rules that a record lists; further ones are counted.
 const RULES_MAX: usize = 128;
+/// Longest list of rules that it has, bytes: with what stands around it no longer than the audit
+/// event keeps whole. Further rules are counted.
+const RULES_BYTES_MAX: usize = audit::record::FIREWALL_BYTES_MAX - 4096;
 /// Longest text that it keeps, bytes.
 const TEXT_BYTES_MAX: usize = 512;
 /// Tags of one rule that it keeps.
@@ -90,16 +93,21 @@ impl Inspection {
         }
         append_scores(out, self.scores());
         out.extend_from_slice(b",\"rules\":[");
-        let mut further = 0_usize;
+        let (start, mut further) = (out.len(), 0_usize);
         for (number, found) in self.found().enumerate() {
-            if number >= RULES_MAX {
+            if further > 0 || number >= RULES_MAX {
                 further += 1;
                 continue;
             }
+            let end = out.len();
             if number > 0 {
                 out.push(b',');
             }
             append_match(out, found);
+            if out.len() - start > RULES_BYTES_MAX {
+                out.truncate(end);
+                further += 1;
+            }
         }
         out.push(b']');
         let further = further as u64 + self.matches_further();

@@ -65,6 +65,10 @@ pub(crate) async fn request<E: Exchange>(
     let Some(firewall) = firewall.filter(|_| reads) else {
         return Ok(Pass::no_firewall_here());
     };
+    // Detect mode has no effect, and so nobody waits for its line.
+    if firewall.mode == Mode::Block {
+        gateway.core().await_firewall_place().await;
+    }
     let inspection = begin(gateway, journey, firewall, firewall.mode)?;
     // Kept with the journey: what was found is told even when the client goes away.
     let inspection = journey.inspection.insert(inspection);

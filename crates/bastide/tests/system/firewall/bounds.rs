@@ -172,10 +172,10 @@ fn can_mount() -> bool {
 }
 
 /// A gateway whose firewall's log lies on a disk of 64 KiB.
-async fn town_on_a_small_disk(upstream: &Upstream, waf: &str) -> Town {
+async fn town_on_a_small_disk(upstream: &Upstream, waf: &str, rules: &str) -> Town {
     let mut town =
         Town::prepare(&format!("{}audit: {{ firewall: small }}\n", configuration(upstream, waf, "")));
-    std::fs::write(town.path("rules.conf"), RULES).unwrap();
+    std::fs::write(town.path("rules.conf"), rules).unwrap();
     std::fs::create_dir(town.path("small")).unwrap();
     let script = format!(
         "mount -t tmpfs -o size=64k,mode=0700 tmpfs small && exec {BASTIDE} serve --config bastide.yaml"
@@ -197,7 +197,7 @@ async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
         return;
     }
     let upstream = Upstream::start().await;
-    let blocking = town_on_a_small_disk(&upstream, "").await;
+    let blocking = town_on_a_small_disk(&upstream, "", RULES).await;
     let mut connection = Connection::open(&blocking.clear_door()).await.unwrap();
     let (answer, before) = until("the log to be full", async || {
         for _ in 0..200 {
@@ -212,7 +212,7 @@ async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
     .await;
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
     assert_eq!(upstream.seen(), before, "an inspected request without a line reached the upstream");
-    let detecting = town_on_a_small_disk(&upstream, "  mode: detect\n").await;
+    let detecting = town_on_a_small_disk(&upstream, "  mode: detect\n", RULES).await;
     let mut connection = Connection::open(&detecting.clear_door()).await.unwrap();
     until("the log to be full", async || {
         for _ in 0..200 {
@@ -225,6 +225,39 @@ async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
     for _ in 0..2000 {
         assert_eq!(connection.ask(&get_request("/")).await.unwrap().status, 200);
     }
+}
+
+/// A record of 128 matches with data of control characters had 0.4 MiB, and 4,096 of them waited.
+#[tokio::test]
+async fn a_flood_of_long_lines_costs_no_more_memory_than_the_queue_may() {
+    const QUEUE_BYTES: usize = 16 << 20;
+    const LINE_BYTES: usize = 72 << 10;
+    if !can_mount() {
+        println!("skipped: no user namespaces here, so no small disk");
+        return;
+    }
+    let upstream = Upstream::start().await;
+    let rule = |id| {
+        format!(
+            "SecRule ARGS:q \"@unconditionalMatch\" \"id:{id},phase:1,pass,log,logdata:'%{{MATCHED_VAR}}'\"\n"
+        )
+    };
+    let rules: String = (1..=128).map(rule).collect();
+    let blocking = town_on_a_small_disk(&upstream, "", &rules).await;
+    let long = get_request(&format!("/?q={}", "%01".repeat(512)));
+    let mut connection = Connection::open(&blocking.clear_door()).await.unwrap();
+    let mut answered = 0;
+    let refused = loop {
+        let answer = connection.ask(&long).await.unwrap();
+        if answer.status != 200 {
+            break answer;
+        }
+        answered += 1;
+        assert!(answered * (LINE_BYTES / 2) < 2 * QUEUE_BYTES, "{answered} long lines wait");
+    };
+    assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
+    // Those that the writer holds, and those that wait.
+    assert!(answered * LINE_BYTES > QUEUE_BYTES / 2, "refused after {answered}");
 }
 
 /// A body that no processor reads.

@@ -31,6 +31,26 @@ async fn so_many_rules_are_listed_and_the_rest_is_counted() {
     assert_eq!(over["rules"][RULES_MAX - 1]["id"], RULES_MAX);
 }
 
+/// Each byte of it takes six in a record, which listed megabytes of it.
+#[tokio::test]
+async fn rules_with_long_data_are_listed_as_far_as_there_is_room() {
+    let rule = |id| {
+        format!(
+            "SecRule ARGS:q \"@unconditionalMatch\" \"id:{id},phase:1,pass,log,logdata:'%{{MATCHED_VAR}}'\"\n"
+        )
+    };
+    let rules: String = (1..=RULES_MAX).map(rule).collect();
+    let bytes = |found: &Value| found["rules"].to_string().len() - 1;
+    let whole = record(&rule(1), &format!("/?q={}", "%01".repeat(TEXT_BYTES_MAX))).await;
+    let one = bytes(&whole);
+    assert!(one > 6 * TEXT_BYTES_MAX && whole["further"].is_null());
+    let cut = record(&rules, &format!("/?q={}", "%01".repeat(TEXT_BYTES_MAX))).await;
+    let listed = cut["rules"].as_array().unwrap().len();
+    assert!(bytes(&cut) <= RULES_BYTES_MAX && bytes(&cut) + one + 8 > RULES_BYTES_MAX, "{listed}");
+    assert_eq!(cut["further"], RULES_MAX - listed);
+    assert!(cut.to_string().len() <= audit::record::FIREWALL_BYTES_MAX);
+}
+
 #[tokio::test]
 async fn matches_of_one_rule_are_counted_with_the_rest() {
     let rule = "SecRule ARGS \"@unconditionalMatch\" \"id:1,phase:1,pass,log\"\n";
