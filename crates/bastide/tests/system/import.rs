@@ -76,6 +76,10 @@ services:
     paths: [/few]
     headers: { x-beta: ["1"] }
     strip_path: false
+  - name: docs
+    paths: ['~/docs/.+']
+  - name: folder
+    paths: [/folder/]
   - name: site
     paths: [/]
 consumers:
@@ -211,6 +215,19 @@ async fn an_imported_gateway_lets_in_whom_kong_let_in_and_nobody_else() {
     assert_eq!(it.ask("/elsewhere", &[]).await.status, 403);
     assert_eq!(it.ask_at(&it.tls, "POST", "/small", &[], 1_024).await.status, 200);
     assert_eq!(it.ask_at(&it.tls, "POST", "/small", &[], 1_025).await.status, 413);
+
+    // Below a folder, and not the folder itself.
+    for (target, status) in [
+        ("/docs", 403),
+        ("/docs/", 403),
+        ("/docs/x", 200),
+        ("/docs/x/", 200),
+        ("/folder", 403),
+        ("/folder/", 200),
+        ("/folder/x", 200),
+    ] {
+        assert_eq!(it.ask(target, &[]).await.status, status, "{target}");
+    }
 
     // Closed, and not to be had by way of the site.
     for target in ["/secret", "/secret/x", "/secretary", "/keyedX", "/numbers/7", "/numbers/x", "/tokens"] {

@@ -5,6 +5,8 @@ use regex_syntax::ast::{
     parse::Parser,
 };
 
+use super::access::cedar;
+
 /// Most alternatives that one expression is taken apart into.
 const ALTERNATIVES_MAX: usize = 64;
 
@@ -17,6 +19,39 @@ pub(super) struct Pattern {
     pub(super) wider: Option<String>,
     /// What of the path was matched, for `strip_path`.
     pub(super) matched: Matched,
+    /// What the pattern takes besides, where a policy can keep it out.
+    pub(super) besides: Besides,
+}
+
+/// What `/docs/**` takes and the original does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Besides {
+    /// Nothing.
+    Nothing,
+    /// `/docs`, where the original begins with `/docs/`.
+    Folder,
+    /// `/docs/` too, where something has to follow.
+    FolderAndSlash,
+}
+
+impl Besides {
+    /// The condition under which a request to this pattern is none of the original's.
+    pub(super) fn when(self, path: &str) -> Option<String> {
+        let base = path.strip_suffix("/**")?;
+        let place = |segment| if str::starts_with(segment, '{') { "*" } else { segment };
+        let base = base.split('/').map(place).collect::<Vec<_>>().join("/");
+        let like = |end: &str| format!("context.path like {}", cedar(&format!("{base}{end}")));
+        // Without a folder there is no path that lacks the slash.
+        let folder = (!base.is_empty()).then(|| format!("!({})", like("/*")));
+        match self {
+            Self::Nothing => None,
+            Self::Folder => folder,
+            Self::FolderAndSlash => {
+                let slash = format!("({} && !({}))", like("/"), like("/*/"));
+                Some(folder.into_iter().chain([slash]).collect::<Vec<_>>().join(" || "))
+            }
+        }
+    }
 }
 
 /// What Kong would strip.
@@ -40,7 +75,8 @@ pub(super) fn prefix(path: &str) -> Pattern {
     }
     let literal = tidy.trim_end_matches('/');
     let matched = if literal.is_empty() { Matched::Nothing } else { Matched::Prefix(literal.to_owned()) };
-    Pattern { path: format!("{literal}/**"), wider: None, matched }
+    let besides = if tidy.ends_with('/') { Besides::Folder } else { Besides::Nothing };
+    Pattern { path: format!("{literal}/**"), wider: None, matched, besides }
 }
 
 fn collapse(path: &str) -> String {
@@ -63,7 +99,12 @@ fn beginning(text: &str, why: &str) -> Pattern {
     let folder = literal.rsplit_once('/').map_or("", |(folder, _)| folder);
     let path = collapse(folder);
     let path = path.trim_end_matches('/');
-    Pattern { path: format!("{path}/**"), wider: Some(why.to_owned()), matched: Matched::BeforeRest }
+    Pattern {
+        path: format!("{path}/**"),
+        wider: Some(why.to_owned()),
+        matched: Matched::BeforeRest,
+        besides: Besides::Nothing,
+    }
 }
 
 /// What an expression is made of, as far as paths go.
@@ -72,8 +113,8 @@ enum Piece {
     Char(char),
     /// Some of one segment; `true`: whatever a segment can be.
     Part(Option<String>, bool),
-    /// Anything, slashes included.
-    Rest,
+    /// Anything, slashes included; `true`: one character at least.
+    Rest(bool),
     End,
 }
 
@@ -89,8 +130,9 @@ pub(super) fn expression(text: &str) -> Vec<Pattern> {
     let mut patterns: Vec<Pattern> = Vec::new();
     for pieces in &alternatives {
         let pattern = assemble(pieces, text);
-        if !patterns.iter().any(|known| known.path == pattern.path) {
-            patterns.push(pattern);
+        match patterns.iter_mut().find(|known| known.path == pattern.path) {
+            Some(known) => known.besides = known.besides.min(pattern.besides),
+            None => patterns.push(pattern),
         }
     }
     patterns
@@ -164,11 +206,16 @@ fn repeat(kind: &RepetitionKind, ast: &Ast, alternatives: &mut Vec<Vec<Piece>>) 
     if matches!(kind, RepetitionKind::ZeroOrOne) {
         return branch([None, Some(ast)].into_iter(), alternatives);
     }
+    let some = !matches!(kind, RepetitionKind::ZeroOrMore);
     let piece = match ast {
-        Ast::Dot(_) => Piece::Rest,
+        Ast::Dot(_) => Piece::Rest(some),
         Ast::ClassPerl(class) if class.kind != ClassPerlKind::Digit || class.negated => {
-            // `\S` and `\W` take slashes.
-            if class.negated { Piece::Rest } else { Piece::Part(None, false) }
+            match (class.negated, &class.kind) {
+                (false, _) => Piece::Part(None, false),
+                // Slashes too, and no path has a blank.
+                (true, ClassPerlKind::Space) => Piece::Rest(some),
+                (true, _) => return Err("the regular expression repeats what can hold slashes"),
+            }
         }
         Ast::ClassPerl(_) => Piece::Part(None, false),
         Ast::ClassBracketed(class) => match (class.negated, &class.kind) {
@@ -190,7 +237,9 @@ fn repeat(kind: &RepetitionKind, ast: &Ast, alternatives: &mut Vec<Vec<Piece>>) 
         _ => return Err("the regular expression repeats more than a character"),
     };
     // `.+` and `.*`; a bounded number of anything is less than the rest.
-    if piece == Piece::Rest && !matches!(kind, RepetitionKind::OneOrMore | RepetitionKind::ZeroOrMore) {
+    if matches!(piece, Piece::Rest(_))
+        && !matches!(kind, RepetitionKind::OneOrMore | RepetitionKind::ZeroOrMore)
+    {
         return Err("the regular expression counts characters");
     }
     alternatives.iter_mut().for_each(|pieces| pieces.push(piece.clone()));
@@ -239,6 +288,7 @@ fn assemble(pieces: &[Piece], text: &str) -> Pattern {
     let mut path = String::new();
     let mut wider = None;
     let (mut literal, mut rest, mut number) = (true, false, 0);
+    let mut besides = Besides::Nothing;
     let segments: Vec<&[Piece]> =
         pieces.get(1..).unwrap_or_default().split(|piece| *piece == Piece::Char('/')).collect();
     for (place, segment) in segments.iter().copied().enumerate() {
@@ -255,9 +305,10 @@ fn assemble(pieces: &[Piece], text: &str) -> Pattern {
             (Some(chars), _) if chars.chars().all(|c| c.is_ascii_graphic() && !"{}*?#%".contains(c)) => {
                 path.push_str(&chars);
             }
-            (None, [Piece::Rest]) => {
+            (None, [Piece::Rest(some)]) => {
                 path.push_str("**");
                 rest = true;
+                besides = if *some { Besides::FolderAndSlash } else { Besides::Folder };
             }
             (None, [Piece::Part(name, exact)]) => {
                 number += 1;
@@ -280,9 +331,12 @@ fn assemble(pieces: &[Piece], text: &str) -> Pattern {
         (false, false) => Matched::BeforeRest,
     };
     if !ends && !rest {
+        if path.ends_with('/') {
+            besides = Besides::Folder;
+        }
         path = format!("{}/**", path.trim_end_matches('/'));
     }
-    Pattern { path, wider: wider.map(str::to_owned), matched }
+    Pattern { path, wider: wider.map(str::to_owned), matched, besides }
 }
 
 /// A host as ours: `Err` says why it cannot be.
@@ -331,6 +385,40 @@ mod tests {
         assert!(prefix("/a/{b}/c").wider.is_some());
     }
 
+    /// What the pattern takes besides is kept out by the condition, and nothing else is.
+    #[test]
+    fn a_slash_at_the_end_and_something_behind_it_are_asked_for() {
+        for (pattern, out, condition) in [
+            (prefix("/docs"), Besides::Nothing, None),
+            (prefix("/"), Besides::Folder, None),
+            (prefix("/docs/"), Besides::Folder, Some(r#"!(context.path like "/docs/*")"#)),
+        ] {
+            assert_eq!((pattern.besides, pattern.besides.when(&pattern.path).as_deref()), (out, condition));
+        }
+        let some = r#"!(context.path like "/x/*/*") || (context.path like "/x/*/" && !(context.path like "/x/*/*/"))"#;
+        for (text, condition) in [
+            ("/docs", None),
+            ("/docs/?", None),
+            ("/docs(/.*)?", None),
+            ("/docs/$", None),
+            ("/docs/", Some(r#"!(context.path like "/docs/*")"#)),
+            ("/docs/.*", Some(r#"!(context.path like "/docs/*")"#)),
+            (
+                "/docs/.+",
+                Some(
+                    r#"!(context.path like "/docs/*") || (context.path like "/docs/" && !(context.path like "/docs/*/"))"#,
+                ),
+            ),
+            ("/.*", None),
+            ("/.+", Some(r#"(context.path like "/" && !(context.path like "/*/"))"#)),
+            ("/x/(?<id>[^/]+)/.+", Some(some)),
+        ] {
+            let [pattern] = expression(text).try_into().unwrap_or_else(|all| panic!("{text}: {all:?}"));
+            assert_eq!(pattern.wider, None, "{text}");
+            assert_eq!(pattern.besides.when(&pattern.path).as_deref(), condition, "{text}");
+        }
+    }
+
     #[test]
     fn expressions_become_patterns_or_are_marked_as_wider() {
         for (text, paths, exact) in [
@@ -349,6 +437,8 @@ mod tests {
             ("(?i)/x", &["/**"], false),
             ("/x/[^a]+", &["/x/**"], false),
             ("/x/(a/b)*", &["/x/**"], false),
+            (r"/x/\S+", &["/x/**"], true),
+            (r"/x/\D+", &["/x/**"], false),
             ("[", &["/**"], false),
         ] {
             let found = expression(text);

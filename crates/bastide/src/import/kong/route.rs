@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::Importer;
 use super::access::{Access, Permit, cedar};
 use super::key_of;
-use super::matching::{Matched, Pattern, knows_places, shape};
+use super::matching::{Besides, Matched, Pattern, knows_places, shape};
 use super::place::Place;
 use super::plugins::{Became, PROOFS, Plugin, Treatment, effective, rates, treat, windows};
 use super::service::Service;
@@ -37,6 +37,8 @@ pub(super) struct Made {
     open: bool,
     /// Whether its path is a plain prefix, which in Kong ends in the middle of a segment.
     prefix: bool,
+    /// What the path takes besides, and is kept out.
+    besides: Besides,
     /// Non-consumer rate limits: seconds, requests.
     rates: Vec<(u64, u64)>,
     /// Line of the source.
@@ -83,6 +85,7 @@ impl<'n> Importer<'n> {
             }
         }
         self.keep_prefixes_apart();
+        self.keep_folders_out();
     }
 
     fn route(&mut self, written: &Written<'n>, service: Option<&Service>) {
@@ -179,6 +182,7 @@ impl<'n> Importer<'n> {
             service: written.service_key.clone(),
             host,
             prefix: matches!(pattern.matched, Matched::Prefix(_)) && pattern.path.ends_with("/**"),
+            besides: pattern.besides,
             path: pattern.path,
             methods,
             headers,
@@ -242,6 +246,9 @@ impl<'n> Importer<'n> {
             if !made.open && other.open {
                 other.closed.push(format!("route {:?} takes the same requests and asks for more", made.of));
                 other.open = false;
+            }
+            if made.of == other.of {
+                other.besides = other.besides.min(made.besides);
             }
             if made.methods.is_empty() {
                 return;
@@ -327,6 +334,18 @@ impl<'n> Importer<'n> {
                 format!("context.path like {any} && !(context.path == {path} || context.path like {below})");
             let rule = Permit { principal: "principal".to_owned(), when };
             self.policy(&format!("{route}: not {literal}…, which is of {of}"), "forbid", &rule, Some(route));
+        }
+    }
+
+    /// Our `/docs/**` takes `/docs` too, Kong's `/docs/` and `~/docs/.+` do not: it is refused
+    /// there.
+    fn keep_folders_out(&mut self) {
+        let open = self.routes.iter().filter(|made| made.closed.is_empty());
+        let rules: Vec<(String, String)> =
+            open.filter_map(|made| Some((made.name.clone(), made.besides.when(&made.path)?))).collect();
+        for (route, when) in rules {
+            let rule = Permit { principal: "principal".to_owned(), when };
+            self.policy(&format!("{route}: nothing above its path"), "forbid", &rule, Some(&route));
         }
     }
 

@@ -208,6 +208,32 @@ fn an_anonymous_consumer_that_is_not_ended_gets_in() {
     loaded(&imported);
 }
 
+/// In Kong `/docs/` does not take `/docs`, unless another path of the route does.
+#[test]
+fn a_folder_that_kong_does_not_take_is_kept_out() {
+    let policies = |paths: &str| {
+        let imported = imported(&one_route(&format!("    paths: [ {paths} ]"), ""));
+        loaded(&imported);
+        text(&imported, "policies/kong.cedar")
+    };
+    let kept_out =
+        "forbid (principal, action, resource == Route::\"r\")\nwhen { !(context.path like \"/docs/*\")";
+    for (written, out) in [
+        ("/docs/", true),
+        ("'~/docs/.+'", true),
+        ("'~/docs/.*', '/docs/'", true),
+        ("/docs", false),
+        ("/docs/, /docs", false),
+        ("/docs, '~/docs/.+'", false),
+        ("'~/docs/[^/]+$'", false),
+    ] {
+        let policies = policies(written);
+        assert_eq!(policies.contains(kept_out), out, "{written}: {policies}");
+        assert_eq!(policies.contains("forbid"), out, "{written}: {policies}");
+    }
+    assert!(!policies("'~/docs/.+', /docs/").contains("\"/docs/*/\""));
+}
+
 #[test]
 fn the_most_specific_instance_of_a_plugin_runs() {
     let source = "_format_version: '3.0'\nservices:\n- name: s\n  url: http://127.0.0.1:1\n  plugins: [ { name: rate-limiting, config: { minute: 2 } } ]\n  routes:\n  - { name: a, paths: [ /a ], plugins: [ { name: rate-limiting, config: { minute: 1 } } ] }\n  - { name: b, paths: [ /b ] }\n- name: t\n  url: http://127.0.0.1:1\n  routes: [ { name: c, paths: [ /c ] } ]\nplugins:\n- { name: rate-limiting, config: { minute: 3 } }\n- { name: rate-limiting, route: b, service: s, config: { minute: 4 } }\n";
