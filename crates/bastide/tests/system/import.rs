@@ -76,6 +76,9 @@ services:
     paths: [/few]
     headers: { x-beta: ["1"] }
     strip_path: false
+  - name: guest
+    paths: [/guest]
+    plugins: [ { name: key-auth, config: { anonymous: guest } } ]
   - name: docs
     paths: ['~/docs/.+']
   - name: folder
@@ -83,6 +86,7 @@ services:
   - name: site
     paths: [/]
 consumers:
+- { username: guest }
 - { username: importer, keyauth_credentials: [ { key: old-1 } ], acls: [ { group: partners } ] }
 - { username: outsider, keyauth_credentials: [ { key: old-2 } ] }
 - username: mobile
@@ -252,6 +256,13 @@ async fn an_imported_gateway_lets_in_whom_kong_let_in_and_nobody_else() {
     assert_eq!(known(&outsider).await.status, 403);
     assert_eq!(it.ask("/keyed/x", &[("x-api-key", "old-1")]).await.status, 401);
     assert_eq!(it.ask("/keyed/x", &[]).await.status, 401);
+    // What is read as anonymous in Kong is refused, and the report says so.
+    assert_eq!(it.ask("/guest", &[("x-api-key", &outsider)]).await.status, 200);
+    assert_eq!(it.ask("/guest", &[]).await.status, 401);
+    let changed = |finding: &Value| {
+        finding["outcome"] == "changed" && finding["what"] == "plugin key-auth of route \"guest\": anonymous"
+    };
+    assert!(report["findings"].as_array().unwrap().iter().any(changed), "{report:#}");
     assert_eq!(it.ask("/keyed/x", &[("authorization", &mobile.token())]).await.status, 401);
 
     // Tokens: of a consumer, of one whose group is denied, of one that is ended, of nobody.

@@ -33,7 +33,7 @@ pub(super) struct Access {
     pub(super) forbids: Vec<Permit>,
     /// Why nobody gets in.
     pub(super) closed: Vec<String>,
-    /// Whether one without any proof gets in too.
+    /// Whether one without any proof gets in too, in Kong.
     pub(super) anonymous: bool,
 }
 
@@ -161,7 +161,7 @@ impl<'n> Importer<'n> {
         let proofs: Vec<&&Plugin<'n>> =
             plugins.iter().filter(|plugin| PROOFS.contains(&plugin.name.as_str())).collect();
         let acl = plugins.iter().find(|plugin| plugin.name == "acl");
-        if proofs.len() > 1 && proofs.iter().any(|plugin| plugin.config().get("anonymous").is_none()) {
+        if proofs.len() > 1 && proofs.iter().any(|plugin| anonymous_of(plugin).is_none()) {
             access
                 .closed
                 .push("Kong asks for each of several proofs, and here any of them would do".to_owned());
@@ -189,7 +189,7 @@ impl<'n> Importer<'n> {
 
     /// `anonymous`: who proves nothing is a certain consumer.
     fn anonymous(&mut self, plugin: &Plugin<'n>, access: &mut Access) {
-        let Some(name) = plugin.config().text("anonymous") else { return };
+        let Some(name) = anonymous_of(plugin) else { return };
         let ended = self.plugins.iter().any(|other| {
             let named = other.consumer.as_ref().is_some_and(|consumer| {
                 *consumer == name
@@ -202,6 +202,9 @@ impl<'n> Importer<'n> {
         });
         if !ended {
             access.anonymous = true;
+            let note = "who proves nothing is refused: a route here asks everybody for a proof, or with `allow: anyone` \
+                        nobody";
+            self.say(plugin.entity, &format!("{}: anonymous", plugin.place()), Outcome::Changed, note);
         }
     }
 
@@ -447,6 +450,11 @@ impl Consumer<'_> {
         }
         all
     }
+}
+
+/// The consumer that those are who prove nothing. An empty name is none, as in old files.
+fn anonymous_of(plugin: &Plugin<'_>) -> Option<String> {
+    plugin.config().text("anonymous").filter(|name| !name.is_empty())
 }
 
 fn group_name(node: &crate::config::node::Node) -> Option<String> {

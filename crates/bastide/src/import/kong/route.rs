@@ -269,10 +269,6 @@ impl<'n> Importer<'n> {
         for (number, permit) in all.iter().enumerate() {
             policies.push((format!("{route}: in {}", number + 1), "permit", (*permit).clone()));
         }
-        if access.anonymous && !access.proofs.is_empty() {
-            let anonymous = Permit { principal: "principal is Anonymous".to_owned(), when: String::new() };
-            policies.push((format!("{route}: anonymous"), "permit", anonymous));
-        }
         for (number, forbid) in access.forbids.iter().enumerate() {
             policies.push((format!("{route}: out {}", number + 1), "forbid", forbid.clone()));
         }

@@ -195,17 +195,23 @@ fn several_proofs_are_all_asked_for_and_one_of_them_would_not_do() {
     let policies = text(&imported, "policies/kong.cedar");
     assert!(!policies.contains("principal is Anonymous"), "{policies}");
     assert_eq!(loaded(&imported).routes[0].authenticate.len(), 2);
+    // An empty name is nobody's.
+    assert!(is_closed(
+        &self::imported(&one_route("", &either.replace("anonymous: nobody", "anonymous: ''"))),
+        "r"
+    ));
 }
 
 #[test]
-fn an_anonymous_consumer_that_is_not_ended_gets_in() {
+fn an_anonymous_consumer_that_is_not_ended_is_refused_and_said_to_be() {
     let source = one_route(
         "",
         "plugins: [ { name: key-auth, config: { anonymous: guest } } ]\nconsumers: [ { username: guest } ]",
     );
     let imported = imported(&source);
-    assert!(text(&imported, "policies/kong.cedar").contains("principal is Anonymous"));
-    loaded(&imported);
+    assert!(!text(&imported, "policies/kong.cedar").contains("Anonymous"));
+    assert_eq!(loaded(&imported).routes[0].authenticate, [Proof::ApiKey]);
+    outcome(&imported, "plugin key-auth: anonymous", Outcome::Changed);
 }
 
 /// In Kong `/docs/` does not take `/docs`, unless another path of the route does.
