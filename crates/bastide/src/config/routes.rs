@@ -317,8 +317,8 @@ impl Decoder<'_> {
         if let (true, Some(node)) = (authenticate.is_empty(), table.get("limit"))
             && limits.iter().any(|limit| matches!(limit.by, LimitBy::Principal | LimitBy::Key))
         {
-            let message = "everybody is anonymous on this route, so this limit counts all clients together";
-            self.warn(node.at, message, "per address");
+            let message = "everybody is anonymous on this route, so this limit counts by address";
+            self.warn(node.at, message, "write per address if that is meant");
         }
         let methods = matches.as_ref().map_or(&[][..], |matches| &matches.methods);
         let cors = table.get("cors").and_then(|node| self.cors(node, methods));

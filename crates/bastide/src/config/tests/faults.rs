@@ -683,7 +683,7 @@ fn routes() {
             ),
             (
                 "{ match: /**, to: a, allow: anyone, limit: «1/day per user }",
-                "warning: everybody is anonymous on this route, so this limit counts all clients together (per address)",
+                "warning: everybody is anonymous on this route, so this limit counts by address (write per address if that is meant)",
             ),
             (
                 "{ match: /**, to: a, allow: anyone, concurrency: «0 }",
