@@ -9,6 +9,7 @@
 //! | `spiffe://DOMAIN` | that trust domain's bundle |
 //! | `ALL` | every bundle, for Envoy's SPIFFE validator, which holds each to its own domain |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -26,7 +27,7 @@ use super::sds_messages::{
     TlsCertificate, TrustDomain, TypedExtension, VALIDATOR_NAME, VALIDATOR_TYPE, ValidationContext,
 };
 use super::source::{Asks, Document, Source, Told};
-use super::{Refused, World};
+use super::{ANSWER_BYTES_MAX, Refused, World};
 use crate::attest::Caller;
 use crate::bundle::Bundle;
 
@@ -41,17 +42,21 @@ pub(super) async fn fetch_secrets(
     caller: Arc<Caller>,
     request: Request<DiscoveryRequest>,
 ) -> Result<Response<DiscoveryResponse>, Status> {
-    let mut source = Source::new(Arc::clone(&world), Asks::Process(Arc::clone(&caller)), FETCH_SECRETS);
-    let names = request.into_inner().resource_names;
-    source.want(bundles_alone(&names));
-    let answer = match source.next().await {
-        Ok(told) => secrets(&told, &names, 1),
-        Err(refused) => Err(refused),
-    };
-    match answer {
+    match fetched(&world, &caller, request.into_inner().resource_names).await {
         Ok(response) => Ok(Response::new(response)),
         Err(refused) => Err(told_no(&world, &caller, FETCH_SECRETS, &refused).await),
     }
+}
+
+async fn fetched(
+    world: &Arc<World>,
+    caller: &Arc<Caller>,
+    names: Vec<String>,
+) -> Result<DiscoveryResponse, Refused> {
+    let names = each_once(names)?;
+    let mut source = Source::new(Arc::clone(world), Asks::Process(Arc::clone(caller)), FETCH_SECRETS);
+    source.want(bundles_alone(&names));
+    secrets(&source.next().await?, &names, 1)
 }
 
 pub(super) async fn stream_secrets(
@@ -105,20 +110,28 @@ impl Stream {
 
     /// A subscription, or what Envoy says of the last answer.
     fn take(&mut self, request: DiscoveryRequest) -> Result<(), Refused> {
-        if request.resource_names.len() > NAMES_MAX {
-            return Err(Refused::Argument("too many resource names"));
-        }
+        let names = each_once(request.resource_names)?;
         if let Some(fault) = &request.error_detail {
             tracing::warn!(fault = fault.message, "mesh: Envoy does not take what it was given");
             return Ok(());
         }
         let stale = !request.response_nonce.is_empty() && request.response_nonce != self.version.to_string();
-        if !stale && self.names.as_ref() != Some(&request.resource_names) {
-            self.source.want(bundles_alone(&request.resource_names));
-            self.names = Some(request.resource_names);
+        if !stale && self.names.as_ref() != Some(&names) {
+            self.source.want(bundles_alone(&names));
+            self.names = Some(names);
         }
         Ok(())
     }
+}
+
+/// The names of a request, each one time: what is named twice is not made twice.
+fn each_once(mut names: Vec<String>) -> Result<Vec<String>, Refused> {
+    if names.len() > NAMES_MAX {
+        return Err(Refused::Argument("too many resource names"));
+    }
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
 }
 
 fn is_domain(name: &str) -> Option<&str> {
@@ -140,13 +153,17 @@ fn secrets(told: &Told, names: &[String], version: u64) -> Result<DiscoveryRespo
         }
         _ => Vec::new(),
     };
-    let mut resources = Vec::new();
+    let (mut resources, mut bytes) = (Vec::new(), 0);
     for name in names.iter().chain(&everything) {
         let Some(kind) = secret(told, name) else {
             return Err(Refused::Nobody(format!("there is no secret {name:?} for this process")));
         };
-        let secret = Secret { name: name.clone(), kind: Some(kind) };
-        resources.push(Any { type_url: SECRET_TYPE.to_owned(), value: secret.encode_to_vec() });
+        let value = Secret { name: name.clone(), kind: Some(kind) }.encode_to_vec();
+        bytes += value.len();
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(Refused::Argument("the secrets of these names are more than one answer takes"));
+        }
+        resources.push(Any { type_url: SECRET_TYPE.to_owned(), value });
     }
     Ok(DiscoveryResponse {
         version_info: version.to_string(),

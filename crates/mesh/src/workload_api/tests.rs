@@ -1,10 +1,15 @@
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use keys::SystemRandom;
 use store::Store;
+use tokio::net::UnixStream;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
+use super::sds_messages::{DiscoveryRequest, DiscoveryResponse};
 use super::*;
+use crate::grpc::Channel;
 use crate::revocation::Target;
 use crate::settings::{Lifetimes, Settings};
 use crate::testing::{Notes, Real, verifies};
@@ -264,6 +269,53 @@ async fn what_cannot_be_written_down_is_not_given() {
     assert_eq!(client.jwt(audience.clone(), None).await.unwrap_err().code(), Code::Unavailable);
     town.notes.full.store(false, std::sync::atomic::Ordering::SeqCst);
     assert!(client.x509().await.is_ok() && client.jwt(audience, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_names_so_many_secrets_and_each_is_made_once() {
+    let town = Town::usual().await;
+    let stream = UnixStream::connect(town.socket.path()).await.unwrap();
+    let channel = Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap();
+    let asked =
+        |names: Vec<String>| DiscoveryRequest { resource_names: names, ..DiscoveryRequest::default() };
+    let codec = ProstCodec::<DiscoveryRequest, DiscoveryResponse>::default;
+    let fetch = async |names: Vec<String>| {
+        let path = PathAndQuery::from_static(sds::FETCH_SECRETS);
+        let answer = channel.grpc().unary(Request::new(asked(names)), path, codec()).await;
+        answer.map(|answer| answer.into_inner().resources.len()).map_err(|status| status.code())
+    };
+    let stream = async |names: Vec<String>| {
+        let path = PathAndQuery::from_static(sds::STREAM_SECRETS);
+        let requests = Request::new(tokio_stream::once(asked(names)).chain(tokio_stream::pending()));
+        let answer = channel.grpc().streaming(requests, path, codec()).await;
+        let first = answer.unwrap().into_inner().message().await;
+        first.map(|first| first.unwrap().resources.len()).map_err(|status| status.code())
+    };
+    let equal = |count: usize| vec!["ALL".to_owned(); count];
+    let different = |count: usize| (0..count).map(|number| format!("spiffe://{number}.example")).collect();
+    let over = Err(Code::InvalidArgument);
+    for names in [equal(257), different(257)] {
+        assert_eq!((fetch(names.clone()).await, stream(names).await), (over, over));
+    }
+    assert_eq!((fetch(equal(256)).await, stream(equal(256)).await), (Ok(1), Ok(1)));
+    assert_eq!(fetch(different(256)).await, Err(Code::PermissionDenied), "there are no such secrets");
+    let several = vec!["ROOTCA".to_owned(), "default".to_owned(), "ROOTCA".to_owned()];
+    assert_eq!((fetch(several.clone()).await, stream(several).await), (Ok(2), Ok(2)));
+
+    // Bundles of which one answer takes one and not two.
+    let large = |name: &str| Bundle {
+        trust_domain: name.to_owned(),
+        x509: vec![vec![0; 6_500_000]],
+        jwt: Vec::new(),
+        sequence: 0,
+        refresh: Duration::from_secs(1),
+    };
+    let (one, other) = (large("one.example"), large("other.example"));
+    let names = vec!["spiffe://one.example".to_owned(), "spiffe://other.example".to_owned()];
+    let foreign = [one, other].map(|bundle| (bundle.trust_domain.clone(), bundle));
+    town.foreign.send_replace(Arc::new(Foreign::from(foreign)));
+    assert_eq!(fetch(names[..1].to_vec()).await, Ok(1));
+    assert_eq!(fetch(names).await, over);
 }
 
 #[tokio::test]
