@@ -354,6 +354,9 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
         Ok((node, ..)) if register::is_kept_out(store, &node).await.map_err(failed)? => {
             format!("{node} was evicted")
         }
+        Ok((node, ..)) if register::is_full(store, &node, agent.pin).await.map_err(failed)? => {
+            format!("{} keys of {node} are attested already", register::KEYS_PER_NODE_MAX)
+        }
         Ok((node, by, token)) => {
             let record = NodeRecord::new(node, by, agent.pin, world.domain.now(), world.lifetime());
             let document = format!("node {} by {}", record.node, record.by);

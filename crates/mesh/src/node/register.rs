@@ -6,14 +6,17 @@ use keys::encoding::{encode_base64url, hex};
 use keys::{SecureRandom, sha256};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
+use store::limits::{SCAN_RECORDS_MAX, TRANSACTION_OPERATIONS_MAX};
 use store::{Expect, Key, Store, Transaction, Value, Version};
 
 use super::is_name;
 use super::key::{NodeKey, Pin};
 use crate::error::Error;
 
-/// Most nodes that are looked through, and most names that are kept out.
+/// Most nodes that are listed, and most names that are kept out.
 const NODES_MAX: usize = 10_000;
+/// Most keys of one name that are attested at once: a proof that does not end makes no more.
+pub(super) const KEYS_PER_NODE_MAX: usize = 1_000;
 /// Longest life of a token to join with.
 pub(super) const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
 
@@ -77,8 +80,17 @@ pub(super) fn all() -> Key {
     Key::new("mesh").name("nodes")
 }
 
-fn place(pin: Pin) -> Key {
+pub(super) fn place(pin: Pin) -> Key {
     all().hidden(pin.to_string())
+}
+
+/// Below it, the keys that are attested by this name: counted there.
+fn keys_of(node: &str) -> Key {
+    Key::new("mesh").name("node_keys").hidden(node)
+}
+
+pub(super) fn key_of(node: &str, pin: Pin) -> Key {
+    keys_of(node).hidden(pin.to_string())
 }
 
 /// Below it, every name that is kept out.
@@ -192,13 +204,7 @@ pub(super) async fn admit(
     record: &NodeRecord,
     token: Option<GoodToken>,
 ) -> Result<bool, Error> {
-    let (value, ends) = (Value::from_json(record)?, Some(record.ends));
-    let mut transaction = Transaction::new().require(evicted(&record.node), Expect::Absent).put(
-        place(pin),
-        value,
-        ends,
-        Expect::Any,
-    );
+    let mut transaction = keep(pin, record, Expect::Any)?;
     // INVARIANT: used up and let in together, so that one token lets one node in.
     if let Some(GoodToken { kept_at, version, .. }) = token {
         transaction = transaction.delete(kept_at, Expect::Version(version));
@@ -210,17 +216,36 @@ pub(super) async fn admit(
     }
 }
 
-/// The node of a key; `None`: it is not attested (any more).
+/// Keeps a node until it ends, unless its name is kept out.
+fn keep(pin: Pin, record: &NodeRecord, expect: Expect) -> Result<Transaction, Error> {
+    let (value, ends) = (Value::from_json(record)?, Some(record.ends));
+    Ok(Transaction::new()
+        .require(evicted(&record.node), Expect::Absent)
+        .put(place(pin), value, ends, expect)
+        .put(key_of(&record.node, pin), "", ends, Expect::Any))
+}
+
+/// Whether so many keys of this name are attested that there can be no other. (Calls at the same
+/// moment may go past that, each by one.)
+pub(super) async fn is_full(store: &Store, node: &str, pin: Pin) -> Result<bool, Error> {
+    let known = store.scan(&keys_of(node), None, KEYS_PER_NODE_MAX).await?.records.len();
+    Ok(known >= KEYS_PER_NODE_MAX && store.get(&key_of(node, pin)).await?.is_none())
+}
+
+/// The node of a key; `None`: it is not attested (any more), or its name is kept out.
 pub(super) async fn find(store: &Store, pin: Pin) -> Result<Option<NodeRecord>, Error> {
-    Ok(store.get(&place(pin)).await?.map(|record| record.json()).transpose()?)
+    let Some(kept) = store.get(&place(pin)).await? else { return Ok(None) };
+    let record: NodeRecord = kept.json()?;
+    // INVARIANT: whoever is kept out has nothing from that moment on, whether or not all of its
+    // keys could be deleted.
+    Ok(if is_kept_out(store, &record.node).await? { None } else { Some(record) })
 }
 
 /// Prolongs a node that is still attested; `false`: it is not.
 pub(super) async fn prolong(store: &Store, pin: Pin, life: Duration) -> Result<bool, Error> {
-    let Some(kept) = store.get(&place(pin)).await? else { return Ok(false) };
-    let record = NodeRecord { ends: store.clock().now().plus(life), ..kept.json()? };
-    let (value, end) = (Value::from_json(&record)?, Some(record.ends));
-    match store.put(place(pin), value, end, Expect::Version(kept.version)).await {
+    let Some(before) = store.get(&place(pin)).await? else { return Ok(false) };
+    let record = NodeRecord { ends: store.clock().now().plus(life), ..before.json()? };
+    match store.commit(keep(pin, &record, Expect::Version(before.version))?).await {
         Ok(_) => Ok(true),
         Err(store::Error::Conflict { .. }) => Ok(find(store, pin).await?.is_some()),
         Err(other) => Err(other.into()),
@@ -274,14 +299,30 @@ pub async fn evict(store: &Store, node: &str) -> Result<usize, Error> {
     // First its right to come again.
     let kept_out = Evicted { node: node.to_owned(), since: store.clock().now() };
     store.put(evicted(node), Value::from_json(&kept_out)?, None, Expect::Any).await?;
+    store.delete_all(&keys_of(node)).await?;
     let mut count = 0;
-    for record in nodes(store).await?.into_iter().filter(|record| record.node == node) {
-        let pin = record.pin.parse()?;
-        match store.delete(place(pin), Expect::Present).await {
-            Ok(_) => count += 1,
-            Err(store::Error::Conflict { .. }) => {}
-            Err(other) => return Err(other.into()),
-        }
+    for several in pins_of(store, node).await?.chunks(TRANSACTION_OPERATIONS_MAX) {
+        let delete = |all: Transaction, pin: &Pin| all.delete(place(*pin), Expect::Any);
+        store.commit(several.iter().fold(Transaction::new(), delete)).await?;
+        count += several.len();
     }
     Ok(count)
+}
+
+/// Every key of this name, however many nodes there are.
+async fn pins_of(store: &Store, node: &str) -> Result<Vec<Pin>, Error> {
+    let (mut pins, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.scan(&all(), after.as_ref(), SCAN_RECORDS_MAX).await?;
+        for record in page.records.iter().map(store::Record::json::<NodeRecord>) {
+            let record = record?;
+            if record.node == node {
+                pins.push(record.pin.parse()?);
+            }
+        }
+        match page.next {
+            Some(cursor) => after = Some(cursor),
+            None => return Ok(pins),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keys::{Algorithm, LocalSigner, Signer as _, SystemRandom, publish, sign_token};
 use model::Clock as _;
 use serde_json::json;
-use store::Store;
+use store::{Expect, Store, Transaction, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -327,6 +327,74 @@ async fn who_is_evicted_stays_out_with_a_proof_that_does_not_end_until_he_is_rea
     assert!(!readmit(&control.store, "x509/edge-3").await.unwrap());
     assert!(readmit(&control.store, "x509/edge-1").await.unwrap());
     until("its return", async || (nodes(&control.store).await.unwrap().len() == 2).then_some(())).await;
+}
+
+/// Keys of a node that are attested, so many.
+async fn keys(control: &Control, node: &str, count: usize) -> Vec<Pin> {
+    let pins: Vec<Pin> = (0..count).map(|number| format!("{number:064x}").parse().unwrap()).collect();
+    for several in pins.chunks(200) {
+        let mut transaction = Transaction::new();
+        for pin in several {
+            let record = NodeRecord::new(node.to_owned(), "x509", *pin, Real.now(), PATIENCE * 100);
+            let (value, ends) = (Value::from_json(&record).unwrap(), Some(record.ends));
+            transaction = transaction.put(register::place(*pin), value, ends, Expect::Absent).put(
+                register::key_of(node, *pin),
+                "",
+                ends,
+                Expect::Absent,
+            );
+        }
+        control.store.commit(transaction).await.unwrap();
+    }
+    pins
+}
+
+#[tokio::test]
+async fn who_is_evicted_is_out_at_once_with_more_keys_than_are_listed() {
+    let control = Control::usual().await;
+    let pins = keys(&control, "x509/edge-1", 10_001).await;
+    let other = NodeKey::generate(NOW, &SystemRandom::new()).unwrap().pin().unwrap();
+    let record = NodeRecord::new("x509/edge-2".to_owned(), "x509", other, Real.now(), PATIENCE);
+    assert!(register::admit(&control.store, other, &record, None).await.unwrap());
+    assert_eq!(evict(&control.store, "x509/edge-1").await.unwrap(), 10_001);
+    let left: Vec<String> =
+        nodes(&control.store).await.unwrap().into_iter().map(|record| record.node).collect();
+    assert_eq!(left, ["x509/edge-2"]);
+    assert!(register::find(&control.store, other).await.unwrap().is_some());
+
+    // Whose name is kept out is not attested, also while its key stands there still.
+    readmit(&control.store, "x509/edge-1").await.unwrap();
+    let record = NodeRecord::new("x509/edge-1".to_owned(), "x509", pins[0], Real.now(), PATIENCE);
+    assert!(register::admit(&control.store, pins[0], &record, None).await.unwrap());
+    assert!(register::prolong(&control.store, pins[0], PATIENCE).await.unwrap());
+    let kept = control.store.get(&register::place(pins[0])).await.unwrap().unwrap();
+    let counted = control.store.get(&register::key_of("x509/edge-1", pins[0])).await.unwrap().unwrap();
+    assert_eq!(counted.expires, kept.expires, "it counts for as long as it is attested");
+    evict(&control.store, "x509/edge-1").await.unwrap();
+    control.store.put(kept.key, kept.value, kept.expires, Expect::Absent).await.unwrap();
+    assert_eq!(register::find(&control.store, pins[0]).await.unwrap(), None);
+    assert!(!register::prolong(&control.store, pins[0], PATIENCE).await.unwrap());
+    assert!(!register::admit(&control.store, pins[0], &record, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_name_has_so_many_keys_and_no_other_pays_for_them() {
+    let control = Control::usual().await;
+    let pins = keys(&control, "edge-1", register::KEYS_PER_NODE_MAX - 1).await;
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    assert!(register::is_full(&control.store, "edge-1", "f".repeat(64).parse().unwrap()).await.unwrap());
+    assert!(!register::is_full(&control.store, "edge-1", pins[7]).await.unwrap(), "it is there already");
+    let late = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    until("the refusal", async || {
+        control.refusals().contains(&"1000 keys of edge-1 are attested already".to_owned()).then_some(())
+    })
+    .await;
+    drop(late);
+    assert!(control.agent(Prover::Token(control.token("edge-2").await)).await.met().await);
+    // Out and let in again, it begins anew.
+    assert_eq!(evict(&control.store, "edge-1").await.unwrap(), register::KEYS_PER_NODE_MAX);
+    assert!(control.agent(Prover::Token(control.token("edge-1").await)).await.met().await);
 }
 
 #[tokio::test]
