@@ -70,6 +70,6 @@ impl Issuer for TrustDomain {
     }
 
     fn jwt<'a>(&'a self, id: &'a SpiffeId, audiences: &'a [String]) -> Answer<'a, (String, Timestamp)> {
-        Box::pin(std::future::ready(self.issue_jwt(id, audiences)))
+        Box::pin(self.issue_jwt(id, audiences))
     }
 }

@@ -15,7 +15,8 @@
 //!
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;
-//! - sign with an authority that verifiers do not trust yet, or for a workload that is revoked;
+//! - sign with an authority that verifiers do not trust yet, or for a workload that is revoked or no
+//!   longer registered;
 //! - give a process the identity of a workload of which it does not meet every condition (one that
 //!   meets those of several is all of them, and gets the documents of each);
 //! - read the clock: time comes from the store's.

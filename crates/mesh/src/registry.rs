@@ -77,6 +77,19 @@ impl Registry {
     fn take(&self, registered: Vec<Workload>) {
         self.change(|parts| parts.registered = registered);
     }
+
+    /// Where it stands that somebody is this workload, as far as this process knows; `None`: in
+    /// the configuration.
+    fn places(&self, id: &SpiffeId) -> Option<Vec<Key>> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Parts { declared, registered } = &*parts;
+        let is_own = declared.own.as_ref() == Some(id);
+        if is_own || declared.workloads.list.iter().any(|one| one.id == *id) {
+            return None;
+        }
+        let of_it = registered.iter().filter(|one| one.id == *id);
+        Some(of_it.map(|one| place(&one.name)).collect())
+    }
 }
 
 /// Below it, every registered workload.
@@ -164,6 +177,27 @@ impl TrustDomain {
         Ok(version)
     }
 
+    /// The registration by which somebody may be this workload now; `None`: none is needed.
+    ///
+    /// # Errors
+    /// [`Error::Revoked`]: it was removed, though who was found to be it before may not know yet,
+    /// and this process neither. The store fails.
+    pub(crate) async fn grounds(&self, id: &SpiffeId) -> Result<Option<(Key, Version)>, Error> {
+        let Some(places) = self.registry().places(id) else { return Ok(None) };
+        for place in &places {
+            if let Some(record) = self.store().get(place).await?
+                && record.json::<Workload>()?.id == *id
+            {
+                return Ok(Some((record.key, record.version)));
+            }
+        }
+        // Its removal left a word, which is lifted for whoever is registered afterwards.
+        if !places.is_empty() || self.store().get(&revocation::of_identity(id)).await?.is_some() {
+            return Err(Error::Revoked(format!("{id} is registered no more")));
+        }
+        Ok(None)
+    }
+
     /// Lets nobody be this workload any more, and takes back what it has where nobody else is of
     /// its SPIFFE ID; `None`: there is none of this name.
     ///
@@ -188,7 +222,7 @@ impl TrustDomain {
         let mut transaction = Transaction::new().delete(place(name), expect);
         if ends {
             // From the moment at which it is gone nobody is given anything in its name, not even
-            // who was found to be it just before.
+            // who was found to be it just before: nor when this is lifted, see `grounds`.
             let word = Revocation::Identity { id: id.clone(), revoked: self.now(), lifted: None };
             let value = Value::from_json(&word)?;
             transaction = transaction.put(revocation::of_identity(id), value, None, Expect::Any);

@@ -12,6 +12,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 
+use crate::registry::Declared;
+use crate::workload::{Conditions, Workload, Workloads};
 use crate::workload_api::{Event, Witness};
 
 /// Sunday, 2026-11-22.
@@ -68,6 +70,19 @@ impl Witness for Notes {
         }
         Box::pin(std::future::ready(!full))
     }
+}
+
+/// A configuration that declares workloads of these names.
+pub(crate) fn declared(names: &[&str]) -> Declared {
+    let workload = |name: &&str| Workload {
+        name: (*name).to_owned(),
+        id: format!("spiffe://shop.example/{name}").parse().unwrap(),
+        hint: (*name).to_owned(),
+        conditions: Conditions::default(),
+        nodes: Vec::new(),
+    };
+    let list = names.iter().map(workload).collect();
+    Declared { workloads: Workloads { list }, ..Declared::default() }
 }
 
 pub(crate) fn workload_key() -> WorkloadKey {

@@ -331,7 +331,11 @@ impl TrustDomain {
         };
         let place = kept_at.hidden(svid.serial.as_str());
         let end = svid.not_after.plus(Duration::from_secs(1));
-        let transaction = unchanged.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent);
+        let mut transaction = unchanged.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent);
+        // INVARIANT: nor is it removed, whatever the list says by which somebody was found to be it.
+        if let Some((registration, version)) = self.grounds(id).await? {
+            transaction = transaction.require(registration, Expect::Version(version));
+        }
         self.store.commit(transaction).await?;
         let chain = std::iter::once(svid.certificate).chain(issuing.chain.iter().cloned()).collect();
         Ok(IssuedX509 {
@@ -347,13 +351,16 @@ impl TrustDomain {
     /// key that signed it.
     ///
     /// # Errors
-    /// The name is of another trust domain; no audience, or too many; no key signs.
-    pub fn issue_jwt(&self, id: &SpiffeId, audiences: &[String]) -> Result<(String, Timestamp), Error> {
+    /// The name is of another trust domain; no audience, or too many; no key signs; the store
+    /// fails.
+    pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &[String]) -> Result<(String, Timestamp), Error> {
         self.check_own(id)?;
+        // INVARIANT: of before the look. What is taken back after it was issued later.
+        let (ring, now) = (self.ring(), self.now());
         if self.revoked().has_identity(id) {
             return Err(Error::Revoked(format!("{id} is revoked")));
         }
-        let (ring, now) = (self.ring(), self.now());
+        self.grounds(id).await?;
         let (signer, ends) = ring.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let until = now.plus(self.settings.lifetimes.jwt_svid).min(*ends);
         if until.unix_seconds() <= now.unix_seconds() {

@@ -299,6 +299,12 @@ impl Api {
         let _ = self.world.witness.record(Event { refused: reason, ..self.event(call, node) }).await;
     }
 
+    /// What is said when a workload was taken back of which this process was not told yet.
+    async fn taken_back(&self, call: &'static str, node: &str, from: SocketAddr, why: String) -> Status {
+        self.refuse(call, node, from, why).await;
+        Status::permission_denied("this workload is revoked")
+    }
+
     /// The workload that is registered for a node under this name.
     async fn registered(
         &self,
@@ -312,8 +318,7 @@ impl Api {
         let revoked = self.world.domain.revoked();
         match found.map(|workload| workload.id) {
             Some(id) if revoked.has_identity(&id) => {
-                self.refuse(call, node, from, format!("{id} is revoked")).await;
-                Err(Status::permission_denied("this workload is revoked"))
+                Err(self.taken_back(call, node, from, format!("{id} is revoked")).await)
             }
             Some(id) => Ok(id),
             None => {
@@ -487,6 +492,7 @@ async fn issue(api: Api, agent: Agent, request: IssueRequest) -> Result<Response
             api.refuse(ISSUE, &node, agent.from, why).await;
             return Err(Status::resource_exhausted("too many certificates of this workload are good"));
         }
+        Err(Error::Revoked(why)) => return Err(api.taken_back(ISSUE, &node, agent.from, why).await),
         other => other.map_err(failed)?,
     };
     let event = Event {
@@ -511,9 +517,10 @@ async fn issue_jwt(
 ) -> Result<Response<IssueJwtResponse>, Status> {
     let node = api.node(agent).await?.node;
     let id = api.registered(ISSUE_JWT, &node, agent.from, &request.id).await?;
-    let (token, ends) = match api.world.domain.issue_jwt(&id, &request.audience) {
+    let (token, ends) = match api.world.domain.issue_jwt(&id, &request.audience).await {
         Ok(issued) => issued,
         Err(Error::Token(why)) => return Err(Status::invalid_argument(why)),
+        Err(Error::Revoked(why)) => return Err(api.taken_back(ISSUE_JWT, &node, agent.from, why).await),
         Err(other) => return Err(failed(other)),
     };
     let event = Event {

@@ -24,7 +24,7 @@ use crate::grpc::Channel;
 use crate::issuer::Issuer as _;
 use crate::revocation::Target;
 use crate::settings::{Lifetimes, Settings};
-use crate::testing::{NOW, Notes, Real, verifies, workload_key};
+use crate::testing::{NOW, Notes, Real, declared, verifies, workload_key};
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Conditions, Workload, Workloads};
 use crate::workload_api::{Client, Code, Foreign, Shelf, Socket, World};
@@ -78,6 +78,7 @@ impl Control {
         let settings = Settings { lifetimes, ..Settings::new("shop.example") };
         let random = Arc::new(SystemRandom::new());
         let domain = TrustDomain::open(settings, store.clone(), random).await.unwrap();
+        domain.declare(declared(&["orders", "payments", "local"]));
         tokio::spawn(Arc::clone(&domain).keep());
         let list = vec![on("edge-1", "orders"), on("edge-2", "payments"), on("", "local")];
         let mut control = Self {

@@ -142,3 +142,42 @@ async fn who_is_removed_has_nothing_any_more_and_may_come_again() {
     domain.unregister("orders", Expect::Any).await.unwrap();
     assert!(domain.revoked().certificate(&orders.id, &issued.serial).is_none());
 }
+
+#[tokio::test]
+async fn who_was_found_to_be_somebody_before_its_removal_gets_nothing_after_it() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    // The other process is told nothing by itself.
+    let (domain, other) = (open(&store).await, open(&store).await);
+    let (stock, twin) = (workload("stock", "stock", 1), workload("twin", "stock", 2));
+    for one in [&stock, &twin] {
+        domain.register(one, Expect::Absent).await.unwrap();
+    }
+    other.take_registered().await.unwrap();
+    let audiences = ["payments".to_owned()];
+    let given = async |process: &TrustDomain| {
+        let certificate = process.issue_x509(&stock.id, &workload_key()).await;
+        let token = process.issue_jwt(&stock.id, &audiences).await;
+        let is_given = certificate.is_ok();
+        assert_eq!(is_given, token.is_ok());
+        for error in [certificate.err(), token.err()].into_iter().flatten() {
+            assert!(matches!(error, Error::Revoked(_)), "{error}");
+        }
+        is_given
+    };
+    domain.unregister("twin", Expect::Any).await.unwrap();
+    assert!(given(&domain).await && given(&other).await, "somebody else is of the same name still");
+    domain.unregister("stock", Expect::Any).await.unwrap();
+    assert!(!given(&domain).await && !given(&other).await);
+    clock.forward(Duration::from_secs(301));
+    assert!(!given(&other).await, "its list is of before still");
+    // Registered again, in whatever name, it is somebody, and is known to be where that is known.
+    domain.register(&workload("again", "stock", 3), Expect::Absent).await.unwrap();
+    assert!(given(&domain).await && !given(&other).await);
+    other.take_registered().await.unwrap();
+    assert!(given(&other).await);
+    // Who is declared needs no registration.
+    other.declare(declared(&[workload("warehouse", "stock", 1)]));
+    domain.unregister("again", Expect::Any).await.unwrap();
+    assert!(given(&other).await && !given(&domain).await);
+}

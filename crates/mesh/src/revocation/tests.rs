@@ -6,12 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::settings::Settings;
-use crate::testing::{Hands, NOW, workload_key};
+use crate::testing::{Hands, NOW, declared, workload_key};
 use crate::trust_domain::TrustDomain;
 
 async fn open(store: &Store) -> Arc<TrustDomain> {
     let settings = Settings::new("shop.example");
-    TrustDomain::open(settings, store.clone(), Arc::new(SystemRandom::new())).await.unwrap()
+    let domain = TrustDomain::open(settings, store.clone(), Arc::new(SystemRandom::new())).await.unwrap();
+    domain.declare(declared(&["orders", "payments"]));
+    domain
 }
 
 fn id(name: &str) -> SpiffeId {
@@ -80,9 +82,9 @@ async fn a_workload_that_is_revoked_gets_nothing_until_it_is_lifted_and_its_old_
     let target = Target::Identity(id("orders"));
     assert_eq!(domain.revoke(&target).await.unwrap().len(), 2);
     assert!(matches!(domain.issue_x509(&id("orders"), &workload_key()).await, Err(Error::Revoked(_))));
-    assert!(matches!(domain.issue_jwt(&id("orders"), &audiences()), Err(Error::Revoked(_))));
+    assert!(matches!(domain.issue_jwt(&id("orders"), &audiences()).await, Err(Error::Revoked(_))));
     assert!(domain.issue_x509(&id("payments"), &workload_key()).await.is_ok());
-    assert!(domain.issue_jwt(&id("payments"), &audiences()).is_ok());
+    assert!(domain.issue_jwt(&id("payments"), &audiences()).await.is_ok());
     let revoked = domain.revoked();
     assert!(revoked.certificate(&old.id, &old.serial).is_some());
     assert!(revoked.certificate(&old.id, "77").is_some(), "whatever names it");
@@ -146,7 +148,7 @@ async fn what_one_process_revokes_another_refuses() {
     // Before it was told: what the store says counts.
     assert!(other.issue_x509(&id("orders"), &workload_key()).await.is_err());
     told.wait_for(|revoked| revoked.has_identity(&id("orders"))).await.unwrap();
-    assert!(other.issue_jwt(&id("orders"), &audiences()).is_err());
+    assert!(other.issue_jwt(&id("orders"), &audiences()).await.is_err());
     one.lift(&Target::Identity(id("orders"))).await.unwrap();
     told.wait_for(|revoked| !revoked.has_identity(&id("orders"))).await.unwrap();
     keeper.abort();

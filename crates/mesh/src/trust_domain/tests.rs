@@ -32,7 +32,7 @@ async fn documents_are_good_and_their_numbers_kept_until_they_end() {
         assert!(kept.iter().any(|kept| kept.serial == svid.serial && kept.id == id));
         let other = "spiffe://other.example/orders".parse().unwrap();
         assert!(domain.issue_x509(&other, &workload_key()).await.is_err());
-        assert!(domain.issue_jwt(&other, &audiences()).is_err());
+        assert!(domain.issue_jwt(&other, &audiences()).await.is_err());
     }
     clock.forward(Duration::from_secs(3602));
     let domain = open(&store, settings()).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_token_is_good_for_its_audience_and_its_time() {
     let clock = Hands::new();
     let domain = open(&Store::in_memory(clock.clone()).unwrap(), settings()).await.unwrap();
     let id = settings().workload("orders").unwrap();
-    let (token, until) = domain.issue_jwt(&id, &audiences()).unwrap();
+    let (token, until) = domain.issue_jwt(&id, &audiences()).await.unwrap();
     assert_eq!(until, domain.now().plus(Duration::from_secs(300)));
     let keys = domain.ring().bundle.jwt_keys().unwrap();
     let validate =
@@ -59,7 +59,7 @@ async fn a_token_is_good_for_its_audience_and_its_time() {
     let elsewhere = jwt_svid::validate(&token, "payments", "other.example", &keys, domain.now());
     assert!(elsewhere.is_err(), "a domain's keys speak for that domain alone");
     for bad in [vec![], vec![String::new()], vec!["a".to_owned(); 17], vec!["a".repeat(1025)]] {
-        assert!(domain.issue_jwt(&id, &bad).is_err(), "{bad:?}");
+        assert!(domain.issue_jwt(&id, &bad).await.is_err(), "{bad:?}");
     }
     clock.forward(Duration::from_secs(299));
     assert!(validate(&token, "payments").is_ok());

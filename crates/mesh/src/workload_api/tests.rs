@@ -12,7 +12,7 @@ use super::*;
 use crate::grpc::Channel;
 use crate::revocation::Target;
 use crate::settings::{Lifetimes, Settings};
-use crate::testing::{Notes, Real, verifies};
+use crate::testing::{Notes, Real, declared, verifies};
 use crate::trust_domain::{Step, TrustDomain};
 use crate::workload::Conditions;
 
@@ -40,6 +40,7 @@ impl Town {
         let settings = Settings { lifetimes, ..Settings::new("shop.example") };
         let store = Store::in_memory(Arc::new(Real)).unwrap();
         let domain = TrustDomain::open(settings, store, Arc::new(SystemRandom::new())).await.unwrap();
+        domain.declare(declared(&["orders", "orders-admin"]));
         tokio::spawn(Arc::clone(&domain).keep());
         let (workloads, known) = watch::channel(Arc::new(Workloads { list }));
         let (foreign, trusted) = watch::channel(Arc::new(Foreign::new()));
@@ -326,7 +327,7 @@ async fn another_domains_bundle_comes_along_and_verifies_its_tokens_alone() {
     let partner = TrustDomain::open(Settings::new("partner.example"), store, random).await.unwrap();
     let audience = vec!["payments".to_owned()];
     let id = "spiffe://partner.example/billing".parse().unwrap();
-    let (token, _) = partner.issue_jwt(&id, &audience).unwrap();
+    let (token, _) = partner.issue_jwt(&id, &audience).await.unwrap();
     let client = town.client().await;
     let mut updates = client.x509().await.unwrap();
     assert_eq!(updates.next().await.unwrap().unwrap().anchors.len(), 1);
