@@ -18,12 +18,14 @@ use crate::transaction::Expect;
 const FORGOTTEN_MAX: usize = 1_000;
 /// Steps of a re-encryption in one round.
 const REENCRYPTION_STEPS: usize = 8;
+/// Rounds that follow each other at once while each leaves something to be removed.
+const ROUNDS_MAX: usize = 1_000;
 /// How long the lease of the work is held: longer than a round takes.
 const LEASE: Duration = Duration::from_secs(120);
 /// The lease of the work.
 const LEASE_NAME: &str = "maintenance";
 
-/// What a round of maintenance did.
+/// What maintenance did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
     /// Records past their end that were removed.
@@ -32,6 +34,25 @@ pub struct Maintained {
     pub forgotten: usize,
     /// Records that were put under the current keys.
     pub reencrypted: usize,
+}
+
+impl Maintained {
+    /// Whether a round came to one of its bounds: there may be more to remove.
+    const fn leaves_some(&self) -> bool {
+        self.expired >= TRANSACTION_OPERATIONS_MAX || self.forgotten >= FORGOTTEN_MAX
+    }
+}
+
+impl std::ops::Add for Maintained {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            expired: self.expired + other.expired,
+            forgotten: self.forgotten + other.forgotten,
+            reencrypted: self.reencrypted + other.reencrypted,
+        }
+    }
 }
 
 /// How a store stands.
@@ -54,16 +75,25 @@ pub struct Status {
 }
 
 impl Store {
-    /// One bounded round of what has to be done now and then, once a minute or so; `None`:
-    /// another process is at it.
+    /// What has to be done now and then, once a minute or so, in bounded rounds: as many as it
+    /// takes to remove what is past its end, however fast that comes. Between two, others write.
+    /// `None`: another process is at it.
     ///
     /// # Errors
     /// As [`Store::commit`].
     pub async fn maintain(&self) -> Result<Option<Maintained>, Error> {
-        let Some(lease) = self.take_lease(LEASE_NAME, LEASE).await? else { return Ok(None) };
-        let done = self.round().await;
-        lease.release(self).await?;
-        done.map(Some)
+        let mut all = None;
+        for _ in 0..ROUNDS_MAX {
+            let Some(lease) = self.take_lease(LEASE_NAME, LEASE).await? else { break };
+            let done = self.round().await;
+            lease.release(self).await?;
+            let done = done?;
+            all = Some(all.unwrap_or_default() + done);
+            if !done.leaves_some() {
+                break;
+            }
+        }
+        Ok(all)
     }
 
     async fn round(&self) -> Result<Maintained, Error> {

@@ -8,7 +8,11 @@ use store::{Event, Expect, Key, Transaction, Version, limits};
 use crate::town::{Town, on_every_store, on_stores};
 use crate::watches::next;
 
-on_every_store!(what_is_past_its_end_is_removed_and_told, two_do_not_maintain_at_once);
+on_every_store!(
+    what_is_past_its_end_is_removed_and_told,
+    as_much_as_is_past_its_end_is_removed_at_once,
+    two_do_not_maintain_at_once,
+);
 // Many revisions: once is enough.
 on_stores!(once, in_memory: a_watcher_that_is_too_far_behind_is_told_so);
 
@@ -36,6 +40,19 @@ async fn what_is_past_its_end_is_removed_and_told(town: Town) {
     let mut watch = store.watch(&Key::new("code"), before);
     assert!(matches!(next(&mut watch).await, Event::Put(record) if record.key == code(4)));
     assert!(matches!(next(&mut watch).await, Event::Deleted { key, .. } if key == code(1)));
+}
+
+async fn as_much_as_is_past_its_end_is_removed_at_once(town: Town) {
+    let store = &town.store;
+    let soon = Some(town.clock.now().plus(Duration::from_secs(10)));
+    for some in (0..5_000).collect::<Vec<u32>>().chunks(500) {
+        let put = |all: Transaction, number: &u32| all.put(code(*number), "x", soon, Expect::Absent);
+        store.commit(some.iter().fold(Transaction::new(), put)).await.unwrap();
+    }
+    store.put(code(5_000), "x", None, Expect::Absent).await.unwrap();
+    town.clock.advance(Duration::from_secs(10));
+    assert_eq!(store.maintain().await.unwrap().unwrap().expired, 5_000);
+    assert_eq!(store.status().await.unwrap().records, 1);
 }
 
 async fn two_do_not_maintain_at_once(town: Town) {
