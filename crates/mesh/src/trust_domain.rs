@@ -307,17 +307,8 @@ impl TrustDomain {
     }
 
     async fn issue_below(&self, kept_at: Key, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
-        self.check_own(id)?;
-        let place = revocation::of_identity(id);
-        let word = self.store.get(&place).await?;
-        if let Some(Revocation::Identity { lifted: None, .. }) =
-            word.as_ref().map(store::Record::json).transpose()?
-        {
-            return Err(Error::Revoked(format!("{id} is revoked")));
-        }
         // INVARIANT: nobody revokes it between the look and the issuing.
-        let unchanged = Transaction::new()
-            .require(place, word.map_or(Expect::Absent, |word| Expect::Version(word.version)));
+        let unchanged = self.unless_revoked(id).await?;
         let (ring, now) = (self.ring(), self.now());
         let issuing = ring.issuing.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let lifetime = self.settings.lifetimes.x509_svid;
@@ -332,7 +323,7 @@ impl TrustDomain {
         let place = kept_at.hidden(svid.serial.as_str());
         let end = svid.not_after.plus(Duration::from_secs(1));
         let mut transaction = unchanged.put(place, Value::from_json(&kept)?, Some(end), Expect::Absent);
-        // INVARIANT: nor is it removed, whatever the list says by which somebody was found to be it.
+        // INVARIANT: nor removes it, whatever the list says by which somebody was found to be it.
         if let Some((registration, version)) = self.grounds(id).await? {
             transaction = transaction.require(registration, Expect::Version(version));
         }
@@ -347,6 +338,21 @@ impl TrustDomain {
         })
     }
 
+    /// The beginning of a transaction that happens only if a workload of this domain, which is not
+    /// revoked now, is not revoked until then either.
+    pub(crate) async fn unless_revoked(&self, id: &SpiffeId) -> Result<Transaction, Error> {
+        self.check_own(id)?;
+        let place = revocation::of_identity(id);
+        let word = self.store.get(&place).await?;
+        if let Some(Revocation::Identity { lifted: None, .. }) =
+            word.as_ref().map(store::Record::json).transpose()?
+        {
+            return Err(Error::Revoked(format!("{id} is revoked")));
+        }
+        let expect = word.map_or(Expect::Absent, |word| Expect::Version(word.version));
+        Ok(Transaction::new().require(place, expect))
+    }
+
     /// Issues a JWT-SVID for these audiences, and says when it ends. It never outlives the
     /// key that signed it.
     ///
@@ -354,12 +360,13 @@ impl TrustDomain {
     /// The name is of another trust domain; no audience, or too many; no key signs; the store
     /// fails.
     pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &[String]) -> Result<(String, Timestamp), Error> {
-        self.check_own(id)?;
-        // INVARIANT: of before the look. What is taken back after it was issued later.
+        // INVARIANT: the time is of before the look, so that what is taken back after it takes
+        // this back too.
         let (ring, now) = (self.ring(), self.now());
         if self.revoked().has_identity(id) {
             return Err(Error::Revoked(format!("{id} is revoked")));
         }
+        self.unless_revoked(id).await?;
         self.grounds(id).await?;
         let (signer, ends) = ring.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let until = now.plus(self.settings.lifetimes.jwt_svid).min(*ends);

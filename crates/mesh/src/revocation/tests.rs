@@ -142,11 +142,16 @@ async fn more_revoked_certificates_than_are_kept_apart_revoke_whose_they_are_and
 async fn what_one_process_revokes_another_refuses() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (one, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep());
-    let mut told = other.watch_revoked();
     one.revoke(&Target::Identity(id("orders"))).await.unwrap();
     // Before it was told: what the store says counts.
-    assert!(other.issue_x509(&id("orders"), &workload_key()).await.is_err());
+    assert!(!other.revoked().has_identity(&id("orders")));
+    let certificate = other.issue_x509(&id("orders"), &workload_key()).await;
+    assert!(matches!(certificate, Err(Error::Revoked(_))), "{certificate:?}");
+    let token = other.issue_jwt(&id("orders"), &audiences()).await;
+    assert!(matches!(token, Err(Error::Revoked(_))), "{token:?}");
+    assert!(other.issue_jwt(&id("payments"), &audiences()).await.is_ok());
+    let mut told = other.watch_revoked();
+    let keeper = tokio::spawn(Arc::clone(&other).keep());
     told.wait_for(|revoked| revoked.has_identity(&id("orders"))).await.unwrap();
     assert!(other.issue_jwt(&id("orders"), &audiences()).await.is_err());
     one.lift(&Target::Identity(id("orders"))).await.unwrap();
