@@ -204,6 +204,16 @@ impl TrustDomain {
     /// # Errors
     /// What is there is not as expected; the store fails.
     pub async fn unregister(&self, name: &str, expect: Expect) -> Result<Option<Workload>, Error> {
+        loop {
+            match self.remove(name, expect).await {
+                // Whoever was of its SPIFFE ID besides is another one now: decided anew.
+                Err(Error::Store(store::Error::Conflict { operation: 1, .. })) => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn remove(&self, name: &str, expect: Expect) -> Result<Option<Workload>, Error> {
         let list = self.registrations().await?;
         let Some((workload, version)) = list.iter().find(|(one, _)| one.name == name) else {
             return Ok(None);
@@ -213,14 +223,17 @@ impl TrustDomain {
             told => told,
         };
         let id = &workload.id;
-        let registered = list.iter().any(|(one, _)| one.id == *id && one.name != name);
+        let other = list.iter().find(|(one, _)| one.id == *id && one.name != name);
         let declared = {
             let parts = self.registry().parts.lock().unwrap_or_else(PoisonError::into_inner);
             parts.declared.claims(workload).is_some()
         };
-        let ends = !registered && !declared && !self.revoked().has_identity(id);
+        let ends = other.is_none() && !declared && !self.revoked().has_identity(id);
         let mut transaction = Transaction::new().delete(place(name), expect);
-        if ends {
+        if let Some((other, version)) = other {
+            // INVARIANT: of several that are removed at once, the last one takes back.
+            transaction = transaction.require(place(&other.name), Expect::Version(*version));
+        } else if ends {
             // From the moment at which it is gone nobody is given anything in its name, not even
             // who was found to be it just before: nor when this is lifted, see `grounds`.
             let word = Revocation::Identity { id: id.clone(), revoked: self.now(), lifted: None };

@@ -181,3 +181,26 @@ async fn who_was_found_to_be_somebody_before_its_removal_gets_nothing_after_it()
     domain.unregister("again", Expect::Any).await.unwrap();
     assert!(given(&other).await && !given(&domain).await);
 }
+
+#[tokio::test]
+async fn of_two_of_one_name_that_are_removed_at_once_the_last_takes_back_what_they_have() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap()).await;
+    let (stock, twin) = (workload("stock", "stock", 1), workload("twin", "stock", 2));
+    for _ in 0..16 {
+        for one in [&stock, &twin] {
+            domain.register(one, Expect::Absent).await.unwrap();
+        }
+        let issued = domain.issue_x509(&stock.id, &workload_key()).await.unwrap();
+        let (one, other) =
+            tokio::join!(domain.unregister("stock", Expect::Any), domain.unregister("twin", Expect::Any));
+        assert_eq!((one.unwrap(), other.unwrap()), (Some(stock.clone()), Some(twin.clone())));
+        assert!(domain.revoked().certificate(&stock.id, &issued.serial).is_some());
+        assert!(domain.revoked().token(&stock.id, Some(domain.now())).is_some());
+        clock.forward(Duration::from_secs(1));
+    }
+    // What somebody expects of it himself is not decided anew.
+    domain.register(&stock, Expect::Absent).await.unwrap();
+    let version = domain.register(&twin, Expect::Absent).await.unwrap();
+    assert!(domain.unregister("stock", Expect::Version(version)).await.is_err());
+}
