@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use keys::encoding::hex;
+use keys::sha256;
 use model::{SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
+use store::limits::KEY_SEGMENT_BYTES_MAX;
 use store::{Expect, Key, Record, Store, Transaction, Value};
 
 use crate::error::Error;
@@ -180,7 +183,14 @@ pub(crate) fn all() -> Key {
 
 /// Where the word on a workload is.
 pub(crate) fn of_identity(id: &SpiffeId) -> Key {
-    all().name("identity").hidden(id.as_str())
+    all().name("identity").hidden(segment(id))
+}
+
+/// A workload as a segment of a key: its name, or the digest of that where it is longer than a
+/// segment can be. No name looks like a digest.
+pub(crate) fn segment(id: &SpiffeId) -> String {
+    let name = id.as_str();
+    if name.len() > KEY_SEGMENT_BYTES_MAX { hex(&sha256(name.as_bytes())) } else { name.to_owned() }
 }
 
 fn certificates() -> Key {

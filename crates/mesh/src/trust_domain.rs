@@ -109,6 +109,10 @@ fn issued() -> Key {
     Key::new("mesh").name("issued")
 }
 
+fn issued_to(id: &SpiffeId) -> Key {
+    issued().hidden(revocation::segment(id))
+}
+
 impl TrustDomain {
     /// Opens it, and makes its authorities when there are none.
     ///
@@ -284,7 +288,7 @@ impl TrustDomain {
     /// # Errors
     /// The name is of another trust domain; no authority signs; the store fails.
     pub async fn issue_x509(&self, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
-        self.issue_below(issued().hidden(id.as_str()), id, key).await
+        self.issue_below(issued_to(id), id, key).await
     }
 
     /// The same for a node, which may ask as often as it likes.
@@ -298,7 +302,7 @@ impl TrustDomain {
         id: &SpiffeId,
         key: &WorkloadKey,
     ) -> Result<IssuedX509, Error> {
-        let place = issued().hidden(id.as_str()).hidden(node);
+        let place = issued_to(id).hidden(node);
         let good = self.store.scan(&place, None, ISSUED_PER_NODE_MAX).await?.records.len();
         if good >= ISSUED_PER_NODE_MAX {
             return Err(Error::Exhausted(format!("{good} certificates of {id} are good on {node} already")));
@@ -412,7 +416,7 @@ impl TrustDomain {
             Target::Identity(id) => {
                 // First the right to new ones: what is issued from then on is refused.
                 done.push(revocation::revoke_identity(&self.store, id, now).await?);
-                let records = self.store.scan_all(&issued().hidden(id.as_str()), ISSUED_MAX).await?;
+                let records = self.store.scan_all(&issued_to(id), ISSUED_MAX).await?;
                 records.iter().map(store::Record::json).collect::<Result<_, _>>()?
             }
         };

@@ -121,6 +121,34 @@ async fn a_node_has_so_many_certificates_of_a_workload_and_no_other_pays_for_the
 }
 
 #[tokio::test]
+async fn a_workload_has_documents_and_loses_them_however_long_its_name_is() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap(), settings()).await.unwrap();
+    let named = |bytes: usize, last: &str| {
+        let beginning = "spiffe://shop.example/";
+        let id: SpiffeId =
+            format!("{beginning}{}{last}", "a".repeat(bytes - beginning.len() - 1)).parse().unwrap();
+        assert_eq!(id.as_str().len(), bytes);
+        id
+    };
+    for bytes in [512, 513, 2048] {
+        let (id, other) = (named(bytes, "b"), named(bytes, "c"));
+        let kept = domain.issue_x509(&id, &workload_key()).await.unwrap();
+        verifies(&kept.chain, &domain.ring().bundle.x509, domain.now()).unwrap();
+        domain.issue_x509_on("edge-1", &id, &workload_key()).await.unwrap();
+        domain.issue_jwt(&id, &audiences()).await.unwrap();
+        let target = Target::Identity(id.clone());
+        assert_eq!(domain.revoke(&target).await.unwrap().len(), 3, "the name and both certificates");
+        assert!(domain.revoked().has_serial(&kept.serial));
+        for (id, refused) in [(&id, true), (&other, false)] {
+            assert_eq!(domain.issue_x509(id, &workload_key()).await.is_err(), refused, "{bytes}");
+            assert_eq!(domain.issue_jwt(id, &audiences()).await.is_err(), refused, "{bytes}");
+        }
+        assert!(domain.lift(&target).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn another_processes_steps_are_followed_and_told() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (one, other) = (open(&store, settings()).await.unwrap(), open(&store, settings()).await.unwrap());
