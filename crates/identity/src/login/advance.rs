@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::header;
+use model::Timestamp;
 
 use super::step::{self, Class, Have, Next, Wanted};
 use crate::authorize::interaction::{self, Interaction, Then};
@@ -27,6 +28,12 @@ const ENROL_WITHIN: Duration = Duration::from_secs(600);
 pub(crate) fn available(realm: &Realm) -> Vec<FactorKind> {
     let passkeys = passkey::party(&realm.settings).map(|_| FactorKind::Passkey);
     passkeys.into_iter().chain([FactorKind::Totp]).collect()
+}
+
+/// Whether somebody without a factor may enrol in one by what they showed; if not, they show it
+/// anew.
+pub(super) fn may_enrol(shown: &Shown, now: Timestamp) -> bool {
+    now.since(shown.at) <= ENROL_WITHIN
 }
 
 /// What is asked of a person for an authorization.
@@ -109,11 +116,12 @@ pub(crate) async fn advance(
     let page = match standing.next {
         Next::Done => return complete(realm, call, waiting, shown, standing.version).await,
         Next::Show(_) => "/login/factor",
-        Next::Enrol { .. } if call.now.since(shown.at) > ENROL_WITHIN => "/login",
-        Next::Enrol { .. } => "/login/enrol",
+        Next::Enrol { .. } if may_enrol(&shown, call.now) => "/login/enrol",
+        Next::Enrol { .. } => "/login",
     };
     let mut kept = waiting.value;
-    kept.shown = Some(shown);
+    // What has to be shown anew counts for nothing until then.
+    kept.shown = (page != "/login").then_some(shown);
     if kept.offer.is_none() {
         kept.offer = Some(Offer::new(realm)?);
     }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::Response;
 
-use super::advance::{advance, shown, standing};
+use super::advance::{advance, may_enrol, shown, standing};
 use super::step::Next;
 use super::{count_attempt, passkey as sign_in};
 use crate::authorize::interaction::{self, Interaction};
@@ -74,7 +74,9 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
 async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<Notice>) -> Answer {
     let shown = shown(&waiting.value)?;
     let standing = standing(realm, &waiting.value, &shown).await?;
-    let (Next::Enrol { may_wait, kinds }, Some(offer)) = (&standing.next, &waiting.value.offer) else {
+    let (Next::Enrol { may_wait, kinds }, Some(offer), true) =
+        (&standing.next, &waiting.value.offer, may_enrol(&shown, call.now))
+    else {
         return advance(realm, call, waiting, shown).await;
     };
     let address = totp::address(&realm.settings.display_name, &standing.user.username, &offer.secret);
@@ -118,6 +120,9 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         let mut declined = waiting;
         declined.value.declined = true;
         return advance(realm, call, declined, shown).await;
+    }
+    if !may_enrol(&shown, call.now) {
+        return advance(realm, call, waiting, shown).await;
     }
     count_attempt(realm, call, waiting).await?;
     let enrolled = take(realm, call, &shown.user, &kinds, &offer).await?;

@@ -296,10 +296,23 @@ async fn a_wish_can_wait_and_what_a_client_needs_cannot() {
     assert_eq!(id_token(&town, &answer["code"]).await["acr"], json!("1"));
     let page = browser.authorize("strict", &[]).await;
     assert!(page.text.contains("Set up a second factor") && !page.text.contains("Not now"), "{page:?}");
-    // A session that is not fresh enrols nothing: it may be stolen.
+    // A session that is not fresh enrols nothing: it may be stolen. Nor does a page that was open
+    // when it was, or one that is gone to around the password.
     town.advance(601);
+    let code = App::scan(&page).code(&town, 0);
+    let late = browser.submit(&page, &[("code", &code)]).await;
+    assert!(late.text.contains("type=\"password\""), "{late:?}");
+    for fresh in [late, browser.authorize("strict", &[]).await] {
+        assert!(fresh.text.contains("type=\"password\""), "{fresh:?}");
+        let (_, hidden) = read_form(&fresh.text);
+        let around = browser.go(&format!("/realms/shop/login/enrol?flow={}", hidden["flow"])).await;
+        assert!(around.status == 400 && !around.text.contains("otpauth:"), "{around:?}");
+        let fields = with(&fresh, &[("code", &code)]);
+        let around = browser.post("/realms/shop/login/enrol", &fields).await;
+        assert_eq!(around.status, 400, "{around:?}");
+    }
+    assert!(town.realm.factors("alice").await.unwrap().is_empty());
     let page = browser.authorize("strict", &[]).await;
-    assert!(page.text.contains("type=\"password\""));
     let page = browser.log_in(&page).await;
     let app = App::scan(&page);
     browser.submit(&page, &[("code", &app.code(&town, 0))]).await;
