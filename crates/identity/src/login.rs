@@ -70,7 +70,6 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
     let Some(user) = checked else {
         tracing::info!(attempts = waiting.value.attempts, "identity: login failed");
-        attempt.failed(realm, call.now).await?;
         return show(realm, call, &waiting, Some(Notice::WrongPassword));
     };
     let known = attempt.succeeded(realm, call).await?;

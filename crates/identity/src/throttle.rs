@@ -19,6 +19,9 @@
 //! counted by it: all of them together would be one address, at which everybody could lock
 //! everybody out. The account is counted all the same.
 //!
+//! An attempt is counted before it is judged, and taken back when it was none: whoever hangs up
+//! before the answer is counted like whoever waits for it.
+//!
 //! Counts stand in the store: they outlive a restart and hold over all processes. They halve
 //! every hour and end by themselves, so there are never more of them than there were failures
 //! in the last hours, each of which cost a password hash.
@@ -77,8 +80,11 @@ struct Tally {
 impl Tally {
     /// The failures that are not forgotten yet.
     fn level(&self, now: Timestamp) -> u32 {
-        let halvings = now.since(self.at).as_secs() / HALF_LIFE.as_secs();
-        self.failures.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0)
+        self.failures.checked_shr(self.halvings(now)).unwrap_or(0)
+    }
+
+    fn halvings(&self, now: Timestamp) -> u32 {
+        u32::try_from(now.since(self.at).as_secs() / HALF_LIFE.as_secs()).unwrap_or(u32::MAX)
     }
 
     /// With one failure more.
@@ -97,13 +103,23 @@ impl Tally {
         Self { next: now.plus(pause), ..counted }
     }
 
-    /// When the next turn is, where more than the `free` ones failed, and the tally in which
-    /// it is taken.
-    fn turn(&self, free: u32, now: Timestamp) -> Option<(Timestamp, Self)> {
-        (self.level(now) > free).then(|| {
-            let turn = self.next.max(now);
-            (turn, Self { next: turn.plus(TURN), ..*self })
-        })
+    /// When the turn of an attempt is, and the tally in which it is counted and that turn taken:
+    /// at once, unless more than the `free` ones failed.
+    fn turn(&self, free: u32, now: Timestamp) -> (Timestamp, Self) {
+        let level = self.level(now);
+        // It may be none: when those before it are forgotten is not put off by it.
+        let at = if level == 0 { now } else { self.at.plus(HALF_LIFE * self.halvings(now)) };
+        let counted = Self { failures: (level + 1).min(FAILURES_MAX), at, next: self.next };
+        if level <= free {
+            return (now, counted);
+        }
+        let turn = self.next.max(now);
+        (turn, Self { next: turn.plus(TURN), ..counted })
+    }
+
+    /// Without one that was counted beforehand and was none.
+    fn taken_back(&self) -> Self {
+        Self { failures: self.failures.saturating_sub(1), ..*self }
     }
 
     fn expires(now: Timestamp) -> Timestamp {
@@ -135,10 +151,7 @@ pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<A
     {
         return Err(refused(until, call.now, "an account at an address"));
     }
-    let mut turn = call.now;
-    for (path, free) in attempt.everywhere() {
-        turn = turn.max(take_turn(realm, &path, free, call.now).await?);
-    }
+    let turn = attempt.take_turns(realm, call.now).await?;
     tokio::time::sleep(turn.since(call.now)).await;
     Ok(attempt)
 }
@@ -155,13 +168,25 @@ impl Attempt {
         std::iter::once((["account", self.account.as_str()], FREE_OF_ACCOUNT)).chain(address)
     }
 
-    /// It failed.
-    pub(crate) async fn failed(self, realm: &Realm, now: Timestamp) -> Answer<()> {
-        // One's own browser slows nobody down.
-        if self.browser.is_none() {
-            for (path, _) in self.everywhere() {
-                change(realm, &path, now, |tally| Some(tally.counted(now))).await?;
+    /// Counts it there beforehand; when its turn is everywhere. One that is refused is not counted.
+    async fn take_turns(&self, realm: &Realm, now: Timestamp) -> Answer<Timestamp> {
+        let mut latest = now;
+        for (place, (path, free)) in self.everywhere().enumerate() {
+            match take_turn(realm, &path, free, now).await {
+                Ok(turn) => latest = latest.max(turn),
+                Err(refusal) => {
+                    self.take_back(realm, place, now).await?;
+                    return Err(refusal);
+                }
             }
+        }
+        Ok(latest)
+    }
+
+    /// Takes back what was counted at so many of these places.
+    async fn take_back(&self, realm: &Realm, places: usize, now: Timestamp) -> Result<(), Error> {
+        for (path, _) in self.everywhere().take(places) {
+            change(realm, &path, now, |tally| Some(tally.taken_back())).await?;
         }
         Ok(())
     }
@@ -169,10 +194,14 @@ impl Attempt {
     /// It was the person's own: what failed before it at this place is forgotten. Gives the
     /// cookie by which the browser is known from now on.
     pub(crate) async fn succeeded(self, realm: &Realm, call: &Call) -> Answer<HeaderValue> {
-        match (&self.browser, self.here()) {
-            (Some(browser), _) => realm.records.remove(Kind::Failures, &["browser", browser]).await?,
-            (None, Some(here)) => realm.records.remove(Kind::Failures, &here).await?,
-            (None, None) => {}
+        if let Some(browser) = &self.browser {
+            // It slowed nobody else down.
+            realm.records.remove(Kind::Failures, &["browser", browser]).await?;
+        } else {
+            if let Some(here) = self.here() {
+                realm.records.remove(Kind::Failures, &here).await?;
+            }
+            self.take_back(realm, usize::MAX, call.now).await?;
         }
         Ok(browser::remember(realm, call, &self.account)?)
     }
@@ -195,12 +224,12 @@ async fn count(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Resul
     Ok(until)
 }
 
-/// When the turn of an attempt is.
+/// Counts an attempt beforehand; when its turn is.
 async fn take_turn(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Answer<Timestamp> {
     let (mut turn, mut late) = (now, None);
     change(realm, path, now, |tally| {
         (turn, late) = (now, None);
-        let (next, taken) = tally.turn(free, now)?;
+        let (next, taken) = tally.turn(free, now);
         if next.since(now) > TURN_WAIT_MAX {
             late = Some(next);
             return None;
@@ -316,12 +345,26 @@ mod tests {
     #[test]
     fn attempts_go_in_turn_where_many_failed() {
         let few = Tally { failures: FREE_OF_ACCOUNT, at: at(0), next: at(0) };
-        assert_eq!(few.turn(FREE_OF_ACCOUNT, at(0)), None);
         let many = few.counted(at(0));
-        let (first, taken) = many.turn(FREE_OF_ACCOUNT, at(0)).unwrap();
-        let (second, taken) = taken.turn(FREE_OF_ACCOUNT, at(0)).unwrap();
-        let (late, _) = taken.turn(FREE_OF_ACCOUNT, at(60)).unwrap();
+        assert_eq!(few.turn(FREE_OF_ACCOUNT, at(0)), (at(0), many));
+        let (first, taken) = many.turn(FREE_OF_ACCOUNT, at(0));
+        let (second, taken) = taken.turn(FREE_OF_ACCOUNT, at(0));
+        let (late, _) = taken.turn(FREE_OF_ACCOUNT, at(60));
         assert_eq!((first, second, late), (at(0), at(1), at(60)));
-        assert_eq!(taken.turn(FREE_OF_ACCOUNT, at(3600)), None, "forgotten");
+        let (again, free) = taken.turn(FREE_OF_ACCOUNT, at(3600));
+        assert_eq!((again, free.next), (at(3600), taken.next), "forgotten");
+    }
+
+    #[test]
+    fn who_succeeds_is_not_counted_and_puts_off_nothing() {
+        let failed = Tally { failures: 40, at: at(0), next: at(0) };
+        let mut tally = failed;
+        // Somebody logs in every ten minutes for two hours.
+        for minutes in (10..=120).step_by(10) {
+            tally = tally.turn(FREE_OF_ACCOUNT, at(minutes * 60)).1.taken_back();
+        }
+        assert_eq!(tally.level(at(7200)), failed.level(at(7200)));
+        assert_eq!(Tally::default().turn(FREE_OF_ACCOUNT, at(0)).1.taken_back().level(at(0)), 0);
+        assert_eq!(Tally::default().taken_back().failures, 0);
     }
 }

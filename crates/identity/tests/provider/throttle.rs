@@ -1,6 +1,7 @@
 //! Who guesses is slowed down; whom they guess at is not locked out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::support::{Browser, PASSWORD, Reply, Town};
 
@@ -128,6 +129,56 @@ async fn where_no_address_is_known_nobody_locks_others_out_and_accounts_are_coun
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 3, "{statuses:?}");
     town.advance(10);
     assert!(is_in(&attempt(&mut Browser::new(&town), "alice", PASSWORD).await));
+}
+
+#[tokio::test]
+async fn who_hangs_up_before_the_answer_is_counted_all_the_same() {
+    const FREE_OF_ADDRESS: usize = 100;
+    let town = Town::new().await;
+    for number in 0..=FREE_OF_ADDRESS {
+        let mut bot = Browser::at(&town, "192.0.2.1");
+        let page = bot.authorize("web", &[]).await;
+        let before = town.realm.passwords_compared();
+        let compared = async {
+            while town.realm.passwords_compared() == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let username = format!("person-{number}");
+        let pairs = [("username", username.as_str()), ("password", "wrong")];
+        tokio::select! {
+            // On a slow machine.
+            _ = bot.submit(&page, &pairs) => {}
+            () = compared => {}
+        }
+    }
+    // The rest goes in turn: whoever waits for theirs goes away again, and whoever would wait for
+    // too long is refused. The clock stands.
+    let mut statuses = Vec::new();
+    for number in 0..7 {
+        let mut bot = Browser::at(&town, "192.0.2.1");
+        let page = bot.authorize("web", &[]).await;
+        let username = format!("another-{number}");
+        let pairs = [("username", username.as_str()), ("password", "wrong")];
+        let patience = Duration::from_millis(if (1..6).contains(&number) { 900 } else { 60_000 });
+        let answer = tokio::time::timeout(patience, bot.submit(&page, &pairs)).await;
+        statuses.push(answer.map_or(0, |reply| reply.status.as_u16()));
+    }
+    assert_eq!(statuses, [401, 0, 0, 0, 0, 0, 429]);
+    // Another address is as free as before, and whoever knows their password leaves no trace.
+    for _ in 0..3 {
+        assert!(is_in(&attempt(&mut Browser::at(&town, "192.0.2.2"), "alice", PASSWORD).await));
+    }
+}
+
+#[tokio::test]
+async fn who_knows_their_password_is_never_slowed_down() {
+    let town = Town::new().await;
+    // More than are free for an account, each in a browser that it does not know. The clock stands.
+    for number in 0..60 {
+        let reply = attempt(&mut Browser::at(&town, "192.0.2.1"), "alice", PASSWORD).await;
+        assert!(is_in(&reply), "{number}: {reply:?}");
+    }
 }
 
 #[tokio::test]
