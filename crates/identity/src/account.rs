@@ -15,6 +15,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use model::Timestamp;
+use store::{Expect, Transaction, Version};
 use time::OffsetDateTime;
 
 use crate::authorize::interaction::{self, Then};
@@ -25,7 +26,7 @@ use crate::method::SEVERAL;
 use crate::page::{self, Frame};
 use crate::parameter::with_query;
 use crate::realm::Realm;
-use crate::record::Stored;
+use crate::record::{Kind, Stored};
 use crate::refusal::Answer;
 use crate::session::Session;
 use crate::text::account::Account;
@@ -41,6 +42,7 @@ pub(crate) const PATH: &str = "/account";
 pub(crate) struct Owner {
     pub(crate) session: Stored<Session>,
     pub(crate) user: User,
+    version: Version,
     pub(crate) factors: Factors,
 }
 
@@ -53,10 +55,12 @@ pub(crate) enum Visit {
 /// Who visits; who is not logged in, logs in and comes back to `path`.
 pub(crate) async fn visit(realm: &Realm, call: &Call, path: &str) -> Answer<Visit> {
     if let Some(session) = crate::session::current(realm, call).await?
-        && let Some(user) = realm.user(&session.value.user).await?
+        && let Some((user, version)) = realm.find_user_by_id(&session.value.user).await?
+        && !user.disabled
+        && !user.is_over(session.value.authenticated)
     {
         let factors = crate::factor::get(realm, &user.id).await?;
-        return Ok(Visit::Owner(Box::new(Owner { session, user, factors })));
+        return Ok(Visit::Owner(Box::new(Owner { session, user, version, factors })));
     }
     let response = interaction::begin(realm, call, Then::Visit(path.to_owned()), None).await?;
     Ok(Visit::Elsewhere(response))
@@ -78,6 +82,14 @@ impl Owner {
         let session = &self.session.value;
         let strong = self.factors.is_empty() || session.amr.iter().any(|method| method == SEVERAL);
         strong && now.since(session.authenticated) <= RECENT
+    }
+
+    /// Adds to a transaction that their session has not ended since, and that they are as they
+    /// were: what was read of both a while ago may be why somebody ends it.
+    pub(crate) fn as_judged(&self, realm: &Realm, changes: Transaction) -> Transaction {
+        let key = |kind, id: &str| realm.records.key(kind, &[id]);
+        let changes = changes.require(key(Kind::User, &self.user.id), Expect::Version(self.version));
+        changes.require(key(Kind::Session, &self.session.value.id), Expect::Present)
     }
 
     /// Checks that a form is of this session's pages.

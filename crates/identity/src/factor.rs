@@ -2,7 +2,8 @@
 //!
 //! Every use is one compare-and-set of that record: of two that show the same code at
 //! once, one is let in, and of a thousand guesses at once each is counted before it is
-//! answered.
+//! answered. What a person adds or removes is written only while they are `as_judged`: a sign-out
+//! in between may be because of whoever it is.
 
 mod cose;
 pub(crate) mod passkey;
@@ -272,7 +273,12 @@ pub(crate) fn created(
 }
 
 /// Adds a passkey. One that is enrolled already, by whomever, is refused.
-pub(crate) async fn add_passkey(realm: &Realm, user: &str, passkey: &Passkey) -> Answer<()> {
+pub(crate) async fn add_passkey(
+    realm: &Realm,
+    user: &str,
+    passkey: &Passkey,
+    as_judged: &Transaction,
+) -> Answer<()> {
     let credential = passkey.credential.as_str();
     if realm.records.exists(Kind::Credential, &[credential]).await? {
         let told = "This passkey is set up already.";
@@ -281,7 +287,7 @@ pub(crate) async fn add_passkey(realm: &Realm, user: &str, passkey: &Passkey) ->
     let added = change(realm, user, |factors| {
         room(factors)?;
         factors.passkeys.push(passkey.clone());
-        let known = Transaction::new();
+        let known = as_judged.clone();
         let known =
             realm.records.write(known, Kind::Credential, &[credential], &user, None, Expect::Absent)?;
         Ok((Some(known), ()))
@@ -321,11 +327,16 @@ pub(crate) async fn take_passkey(
 }
 
 /// Adds an app.
-pub(crate) async fn add_authenticator(realm: &Realm, user: &str, app: &Authenticator) -> Answer<()> {
+pub(crate) async fn add_authenticator(
+    realm: &Realm,
+    user: &str,
+    app: &Authenticator,
+    as_judged: &Transaction,
+) -> Answer<()> {
     let added = change(realm, user, |factors| {
         room(factors)?;
         factors.authenticators.push(app.clone());
-        Ok((Some(Transaction::new()), ()))
+        Ok((Some(as_judged.clone()), ()))
     });
     added.await?;
     tracing::info!(user, factor = app.label.id, "identity: an authenticator app was enrolled");
@@ -342,7 +353,11 @@ fn room(factors: &Factors) -> Answer<()> {
 
 /// Makes recovery codes in the place of those before; this is the only time that they are
 /// seen.
-pub(crate) async fn renew_recovery(realm: &Realm, user: &str) -> Answer<Vec<String>> {
+pub(crate) async fn renew_recovery(
+    realm: &Realm,
+    user: &str,
+    as_judged: &Transaction,
+) -> Answer<Vec<String>> {
     let mut codes = Vec::with_capacity(recovery::CODES_COUNT);
     for _ in 0..recovery::CODES_COUNT {
         codes.push(recovery::new_code(realm)?);
@@ -350,7 +365,7 @@ pub(crate) async fn renew_recovery(realm: &Realm, user: &str) -> Answer<Vec<Stri
     let hashes: Vec<String> = codes.iter().map(|code| recovery::hash(realm, user, code)).collect();
     let renewed = change(realm, user, |factors| {
         factors.recovery.clone_from(&hashes);
-        Ok((Some(Transaction::new()), ()))
+        Ok((Some(as_judged.clone()), ()))
     });
     renewed.await?;
     tracing::info!(user, "identity: recovery codes were made");
@@ -370,10 +385,10 @@ pub(crate) async fn rename(realm: &Realm, user: &str, id: &str, name: &str) -> A
 
 /// Removes a factor; with the last one its recovery codes. `false`: there is none of this
 /// id.
-pub(crate) async fn remove(realm: &Realm, user: &str, id: &str) -> Answer<bool> {
+pub(crate) async fn remove(realm: &Realm, user: &str, id: &str, as_judged: &Transaction) -> Answer<bool> {
     let removed = change(realm, user, |factors| {
         let before = factors.list().len();
-        let mut gone = Transaction::new();
+        let mut gone = as_judged.clone();
         for passkey in factors.passkeys.iter().filter(|passkey| passkey.label.id == id) {
             gone = gone.delete(realm.records.key(Kind::Credential, &[&passkey.credential]), Expect::Any);
         }
@@ -411,7 +426,7 @@ impl Realm {
     pub async fn put_totp(&self, user: &str, name: &str, secret: Secret<Vec<u8>>) -> Result<String, Error> {
         let id = crate::random::name(self.random.as_ref())?;
         let app = Authenticator::new(Label::new(id.clone(), name, self.now()), &secret)?;
-        add_authenticator(self, user, &app).await.map_err(|refusal| fault(&refusal))?;
+        add_authenticator(self, user, &app, &Transaction::new()).await.map_err(|refusal| fault(&refusal))?;
         Ok(id)
     }
 
@@ -421,7 +436,7 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn remove_factor(&self, user: &str, id: &str) -> Result<bool, Error> {
-        remove(self, user, id).await.map_err(|refusal| fault(&refusal))
+        remove(self, user, id, &Transaction::new()).await.map_err(|refusal| fault(&refusal))
     }
 }
 

@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use model::Secret;
-use store::{Expect, Transaction};
+use store::Transaction;
 
 use crate::Error;
 use crate::authorize::interaction::{self, check_form};
@@ -25,7 +25,7 @@ use crate::call::Call;
 use crate::login::password::strength::Weakness;
 use crate::mail::Purpose;
 use crate::mail::outbox::{self, Whom};
-use crate::mail::secret;
+use crate::mail::secret::{self, Good};
 use crate::page::{self, Frame, PasswordPage, RecoverPage, VerifyPage};
 use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored, Written};
@@ -74,8 +74,8 @@ async fn begin(realm: &Realm, call: &Call) -> Answer {
 /// Answers `GET /recover/password`: the page behind the link.
 pub(crate) async fn password_page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
     let shown = async {
-        let (_, user) = linked(&realm, &call, &PASSWORD_LINKS).await?;
-        show(&realm, &call, &user, &[])
+        let good = linked(&realm, &call, &PASSWORD_LINKS).await?;
+        show(&realm, &call, &good.user, &[])
     };
     page::or_error(&realm, &call, shown.await)
 }
@@ -87,33 +87,37 @@ pub(crate) async fn password_endpoint(State(realm): State<Arc<Realm>>, call: Cal
 
 async fn change(realm: &Realm, call: &Call) -> Answer {
     check_form(realm, call, &interaction::browser(realm, call)?.csrf(realm))?;
-    let (found, user) = linked(realm, call, &PASSWORD_LINKS).await?;
+    let good = linked(realm, call, &PASSWORD_LINKS).await?;
+    let user = &good.user;
     let texts = &call.language.texts().password;
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
     if call.parameters.get("again").unwrap_or_default() != password.expose().as_str() {
-        return show(realm, call, &user, &[texts.different.to_owned()]);
+        return show(realm, call, user, &[texts.different.to_owned()]);
     }
-    if let Some(weakness) = realm.judge_password(&user, &password).await? {
+    if let Some(weakness) = realm.judge_password(user, &password).await? {
         tracing::info!(user = user.id, "identity: a password was too weak");
-        return show(realm, call, &user, &Weakness::sentences(&weakness, call.language));
+        return show(realm, call, user, &Weakness::sentences(&weakness, call.language));
     }
     let salt = crate::random::bytes::<16>(realm.random.as_ref())?;
     let hash = realm.passwords.hash(password, salt).await?;
     let token = call.parameters.require("token")?;
+    // Judging and hashing took their time.
     let change = |changes| {
-        let changes = told(realm, call, secret::spend(realm, changes, token, &found), &user)?;
-        realm.records.write(changes, Kind::Password, &[&user.id], &hash, None, Expect::Any)
+        let changes = good.as_judged(realm, secret::spend(realm, changes, token, &good.secret));
+        let changes = told(realm, call, changes, user)?;
+        realm.records.write(changes, Kind::Password, &[&user.id], &hash, None, good.password)
     };
     // Whoever knew the old one is out with it.
     match realm.change_and_end(&user.id, change).await {
         Ok(_) => {}
         Err(Error::Contended(_)) => {
-            return Err(Refusal::person(Code::InvalidRequest, Notice::LinkOver, "a link used twice at once"));
+            let reason = "a link used twice at once, or its person changed meanwhile";
+            return Err(Refusal::person(Code::InvalidRequest, Notice::LinkOver, reason));
         }
         Err(error) => return Err(error.into()),
     }
     // The letter came to them: the address is theirs.
-    verified(realm, &user, &found.value.email).await?;
+    verified(realm, user, &good.secret.value.email).await?;
     tracing::info!(user = user.id, "identity: another password by a letter");
     let mut response = page::message(realm, call, texts.changed)?;
     let known = throttle::remember(realm, call, &user.username)?;
@@ -130,14 +134,14 @@ fn told(realm: &Realm, call: &Call, changes: Transaction, user: &User) -> Result
 /// Answers `GET /verify`: asks whether the address is theirs.
 pub(crate) async fn verify_page(State(realm): State<Arc<Realm>>, call: Call) -> Response {
     let shown = async {
-        let (found, _) = linked(&realm, &call, &[Purpose::Verification]).await?;
+        let good = linked(&realm, &call, &[Purpose::Verification]).await?;
         let browser = interaction::browser(&realm, &call)?;
         let content = VerifyPage {
             frame: Frame::new(&realm, &call, "/verify"),
             action: &realm.path("/verify"),
             csrf: &browser.csrf(&realm),
             token: call.parameters.require("token")?,
-            email: &found.value.email,
+            email: &good.secret.value.email,
         };
         Ok(browser.keep(page::show(&content, None, false)?))
     };
@@ -148,9 +152,9 @@ pub(crate) async fn verify_page(State(realm): State<Arc<Realm>>, call: Call) -> 
 pub(crate) async fn verify_endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
     let done = async {
         check_form(&realm, &call, &interaction::browser(&realm, &call)?.csrf(&realm))?;
-        let (found, user) = linked(&realm, &call, &[Purpose::Verification]).await?;
-        verified(&realm, &user, &found.value.email).await?;
-        let spent = secret::spend(&realm, Transaction::new(), call.parameters.require("token")?, &found);
+        let Good { secret, user, .. } = linked(&realm, &call, &[Purpose::Verification]).await?;
+        verified(&realm, &user, &secret.value.email).await?;
+        let spent = secret::spend(&realm, Transaction::new(), call.parameters.require("token")?, &secret);
         match realm.records.commit(spent).await? {
             // A second one at the same time came to the same.
             Written::Done | Written::Conflict => {}
@@ -172,10 +176,8 @@ async fn verified(realm: &Realm, user: &User, email: &str) -> Result<(), Error> 
     realm.records.change(Kind::User, &[&user.id], "a user", decide).await
 }
 
-type Linked = (Stored<secret::Secret>, User);
-
 /// What the link of a request is good for.
-async fn linked(realm: &Realm, call: &Call, purposes: &[Purpose]) -> Answer<Linked> {
+async fn linked(realm: &Realm, call: &Call, purposes: &[Purpose]) -> Answer<Good> {
     let token = call.parameters.get("token").unwrap_or_default();
     let found = secret::find(realm, token, purposes, call.now).await?;
     found.ok_or_else(|| Refusal::person(Code::InvalidRequest, Notice::LinkOver, "no such secret of a letter"))

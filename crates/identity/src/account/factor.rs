@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::Method;
 use axum::response::Response;
-use store::Expect;
+use store::{Expect, Transaction};
 
 use super::{Done, Owner, PATH, Visit, done, visit, visit_anew};
 use crate::call::Call;
@@ -89,11 +89,12 @@ async fn enrol(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
     owner.check_form(realm, call)?;
     let offer = offer(realm, owner, call).await?;
     let kinds: Vec<FactorKind> = login::available(realm);
-    if let Err(error) = login::enrol::take(realm, call, &owner.user.id, &kinds, &offer).await? {
+    let as_judged = owner.as_judged(realm, Transaction::new());
+    if let Err(error) = login::enrol::take(realm, call, &owner.user.id, &kinds, &offer, &as_judged).await? {
         return show(realm, call, owner, Some(error)).await;
     }
     realm.records.remove(Kind::Offer, &[&owner.session.value.id]).await?;
-    let codes = login::enrol::first_codes(realm, &owner.user.id, &owner.factors).await?;
+    let codes = login::enrol::first_codes(realm, &owner.user.id, &owner.factors, &as_judged).await?;
     if codes.is_empty() {
         return Ok(done(realm, Done::Factor));
     }
@@ -122,12 +123,13 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         factor::rename(realm, user, id, name).await?;
         return Ok(done(realm, Done::Renamed));
     }
+    let as_judged = owner.as_judged(realm, Transaction::new());
     if let Some(id) = given("remove") {
-        factor::remove(realm, user, id).await?;
+        factor::remove(realm, user, id, &as_judged).await?;
         return Ok(done(realm, Done::Removed));
     }
     if given("recovery").is_some() && !owner.factors.is_empty() {
-        let codes = factor::renew_recovery(realm, user).await?;
+        let codes = factor::renew_recovery(realm, user, &as_judged).await?;
         return login::enrol::show_codes(realm, call, &codes, &realm.path(PATH));
     }
     Ok(crate::authorize::see_other(&realm.path(PATH)))

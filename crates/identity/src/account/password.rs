@@ -8,14 +8,18 @@ use axum::extract::State;
 use axum::http::{Method, header};
 use axum::response::Response;
 use model::Secret;
+use store::Expect;
 
 use super::{Owner, PATH, Visit, visit_anew};
+use crate::Error;
 use crate::call::Call;
 use crate::login::password::strength::Weakness;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
-use crate::refusal::Answer;
+use crate::record::Kind;
+use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{cookie_name, set_cookie};
+use crate::text::Notice;
 
 /// Where it is, below the issuer.
 const PASSWORD: &str = "/account/password";
@@ -63,6 +67,8 @@ fn show(realm: &Realm, call: &Call, owner: &Owner, faults: &[String]) -> Answer 
 
 async fn submit(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
     owner.check_form(realm, call)?;
+    let user = owner.user.id.as_str();
+    let before = realm.records.get::<String>(Kind::Password, &[user]).await?;
     let texts = &call.language.texts().password;
     let given = |name: &str| call.parameters.get(name).unwrap_or_default();
     if given("password") != given("again") {
@@ -72,9 +78,24 @@ async fn submit(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
     if let Some(weakness) = realm.judge_password(&owner.user, &password).await? {
         return show(realm, call, owner, &Weakness::sentences(&weakness, call.language));
     }
+    let salt = crate::random::bytes::<16>(realm.random.as_ref())?;
+    let hash = realm.passwords.hash(password, salt).await?;
+    // Judging and hashing took their time.
+    let change = |changes| {
+        let expect = before.as_ref().map_or(Expect::Absent, |before| Expect::Version(before.version));
+        let changes = owner.as_judged(realm, changes);
+        realm.records.write(changes, Kind::Password, &[user], &hash, None, expect)
+    };
     // Everything that was begun with the old one ends, this session too.
-    realm.set_password(&owner.user.id, password).await?;
-    tracing::info!(user = owner.user.id, "identity: a person gave themselves another password");
+    match realm.change_and_end(user, change).await {
+        Ok(_) => {}
+        Err(Error::Contended(_)) => {
+            let reason = "the session ended, or its person changed, since the form was sent";
+            return Err(Refusal::person(Code::AccessDenied, Notice::SessionEnded, reason));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    tracing::info!(user, "identity: a person gave themselves another password");
     let mut response = page::message(realm, call, texts.changed)?;
     let cookie = set_cookie(&cookie_name(realm), "", Some(Duration::ZERO))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);

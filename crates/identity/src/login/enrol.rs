@@ -7,6 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::Response;
+use store::Transaction;
 
 use super::advance::{advance, may_enrol, shown, standing};
 use super::step::Next;
@@ -113,6 +114,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let mut shown = shown(&waiting.value)?;
     let standing = standing(realm, &waiting.value, &shown).await?;
+    let as_judged = standing.as_judged(realm, &shown);
     let (Next::Enrol { may_wait, kinds }, Some(offer)) = (standing.next, waiting.value.offer.clone()) else {
         return advance(realm, call, waiting, shown).await;
     };
@@ -125,7 +127,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         return advance(realm, call, waiting, shown).await;
     }
     count_attempt(realm, call, waiting).await?;
-    let enrolled = take(realm, call, &shown.user, &kinds, &offer).await?;
+    let enrolled = take(realm, call, &shown.user, &kinds, &offer, &as_judged).await?;
     let mut waiting = interaction::open(realm, call).await?;
     let methods = match enrolled {
         Ok(methods) => methods,
@@ -133,19 +135,21 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     };
     // Another one for another factor.
     waiting.value.offer = Some(Offer::new(realm)?);
-    let codes = first_codes(realm, &shown.user, &standing.factors).await?;
+    let codes = first_codes(realm, &shown.user, &standing.factors, &as_judged).await?;
     shown.methods = method::add(&shown.methods, &methods);
     let response = advance(realm, call, waiting, shown).await?;
     if codes.is_empty() { Ok(response) } else { with_codes(realm, call, &codes, &response) }
 }
 
 /// Enrols what was sent: the methods that were shown by that, or what to tell the person.
+/// `as_judged`: what has to be then as it was when they were judged.
 pub(crate) async fn take(
     realm: &Realm,
     call: &Call,
     user: &str,
     kinds: &[FactorKind],
     offer: &Offer,
+    as_judged: &Transaction,
 ) -> Answer<Result<Vec<&'static str>, Notice>> {
     let given = |name: &str| call.parameters.get(name);
     if let (Some(sent), true) = (given("credential"), kinds.contains(&FactorKind::Passkey)) {
@@ -153,7 +157,7 @@ pub(crate) async fn take(
         let Some((passkey, proved)) = factor::created(realm, offer, name, sent, call.now)? else {
             return Ok(Err(sign_in::REFUSED));
         };
-        factor::add_passkey(realm, user, &passkey).await?;
+        factor::add_passkey(realm, user, &passkey, as_judged).await?;
         return Ok(Ok(proved.methods));
     }
     let (name, code) = (given("name").unwrap_or(APP), given("code").unwrap_or_default());
@@ -162,14 +166,19 @@ pub(crate) async fn take(
         false => None,
     };
     let Some(app) = app else { return Ok(Err(WRONG_CODE)) };
-    factor::add_authenticator(realm, user, &app).await?;
+    factor::add_authenticator(realm, user, &app, as_judged).await?;
     Ok(Ok(vec![method::ONE_TIME]))
 }
 
 /// The recovery codes that come with a first factor; none, where there are some.
-pub(crate) async fn first_codes(realm: &Realm, user: &str, before: &Factors) -> Answer<Vec<String>> {
+pub(crate) async fn first_codes(
+    realm: &Realm,
+    user: &str,
+    before: &Factors,
+    as_judged: &Transaction,
+) -> Answer<Vec<String>> {
     match before.recovery.is_empty() {
-        true => factor::renew_recovery(realm, user).await,
+        true => factor::renew_recovery(realm, user, as_judged).await,
         false => Ok(Vec::new()),
     }
 }

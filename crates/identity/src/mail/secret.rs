@@ -2,13 +2,14 @@
 //! for a while.
 //!
 //! INVARIANT: a secret is good only as long as its person has the password, or none, that
-//! they had when it was made: with the first change all links of before are worth nothing.
+//! they had when it was made: with the first change all links of before are worth nothing, those
+//! that are used at this moment too.
 
 use std::time::Duration;
 
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{Expect, Transaction};
+use store::{Expect, Transaction, Version};
 
 use super::Purpose;
 use crate::Error;
@@ -38,6 +39,22 @@ pub(crate) struct Secret {
     until: Timestamp,
 }
 
+/// A secret that is good, and whose.
+pub(crate) struct Good {
+    pub(crate) secret: Stored<Secret>,
+    pub(crate) user: User,
+    version: Version,
+    /// The password that they have, or none.
+    pub(crate) password: Expect,
+}
+
+impl Good {
+    /// Adds to a transaction that its person is as they were when it was found to be good.
+    pub(crate) fn as_judged(&self, realm: &Realm, changes: Transaction) -> Transaction {
+        changes.require(realm.records.key(Kind::User, &[&self.user.id]), Expect::Version(self.version))
+    }
+}
+
 /// Makes one; gives what stands in the link.
 pub(super) async fn make(
     realm: &Realm,
@@ -52,7 +69,7 @@ pub(super) async fn make(
         purpose,
         user: user.id.clone(),
         email: email.to_owned(),
-        generation: generation(realm, &user.id).await?,
+        generation: generation(realm, &user.id).await?.0,
         until,
     };
     let path = crate::random::hash(&secret);
@@ -62,24 +79,25 @@ pub(super) async fn make(
     }
 }
 
-/// A secret that is good now, and its person.
+/// A secret, if it is good now.
 pub(crate) async fn find(
     realm: &Realm,
     secret: &str,
     purposes: &[Purpose],
     now: Timestamp,
-) -> Result<Option<(Stored<Secret>, User)>, Error> {
+) -> Result<Option<Good>, Error> {
     let path = crate::random::hash(secret);
     let Some(found) = realm.records.get::<Secret>(Kind::MailSecret, &[&path]).await? else { return Ok(None) };
     let known = &found.value;
     if !purposes.contains(&known.purpose) || known.until <= now {
         return Ok(None);
     }
-    let Some(user) = realm.user(&known.user).await? else { return Ok(None) };
+    let person = realm.find_user_by_id(&known.user).await?.filter(|(user, _)| !user.disabled);
+    let Some((user, version)) = person else { return Ok(None) };
+    let (generation, password) = generation(realm, &user.id).await?;
     // Of another password, or to an address that is theirs no more.
-    let same = generation(realm, &user.id).await? == known.generation
-        && user.email.as_deref() == Some(known.email.as_str());
-    Ok(same.then_some((found, user)))
+    let same = generation == known.generation && user.email.as_deref() == Some(known.email.as_str());
+    Ok(same.then_some(Good { secret: found, user, version, password }))
 }
 
 /// Adds the end of a secret to a transaction: it fails when the secret was used meanwhile.
@@ -93,8 +111,10 @@ pub(crate) fn spend(
     changes.delete(key, Expect::Version(found.version))
 }
 
-/// Which password a person has, without telling anything about it.
-async fn generation(realm: &Realm, user: &str) -> Result<String, Error> {
-    let hash = realm.records.get::<String>(Kind::Password, &[user]).await?;
-    Ok(hash.map(|hash| crate::random::hash(&hash.value)).unwrap_or_default())
+/// Which password a person has, without telling anything about it, and its record.
+async fn generation(realm: &Realm, user: &str) -> Result<(String, Expect), Error> {
+    Ok(match realm.records.get::<String>(Kind::Password, &[user]).await? {
+        Some(hash) => (crate::random::hash(&hash.value), Expect::Version(hash.version)),
+        None => (String::new(), Expect::Absent),
+    })
 }

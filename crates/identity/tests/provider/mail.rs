@@ -9,7 +9,7 @@ use identity::{Realm, RealmSettings, User, World, router};
 use keys::SystemRandom;
 use model::{Clock, Secret};
 
-use crate::support::{Browser, HandClock, ISSUER, Mailbox, PASSWORD, Reply, Town};
+use crate::support::{Browser, HandClock, ISSUER, Mailbox, PASSWORD, Reply, Steps, Town};
 
 const ANOTHER: &str = "another horse battery staple";
 
@@ -363,6 +363,49 @@ async fn links_end() {
         let address = format!("{ISSUER}/recover/password?token={token}");
         assert_eq!(Browser::new(&town).go(&address).await.status, 400);
     }
+}
+
+/// The forms of two links, one sent at any moment of the other.
+#[tokio::test]
+async fn of_two_links_at_once_one_gives_the_password() {
+    const LAST: &str = "the last horse battery staple";
+    let (town, post) = town().await;
+    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    let (mut between, mut polls) = (0, 0);
+    loop {
+        polls += 1;
+        let mut forms = Vec::new();
+        for _ in 0..2 {
+            town.realm.invite(&bob).await.unwrap();
+            town.realm.send_letters().await.unwrap();
+            let letters = post.take();
+            // Another one says that the password was changed.
+            let letter = letters.iter().find(|letter| letter.text.contains("token=")).unwrap();
+            let mut browser = Browser::new(&town);
+            let page = browser.go(&link(letter)).await;
+            forms.push((browser, page));
+        }
+        let [(mut one, one_page), (mut other, other_page)] = forms.try_into().ok().unwrap();
+        let mut early = Steps::of(one.submit(&one_page, &[("password", ANOTHER), ("again", ANOTHER)]));
+        let whole = early.go(polls).await;
+        let late = other.submit(&other_page, &[("password", LAST), ("again", LAST)]).await;
+        let is_last = whole.is_some();
+        let early = match whole {
+            Some(early) => early,
+            None => early.go(usize::MAX).await.unwrap(),
+        };
+        let changed = [early, late].map(|reply| reply.text.contains("The password is changed"));
+        assert_ne!(changed[0], changed[1], "after {polls} polls");
+        let mut browser = Browser::new(&town);
+        let page = browser.authorize("web", &[]).await;
+        let password = if changed[0] { ANOTHER } else { LAST };
+        browser.submit(&page, &[("username", "bob"), ("password", password)]).await.answer();
+        if is_last {
+            break;
+        }
+        between += usize::from(changed[1]);
+    }
+    assert!(between > 5, "{between}");
 }
 
 #[tokio::test]

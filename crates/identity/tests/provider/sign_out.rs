@@ -316,6 +316,75 @@ async fn a_login_that_another_password_overtakes_is_over() {
     assert!(between > 5, "{between}");
 }
 
+/// The forms of whoever has a session, or knew the password, at any moment of which its person
+/// gives themselves another password, or ends the session.
+#[tokio::test]
+async fn a_change_of_credentials_that_a_sign_out_overtakes_is_none() {
+    const STOLEN: &str = "a horse of another colour 42";
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum What {
+        Password,
+        Factor,
+        FactorInLogin,
+    }
+    for what in [What::Password, What::Factor, What::FactorInLogin] {
+        let role = |settings: &mut identity::RealmSettings| {
+            if what == What::FactorInLogin {
+                settings.factors.roles.insert("customer".into(), "2".into());
+            }
+        };
+        let (mut between, mut polls) = (0, 0);
+        loop {
+            let town = Town::with(role).await;
+            town.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
+            let another = town.realm.password_hash("bob").await.unwrap().unwrap();
+            let mut thief = Browser::new(&town);
+            let page = match what {
+                What::Password => thief.go("/realms/shop/account/password").await,
+                What::Factor => thief.go("/realms/shop/account/factor").await,
+                What::FactorInLogin => thief.authorize("web", &[]).await,
+            };
+            let page = thief.log_in(&page).await;
+            // The session is noted as used by the form: a moment of its own.
+            town.advance(61);
+            let (action, mut fields) = read_form(&page.text);
+            fields.remove("credential");
+            if what == What::Password {
+                fields.extend(["password", "again"].map(|name| (name.to_owned(), STOLEN.to_owned())));
+            } else {
+                fields.insert("code".to_owned(), App::scan(&page).code(&town, 0));
+            }
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let mut change = Steps::of(thief.post(&action, &fields));
+            polls += 1;
+            let whole = change.go(polls).await.is_some();
+            // What was on its way to the store is there before this is.
+            town.put(web("later", secret())).await;
+            let before = town.realm.factors("alice").await.unwrap().len();
+            if what == What::Factor {
+                for session in town.realm.sessions("alice").await.unwrap() {
+                    town.realm.end_session(&session.id).await.unwrap();
+                }
+            } else {
+                town.clock.set_back(1);
+                town.realm.put_password_hash("alice", &another).await.unwrap();
+                town.clock.advance(1);
+            }
+            let reply = if whole { None } else { change.go(usize::MAX).await };
+            drop(change);
+            let told = format!("{what:?} after {polls} polls: {reply:?}");
+            let hash = town.realm.password_hash("alice").await.unwrap();
+            assert!(what == What::Factor || hash == Some(another), "{told}");
+            assert_eq!(town.realm.factors("alice").await.unwrap().len(), before, "{told}");
+            if whole {
+                break;
+            }
+            between += 1;
+        }
+        assert!(between > 2, "{what:?}: {between}");
+    }
+}
+
 #[tokio::test]
 async fn a_family_ends_with_all_its_tokens_however_many_there_were() {
     let town = Town::new().await;
