@@ -4,6 +4,7 @@ mod assertion;
 mod authenticate;
 mod certificate;
 pub(crate) mod redirect;
+pub(crate) mod register;
 
 use std::collections::{BTreeMap, BTreeSet};
 

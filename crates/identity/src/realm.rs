@@ -14,7 +14,7 @@ use crate::deliver::Deliver;
 use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::Courier;
-use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as, pause};
 use crate::remembered::Clients;
 use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
@@ -276,36 +276,6 @@ impl Realm {
         }
     }
 
-    /// Registers a client, or changes it. One that is switched off may refer to scopes and
-    /// resources that are gone.
-    ///
-    /// # Errors
-    /// [`Error::Record`], see [`Client::check`]; the store fails.
-    pub async fn put_client(&self, client: &Client) -> Result<(), Error> {
-        match self.write_client(client, Expect::Any).await? {
-            Written::Done => Ok(()),
-            Written::Conflict => Err(Error::Contended("a client")),
-        }
-    }
-
-    /// The same, when it is as expected until now.
-    ///
-    /// # Errors
-    /// As [`Self::put_client`].
-    pub async fn write_client(&self, client: &Client, expect: Expect) -> Result<Written, Error> {
-        client.check(&self.settings)?;
-        self.records.put(Kind::Client, &[&client.id], client, None, expect).await
-    }
-
-    /// Removes a client that is as expected. What it was granted is of no use to anybody
-    /// from then on.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn remove_client(&self, id: &str, expect: Expect) -> Result<Written, Error> {
-        self.records.commit(Transaction::new().delete(self.records.key(Kind::Client, &[id]), expect)).await
-    }
-
     /// A client, switched off or not, and its version.
     ///
     /// # Errors
@@ -381,8 +351,8 @@ impl Realm {
     /// [`Self::sign_out`].
     ///
     /// # Errors
-    /// [`Error::Record`] for a malformed user and for a user name that is another's; the
-    /// store fails.
+    /// [`Error::Record`] for a malformed user, for a user name that is another's, and for a new
+    /// user of a client's id; the store fails.
     pub async fn put_user(&self, user: &User) -> Result<(), Error> {
         match self.write_user(user, Expect::Any).await? {
             Written::Done => Ok(()),
@@ -400,13 +370,7 @@ impl Realm {
             pause(attempt).await;
             let before = self.records.get::<User>(Kind::User, &[&user.id]).await?;
             let version = before.as_ref().map(|before| before.version);
-            let as_expected = match expect {
-                Expect::Any => true,
-                Expect::Absent => version.is_none(),
-                Expect::Present => version.is_some(),
-                Expect::Version(wanted) => version == Some(wanted),
-            };
-            if !as_expected {
+            if !is_as(expect, version) {
                 return Ok(Written::Conflict);
             }
             let now = self.now();
@@ -444,6 +408,9 @@ impl Realm {
         let was = before.and_then(|before| before.value.signed_out);
         user.signed_out = user.signed_out.max(was).max(ends);
         let mut changes = Transaction::new();
+        if before.is_none() {
+            changes = crate::client::register::unused(records, changes, Kind::Client, &user.id).await?;
+        }
         if let Some(old) = before.map(|before| folded(&before.value.username)).filter(|old| *old != name) {
             changes = changes.delete(records.key(Kind::UserName, &[&old]), Expect::Any);
         }

@@ -149,6 +149,16 @@ pub enum Written {
     Conflict,
 }
 
+/// Whether a record of this version, or none, is as expected.
+pub(crate) fn is_as(expect: Expect, version: Option<Version>) -> bool {
+    match expect {
+        Expect::Any => true,
+        Expect::Absent => version.is_none(),
+        Expect::Present => version.is_some(),
+        Expect::Version(wanted) => version == Some(wanted),
+    }
+}
+
 /// What a record becomes, and what is done beside that in the same transaction.
 pub(crate) struct Change<T> {
     pub(crate) value: T,

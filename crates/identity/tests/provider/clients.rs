@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use identity::{Client, ClientAuthentication, GrantType, client::CertificateSubject};
+use identity::{Client, ClientAuthentication, GrantType, User, Written, client::CertificateSubject};
 use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::{Value, json};
@@ -235,4 +235,26 @@ async fn a_certificate_authenticates_and_binds() {
     let pairs = [GRANT, ("client_id", "by-name")];
     let pem = format!(":{}:", STANDARD.encode(&orders));
     town.post_with("/token", ("client-cert", &pem), &pairs).await.refused(401, "invalid_client");
+}
+
+#[tokio::test]
+async fn no_person_has_a_clients_id_and_no_client_a_persons() {
+    let town = Town::new().await;
+    let person = |id: &str| User::new(id, &format!("{id}@town"), town.now());
+    let refused = town.realm.put_user(&person("service")).await.unwrap_err().to_string();
+    assert_eq!(refused, "user \"service\": id: expected one that is not a client's");
+    let refused = town.realm.put_client(&client("alice", crate::support::secret())).await;
+    assert_eq!(refused.unwrap_err().to_string(), "client \"alice\": id: expected one that is not a user's");
+    // Neither in a hurry.
+    for number in 0..10 {
+        let id = format!("both-{number}");
+        let (person, client) = (person(&id), client(&id, crate::support::secret()));
+        let (one, other) = tokio::join!(town.realm.put_user(&person), town.realm.put_client(&client));
+        assert_ne!(one.is_ok(), other.is_ok(), "{one:?} {other:?}");
+    }
+    // One that is nobody's any more is free, and who is there is changed as ever.
+    assert_eq!(town.realm.remove_client("service", store::Expect::Any).await.unwrap(), Written::Done);
+    town.realm.put_user(&person("service")).await.unwrap();
+    town.realm.put_user(&person("service")).await.unwrap();
+    town.put(client("api", crate::support::secret())).await;
 }
