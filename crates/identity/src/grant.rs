@@ -19,10 +19,13 @@ use crate::claim::{Asked, Subject};
 use crate::client::{Client, GrantType};
 use crate::mint::{self, AccessToken, Authentication, Binding, IdToken};
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written, pause};
 use crate::revocation;
 use crate::token::Issued;
 use crate::user::User;
+
+/// Grants that end in one transaction, each with the records that lead to it.
+const REVOKED_AT_ONCE: usize = 100;
 
 /// Why nothing comes of what somebody allowed.
 pub(crate) const USER_OVER: &str = "the user is disabled, or was signed out everywhere";
@@ -79,20 +82,23 @@ pub(crate) struct Decided {
 impl Decided {
     /// Who decided, while they may do something, and what they decided is neither over nor taken
     /// back; and the beginning of the transaction that makes a grant of it, which fails when it
-    /// is taken back before.
+    /// is taken back before, or the client is switched off or removed.
     pub(crate) async fn stands(&self, realm: &Realm) -> Result<Result<(User, Transaction), &str>, Error> {
         let Some(user) = realm.user_since(&self.user, self.authentication.time).await? else {
             return Ok(Err(USER_OVER));
         };
-        let path = [self.user.as_str(), self.client.as_str()];
-        let withdrawn = realm.records.get::<Timestamp>(Kind::Withdrawn, &path).await?;
-        if withdrawn.as_ref().is_some_and(|withdrawn| self.at <= withdrawn.value) {
-            return Ok(Err("the person withdrew it"));
-        }
-        let expect = withdrawn.map_or(Expect::Absent, |withdrawn| Expect::Version(withdrawn.version));
-        let as_read = Transaction::new().require(realm.records.key(Kind::Withdrawn, &path), expect);
         let session = realm.records.key(Kind::Session, &[&self.authentication.session]);
-        Ok(Ok((user, as_read.require(session, Expect::Present))))
+        let mut as_read = Transaction::new().require(session, Expect::Present);
+        let (user_id, client) = (self.user.as_str(), self.client.as_str());
+        for path in [&[user_id, client][..], &[client]] {
+            let withdrawn = realm.records.get::<Timestamp>(Kind::Withdrawn, path).await?;
+            if withdrawn.as_ref().is_some_and(|withdrawn| self.at <= withdrawn.value) {
+                return Ok(Err("the person withdrew it, or its client ended"));
+            }
+            let expect = withdrawn.map_or(Expect::Absent, |withdrawn| Expect::Version(withdrawn.version));
+            as_read = as_read.require(realm.records.key(Kind::Withdrawn, path), expect);
+        }
+        Ok(Ok((user, as_read)))
     }
 }
 
@@ -277,25 +283,40 @@ pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Err
     for attempt in 0..ATTEMPTS_MAX {
         pause(attempt).await;
         let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
-        let grant = stored.value;
-        let session = grant.authentication.session.as_str();
-        let changes = Transaction::new()
-            .delete(records.key(Kind::Grant, &[id]), Expect::Version(stored.version))
-            .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any)
-            .delete(records.key(Kind::UserGrant, &[&grant.user, id]), Expect::Any);
-        let changes = revocation::write(realm, changes, revocation::Named::Grant(id), grant.tokens_until)?;
-        if records.commit(changes).await? == Written::Done {
-            tracing::warn!(
-                grant = id,
-                client = grant.client,
-                user = grant.user,
-                why,
-                "identity: grant revoked"
-            );
+        if records.commit(end(realm, Transaction::new(), &stored)?).await? == Written::Done {
+            let Grant { client, user, .. } = stored.value;
+            tracing::warn!(grant = id, client, user, why, "identity: grant revoked");
             return Ok(());
         }
     }
     Err(Error::Contended("a grant that is revoked"))
+}
+
+/// Adds the end of a grant to a transaction: it fails when the grant was written meanwhile.
+fn end(realm: &Realm, changes: Transaction, stored: &Stored<Grant>) -> Result<Transaction, Error> {
+    let (records, grant) = (&realm.records, &stored.value);
+    let (id, session) = (grant.id.as_str(), grant.authentication.session.as_str());
+    let changes = changes
+        .delete(records.key(Kind::Grant, &[id]), Expect::Version(stored.version))
+        .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any)
+        .delete(records.key(Kind::UserGrant, &[&grant.user, id]), Expect::Any);
+    revocation::write(realm, changes, revocation::Named::Grant(id), grant.tokens_until)
+}
+
+/// Ends many grants, many at a time.
+pub(crate) async fn revoke_all(realm: &Realm, grants: &[Stored<Grant>], why: &str) -> Result<(), Error> {
+    for some in grants.chunks(REVOKED_AT_ONCE) {
+        let changes = some.iter().try_fold(Transaction::new(), |changes, one| end(realm, changes, one))?;
+        if realm.records.commit(changes).await? == Written::Done {
+            tracing::warn!(grants = some.len(), why, "identity: grants revoked");
+            continue;
+        }
+        // One of them is in use at this moment.
+        for one in some {
+            revoke(realm, &one.value.id, why).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends what a person granted a client.

@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     SessionGrant,
     /// What was consented to, by user and client.
     Consent,
-    /// When consent was taken back, by user and client.
+    /// When consent was taken back, by user and client; everybody's, by client.
     Withdrawn,
     /// A `jti` that was used, by hash of its owner and itself.
     Seen,
@@ -348,6 +348,17 @@ impl Records {
             Ok::<_, Error>(Stored { value, version: record.version, expires: record.expires })
         };
         Ok((page.records.into_iter().map(one).collect::<Result<_, _>>()?, page.next))
+    }
+
+    /// The keys of up to `limit` records of a kind, after a cursor, and where to go on.
+    pub(crate) async fn keys(
+        &self,
+        kind: Kind,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Key>, Option<Cursor>), Error> {
+        let page = self.store.scan(&self.key(kind, &[]), after, limit.clamp(1, SCAN_RECORDS_MAX)).await?;
+        Ok((page.records.into_iter().map(|record| record.key).collect(), page.next))
     }
 
     /// Removes everything below a path.

@@ -96,6 +96,8 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
     })
     .await;
     assert_eq!(token(&town, "importer", SECRET).await.json()["error"], "invalid_client");
+    until("the end of its token", async || (orders(&town, &access).await == 401).then_some(())).await;
+    let access = token(&town, "exporter", SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
 
     // The keys and clients are still there after a restart.
     town.stop_gateway().await;

@@ -61,15 +61,25 @@ pub(crate) async fn withdraw(
     now: Timestamp,
 ) -> Result<(), crate::Error> {
     tracing::info!(user, client, "identity: a consent was withdrawn");
-    let (records, lifetimes) = (&realm.records, &realm.settings.lifetimes);
-    let until = Some(now.plus(lifetimes.code.max(lifetimes.device_code)));
-    let path = [user, client];
+    let (records, path) = (&realm.records, [user, client]);
     let changes = Transaction::new().delete(records.key(Kind::Consent, &path), Expect::Any);
-    let changes = records.write(changes, Kind::Withdrawn, &path, &now, until, Expect::Any)?;
-    match records.commit(changes).await? {
+    match records.commit(withdrawn(realm, changes, &path, now)?).await? {
         Written::Done => Ok(()),
         Written::Conflict => Err(crate::Error::Contended("a consent")),
     }
+}
+
+/// Adds to a transaction that what was allowed until now, and was not fetched yet, is taken back: by
+/// a person from a client, or from a client alone, whoever allowed it.
+pub(crate) fn withdrawn(
+    realm: &Realm,
+    changes: Transaction,
+    path: &[&str],
+    now: Timestamp,
+) -> Result<Transaction, crate::Error> {
+    let lifetimes = &realm.settings.lifetimes;
+    let until = Some(now.plus(lifetimes.code.max(lifetimes.device_code)));
+    realm.records.write(changes, Kind::Withdrawn, path, &now, until, Expect::Any)
 }
 
 /// What the page says of each scope.
@@ -133,6 +143,8 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         let refusal = Refusal::plain(Code::AccessDenied, "the person did not consent");
         return respond::refused(realm, call, &request.target, &refusal);
     }
+    // Nobody consents to what the next client of its name asks for.
+    request::client(realm, &request.client).await?;
     remember(realm, &session.user, request, call.now).await?;
     interaction::consented(realm, call, waiting, &session.user).await?;
     interaction::go_on(realm, call)
@@ -146,7 +158,9 @@ async fn remember(realm: &Realm, user: &str, request: &Request, now: Timestamp) 
         consent.scopes.extend(needed(realm, request));
         consent.resources.extend(request.resources.iter().cloned());
         consent.at = now;
-        Ok((Some(Change::to(consent, None)), ()))
+        let client = realm.records.key(Kind::Client, &[&request.client]);
+        let besides = Transaction::new().require(client, Expect::Present);
+        Ok((Some(Change { value: consent, expires: None, besides }), ()))
     };
     realm.records.change(Kind::Consent, &path, "a consent", decide).await
 }

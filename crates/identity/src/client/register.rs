@@ -1,15 +1,30 @@
 //! Clients are registered, changed and removed.
+//!
+//! What a client was granted ends when it is switched off or removed: the change, the end of its own
+//! tokens at the gateways and of what people allowed it and it did not fetch yet, and a note of what
+//! is left to do ([`Ended`]) are one transaction. Its grants follow; with one that is removed, what
+//! people consented to as well.
+//!
+//! INVARIANT: nothing of that is left when a client of its name is registered or written again.
 
+use model::Timestamp;
 use store::{Expect, Transaction};
 
 use super::Client;
 use crate::Error;
+use crate::authorize::consent;
+use crate::grant::{self, Grant};
+use crate::logout::ended::Ended;
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Records, Written, is_as, pause};
+use crate::revocation::{self, Named};
+
+/// Records that are looked at, and changed, at once.
+const PAGE_RECORDS: usize = 500;
 
 impl Realm {
     /// Registers a client, or changes it. One that is switched off may refer to scopes and
-    /// resources that are gone.
+    /// resources that are gone; what it was granted ends.
     ///
     /// # Errors
     /// [`Error::Record`] for what [`Client::check`] finds, and for a new client of a user's id;
@@ -28,33 +43,99 @@ impl Realm {
     pub async fn write_client(&self, client: &Client, expect: Expect) -> Result<Written, Error> {
         client.check(&self.settings)?;
         let (records, path) = (&self.records, [client.id.as_str()]);
+        let ended = Ended::Client { id: client.id.clone() };
         for attempt in 0..ATTEMPTS_MAX {
             pause(attempt).await;
+            if ended.is_noted(self).await? {
+                self.finish_client(&client.id).await?;
+            }
             let before = records.get::<Client>(Kind::Client, &path).await?;
             let version = before.as_ref().map(|before| before.version);
             if !is_as(expect, version) {
                 return Ok(Written::Conflict);
             }
-            let mut changes = Transaction::new();
+            let mut changes = Transaction::new().require(ended.key(self), Expect::Absent);
             if before.is_none() {
                 changes = unused(records, changes, Kind::User, &client.id).await?;
+            }
+            let switched_off = client.disabled && before.is_some_and(|before| !before.value.disabled);
+            if switched_off {
+                changes = self.end_granted(changes, &client.id, self.now())?;
             }
             let expect = version.map_or(Expect::Absent, Expect::Version);
             let changes = records.write(changes, Kind::Client, &path, client, None, expect)?;
             if records.commit(changes).await? == Written::Done {
+                if switched_off {
+                    self.finish_client(&client.id).await?;
+                }
                 return Ok(Written::Done);
             }
         }
         Err(Error::Contended("a client"))
     }
 
-    /// Removes a client that is as expected. What it was granted is of no use to anybody
-    /// from then on.
+    /// Removes a client that is as expected. What it was granted, and what people consented to, is
+    /// of no use to anybody from then on, also when there is a client of its name again.
     ///
     /// # Errors
     /// The store fails.
     pub async fn remove_client(&self, id: &str, expect: Expect) -> Result<Written, Error> {
-        self.records.commit(Transaction::new().delete(self.records.key(Kind::Client, &[id]), expect)).await
+        // Nothing of a person's of this id ends.
+        if is_as(expect, None) && !self.records.exists(Kind::Client, &[id]).await? {
+            return Ok(Written::Done);
+        }
+        let key = self.records.key(Kind::Client, &[id]);
+        let gone = Transaction::new().require(key.clone(), Expect::Present).delete(key, expect);
+        let gone = self.end_granted(gone, id, self.now())?;
+        if self.records.commit(gone).await? == Written::Conflict {
+            return Ok(Written::Conflict);
+        }
+        self.finish_client(id).await?;
+        Ok(Written::Done)
+    }
+
+    /// Adds the end of a client's own tokens at the gateways to a transaction, that of codes and
+    /// devices, and what is left to do.
+    fn end_granted(&self, changes: Transaction, id: &str, now: Timestamp) -> Result<Transaction, Error> {
+        let until = now.plus(crate::key::longest_token(&self.settings));
+        let changes = Ended::Client { id: id.to_owned() }.note(self, changes, now)?;
+        let changes = consent::withdrawn(self, changes, &[id], now)?;
+        // Those of the second under way too: no session and no grant tells them apart.
+        revocation::write(self, changes, Named::Subject(id, now.unix_seconds()), until)
+    }
+
+    /// Does what [`Self::end_granted`] left to do.
+    async fn finish_client(&self, id: &str) -> Result<(), Error> {
+        self.tidy_up_client(id).await?;
+        Ended::Client { id: id.to_owned() }.done(self).await
+    }
+
+    /// Ends what a client was granted, and forgets what people consented to if it is gone.
+    pub(crate) async fn tidy_up_client(&self, id: &str) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let (mut grants, next) =
+                self.records.page::<Grant>(Kind::Grant, &[], after.as_ref(), PAGE_RECORDS).await?;
+            grants.retain(|grant| grant.value.client == id);
+            grant::revoke_all(self, &grants, "its client was switched off or removed").await?;
+            let Some(next) = next else { break };
+            after = Some(next);
+        }
+        if self.records.exists(Kind::Client, &[id]).await? {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let (mut consents, next) = self.records.keys(Kind::Consent, after.as_ref(), PAGE_RECORDS).await?;
+            consents.retain(|consent| consent.last_text() == Some(id));
+            let gone = Transaction::new();
+            let gone = consents.into_iter().fold(gone, |gone, consent| gone.delete(consent, Expect::Any));
+            match self.records.commit(gone).await? {
+                Written::Done | Written::Conflict => {}
+            }
+            let Some(next) = next else { return Ok(()) };
+            after = Some(next);
+        }
     }
 }
 

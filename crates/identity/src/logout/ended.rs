@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{Expect, Transaction};
+use store::{Expect, Key, Transaction};
 
 use crate::Error;
 use crate::realm::Realm;
@@ -27,6 +27,8 @@ pub(crate) enum Ended {
     Session { id: String, user: String },
     /// Everything that somebody began until then.
     User { id: String, until: Timestamp },
+    /// What a client was granted.
+    Client { id: String },
 }
 
 /// What is left to do.
@@ -41,7 +43,18 @@ impl Ended {
         match self {
             Self::Session { id, user } => vec![SESSION, user, id],
             Self::User { id, .. } => vec!["user", id],
+            Self::Client { id } => vec!["client", id],
         }
+    }
+
+    /// Where what is left of it is noted.
+    pub(crate) fn key(&self, realm: &Realm) -> Key {
+        realm.records.key(Kind::Ended, &self.path())
+    }
+
+    /// Whether something of it is left.
+    pub(crate) async fn is_noted(&self, realm: &Realm) -> Result<bool, Error> {
+        realm.records.exists(Kind::Ended, &self.path()).await
     }
 
     /// Adds to the transaction that ends it what is left then.
@@ -75,6 +88,7 @@ pub(super) async fn follow(realm: &Realm, now: Timestamp) -> Result<(), Error> {
             Ended::User { id, until } => {
                 realm.tidy_up(id, Some(*until)).await?;
             }
+            Ended::Client { id } => realm.tidy_up_client(id).await?,
         }
         ended.done(realm).await?;
     }

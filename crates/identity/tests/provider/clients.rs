@@ -7,7 +7,8 @@ use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::{Value, json};
 
-use crate::support::{ISSUER, NOW, SECRET, Town, client, payload};
+use crate::sign_out::gateway_takes;
+use crate::support::{Browser, ISSUER, NOW, Reply, SECRET, Steps, Town, client, payload, web};
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -257,4 +258,167 @@ async fn no_person_has_a_clients_id_and_no_client_a_persons() {
     town.realm.put_user(&person("service")).await.unwrap();
     town.realm.put_user(&person("service")).await.unwrap();
     town.put(client("api", crate::support::secret())).await;
+}
+
+/// A client that asks for consent, and gets tokens of its own too.
+fn asking() -> Client {
+    let mut asking = web("asking", crate::support::secret());
+    asking.trusted = false;
+    asking.grant_types.extend([GrantType::ClientCredentials, GrantType::DeviceCode]);
+    asking
+}
+
+const SCOPE: (&str, &str) = ("scope", "openid offline_access orders:read");
+
+/// Tokens of alice's for the client, and of its own.
+async fn granted(town: &Town, browser: &mut Browser<'_>) -> [Value; 2] {
+    let page = browser.authorize("asking", &[SCOPE]).await;
+    let page = browser.log_in(&page).await;
+    let code = browser.submit(&page, &[("decision", "allow")]).await.answer()["code"].clone();
+    let own = town.post_with("/token", ("authorization", &basic("asking", SECRET)), &[GRANT]).await;
+    [town.redeem("asking", &code).await.json(), own.json()]
+}
+
+/// A code, and the code of a device, that alice allowed it and it did not fetch yet.
+async fn allowed(town: &Town, browser: &mut Browser<'_>) -> [String; 2] {
+    let code = browser.authorize("asking", &[SCOPE]).await.answer()["code"].clone();
+    let pairs = [("client_id", "asking"), ("client_secret", SECRET), ("scope", "openid")];
+    let device = town.post("/device_authorization", &pairs).await.json();
+    let page = browser.go(device["verification_uri_complete"].as_str().unwrap()).await;
+    let allow = [("user_code", device["user_code"].as_str().unwrap()), ("decision", "allow")];
+    assert!(browser.submit(&page, &allow).await.text.contains("Connected"));
+    [code, device["device_code"].as_str().unwrap().to_owned()]
+}
+
+async fn fetch(town: &Town, [code, device]: &[String; 2]) -> [Reply; 2] {
+    let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
+    let pairs = [grant, ("device_code", device), ("client_id", "asking"), ("client_secret", SECRET)];
+    [town.redeem("asking", code).await, town.post("/token", &pairs).await]
+}
+
+fn refresh_token(tokens: &Value) -> &str {
+    tokens["refresh_token"].as_str().unwrap()
+}
+
+/// Whoever removes it goes away at any moment.
+#[tokio::test]
+async fn what_a_client_was_granted_is_not_for_the_next_of_its_name() {
+    let town = Town::new().await;
+    let neighbour = town.tokens("web", "openid offline_access").await;
+    let (mut cut_short, mut polls) = (0, 0);
+    loop {
+        polls += 1;
+        town.put(asking()).await;
+        let mut browser = Browser::new(&town);
+        let [of_alice, own] = granted(&town, &mut browser).await;
+        assert!(gateway_takes(&town, &of_alice).await && gateway_takes(&town, &own).await);
+        let unfetched = allowed(&town, &mut browser).await;
+        let mut other = Browser::new(&town);
+        let page = other.authorize("asking", &[SCOPE, ("prompt", "consent")]).await;
+        let open = other.log_in(&page).await;
+        let removed = town.realm.remove_client("asking", store::Expect::Any);
+        let whole = Steps::of(removed).go(polls).await.is_some();
+        // What was on its way to the store is there before this is.
+        town.put(web("later", crate::support::secret())).await;
+        let begun = town.realm.find_client("asking").await.unwrap().is_none();
+        if begun {
+            // On a page of before.
+            let late = other.submit(&open, &[("decision", "allow")]).await;
+            assert_eq!(late.status, 400, "{late:?}");
+        }
+        town.advance(1);
+        town.put(asking()).await;
+        for reply in fetch(&town, &unfetched).await {
+            match begun {
+                true => reply.refused(400, "invalid_grant"),
+                false => assert_eq!(reply.status, 200, "{reply:?}"),
+            }
+        }
+        let refreshed = town.refresh("asking", refresh_token(&of_alice)).await;
+        let page = browser.authorize("asking", &[SCOPE]).await;
+        if begun {
+            refreshed.refused(400, "invalid_grant");
+            assert!(page.text.contains("asks for access"), "after {polls} polls: {page:?}");
+            for tokens in [&of_alice, &own] {
+                assert!(!gateway_takes(&town, tokens).await, "after {polls} polls");
+            }
+            cut_short += usize::from(!whole);
+        } else {
+            assert_eq!(refreshed.status, 200, "{refreshed:?}");
+            assert!(page.answer().contains_key("code"));
+        }
+        if whole {
+            break;
+        }
+        town.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
+        town.advance(1);
+    }
+    assert!(cut_short > 3, "{cut_short} of {polls}");
+    // One that is none ends nothing of whoever else is called so.
+    assert_eq!(town.realm.remove_client("alice", store::Expect::Any).await.unwrap(), Written::Done);
+    let none = town.realm.remove_client("alice", store::Expect::Present).await.unwrap();
+    assert_eq!(none, Written::Conflict);
+    assert!(gateway_takes(&town, &neighbour).await);
+    assert_eq!(town.refresh("web", refresh_token(&neighbour)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_client_was_granted_ends_when_it_is_switched_off_and_consent_stays() {
+    let town = Town::new().await;
+    town.put(asking()).await;
+    let mut browser = Browser::new(&town);
+    let [of_alice, own] = granted(&town, &mut browser).await;
+    // A change that switches nothing off ends nothing.
+    town.put(Client { name: "Asking".to_owned(), ..asking() }).await;
+    assert!(gateway_takes(&town, &of_alice).await && gateway_takes(&town, &own).await);
+    let unfetched = allowed(&town, &mut browser).await;
+    town.put(Client { disabled: true, ..asking() }).await;
+    assert!(!gateway_takes(&town, &of_alice).await && !gateway_takes(&town, &own).await);
+    town.advance(1);
+    town.put(asking()).await;
+    town.refresh("asking", refresh_token(&of_alice)).await.refused(400, "invalid_grant");
+    for reply in fetch(&town, &unfetched).await {
+        reply.refused(400, "invalid_grant");
+    }
+    let code = browser.authorize("asking", &[SCOPE]).await.answer()["code"].clone();
+    let again = town.redeem("asking", &code).await.json();
+    let own = town.post_with("/token", ("authorization", &basic("asking", SECRET)), &[GRANT]).await;
+    assert!(gateway_takes(&town, &again).await && gateway_takes(&town, &own.json()).await);
+    assert_eq!(town.refresh("asking", refresh_token(&again)).await.status, 200);
+}
+
+/// The client is removed, and there again, at any moment of its fetching tokens.
+#[tokio::test]
+async fn what_a_client_fetches_while_it_ends_is_none() {
+    let town = Town::new().await;
+    let (mut between, mut polls) = (0, 0);
+    loop {
+        polls += 1;
+        town.put(asking()).await;
+        let mut browser = Browser::new(&town);
+        let page = browser.authorize("asking", &[SCOPE]).await;
+        let page = browser.log_in(&page).await;
+        let code = browser.submit(&page, &[("decision", "allow")]).await.answer()["code"].clone();
+        let mut fetching = Steps::of(town.redeem("asking", &code));
+        let early = fetching.go(polls).await;
+        town.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
+        town.advance(1);
+        town.put(asking()).await;
+        let whole = early.is_some();
+        let reply = match early {
+            Some(reply) => reply,
+            None => fetching.go(usize::MAX).await.unwrap(),
+        };
+        if reply.status == 200 {
+            let tokens = reply.json();
+            town.refresh("asking", refresh_token(&tokens)).await.refused(400, "invalid_grant");
+            assert!(!gateway_takes(&town, &tokens).await, "after {polls} polls");
+        }
+        if whole {
+            break;
+        }
+        between += 1;
+        town.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
+    }
+    assert!(between > 0, "{between}");
 }

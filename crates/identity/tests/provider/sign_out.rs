@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
-async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
+pub(crate) async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
     let claims = payload(tokens["access_token"].as_str().unwrap());
     let text = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
     let names = |entry: &Revocation| {
