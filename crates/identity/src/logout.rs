@@ -81,7 +81,6 @@ pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Res
 /// gets another.
 async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Result<(), Error> {
     let records = &realm.records;
-    let until = now.plus(crate::key::longest_token(&realm.settings));
     let grants = records.list::<String>(Kind::SessionGrant, &[session], GRANTS_MAX).await?;
     // Before the grants, which lead to them.
     let clients: BTreeSet<&String> = grants.iter().map(|(_, client)| &client.value).collect();
@@ -93,7 +92,8 @@ async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Resul
         let name = crate::random::hash(&format!("{session} {id}"));
         let (client, user, session) = (id.clone(), user.to_owned(), session.to_owned());
         let pending = Pending { client, user, session, attempts: 0, due: now };
-        match records.put(Kind::Delivery, &[&name], &pending, Some(until), Expect::Absent).await? {
+        // It stands there until it was heard or tried for the last time.
+        match records.put(Kind::Delivery, &[&name], &pending, None, Expect::Absent).await? {
             // It waits already.
             Written::Done | Written::Conflict => {}
         }
@@ -185,6 +185,7 @@ async fn try_one(realm: &Realm, name: String, stored: Stored<Pending>, now: Time
         if attempts < ATTEMPTS_MAX {
             return Ok(());
         }
+        tracing::error!(client, attempts, "identity: a logout token is given up");
     }
     realm.records.remove(Kind::Delivery, &[&name]).await
 }

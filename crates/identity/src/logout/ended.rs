@@ -65,9 +65,8 @@ impl Ended {
         now: Timestamp,
     ) -> Result<Transaction, Error> {
         let left = Left { ended: self.clone(), due: now.plus(LEFT_AFTER) };
-        // Nothing of it is good any longer than its last token.
-        let until = now.plus(crate::key::longest_token(&realm.settings));
-        realm.records.write(changes, Kind::Ended, &self.path(), &left, Some(until), Expect::Any)
+        // Until it is done, however long nobody is there to do it.
+        realm.records.write(changes, Kind::Ended, &self.path(), &left, None, Expect::Any)
     }
 
     /// Notes that nothing is left.

@@ -102,7 +102,18 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     town.mailbox.closed.store(false, Ordering::SeqCst);
     town.realm.deliver_logouts().await.unwrap();
     assert!(letters().is_empty(), "tried again at once");
-    town.advance(20);
+    // Five times it does not hear, at growing pauses; a round comes between.
+    town.mailbox.closed.store(true, Ordering::SeqCst);
+    for pause in [20, 40, 80, 160] {
+        town.advance(pause);
+        town.realm.deliver_logouts().await.unwrap();
+        town.store.maintain().await.unwrap();
+    }
+    town.mailbox.closed.store(false, Ordering::SeqCst);
+    town.advance(319);
+    town.realm.deliver_logouts().await.unwrap();
+    assert!(letters().is_empty(), "too early");
+    town.advance(1);
     for _ in 0..2 {
         town.realm.deliver_logouts().await.unwrap();
     }
@@ -123,6 +134,22 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     // It is no ID token, though all it says would fit.
     let hint = browser.authorize("hears", &[("id_token_hint", &token)]).await.answer();
     assert_eq!(hint["error"], "invalid_request");
+}
+
+#[tokio::test]
+async fn a_client_that_never_hears_is_given_up() {
+    let town = Town::with(|settings| settings.factors.ask_enrolled = false).await;
+    let (mut browser, hint) = of_carol(&town).await;
+    town.mailbox.closed.store(true, Ordering::SeqCst);
+    browser.go(&address(&[("id_token_hint", &hint)])).await;
+    for pause in [0, 20, 40, 80, 160, 320] {
+        town.advance(pause);
+        town.realm.deliver_logouts().await.unwrap();
+    }
+    town.mailbox.closed.store(false, Ordering::SeqCst);
+    town.advance(24 * 3600);
+    town.realm.deliver_logouts().await.unwrap();
+    assert!(town.mailbox.letters.lock().unwrap().is_empty());
 }
 
 /// Carol's browser, with a session that a client who hears has a grant of; and her ID token.
@@ -188,7 +215,8 @@ async fn an_end_is_followed_up_although_whoever_asked_for_it_went_away() {
                 How::LogOut => town.realm.sessions("carol").await.unwrap().is_empty(),
                 _ => carol.is_none_or(|carol| carol.signed_out == Some(town.now())),
             };
-            town.advance(20);
+            // Nobody was there for longer than any token of hers was good.
+            town.advance(301);
             town.realm.deliver_logouts().await.unwrap();
             town.realm.deliver_logouts().await.unwrap();
             if begun {
