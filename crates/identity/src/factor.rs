@@ -326,7 +326,8 @@ pub(crate) async fn take_passkey(
     }
 }
 
-/// Adds an app.
+/// Adds an app. One whose secret the person has already is refused: a code of it would count for
+/// each of them.
 pub(crate) async fn add_authenticator(
     realm: &Realm,
     user: &str,
@@ -335,6 +336,10 @@ pub(crate) async fn add_authenticator(
 ) -> Answer<()> {
     let added = change(realm, user, |factors| {
         room(factors)?;
+        if factors.authenticators.iter().any(|known| known.is_of_secret_of(app)) {
+            let told = "This app is set up already.";
+            return Err(Refusal::new(Code::InvalidRequest, told, "the secret of an app that is known"));
+        }
         factors.authenticators.push(app.clone());
         Ok((Some(as_judged.clone()), ()))
     });
@@ -421,7 +426,7 @@ impl Realm {
     /// §4), not its base32 text. Gives the factor's id.
     ///
     /// # Errors
-    /// [`Error::Record`]: the secret is too short or too long, or the person has
+    /// [`Error::Record`]: the secret is too short or too long, the person has an app of it, or
     /// [`FACTORS_MAX`] factors; the store fails.
     pub async fn put_totp(&self, user: &str, name: &str, secret: Secret<Vec<u8>>) -> Result<String, Error> {
         let id = crate::random::name(self.random.as_ref())?;

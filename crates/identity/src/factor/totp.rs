@@ -48,6 +48,11 @@ impl Authenticator {
         Ok(Self { label, secret: Zeroizing::new(BASE32_NOPAD.encode(secret.expose())), last: 0 })
     }
 
+    /// Whether both compute the same codes.
+    pub(crate) fn is_of_secret_of(&self, other: &Self) -> bool {
+        self.secret.as_bytes().ct_eq(other.secret.as_bytes()).into()
+    }
+
     /// Takes a code: once, and none older than one that was taken.
     pub(crate) fn take(&mut self, code: &str, now: Timestamp) -> bool {
         let secret = Zeroizing::new(BASE32_NOPAD.decode(self.secret.as_bytes()).unwrap_or_default());

@@ -138,6 +138,37 @@ async fn a_code_that_is_shown_twenty_times_at_once_counts_once() {
     assert_eq!(good, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_app_that_is_enrolled_ten_times_at_once_is_one() {
+    let town = Arc::new(Town::new().await);
+    let mut browser = Browser::new(&town);
+    let page = browser.go("/realms/shop/account/factor").await;
+    let page = browser.log_in(&page).await;
+    let (action, hidden) = read_form(&page.text);
+    let app = App::scan(&page);
+    let code = app.code(&town, 0);
+    let cookies = browser.cookies.clone();
+    let tries = (0..10).map(|_| {
+        let (town, cookies, action) = (Arc::clone(&town), cookies.clone(), action.clone());
+        let (csrf, code) = (hidden["csrf"].clone(), code.clone());
+        tokio::spawn(async move {
+            let mut browser = Browser { cookies, ..Browser::new(&town) };
+            browser.post_and_stay(&action, &[("csrf", csrf.as_str()), ("code", code.as_str())]).await.status
+        })
+    });
+    let mut statuses = Vec::new();
+    for one in tries.collect::<Vec<_>>() {
+        statuses.push(one.await.unwrap().as_u16());
+    }
+    assert!(statuses.contains(&200), "{statuses:?}");
+    assert_eq!(town.realm.factors("alice").await.unwrap().len(), 1, "{statuses:?}");
+    // Nor one after the other; another person may have the same.
+    town.realm.put_totp("bob", "phone", Secret::new(KEY.to_vec())).await.unwrap();
+    let again = town.realm.put_totp("bob", "the same phone", Secret::new(KEY.to_vec())).await;
+    assert!(again.unwrap_err().to_string().contains("set up already"));
+    town.realm.put_totp("alice", "phone", Secret::new(KEY.to_vec())).await.unwrap();
+}
+
 #[tokio::test]
 async fn guessing_codes_is_bounded_and_locks_nobody_out_of_the_password() {
     let (town, app) = enrolled().await;
