@@ -89,7 +89,12 @@ pub(in crate::config) const TLS_CLIENT_AUTH: Section = Section {
     about: "What identifies the client in its verified certificate: exactly one.",
     short: "",
     keys: &[
-        key("dn", "text", "none", "The whole subject as one line: `CN=orders, O=Example`."),
+        key(
+            "dn",
+            "text",
+            "none",
+            "The whole subject as one line: `CN=orders, O=Example`. In a value a comma is written `\\,` (RFC 4514).",
+        ),
         key("san_dns", "text", "none", "A DNS name of the subject alternative name."),
         key("san_uri", "text", "none", "A URI of it, such as a SPIFFE ID."),
     ],
