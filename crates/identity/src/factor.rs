@@ -279,8 +279,8 @@ pub(crate) async fn add_passkey(
     passkey: &Passkey,
     as_judged: &Transaction,
 ) -> Answer<()> {
-    let credential = passkey.credential.as_str();
-    if realm.records.exists(Kind::Credential, &[credential]).await? {
+    let credential = crate::random::hash(&passkey.credential);
+    if realm.records.exists(Kind::Credential, &[&credential]).await? {
         let told = "This passkey is set up already.";
         return Err(Refusal::new(Code::InvalidRequest, told, "a credential id that is known"));
     }
@@ -289,7 +289,7 @@ pub(crate) async fn add_passkey(
         factors.passkeys.push(passkey.clone());
         let known = as_judged.clone();
         let known =
-            realm.records.write(known, Kind::Credential, &[credential], &user, None, Expect::Absent)?;
+            realm.records.write(known, Kind::Credential, &[&credential], &user, None, Expect::Absent)?;
         Ok((Some(known), ()))
     });
     added.await?;
@@ -299,7 +299,8 @@ pub(crate) async fn add_passkey(
 
 /// Whose passkey signed.
 pub(crate) async fn owner(realm: &Realm, signed: &Signed) -> Result<Option<String>, Error> {
-    let found = realm.records.get::<String>(Kind::Credential, &[&signed.id]).await?;
+    let credential = crate::random::hash(&signed.id);
+    let found = realm.records.get::<String>(Kind::Credential, &[&credential]).await?;
     Ok(found.map(|stored| stored.value))
 }
 
@@ -395,7 +396,8 @@ pub(crate) async fn remove(realm: &Realm, user: &str, id: &str, as_judged: &Tran
         let before = factors.list().len();
         let mut gone = as_judged.clone();
         for passkey in factors.passkeys.iter().filter(|passkey| passkey.label.id == id) {
-            gone = gone.delete(realm.records.key(Kind::Credential, &[&passkey.credential]), Expect::Any);
+            let credential = crate::random::hash(&passkey.credential);
+            gone = gone.delete(realm.records.key(Kind::Credential, &[&credential]), Expect::Any);
         }
         factors.authenticators.retain(|app| app.label.id != id);
         factors.passkeys.retain(|passkey| passkey.label.id != id);

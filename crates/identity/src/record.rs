@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Factors,
     /// What somebody at their account is offered to enrol, by `sid`.
     Offer,
-    /// Whose passkey it is, by its credential id.
+    /// Whose passkey it is, by the hash of its credential id, which may be longer than a segment.
     Credential,
     /// A browser session, by `sid`.
     Session,

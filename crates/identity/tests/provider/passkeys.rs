@@ -319,6 +319,39 @@ async fn what_was_not_created_here_is_not_enrolled() {
 }
 
 #[tokio::test]
+async fn an_id_has_as_many_bytes_as_the_specification_lets_it_have() {
+    for (bytes, good) in [(1, true), (384, true), (385, true), (1_023, true), (1_024, false)] {
+        let town = town().await;
+        let mut authenticator = Authenticator::new(1);
+        authenticator.id = vec![7; bytes];
+        let (mut browser, page) = enrolling(&town).await;
+        let sent = authenticator.create(&options(&page), &Say::default());
+        let reply = send(&mut browser, &page, "/enrol", &sent).await;
+        assert_eq!(reply.status, if good { 200 } else { 401 }, "{bytes}: {reply:?}");
+        // Whoever shows one to somebody who does not know it is refused, whatever its length.
+        let mut browser = Browser::new(&town);
+        let page = browser.authorize("web", &[]).await;
+        let sent = authenticator.sign(&options(&page), &Say::default());
+        let reply = send(&mut browser, &page, "/passkey", &sent).await;
+        if !good {
+            assert_eq!(reply.status, 401, "{bytes}: {reply:?}");
+            continue;
+        }
+        assert!(reply.answer().contains_key("code"), "{bytes}");
+        let id = town.realm.factors("alice").await.unwrap()[0].id.clone();
+        assert!(town.realm.remove_factor("alice", &id).await.unwrap());
+        let mut browser = Browser::new(&town);
+        let page = browser.authorize("web", &[]).await;
+        let sent = authenticator.sign(&options(&page), &Say::default());
+        assert_eq!(send(&mut browser, &page, "/passkey", &sent).await.status, 401, "{bytes}");
+        // It is nobody's, and may be enrolled again.
+        let (mut browser, page) = enrolling(&town).await;
+        let sent = authenticator.create(&options(&page), &Say::default());
+        assert_eq!(send(&mut browser, &page, "/enrol", &sent).await.status, 200, "{bytes}");
+    }
+}
+
+#[tokio::test]
 async fn a_realm_at_an_address_of_numbers_offers_none() {
     for (issuer, offered) in [
         ("http://127.0.0.1:8080/realms/shop", false),
