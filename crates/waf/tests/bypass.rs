@@ -87,6 +87,26 @@ fn an_escaped_question_mark_stays_in_the_path() {
     assert!(!is_denied(&set, &get("/a%3fb=1")));
 }
 
+/// Arguments of nothing used up the limit, and what stood behind them no rule saw; that there
+/// were too many was forgotten when the body, without one, was found faultless.
+#[test]
+fn empty_arguments_hide_nothing_of_a_query() {
+    let many = |count: usize, last: &str| get(&format!("/?{}{last}", "&".repeat(count)));
+    let args = denies(r#"ARGS "@contains attack" "t:none"#);
+    let names = denies(r#"ARGS_NAMES "@contains attack" "t:none"#);
+    for count in [1, 999, 1_000, 7_000] {
+        assert!(is_denied(&args, &many(count, "q=an%20attack")), "{count}");
+        assert!(is_denied(&names, &many(count, "attack=1")), "{count}");
+        assert!(!is_denied(&args, &many(count, "q=honest")), "{count}");
+    }
+    let error = denies(r#"REQBODY_ERROR "!@eq 0" "t:none"#);
+    assert!(is_denied(&error, &many(1_000, "q=1")));
+    assert!(!is_denied(&error, &many(999, "q=1")));
+    let form = |target: &str| post_bytes(target, "application/x-www-form-urlencoded", b"a=1");
+    assert!(is_denied(&error, &form(&format!("/?{}q=1", "&".repeat(1_000)))));
+    assert!(!is_denied(&error, &form("/?q=1")));
+}
+
 /// CVE-2025-29914: a path that starts with two slashes was taken for a host and a path.
 #[test]
 fn two_slashes_start_a_path() {

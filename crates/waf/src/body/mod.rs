@@ -200,7 +200,7 @@ fn over_no_files_limit(limit: u64) -> String {
 }
 
 /// The text of the error for more arguments than [`BodyLimits::arguments_max`].
-fn over_arguments_limit(limit: usize) -> String {
+pub(crate) fn over_arguments_limit(limit: usize) -> String {
     format!("SecArgumentsLimit exceeded: more than {limit} arguments.")
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Intake, Verdict, state::State, tx::parse_number};
 use crate::{
-    body::{BodyKind, BodyLimits, BodyReader, MultipartFlags, Parsed},
+    body::{BodyKind, BodyLimits, BodyReader, MultipartFlags, Parsed, over_arguments_limit},
     plan::Plan,
     ruleset::RuleSet,
     settings::{EngineMode, LimitAction, Settings},
@@ -39,6 +39,8 @@ impl AsRef<[u8]> for KeptBody {
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) kind: Option<BodyKind>,
+    /// What is wrong with the query, which is read as a form is: the body does not mend it.
+    pub(super) query_error: Option<String>,
     pub(super) force_request_body: bool,
     pub(super) request_access: bool,
     pub(super) request_bytes_max: usize,
@@ -63,6 +65,7 @@ impl Body {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             kind: None,
+            query_error: None,
             force_request_body: false,
             request_access: settings.request_body_access,
             request_bytes_max: settings.request_body_bytes_max,
@@ -201,11 +204,14 @@ impl State {
             let _ = self.over_limit(reject, STATUS_TOO_LARGE);
         }
         let flag = |set: bool| if set { b"1".as_slice() } else { b"0" };
+        let any_error = error.as_ref().or(self.body.query_error.as_ref());
         let store = &mut self.store;
-        store.set(Variable::ReqbodyError, flag(error.is_some()));
+        store.set(Variable::ReqbodyError, flag(any_error.is_some()));
         store.set(Variable::ReqbodyProcessorError, flag(error.is_some()));
-        if let Some(error) = &error {
+        if let Some(error) = any_error {
             store.set(Variable::ReqbodyErrorMsg, error.as_bytes());
+        }
+        if let Some(error) = &error {
             store.set(Variable::ReqbodyProcessorErrorMsg, error.as_bytes());
         }
         store.set(Variable::InboundDataError, flag(over));
@@ -347,9 +353,16 @@ fn limits(set: &RuleSet, no_files_bytes_max: usize) -> BodyLimits {
     }
 }
 
-/// Arguments of a query, read as a form is.
+/// Arguments of a query, read as a form is. More of them than are allowed are an error, but
+/// all are read: the target has a limit of its own, and no rule need look for the error.
 pub(super) fn query(set: &RuleSet, query: &[u8]) -> Parsed {
-    let mut reader = BodyReader::new(BodyKind::Urlencoded, b"", &limits(set, query.len()));
+    let limits = BodyLimits { arguments_max: usize::MAX, ..limits(set, query.len()) };
+    let mut reader = BodyReader::new(BodyKind::Urlencoded, b"", &limits);
     reader.feed(query);
-    reader.finish()
+    let mut parsed = reader.finish();
+    let arguments_max = set.settings.arguments_max;
+    if parsed.args.len() > arguments_max {
+        parsed.error = Some(over_arguments_limit(arguments_max));
+    }
+    parsed
 }

@@ -171,6 +171,7 @@ impl State {
             self.store.set(Variable::ReqbodyError, b"1");
             self.store.set(Variable::ReqbodyErrorMsg, error.as_bytes());
         }
+        self.body.query_error = parsed.error;
         self.combined_size();
         self.store.changed();
     }
