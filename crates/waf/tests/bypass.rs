@@ -107,6 +107,26 @@ fn empty_arguments_hide_nothing_of_a_query() {
     assert!(!is_denied(&error, &form("/?q=1")));
 }
 
+/// A chain over MATCHED_VARS saw the first thousand matches alone: the attack stood behind them.
+#[test]
+fn matches_that_find_no_place_are_denied() {
+    let chain =
+        "ARGS \"@contains call\" \"id:1,phase:2,deny,log,chain\"\nSecRule MATCHED_VARS \"@contains (\"";
+    let text = format!("{HEAD}SecArgumentsLimit 5000\nSecRule {chain}\n");
+    let block = rules(&text, &Options::default());
+    let form = |decoys: usize, last: &str| {
+        post("application/x-www-form-urlencoded", &format!("{}{last}", "a=call&".repeat(decoys)))
+    };
+    for decoys in [0, 999, 1_000, 3_000] {
+        assert!(is_denied(&block, &form(decoys, "b=call()")), "{decoys}");
+    }
+    assert!(!is_denied(&block, &form(1_000, "b=honest")));
+    let options = Options { engine: Some(EngineMode::DetectionOnly), ..Options::default() };
+    let (transaction, verdict) = run(&rules(&text, &options), &form(1_000, "b=call()"));
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(transaction.intended(), Some(&Verdict::Deny { status: 500, rule: 0 }));
+}
+
 /// CVE-2025-29914: a path that starts with two slashes was taken for a host and a path.
 #[test]
 fn two_slashes_start_a_path() {

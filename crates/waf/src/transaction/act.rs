@@ -12,7 +12,7 @@ use crate::{
     variable::Variable,
 };
 
-/// Most values that MATCHED_VARS keeps.
+/// Most values that MATCHED_VARS keeps; one more denies the request.
 pub(crate) const MATCHED_VARS_MAX: usize = 1_000;
 /// Most environment variables, and the longest of their values.
 pub(crate) const ENV_MAX: usize = 100;
@@ -29,8 +29,12 @@ impl State {
         matched.name.extend_from_slice(origin.name);
         matched.value.clear();
         matched.value.extend_from_slice(value);
-        if here.set.plan.reads_matched_vars(here.index) && self.matched_vars.len() < MATCHED_VARS_MAX {
-            self.matched_vars.push(Matched::clone(&self.matched_var));
+        if here.set.plan.reads_matched_vars(here.index) {
+            match self.matched_vars.len() < MATCHED_VARS_MAX {
+                true => self.matched_vars.push(Matched::clone(&self.matched_var)),
+                // INVARIANT: what found no place is not taken for harmless.
+                false => self.intervene_internal(),
+            }
         }
         self.rule = here.index;
     }
