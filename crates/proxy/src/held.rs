@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::exchange::{BodyError, Exchange, Frame};
+use crate::head::Fields;
 use crate::layer::Layer;
 
 /// Pieces past the first so many bytes are put together to blocks of as many: a piece alone
@@ -32,6 +33,8 @@ pub struct Held<'e, E> {
     block: BytesMut,
     bytes: usize,
     over: bool,
+    /// Whether the body ends without its trailers.
+    drops_trailers: bool,
     /// What somebody else keeps: how much, and the last piece of it.
     lent: usize,
     last: Bytes,
@@ -50,6 +53,7 @@ impl<'e, E: Exchange> Held<'e, E> {
             block: BytesMut::new(),
             bytes: 0,
             over: false,
+            drops_trailers: false,
             lent: 0,
             last: Bytes::new(),
         }
@@ -111,6 +115,20 @@ impl<'e, E: Exchange> Held<'e, E> {
         frames.append(&mut self.frames);
         self.frames = frames;
         Ok(())
+    }
+
+    /// The trailers, where the body was read to its end and has some.
+    pub fn trailers(&self) -> Option<&Fields> {
+        match self.frames.back() {
+            Some(Frame::Trailers(fields)) => Some(fields),
+            Some(Frame::Data(_) | Frame::End) | None => None,
+        }
+    }
+
+    /// No trailers go on, whenever they come: whoever forwards a message may drop them (RFC 9110
+    /// §6.5.1).
+    pub fn drop_trailers(&mut self) {
+        self.drops_trailers = true;
     }
 
     async fn next_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
@@ -184,14 +202,16 @@ impl<E: Exchange> Layer for Held<'_, E> {
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
-        match self.frames.pop_front() {
-            Some(frame) => Poll::Ready(Ok(frame)),
-            None if !self.block.is_empty() => {
-                Poll::Ready(Ok(Frame::Data(std::mem::take(&mut self.block).freeze())))
-            }
-            None if self.over => Poll::Ready(Ok(Frame::End)),
-            None => self.inner.poll_request(cx),
-        }
+        let frame = match self.frames.pop_front() {
+            Some(frame) => frame,
+            None if !self.block.is_empty() => Frame::Data(std::mem::take(&mut self.block).freeze()),
+            None if self.over => Frame::End,
+            None => ready!(self.inner.poll_request(cx))?,
+        };
+        Poll::Ready(Ok(match frame {
+            Frame::Trailers(_) if self.drops_trailers => Frame::End,
+            frame => frame,
+        }))
     }
 }
 
@@ -206,6 +226,7 @@ mod tests {
     #[derive(Default)]
     struct Client {
         given: u8,
+        ends_with_trailers: bool,
         severed: bool,
         aborted: bool,
     }
@@ -213,7 +234,11 @@ mod tests {
     impl Exchange for Client {
         fn poll_request(&mut self, _: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
             self.given += 1;
-            Poll::Ready(Ok(if self.given > 3 { Frame::End } else { Frame::Data(vec![self.given; 2].into()) }))
+            Poll::Ready(Ok(match self.given {
+                1..=3 => Frame::Data(vec![self.given; 2].into()),
+                4 if self.ends_with_trailers => Frame::Trailers(Fields::default()),
+                _ => Frame::End,
+            }))
         }
 
         fn limit_request(&mut self, _: u64) {}
@@ -325,6 +350,28 @@ mod tests {
         assert!(held.frames.len() < 1_024 + sent.len() / BLOCK_BYTES + 1, "{} frames", held.frames.len());
         held.over = true;
         assert_eq!(rest_of(&mut held).await, sent);
+    }
+
+    #[tokio::test]
+    async fn trailers_are_known_once_the_body_is_read_and_go_on_unless_they_are_dropped() {
+        for (reads, drops) in [(true, false), (true, true), (false, false), (false, true)] {
+            let mut client = Client { ends_with_trailers: true, ..Client::default() };
+            let mut held = Held::new(&mut client);
+            if drops {
+                held.drop_trailers();
+            }
+            if reads {
+                assert_eq!(held.read_ahead(usize::MAX).await.unwrap(), Ahead::Whole);
+            }
+            assert_eq!(held.trailers().is_some(), reads);
+            let end = loop {
+                match poll_fn(|cx| Exchange::poll_request(&mut held, cx)).await.unwrap() {
+                    Frame::Data(_) => {}
+                    end => break end,
+                }
+            };
+            assert_eq!(matches!(end, Frame::Trailers(_)), !drops, "{reads} {drops}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ SecRule RESPONSE_BODY "@contains leak" "id:40,phase:4,deny,log,msg:'leak'"
 /// `/echo` with its body, `/reflect` the same under the coding and type that the request names,
 /// `/stall` the same without an end, `/page` and `/leak` with HTML, `/head` with a header,
 /// `/events` with a stream that goes on when it is released, `/switch` with another protocol, in
-/// which it says what it is told.
+/// which it says what it is told, `/rest` with what came behind the head of a chunked request.
 struct Upstream {
     address: SocketAddr,
     seen: Arc<AtomicU64>,
@@ -89,9 +89,15 @@ async fn answer(mut stream: TcpStream, seen: &AtomicU64, release: &Semaphore) {
             _ => return,
         }
     }
-    seen.fetch_add(1, Ordering::SeqCst);
-    let body = &bytes[head..head + length];
     let path = text.split([' ', '?']).nth(1).unwrap_or_default();
+    while path == "/rest" && !bytes[head..].ends_with(b"\r\n\r\n") {
+        match stream.read(&mut piece).await {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&piece[..count]),
+            _ => return,
+        }
+    }
+    seen.fetch_add(1, Ordering::SeqCst);
+    let (body, rest) = (&bytes[head..head + length], &bytes[head..]);
     if path == "/events" {
         let first =
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: first\n\n";
@@ -119,6 +125,7 @@ async fn answer(mut stream: TcpStream, seen: &AtomicU64, release: &Semaphore) {
     let (fields, body): (&str, &[u8]) = match path {
         "/reflect" => (&reflected, body),
         "/echo" => ("content-type: application/octet-stream", body),
+        "/rest" => ("content-type: application/octet-stream", rest),
         "/asked" => ("content-type: text/plain", text.as_bytes()),
         "/leak" => ("content-type: text/html", b"<p>a leak</p>"),
         "/image" => ("content-type: image/png", b"a leak"),

@@ -348,6 +348,13 @@ impl Inspection {
         self.conclude((!passes).then_some(Stopped::Unreadable { status, why }))
     }
 
+    /// Shows the fields behind the request's body to phase 2.
+    pub(crate) fn request_trailers(&mut self, fields: &Fields) {
+        if let Some(transaction) = self.work.here_mut() {
+            transaction.request_trailers(fields.all());
+        }
+    }
+
     /// Phase 2.
     pub(crate) async fn request_body_end(&mut self) -> Result<(), Stopped> {
         let judged = self.finish(|transaction| transaction.request_body_end(NOTHING)).await;

@@ -46,7 +46,9 @@ pub fn body_limit<E: Exchange>(
 }
 
 /// Takes the request through the firewall's phases 1 and 2. Its body is read for that
-/// only when a rule needs it, and then goes on from what was read.
+/// only when a rule needs it, and then goes on from what was read. Where the firewall blocks,
+/// trailers do not go on: phase 1 is over when they come, and where the body is not read to its
+/// end phase 2 does not see them either.
 ///
 /// # Errors
 /// The firewall stops it, or its body cannot be read.
@@ -65,9 +67,10 @@ pub(crate) async fn request<E: Exchange>(
     let Some(firewall) = firewall.filter(|_| reads) else {
         return Ok(Pass::no_firewall_here());
     };
-    // Detect mode has no effect, and so nobody waits for its line.
+    // Detect mode has no effect: nobody waits for its line, and trailers go on.
     if firewall.mode == Mode::Block {
         gateway.core().await_firewall_place().await;
+        exchange.drop_trailers();
     }
     let inspection = begin(gateway, journey, firewall, firewall.mode)?;
     // Kept with the journey: what was found is told even when the client goes away.
@@ -81,6 +84,9 @@ pub(crate) async fn request<E: Exchange>(
             Err(Unread::Stopped(stopped)) => return Err(refuse(&stopped)),
             Err(Unread::Broken(error)) => return Err(forward::refuse_body(gateway, journey, error)),
         }
+    }
+    if let Some(trailers) = exchange.trailers() {
+        inspection.request_trailers(trailers);
     }
     let judged = inspection.request_body_end().await;
     if let Some(kept) = inspection.kept_request_body() {

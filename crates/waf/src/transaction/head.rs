@@ -176,6 +176,14 @@ impl State {
         self.store.changed();
     }
 
+    /// Fields behind the request's body: further headers.
+    pub(super) fn take_trailers<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+        for (name, value) in fields {
+            self.store.add_named(Variable::RequestHeaders, Variable::RequestHeadersNames, name, value);
+        }
+        self.store.changed();
+    }
+
     /// `name=value; other=…`; values as sent. With `SecCookieFormat 1`, `$Version` and its
     /// kin are attributes, and quotes around values go (RFC 2965).
     fn cookies(&mut self, set: &RuleSet, header: &[u8]) {

@@ -193,8 +193,9 @@ impl Watch for () {
 /// One HTTP transaction over a shared rule set.
 ///
 /// Call, in this order: [`Self::request_headers`], [`Self::request_body_chunk`] for each
-/// piece, [`Self::request_body_end`] (also when there is no body), [`Self::response_headers`],
-/// [`Self::response_body_chunk`], [`Self::response_body_end`], [`Self::logging`]. A call
+/// piece, [`Self::request_trailers`] where fields stand behind it, [`Self::request_body_end`]
+/// (also when there is no body), [`Self::response_headers`], [`Self::response_body_chunk`],
+/// [`Self::response_body_end`], [`Self::logging`]. A call
 /// that gives [`Step::Yield`] is taken up again by [`Self::resume`]. Once a verdict stops
 /// the transaction, later calls give it again and run nothing, but for the logging phase.
 #[derive(Debug)]
@@ -249,6 +250,12 @@ impl Transaction {
             return Intake::Refused(verdict.clone());
         }
         self.state.request_chunk(&self.set, piece)
+    }
+
+    /// The fields behind the request's body (RFC 9110 §6.5): in phase 2 rules see them among the
+    /// headers, as a recipient does that merges them. Phase 1 is over by then.
+    pub fn request_trailers<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+        self.state.take_trailers(fields);
     }
 
     /// Phase 2.

@@ -25,6 +25,45 @@ async fn a_form_that_the_engine_keeps_goes_on_whole() {
 }
 
 #[tokio::test]
+async fn no_trailer_passes_a_blocking_firewall_and_a_detecting_one_tells_of_it() {
+    let upstream = Upstream::start().await;
+    let rules =
+        format!("{RULES}SecRule REQUEST_HEADERS:X-Sum \"@contains attack\" \"id:62,phase:2,deny,log\"\n");
+    let block = town_with(&upstream, &rules, "", "").await;
+    let detect = town_with(&upstream, &rules, "  mode: detect\n", "").await;
+    let (form, other) = ("application/x-www-form-urlencoded", "application/octet-stream");
+    for (town, content_type, trailer, status, found, goes_on) in [
+        (&block, form, "x-sum: an attack", 403, &[62][..], false),
+        (&block, form, "x-sum: honest", 200, &[], false),
+        // Phase 1 is over, and of a body that no rule looks at the end is not awaited.
+        (&block, form, "x-probe: an attack", 200, &[], false),
+        (&block, other, "x-sum: an attack", 200, &[], false),
+        (&detect, form, "x-sum: an attack", 200, &[62], true),
+        (&detect, form, "x-sum: honest", 200, &[], true),
+        (&detect, other, "x-sum: an attack", 200, &[], true),
+    ] {
+        let before = upstream.seen();
+        let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+        let request = format!(
+            "POST /rest HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n3\r\nq=1\r\n0\r\n{trailer}\r\n\r\n"
+        );
+        connection.send(request.as_bytes()).await.unwrap();
+        let answer = connection.answer(false).await.unwrap();
+        let what = format!("{} {content_type} {trailer}", town.path("").display());
+        assert_eq!(answer.status, status, "{what}");
+        assert_eq!(upstream.seen() - before, u64::from(status == 200), "{what}");
+        let rest = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(rest.contains(trailer), goes_on, "{what}: {rest}");
+        assert!(status != 200 || rest.starts_with("3\r\nq=1\r\n0\r\n"), "{what}: {rest}");
+        let id = match status {
+            200 => answer.request_id().unwrap().to_string(),
+            _ => answer.json()["id"].as_str().unwrap().to_owned(),
+        };
+        assert_eq!(ids(&line(town, &id).await), found, "{what}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_of_grpc_is_never_held_back_even_where_rules_look_at_its_type() {
     let upstream = Upstream::start().await;
     let types = "text/html application/grpc application/grpc+proto application/other";
