@@ -127,6 +127,34 @@ fn matches_that_find_no_place_are_denied() {
     assert_eq!(transaction.intended(), Some(&Verdict::Deny { status: 500, rule: 0 }));
 }
 
+/// What stood behind a fault of a body passed unseen where no rule asked for the fault.
+#[test]
+fn a_body_that_cannot_be_read_to_its_end_is_denied_unless_a_rule_judges_that() {
+    let json = "SecRule REQUEST_HEADERS:Content-Type \"@contains json\" \"id:2,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON\"\n";
+    let args = "SecRule ARGS \"@contains attack\" \"id:1,phase:2,deny,log\"\n";
+    let set = |more: &str| rules(&format!("{HEAD}{json}{args}{more}"), &Options::default());
+    let (alone, allowed) = (set(""), set("SecRule REQUEST_URI \"@streq /\" \"id:3,phase:1,allow:request\""));
+    let judged = set("SecRule REQBODY_ERROR \"!@eq 0\" \"id:4,phase:2,pass,log\"");
+    let form = |body: &str| post("application/x-www-form-urlencoded", body);
+    let many = |count: usize| form(&format!("{}q=1", "&".repeat(count)));
+    let open = post("multipart/form-data; boundary=frontier", &field("a", "one"));
+    for (broken, honest) in [
+        (many(1_000), many(999)),
+        (post("application/json", "{\"a\":1,}"), post("application/json", "{\"a\":1}")),
+        (open, multipart(&[field("a", "one")])),
+    ] {
+        let what = String::from_utf8_lossy(&honest.body);
+        assert_eq!(run(&alone, &broken).1, Verdict::Deny { status: 400, rule: 0 }, "beside {what}");
+        assert_eq!(run(&alone, &honest).1, Verdict::Pass, "{what}");
+        assert_eq!(run(&judged, &broken).1, Verdict::Pass, "beside {what}");
+        assert_eq!(run(&allowed, &broken).1, Verdict::Pass, "beside {what}");
+    }
+    let partial = set("SecRequestBodyNoFilesLimit 64\nSecRequestBodyLimitAction ProcessPartial\n");
+    for long in [form(&"a".repeat(100)), post("application/json", &format!("[\"{}\"]", "a".repeat(100)))] {
+        assert_eq!(run(&partial, &long).1, Verdict::Pass, "what was cut is no fault");
+    }
+}
+
 /// CVE-2025-29914: a path that starts with two slashes was taken for a host and a path.
 #[test]
 fn two_slashes_start_a_path() {

@@ -73,6 +73,10 @@ fn what_never_matches_or_never_runs_is_told_with_its_place() {
             "SecResponseBodyAccess Off\nSecRule RESPONSE_BODY a \"id:1,phase:4\"",
             "note test.conf:4:1: 1 rule looks at RESPONSE_BODY and never matches: SecResponseBodyAccess is Off",
         ),
+        (
+            "SecRequestBodyAccess Off\nSecRule ARGS a \"id:1,phase:1\"\nSecRule ARGS|REQUEST_URI a \"id:2,phase:2\"\nSecRule XML:/* a \"id:3,phase:2\"",
+            "note test.conf:5:1: 2 rules look at ARGS and its kin and see nothing of bodies: SecRequestBodyAccess is Off",
+        ),
     ] {
         let found = lint(text);
         assert!(found.iter().any(|line| line.contains(told)), "{text}\n{found:#?}\n{told}");
@@ -102,6 +106,8 @@ fn what_may_be_meant_is_left_alone() {
         "SecRule ARGS \"@contains a\" \"id:1,phase:2,pass\"\nSecRule ARGS \"@contains ab\" \"id:2,phase:2,deny\"",
         "SecRule ARGS|!ARGS:x \"@contains a\" \"id:1,phase:2,deny\"\nSecRule ARGS \"@contains ab\" \"id:2,phase:2,deny\"",
         "SecRule ARGS \"@contains a\" \"id:1,phase:2,deny,t:lowercase\"\nSecRule ARGS \"@contains ab\" \"id:2,phase:2,deny\"",
+        "SecRequestBodyAccess Off\nSecRule ARGS a \"id:1,phase:1\"\nSecRule ARGS_GET a \"id:2,phase:2\"",
+        "SecRequestBodyAccess Off\nSecRule ARGS x \"id:1,phase:1,pass,ctl:requestBodyAccess=On\"\nSecRule ARGS a \"id:2,phase:2\"",
         "SecResponseBodyAccess Off\nSecRule ARGS x \"id:1,phase:1,pass,ctl:responseBodyAccess=On\"\nSecRule RESPONSE_BODY a \"id:2,phase:4\"",
     ] {
         assert_eq!(lint(text), [""; 0], "{text}");

@@ -249,7 +249,7 @@ pub(super) const EXCLUSIONS: Section = Section {
 
 pub(super) const REQUEST_BODY: Section = Section {
     path: "waf.request_body",
-    about: "How request bodies are inspected. Settings that are left out are up to the rule files; with a Core Rule Set folder they have these defaults.",
+    about: "How request bodies are inspected. Settings that are left out are up to the rule files; with a Core Rule Set folder they have these defaults, and `access` has its default with all rule files that do not set it.",
     short: "",
     keys: &[
         key("access", "true or false", "true", "Whether they are (SecRequestBodyAccess)."),

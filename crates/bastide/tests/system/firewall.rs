@@ -246,6 +246,25 @@ async fn an_attack_is_refused_told_plainly_and_explained() {
 }
 
 #[tokio::test]
+async fn the_rule_of_the_documentation_looks_at_queries_and_forms() {
+    let text = read(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/firewall.md")));
+    let example = text.split("```apache\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let upstream = Upstream::start().await;
+    let town = town_with(&upstream, example, "", "").await;
+    for (request, status) in [
+        (get_request("/?q=O'Brien"), 200),
+        (get_request("/?q=1%27%20OR%20%271%27=%271"), 403),
+        (form("/echo", "q=O'Brien"), 200),
+        (form("/echo", "q=1' OR '1'='1"), 403),
+        (form("/echo", &"&".repeat(2_000)), 400),
+    ] {
+        assert_eq!(ask(&town, &request).await.status, status, "{}", request.target);
+    }
+    let off = town_with(&upstream, &format!("SecRequestBodyAccess Off\n{example}"), "", "").await;
+    assert_eq!(ask(&off, &form("/echo", "q=1' OR '1'='1")).await.status, 200, "the files said so");
+}
+
+#[tokio::test]
 async fn each_action_answers_as_it_says() {
     let upstream = Upstream::start().await;
     let town = town(&upstream, "", "").await;

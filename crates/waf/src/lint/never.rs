@@ -17,6 +17,7 @@ pub(super) fn look(set: &RuleSet, notes: &mut Vec<Note>) {
     }
     unread(set, notes, Variable::RequestBody);
     unread(set, notes, Variable::ResponseBody);
+    half_seen(set, notes);
     idle_controls(set, notes);
 }
 
@@ -77,39 +78,7 @@ fn is_excluded(target: &Target, link: &Link) -> bool {
 fn available(variable: Variable) -> Phase {
     use Variable as V;
     match variable {
-        V::ArgsPost
-        | V::ArgsPostNames
-        | V::Files
-        | V::FilesCombinedSize
-        | V::FilesNames
-        | V::FilesSizes
-        | V::FilesTmpContent
-        | V::FilesTmpNames
-        | V::FullRequest
-        | V::FullRequestLength
-        | V::InboundDataError
-        | V::MultipartBoundaryQuoted
-        | V::MultipartBoundaryWhitespace
-        | V::MultipartCrlfLfLines
-        | V::MultipartDataAfter
-        | V::MultipartDataBefore
-        | V::MultipartFilename
-        | V::MultipartFileLimitExceeded
-        | V::MultipartHeaderFolding
-        | V::MultipartInvalidHeaderFolding
-        | V::MultipartInvalidPart
-        | V::MultipartInvalidQuoting
-        | V::MultipartLfLine
-        | V::MultipartMissingSemicolon
-        | V::MultipartName
-        | V::MultipartPartHeaders
-        | V::MultipartStrictError
-        | V::MultipartUnmatchedBoundary
-        | V::ReqbodyProcessorError
-        | V::ReqbodyProcessorErrorMsg
-        | V::RequestBody
-        | V::RequestBodyLength
-        | V::Xml => Phase::RequestBody,
+        _ if variable.waits_for_request_body() => Phase::RequestBody,
         V::ResponseContentLength
         | V::ResponseContentType
         | V::ResponseHeaders
@@ -122,8 +91,8 @@ fn available(variable: Variable) -> Phase {
     }
 }
 
-/// Rules over a body that is never read: one note for all of them.
-fn unread(set: &RuleSet, notes: &mut Vec<Note>, body: Variable) {
+/// The directive that has a body not read, where none of the rules has it read.
+fn off(set: &RuleSet, body: Variable) -> Option<&'static str> {
     let (is_read, directive) = match body {
         Variable::ResponseBody => (set.settings.response_body_access, "SecResponseBodyAccess"),
         _ => (set.settings.request_body_access, "SecRequestBodyAccess"),
@@ -135,9 +104,12 @@ fn unread(set: &RuleSet, notes: &mut Vec<Note>, body: Variable) {
                 | (Act::Ctl(Ctl::RequestBodyAccess(true)), Variable::RequestBody)
         )
     });
-    if is_read || turned_on {
-        return;
-    }
+    (!is_read && !turned_on).then_some(directive)
+}
+
+/// Rules over a body that is never read: one note for all of them.
+fn unread(set: &RuleSet, notes: &mut Vec<Note>, body: Variable) {
+    let Some(directive) = off(set, body) else { return };
     let looks = |link: &Link| {
         link.test.is_some()
             && !link.targets.is_empty()
@@ -151,6 +123,27 @@ fn unread(set: &RuleSet, notes: &mut Vec<Note>, body: Variable) {
             "{rules} at {name} and never match{}: {directive} is Off",
             if rules.starts_with("1 ") { "es" } else { "" }
         );
+        notes.push(note(&first.place, message));
+    }
+}
+
+/// Rules that look at what requests say, and see nothing of what their bodies say: one note for
+/// all of them.
+fn half_seen(set: &RuleSet, notes: &mut Vec<Note>) {
+    let Some(directive) = off(set, Variable::RequestBody) else { return };
+    let of_bodies = |target: &&Target| target.variable.parts().iter().any(|part| part.is_of_request_body());
+    let mut found = set.rules.iter().filter(|rule| rule.phase >= Phase::RequestBody).filter_map(|rule| {
+        let mut targets = rule.links.iter().flat_map(|link| &link.targets);
+        targets.find(of_bodies).filter(|target| target.variable != Variable::RequestBody).map(|it| (rule, it))
+    });
+    if let Some((first, target)) = found.next() {
+        let (rules, name) = (1 + found.count(), target.variable.name());
+        let (rules, see) = match rules {
+            1 => ("1 rule looks".to_owned(), "sees"),
+            rules => (format!("{rules} rules look"), "see"),
+        };
+        let message =
+            format!("{rules} at {name} and its kin and {see} nothing of bodies: {directive} is Off");
         notes.push(note(&first.place, message));
     }
 }

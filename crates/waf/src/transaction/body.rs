@@ -1,6 +1,10 @@
 //! Bodies as they come in: buffered within their limits, read by a processor.
 
-use super::{Intake, Verdict, state::State, tx::parse_number};
+use super::{
+    Intake, Verdict,
+    state::{Ended, State},
+    tx::parse_number,
+};
 use crate::{
     body::{BodyKind, BodyLimits, BodyReader, MultipartFlags, Parsed, over_arguments_limit},
     plan::Plan,
@@ -18,6 +22,8 @@ const PARTS_MAX: usize = 1_000;
 const FILES_CONTENT_BYTES_MAX: usize = 1 << 20;
 /// The status of a request body over its limit (RFC 9110, 15.5.14).
 const STATUS_TOO_LARGE: u16 = 413;
+/// The status of a request body that cannot be read to its end.
+const STATUS_UNREADABLE: u16 = 400;
 /// The status of a response body over its limit, as ModSecurity answers.
 const STATUS_RESPONSE_TOO_LARGE: u16 = 500;
 
@@ -153,15 +159,20 @@ impl State {
 
     /// A body went over its limit.
     fn over_limit(&mut self, reject: bool, status: u16) -> Intake {
-        if !reject {
-            return Intake::Enough;
+        match reject {
+            true => self.refuse(status),
+            false => Intake::Enough,
         }
+    }
+
+    /// The engine itself has something against the transaction.
+    fn refuse(&mut self, status: u16) -> Intake {
         let verdict = Verdict::Deny { status, rule: 0 };
         self.intended.get_or_insert(verdict.clone());
         if self.engine != EngineMode::On {
             return Intake::Enough;
         }
-        self.ended = super::state::Ended::Verdict(verdict.clone());
+        self.ended = Ended::Verdict(verdict.clone());
         Intake::Refused(verdict)
     }
 
@@ -202,6 +213,13 @@ impl State {
         if over && let Some(true) = parsed.as_ref().map(|parsed| parsed.over_no_files_limit) {
             let reject = set.settings.request_body_limit_action == LimitAction::Reject;
             let _ = self.over_limit(reject, STATUS_TOO_LARGE);
+        }
+        // What stands behind the fault no rule sees: a rule may take that upon itself, else it does
+        // not go on.
+        let judged = [Variable::ReqbodyError, Variable::ReqbodyProcessorError];
+        let unread = error.is_some() && !over && !judged.iter().any(|variable| set.plan.uses(*variable));
+        if unread && self.ended == Ended::No {
+            let _ = self.refuse(STATUS_UNREADABLE);
         }
         let flag = |set: bool| if set { b"1".as_slice() } else { b"0" };
         let any_error = error.as_ref().or(self.body.query_error.as_ref());

@@ -51,6 +51,54 @@ impl Variable {
         }
     }
 
+    /// Whether it has no value before the request's body is read.
+    pub(crate) fn waits_for_request_body(self) -> bool {
+        use Variable as V;
+        matches!(
+            self,
+            V::ArgsPost
+                | V::ArgsPostNames
+                | V::Files
+                | V::FilesCombinedSize
+                | V::FilesNames
+                | V::FilesSizes
+                | V::FilesTmpContent
+                | V::FilesTmpNames
+                | V::FullRequest
+                | V::FullRequestLength
+                | V::InboundDataError
+                | V::MultipartBoundaryQuoted
+                | V::MultipartBoundaryWhitespace
+                | V::MultipartCrlfLfLines
+                | V::MultipartDataAfter
+                | V::MultipartDataBefore
+                | V::MultipartFilename
+                | V::MultipartFileLimitExceeded
+                | V::MultipartHeaderFolding
+                | V::MultipartInvalidHeaderFolding
+                | V::MultipartInvalidPart
+                | V::MultipartInvalidQuoting
+                | V::MultipartLfLine
+                | V::MultipartMissingSemicolon
+                | V::MultipartName
+                | V::MultipartPartHeaders
+                | V::MultipartStrictError
+                | V::MultipartUnmatchedBoundary
+                | V::ReqbodyProcessorError
+                | V::ReqbodyProcessorErrorMsg
+                | V::RequestBody
+                | V::RequestBodyLength
+                | V::Xml
+        )
+    }
+
+    /// Whether the request's body has a part in its value.
+    pub(crate) fn is_of_request_body(self) -> bool {
+        use Variable as V;
+        self.waits_for_request_body()
+            || matches!(self, V::ArgsCombinedSize | V::ReqbodyError | V::ReqbodyErrorMsg | V::UrlencodedError)
+    }
+
     /// Whether it is a persistent collection.
     pub(crate) fn is_persistent(self) -> bool {
         matches!(self, Self::Ip | Self::Global | Self::Session | Self::User | Self::Resource)

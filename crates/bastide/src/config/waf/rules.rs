@@ -55,6 +55,10 @@ SecRule MULTIPART_UNMATCHED_BOUNDARY "@eq 1" \
     msg:'The multipart body holds lines that could be boundaries'"
 "#;
 
+/// What the engine is set to before rules that come without a Core Rule Set: bodies are looked at
+/// unless the files say that they are not.
+const OWN: &str = "SecRequestBodyAccess On\n";
+
 /// Loads the rules of these settings by themselves, for tools: as the configuration would
 /// that says the same.
 ///
@@ -201,6 +205,9 @@ impl Decoder<'_> {
                 "name the folder of a release, or set them in the rule files",
             );
             return None;
+        }
+        if !crs {
+            text.insert_str(0, OWN);
         }
         Some(text)
     }
