@@ -48,16 +48,27 @@ fn entities_are_neither_expanded_nor_accepted_when_declared() {
 }
 
 #[test]
-fn an_entity_that_somebody_else_may_declare_is_refused() {
-    for body in [
-        "<!DOCTYPE a SYSTEM 'http://x/y.dtd'><a>&x;</a>",
-        "<!DOCTYPE a PUBLIC '-//x' 'http://x/y.dtd'><a k='&x;'/>",
+fn what_is_declared_elsewhere_and_attributes_with_defaults_are_refused() {
+    for (body, why) in [
+        ("<!DOCTYPE a SYSTEM 'http://x/y.dtd'><a/>", "elsewhere"),
+        ("<!DOCTYPE a SYSTEM 'http://x/y.dtd'><a>&x;</a>", "elsewhere"),
+        ("<!DOCTYPE a SYSTEM 'http://x/y.dtd' []><a k='&#60;'>&lt;&#x3c;b</a>", "elsewhere"),
+        ("<!DOCTYPE a\nPUBLIC '-//x' 'http://x/y.dtd'><a k='&x;'/>", "elsewhere"),
+        (
+            "<!DOCTYPE plist PUBLIC '-//Apple//DTD PLIST 1.0//EN' 'http://x/PropertyList-1.0.dtd'><plist/>",
+            "elsewhere",
+        ),
+        ("<!DOCTYPE o [<!ATTLIST o q CDATA '1 UNION SELECT pw FROM users'>]><o/>", "attributes"),
+        ("<!DOCTYPE o [<!ELEMENT o EMPTY>\n<!ATTLIST o q CDATA #IMPLIED>]><o/>", "attributes"),
     ] {
-        assert!(read(body).error.unwrap().contains("declared elsewhere"), "{body}");
+        let parsed = read(body);
+        assert!(parsed.error.unwrap().contains(why), "{body}");
+        assert!(parsed.xml_text.is_empty() && parsed.xml_attributes.is_empty(), "{body}");
     }
     for body in [
-        "<!DOCTYPE a SYSTEM 'http://x/y.dtd'><a k='&#60;'>&lt;&#x3c;b</a>",
+        "<!DOCTYPE a><a k='&#60;'>&lt;&#x3c;b</a>",
         "<!DOCTYPE a [<!ELEMENT a (#PCDATA)> <!-- SYSTEM -->]><a>&x;</a>",
+        "<a>SYSTEM PUBLIC ATTLIST</a>",
     ] {
         assert_eq!(read(body).error, None, "{body}");
     }

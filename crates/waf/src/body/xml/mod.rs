@@ -1,8 +1,9 @@
 //! XML 1.0: all text, and the value of each attribute. Nothing outside the document is
 //! read and no entity but the five of the language and character references is
-//! expanded; a document that declares entities of its own, or uses one that a declaration
-//! elsewhere may explain, is refused, because its other readers may expand them to what
-//! no rule has seen.
+//! expanded; a document that declares entities or attributes of its own, or refers to
+//! declarations elsewhere, is refused, because its other readers may fetch those, and find in
+//! it what no rule has seen: entities stand for text, and attributes have default values
+//! (XML 1.0, 3.3.2).
 //!
 //! The way through it: `encoding` makes text of bytes, `token` finds where markup ends,
 //! [`Document`] takes each piece in as soon as it is whole. Each limit ends the reading
@@ -46,7 +47,6 @@ impl Xml {
                 open: Open::default(),
                 depth_max: limits.xml_depth_max,
                 roots: 0,
-                refers: false,
             },
             bytes: 0,
             bytes_max: usize::try_from(limits.no_files_bytes_max).unwrap_or(usize::MAX),
@@ -173,8 +173,6 @@ struct Document {
     open: Open,
     depth_max: usize,
     roots: usize,
-    /// Whether it refers to declarations outside of it.
-    refers: bool,
 }
 
 impl Document {
@@ -199,7 +197,7 @@ impl Document {
                     }
                 }
                 Event::CData(text) => self.text(text.as_bytes())?,
-                Event::DocType(said) => self.declaration(said.as_bytes())?,
+                Event::DocType(said) => declaration(said.as_bytes())?,
                 Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
                 Event::Eof => return Ok(()),
                 // Both ends of the markup are known: nothing else is in it.
@@ -217,16 +215,6 @@ impl Document {
         }
     }
 
-    fn declaration(&mut self, said: &[u8]) -> Result<(), String> {
-        if memchr::memmem::find(said, b"<!ENTITY").is_some() {
-            return Err("it declares entities".to_owned());
-        }
-        let before = said.split(|byte| b"['\"".contains(byte)).next().unwrap_or_default();
-        self.refers |=
-            [&b"SYSTEM"[..], b"PUBLIC"].iter().any(|word| memchr::memmem::find(before, word).is_some());
-        Ok(())
-    }
-
     fn start(&mut self, tag: &BytesStart<'_>) -> Result<(), String> {
         self.roots += usize::from(self.open.depth() == 0);
         for (number, attribute) in tag.attributes().enumerate() {
@@ -242,7 +230,7 @@ impl Document {
             if name == "xmlns" || name.starts_with("xmlns:") {
                 continue;
             }
-            let value = self.unescape(attribute.value.as_bytes())?;
+            let value = unescape(attribute.value.as_bytes());
             self.parsed.xml_attributes.push(value);
         }
         Ok(())
@@ -265,43 +253,50 @@ impl Document {
         if self.open.depth() == 0 {
             return Err("a reference outside of the root element".to_owned());
         }
-        let known = append_reference(&mut self.parsed.xml_text, name);
-        self.must_know(known)
-    }
-
-    /// A reference that nothing here explains.
-    fn must_know(&self, known: bool) -> Result<(), String> {
-        match known || !self.refers {
-            true => Ok(()),
-            false => Err("it uses an entity that is declared elsewhere".to_owned()),
-        }
-    }
-
-    /// An attribute's value with its references replaced.
-    fn unescape(&self, value: &[u8]) -> Result<Vec<u8>, String> {
-        let mut out = Vec::with_capacity(value.len());
-        let mut rest = value;
-        while let Some(start) = memchr::memchr(b'&', rest) {
-            let (plain, after) = rest.split_at(start);
-            out.extend_from_slice(plain);
-            let after = after.get(1..).unwrap_or_default();
-            let Some(end) = memchr::memchr(b';', after) else {
-                out.push(b'&');
-                rest = after;
-                continue;
-            };
-            let (name, after) = after.split_at(end);
-            let known = append_reference(&mut out, name);
-            self.must_know(known)?;
-            rest = after.get(1..).unwrap_or_default();
-        }
-        out.extend_from_slice(rest);
-        Ok(out)
+        append_reference(&mut self.parsed.xml_text, name);
+        Ok(())
     }
 }
 
-/// Appends what `&name;` stands for; false: it is unknown and stays as it is written.
-fn append_reference(out: &mut Vec<u8>, name: &[u8]) -> bool {
+/// What stands between `<!DOCTYPE` and its end.
+fn declaration(said: &[u8]) -> Result<(), String> {
+    let has = |text: &[u8], word: &str| memchr::memmem::find(text, word.as_bytes()).is_some();
+    if has(said, "<!ENTITY") {
+        return Err("it declares entities".to_owned());
+    }
+    if has(said, "<!ATTLIST") {
+        return Err("it declares attributes".to_owned());
+    }
+    let before = said.split(|byte| b"['\"".contains(byte)).next().unwrap_or_default();
+    match has(before, "SYSTEM") || has(before, "PUBLIC") {
+        true => Err("it refers to declarations elsewhere".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// An attribute's value with its references replaced.
+fn unescape(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(start) = memchr::memchr(b'&', rest) {
+        let (plain, after) = rest.split_at(start);
+        out.extend_from_slice(plain);
+        let after = after.get(1..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b';', after) else {
+            out.push(b'&');
+            rest = after;
+            continue;
+        };
+        let (name, after) = after.split_at(end);
+        append_reference(&mut out, name);
+        rest = after.get(1..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Appends what `&name;` stands for; what is unknown stays as it is written.
+fn append_reference(out: &mut Vec<u8>, name: &[u8]) {
     let known: &[u8] = match name {
         b"lt" => b"<",
         b"gt" => b">",
@@ -311,18 +306,15 @@ fn append_reference(out: &mut Vec<u8>, name: &[u8]) -> bool {
         _ => b"",
     };
     if !known.is_empty() {
-        out.extend_from_slice(known);
-        return true;
+        return out.extend_from_slice(known);
     }
     if let Some(character) = numbered(name) {
         let mut buffer = [0; 4];
-        out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
-        return true;
+        return out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
     }
     out.push(b'&');
     out.extend_from_slice(name);
     out.push(b';');
-    false
 }
 
 /// `#38` or `#x26`.
