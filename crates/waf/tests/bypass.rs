@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::{Arc, OnceLock};
 use support::{Raw, rules, run};
-use waf::{EngineMode, LimitAction, Options, RuleSet, Transaction, Verdict};
+use waf::{Budget, EngineMode, LimitAction, Options, RequestHead, RuleSet, Transaction, Verdict};
 
 const HEAD: &str = "SecRuleEngine On\nSecRequestBodyAccess On\n";
 
@@ -392,15 +392,57 @@ fn a_large_body_ends_at_its_limit() {
     let limited = |action: &str| {
         rules(
             &format!(
-                "{HEAD}SecRequestBodyLimit 4096\nSecRequestBodyNoFilesLimit 4096\nSecRequestBodyLimitAction {action}\nSecRule REQUEST_HEADERS:X \"@streq y\" \"id:1,phase:1,deny\"\n"
+                "{HEAD}SecRequestBodyLimit 4096\nSecRequestBodyNoFilesLimit 4096\nSecRequestBodyLimitAction {action}\nSecRule ARGS \"@streq y\" \"id:1,phase:2,deny\"\n"
             ),
             &Options::default(),
         )
     };
-    let body = |length: usize| post_bytes("/", "application/octet-stream", &vec![b'a'; length]);
+    let body = |length: usize| post_bytes("/", "application/x-www-form-urlencoded", &vec![b'a'; length]);
     let (reject, partial) = (limited("Reject"), limited("ProcessPartial"));
     assert_eq!(reject.settings().request_body_limit_action, LimitAction::Reject);
     assert!(is_denied(&reject, &body(4_097)));
     assert!(!is_denied(&reject, &body(4_096)));
     assert!(!is_denied(&partial, &body(100_000)));
+}
+
+/// A body is read first only where rules look at bodies of its kind: a stream has no end to wait
+/// for.
+#[test]
+fn only_a_body_that_rules_look_at_is_asked_for() {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let forced = "SecAction \"id:2,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On\"\nSecRule REQUEST_BODY x \"id:3,phase:2\"";
+    let json = "SecAction \"id:2,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON\"\nSecRule ARGS x \"id:3,phase:2\"";
+    for (text, content_type, needed) in [
+        ("SecRule ARGS x \"id:1,phase:2\"", FORM, true),
+        ("SecRule ARGS_GET x \"id:1,phase:2\"", FORM, false),
+        ("SecRule REQUEST_HEADERS x \"id:1,phase:1\"", FORM, false),
+        ("SecRule REQBODY_ERROR 1 \"id:1,phase:2\"", FORM, true),
+        ("SecRule REQUEST_BODY x \"id:1,phase:2\"", FORM, true),
+        ("SecRule REQUEST_HEADERS x \"id:1,phase:2,logdata:'%{ARGS_POST.a}'\"", FORM, true),
+        ("SecRule FILES x \"id:1,phase:2\"", "multipart/form-data; boundary=b", true),
+        ("SecRule ARGS|REQUEST_BODY|XML:/* x \"id:1,phase:2\"", "application/grpc", false),
+        ("SecRule REQUEST_BODY_LENGTH \"@gt 5\" \"id:1,phase:2\"", "application/grpc", true),
+        ("SecRule INBOUND_DATA_ERROR \"@eq 1\" \"id:1,phase:2\"", "application/grpc", true),
+        ("SecRule FULL_REQUEST_LENGTH \"@gt 5\" \"id:1,phase:2\"", "application/grpc", true),
+        (forced, "application/grpc", true),
+        (json, "application/grpc", true),
+    ] {
+        let set = rules(&format!("{HEAD}{text}\n"), &Options::default());
+        let raw = post(content_type, "");
+        let headers: Vec<(&[u8], &[u8])> = raw.headers.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+        let head = RequestHead {
+            line: &raw.line,
+            method: &raw.method,
+            target: &raw.target,
+            protocol: &raw.protocol,
+            headers: &headers,
+        };
+        let mut transaction =
+            Transaction::new(set, support::memory(), support::connection(), "f3b0c8a1d2e4", 0);
+        let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+        assert_eq!(transaction.needs_request_body(), needed, "{content_type} {text}");
+    }
+    let long = denies(r#"FULL_REQUEST_LENGTH "@gt 200" "t:none"#);
+    assert!(is_denied(&long, &post("application/grpc", &"a".repeat(200))));
+    assert!(!is_denied(&long, &post("application/grpc", "a")));
 }

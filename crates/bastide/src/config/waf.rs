@@ -253,7 +253,12 @@ pub(super) const REQUEST_BODY: Section = Section {
     short: "",
     keys: &[
         key("access", "true or false", "true", "Whether they are (SecRequestBodyAccess)."),
-        key("limit", "size up to 1GiB", "12800KiB", "Most bytes of one (SecRequestBodyLimit)."),
+        key(
+            "limit",
+            "size up to 1GiB",
+            "12800KiB",
+            "Most bytes of one that a rule looks at (SecRequestBodyLimit).",
+        ),
         key(
             "no_files_limit",
             "size up to 1GiB",

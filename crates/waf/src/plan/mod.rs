@@ -128,6 +128,7 @@ pub(crate) struct Plan {
     pub(crate) needles: [Needles; 2],
     /// Fixed variables that any target or macro reads.
     uses: [bool; crate::variable::COUNT],
+    uses_request_body: bool,
     /// Whether MATCHED_VARS or MATCHED_VARS_NAMES is read by a rule's links.
     matched_vars: Vec<bool>,
     /// The slots of `TX` that each pattern takes.
@@ -143,6 +144,7 @@ impl Plan {
             links: Vec::with_capacity(rules.len()),
             needles: [Needles::default(), Needles::default()],
             uses: [false; crate::variable::COUNT],
+            uses_request_body: false,
             matched_vars: Vec::with_capacity(rules.len()),
             patterns: patterns(rules, names),
         };
@@ -152,6 +154,8 @@ impl Plan {
             plan.links.push(links);
             plan.note_uses(rule);
         }
+        plan.uses_request_body =
+            Variable::all().iter().any(|variable| variable.is_of_request_body() && plan.uses(*variable));
         plan.needles = builders.map(needles::Builder::build);
         plan
     }
@@ -168,6 +172,11 @@ impl Plan {
     /// Whether anything reads a variable.
     pub(crate) fn uses(&self, variable: Variable) -> bool {
         self.uses.get(variable as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether anything reads a variable that the request's body has a part in.
+    pub(crate) fn uses_request_body(&self) -> bool {
+        self.uses_request_body
     }
 
     /// Whether a rule reads the list of its matches.

@@ -91,11 +91,19 @@ impl Body {
         }
     }
 
+    /// Whether a rule looks at a body of this kind.
+    pub(super) fn is_looked_at(&self, plan: &Plan) -> bool {
+        let parsed = self.kind.is_some() && plan.uses_request_body();
+        let counted = [Variable::RequestBodyLength, Variable::InboundDataError];
+        parsed || self.keeps_raw(plan) || counted.iter().any(|variable| plan.uses(*variable))
+    }
+
     /// Whether the body is kept as it came: for REQUEST_BODY and FULL_REQUEST.
     pub(super) fn keeps_raw(&self, plan: &Plan) -> bool {
         let read = plan.uses(Variable::RequestBody);
         let wanted = self.force_request_body || self.kind == Some(BodyKind::Urlencoded);
-        (read && wanted) || plan.uses(Variable::FullRequest)
+        let full = [Variable::FullRequest, Variable::FullRequestLength];
+        (read && wanted) || full.iter().any(|variable| plan.uses(*variable))
     }
 }
 

@@ -381,10 +381,10 @@ impl Transaction {
         self.state.work_done
     }
 
-    /// Whether the body of the request is looked at; after phase 1.
+    /// Whether the body of the request is looked at; after phase 1, which knows its kind.
     #[must_use]
     pub fn needs_request_body(&self) -> bool {
-        self.runs() && self.state.body.request_access
+        self.runs() && self.state.body.request_access && self.state.body.is_looked_at(&self.set.plan)
     }
 
     /// Whether the request's body is kept as it comes, so that the caller need not keep it

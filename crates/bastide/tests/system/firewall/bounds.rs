@@ -273,7 +273,10 @@ async fn a_body_of_12_mib_costs_no_more_memory_than_its_limit() {
     const BODY: usize = 12 << 20;
     const LIMIT_KIB: u64 = 256;
     let upstream = Upstream::start().await;
-    let rules = format!("{RULES}SecRule REQUEST_BODY \"@contains attack\" \"id:50,phase:2,deny\"\n");
+    let rules = format!(
+        "{RULES}SecAction \"id:49,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On\"\n\
+         SecRule REQUEST_BODY \"@contains attack\" \"id:50,phase:2,deny\"\n"
+    );
     let limits = format!("limit: {LIMIT_KIB}KiB, no_files_limit: {LIMIT_KIB}KiB");
     for (over, status) in [("reject", 413), ("partial", 200)] {
         let waf = format!("  request_body: {{ {limits}, over: {over} }}\n");

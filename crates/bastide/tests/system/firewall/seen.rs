@@ -25,6 +25,28 @@ async fn a_form_that_the_engine_keeps_goes_on_whole() {
 }
 
 #[tokio::test]
+async fn a_stream_that_no_rule_looks_at_reaches_its_upstream_before_its_end() {
+    let upstream = Upstream::start().await;
+    for mode in ["block", "detect"] {
+        let town = town_with(&upstream, &format!("{RULES}{MORE}"), &format!("  mode: {mode}\n"), "").await;
+        let open = |content_type: &str| {
+            format!(
+                "POST /asked HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+            )
+        };
+        let before = upstream.seen();
+        let mut form = Connection::open(&town.clear_door()).await.unwrap();
+        form.send(open("application/x-www-form-urlencoded").as_bytes()).await.unwrap();
+        let mut stream = Connection::open(&town.clear_door()).await.unwrap();
+        stream.send(open("application/grpc").as_bytes()).await.unwrap();
+        let answer = stream.answer(false).await.unwrap();
+        assert_eq!((answer.status, upstream.seen() - before), (200, 1), "{mode}: the form has no end yet");
+        form.send(b"0\r\n\r\n").await.unwrap();
+        assert_eq!(form.answer(false).await.unwrap().status, 200, "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn no_trailer_passes_a_blocking_firewall_and_a_detecting_one_tells_of_it() {
     let upstream = Upstream::start().await;
     let rules =
