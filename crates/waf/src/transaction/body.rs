@@ -98,6 +98,26 @@ impl Body {
         parsed || self.keeps_raw(plan) || counted.iter().any(|variable| plan.uses(*variable))
     }
 
+    /// Whether all that is taken of the body is kept as it came.
+    pub(super) fn keeps_whole(&self, plan: &Plan) -> bool {
+        // A multipart body may be longer by its files than what is kept of it.
+        self.keeps_raw(plan) && self.taken_bytes_max() <= self.raw_bytes_max()
+    }
+
+    /// Most bytes that are taken of the request's body. Without files the smaller limit holds;
+    /// a multipart reader counts for itself.
+    fn taken_bytes_max(&self) -> usize {
+        match self.kind {
+            Some(BodyKind::Multipart) => self.request_bytes_max,
+            _ => self.raw_bytes_max(),
+        }
+    }
+
+    /// Most bytes that are kept of it as it came.
+    fn raw_bytes_max(&self) -> usize {
+        self.request_bytes_max.min(self.no_files_bytes_max)
+    }
+
     /// Whether the body is kept as it came: for REQUEST_BODY and FULL_REQUEST.
     pub(super) fn keeps_raw(&self, plan: &Plan) -> bool {
         let read = plan.uses(Variable::RequestBody);
@@ -140,17 +160,11 @@ impl State {
         }
         self.start_reader(set);
         let body = &mut self.body;
-        // Without files, the smaller limit holds; a multipart reader counts for itself.
-        let max = match body.kind {
-            Some(BodyKind::Multipart) => body.request_bytes_max,
-            _ => body.request_bytes_max.min(body.no_files_bytes_max),
-        };
-        let (taken, over) = room(body.request_length, max, piece);
+        let (taken, over) = room(body.request_length, body.taken_bytes_max(), piece);
         body.request_length += taken.len();
         if body.keeps_raw(&set.plan) {
-            let (raw, _) =
-                room(body.request.len(), body.request_bytes_max.min(body.no_files_bytes_max), taken);
-            let most = body.request_bytes_max.min(body.no_files_bytes_max);
+            let most = body.raw_bytes_max();
+            let (raw, _) = room(body.request.len(), most, taken);
             make_room(&mut body.request, raw.len(), body.announced.min(most), most);
             body.request.extend_from_slice(raw);
         }

@@ -387,15 +387,16 @@ impl Transaction {
         self.runs() && self.state.body.request_access && self.state.body.is_looked_at(&self.set.plan)
     }
 
-    /// Whether the request's body is kept as it comes, so that the caller need not keep it
-    /// too: see [`Self::request_body`]. After phase 1.
+    /// Whether all that is taken of the request's body is kept as it comes, so that the caller
+    /// need not keep it too: see [`Self::request_body`]. After phase 1.
     #[must_use]
     pub fn keeps_request_body(&self) -> bool {
-        self.needs_request_body() && self.state.body.keeps_raw(&self.set.plan)
+        self.needs_request_body() && self.state.body.keeps_whole(&self.set.plan)
     }
 
-    /// The request's body as far as it was taken, after [`Self::request_body_end`]; None
-    /// unless [`Self::keeps_request_body`].
+    /// The request's body as far as it was taken, after [`Self::request_body_end`]; only as far
+    /// as rules look at it as a whole unless [`Self::keeps_request_body`], and None where none
+    /// does.
     #[must_use]
     pub fn request_body(&self) -> Option<KeptBody> {
         self.state.kept_request().cloned()

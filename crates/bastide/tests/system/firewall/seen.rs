@@ -22,6 +22,22 @@ async fn a_form_that_the_engine_keeps_goes_on_whole() {
     let before = upstream.seen();
     assert_eq!(ask(&town, &form("/echo", "p=an&attack=1")).await.status, 403);
     assert_eq!(upstream.seen(), before);
+
+    // An upload is longer than what the engine keeps of it.
+    let rules = RULES.replace("SecRequestBodyLimit 4096", "SecRequestBodyLimit 1048576");
+    for mode in ["block", "detect"] {
+        let rules = format!("{rules}SecRule FULL_REQUEST \"@contains attack\" \"id:63,phase:2,deny,log\"\n");
+        let town = town_with(&upstream, &rules, &format!("  mode: {mode}\n"), "").await;
+        for length in [0, 3_000, 5_000, 200_000] {
+            let head = "--b\r\ncontent-disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n";
+            let body = format!("{head}{}\r\n--b--\r\n", "c".repeat(length));
+            let mut upload = Request::new("POST", "localhost", "/echo")
+                .field("content-type", "multipart/form-data; boundary=b");
+            upload.body = body.as_bytes().to_vec();
+            let answer = ask(&town, &upload).await;
+            assert!(answer.status == 200 && answer.body == upload.body, "{mode} {length}: {}", answer.status);
+        }
+    }
 }
 
 #[tokio::test]
