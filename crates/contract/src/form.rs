@@ -137,8 +137,13 @@ impl<'t> Pairs<'t> {
         })
     }
 
-    /// Whether there is a pair that nobody took.
-    pub(crate) fn has_left(&self) -> bool {
-        self.list.iter().any(|pair| !pair.taken.get())
+    /// Whether there is a pair of a name, taken or not.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.list.iter().any(|pair| pair.name == name)
+    }
+
+    /// Whether there is a pair whose name fits and that nobody took.
+    pub(crate) fn has_left(&self, fits: impl Fn(&str) -> bool) -> bool {
+        self.list.iter().any(|pair| !pair.taken.get() && fits(&pair.name))
     }
 }

@@ -100,13 +100,35 @@ impl Parameter {
         format!("{} parameter {:?}", self.location.name(), self.name)
     }
 
-    /// Whether its value is made of pairs with other names: an exploded form object.
+    /// Whether its value may be made of pairs with other names: an exploded form object.
     pub(crate) fn is_spread(&self) -> bool {
-        self.style == Style::Form && self.explode && self.shape.kinds == Kinds::OBJECT
+        self.style == Style::Form && self.explode && self.shape.kinds.has(Kinds::OBJECT)
+    }
+
+    /// Whether a value that may be a map in pairs of other names stands in one of its own.
+    fn is_one(&self, pairs: &Pairs<'_>) -> bool {
+        let apart = match self.style {
+            Style::DeepObject => true,
+            _ => self.is_spread() && self.shape.property(&self.name).is_none(),
+        };
+        let kinds = self.shape.kinds;
+        apart && kinds.has(Kinds::OBJECT) && kinds != Kinds::OBJECT && pairs.has(&self.name)
+    }
+
+    /// Whether it does, and a map stands beside it: who reads the one does not see the other.
+    fn is_told_twice(&self, pairs: &Pairs<'_>) -> bool {
+        let is_part = |name: &str| match self.style {
+            Style::DeepObject => self.deep_name(name).is_some(),
+            _ => self.shape.property(name).is_some(),
+        };
+        self.is_one(pairs) && pairs.has_left(is_part)
     }
 
     /// Judges what stands in pairs: query, cookies.
     pub(crate) fn judge_pairs(&self, pairs: &Pairs<'_>) -> Vec<Violation> {
+        if self.is_told_twice(pairs) {
+            return self.refuse("duplicate");
+        }
         let found = self.readings().map(|reading| self.read_pairs(pairs, reading));
         self.judge(found.collect())
     }
@@ -137,14 +159,18 @@ impl Parameter {
 
     /// The value in a form, read as typed and as text, without asking a schema.
     pub(crate) fn value(&self, pairs: &Pairs<'_>) -> Result<Option<(Value, Value)>, Unread> {
-        let mut last = Ok(None);
+        if self.is_told_twice(pairs) {
+            return Err("duplicate");
+        }
+        let mut missing = Ok(None);
         for reading in self.readings() {
-            last = self.read_pairs(pairs, reading);
-            if last.is_ok() {
-                break;
+            match self.read_pairs(pairs, reading) {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Err(why) if missing.is_ok() => missing = Err(why),
+                Ok(None) | Err(_) => {}
             }
         }
-        last
+        missing
     }
 
     fn readings(&self) -> impl Iterator<Item = Reading> + use<> {
@@ -157,11 +183,14 @@ impl Parameter {
 
     /// It is kept when one way of reading it keeps it.
     fn judge(&self, readings: Vec<Result<Option<(Value, Value)>, Unread>>) -> Vec<Violation> {
+        if self.required && readings.iter().all(|read| matches!(read, Ok(None))) {
+            return self.refuse("required");
+        }
         let mut violations = Vec::new();
         for read in readings {
             let broken = match read {
-                Ok(None) if self.required => self.refuse("required"),
-                Ok(None) => return Vec::new(),
+                // Not there as that: it may be there as something else.
+                Ok(None) => continue,
                 Ok(Some((typed, text))) => self.judge_value(&typed, &text),
                 Err(why) => self.refuse(why),
             };
@@ -197,6 +226,7 @@ impl Parameter {
     fn read_pairs(&self, pairs: &Pairs<'_>, reading: Reading) -> Result<Option<(Value, Value)>, Unread> {
         if reading == Reading::Map {
             match self.style {
+                Style::DeepObject | Style::Form if self.is_one(pairs) => return Ok(None),
                 Style::DeepObject => return self.deep(pairs),
                 Style::Form if self.explode => return self.spread(pairs),
                 _ => {}

@@ -212,7 +212,7 @@ impl Operation {
         };
         let judge = |parameter: &Parameter| parameter.judge_pairs(&pairs);
         let mut broken: Vec<Violation> = self.query.iter().flat_map(judge).collect();
-        if pairs.has_left() && !undeclared {
+        if pairs.has_left(|_| true) && !undeclared {
             broken.push(Violation::plain(Class::Parameter, "query", "undeclared parameter"));
         }
         broken

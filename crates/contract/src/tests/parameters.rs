@@ -85,6 +85,82 @@ fn maps_stand_in_their_style_and_no_other() {
 }
 
 #[test]
+fn a_parameter_that_may_be_a_map_or_a_text_is_judged_as_either() {
+    const EITHER: &str = r#"
+openapi: 3.1.0
+info: { title: Either, version: "1" }
+paths:
+  /spread:
+    get:
+      parameters:
+        - { name: q, in: query, schema: { type: [object, string], maxLength: 5, properties: { R: { type: integer } } } }
+        - { name: limit, in: query, schema: { type: integer } }
+      responses: { "200": { description: Good. } }
+  /deep:
+    get:
+      parameters:
+        - name: q
+          in: query
+          style: deepObject
+          schema: { type: [object, string], maxLength: 5, properties: { a: { type: integer } } }
+      responses: { "200": { description: Good. } }
+  /needed:
+    get:
+      parameters:
+        - { name: q, in: query, required: true, schema: { type: [array, object, string], maxLength: 5, maxItems: 2 } }
+      responses: { "200": { description: Good. } }
+  /form:
+    post:
+      requestBody:
+        content:
+          application/x-www-form-urlencoded:
+            schema: { type: object, properties: { q: { type: [object, string], maxLength: 5 } } }
+            encoding: { q: { style: deepObject } }
+      responses: { "200": { description: Good. } }
+"#;
+    let strict = api(EITHER);
+    let lax = Settings { undeclared_query: true, ..settings() };
+    let lax = Arc::new(load_openapi(EITHER.as_bytes(), lax).unwrap());
+    for (target, strict_says, lax_says) in [
+        ("/spread?q=short", "", ""),
+        ("/spread?q=longer", "query parameter \"q\": maxLength", "maxLength"),
+        ("/spread?q=short&x=1", "undeclared parameter", ""),
+        ("/spread?q=longer&x=1", "maxLength", "maxLength"),
+        ("/spread?q=short&R=1", "query parameter \"q\": duplicate", "duplicate"),
+        ("/spread?q=short&limit=1", "", ""),
+        ("/spread?q=short&q=other", "duplicate", "duplicate"),
+        ("/spread?R=1&x=1", "", ""),
+        ("/spread?R=x", "/R: type", "/R: type"),
+        ("/spread?limit=1", "", ""),
+        ("/spread", "", ""),
+        ("/deep?q=short", "", ""),
+        ("/deep?q=longer", "maxLength", "maxLength"),
+        ("/deep?q[a]=1", "", ""),
+        ("/deep?q[a]=x", "/a: type", "/a: type"),
+        ("/deep?q[a]=1&q[a]=2", "duplicate", "duplicate"),
+        ("/deep?q[a]=1&q=longer", "duplicate", "duplicate"),
+        ("/needed", "required", "required"),
+        ("/needed?q=1&q=2", "", ""),
+        ("/needed?q=1&q=2&q=3", "maxItems", "maxItems"),
+        ("/needed?q=1&q=2&q=3&x=1", "maxItems", "maxItems"),
+        ("/needed?x=1", "", ""),
+    ] {
+        for (contract, says) in [(&strict, strict_says), (&lax, lax_says)] {
+            let found = get(contract, target);
+            assert!(
+                if says.is_empty() { found.is_empty() } else { found.contains(says) },
+                "{target}: {found}"
+            );
+        }
+    }
+    let form = |body: &str| post(&strict, "/form", "application/x-www-form-urlencoded", body);
+    assert_eq!(form("q=short"), "");
+    assert_eq!(form("q[a]=1"), "");
+    assert!(form("q=longer").contains("maxLength"));
+    assert!(form("q=short&q[a]=1").contains("duplicate"));
+}
+
+#[test]
 fn headers_and_cookies_are_judged_too() {
     let shop = api(SHOP);
     for (name, values, expected) in [
