@@ -312,6 +312,37 @@ fn collections_outlive_a_transaction_until_they_expire() {
 }
 
 #[test]
+fn sessions_users_and_resources_are_an_applications_own() {
+    let memory = memory();
+    for (opens, shared) in [
+        ("setsid:a,setvar:session.hits=+1", false),
+        ("setuid:a,setvar:user.hits=+1", false),
+        ("setrsc:a,setvar:resource.hits=+1", false),
+        ("initcol:user=b,setvar:user.hits=+1", false),
+        ("initcol:ip=a,setvar:ip.hits=+1", true),
+        ("initcol:global=a,setvar:global.hits=+1", true),
+    ] {
+        let kind = opens.rsplit_once(':').unwrap().1.split('.').next().unwrap().to_ascii_uppercase();
+        let hits = |application: &str| {
+            let text = format!(
+                "SecRuleEngine On\n{application}SecAction \"id:1,phase:1,nolog,{opens}\"\n\
+                 SecRule {kind}:hits|{kind}:key \"@rx .\" \"id:2,phase:1,pass,log,logdata:'%{{MATCHED_VAR}}'\""
+            );
+            let (transaction, _) =
+                run_with(&rules(&text, &Options::default()), &get("/"), &memory, 1_700_000_000_000);
+            transaction.matches().iter().map(|found| found.log_data.clone()).collect::<Vec<_>>()
+        };
+        let key = if opens.contains("=b") { "b" } else { "a" };
+        assert_eq!(hits("SecWebAppId shop\n"), ["1", key], "{opens}");
+        assert_eq!(hits("SecWebAppId shop\n"), ["2", key], "{opens}");
+        let third = if shared { "3" } else { "1" };
+        assert_eq!(hits("SecWebAppId bank\n"), [third, key], "{opens}");
+        let fourth = if shared { "4" } else { "1" };
+        assert_eq!(hits(""), [fourth, key], "{opens}");
+    }
+}
+
+#[test]
 fn work_is_sliced_and_comes_to_the_same() {
     use waf::{Budget, RequestHead, Step, Transaction};
     let text: String = (1..=50).map(|id| format!("SecRule ARGS x \"id:{id},phase:1\"\n")).collect();

@@ -70,22 +70,10 @@ impl State {
                 let name = self.text(set, name);
                 self.collections.deprecate(*collection, &name, *amount, *period_s, self.now_ms);
             }
-            Act::InitCol { collection, key } => {
-                let key = self.text(set, key);
-                self.collections.open(*collection, &key, self.now_ms);
-            }
-            Act::SetSid(key) => {
-                let key = self.text(set, key);
-                self.collections.open(Variable::Session, &key, self.now_ms);
-            }
-            Act::SetUid(key) => {
-                let key = self.text(set, key);
-                self.collections.open(Variable::User, &key, self.now_ms);
-            }
-            Act::SetRsc(key) => {
-                let key = self.text(set, key);
-                self.collections.open(Variable::Resource, &key, self.now_ms);
-            }
+            Act::InitCol { collection, key } => self.open_collection(set, *collection, key),
+            Act::SetSid(key) => self.open_collection(set, Variable::Session, key),
+            Act::SetUid(key) => self.open_collection(set, Variable::User, key),
+            Act::SetRsc(key) => self.open_collection(set, Variable::Resource, key),
             Act::SetEnv { name, value } => {
                 let (name, value) = (self.text(set, name), self.text(set, value));
                 self.set_env(name, value);
@@ -99,6 +87,11 @@ impl State {
         let mut text = Vec::new();
         self.expand(set, template, &mut text);
         text
+    }
+
+    fn open_collection(&mut self, set: &RuleSet, kind: Variable, key: &Template) {
+        let key = self.text(set, key);
+        self.collections.open(kind, &key, &set.settings.web_app_id, self.now_ms);
     }
 
     fn set_env(&mut self, name: Vec<u8>, value: Vec<u8>) {

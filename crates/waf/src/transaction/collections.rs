@@ -13,6 +13,8 @@ use std::{borrow::Cow, sync::Arc};
 struct Open {
     kind: Variable,
     key: Vec<u8>,
+    /// The key in the memory, which rule sets of several applications share.
+    place: Vec<u8>,
     record: Record,
     is_new: bool,
     /// What counters stood at when it was opened: differences are written back, so that
@@ -35,8 +37,9 @@ impl Collections {
         self.timeout_ms = i64::try_from(timeout_s).unwrap_or(i64::MAX).saturating_mul(1_000);
     }
 
-    /// Opens a collection; a kind that is open stays what it is.
-    pub(super) fn open(&mut self, kind: Variable, key: &[u8], now_ms: i64) {
+    /// Opens a collection; a kind that is open stays what it is. Sessions, users and resources
+    /// are an application's own (`SecWebAppId`); an address is the same to all.
+    pub(super) fn open(&mut self, kind: Variable, key: &[u8], web_app_id: &str, now_ms: i64) {
         if key.is_empty() || self.open.iter().any(|open| open.kind == kind) {
             return;
         }
@@ -44,13 +47,20 @@ impl Collections {
             true => Transformation::Sha1.apply(Cow::Borrowed(key)).into_owned(),
             false => key.to_vec(),
         };
-        let found = self.memory.as_ref().and_then(|memory| memory.load(kind, &key, now_ms, self.timeout_ms));
+        let place = match kind {
+            Variable::Session | Variable::User | Variable::Resource => {
+                [web_app_id.as_bytes(), b"\0", &key].concat()
+            }
+            _ => key.clone(),
+        };
+        let found =
+            self.memory.as_ref().and_then(|memory| memory.load(kind, &place, now_ms, self.timeout_ms));
         let is_new = found.is_none();
         let mut record =
             found.unwrap_or(Record { created_ms: now_ms, updated_ms: now_ms, ..Record::default() });
         record.variables.retain(|kept| kept.is_live(now_ms));
         let before = record.variables.iter().map(|kept| (kept.name.clone(), kept.value.number())).collect();
-        self.open.push(Open { kind, key, record, is_new, before, changed: Vec::new() });
+        self.open.push(Open { kind, key, place, record, is_new, before, changed: Vec::new() });
     }
 
     pub(super) fn key(&self, kind: Variable) -> Option<&[u8]> {
@@ -120,7 +130,7 @@ impl Collections {
     pub(super) fn close(&mut self, now_ms: i64) {
         let Some(memory) = &self.memory else { return };
         for open in self.open.drain(..) {
-            memory.change(open.kind, &open.key, now_ms, self.timeout_ms, |record, limits| {
+            memory.change(open.kind, &open.place, now_ms, self.timeout_ms, |record, limits| {
                 for name in &open.changed {
                     let Some(kept) = open.record.variables.iter().find(|kept| kept.name == *name) else {
                         continue;
