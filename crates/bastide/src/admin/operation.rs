@@ -7,9 +7,10 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::problem::Problem;
 use super::resource::{
-    ApiKeyOut, ClientOut, Created, FactorOut, GrantOut, GroupOut, KeyOut, Made, NewApiKeyIn, NewRevocation,
-    NewSecret, Page, PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, UserIn,
-    UserOut, WorkloadOut, api_keys, clients, keys, realms, revocations, sessions, users, workloads,
+    ApiKeyOut, ClientOut, Created, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut, Made, NewApiKeyIn,
+    NewRevocation, NewSecret, Page, PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut,
+    SignedOut, UserIn, UserOut, WorkloadOut, api_keys, clients, keys, nodes, realms, revocations, sessions,
+    users, workloads,
 };
 use super::serve::{Asked, Reply};
 use crate::config::{Area, NewWorkload};
@@ -79,6 +80,7 @@ const HASH: Query =
     Query { name: "hashes", about: "With the hashes of secrets, for an export.", kind: "boolean" };
 const HASHES: &[Query] = &[HASH];
 const CLIENTS: &[Query] = &[LIMIT, CURSOR, HASH];
+const WHY: &[Query] = &[text("why", "What moved you, for the audit log: one line.")];
 const NONE: &[Query] = &[];
 
 fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -188,6 +190,10 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, Some(of::<NewWorkload>), 200 Some(of::<WorkloadOut>), true, workloads::put),
     operation!(DELETE "/v1/workloads/{workload}", Workloads, "removeWorkload", "Removes a registered workload: its processes get nothing more, and what they have is revoked unless others are of the same SPIFFE ID.",
         NONE, None, 204 None, true, workloads::remove),
+    operation!(PUT "/v1/nodes/{node}/eviction", Nodes, "evictNode", "Takes a node's attestation back and keeps it out, whatever it shows. What its workloads have stays good until it ends.",
+        WHY, None, 200 Some(of::<EvictedOut>), false, nodes::evict),
+    operation!(DELETE "/v1/nodes/{node}/eviction", Nodes, "admitNode", "Lets a node come again that was evicted.",
+        WHY, None, 204 None, false, nodes::admit),
     operation!(GET "/v1/openapi.json", Realms, "getDocument", "This document.",
         NONE, None, 200 None, false, realms::document),
 ];

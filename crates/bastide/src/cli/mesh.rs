@@ -47,6 +47,7 @@ const ISSUED_MAX: usize = 100_000;
      bastide mesh lift --identity spiffe://shop.example/orders     until this is run\n\
      bastide mesh workload add orders --uid 1000     these processes are orders from now on\n\
      bastide mesh token --node edge-1           a token with which the node's agent joins, once\n\
+     bastide mesh evict edge-1 --why stolen     this node gets nothing more, and cannot join again\n\
      bastide mesh tap --service payments --config mesh.yaml    calls as they end\n\
      bastide mesh svid --socket /run/bastide/workload.sock --out folder"
 ))]
@@ -155,12 +156,18 @@ enum MeshCommand {
     Evict {
         /// Its name.
         node: String,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Lets an evicted node join again.
     #[command(after_help = examples("bastide mesh admit edge-1"))]
     Admit {
         /// Its name.
         node: String,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Registers workloads in addition to those of the configuration.
     #[command(subcommand, after_help = examples(
@@ -226,6 +233,12 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
             return revoke::revoke(&configuration, whom, arguments.output);
         }
         MeshCommand::Lift { whom } => return revoke::lift(&configuration, whom, arguments.output),
+        MeshCommand::Evict { node, why } => {
+            return nodes::evict(&configuration, node, why.as_deref(), arguments.output);
+        }
+        MeshCommand::Admit { node, why } => {
+            return nodes::admit(&configuration, node, why.as_deref(), arguments.output);
+        }
         MeshCommand::Workload(command) => {
             return workloads::run(&configuration, command.clone(), arguments.output);
         }
@@ -244,8 +257,6 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
     match &command {
         MeshCommand::Token { node, life } => return nodes::token(store, node, life, output).await,
         MeshCommand::Nodes => return nodes::list(store, output).await,
-        MeshCommand::Evict { node } => return nodes::evict(store, node, output).await,
-        MeshCommand::Admit { node } => return nodes::admit(store, node, output).await,
         _ => {}
     }
     let domain =

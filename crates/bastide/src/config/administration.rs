@@ -44,11 +44,13 @@ pub enum Area {
     Revocations,
     /// The workloads of the mesh.
     Workloads,
+    /// The nodes of the mesh with an agent.
+    Nodes,
 }
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Realms,
         Self::Users,
         Self::Roles,
@@ -59,11 +61,14 @@ impl Area {
         Self::ApiKeys,
         Self::Revocations,
         Self::Workloads,
+        Self::Nodes,
     ];
 
     /// What policies can read of a call, as `resource.params`.
-    pub const PARAMETERS: [&str; 11] =
-        ["realm", "user", "role", "group", "session", "grant", "factor", "client", "key", "name", "workload"];
+    pub const PARAMETERS: [&str; 12] = [
+        "realm", "user", "role", "group", "session", "grant", "factor", "client", "key", "name", "workload",
+        "node",
+    ];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -78,6 +83,7 @@ impl Area {
             Self::ApiKeys => "api-keys",
             Self::Revocations => "revocations",
             Self::Workloads => "workloads",
+            Self::Nodes => "nodes",
         }
     }
 

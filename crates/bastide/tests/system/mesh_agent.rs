@@ -221,3 +221,71 @@ async fn an_agent_without_a_proof_or_with_a_broken_one_does_not_start() {
         assert!(found == code && err.contains(said), "{arguments:?}: {found} {err}");
     }
 }
+
+/// The events about nodes: who, how, at which path, and what came of it.
+async fn about_nodes(town: &Town, count: usize) -> Vec<(String, String, String)> {
+    let told = async || {
+        let files = std::fs::read_dir(town.path("state/audit")).ok()?;
+        let log: String = files.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let events: Vec<_> = events
+            .filter(|event| event["unmapped"]["route"] == "administration:nodes")
+            .map(|event| {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let (request, who) = (&event["http_request"], text(&event["actor"]["user"]["name"]));
+                let call = text(&request["http_method"]) + " " + &text(&request["url"]["path"]);
+                (who, call, text(&event["status_detail"]))
+            })
+            .collect();
+        (events.len() >= count).then_some(events)
+    };
+    until("the events", told).await
+}
+
+/// With a process and without one.
+#[tokio::test]
+async fn who_evicts_and_admits_a_node_leaves_one_event_each_time() {
+    let mut town = Town::prepare("");
+    town.configure(&configuration(free_port(), 8, ""));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    let nodes = |arguments: &[&str]| town.bastide(&[&["mesh"], arguments].concat());
+    assert_eq!(nodes(&["evict", "x509/edge-2", "--why", "stolen from the van"]).0, 1, "it is not there now");
+    assert!(nodes(&["nodes"]).1.contains("x509/edge-2 evicted"));
+    assert_eq!(
+        nodes(&["admit", "x509/edge-2"]),
+        (0, "x509/edge-2 may come again\n".to_owned(), String::new())
+    );
+    assert_eq!(nodes(&["admit", "x509/edge-2"]).0, 1);
+    let (code, out, _) = nodes(&["evict", "edge-1", "--why", "two\nlines"]);
+    assert!(code == 1 && out.contains("one line of at most 256 characters"), "{out}");
+    assert!(nodes(&["evict", "no node"]).1.contains("names no node"));
+    let who = format!("local:{}", rustix::process::geteuid().as_raw());
+    let other = ("x509%2Fedge-2", "x509/edge-2");
+    let mut expected = vec![
+        (
+            "PUT",
+            other.0,
+            format!("evicted: {}, 0 keys of it are known no more, because: stolen from the van", other.1),
+        ),
+        ("DELETE", other.0, format!("admitted: {}", other.1)),
+        ("DELETE", other.0, format!("there is no eviction of {:?}", other.1)),
+        ("PUT", "edge-1", "why: expected one line of at most 256 characters".to_owned()),
+        ("PUT", "no%20node", "\"no node\" names no node".to_owned()),
+    ];
+    let seen = |expected: &[(&str, &str, String)]| -> Vec<(String, String, String)> {
+        let one = |(method, node, why): &(&str, &str, String)| {
+            (who.clone(), format!("{method} /v1/nodes/{node}/eviction"), why.clone())
+        };
+        expected.iter().map(one).collect()
+    };
+    assert_eq!(about_nodes(&town, expected.len()).await, seen(&expected));
+
+    town.stop_gateway().await;
+    assert_eq!(town.bastide(&["mesh", "evict", "edge-3"]).0, 1);
+    assert_eq!(town.bastide(&["mesh", "admit", "edge-3", "--why", "found"]).0, 0);
+    expected.push(("PUT", "edge-3", "evicted: edge-3, 0 keys of it are known no more".to_owned()));
+    expected.push(("DELETE", "edge-3", "admitted: edge-3, because: found".to_owned()));
+    assert_eq!(about_nodes(&town, expected.len()).await, seen(&expected));
+}

@@ -12,6 +12,7 @@ use store::{Expect, Key, Store, Transaction, Value, Version};
 use super::is_name;
 use super::key::{NodeKey, Pin};
 use crate::error::Error;
+use crate::trust_domain::TrustDomain;
 
 /// Most nodes that are listed, and most names that are kept out.
 const NODES_MAX: usize = 10_000;
@@ -279,8 +280,8 @@ pub(super) async fn is_kept_out(store: &Store, node: &str) -> Result<bool, Error
 ///
 /// # Errors
 /// The store fails.
-pub async fn readmit(store: &Store, node: &str) -> Result<bool, Error> {
-    match store.delete(evicted(node), Expect::Present).await {
+pub async fn readmit(domain: &TrustDomain, node: &str) -> Result<bool, Error> {
+    match domain.store().delete(evicted(node), Expect::Present).await {
         Ok(_) => Ok(true),
         Err(store::Error::Conflict { .. }) => Ok(false),
         Err(other) => Err(other.into()),
@@ -292,10 +293,11 @@ pub async fn readmit(store: &Store, node: &str) -> Result<bool, Error> {
 ///
 /// # Errors
 /// It names no node; the store fails.
-pub async fn evict(store: &Store, node: &str) -> Result<usize, Error> {
+pub async fn evict(domain: &TrustDomain, node: &str) -> Result<usize, Error> {
     if !is_name(node) {
         return Err(Error::Settings(format!("{node:?} names no node")));
     }
+    let store = domain.store();
     // First its right to come again.
     let kept_out = Evicted { node: node.to_owned(), since: store.clock().now() };
     store.put(evicted(node), Value::from_json(&kept_out)?, None, Expect::Any).await?;

@@ -291,8 +291,8 @@ async fn a_node_gets_nothing_for_workloads_of_others_and_nothing_once_it_is_evic
     until("the registration", async || agent.remote.x509(&id("payments"), &workload_key()).await.ok()).await;
     assert!(agent.remote.x509(&id("orders"), &workload_key()).await.is_err());
 
-    assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 1);
-    assert_eq!(evict(&control.store, "edge-1").await.unwrap(), 0);
+    assert_eq!(evict(&control.domain, "edge-1").await.unwrap(), 1);
+    assert_eq!(evict(&control.domain, "edge-1").await.unwrap(), 0);
     assert!(agent.remote.x509(&id("payments"), &workload_key()).await.is_err());
 }
 
@@ -314,7 +314,7 @@ async fn who_is_evicted_stays_out_with_a_proof_that_does_not_end_until_he_is_rea
         assert!(agents.last().unwrap().met().await);
     }
     let out = |node: &str| format!("{node} was evicted");
-    assert_eq!(evict(&control.store, "x509/edge-1").await.unwrap(), 1);
+    assert_eq!(evict(&control.domain, "x509/edge-1").await.unwrap(), 1);
     let refused = async |node: &str| control.refusals().contains(&out(node)).then_some(());
     until("the refusal", async || refused("x509/edge-1").await).await;
     let left: Vec<String> =
@@ -323,10 +323,10 @@ async fn who_is_evicted_stays_out_with_a_proof_that_does_not_end_until_he_is_rea
     assert!(refused("x509/edge-2").await.is_none());
     assert_eq!(all_kept_out(&control.store).await.unwrap()[0].node, "x509/edge-1");
     // One that is not there now stays out as well.
-    assert_eq!(evict(&control.store, "x509/edge-3").await.unwrap(), 0);
-    assert!(readmit(&control.store, "x509/edge-3").await.unwrap());
-    assert!(!readmit(&control.store, "x509/edge-3").await.unwrap());
-    assert!(readmit(&control.store, "x509/edge-1").await.unwrap());
+    assert_eq!(evict(&control.domain, "x509/edge-3").await.unwrap(), 0);
+    assert!(readmit(&control.domain, "x509/edge-3").await.unwrap());
+    assert!(!readmit(&control.domain, "x509/edge-3").await.unwrap());
+    assert!(readmit(&control.domain, "x509/edge-1").await.unwrap());
     until("its return", async || (nodes(&control.store).await.unwrap().len() == 2).then_some(())).await;
 }
 
@@ -402,7 +402,7 @@ async fn a_name_has_so_many_keys_and_no_other_pays_for_them() {
 async fn a_new_token_readmits_whom_it_is_made_for_and_an_old_one_does_not() {
     let control = Control::usual().await;
     let old = control.token("edge-1").await;
-    evict(&control.store, "edge-1").await.unwrap();
+    evict(&control.domain, "edge-1").await.unwrap();
     let agent = control.agent(Prover::Token(old)).await;
     until("the refusal", async || {
         control.refusals().contains(&"edge-1 was evicted".to_owned()).then_some(())
@@ -411,7 +411,7 @@ async fn a_new_token_readmits_whom_it_is_made_for_and_an_old_one_does_not() {
     assert!(nodes(&control.store).await.unwrap().is_empty());
     drop(agent);
     assert!(control.agent(Prover::Token(control.token("edge-1").await)).await.met().await);
-    assert!(matches!(evict(&control.store, "a b").await, Err(Error::Settings(_))));
+    assert!(matches!(evict(&control.domain, "a b").await, Err(Error::Settings(_))));
 }
 
 /// Connects with a key, and says nothing.

@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod clients;
 pub mod keys;
+pub mod nodes;
 pub mod realms;
 pub mod revocations;
 pub mod sessions;
@@ -12,6 +13,7 @@ pub mod workloads;
 pub use api_keys::{ApiKeyOut, Created, NewApiKeyIn};
 pub use clients::{ClientOut, NewSecret};
 pub use keys::{KeyOut, Rotate};
+pub use nodes::EvictedOut;
 pub use realms::{RealmOut, RoleOut};
 pub use revocations::{NewRevocation, RevocationOut};
 pub use sessions::{GrantOut, SessionOut, SignedOut};

@@ -1,14 +1,21 @@
-//! `bastide mesh token`, `nodes`, `evict` and `admit`: nodes with an agent.
+//! `bastide mesh token`, `nodes`, `evict` and `admit`: nodes with an agent. The last two go by the
+//! administration of the running process, or to the store when none runs: either way they are
+//! events of the audit log.
 
 use std::process::ExitCode;
 
 use ::mesh::node;
 use keys::SystemRandom;
-use serde_json::json;
+use serde_json::{Value, json};
 use store::Store;
 
+use super::refuse;
+use crate::admin::client::Office;
+use crate::admin::resource::encoded;
+use crate::cli::counter::below;
 use crate::cli::key::parse_lifetime;
 use crate::cli::{Output, say};
+use crate::config::Configuration;
 
 /// Makes a join token and prints it.
 ///
@@ -52,9 +59,18 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
 /// Lets a node have nothing more, and not come again.
 ///
 /// # Errors
-/// The store cannot be written.
-pub(super) async fn evict(store: &Store, name: &str, output: Output) -> anyhow::Result<ExitCode> {
-    let count = node::evict(store, name).await?;
+/// There is no answer.
+pub(super) fn evict(
+    configuration: &Configuration,
+    name: &str,
+    why: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let answer = Office::of(configuration)?.call("PUT", &eviction(name, why), None)?;
+    if !answer.is_done() {
+        return Ok(refuse(&answer.complaint(), output));
+    }
+    let count = answer.body.get("keys").and_then(Value::as_u64).unwrap_or_default();
     match output {
         Output::Json => say(json!({ "evicted": count })),
         Output::Text => say(format_args!("{count} keys of {name} are no longer known; it is kept out")),
@@ -65,13 +81,27 @@ pub(super) async fn evict(store: &Store, name: &str, output: Output) -> anyhow::
 /// Lets a node come again that was evicted.
 ///
 /// # Errors
-/// The store cannot be written.
-pub(super) async fn admit(store: &Store, name: &str, output: Output) -> anyhow::Result<ExitCode> {
-    let admitted = node::readmit(store, name).await?;
+/// There is no answer.
+pub(super) fn admit(
+    configuration: &Configuration,
+    name: &str,
+    why: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let answer = Office::of(configuration)?.call("DELETE", &eviction(name, why), None)?;
+    let admitted = answer.is_done();
+    if !admitted && answer.status != 404 {
+        return Ok(refuse(&answer.complaint(), output));
+    }
     match output {
         Output::Json => say(json!({ "admitted": admitted })),
         Output::Text if admitted => say(format_args!("{name} may come again")),
         Output::Text => say(format_args!("{name} was not evicted")),
     }
     Ok(if admitted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn eviction(name: &str, why: Option<&str>) -> String {
+    let why = why.map_or(String::new(), |why| format!("?why={}", encoded(why)));
+    below(&["nodes"], &[name, "eviction"]) + &why
 }
