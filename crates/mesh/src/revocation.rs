@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest::{Context, SHA256};
 use keys::encoding::hex;
 use keys::sha256;
-use model::{SpiffeId, Timestamp};
+use model::{SpiffeId, Switch, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::limits::KEY_SEGMENT_BYTES_MAX;
 use store::{Expect, Key, Record, Store, Transaction, Value};
@@ -147,6 +147,9 @@ impl Revoked {
 
     /// What stands against a certificate; `None`: nothing.
     pub fn certificate(&self, id: &SpiffeId, number: &str) -> Option<String> {
+        if Switch::Revocation.is_off() {
+            return None;
+        }
         if self.has_identity(id) {
             return Some(format!("{id} is revoked"));
         }

@@ -5,13 +5,16 @@
 pub mod http1;
 pub mod http2;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::mesh::verify::Verifier;
 use anyhow::Context;
-use model::RequestId;
+use keys::CertificateRules;
+use model::{Clock as _, RequestId, SpiffeId};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -19,6 +22,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+
+use crate::process::clock::SystemClock;
 
 /// How long one answer, connection or handshake may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +59,28 @@ pub struct ClientCertificate {
     pub key: String,
 }
 
+impl ClientCertificate {
+    fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        Ok(CertificateDer::pem_slice_iter(self.chain.as_bytes()).collect::<Result<_, _>>()?)
+    }
+
+    fn key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
+        Ok(PrivateKeyDer::from_pem_slice(self.key.as_bytes())?)
+    }
+
+    /// The serial number of a workload of this trust domain, hexadecimal, as events name it.
+    ///
+    /// # Errors
+    /// It is no certificate of one that is good now.
+    pub fn serial(&self, trust_domain: &str) -> anyhow::Result<String> {
+        let chain = self.chain()?;
+        let leaf = chain.first().context("there is no certificate")?;
+        let rules = CertificateRules { trust_domain: Some(trust_domain.to_owned()) };
+        let identity = keys::identify(leaf, &rules, SystemClock::start().now());
+        Ok(identity.map_err(|refusal| anyhow::anyhow!("{refusal}"))?.serial)
+    }
+}
+
 impl Trust {
     /// Trusts the authority in `ca_pem` to vouch for `name`, and shows `certificate`
     /// when the server asks for one.
@@ -65,26 +92,51 @@ impl Trust {
         for authority in CertificateDer::pem_slice_iter(ca_pem) {
             roots.add(authority.context("the town's authority is not PEM")?)?;
         }
-        let configure = |protocol: &[u8]| -> anyhow::Result<Arc<ClientConfig>> {
+        Self::of(name, || {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let builder = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()?
                 .with_root_certificates(roots.clone());
-            let mut config = match certificate {
+            Ok(match certificate {
                 None => builder.with_no_client_auth(),
-                Some(own) => builder.with_client_auth_cert(
-                    CertificateDer::pem_slice_iter(own.chain.as_bytes()).collect::<Result<_, _>>()?,
-                    PrivateKeyDer::from_pem_slice(own.key.as_bytes())?,
-                )?,
-            };
+                Some(own) => builder.with_client_auth_cert(own.chain()?, own.key()?)?,
+            })
+        })
+    }
+
+    /// Trusts a service of the mesh, vouched for by the authorities of its trust domain in
+    /// `anchors_pem`, and shows a certificate of the mesh.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn in_mesh(
+        service: &SpiffeId,
+        anchors_pem: &[u8],
+        certificate: &ClientCertificate,
+    ) -> anyhow::Result<Self> {
+        let anchors = CertificateDer::pem_slice_iter(anchors_pem)
+            .map(|anchor| Ok(anchor.context("the anchors are not PEM")?.to_vec()))
+            .collect::<anyhow::Result<_>>()?;
+        let anchors = BTreeMap::from([(service.trust_domain().to_owned(), anchors)]);
+        Self::of(service.path().trim_start_matches('/'), || {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let verifier = Verifier::new(&anchors, Some(vec![service.clone()]), &provider)?;
+            let builder = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier));
+            Ok(builder.with_client_auth_cert(certificate.chain()?, certificate.key()?)?)
+        })
+    }
+
+    fn of(name: &str, configure: impl Fn() -> anyhow::Result<ClientConfig>) -> anyhow::Result<Self> {
+        let speaking = |protocol: &[u8]| -> anyhow::Result<Arc<ClientConfig>> {
+            let mut config = configure()?;
             config.alpn_protocols = vec![protocol.to_vec()];
             Ok(Arc::new(config))
         };
-        Ok(Self {
-            name: ServerName::try_from(name.to_owned())?,
-            http1: configure(b"http/1.1")?,
-            http2: configure(b"h2")?,
-        })
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(Self { name, http1: speaking(b"http/1.1")?, http2: speaking(b"h2")? })
     }
 }
 

@@ -85,7 +85,8 @@ rows! {
     "mesh-by-name" => rows::mesh::by_name, [Authorize];
     "no-identity" => rows::mesh::no_identity, [Attestation];
     "plain-text" => rows::mesh::plain_text, [MutualTls];
-    "blast-radius" => rows::mesh::blast_radius, [];
+    "stolen-certificate" => rows::mesh::stolen_certificate, [Revocation];
+    "blast-radius" => rows::mesh::blast_radius, [Authorize];
     "reload-under-load" => rows::operator::reload_under_load, [Reload];
     "broken-configuration" => rows::operator::broken_configuration, [Reload];
     "sick-upstream" => rows::upstream::sick, [Health];

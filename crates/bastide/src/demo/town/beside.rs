@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::Town;
+use crate::demo::client::ClientCertificate;
 use crate::demo::process::Process;
 use crate::demo::service::Announcement;
 
@@ -116,6 +117,28 @@ impl Town {
             self.proxies.push(started??);
         }
         Ok(())
+    }
+
+    /// What the Workload API gives to a service's executable: its certificate with its key, and
+    /// the authorities that it trusts.
+    ///
+    /// # Errors
+    /// It gives none.
+    pub(crate) async fn certificate_of(&self, service: &str) -> anyhow::Result<(ClientCertificate, Vec<u8>)> {
+        let out = self.path(&format!("copy-{service}"));
+        let output = tokio::process::Command::new(Beside::executable(self.folder(), service))
+            .args(["mesh", "svid", "--socket"])
+            .arg(self.path("workload.sock"))
+            .arg("--out")
+            .arg(&out)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        anyhow::ensure!(output.status.success(), "{service} gets no certificate: {said}");
+        let chain = std::fs::read_to_string(out.join("svid.pem"))?;
+        let key = std::fs::read_to_string(out.join("svid.key"))?;
+        Ok((ClientCertificate { chain, key }, std::fs::read(out.join("bundle.pem"))?))
     }
 
     /// The way out and the door in the mesh of a service's first instance.

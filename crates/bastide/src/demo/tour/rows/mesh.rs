@@ -1,17 +1,24 @@
-//! Between the services: who is named, who has no identity, what does not speak mutual TLS, and
-//! how far a service that has fallen could go.
+//! Between the services: who is named, who has no identity, what does not speak mutual TLS, what a
+//! stolen certificate is good for, and how far a service that has fallen could go.
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use model::event::{AccessEvent, Outcome, Step};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::demo::client::{Door, Request, http1};
+use crate::demo::client::{Door, Request, Trust, http1};
 use crate::demo::process::line_of;
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
 use crate::demo::town::{Beside, Town};
 
 /// How long payments' log may take to say it.
 const LOGGED_WITHIN: Duration = Duration::from_secs(20);
+/// How long what a revoked certificate has opened may go on.
+const CUT_WITHIN: Duration = Duration::from_secs(1);
+/// How long proxies may take to see changed policies.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Catalogue, with its own certificate, charges somebody; orders does when alice orders.
@@ -25,37 +32,44 @@ pub(in crate::demo::tour) async fn by_name(visitor: &mut Visitor<'_>) -> anyhow:
     trial.came_back = format!("{}", answer.status);
     trial.require(answer.status == 403, "expected 403");
     trial.require(before == town.seen().await, "a service saw it");
-    match refused_at_payments(visitor, "spiffe://shop.example/catalogue").await {
-        Some(event) => {
-            event.step.name().clone_into(&mut trial.step);
-            trial.reason = event.reason.into_owned();
-            trial.require(trial.step == "authorize", "another step than authorize refused it");
-        }
-        None => trial.fault("payments' log does not say that it was catalogue"),
+    if trial.passed() {
+        told_by(visitor, "payments", "spiffe://shop.example/catalogue", Step::Authorize, &mut trial).await;
     }
     visitor.write_down(trial);
-    let order = Ask::new("POST", "/orders/alice").bearer(town.token("alice"));
-    let order = order.json(&json!({ "product": 2, "cents": 120 }));
-    visitor.innocent("alice orders; orders charges her at payments", &order, 201).await;
+    alice_orders(visitor).await;
     Ok(())
 }
 
-/// The event of a call by this caller that payments' proxy refused.
-async fn refused_at_payments(
-    visitor: &Visitor<'_>,
-    caller: &str,
-) -> Option<model::event::AccessEvent<'static>> {
-    let folder = visitor.town.path("state-mesh-payments-1/audit");
-    let deadline = tokio::time::Instant::now() + LOGGED_WITHIN;
+/// Orders charges her at payments.
+async fn alice_orders(visitor: &mut Visitor<'_>) {
+    let order = Ask::new("POST", "/orders/alice").bearer(visitor.town.token("alice"));
+    let order = order.json(&json!({ "product": 2, "cents": 120 }));
+    visitor.innocent("alice orders; orders charges her at payments", &order, 201).await;
+}
+
+/// Takes step and reason from the audit log of a service's proxy: this step refused a call by this
+/// caller.
+async fn told_by(visitor: &Visitor<'_>, service: &str, caller: &str, step: Step, trial: &mut Trial) {
+    let folder = visitor.town.path(&format!("state-mesh-{service}-1/audit"));
+    let deadline = Instant::now() + LOGGED_WITHIN;
     loop {
         let mut found = None;
-        let read = audit::read::each(&folder, &mut |stored| {
-            if let Some(stored) = stored.filter(|stored| stored.event.principal == caller) {
+        let _ = audit::read::each(&folder, &mut |stored| {
+            let refused = |event: &AccessEvent<'_>| {
+                event.principal == caller && event.step == step && event.outcome == Outcome::Denied
+            };
+            if let Some(stored) = stored.filter(|stored| refused(&stored.event)) {
                 found = Some(stored.event);
             }
         });
-        if found.is_some() || read.is_err() || tokio::time::Instant::now() >= deadline {
-            return found.filter(|event| event.outcome == model::event::Outcome::Denied);
+        if let Some(event) = found {
+            event.step.name().clone_into(&mut trial.step);
+            trial.reason = event.reason.into_owned();
+            return trial.require(!trial.reason.is_empty(), "the audit log gives no reason");
+        }
+        if Instant::now() >= deadline {
+            let step = step.name();
+            return trial.fault(format!("{service}'s log does not say that {step} refused {caller}"));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -63,12 +77,12 @@ async fn refused_at_payments(
 
 /// Takes the reason from the log of a process.
 async fn read_back(town: &Town, process: &str, what: &str, trial: &mut Trial) {
-    let deadline = tokio::time::Instant::now() + LOGGED_WITHIN;
+    let deadline = Instant::now() + LOGGED_WITHIN;
     loop {
         if let Some(line) = line_of(town.folder(), process, what) {
             return trial.reason = line;
         }
-        if tokio::time::Instant::now() >= deadline {
+        if Instant::now() >= deadline {
             return trial.fault(format!("the log of {process} does not say: {what}"));
         }
         tokio::time::sleep(POLL).await;
@@ -118,28 +132,168 @@ pub(in crate::demo::tour) async fn plain_text(visitor: &mut Visitor<'_>) -> anyh
     Ok(())
 }
 
-/// How far somebody in orders could go, before and after a policy is tightened.
-pub(in crate::demo::tour) async fn blast_radius(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+/// A copy of orders' certificate is used at payments, until it is revoked.
+pub(in crate::demo::tour) async fn stolen_certificate(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let town = visitor.town;
-    let before = radius(visitor, "town.yaml").await?;
-    let policies = std::fs::read_to_string(town.path("mesh.cedar"))?;
-    let tight = policies.replace("spiffe://shop.example/orders", "spiffe://shop.example/accounts");
-    anyhow::ensure!(tight != policies, "there is nothing to tighten");
-    std::fs::write(town.path("tight.cedar"), tight)?;
-    let shared = std::fs::read_to_string(town.path("town.yaml"))?;
-    std::fs::write(town.path("tight.yaml"), shared.replace("policies: mesh.cedar", "policies: tight.cedar"))?;
-    let after = radius(visitor, "tight.yaml").await?;
-    let mut trial = Trial::new(Kind::Attack, "how far somebody in orders could go");
-    trial.came_back = format!("{}, then {}", shown(&before), shown(&after));
-    trial.require(before == ["payments"], "it is not what orders may call");
-    trial.require(after.is_empty(), "a tightened policy shrinks it not");
+    let (_, address) = town.in_mesh("payments")?;
+    let (copy, anchors) = town.certificate_of("orders").await?;
+    let (serial, payments) = (copy.serial("shop.example")?, "spiffe://shop.example/payments".parse()?);
+    let door = || -> anyhow::Result<Door> {
+        Ok(Door { address, tls: Some(Trust::in_mesh(&payments, &anchors, &copy)?), from: None })
+    };
+    let known = door()?;
+    let mut trial =
+        Trial::new(Kind::Innocent, "a copy of orders' certificate charges alice, until it is revoked");
+    let mut waiting = http1::Connection::open(&known).await?;
+    let answer = waiting.ask(&charge_alice()).await?;
+    trial.came_back = format!("{}", answer.status);
+    trial.require(answer.status == 201, "expected 201");
     visitor.write_down(trial);
+    let under_way = begin_charge(town, &known).await?;
+
+    let revoke = ["mesh", "revoke", "--serial", &serial, "--config", "bastide.yaml"];
+    let (said, done) = town.bastide(&revoke).await?;
+    anyhow::ensure!(done, "it could not be revoked: {said}");
+    let revoked = Instant::now();
+    let mut trial = ends("its call under way, once it is revoked", under_way, revoked).await;
+    if trial.passed() {
+        told_by(visitor, "payments", "spiffe://shop.example/orders", Step::Accept, &mut trial).await;
+    }
+    visitor.write_down(trial);
+    visitor.write_down(ends("its connection that waits", waiting, revoked).await);
+    let trial = comes_in_no_more(town, [known, door()?], &serial).await;
+    visitor.write_down(trial);
+    alice_orders(visitor).await;
     Ok(())
 }
 
+/// Whether a connection ends within a second after what opened it was revoked.
+async fn ends(tried: &str, mut connection: http1::Connection, revoked: Instant) -> Trial {
+    let mut trial = Trial::new(Kind::Attack, tried);
+    let left = CUT_WITHIN.saturating_sub(revoked.elapsed());
+    let ended = tokio::time::timeout(left, connection.answer(false)).await;
+    let after = revoked.elapsed().as_millis();
+    match ended {
+        Err(_) => trial.fault(format!("it goes on after {after} ms")),
+        Ok(Err(_)) => trial.came_back = format!("cut after {after} ms"),
+        Ok(Ok(answer)) => {
+            trial.came_back = format!("{} after {after} ms", answer.status);
+            trial.require(answer.status == 401, "expected 401");
+        }
+    }
+    trial
+}
+
+/// A door at which there is a session of before, and one at which there is none.
+async fn comes_in_no_more(town: &Town, doors: [Door; 2], serial: &str) -> Trial {
+    let before = town.seen().await;
+    let mut trial = Trial::new(Kind::Attack, "its session of before, resumed, and a new one");
+    for door in doors {
+        match http1::ask(&door, &charge_alice()).await {
+            Ok(answer) => trial.fault(format!("expected no answer, found {}", answer.status)),
+            Err(error) => trial.came_back = format!("closed: {error}"),
+        }
+    }
+    trial.require(before == town.seen().await, "a service saw it");
+    "accept".clone_into(&mut trial.step);
+    if trial.passed() {
+        let why = format!("the certificate {serial} of spiffe://shop.example/orders is revoked");
+        read_back(town, "mesh-payments-1", &why, &mut trial).await;
+    }
+    trial
+}
+
+fn charge_alice() -> Request {
+    Request::new("POST", "payments", "/charges").json(&json!({ "owner": "alice", "cents": 1 }))
+}
+
+/// A charge that payments has begun to read: the last byte of its body is still to come.
+async fn begin_charge(town: &Town, door: &Door) -> anyhow::Result<http1::Connection> {
+    let before = town.seen().await;
+    let mut connection = http1::Connection::open(door).await?;
+    let bytes = http1::bytes_of(&charge_alice());
+    let (_, most) = bytes.split_last().context("a request has bytes")?;
+    connection.send(most).await?;
+    let deadline = Instant::now() + LOGGED_WITHIN;
+    while before == town.seen().await {
+        anyhow::ensure!(Instant::now() < deadline, "payments sees nothing of a charge");
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(connection)
+}
+
+/// How far somebody in orders could go, before and after a policy is tightened: worked out from the
+/// policies, and tried.
+pub(in crate::demo::tour) async fn blast_radius(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
+    let town = visitor.town;
+    let policies = std::fs::read_to_string(town.path("mesh.cedar"))?;
+    let tight = policies.replace("spiffe://shop.example/orders", "spiffe://shop.example/accounts");
+    anyhow::ensure!(tight != policies, "there is nothing to tighten");
+    let mut trial = Trial::new(Kind::Attack, "how far somebody in orders could go");
+    let (said, reached) = (radius(visitor).await?, reached(town).await?);
+    trial.came_back = shown(&said);
+    trial.require(said == ["payments"], "it is not what orders may call");
+    trial.require(reached == said, format!("tried, it reaches {}", shown(&reached)));
+    if trial.passed() {
+        told_by(visitor, "catalogue", "spiffe://shop.example/orders", Step::Authorize, &mut trial).await;
+    }
+    let as_said = trial.passed();
+    visitor.write_down(trial);
+    if !as_said {
+        return Ok(());
+    }
+    let mut trial = Trial::new(Kind::Attack, "the same, once its policy is gone");
+    write_policies(town, &tight)?;
+    let said = radius(visitor).await?;
+    trial.came_back = shown(&said);
+    trial.require(said.is_empty(), "it is not less than before");
+    let reached = reached_at_last(town, &[]).await?;
+    trial.require(reached.is_empty(), format!("tried, it reaches {}", shown(&reached)));
+    if trial.passed() {
+        told_by(visitor, "payments", "spiffe://shop.example/orders", Step::Authorize, &mut trial).await;
+    }
+    visitor.write_down(trial);
+    write_policies(town, &policies)?;
+    reached_at_last(town, &["payments"]).await?;
+    alice_orders(visitor).await;
+    Ok(())
+}
+
+/// Writes the policies of the mesh whole or not at all: every proxy watches them.
+fn write_policies(town: &Town, text: &str) -> anyhow::Result<()> {
+    std::fs::write(town.path("mesh.cedar.new"), text)?;
+    Ok(std::fs::rename(town.path("mesh.cedar.new"), town.path("mesh.cedar"))?)
+}
+
+/// The services that orders reaches by its way out.
+async fn reached(town: &Town) -> anyhow::Result<Vec<String>> {
+    let (way_out, _) = town.in_mesh("orders")?;
+    let mut reached = Vec::new();
+    for ask in [charge_alice(), Request::new("GET", "catalogue", "/products")] {
+        match http1::ask(&Door::clear(way_out), &ask).await?.status {
+            403 => {}
+            200 | 201 => reached.push(ask.host),
+            other => anyhow::bail!("{} answers orders with {other}", ask.host),
+        }
+    }
+    Ok(reached)
+}
+
+/// The same once it is as `expected`, or does not come to be so.
+async fn reached_at_last(town: &Town, expected: &[&str]) -> anyhow::Result<Vec<String>> {
+    let deadline = Instant::now() + TAKEN_WITHIN;
+    loop {
+        let found = reached(town).await?;
+        if found == expected || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// The services that a fallen orders could reach.
-async fn radius(visitor: &Visitor<'_>, shared: &str) -> anyhow::Result<Vec<String>> {
-    let ask = ["blast-radius", "--service", "orders", "--town", shared, "--output", "json"];
+async fn radius(visitor: &Visitor<'_>) -> anyhow::Result<Vec<String>> {
+    let ask = ["blast-radius", "--service", "orders", "--output", "json"];
     let (text, _) = visitor.town.bastide(&ask).await?;
     let report: Value = serde_json::from_str(&text)?;
     let services = report.get("services").and_then(Value::as_array).cloned().unwrap_or_default();
