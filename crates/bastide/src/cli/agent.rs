@@ -19,8 +19,8 @@ use super::help::help;
          API and Envoy's SDS to the workloads that are registered for this node. Their keys are made here and\n\
          never leave it.\n\
          \n\
-         Without the control plane it continues with what is still valid, and retries after 1 s to 30 s; when its\n\
-         attestation expires, it attests again by itself.",
+         Without the control plane it continues with what is still valid, and retries after 1 s to 30 s, sooner\n\
+         if that is about to end; when its attestation expires, it attests again by itself.",
         "0 ended by a signal, 2 wrong usage, 3 could not start or continue",
         "bastide agent --server 10.0.0.2:7443 --token-file /etc/bastide/join --socket /run/bastide/workload.sock\n\
          bastide agent --server mesh.internal:7443 --pin 4fab… --cert node.pem --key node.key --socket /run/bastide/workload.sock\n\

@@ -24,6 +24,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use keys::SystemRandom;
+use model::Clock;
 use proxy::upstream::{Door, door};
 use store::Store;
 use tokio::sync::watch;
@@ -58,6 +59,7 @@ pub struct MeshHost {
     asking: Mutex<Option<(std::path::PathBuf, JoinHandle<()>)>>,
     door: Door,
     audit: Arc<MeshAudit>,
+    clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
     /// What the bundle endpoint shows.
     shown: Arc<RwLock<Option<Arc<TrustDomain>>>>,
@@ -122,7 +124,7 @@ impl Drop for Task {
 impl MeshHost {
     /// Serves the bundle endpoint; 503 until a trust domain is open. Must be called on the
     /// control plane's runtime.
-    pub fn start(role: Role, book: Book, random: Arc<SystemRandom>) -> Self {
+    pub fn start(role: Role, book: Book, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
         let audit = Arc::new(MeshAudit::new(book, Arc::clone(&random)));
         let (door, doorway) = door();
         let shown: Arc<RwLock<Option<Arc<TrustDomain>>>> = Arc::default();
@@ -143,6 +145,7 @@ impl MeshHost {
             asking: Mutex::default(),
             door,
             audit,
+            clock,
             random,
             shown,
             wanted: Mutex::default(),
@@ -229,8 +232,8 @@ impl MeshHost {
             let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
             if asking.as_ref().is_none_or(|(asked, _)| *asked != path) {
                 let (seat, service) = (Arc::clone(&self.member), service.to_owned());
-                let following =
-                    tokio::spawn(member::follow(path.clone(), service, seat, Arc::clone(&self.random)));
+                let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+                let following = tokio::spawn(member::follow(path.clone(), service, seat, clock, random));
                 if let Some((_, before)) = asking.replace((path, following)) {
                     before.abort();
                 }

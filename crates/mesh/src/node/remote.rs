@@ -119,6 +119,8 @@ pub struct Remote {
     /// The control plane's time, and our own at that moment.
     time: Mutex<Option<(Timestamp, Duration)>>,
     tokens: Mutex<Tokens>,
+    /// When the newest certificate of each workload here ends.
+    given: Mutex<HashMap<SpiffeId, Timestamp>>,
     met: watch::Sender<bool>,
 }
 
@@ -188,6 +190,7 @@ impl Remote {
             channel: Mutex::default(),
             time: Mutex::default(),
             tokens: Mutex::default(),
+            given: Mutex::default(),
             met: watch::Sender::new(false),
         }))
     }
@@ -221,8 +224,7 @@ impl Remote {
                 Broken::Unattested => "it does not know this node".to_owned(),
                 Broken::Fault(why) => why,
             };
-            failures = failures.saturating_add(1);
-            let wait = pause::after(failures, self.random.as_ref());
+            let wait = pause::before_end(self.ends_in(), &mut failures, self.random.as_ref());
             tracing::warn!(
                 server = self.server,
                 why,
@@ -231,6 +233,14 @@ impl Remote {
             );
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// How long what was given here is good still, the first of it.
+    fn ends_in(&self) -> Duration {
+        let now = self.now();
+        let given = lock(&self.given);
+        let ends = given.values().filter(|ends| now < **ends).min();
+        ends.map_or(Duration::ZERO, |ends| ends.since(now))
     }
 
     async fn follow(&self, failures: &mut u32) -> Result<(), Broken> {
@@ -344,11 +354,16 @@ impl Remote {
         let mut grpc = channel.grpc();
         let asked = grpc.unary(request, PathAndQuery::from_static(ISSUE), codec);
         let answer = in_time(asked).await?.into_inner();
+        let not_after = Timestamp::from_unix_nanos(answer.not_after);
+        let now = self.now();
+        let mut given = lock(&self.given);
+        given.retain(|_, ends| now < *ends);
+        given.insert(id.clone(), not_after);
         Ok(IssuedX509 {
             id: id.clone(),
             chain: answer.chain,
             serial: answer.serial,
-            not_after: Timestamp::from_unix_nanos(answer.not_after),
+            not_after,
             authority: answer.authority,
         })
     }

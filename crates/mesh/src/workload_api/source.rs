@@ -103,6 +103,8 @@ pub(crate) struct Source {
     revoked: watch::Receiver<Arc<Revoked>>,
     held: Vec<Held>,
     told: Option<Told>,
+    /// Whether the last renewal failed, and how many in a row have.
+    failing: bool,
     failures: u32,
     bundles_alone: bool,
 }
@@ -122,6 +124,7 @@ impl Source {
             revoked,
             held: Vec::new(),
             told: None,
+            failing: false,
             failures: 0,
             bundles_alone: false,
         }
@@ -178,7 +181,10 @@ impl Source {
                 }
             }
         }
-        self.failures = if failed.is_some() { self.failures.saturating_add(1) } else { 0 };
+        self.failing = failed.is_some();
+        if !self.failing {
+            self.failures = 0;
+        }
         match failed {
             // What was asked for and is gone is no answer.
             Some(refused) if self.held.is_empty() => return Err(refused),
@@ -261,9 +267,12 @@ impl Source {
     async fn wait(&mut self) {
         let now = self.world.domain.now();
         let due = self.held.iter().map(|held| held.renew_at).min();
-        let pause = match self.failures {
-            0 => due.map_or(LOOK_EVERY, |due| due.since(now)).clamp(LOOK_PAUSE, LOOK_EVERY),
-            failures => pause::after(failures, self.world.domain.random()),
+        let pause = if self.failing {
+            let ends = self.held.iter().map(|held| held.document.issued.not_after).min();
+            let ends_in = ends.map_or(Duration::ZERO, |ends| ends.since(now));
+            pause::before_end(ends_in, &mut self.failures, self.world.domain.random())
+        } else {
+            due.map_or(LOOK_EVERY, |due| due.since(now)).clamp(LOOK_PAUSE, LOOK_EVERY)
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -11,8 +11,8 @@ use ::mesh::verify::Verifier;
 use ::mesh::workload_api::{Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
 use anyhow::Context as _;
 use gateway::step::user::ChainVerifier;
-use keys::{LocalSigner, SystemRandom};
-use model::{SpiffeId, Timestamp};
+use keys::{CertificateRules, LocalSigner, SystemRandom};
+use model::{Clock, SpiffeId, Timestamp};
 use proxy::tls::{ClientVerifier, Identity, ServerVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -52,6 +52,14 @@ impl Member {
     pub fn server(&self, id: &SpiffeId) -> anyhow::Result<ServerVerifier> {
         let verifier = Arc::new(self.verifier(Some(vec![id.clone()]))?);
         Ok(ServerVerifier { verifier, mark: self.mark(id.as_str()).into() })
+    }
+
+    /// How long its certificate is good still.
+    fn ends_in(&self, now: Timestamp) -> Duration {
+        let rules = CertificateRules { trust_domain: Some(self.id().trust_domain().to_owned()) };
+        let leaf = self.identity.chain.first();
+        let read = leaf.and_then(|leaf| keys::identify(leaf, &rules, now).ok());
+        read.map_or(Duration::ZERO, |read| read.not_after.since(now))
     }
 
     /// Its SPIFFE ID.
@@ -196,7 +204,13 @@ pub(super) async fn keep(
 }
 
 /// Keeps the identity of a service that a Workload API gives. Ends when it is aborted.
-pub(super) async fn follow(path: PathBuf, service: String, seat: Arc<Seat>, random: Arc<SystemRandom>) {
+pub(super) async fn follow(
+    path: PathBuf,
+    service: String,
+    seat: Arc<Seat>,
+    clock: Arc<dyn Clock>,
+    random: Arc<SystemRandom>,
+) {
     let mut failures = 0_u32;
     loop {
         let why = match updates(&path, &service, &seat, &mut failures).await {
@@ -204,8 +218,8 @@ pub(super) async fn follow(path: PathBuf, service: String, seat: Arc<Seat>, rand
             Err(why) => why,
         };
         tracing::warn!(socket = %path.display(), why, "mesh: the Workload API issues no identity; documents that are still valid stay in use");
-        failures = failures.saturating_add(1);
-        tokio::time::sleep(pause::after(failures, random.as_ref())).await;
+        let ends_in = seat.now().map_or(Duration::ZERO, |member| member.ends_in(clock.now()));
+        tokio::time::sleep(pause::before_end(ends_in, &mut failures, random.as_ref())).await;
     }
 }
 

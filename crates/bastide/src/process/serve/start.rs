@@ -208,7 +208,7 @@ impl Server {
             Exporter::start(destination(&configuration)?, span_lanes, &process.metrics, clock, random);
         let way_out = WayOut::new()?;
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(clock), Arc::clone(random)));
-        let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(random)));
+        let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(clock), Arc::clone(random)));
         if predecessor.is_some() {
             mesh.succeed(estate.agents.take());
         }
