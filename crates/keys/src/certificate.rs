@@ -104,16 +104,28 @@ pub fn identify(
     })
 }
 
-/// RFC 5280 §4.1.2.5: both ends included.
+impl CertificateIdentity {
+    /// Whether it is good at this time.
+    pub fn is_good_at(&self, now: Timestamp) -> bool {
+        is_within(self.not_before, self.not_after, now)
+    }
+}
+
+/// When it is good, which it has to be now.
 fn validity(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(Timestamp, Timestamp), Refusal> {
     let seconds = |time: i64| Timestamp::from_unix_seconds(u64::try_from(time).unwrap_or(0));
     let validity = certificate.validity();
     let not_before = seconds(validity.not_before.timestamp());
     let not_after = seconds(validity.not_after.timestamp());
-    if now < not_before || now.unix_seconds() > not_after.unix_seconds() {
+    if !is_within(not_before, not_after, now) {
         return Err(Refusal::CertificateValidity { not_before, not_after, now });
     }
     Ok((not_before, not_after))
+}
+
+/// RFC 5280 §4.1.2.5: both ends are included, and what is good in a second is so to its end.
+fn is_within(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> bool {
+    not_before <= now && now.unix_seconds() <= not_after.unix_seconds()
 }
 
 /// The names of a leaf, all readable.

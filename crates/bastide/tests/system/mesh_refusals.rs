@@ -10,13 +10,14 @@ use time::OffsetDateTime;
 use crate::mesh_tcp::{Mesh, SPEAKS_HTTP};
 use crate::support::until;
 
-const ORDERS: &str = "spiffe://shop.example/orders";
+pub(crate) const ORDERS: &str = "spiffe://shop.example/orders";
+const PAYMENTS: &str = "spiffe://shop.example/payments";
 
-struct Authority(Issuer<'static, KeyPair>);
+pub(crate) struct Authority(Issuer<'static, KeyPair>);
 
 impl Authority {
     /// With its certificate and key as PEM.
-    fn new() -> (Self, String, String) {
+    pub(crate) fn new() -> (Self, String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.distinguished_name.push(DnType::CommonName, "the shop's root");
@@ -27,17 +28,60 @@ impl Authority {
     }
 
     /// A leaf with these names, good between these hours from now.
-    fn leaf(&self, uris: &[&str], (from, until): (i64, i64)) -> (String, String) {
+    pub(crate) fn leaf(&self, uris: &[&str], (from, until): (i64, i64)) -> (String, String) {
+        let [from, until] =
+            [from, until].map(|hours| OffsetDateTime::now_utc() + time::Duration::hours(hours));
+        self.leaf_between(uris, from, until)
+    }
+
+    fn leaf_between(&self, uris: &[&str], from: OffsetDateTime, until: OffsetDateTime) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
-        let now = OffsetDateTime::now_utc();
-        params.not_before = now + time::Duration::hours(from);
-        params.not_after = now + time::Duration::hours(until);
+        params.not_before = from;
+        params.not_after = until;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
+
+    /// What does not fit where this authority is the trust domain's own, the certificates with
+    /// their keys, and what has to be said of each.
+    pub(crate) fn misfits(&self) -> [(&'static str, Option<(String, String)>, &'static str); 7] {
+        let (stranger, _, _) = Self::new();
+        [
+            ("none", None, "sent no certificates"),
+            (
+                "another authority",
+                Some(stranger.leaf(&[ORDERS], (-1, 1))),
+                "invalid peer certificate: BadSignature",
+            ),
+            (
+                "another trust domain",
+                Some(self.leaf(&["spiffe://other.example/orders"], (-1, 1))),
+                "the trust domain other.example is not trusted here",
+            ),
+            ("expired", Some(self.leaf(&[ORDERS], (-2, -1))), "invalid peer certificate: Expired"),
+            ("not good yet", Some(self.leaf(&[ORDERS], (1, 2))), "invalid peer certificate: NotValidYet"),
+            ("two names", Some(self.leaf(&[ORDERS, PAYMENTS], (-1, 1))), "URI"),
+            ("no name", Some(self.leaf(&[], (-1, 1))), "it names no workload"),
+        ]
+    }
+}
+
+/// A handshake is refused with this reason, which the log says. What is said of a flood of them
+/// is bounded: knocked until it is said.
+pub(crate) async fn refused(what: &str, reason: &str, knock: impl Fn() -> String, say: impl Fn() -> String) {
+    until(what, async || {
+        assert_eq!(knock(), "000", "{what}");
+        let told = say().lines().any(|line| line.contains("refused") && line.contains(reason));
+        if !told {
+            println!("{what}: {}", say().lines().last().unwrap_or_default());
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        told.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -59,40 +103,24 @@ async fn certificates_that_do_not_fit_are_refused_each_with_its_reason() {
     };
     let good = authority.leaf(&[ORDERS], (-1, 1));
     assert_eq!(knock(Some(&good)), "200", "{}", mesh.say("payments"));
-    let (stranger, _, _) = Authority::new();
-    let payments = "spiffe://shop.example/payments";
-    for (what, shown, reason) in [
-        ("none", None, "sent no certificates"),
-        (
-            "another authority",
-            Some(stranger.leaf(&[ORDERS], (-1, 1))),
-            "invalid peer certificate: BadSignature",
-        ),
-        (
-            "another trust domain",
-            Some(authority.leaf(&["spiffe://other.example/orders"], (-1, 1))),
-            "the trust domain other.example is not trusted here",
-        ),
-        ("expired", Some(authority.leaf(&[ORDERS], (-2, -1))), "invalid peer certificate: Expired"),
-        ("not good yet", Some(authority.leaf(&[ORDERS], (1, 2))), "invalid peer certificate: NotValidYet"),
-        ("two names", Some(authority.leaf(&[ORDERS, payments], (-1, 1))), "URI"),
-        ("no name", Some(authority.leaf(&[], (-1, 1))), "it names no workload"),
-    ] {
-        // What is said of a flood of them is bounded: asked until it is said.
-        until(what, async || {
-            assert_eq!(knock(shown.as_ref()), "000", "{what}");
-            let told =
-                mesh.say("payments").lines().any(|line| line.contains("refused") && line.contains(reason));
-            if !told {
-                println!("{what}: {}", mesh.say("payments").lines().last().unwrap_or_default());
-                tokio::time::sleep(Duration::from_millis(150)).await;
-            }
-            told.then_some(())
-        })
-        .await;
+    for (what, shown, reason) in authority.misfits() {
+        refused(what, reason, || knock(shown.as_ref()), || mesh.say("payments")).await;
         assert_eq!(knock(Some(&good)), "200", "beside {what}");
     }
     // The right authority, and somebody whom no policy names.
-    assert_eq!(knock(Some(&authority.leaf(&[payments], (-1, 1)))), "403");
+    assert_eq!(knock(Some(&authority.leaf(&[PAYMENTS], (-1, 1)))), "403");
     until("the denial", async || mesh.audit("payments").contains("no policy permits it").then_some(())).await;
+
+    // The last second of a certificate counts to its end.
+    until("a knock in a certificate's last second", async || {
+        let now = OffsetDateTime::now_utc();
+        let last = now.replace_nanosecond(0).unwrap() + time::Duration::seconds(1);
+        let short = authority.leaf_between(&[ORDERS], now - time::Duration::hours(1), last);
+        tokio::time::sleep((last - now).unsigned_abs() + Duration::from_millis(50)).await;
+        let status = knock(Some(&short));
+        // On a busy machine that second is over by now.
+        let in_time = OffsetDateTime::now_utc().unix_timestamp() == last.unix_timestamp();
+        in_time.then(|| assert_eq!(status, "200", "{}", mesh.say("payments")))
+    })
+    .await;
 }

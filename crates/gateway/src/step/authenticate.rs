@@ -294,13 +294,11 @@ impl Gateway {
         Some(match &*known {
             Err(unproven) => Err(unproven.clone()),
             // Read once, valid at each request or not.
-            Ok(known) if now < known.identity.not_before || known.identity.not_after < now => {
-                Err(Unproven::CertificateValidity {
-                    not_before: known.identity.not_before,
-                    not_after: known.identity.not_after,
-                    now,
-                })
-            }
+            Ok(known) if !known.identity.is_good_at(now) => Err(Unproven::CertificateValidity {
+                not_before: known.identity.not_before,
+                not_after: known.identity.not_after,
+                now,
+            }),
             Ok(known) => Ok(Arc::clone(&known.identity.principal)),
         })
     }

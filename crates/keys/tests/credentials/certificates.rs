@@ -1,5 +1,7 @@
 //! Client certificates: whom a leaf names, and leaves that name two.
 
+use std::time::Duration;
+
 use keys::certificate::{CERTIFICATE_NAME_BYTES_MAX, identify};
 use keys::{CertificateRules, Refusal};
 use model::{Credential, PrincipalKind, Timestamp};
@@ -154,6 +156,13 @@ fn validity_holds_at_both_ends() {
     let at = |seconds| identify(&der, &rules(), Timestamp::from_unix_seconds(seconds)).is_ok();
     assert!(at(START) && at(END));
     assert!(!at(START - 1) && !at(END + 1));
+    // Read once and asked again: the same, to the end of the last second.
+    let read = identify(&der, &rules(), Timestamp::from_unix_seconds(START)).unwrap();
+    let [start, end] = [START, END].map(Timestamp::from_unix_seconds);
+    let almost = Duration::from_millis(999);
+    assert!(read.is_good_at(start) && read.is_good_at(end.plus(almost)));
+    assert!(!read.is_good_at(start.minus(Duration::from_millis(1))));
+    assert!(!read.is_good_at(end.plus(Duration::from_secs(1))));
 }
 
 #[test]
