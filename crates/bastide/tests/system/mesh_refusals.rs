@@ -15,6 +15,9 @@ const PAYMENTS: &str = "spiffe://shop.example/payments";
 
 pub(crate) struct Authority(Issuer<'static, KeyPair>);
 
+/// Its name, the certificate with its key, and what has to be said of it.
+type Misfit = (&'static str, Option<(String, String)>, &'static str);
+
 impl Authority {
     /// With its certificate and key as PEM.
     pub(crate) fn new() -> (Self, String, String) {
@@ -45,9 +48,8 @@ impl Authority {
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
-    /// What does not fit where this authority is the trust domain's own, the certificates with
-    /// their keys, and what has to be said of each.
-    pub(crate) fn misfits(&self) -> [(&'static str, Option<(String, String)>, &'static str); 7] {
+    /// What does not fit where this authority is the trust domain's own.
+    pub(crate) fn misfits(&self) -> [Misfit; 7] {
         let (stranger, _, _) = Self::new();
         [
             ("none", None, "sent no certificates"),
