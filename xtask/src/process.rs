@@ -47,6 +47,15 @@ impl Process {
         Ok(())
     }
 
+    /// An error, with what it said, when it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+            bail!("{} ended with {status}: {}", self.name, said.trim());
+        }
+        Ok(())
+    }
+
     /// Waits until `ready` gives something.
     pub(crate) fn wait<T>(&mut self, ready: impl FnMut() -> Option<T>) -> Result<T> {
         self.wait_asking_every(STEP, ready)
@@ -63,10 +72,7 @@ impl Process {
             if let Some(value) = ready() {
                 return Ok(value);
             }
-            if let Some(status) = self.child.try_wait()? {
-                let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("{} ended with {status}: {}", self.name, said.trim());
-            }
+            self.check()?;
             std::thread::sleep(every);
         }
         bail!("{} is not ready after {} s; see {}", self.name, READY_MAX.as_secs(), self.log.display())
