@@ -19,6 +19,7 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "haproxy", package: "haproxy" },
     Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "ip", package: "iproute2" },
+    Tool { program: "faketime", package: "faketime" },
     Tool { program: "pebble", package: "pebble" },
     Tool { program: "nghttp", package: "nghttp2-client" },
     Tool { program: "promtool", package: "prometheus" },

@@ -47,10 +47,10 @@ impl Hosts {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let hosts = Self { prefix: format!("bastide-{}-{count}", std::process::id()) };
         if let Err(why) = ip(&["netns", "add", &hosts.namespace(Host::Control)]) {
-            // Where everything has to be tested, nothing is left out.
-            let all = std::env::var_os("CI").is_some_and(|value| value == "true");
-            assert!(!all, "no network namespaces, which take root and Debian's iproute2: {why}");
-            println!("skipped: no network namespaces (root and Debian's iproute2), so not {tested}: {why}");
+            all_or_skip(
+                tested,
+                &format!("no network namespaces, which take root and Debian's iproute2: {why}"),
+            );
             return None;
         }
         hosts.plug();
@@ -122,6 +122,14 @@ impl Drop for Hosts {
             let _ = ip(&["netns", "del", &namespace]);
         }
     }
+}
+
+/// Where everything has to be tested, what is missing fails the test; elsewhere it is said what is
+/// not tested.
+pub(crate) fn all_or_skip(tested: &str, why: &str) {
+    let all = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(!all, "{why}; not tested: {tested}");
+    println!("skipped: {tested}: {why}");
 }
 
 /// The port by which a host is reached from another one.

@@ -2,6 +2,7 @@
 //! with an agent where the services are. Who does not fit is refused, with the reason; control
 //! planes die and cables are cut while calls go through without a pause.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::clients::script;
-use crate::hosts::{CALLEE_TO_CALLER, CONTROL_TO_CALLEE, CONTROL_TO_CALLER, Cable, Host, Hosts};
+use crate::hosts::{CALLEE_TO_CALLER, CONTROL_TO_CALLEE, CONTROL_TO_CALLER, Cable, Host, Hosts, all_or_skip};
 use crate::mesh_refusals::{Authority, ORDERS, refused};
 use crate::mesh_tcp::{CALLS, SPEAKS_HTTP};
 use crate::support::{BASTIDE, Process, Town, read, until};
@@ -60,6 +61,11 @@ fn mesh(socket: &str, more: &str) -> String {
 impl Scene {
     /// With more of the control plane's mesh.
     async fn start(hosts: Hosts, more: &str) -> Self {
+        Self::start_with(hosts, more, None).await
+    }
+
+    /// The same; with this library, the clock of the caller's agent can be moved.
+    async fn start_with(hosts: Hosts, more: &str, clocks: Option<&Path>) -> Self {
         let mut town = Town::prepare("");
         let agents = format!("  agents: 0.0.0.0:{AGENTS}\n{more}");
         town.configure(&format!("routes: []\n{}", mesh("api.sock", &agents)));
@@ -69,8 +75,11 @@ impl Scene {
         let serve = serve(&hosts, &town);
         town.start_gateway_by(serve).await;
         let mut scene = Self { town, agents: Vec::new(), services: Vec::new(), asking: None, hosts };
-        for (host, cable) in [(Host::Callee, CONTROL_TO_CALLEE), (Host::Caller, CONTROL_TO_CALLER)] {
-            scene.join(host, cable).await;
+        scene.move_clock("+0");
+        for (host, cable, clocks) in
+            [(Host::Callee, CONTROL_TO_CALLEE, None), (Host::Caller, CONTROL_TO_CALLER, clocks)]
+        {
+            scene.join(host, cable, clocks).await;
         }
         let listen = of_callee(CALLEE_TO_CALLER);
         scene.run(Host::Callee, "payments", &["--listen", &listen], SPEAKS_HTTP).await;
@@ -81,7 +90,7 @@ impl Scene {
     }
 
     /// A host with an agent.
-    async fn join(&mut self, host: Host, (_, [control, _]): Cable) {
+    async fn join(&mut self, host: Host, (_, [control, _]): Cable, clocks: Option<&Path>) {
         let name = host.name();
         std::fs::create_dir(self.path(host, "")).unwrap();
         std::fs::write(self.path(host, "town.yaml"), mesh("node.sock", "") + "policies: ../shop.cedar\n")
@@ -96,8 +105,21 @@ impl Scene {
             .current_dir(self.path(host, ""))
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(self.town.path(&format!("{name}.log"))).unwrap());
-        self.agents.push(Process::spawn(&mut agent));
+        if let Some(library) = clocks {
+            agent.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.town.path("clock"));
+            agent.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        let agent = Process::spawn(&mut agent);
         until("the agent", async || self.path(host, "node.sock").exists().then_some(())).await;
+        let maps = read(Path::new(&format!("/proc/{}/maps", agent.id())));
+        assert_eq!(maps.contains("libfaketime"), clocks.is_some(), "the clock cannot be moved");
+        self.agents.push(agent);
+    }
+
+    /// Moves the clock that can be moved: by `+3h` from the machine's.
+    fn move_clock(&self, by: &str) {
+        std::fs::write(self.town.path("clock.new"), by).unwrap();
+        std::fs::rename(self.town.path("clock.new"), self.town.path("clock")).unwrap();
     }
 
     /// Runs a Python program as a service.
@@ -111,7 +133,7 @@ impl Scene {
         until("the program", async || self.say(name).contains("the program is up").then_some(())).await;
     }
 
-    fn path(&self, host: Host, name: &str) -> std::path::PathBuf {
+    fn path(&self, host: Host, name: &str) -> PathBuf {
         self.town.path(host.name()).join(name)
     }
 
@@ -374,13 +396,28 @@ fn short_lived() -> String {
 /// A little more than half of it.
 const OVER_HALF: Duration = Duration::from_secs(LIFE / 2 + 1);
 
+/// What moves a process' clock. `None`, and a word about it: it is not here.
+fn clocks() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let found = libraries.find(|library| library.is_file());
+    if found.is_none() {
+        all_or_skip("a clock that is moved at an agent", "Debian's faketime is not installed");
+    }
+    found
+}
+
+/// Meanwhile the clock of the caller's agent is moved by hours, forwards and back: it goes by the
+/// control plane's.
 #[tokio::test]
 async fn calls_go_on_while_the_control_plane_is_away_and_come_again_by_themselves_when_it_was_for_too_long() {
     let Some(hosts) = Hosts::build("calls between hosts without their control plane") else { return };
-    let mut scene = Scene::start(hosts, &short_lived()).await;
+    let clocks = clocks();
+    let mut scene = Scene::start_with(hosts, &short_lived(), clocks.as_deref()).await;
     scene.keep_asking();
     // Killed without a word and started again.
     let from = scene.asked();
+    scene.move_clock("+3h");
     scene.town.gateway().signal(Signal::KILL);
     scene.town.gateway().ended().await;
     let again = serve(&scene.hosts, &scene.town);
@@ -391,6 +428,7 @@ async fn calls_go_on_while_the_control_plane_is_away_and_come_again_by_themselve
     // Cut off from it for longer than half a life, beginning with a fresh certificate.
     scene.renewed().await;
     let from = scene.asked();
+    scene.move_clock("-3h");
     scene.hosts.cut(CONTROL_TO_CALLER);
     sleep(OVER_HALF).await;
     scene.hosts.heal(CONTROL_TO_CALLER);
@@ -403,6 +441,7 @@ async fn calls_go_on_while_the_control_plane_is_away_and_come_again_by_themselve
     let from = scene.asked();
     sleep(Duration::from_secs(2)).await;
     scene.none_passed_after(from, "its certificate is over");
+    assert_eq!(scene.take_certificate("mine"), None, "the agent gives what has ended");
     scene.hosts.heal(CONTROL_TO_CALLER);
     scene.until_answered("the calls to come again", true).await;
     let from = scene.asked();
