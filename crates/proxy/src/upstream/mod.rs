@@ -73,6 +73,7 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Shared by all cores and kept over reloads.
     pub guard: Arc<Guard>,
+    tls: Option<ClientTls>,
     balance: Balance,
     eject: Eject,
     breaker: Option<BreakerRule>,
@@ -171,9 +172,6 @@ impl Upstreams {
 impl Service {
     fn build(settings: ServiceSettings, before: Option<&Upstreams>) -> Result<Self, UpstreamError> {
         let service = || settings.name.clone();
-        if settings.endpoints.is_empty() {
-            return Err(UpstreamError::NoEndpoint { service: service() });
-        }
         let name: Arc<str> = settings.name.as_str().into();
         let before = before.and_then(|before| before.services.iter().find(|other| other.name == name));
         let mut endpoints = Vec::with_capacity(settings.endpoints.len());
@@ -212,6 +210,7 @@ impl Service {
             guard: before.map(|before| Arc::clone(&before.guard)).unwrap_or_default(),
             name,
             endpoints,
+            tls: settings.tls,
             balance: settings.balance,
             eject: settings.eject,
             breaker: settings.breaker,

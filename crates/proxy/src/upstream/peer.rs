@@ -39,7 +39,8 @@ impl Upstreams {
     /// connection. Verifies the chain anew only when something else is trusted than the last time.
     pub fn trusts(&self, peer: &UpstreamPeer) -> bool {
         let service = self.services.iter().find(|service| service.name == peer.service);
-        let tls = service.and_then(|service| service.endpoints.iter().find_map(|one| one.tls.as_ref()));
+        // Of the service, not of its endpoints: there may be none any more.
+        let tls = service.and_then(|service| service.tls.as_ref());
         // A service that is not proved so any more is the route's to judge.
         let Some((tls, now)) = tls.and_then(|tls| Some((tls, tls.verifier.as_ref()?))) else { return true };
         if *peer.verified_by.borrow() == now.mark {

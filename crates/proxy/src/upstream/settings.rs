@@ -76,7 +76,7 @@ pub struct EndpointSettings {
 pub struct ServiceSettings {
     /// Its name.
     pub name: String,
-    /// Its endpoints.
+    /// Its endpoints; none: requests are answered with 503.
     pub endpoints: Vec<EndpointSettings>,
     /// The weight of each endpoint, by its place; 1 where none is given. An endpoint
     /// of weight 3 gets three times the requests of one of weight 1.
@@ -194,12 +194,6 @@ pub struct Mirror {
 /// Why upstreams cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// No endpoint.
-    #[error("service {service:?} has no endpoint; give it at least one address")]
-    NoEndpoint {
-        /// The service.
-        service: String,
-    },
     /// An https endpoint without TLS settings.
     #[error("service {service:?} has an https endpoint but no TLS settings")]
     NoTls {
