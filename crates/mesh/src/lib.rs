@@ -11,7 +11,8 @@
 //! A [`TrustDomain`] keeps the [`authority::Record`] of its authorities in the store, of
 //! which one process at a time rotates what is due, and parses it into the [`ring::Ring`] of
 //! the moment. Documents are signed by the ring; their names come from the registration of
-//! workloads, never from whoever asks.
+//! workloads, never from whoever asks. The [`directory`] says where services are, as they say it
+//! themselves under a name that they were attested to have.
 //!
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;
@@ -25,6 +26,7 @@ pub mod attest;
 pub mod authority;
 pub mod bundle;
 mod counts;
+pub mod directory;
 mod error;
 mod grpc;
 pub mod issuer;

@@ -10,10 +10,11 @@
 //! Both ends are known by their keys, not by certificates with a time: a clock that is wrong by
 //! hours keeps nobody out. A node is attested for a while, and prolongs that while it is there.
 //!
-//! What it must never do: sign for a workload that is not registered for the node that asks, or
-//! take a private key of a workload over the wire.
+//! What it must never do: sign for a workload that is not registered for the node that asks, take
+//! an address for one, or take a private key of a workload over the wire.
 
 mod door;
+mod endpoints;
 mod key;
 mod messages;
 mod places;
@@ -26,6 +27,7 @@ mod tests;
 pub use door::{Door, NodeWorld};
 pub use key::{NodeKey, Pin};
 pub use proof::{Kubernetes, Proof, Provers};
+pub(crate) use register::evicted;
 pub use register::{
     Evicted, JoinToken, NodeRecord, all_kept_out, door_pin, evict, make_token, nodes, readmit,
 };

@@ -4,6 +4,7 @@
 //! INVARIANT: the configuration wins. A registered workload with a name or a SPIFFE ID that it
 //! declares is nobody.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::SpiffeId;
@@ -28,6 +29,8 @@ pub struct Declared {
     pub workloads: Workloads,
     /// Who the process itself is; `None`: nobody.
     pub own: Option<SpiffeId>,
+    /// The address at which this machine is reached by others; `None`: nobody says.
+    pub here: Option<IpAddr>,
 }
 
 impl Declared {
@@ -72,6 +75,11 @@ impl Registry {
         let known = Workloads { list };
         renew(&self.here, known.on(None));
         renew(&self.everywhere, known);
+    }
+
+    /// What the configuration says of this machine.
+    pub(crate) fn here(&self) -> Option<IpAddr> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).declared.here
     }
 
     fn take(&self, registered: Vec<Workload>) {

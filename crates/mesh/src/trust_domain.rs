@@ -12,6 +12,7 @@ use store::{Expect, Key, Lease, Store, Transaction, Value, Version};
 use tokio::sync::watch;
 
 use crate::authority::{Kind, Record};
+use crate::directory::Listed;
 use crate::error::Error;
 use crate::jwt_svid;
 use crate::registry::{self, Registry};
@@ -85,6 +86,7 @@ pub struct TrustDomain {
     ring: watch::Sender<Arc<Ring>>,
     revoked: watch::Sender<Arc<Revoked>>,
     registry: Registry,
+    listed: Listed,
 }
 
 /// What is kept in the store and followed by every process.
@@ -131,8 +133,10 @@ impl TrustDomain {
         let (ring, _) = watch::channel(Arc::new(ring));
         let (revoked, _) =
             watch::channel(Arc::new(Revoked::new(&revocation::read(&store, REVOKED_MAX).await?)));
-        let domain = Self { settings, store, random, ring, revoked, registry: Registry::default() };
+        let (registry, listed) = (Registry::default(), Listed::default());
+        let domain = Self { settings, store, random, ring, revoked, registry, listed };
         domain.take_registered().await?;
+        domain.take_endpoints().await?;
         Ok(Arc::new(domain))
     }
 
@@ -149,6 +153,11 @@ impl TrustDomain {
     /// Who is known.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Where services are, as far as this process knows.
+    pub(crate) fn listed(&self) -> &Listed {
+        &self.listed
     }
 
     /// The time of its store.
@@ -187,7 +196,8 @@ impl TrustDomain {
         tokio::join!(
             self.keep_authorities(),
             self.follow(Followed::Revocations),
-            self.follow(Followed::Registrations)
+            self.follow(Followed::Registrations),
+            self.keep_endpoints()
         );
     }
 
@@ -416,6 +426,7 @@ impl TrustDomain {
             Target::Identity(id) => {
                 // First the right to new ones: what is issued from then on is refused.
                 done.push(revocation::revoke_identity(&self.store, id, now).await?);
+                self.withdraw_workload(id).await?;
                 let records = self.store.scan_all(&issued_to(id), ISSUED_MAX).await?;
                 records.iter().map(store::Record::json).collect::<Result<_, _>>()?
             }

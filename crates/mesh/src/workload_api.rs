@@ -17,6 +17,7 @@ mod authority;
 mod calls;
 mod client;
 mod convert;
+mod endpoints;
 mod listen;
 mod messages;
 mod own;
@@ -44,9 +45,10 @@ use tower::{Service, service_fn};
 
 use crate::attest::Caller;
 use crate::bundle::Bundle;
+use crate::directory::Directory;
 use crate::issuer::Issuer;
 use crate::workload::{Workload, Workloads};
-pub use client::{Client, RevokedUpdates, X509Context, X509Identity};
+pub use client::{Client, EndpointUpdates, RevokedUpdates, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
 pub use own::Own;
 pub use source::Shelf;
@@ -64,6 +66,8 @@ pub type Foreign = BTreeMap<String, Bundle>;
 pub struct World {
     /// Who signs.
     pub domain: Arc<dyn Issuer>,
+    /// Where services are.
+    pub directory: Arc<dyn Directory>,
     /// Who is known.
     pub workloads: watch::Receiver<Arc<Workloads>>,
     /// Whom we trust besides.
@@ -213,7 +217,7 @@ impl Api {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
-        let guarded = path.starts_with("/SpiffeWorkloadAPI/") || path == revocations::WATCH;
+        let guarded = ["/SpiffeWorkloadAPI/", "/bastide.mesh.v1."].iter().any(|ours| path.starts_with(ours));
         if guarded && !has_header(request.headers()) {
             // Whoever can be made to send a request (SSRF) cannot be made to send this.
             return Status::invalid_argument("security header missing from request").into_http();
@@ -245,6 +249,9 @@ impl Api {
             calls::VALIDATE_JWT_SVID => method!(unary, calls::validate_jwt_svid),
             sds::STREAM_SECRETS => method!(streaming, sds::stream_secrets),
             revocations::WATCH => method!(server_streaming, revocations::watch),
+            endpoints::REGISTER => method!(unary, endpoints::register),
+            endpoints::WITHDRAW => method!(unary, endpoints::withdraw),
+            endpoints::WATCH => method!(server_streaming, endpoints::watch),
             sds::FETCH_SECRETS => method!(unary, sds::fetch_secrets),
             _ => Status::unimplemented("no such method").into_http(),
         }

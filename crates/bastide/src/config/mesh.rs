@@ -52,7 +52,12 @@ pub struct Mesh {
 impl Mesh {
     /// Whom the administration cannot register besides.
     pub fn declared(&self) -> Declared {
-        Declared { workloads: self.workloads.clone(), own: Some(self.identity.id.clone()) }
+        let listen = self.agents.as_ref().map(|agents| agents.listen.ip());
+        Declared {
+            workloads: self.workloads.clone(),
+            own: Some(self.identity.id.clone()),
+            here: listen.filter(|address| !address.is_unspecified()),
+        }
     }
 }
 

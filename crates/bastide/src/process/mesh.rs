@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use ::mesh::directory::Directory;
 use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
 use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
 use ::mesh::{Issuer, TrustDomain, renew};
@@ -380,6 +381,7 @@ impl MeshHost {
     fn world(&self, domain: &Arc<TrustDomain>, foreign: &watch::Sender<Arc<Foreign>>) -> World {
         World {
             domain: Arc::clone(domain) as Arc<dyn Issuer>,
+            directory: Arc::clone(domain) as Arc<dyn Directory>,
             workloads: domain.workloads_here(),
             foreign: foreign.subscribe(),
             witness: self.audit.clone(),

@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
+use super::endpoints;
 use super::key::Pin;
 use super::messages::{
     AttestRequest, AttestResponse, ForeignBundle, IssueJwtRequest, IssueJwtResponse, IssueRequest,
@@ -32,6 +33,7 @@ use super::messages::{
 use super::places::Places;
 use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
+use crate::directory::{Directory as _, Endpoints};
 use crate::error::Error;
 use crate::grpc::Leashed;
 use crate::trust_domain::TrustDomain;
@@ -189,9 +191,9 @@ async fn accept(
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
-struct Agent {
+pub(super) struct Agent {
     pin: Pin,
-    from: SocketAddr,
+    pub(super) from: SocketAddr,
 }
 
 /// Of a connection.
@@ -214,8 +216,8 @@ impl Connected for Connection {
 
 /// The methods by path.
 #[derive(Clone)]
-struct Api {
-    world: Arc<NodeWorld>,
+pub(super) struct Api {
+    pub(super) world: Arc<NodeWorld>,
     door: Pin,
 }
 
@@ -261,17 +263,19 @@ impl Api {
             WATCH => method!(server_streaming, watch_all),
             ISSUE => method!(unary, issue),
             ISSUE_JWT => method!(unary, issue_jwt),
+            endpoints::REGISTER => method!(unary, endpoints::register),
+            endpoints::WITHDRAW => method!(unary, endpoints::withdraw),
             _ => Status::unimplemented("no such method").into_http(),
         }
     }
 
     /// The node of this agent's key.
-    async fn node(&self, agent: Agent) -> Result<NodeRecord, Status> {
+    pub(super) async fn node(&self, agent: Agent) -> Result<NodeRecord, Status> {
         let found = register::find(self.world.domain.store(), agent.pin).await.map_err(failed)?;
         found.ok_or_else(|| Status::unauthenticated("this node is not attested"))
     }
 
-    fn event(&self, call: &'static str, node: &str) -> Event {
+    pub(super) fn event(&self, call: &'static str, node: &str) -> Event {
         Event {
             time: self.world.domain.now(),
             call,
@@ -286,7 +290,7 @@ impl Api {
     }
 
     /// Writes down what is about to be given.
-    async fn give(&self, event: Event) -> Result<(), Status> {
+    pub(super) async fn give(&self, event: Event) -> Result<(), Status> {
         match self.world.witness.record(event).await {
             true => Ok(()),
             false => Err(Status::unavailable("the audit log takes no event")),
@@ -294,7 +298,7 @@ impl Api {
     }
 
     /// Writes down that a node got nothing, and says so in the log.
-    async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
+    pub(super) async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
         tracing::warn!(call, node, %from, reason, "mesh: an agent is refused");
         let _ = self.world.witness.record(Event { refused: reason, ..self.event(call, node) }).await;
     }
@@ -306,7 +310,7 @@ impl Api {
     }
 
     /// The workload that is registered for a node under this name.
-    async fn registered(
+    pub(super) async fn registered(
         &self,
         call: &'static str,
         node: &str,
@@ -330,7 +334,7 @@ impl Api {
 }
 
 /// What cannot be done now.
-fn failed(error: Error) -> Status {
+pub(super) fn failed(error: Error) -> Status {
     tracing::error!(%error, "mesh: an agent gets no answer");
     Status::unavailable("it cannot be done at the moment")
 }
@@ -392,14 +396,17 @@ async fn watch_all(
     let world = Arc::clone(&api.world);
     let (mut ring, mut revoked) = (world.domain.watch(), world.domain.watch_revoked());
     let (mut workloads, mut foreign) = (world.workloads.clone(), world.foreign.clone());
+    let mut known = world.domain.watch_endpoints();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
+        let mut told = Arc::<Endpoints>::default();
         loop {
             ring.mark_unchanged();
             revoked.mark_unchanged();
             workloads.mark_unchanged();
             foreign.mark_unchanged();
-            if sender.send(Ok(update(&world, &node.node))).await.is_err() {
+            let services = endpoints::news(&mut known, &mut told);
+            if sender.send(Ok(Update { services, ..update(&world, &node.node) })).await.is_err() {
                 return;
             }
             let mut changed = false;
@@ -410,6 +417,7 @@ async fn watch_all(
                     Ok(()) = revoked.changed() => changed = true,
                     Ok(()) = workloads.changed() => changed = true,
                     Ok(()) = foreign.changed() => changed = true,
+                    Ok(()) = known.changed() => {}
                     () = tokio::time::sleep(LOOK_EVERY.min(world.lifetime() / 4)) => {}
                 }
                 if let Err(status) = stays(&api, agent).await {
@@ -417,8 +425,9 @@ async fn watch_all(
                     return;
                 }
                 if !changed {
-                    let beat =
-                        Update { beat: true, now: world.domain.now().unix_nanos(), ..Update::default() };
+                    let (now, services) =
+                        (world.domain.now().unix_nanos(), endpoints::news(&mut known, &mut told));
+                    let beat = Update { beat: true, now, services, ..Update::default() };
                     if sender.send(Ok(beat)).await.is_err() {
                         return;
                     }
@@ -465,6 +474,7 @@ fn update(world: &NodeWorld, node: &str) -> Update {
             .collect(),
         beat: false,
         node: node.to_owned(),
+        services: Vec::new(),
     }
 }
 

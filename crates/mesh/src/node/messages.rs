@@ -2,6 +2,8 @@
 
 use prost::Message;
 
+use crate::directory::ServiceAt;
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AttestRequest {
     /// One of the three: a join token,
@@ -54,7 +56,8 @@ pub(super) struct Update {
     pub revoked_serials: Vec<String>,
     #[prost(string, repeated, tag = "8")]
     pub revoked_identities: Vec<String>,
-    /// Nothing but the time counts: the control plane is there, and so is the node for it.
+    /// Nothing but the time and the services counts: the control plane is there, and so is the node
+    /// for it.
     #[prost(bool, tag = "9")]
     pub beat: bool,
     /// What this node is called.
@@ -63,6 +66,25 @@ pub(super) struct Update {
     /// Workloads that are not revoked any more.
     #[prost(message, repeated, tag = "11")]
     pub lifted: Vec<Lifted>,
+    /// Where services are: all of them at first, then those that are elsewhere than before.
+    #[prost(message, repeated, tag = "12")]
+    pub services: Vec<ServiceAt>,
+}
+
+/// An address of a workload of the node that asks: to be registered, or to be taken out.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointRequest {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointResponse {
+    /// Whether it was there before.
+    #[prost(bool, tag = "1")]
+    pub known: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -11,6 +11,7 @@ use store::{Expect, Key, Store, Transaction, Value, Version};
 
 use super::is_name;
 use super::key::{NodeKey, Pin};
+use crate::directory;
 use crate::error::Error;
 use crate::trust_domain::TrustDomain;
 
@@ -99,7 +100,8 @@ fn all_evicted() -> Key {
     Key::new("mesh").name("evicted")
 }
 
-fn evicted(node: &str) -> Key {
+/// Where it says that a node is kept out.
+pub(crate) fn evicted(node: &str) -> Key {
     all_evicted().hidden(node)
 }
 
@@ -289,7 +291,8 @@ pub async fn readmit(domain: &TrustDomain, node: &str) -> Result<bool, Error> {
 }
 
 /// Lets a node in no more, whatever it shows, until a token is made for it or [`readmit`] lets
-/// it: all keys of this name. Gives how many there were.
+/// it: all keys of this name. Nor is anything at its addresses any more. Gives how many keys there
+/// were.
 ///
 /// # Errors
 /// It names no node; the store fails.
@@ -308,6 +311,7 @@ pub async fn evict(domain: &TrustDomain, node: &str) -> Result<usize, Error> {
         store.commit(several.iter().fold(Transaction::new(), delete)).await?;
         count += several.len();
     }
+    directory::withdraw_node(store, node).await?;
     Ok(count)
 }
 

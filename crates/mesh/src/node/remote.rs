@@ -2,6 +2,7 @@
 //! sign; and what is known of it while it does not answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,14 +20,16 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::door::{ATTEST, ISSUE, ISSUE_JWT, UPDATE_BYTES_MAX, WATCH};
+use super::endpoints::{REGISTER, WITHDRAW};
 use super::key::{NodeKey, Pin};
 use super::messages::{
-    AttestRequest, AttestResponse, IssueJwtRequest, IssueJwtResponse, IssueRequest, IssueResponse, Lifted,
-    Registered, Update, WatchRequest,
+    AttestRequest, AttestResponse, EndpointRequest, EndpointResponse, IssueJwtRequest, IssueJwtResponse,
+    IssueRequest, IssueResponse, Lifted, Registered, Update, WatchRequest,
 };
 use super::proof::statement;
 use super::register::JoinToken;
 use crate::bundle::Bundle;
+use crate::directory::{Directory, Endpoints, Held, ServiceAt};
 use crate::error::Error;
 use crate::grpc::Channel;
 use crate::issuer::{Answer, Issuer};
@@ -121,6 +124,10 @@ pub struct Remote {
     tokens: Mutex<Tokens>,
     /// When the newest certificate of each workload here ends.
     given: Mutex<HashMap<SpiffeId, Timestamp>>,
+    held: Mutex<Held>,
+    endpoints: watch::Sender<Arc<Endpoints>>,
+    /// The address from which the control plane was reached last.
+    here: Mutex<Option<IpAddr>>,
     met: watch::Sender<bool>,
 }
 
@@ -191,6 +198,9 @@ impl Remote {
             time: Mutex::default(),
             tokens: Mutex::default(),
             given: Mutex::default(),
+            held: Mutex::default(),
+            endpoints: watch::Sender::new(Arc::default()),
+            here: Mutex::default(),
             met: watch::Sender::new(false),
         }))
     }
@@ -220,6 +230,7 @@ impl Remote {
                 Err(broken) => broken,
             };
             *lock(&self.channel) = None;
+            self.show_endpoints();
             let why = match broken {
                 Broken::Unattested => "it does not know this node".to_owned(),
                 Broken::Fault(why) => why,
@@ -253,13 +264,16 @@ impl Remote {
             other => other?,
         };
         let mut first = true;
-        while let Some(update) = updates.message().await? {
+        while let Some(mut update) = updates.message().await? {
             *lock(&self.time) = Some((Timestamp::from_unix_nanos(update.now), self.clock.monotonic()));
+            let services = std::mem::take(&mut update.services);
             if update.beat {
+                self.take_endpoints(services, false)?;
                 continue;
             }
             let node = update.node.clone();
             self.take(update)?;
+            self.take_endpoints(services, first)?;
             *failures = 0;
             if first {
                 tracing::info!(server = self.server, node, "mesh: connected to the control plane");
@@ -278,6 +292,7 @@ impl Remote {
         let late = |_| fault(std::io::ErrorKind::TimedOut.into());
         let opened = async {
             let stream = TcpStream::connect(self.server.as_str()).await.map_err(fault)?;
+            *lock(&self.here) = stream.local_addr().ok().map(|address| address.ip());
             let config = Arc::new(self.key.client(self.door)?);
             // The key is what counts, not the name.
             let name = ServerName::try_from("control-plane")
@@ -340,6 +355,35 @@ impl Remote {
         renew(&self.foreign, foreign);
         renew(&self.workloads, Workloads { list });
         Ok(())
+    }
+
+    /// Takes where services are; all of them, where whoever tells has just begun.
+    fn take_endpoints(&self, services: Vec<ServiceAt>, all: bool) -> Result<(), Error> {
+        let now = self.clock.monotonic();
+        {
+            let mut held = lock(&self.held);
+            if all {
+                held.begin(now);
+            }
+            held.take(services, now).map_err(Error::Record)?;
+        }
+        self.show_endpoints();
+        Ok(())
+    }
+
+    /// What counts now of what was told.
+    fn show_endpoints(&self) {
+        renew(&self.endpoints, lock(&self.held).shown(self.clock.monotonic()));
+    }
+
+    /// Says something about an address of a workload.
+    async fn say(&self, path: &'static str, id: &SpiffeId, address: SocketAddr) -> Result<bool, Error> {
+        let channel = self.channel()?;
+        let request = EndpointRequest { id: id.as_str().to_owned(), address: address.to_string() };
+        let codec = ProstCodec::<EndpointRequest, EndpointResponse>::default();
+        let mut grpc = channel.grpc();
+        let asked = grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec);
+        Ok(in_time(asked).await?.into_inner().known)
     }
 
     fn channel(&self) -> Result<Arc<Channel>, Error> {
@@ -414,8 +458,27 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, Status>>) -> Result<T,
     answer.map_err(|status| match status.code() {
         Code::PermissionDenied => Error::Revoked(status.message().to_owned()),
         Code::InvalidArgument => Error::Token(status.message().to_owned()),
+        Code::ResourceExhausted => Error::Exhausted(status.message().to_owned()),
         _ => Error::Unavailable(format!("{:?}: {}", status.code(), status.message())),
     })
+}
+
+impl Directory for Remote {
+    fn here(&self) -> Option<IpAddr> {
+        *lock(&self.here)
+    }
+
+    fn watch_endpoints(&self) -> watch::Receiver<Arc<Endpoints>> {
+        self.endpoints.subscribe()
+    }
+
+    fn register_endpoint<'a>(&'a self, id: &'a SpiffeId, address: SocketAddr) -> Answer<'a, ()> {
+        Box::pin(async move { self.say(REGISTER, id, address).await.map(drop) })
+    }
+
+    fn withdraw_endpoint<'a>(&'a self, id: &'a SpiffeId, address: SocketAddr) -> Answer<'a, bool> {
+        Box::pin(self.say(WITHDRAW, id, address))
+    }
 }
 
 impl Issuer for Remote {

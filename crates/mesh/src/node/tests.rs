@@ -19,6 +19,7 @@ use super::messages::{AttestRequest, AttestResponse};
 use super::places::PER_SUBSCRIBER_MAX;
 use super::*;
 use crate::Declared;
+use crate::directory::Directory as _;
 use crate::error::Error;
 use crate::grpc::Channel;
 use crate::issuer::Issuer as _;
@@ -158,6 +159,7 @@ impl Agent {
         let keeper = tokio::spawn(Arc::clone(&remote).keep());
         let world = World {
             domain: remote.clone(),
+            directory: remote.clone(),
             workloads: remote.workloads(),
             foreign: remote.foreign(),
             witness: Arc::new(Notes::default()),
@@ -302,7 +304,7 @@ async fn who_is_evicted_stays_out_with_a_proof_that_does_not_end_until_he_is_rea
     let provers = Provers { x509: vec![nodes_authority.der().to_vec()], ..Provers::default() };
     let control = Control::new(Lifetimes::default(), provers).await;
     let list = vec![on("x509/edge-1", "orders"), on("x509/edge-2", "payments")];
-    control.domain.declare(Declared { workloads: Workloads { list }, own: None });
+    control.domain.declare(Declared { workloads: Workloads { list }, ..Declared::default() });
     let folder = tempfile::tempdir().unwrap();
     let mut agents = Vec::new();
     for name in ["edge-1", "edge-2"] {
@@ -809,4 +811,70 @@ fn a_projected_token_proves_its_node_and_nothing_beside_it_does() {
         assert!(judge(claims, &signer, NOW).is_err(), "{what}");
     }
     assert!(Provers::default().judge(&Proof::Kubernetes(String::new()), pin, pin, NOW).is_err());
+}
+
+#[tokio::test]
+async fn a_node_registers_its_own_workloads_and_keeps_what_it_was_told_while_nobody_tells() {
+    let mut control = Control::usual().await;
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    let client = agent.client().await;
+    let id = |name: &str| format!("spiffe://shop.example/{name}").parse().unwrap();
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    // Whoever listens at every address is found at the one from which the control plane is reached.
+    let found = client.register(&id("orders"), at("0.0.0.0:7001")).await.unwrap();
+    assert_eq!(found, at("127.0.0.1:7001"));
+    let kept = control.domain.endpoints().await.unwrap();
+    assert_eq!((kept.len(), kept[0].node.as_str(), kept[0].address), (1, "edge-1", found));
+    // The agent lies about who is at its socket: the control plane knows who can be there.
+    for other in ["payments", "local", "nobody"] {
+        let refused = agent.remote.register_endpoint(&id(other), found).await;
+        assert!(matches!(refused, Err(Error::Revoked(_))), "{other}: {refused:?}");
+        assert!(agent.remote.withdraw_endpoint(&id(other), found).await.is_err());
+        assert_eq!(client.register(&id(other), found).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    assert!(agent.remote.register_endpoint(&id("orders"), at("0.0.0.0:7001")).await.is_err());
+    assert!(control.refusals().iter().all(|why| why.contains("not registered for this node")));
+    assert_eq!(control.domain.endpoints().await.unwrap().len(), 1);
+
+    // What others register beside the control plane is told here.
+    let local = id("local");
+    let mut updates = client.endpoints(&[local.clone(), id("orders")]).await.unwrap();
+    until("its own", async || {
+        updates.next().await.unwrap().unwrap().contains_key(&id("orders")).then_some(())
+    })
+    .await;
+    control.domain.register_endpoint(&local, at("127.0.0.1:7002")).await.unwrap();
+    let mut tells = async |what: &str, expected: [bool; 2]| {
+        until(what, async || {
+            let known = updates.next().await.unwrap().unwrap();
+            ([known.contains_key(&id("orders")), known.contains_key(&local)] == expected).then_some(())
+        })
+        .await;
+    };
+    tells("the other's", [true, true]).await;
+
+    // The control plane goes, and everybody's lease is over when it is back.
+    control.close();
+    until("its absence", async || client.register(&id("orders"), found).await.err()).await;
+    control.domain.withdraw_endpoint(&local, at("127.0.0.1:7002")).await.unwrap();
+    control.domain.withdraw_at("edge-1", &id("orders"), found).await.unwrap();
+    assert_eq!(agent.remote.watch_endpoints().borrow().len(), 2);
+    control.open().await;
+    until("its return", async || client.register(&id("orders"), found).await.ok()).await;
+    assert_eq!(agent.remote.watch_endpoints().borrow().len(), 2, "they have time to come back");
+    assert!(client.withdraw(&id("orders"), found).await.is_ok());
+    assert_eq!(control.domain.endpoints().await.unwrap(), []);
+    let documents: Vec<(String, String)> = {
+        let events = control.notes.events.lock().unwrap();
+        events.iter().map(|event| (event.node.clone(), event.document.clone())).collect()
+    };
+    let registered = documents.iter().filter(|(_, document)| document == "endpoint 127.0.0.1:7001");
+    assert_eq!(registered.filter(|(node, _)| node == "edge-1").count(), 3, "{documents:?}");
+
+    // Evicted, it registers nothing.
+    client.register(&id("orders"), found).await.unwrap();
+    evict(&control.store, "edge-1").await.unwrap();
+    assert_eq!(control.domain.endpoints().await.unwrap(), []);
+    assert!(client.register(&id("orders"), found).await.is_err());
 }

@@ -25,7 +25,7 @@ fn known(domain: &TrustDomain) -> Vec<String> {
 
 fn declared(list: &[Workload]) -> Declared {
     let own = Some("spiffe://shop.example/gateway".parse().unwrap());
-    Declared { workloads: Workloads { list: list.to_vec() }, own }
+    Declared { workloads: Workloads { list: list.to_vec() }, own, here: None }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! documents.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use http::uri::PathAndQuery;
@@ -15,10 +16,12 @@ use zeroize::Zeroizing;
 
 use super::calls;
 use super::messages::{
-    JwtBundlesRequest, JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse, RevocationsRequest,
-    RevocationsResponse, ValidateJwtSvidRequest, ValidateJwtSvidResponse, X509SvidRequest, X509SvidResponse,
+    EndpointRequest, EndpointResponse, EndpointsRequest, EndpointsResponse, JwtBundlesRequest,
+    JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse, RevocationsRequest, RevocationsResponse,
+    ValidateJwtSvidRequest, ValidateJwtSvidResponse, X509SvidRequest, X509SvidResponse,
 };
-use super::{ANSWER_BYTES_MAX, SECURITY_HEADER, revocations};
+use super::{ANSWER_BYTES_MAX, SECURITY_HEADER, endpoints, revocations};
+use crate::directory::{self, Endpoints};
 use crate::error::Error;
 use crate::grpc::Channel;
 use crate::revocation::Revoked;
@@ -89,6 +92,25 @@ impl RevokedUpdates {
     }
 }
 
+/// Updates of where services are.
+#[derive(Debug)]
+pub struct EndpointUpdates {
+    updates: Streaming<EndpointsResponse>,
+    known: Endpoints,
+}
+
+impl EndpointUpdates {
+    /// The next, whole; the first comes at once. `None`: the other side has ended.
+    ///
+    /// # Errors
+    /// [`Status`], as the other side says it; also when it says something unreadable.
+    pub async fn next(&mut self) -> Result<Option<Endpoints>, Status> {
+        let Some(response) = self.updates.message().await? else { return Ok(None) };
+        directory::apply(&mut self.known, response.services).map_err(Status::internal)?;
+        Ok(Some(self.known.clone()))
+    }
+}
+
 fn context(response: X509SvidResponse) -> Result<X509Context, String> {
     let mut context = X509Context { identities: Vec::new(), anchors: BTreeMap::new() };
     let broken = |what: &str| format!("the Workload API gave {what} that cannot be read");
@@ -142,6 +164,50 @@ impl Client {
         let path = PathAndQuery::from_static(revocations::WATCH);
         let request = with_header(RevocationsRequest {});
         Ok(RevokedUpdates(self.0.grpc().server_streaming(request, path, codec).await?.into_inner()))
+    }
+
+    /// Registers the address at which the caller is reached as this workload, or renews that; gives
+    /// what it comes to where every address of the machine was meant.
+    ///
+    /// # Errors
+    /// [`Status`]: `PermissionDenied` for who is not that workload, `InvalidArgument` for an address
+    /// that cannot be registered, `Unimplemented` from a Workload API that is not ours.
+    pub async fn register(&self, id: &SpiffeId, address: SocketAddr) -> Result<SocketAddr, Status> {
+        self.say_endpoint(endpoints::REGISTER, id, address).await
+    }
+
+    /// Takes it out again.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn withdraw(&self, id: &SpiffeId, address: SocketAddr) -> Result<SocketAddr, Status> {
+        self.say_endpoint(endpoints::WITHDRAW, id, address).await
+    }
+
+    async fn say_endpoint(
+        &self,
+        path: &'static str,
+        id: &SpiffeId,
+        address: SocketAddr,
+    ) -> Result<SocketAddr, Status> {
+        let codec = ProstCodec::<EndpointRequest, EndpointResponse>::default();
+        let request = EndpointRequest { spiffe_id: id.as_str().to_owned(), address: address.to_string() };
+        let request = with_header(request);
+        let answer = self.0.grpc().unary(request, PathAndQuery::from_static(path), codec).await?;
+        directory::parse(&answer.into_inner().address).map_err(Status::internal)
+    }
+
+    /// Where these services are, now and whenever one is elsewhere.
+    ///
+    /// # Errors
+    /// [`Status`]: `Unimplemented` from a Workload API that is not ours.
+    pub async fn endpoints(&self, ids: &[SpiffeId]) -> Result<EndpointUpdates, Status> {
+        let codec = ProstCodec::<EndpointsRequest, EndpointsResponse>::default();
+        let path = PathAndQuery::from_static(endpoints::WATCH);
+        let spiffe_ids = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        let request = with_header(EndpointsRequest { spiffe_ids });
+        let updates = self.0.grpc().server_streaming(request, path, codec).await?.into_inner();
+        Ok(EndpointUpdates { updates, known: Endpoints::new() })
     }
 
     /// JWT-SVIDs for these audiences, of this identity or of each.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
+use crate::directory::ServiceAt;
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct X509SvidRequest {}
 
@@ -109,4 +111,35 @@ pub(super) struct RevocationsResponse {
     /// Names of workloads.
     #[prost(string, repeated, tag = "2")]
     pub identities: Vec<String>,
+}
+
+/// Ours: an address of a workload that the caller is: to be registered, or to be taken out.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointRequest {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: String,
+    /// Address and port; of `0.0.0.0` and `[::]` the machine's own address.
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointResponse {
+    /// What that comes to.
+    #[prost(string, tag = "1")]
+    pub address: String,
+}
+
+/// Ours: asks where these services are, now and whenever one is elsewhere.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointsRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub spiffe_ids: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EndpointsResponse {
+    /// All that there are at first, then those that are different.
+    #[prost(message, repeated, tag = "1")]
+    pub services: Vec<ServiceAt>,
 }

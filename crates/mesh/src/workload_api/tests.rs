@@ -47,6 +47,7 @@ impl Town {
         let notes = Arc::new(Notes::default());
         let world = World {
             domain: domain.clone(),
+            directory: domain.clone(),
             workloads: known,
             foreign: trusted,
             witness: notes.clone(),
@@ -348,6 +349,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
     let path = town.socket.path().to_owned();
     let world = || World {
         domain: town.domain.clone(),
+        directory: town.domain.clone(),
         workloads: town.workloads.subscribe(),
         foreign: town.foreign.subscribe(),
         witness: town.notes.clone(),
@@ -365,4 +367,67 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
     std::fs::write(&path, "a file").unwrap();
     assert!(Socket::listen(&path, world()).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+}
+
+#[tokio::test]
+async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
+    let other = Conditions { uid: vec![u32::MAX - 7], ..Conditions::default() };
+    let list = vec![workload("orders", mine()), workload("payments", other)];
+    let town = Town::new(Lifetimes::default(), list).await;
+    let client = town.client().await;
+    let [orders, payments]: [SpiffeId; 2] =
+        ["orders", "payments"].map(|name| format!("spiffe://shop.example/{name}").parse().unwrap());
+    let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
+    let (first, second) = (address("10.0.0.5:7001"), address("[2001:db8::5]:7001"));
+
+    let mut updates = client.endpoints(&[orders.clone(), payments.clone()]).await.unwrap();
+    assert!(updates.next().await.unwrap().unwrap().is_empty(), "the first comes at once");
+    assert_eq!(client.register(&orders, first).await.unwrap(), first);
+    let known = updates.next().await.unwrap().unwrap();
+    assert_eq!(known[&orders].iter().collect::<Vec<_>>(), [&first]);
+    // Renewed, it is what it was: nobody is told, nothing is written down again.
+    client.register(&orders, first).await.unwrap();
+    client.register(&orders, second).await.unwrap();
+    assert_eq!(updates.next().await.unwrap().unwrap()[&orders].len(), 2);
+
+    // Whose identity is another's, or nobody's.
+    for id in [&payments, &"spiffe://shop.example/nobody".parse().unwrap()] {
+        assert_eq!(client.register(id, first).await.unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(client.withdraw(id, first).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    for wrong in ["0.0.0.0:7001", "10.0.0.5:0"] {
+        assert_eq!(client.register(&orders, address(wrong)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    // Who asks for others is told of them alone.
+    let mut others = client.endpoints(std::slice::from_ref(&payments)).await.unwrap();
+    assert!(others.next().await.unwrap().unwrap().is_empty());
+
+    client.withdraw(&orders, first).await.unwrap();
+    client.withdraw(&orders, first).await.unwrap();
+    let known = updates.next().await.unwrap().unwrap();
+    assert_eq!(known[&orders].iter().collect::<Vec<_>>(), [&second]);
+    let events = town.notes.events.lock().unwrap().clone();
+    let given = events.iter().filter(|event| event.refused.is_empty());
+    let given: Vec<(&str, &str)> = given.map(|event| (event.call, event.document.as_str())).collect();
+    assert_eq!(
+        given,
+        [
+            (endpoints::REGISTER, "endpoint 10.0.0.5:7001"),
+            (endpoints::REGISTER, "endpoint [2001:db8::5]:7001"),
+            (endpoints::WITHDRAW, "endpoint 10.0.0.5:7001"),
+        ]
+    );
+    assert!(events.iter().any(|event| event.refused.contains("payments\", which it is not")), "{events:?}");
+    let silent = tokio::time::timeout(Duration::from_millis(50), others.next()).await;
+    assert!(silent.is_err(), "nothing of theirs has changed");
+
+    // What cannot be written down does not happen.
+    town.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(client.register(&orders, first).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(town.domain.endpoints().await.unwrap().len(), 1);
+
+    // Who is nobody any more is told nothing further, and nothing when he asks again.
+    town.workloads.send_replace(Arc::default());
+    assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.endpoints(&[orders]).await.unwrap_err().code(), Code::PermissionDenied);
 }

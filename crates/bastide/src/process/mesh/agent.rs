@@ -50,6 +50,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
             remote.met().await;
             let world = World {
                 domain: remote.clone(),
+                directory: remote.clone(),
                 workloads: remote.workloads(),
                 foreign: remote.foreign(),
                 witness: witness.clone(),

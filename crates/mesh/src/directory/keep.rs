@@ -1,0 +1,280 @@
+//! Registrations in the store: taken, renewed, ended, and followed by every process on it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::{SpiffeId, Timestamp};
+use store::{Event, Expect, Key, Record, Store, Value};
+use tokio::sync::watch;
+
+use super::table::{Place, Table};
+use super::{ALL_MAX, Directory, Endpoints, GRACE, KEPT_MAX, LEASE, Registration};
+use crate::error::Error;
+use crate::issuer::Answer;
+use crate::node;
+use crate::renew::renew;
+use crate::trust_domain::TrustDomain;
+
+/// Most that are read: several processes may register the last ones at the same time.
+const READ_MAX: usize = ALL_MAX + 1_000;
+/// Which segment of a key is the node.
+const NODE_AT: usize = 3;
+/// After the store did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What one process knows of the registrations.
+#[derive(Default)]
+pub(crate) struct Listed {
+    table: Mutex<Table>,
+    endpoints: watch::Sender<Arc<Endpoints>>,
+    /// Those who come anew are counted one after the other.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Listed {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `change` says whether others are to be told.
+    fn change(&self, change: impl FnOnce(&mut Table) -> bool) {
+        // Held while others are told: what is told last is the newest.
+        let mut table = self.table();
+        if change(&mut table) {
+            renew(&self.endpoints, table.endpoints());
+        }
+    }
+}
+
+/// Below it, every registration.
+fn all() -> Key {
+    Key::new("mesh").name("endpoints")
+}
+
+fn of(id: &SpiffeId) -> Key {
+    all().hidden(crate::revocation::segment(id))
+}
+
+fn key(place: &Place) -> Key {
+    of(&place.id).hidden(place.node.as_str()).hidden(place.address.to_string())
+}
+
+/// The place of a key that [`key`] made.
+fn place(key: &Key) -> Option<Place> {
+    let [id, node, address] = [NODE_AT - 1, NODE_AT, NODE_AT + 1].map(|segment| key.text(segment));
+    Some(Place { id: id?.parse().ok()?, node: node?.to_owned(), address: address?.parse().ok()? })
+}
+
+/// What a record says. One that cannot be read hides no other: it is a hint that is missed.
+fn registration(record: &Record) -> Option<Registration> {
+    let read = record.json().inspect_err(|error| {
+        tracing::error!(%error, "mesh: a registered address cannot be read");
+    });
+    read.ok()
+}
+
+/// Takes out what a node has registered.
+pub(crate) async fn withdraw_node(store: &Store, node: &str) -> Result<(), Error> {
+    let list = store.scan_all(&all(), READ_MAX).await?;
+    for record in list.into_iter().filter(|record| record.key.text(NODE_AT) == Some(node)) {
+        store.delete(record.key, Expect::Any).await?;
+    }
+    Ok(())
+}
+
+impl TrustDomain {
+    /// The addresses that are registered: those whose leases are not over.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn endpoints(&self) -> Result<Vec<Registration>, Error> {
+        let (now, list) = (self.now(), self.store().scan_all(&all(), READ_MAX).await?);
+        let mut list: Vec<Registration> = list.iter().filter_map(registration).collect();
+        list.retain(|kept| now < kept.ends());
+        list.sort_by(|one, other| (&one.id, one.address).cmp(&(&other.id, other.address)));
+        Ok(list)
+    }
+
+    /// Whether a node has registered this address.
+    pub(crate) fn has_endpoint_of(&self, node: &str, id: &SpiffeId, address: SocketAddr) -> bool {
+        let place = Place { id: id.clone(), node: node.to_owned(), address };
+        self.listed().table().since(&place).is_some()
+    }
+
+    /// Registers an address that a node (empty: beside the control plane) says, or renews that. Who
+    /// says so has been attested to be the workload.
+    ///
+    /// # Errors
+    /// [`Error::Revoked`]: the workload is, or the node was evicted. [`Error::Exhausted`]: there are
+    /// so many. The store fails.
+    pub(crate) async fn register_at(
+        &self,
+        node: &str,
+        id: &SpiffeId,
+        address: SocketAddr,
+    ) -> Result<(), Error> {
+        let place = Place { id: id.clone(), node: node.to_owned(), address };
+        let since = || self.listed().table().since(&place);
+        let (mut known, mut _turn) = (since(), None);
+        if known.is_none() {
+            _turn = Some(self.listed().turn.lock().await);
+            known = since();
+        }
+        let full = || self.listed().table().full(&place);
+        if let Some(why) = known.is_none().then(full).flatten() {
+            return Err(Error::Exhausted(why));
+        }
+        let now = self.now();
+        let kept = Registration {
+            id: id.clone(),
+            address,
+            node: node.to_owned(),
+            since: known.unwrap_or(now),
+            renewed: now,
+        };
+        // INVARIANT: nobody is revoked or evicted between the look and the registration.
+        let mut transaction = self.unless_revoked(id).await?;
+        if !node.is_empty() {
+            transaction = transaction.require(node::evicted(node), Expect::Absent);
+        }
+        let end = now.plus(KEPT_MAX);
+        let transaction = transaction.put(key(&place), Value::from_json(&kept)?, Some(end), Expect::Any);
+        let version = match self.store().commit(transaction).await {
+            Err(store::Error::Conflict { .. }) => {
+                return Err(Error::Revoked(format!("{id} is revoked, or {node:?} was evicted")));
+            }
+            committed => committed?,
+        };
+        self.listed().change(|table| table.put(&kept, kept.ends(), version));
+        Ok(())
+    }
+
+    /// Takes an address out; `false`: it was not there.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn withdraw_at(
+        &self,
+        node: &str,
+        id: &SpiffeId,
+        address: SocketAddr,
+    ) -> Result<bool, Error> {
+        let place = Place { id: id.clone(), node: node.to_owned(), address };
+        let there = match self.store().delete(key(&place), Expect::Present).await {
+            Ok(_) => true,
+            Err(store::Error::Conflict { .. }) => false,
+            Err(other) => return Err(other.into()),
+        };
+        self.listed().change(|table| table.remove(&place));
+        Ok(there)
+    }
+
+    /// Takes out every address of a workload.
+    pub(crate) async fn withdraw_workload(&self, id: &SpiffeId) -> Result<(), Error> {
+        self.store().delete_all(&of(id)).await?;
+        self.listed().change(|table| table.remove_all(id));
+        Ok(())
+    }
+
+    /// Takes up what is kept. Who could not renew, because no control plane was there, has some time
+    /// to do it now.
+    pub(crate) async fn take_endpoints(&self) -> Result<(), Error> {
+        let grace = self.now().plus(GRACE);
+        let list = self.store().scan_all(&all(), READ_MAX).await?;
+        let mut next = Table::default();
+        for (kept, record) in list.iter().filter_map(|record| Some((registration(record)?, record))) {
+            next.put(&kept, kept.ends().max(grace), record.version);
+        }
+        self.listed().change(|table| {
+            *table = next;
+            true
+        });
+        Ok(())
+    }
+
+    /// Ends what was not renewed in time.
+    pub(crate) async fn end_leases(&self) -> Result<(), Error> {
+        let mut over = Vec::new();
+        let now = self.now();
+        self.listed().change(|table| {
+            over = table.end(now);
+            !over.is_empty()
+        });
+        for (place, version) in over {
+            tracing::info!(id = %place.id, address = %place.address, node = place.node, "mesh: an address was not renewed in time");
+            match self.store().delete(key(&place), Expect::Version(version)).await {
+                // Renewed after all, or ended by another process.
+                Ok(_) | Err(store::Error::Conflict { .. }) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows what is registered, by whatever process, and ends what is not renewed. Never ends.
+    pub(crate) async fn keep_endpoints(&self) {
+        let mut changes = self.store().watch(&all(), self.store().version());
+        // What was changed between the opening and the watch.
+        let mut look = true;
+        loop {
+            let kept = match look {
+                true => self.take_endpoints().await,
+                false => self.end_leases().await,
+            };
+            if let Err(error) = kept {
+                tracing::error!(%error, "mesh: the registered addresses cannot be kept; those of before stay");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            look = false;
+            let next = self.listed().table().next_end();
+            let wait = next.map_or(LEASE, |end: Timestamp| end.since(self.now()));
+            match tokio::time::timeout(wait, changes.next()).await {
+                Err(_) => {}
+                Ok(Ok(event)) => look = self.take_event(&event),
+                Ok(Err(store::Error::Closed)) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "mesh: the registered addresses cannot be followed");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// `true`: everything has to be read anew.
+    fn take_event(&self, event: &Event) -> bool {
+        match event {
+            Event::Put(record) => {
+                if let Some(kept) = registration(record) {
+                    self.listed().change(|table| table.put(&kept, kept.ends(), record.version));
+                }
+            }
+            Event::Deleted { key, .. } => {
+                if let Some(place) = place(key) {
+                    self.listed().change(|table| table.remove(&place));
+                }
+            }
+            Event::Resync { .. } => return true,
+        }
+        false
+    }
+}
+
+impl Directory for TrustDomain {
+    fn here(&self) -> Option<IpAddr> {
+        self.registry().here()
+    }
+
+    fn watch_endpoints(&self) -> watch::Receiver<Arc<Endpoints>> {
+        self.listed().endpoints.subscribe()
+    }
+
+    fn register_endpoint<'a>(&'a self, id: &'a SpiffeId, address: SocketAddr) -> Answer<'a, ()> {
+        Box::pin(self.register_at("", id, address))
+    }
+
+    fn withdraw_endpoint<'a>(&'a self, id: &'a SpiffeId, address: SocketAddr) -> Answer<'a, bool> {
+        Box::pin(self.withdraw_at("", id, address))
+    }
+}

@@ -1,0 +1,295 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use keys::SystemRandom;
+use store::{Expect, Store};
+
+use super::table::{Place, Table};
+use super::*;
+use crate::error::Error;
+use crate::node;
+use crate::revocation::Target;
+use crate::settings::Settings;
+use crate::testing::{Hands, NOW};
+use crate::trust_domain::TrustDomain;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn open(store: &Store) -> Arc<TrustDomain> {
+    let settings = Settings::new("shop.example");
+    TrustDomain::open(settings, store.clone(), Arc::new(SystemRandom::new())).await.unwrap()
+}
+
+fn id(name: &str) -> SpiffeId {
+    format!("spiffe://shop.example/{name}").parse().unwrap()
+}
+
+fn at(number: u16) -> SocketAddr {
+    ([10, 0, 0, 5], number).into()
+}
+
+/// Services and ports.
+fn known(endpoints: &Endpoints) -> Vec<(String, Vec<u16>)> {
+    let ports = |known: &BTreeSet<SocketAddr>| known.iter().map(SocketAddr::port).collect();
+    endpoints.iter().map(|(id, known)| (id.path().to_owned(), ports(known))).collect()
+}
+
+fn now(domain: &TrustDomain) -> Vec<(String, Vec<u16>)> {
+    known(&domain.watch_endpoints().borrow())
+}
+
+fn orders(ports: &[u16]) -> Vec<(String, Vec<u16>)> {
+    vec![("/orders".to_owned(), ports.to_vec())]
+}
+
+#[test]
+fn what_is_no_address_of_one_machine_with_a_port_is_refused() {
+    let here = Some("192.0.2.7".parse().unwrap());
+    for (said, here, expected) in [
+        ("10.0.0.5:7001", None, Some("10.0.0.5:7001")),
+        ("127.0.0.1:7001", None, Some("127.0.0.1:7001")),
+        ("[2001:db8::5]:7001", None, Some("[2001:db8::5]:7001")),
+        ("[::ffff:10.0.0.5]:7001", None, Some("10.0.0.5:7001")),
+        ("0.0.0.0:7001", here, Some("192.0.2.7:7001")),
+        ("[::]:7001", here, Some("192.0.2.7:7001")),
+        ("0.0.0.0:7001", None, None),
+        ("[::]:7001", None, None),
+        ("0.0.0.0:0", here, None),
+        ("10.0.0.5:0", None, None),
+        ("169.254.169.254:80", None, None),
+        ("[::ffff:169.254.169.254]:80", None, None),
+        ("[fe80::1]:7001", None, None),
+        ("[fe80::1%2]:7001", None, None),
+        ("[2001:db8::5%2]:7001", None, None),
+        ("224.0.0.1:7001", None, None),
+        ("[ff02::1]:7001", None, None),
+        ("255.255.255.255:7001", None, None),
+    ] {
+        let found = parse(said).and_then(|said| advertised(said, here)).ok().map(|found| found.to_string());
+        assert_eq!(found.as_deref(), expected, "{said}");
+    }
+    let long = format!("[2001:db8::5%{}]:1", "0".repeat(ADDRESS_BYTES_MAX));
+    for said in ["", "7001", "10.0.0.5", "orders:7001", "http://10.0.0.5:7001", "10.0.0.5:70010", &long] {
+        assert!(parse(said).is_err(), "{said}");
+    }
+}
+
+#[test]
+fn the_next_word_is_early_enough_for_two_that_are_lost_and_never_as_everybodys() {
+    let random = SystemRandom::new();
+    for failures in [0, 1, 5, u32::MAX] {
+        let waits: Vec<Duration> = (0..100).map(|_| pause_before_renewal(failures, &random)).collect();
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(12)), "{waits:?}");
+        assert!(failures > 1 || waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+    }
+    assert!(2 * Duration::from_secs(12) < LEASE);
+}
+
+#[tokio::test]
+async fn an_address_is_there_while_it_is_renewed() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap()).await;
+    let mut told = domain.watch_endpoints();
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    domain.register_at("edge-1", &id("orders"), at(2)).await.unwrap();
+    assert_eq!(now(&domain), orders(&[1, 2]));
+    told.mark_unchanged();
+    clock.forward(LEASE - SECOND);
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    assert!(!told.has_changed().unwrap(), "a renewal is told to nobody");
+    let kept = domain.endpoints().await.unwrap().remove(0);
+    assert_eq!((kept.since, kept.renewed, kept.node.as_str()), (NOW, NOW.plus(LEASE - SECOND), ""));
+
+    domain.end_leases().await.unwrap();
+    assert_eq!(now(&domain), orders(&[1, 2]));
+    clock.forward(SECOND);
+    domain.end_leases().await.unwrap();
+    assert_eq!(now(&domain), orders(&[1]), "the other one's time is over");
+    assert_eq!(domain.endpoints().await.unwrap().len(), 1);
+    clock.forward(LEASE);
+    domain.end_leases().await.unwrap();
+    assert_eq!((now(&domain), told.has_changed().unwrap()), (Vec::new(), true));
+
+    // Withdrawn, it is gone at once; once.
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    assert!(!domain.withdraw_at("edge-1", &id("orders"), at(1)).await.unwrap(), "another node's word");
+    assert!(domain.withdraw_at("", &id("orders"), at(1)).await.unwrap());
+    assert!(!domain.withdraw_at("", &id("orders"), at(1)).await.unwrap());
+    assert_eq!((now(&domain), domain.endpoints().await.unwrap()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let (domain, other) = (open(&store).await, open(&store).await);
+    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let mut there = other.watch_endpoints();
+    let mut is = async |expected: &[u16]| {
+        let expected = if expected.is_empty() { Vec::new() } else { orders(expected) };
+        let told = there.wait_for(|now| known(now) == expected);
+        tokio::time::timeout(30 * SECOND, told).await.unwrap().unwrap();
+    };
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    domain.register_at("", &id("orders"), at(2)).await.unwrap();
+    is(&[1, 2]).await;
+    domain.withdraw_at("", &id("orders"), at(1)).await.unwrap();
+    is(&[2]).await;
+    keeper.abort();
+
+    // No control plane was there for longer than a lease.
+    clock.forward(2 * LEASE);
+    let again = open(&store).await;
+    assert_eq!(now(&again), orders(&[2]));
+    assert_eq!(again.endpoints().await.unwrap(), [], "nobody has renewed it yet");
+    clock.forward(GRACE - SECOND);
+    again.end_leases().await.unwrap();
+    assert_eq!(now(&again), orders(&[2]));
+    clock.forward(SECOND);
+    again.end_leases().await.unwrap();
+    assert_eq!(now(&again), []);
+
+    // For much longer.
+    domain.register_at("", &id("orders"), at(3)).await.unwrap();
+    clock.forward(KEPT_MAX);
+    let much_later = open(&store).await;
+    assert_eq!(now(&much_later), []);
+}
+
+#[tokio::test]
+async fn who_is_revoked_or_evicted_is_found_nowhere_and_registers_nothing() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let domain = open(&store).await;
+    let register = async |node: &str, name: &str| domain.register_at(node, &id(name), at(1)).await;
+    for (node, name) in [("", "orders"), ("edge-1", "orders"), ("edge-1", "payments"), ("edge-2", "stock")] {
+        register(node, name).await.unwrap();
+    }
+    let left = async || {
+        let list = domain.endpoints().await.unwrap();
+        list.iter().map(|one| format!("{} {}", one.node, one.id.path())).collect::<Vec<_>>()
+    };
+    let target = Target::Identity(id("orders"));
+    domain.revoke(&target).await.unwrap();
+    assert_eq!(left().await, ["edge-1 /payments", "edge-2 /stock"]);
+    assert!(!now(&domain).iter().any(|(name, _)| name == "/orders"));
+    assert!(matches!(register("", "orders").await, Err(Error::Revoked(_))));
+    domain.lift(&target).await.unwrap();
+    assert_eq!(left().await.len(), 2, "it has to come itself");
+    register("", "orders").await.unwrap();
+
+    node::evict(&store, "edge-1").await.unwrap();
+    assert_eq!(left().await, [" /orders", "edge-2 /stock"]);
+    assert!(matches!(register("edge-1", "payments").await, Err(Error::Revoked(_))));
+    node::readmit(&store, "edge-1").await.unwrap();
+    register("edge-1", "payments").await.unwrap();
+
+    let foreign = "spiffe://other.example/orders".parse().unwrap();
+    assert!(domain.register_at("", &foreign, at(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_service_and_a_node_have_so_many_addresses_and_no_other_pays_for_them() {
+    let domain = open(&Store::in_memory(Hands::new()).unwrap()).await;
+    let register = async |name: &str, number: u16| domain.register_at("", &id(name), at(number)).await;
+    for number in 1..=u16::try_from(PER_SERVICE_MAX).unwrap() {
+        register("orders", number).await.unwrap();
+    }
+    let refused = register("orders", 7_000).await;
+    assert!(matches!(&refused, Err(Error::Exhausted(why)) if why.contains("/orders")), "{refused:?}");
+    register("orders", 1).await.expect("one that is there is renewed");
+    register("payments", 1).await.expect("another service");
+    domain.withdraw_at("", &id("orders"), at(1)).await.unwrap();
+    register("orders", 7_000).await.expect("in the place of another");
+
+    let mut table = Table::default();
+    let place = |service: usize, node: usize| Place {
+        id: id(&format!("s{service}")),
+        node: format!("edge-{node}"),
+        address: at(1),
+    };
+    let mut fill = |count: usize, of: &dyn Fn(usize) -> Place| {
+        for number in 0..count {
+            let Place { id, node, address } = of(number);
+            let kept = Registration { id, node, address, since: NOW, renewed: NOW };
+            table.put(&kept, kept.ends(), store::Version::from_number(1));
+        }
+        [table.full(&place(ALL_MAX, 1)), table.full(&place(ALL_MAX, ALL_MAX))].map(|why| why.is_none())
+    };
+    assert_eq!(fill(PER_NODE_MAX - 1, &|number| place(number, 1)), [true, true]);
+    assert_eq!(fill(PER_NODE_MAX, &|number| place(number, 1)), [false, true]);
+    let spread = |number: usize| place(number, 2 + number / 100);
+    assert_eq!(fill(ALL_MAX - PER_NODE_MAX - 1, &spread), [false, true]);
+    assert_eq!(fill(ALL_MAX - PER_NODE_MAX, &spread), [false, false]);
+}
+
+fn told(services: &[(&str, &[u16])]) -> Endpoints {
+    let one = |(name, ports): &(&str, &[u16])| (id(name), ports.iter().map(|port| at(*port)).collect());
+    services.iter().map(one).collect()
+}
+
+#[test]
+fn differences_make_the_one_of_the_other() {
+    let states = [
+        told(&[]),
+        told(&[("orders", &[1])]),
+        told(&[("orders", &[1, 2]), ("payments", &[1])]),
+        told(&[("payments", &[2])]),
+        told(&[("stock", &[3]), ("orders", &[1])]),
+    ];
+    for before in &states {
+        for after in &states {
+            let mut known = before.clone();
+            apply(&mut known, differences(before, after)).unwrap();
+            assert_eq!(known, *after);
+        }
+        assert_eq!(differences(before, before), []);
+    }
+    let changed = differences(&states[2], &states[1]);
+    assert_eq!(changed.len(), 2, "{changed:?}");
+    // What cannot be read changes nothing.
+    let wrong = ServiceAt { id: "spiffe://shop.example/orders".to_owned(), addresses: vec!["x".to_owned()] };
+    let mut known = states[2].clone();
+    let gone = ServiceAt { id: id("payments").as_str().to_owned(), addresses: Vec::new() };
+    assert!(apply(&mut known, vec![gone, wrong]).is_err());
+    assert_eq!(known, states[2]);
+}
+
+#[test]
+fn what_was_told_last_is_used_for_a_while_and_beside_what_is_told_anew_for_a_shorter_one() {
+    let mut held = Held::default();
+    let say = |held: &mut Held, services: &[(&str, &[u16])], now: Duration| {
+        let news = differences(&Endpoints::new(), &told(services));
+        held.take(news, now).unwrap();
+    };
+    let began = 5 * SECOND;
+    held.begin(began);
+    say(&mut held, &[("orders", &[1, 2])], began);
+    assert_eq!(held.shown(began), told(&[("orders", &[1, 2])]));
+    // The control plane is away, then back: leases have ended meanwhile.
+    let back = began + KEPT_MAX;
+    assert_eq!(held.shown(back), told(&[("orders", &[1, 2])]));
+    assert_eq!(held.shown(back + SECOND), told(&[]), "nobody said anything for too long");
+    held.begin(back);
+    say(&mut held, &[("orders", &[3]), ("payments", &[4])], back);
+    assert_eq!(held.shown(back), told(&[("orders", &[1, 2, 3]), ("payments", &[4])]));
+    say(&mut held, &[("orders", &[1, 3])], back + SECOND);
+    assert_eq!(held.shown(back + GRACE), told(&[("orders", &[1, 3]), ("payments", &[4])]));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_hides_no_other() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let domain = open(&store).await;
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    let key =
+        store::Key::new("mesh").name("endpoints").hidden("spiffe://shop.example/x").hidden("").hidden("y");
+    store.put(key, "no registration", None, Expect::Any).await.unwrap();
+    let again = open(&store).await;
+    assert_eq!(now(&again), orders(&[1]));
+    assert_eq!(domain.endpoints().await.unwrap().len(), 1);
+    domain.register_at("edge-1", &id("orders"), at(2)).await.unwrap();
+    node::evict(&store, "edge-1").await.unwrap();
+    domain.revoke(&Target::Identity(id("orders"))).await.unwrap();
+    assert_eq!(domain.endpoints().await.unwrap(), []);
+}
