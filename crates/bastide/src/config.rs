@@ -409,6 +409,8 @@ impl Decoder<'_> {
         match (&mut mesh, self.mesh_at) {
             (Some(mesh), at) => {
                 mesh.is_member = at.is_some();
+                let looked_up = services.iter().filter(|service| service.registry);
+                mesh.looked_up = looked_up.filter_map(|service| service.tls.mesh.clone()).collect();
                 let own = &mut authentication.certificates.trust_domain;
                 own.get_or_insert_with(|| mesh.settings.trust_domain.clone());
             }

@@ -317,6 +317,7 @@ async fn status(
 ) -> anyhow::Result<ExitCode> {
     let record = domain.record().await?;
     let issued = domain.issued(ISSUED_MAX).await?;
+    let endpoints = domain.endpoints().await?;
     let revoked = domain.revoked();
     domain.declare(mesh.declared());
     let known = Arc::clone(&domain.workloads().borrow());
@@ -332,10 +333,19 @@ async fn status(
                 })
             });
             let authorities: Vec<_> = authorities.collect();
+            let registered = endpoints.iter().map(|one| {
+                json!({
+                    "service": one.id, "address": one.address,
+                    "node": Some(&one.node).filter(|node| !node.is_empty()),
+                    "age_s": now.since(one.since).as_secs(), "renewed_s": now.since(one.renewed).as_secs(),
+                })
+            });
+            let registered: Vec<_> = registered.collect();
             let workloads: Vec<&str> = known.list.iter().map(|one| one.id.as_str()).collect();
             say(json!({
                 "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
                 "authorities": authorities, "workloads": workloads, "certificates": issued.len(),
+                "endpoints": registered,
                 "revoked": {
                     "certificates": revoked.serials().collect::<Vec<_>>(),
                     "identities": revoked.identities().collect::<Vec<_>>(),
@@ -364,6 +374,14 @@ async fn status(
                 good.count()
             ));
             revoked.identities().for_each(|id| say(format_args!("  revoked  {id}")));
+            for one in &endpoints {
+                let (age, renewed) = (now.since(one.since).as_secs(), now.since(one.renewed).as_secs());
+                let node = if one.node.is_empty() { String::new() } else { format!(" on {}", one.node) };
+                say(format_args!(
+                    "  listens  {} at {}{node}, since {age} s, renewed {renewed} s ago",
+                    one.id, one.address
+                ));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ::mesh::directory;
 use clap::{Args, ValueHint};
 
 use super::Output;
@@ -27,6 +28,12 @@ pub struct RunArguments {
     /// Where the service is reached by mutual TLS.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
+    /// The address and port at which others reach it, instead of --listen: registered at the
+    /// control plane, where callers find services that are `registry` in `mesh.services`.
+    /// Default there: the address of --listen; for 0.0.0.0 and [::], the one by which this machine
+    /// reaches the control plane.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = advertised)]
+    pub advertise: Option<SocketAddr>,
     /// The port of 127.0.0.1 where the program listens. Default: a free one, in its environment as
     /// PORT.
     #[arg(long, value_name = "PORT")]
@@ -93,6 +100,11 @@ pub struct Reach {
     pub service: String,
     /// The port; 0: a free one.
     pub port: u16,
+}
+
+fn advertised(text: &str) -> Result<SocketAddr, String> {
+    let said = directory::parse(text).and_then(|said| directory::advertised(said, None));
+    said.map_err(str::to_owned)
 }
 
 fn reach(text: &str) -> Result<Reach, String> {

@@ -145,6 +145,10 @@ fn shape(kind: &str) -> Option<Vec<Value>> {
         });
         return Some(vec![json!({ "enum": typed.collect::<Vec<_>>() }), expanded]);
     }
+    if let Some((_, word)) = kind.strip_suffix('`').and_then(|kind| kind.rsplit_once(", or `")) {
+        // One word besides what is checked elsewhere: editors offer it.
+        return Some(vec![json!({ "const": word }), json!({ "not": { "type": "object" } })]);
+    }
     if let Some((least, most)) = range(kind) {
         let number = json!({ "type": "integer", "minimum": least, "maximum": most });
         return Some(vec![number, json!({ "type": "string", "pattern": "^[0-9]+$" }), expanded]);

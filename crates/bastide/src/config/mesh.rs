@@ -47,6 +47,8 @@ pub struct Mesh {
     pub is_member: bool,
     /// Where agents of other nodes are served; `None`: nowhere.
     pub agents: Option<Agents>,
+    /// The workloads that are looked up in the registry.
+    pub looked_up: Vec<model::SpiffeId>,
 }
 
 impl Mesh {
@@ -192,6 +194,7 @@ impl Decoder<'_> {
             identity: own_workload("spiffe://unknown/gateway".parse().ok()?),
             is_member: false,
             agents: None,
+            looked_up: Vec::new(),
         };
         if let Some(text) = node.text() {
             text.clone_into(&mut mesh.settings.trust_domain);

@@ -14,8 +14,11 @@ use super::{CertificateFiles, Resilience};
 pub struct Service {
     /// Its name, unique.
     pub name: String,
-    /// Its endpoints, at least one, all TLS or all cleartext.
+    /// Its endpoints, all TLS or all cleartext; none only where the registry says where it is, or
+    /// where this process runs it.
     pub endpoints: Vec<Endpoint>,
+    /// Whether it is where its own instances register; then it is one of the mesh.
+    pub registry: bool,
     /// What is spoken with it.
     pub protocol: Protocol,
     /// How TLS endpoints prove themselves; used only for them.
@@ -42,6 +45,7 @@ impl Service {
         Self {
             name: name.to_owned(),
             endpoints: Vec::new(),
+            registry: false,
             protocol: Protocol::Http1,
             tls: UpstreamTls::default(),
             timeouts: TIMEOUTS_DEFAULT,
@@ -54,10 +58,11 @@ impl Service {
         }
     }
 
-    /// One of the mesh, at these hosts and ports.
+    /// One of the mesh, at these hosts and ports; none: where it registers.
     pub(super) fn of_mesh(name: &str, places: Vec<(String, u16)>, id: model::SpiffeId) -> Self {
         let endpoint = |(host, port)| Endpoint { tls: true, srv: false, host, port, weight: 1 };
         Self {
+            registry: places.is_empty(),
             endpoints: places.into_iter().map(endpoint).collect(),
             protocol: Protocol::Negotiated,
             tls: UpstreamTls { mesh: Some(id), ..UpstreamTls::default() },

@@ -16,6 +16,17 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 /// How long its last output may take after it has ended: a child of its own may hold it open.
 const OUTPUT_WITHIN: Duration = Duration::from_secs(1);
 
+/// What the registry is told of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advertise {
+    /// Nothing.
+    Nothing,
+    /// Where its door listens.
+    Door,
+    /// This address.
+    At(SocketAddr),
+}
+
 /// A program that is not started yet.
 #[derive(Clone, Debug)]
 pub(super) struct Guest {
@@ -27,6 +38,8 @@ pub(super) struct Guest {
     pub(super) port: u16,
     /// Whether its environment names the way out as its proxy.
     pub(super) proxy_environment: bool,
+    /// What the registry is told of it.
+    pub(super) advertise: Advertise,
 }
 
 /// A program that runs. Dropped, it is killed.

@@ -7,8 +7,10 @@
 
 mod agent;
 mod audit;
+mod found;
 mod member;
 mod partners;
+mod registered;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +27,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use keys::SystemRandom;
-use model::Clock;
+use model::{Clock, SpiffeId};
 use proxy::upstream::{Door, door};
 use store::Store;
 use tokio::sync::watch;
@@ -39,6 +41,7 @@ use crate::config;
 
 pub use agent::run as run_agent;
 pub use member::Member;
+pub use registered::{Address, Registered};
 
 /// How long the first certificate of this process may take that it issues itself.
 const OWN_TIME_MAX: Duration = Duration::from_secs(10);
@@ -58,6 +61,9 @@ pub struct MeshHost {
     role: Role,
     member: Arc<member::Seat>,
     asking: Mutex<Option<(std::path::PathBuf, JoinHandle<()>)>>,
+    found: Arc<found::Found>,
+    /// Follows where these services are, over the socket there.
+    looking: Mutex<Option<(LookedUp, Task)>>,
     door: Door,
     audit: Arc<MeshAudit>,
     clock: Arc<dyn Clock>,
@@ -73,6 +79,9 @@ pub struct MeshHost {
     server: JoinHandle<()>,
 }
 
+/// Services that are looked up in the registry, and the socket of the Workload API that says it.
+type LookedUp = (std::path::PathBuf, Vec<SpiffeId>);
+
 /// Where agents are waited for: the address as configured, and the socket.
 pub type AgentsSocket = (SocketAddr, TcpListener);
 
@@ -85,6 +94,8 @@ struct Running {
     agents: Option<AgentsDoor>,
     _keeper: Task,
     partners: Task,
+    /// Follows where services are that are looked up.
+    found: Task,
     /// Keeps this process' own identity, where something needs it.
     own: Option<Task>,
     socket: Option<Socket>,
@@ -144,6 +155,8 @@ impl MeshHost {
             role,
             member: Arc::default(),
             asking: Mutex::default(),
+            found: Arc::default(),
+            looking: Mutex::default(),
             door,
             audit,
             clock,
@@ -226,6 +239,16 @@ impl MeshHost {
         self.member.changed().await;
     }
 
+    /// Where a service registered that is looked up in the registry.
+    pub fn endpoints(&self, id: &SpiffeId) -> Vec<SocketAddr> {
+        self.found.of(id)
+    }
+
+    /// Waits until some service is elsewhere than before.
+    pub async fn endpoints_changed(&self) {
+        self.found.changed().await;
+    }
+
     /// Follows the Workload API at the socket, and waits for the first identity.
     async fn ask(&self, mesh: &config::Mesh, service: &str) -> anyhow::Result<()> {
         let path = mesh.socket.clone().context("`mesh.socket` has to say where the Workload API is")?;
@@ -235,13 +258,32 @@ impl MeshHost {
                 let (seat, service) = (Arc::clone(&self.member), service.to_owned());
                 let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
                 let following = tokio::spawn(member::follow(path.clone(), service, seat, clock, random));
-                if let Some((_, before)) = asking.replace((path, following)) {
+                if let Some((_, before)) = asking.replace((path.clone(), following)) {
                     before.abort();
                 }
             }
         }
         self.member.first().await;
+        self.look_up(path, &mesh.looked_up).await;
         Ok(())
+    }
+
+    /// Follows where these services are, and waits a while for the first word.
+    async fn look_up(&self, path: std::path::PathBuf, services: &[SpiffeId]) {
+        {
+            let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted = Some((path, services.to_vec())).filter(|_| !services.is_empty());
+            if looking.as_ref().map(|(followed, _)| followed) != wanted.as_ref() {
+                *looking = wanted.map(|(path, services)| {
+                    let (found, random) = (Arc::clone(&self.found), Arc::clone(&self.random));
+                    let task = Task::spawn(found::follow(path.clone(), services.clone(), found, random));
+                    ((path, services), task)
+                });
+            }
+        }
+        if !services.is_empty() {
+            self.found.first().await;
+        }
     }
 
     /// Takes the mesh of a configuration in the place of the one before; without a store when
@@ -297,6 +339,9 @@ impl MeshHost {
             let (partners, foreign) = (wanted.partners.clone(), Arc::clone(&open.foreign));
             open.partners = Task::spawn(partners::keep(partners, foreign));
         }
+        if open.config.looked_up != wanted.looked_up {
+            open.found = self.keep_found(&wanted, &open.domain);
+        }
         renew(&open.provers, provers(&wanted));
         open.domain.declare(wanted.declared());
         open.config = wanted;
@@ -339,6 +384,7 @@ impl MeshHost {
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let keeper = Task::spawn(Arc::clone(&domain).keep());
         let partners = Task::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
+        let found = self.keep_found(&wanted, &domain);
         let own = self.keep_own(&wanted, &domain, &foreign).await?;
         // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
         self.take_place(socket.as_mut())?;
@@ -350,6 +396,7 @@ impl MeshHost {
             agents,
             _keeper: keeper,
             partners,
+            found,
             own,
             socket,
         })
@@ -376,6 +423,13 @@ impl MeshHost {
             format!("this process got no certificate as {id} within {most} s; the log says why")
         })?;
         Ok(Some(keeping))
+    }
+
+    /// Follows where the services are that are looked up.
+    fn keep_found(&self, wanted: &config::Mesh, domain: &Arc<TrustDomain>) -> Task {
+        let mut known = domain.watch_endpoints();
+        self.found.take_of(&known.borrow_and_update(), &wanted.looked_up);
+        Task::spawn(found::keep(known, wanted.looked_up.clone(), Arc::clone(&self.found)))
     }
 
     fn world(&self, domain: &Arc<TrustDomain>, foreign: &watch::Sender<Arc<Foreign>>) -> World {

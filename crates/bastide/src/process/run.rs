@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::guest::Guest;
+use super::guest::{Advertise, Guest};
 use super::mesh::Role;
 use super::serve::{Loader, run_as};
 use crate::cli::ServeArguments;
@@ -33,7 +33,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         None => free_port().context("no port is free for the program")?,
     };
     let around = Around::new(arguments, port)?;
-    let main = around.main();
+    let (main, advertise) = (around.main(), around.advertise());
     let load: Loader = Box::new(move || around.load());
     let serve = ServeArguments {
         config: main,
@@ -46,6 +46,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         command: arguments.command.clone(),
         port,
         proxy_environment: !arguments.no_proxy_environment,
+        advertise,
     };
     run_as(&serve, load, Role::Workload(arguments.service.clone()), Some(guest))
 }
@@ -67,6 +68,7 @@ pub fn configuration(
         reach: Vec::new(),
         config: Some(shared.to_owned()),
         state: None,
+        advertise: None,
         admin: 0,
         workers: 1,
         no_proxy_environment: false,
@@ -115,6 +117,18 @@ impl Around {
         // The authorities are somebody else's; nothing here is kept.
         configuration.storage.is_set = !configuration.realms.is_empty();
         Ok((configuration, written))
+    }
+
+    /// What the registry is told: where the service is looked up there, and where it is said.
+    fn advertise(&self) -> Advertise {
+        // Faults are said when the whole is loaded.
+        let declared = config::mesh_services(&self.shared, &environment, &Disk).unwrap_or_default();
+        let own = declared.iter().find(|one| one.name == self.arguments.service);
+        match self.arguments.advertise {
+            Some(address) => Advertise::At(address),
+            None if own.is_some_and(|own| own.registry) => Advertise::Door,
+            None => Advertise::Nothing,
+        }
     }
 
     /// What is to be reached has to be there.

@@ -16,7 +16,7 @@ use super::administration::Administration;
 use super::guest::{self, Guest, RunningGuest};
 use super::handover;
 use super::log;
-use super::mesh::Role;
+use super::mesh::{Registered, Role};
 use super::notify::Notifier;
 use super::otlp::Exporter;
 use super::running;
@@ -112,6 +112,8 @@ struct Server {
     load: Loader,
     /// The program that this process was started for.
     guest: Option<RunningGuest>,
+    /// Its address in the registry.
+    registered: Option<Registered>,
     parts: Parts,
     cores: Cores<Snapshot>,
     current: Arc<Snapshot>,
@@ -175,6 +177,7 @@ impl Server {
                 },
                 () = names.changed() => self.renew("endpoints follow their names").await,
                 () = acme.changed() => self.renew("the certificates have changed").await,
+                () = mesh.endpoints_changed() => self.renew("endpoints follow the registry").await,
                 () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 () = realms.revocations_changed() => self.revoke().await,
@@ -221,7 +224,8 @@ impl Server {
     }
 
     /// Drains, bounded, and writes what is left of the audit log.
-    async fn end(self) -> anyhow::Result<ExitCode> {
+    async fn end(mut self) -> anyhow::Result<ExitCode> {
+        self.withdraw().await;
         self.shared.draining.store(true, Ordering::Release);
         self.parts.acme.stop();
         self.notifier.stopping();

@@ -1,5 +1,6 @@
 //! Upstream services.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxy::tls::{ClientTls, ClientTlsSettings, Identity, certificates_from_pem};
@@ -28,9 +29,12 @@ pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<Servi
         return Ok(ServiceSettings::in_process(&service.name, door.clone()));
     }
     let names = &parts.names;
-    let (endpoints, weights) =
+    let (mut endpoints, weights): (Vec<_>, Vec<_>) =
         service.endpoints.iter().flat_map(|endpoint| resolved(endpoint, names)).unzip();
-    let secure = service.endpoints.iter().any(|endpoint| endpoint.tls);
+    if let Some(id) = service.tls.mesh.as_ref().filter(|_| service.registry) {
+        endpoints.extend(parts.mesh.endpoints(id).into_iter().map(registered));
+    }
+    let secure = service.registry || service.endpoints.iter().any(|endpoint| endpoint.tls);
     let bears = &service.resilience;
     Ok(ServiceSettings {
         weights,
@@ -71,6 +75,11 @@ pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<Servi
         idle: service.timeouts.idle,
         ..ServiceSettings::new(&service.name, endpoints)
     })
+}
+
+/// An address of the registry: the certificate there says whether it is the service's.
+fn registered(address: SocketAddr) -> EndpointSettings {
+    EndpointSettings { tls: true, host: address.ip().to_string(), port: address.port(), address: None }
 }
 
 /// An endpoint with its weight: one for each address that its name stands for.

@@ -31,6 +31,7 @@ mod mesh_agent;
 mod mesh_calls;
 mod mesh_hosts;
 mod mesh_refusals;
+mod mesh_registry;
 mod mesh_revoke;
 mod mesh_run;
 mod mesh_servers;

@@ -178,10 +178,10 @@ async fn who_is_revoked_or_evicted_is_found_nowhere_and_registers_nothing() {
     assert_eq!(left().await.len(), 2, "it has to come itself");
     register("", "orders").await.unwrap();
 
-    node::evict(&store, "edge-1").await.unwrap();
+    node::evict(&domain, "edge-1").await.unwrap();
     assert_eq!(left().await, [" /orders", "edge-2 /stock"]);
     assert!(matches!(register("edge-1", "payments").await, Err(Error::Revoked(_))));
-    node::readmit(&store, "edge-1").await.unwrap();
+    node::readmit(&domain, "edge-1").await.unwrap();
     register("edge-1", "payments").await.unwrap();
 
     let foreign = "spiffe://other.example/orders".parse().unwrap();
@@ -289,7 +289,7 @@ async fn a_record_that_cannot_be_read_hides_no_other() {
     assert_eq!(now(&again), orders(&[1]));
     assert_eq!(domain.endpoints().await.unwrap().len(), 1);
     domain.register_at("edge-1", &id("orders"), at(2)).await.unwrap();
-    node::evict(&store, "edge-1").await.unwrap();
+    node::evict(&domain, "edge-1").await.unwrap();
     domain.revoke(&Target::Identity(id("orders"))).await.unwrap();
     assert_eq!(domain.endpoints().await.unwrap(), []);
 }

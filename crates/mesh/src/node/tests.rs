@@ -359,21 +359,21 @@ async fn who_is_evicted_is_out_at_once_with_more_keys_than_are_listed() {
     let other = NodeKey::generate(NOW, &SystemRandom::new()).unwrap().pin().unwrap();
     let record = NodeRecord::new("x509/edge-2".to_owned(), "x509", other, Real.now(), PATIENCE);
     assert!(register::admit(&control.store, other, &record, None).await.unwrap());
-    assert_eq!(evict(&control.store, "x509/edge-1").await.unwrap(), 10_001);
+    assert_eq!(evict(&control.domain, "x509/edge-1").await.unwrap(), 10_001);
     let left: Vec<String> =
         nodes(&control.store).await.unwrap().into_iter().map(|record| record.node).collect();
     assert_eq!(left, ["x509/edge-2"]);
     assert!(register::find(&control.store, other).await.unwrap().is_some());
 
     // Whose name is kept out is not attested, also while its key stands there still.
-    readmit(&control.store, "x509/edge-1").await.unwrap();
+    readmit(&control.domain, "x509/edge-1").await.unwrap();
     let record = NodeRecord::new("x509/edge-1".to_owned(), "x509", pins[0], Real.now(), PATIENCE);
     assert!(register::admit(&control.store, pins[0], &record, None).await.unwrap());
     assert!(register::prolong(&control.store, pins[0], PATIENCE).await.unwrap());
     let kept = control.store.get(&register::place(pins[0])).await.unwrap().unwrap();
     let counted = control.store.get(&register::key_of("x509/edge-1", pins[0])).await.unwrap().unwrap();
     assert_eq!(counted.expires, kept.expires, "it counts for as long as it is attested");
-    evict(&control.store, "x509/edge-1").await.unwrap();
+    evict(&control.domain, "x509/edge-1").await.unwrap();
     control.store.put(kept.key, kept.value, kept.expires, Expect::Absent).await.unwrap();
     assert_eq!(register::find(&control.store, pins[0]).await.unwrap(), None);
     assert!(!register::prolong(&control.store, pins[0], PATIENCE).await.unwrap());
@@ -396,7 +396,7 @@ async fn a_name_has_so_many_keys_and_no_other_pays_for_them() {
     drop(late);
     assert!(control.agent(Prover::Token(control.token("edge-2").await)).await.met().await);
     // Out and let in again, it begins anew.
-    assert_eq!(evict(&control.store, "edge-1").await.unwrap(), register::KEYS_PER_NODE_MAX);
+    assert_eq!(evict(&control.domain, "edge-1").await.unwrap(), register::KEYS_PER_NODE_MAX);
     assert!(control.agent(Prover::Token(control.token("edge-1").await)).await.met().await);
 }
 
@@ -874,7 +874,7 @@ async fn a_node_registers_its_own_workloads_and_keeps_what_it_was_told_while_nob
 
     // Evicted, it registers nothing.
     client.register(&id("orders"), found).await.unwrap();
-    evict(&control.store, "edge-1").await.unwrap();
+    evict(&control.domain, "edge-1").await.unwrap();
     assert_eq!(control.domain.endpoints().await.unwrap(), []);
     assert!(client.register(&id("orders"), found).await.is_err());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::decoder::Decoder;
 use super::super::node::{Name, Node, Value};
-use super::super::schema::{Section, key};
+use super::super::schema::{Section, key, nearest};
 use super::super::services::{Protocol, Service, TIMEOUTS_DEFAULT, Timeouts};
 use super::super::values::{self, Unfit};
 use super::Mesh;
@@ -36,6 +36,8 @@ pub enum Mode {
     Permissive,
 }
 
+/// The word for those that register where they are.
+const REGISTRY: &str = "registry";
 const SPOKEN: &[(&str, Spoken)] =
     &[("detect", Spoken::Detect), ("http", Spoken::Http), ("http2", Spoken::Http2), ("tcp", Spoken::Tcp)];
 /// The key that has policies only tried.
@@ -45,9 +47,14 @@ const MODES: &[(&str, Mode)] = &[("strict", Mode::Strict), ("permissive", Mode::
 pub(in super::super) const SERVICE: Section = Section {
     path: "mesh.services.NAME",
     about: "A service of the mesh.",
-    short: "its addresses: `orders: 10.0.0.5:7001`, or a list of these",
+    short: "its addresses: `orders: 10.0.0.5:7001`, a list of these, or `registry`",
     keys: &[
-        key("at", "host:port, or list of these", "", "Where it listens for mutual TLS."),
+        key(
+            "at",
+            "host:port, list of these, or `registry`",
+            "",
+            "Where it listens for mutual TLS. `registry`: wherever its own instances say; each `bastide run` of it registers its address at the control plane, and callers follow.",
+        ),
         key(
             "id",
             "path such as /ns/shop/orders",
@@ -98,6 +105,8 @@ pub struct Declared {
     pub mode: Mode,
     /// Whether it is reached without TLS.
     pub plain_text: bool,
+    /// Whether it is wherever its instances register.
+    pub registry: bool,
     /// Its timeouts, as they are written.
     pub timeouts: Vec<(String, String)>,
     /// The path of the workload that it has to be, when that is not its name.
@@ -115,6 +124,7 @@ impl Declared {
             spoken,
             mode,
             plain_text: false,
+            registry: false,
             timeouts: Vec::new(),
             id: None,
             dry_run: false,
@@ -162,8 +172,9 @@ impl Decoder<'_> {
                 return None;
             }
         };
-        let places = self.values(places, place);
-        if places.is_empty() {
+        let (at, registry) = (places.at, places.text() == Some(REGISTRY));
+        let places = if registry { Vec::new() } else { self.values(places, place) };
+        if places.is_empty() && !registry {
             self.expected(node, "at least one address such as 10.0.0.5:7001");
         }
         self.mesh_at.get_or_insert(name.at);
@@ -171,6 +182,9 @@ impl Decoder<'_> {
         let mode = get("mode").and_then(|node| self.word(node, "mode", MODES)).unwrap_or_default();
         let what = "anybody on the network path can read and change what is sent, and anybody can send it";
         let plain = table.as_ref().is_some_and(|table| self.danger(table, "danger_plain_text", what));
+        if registry && plain {
+            self.fault(at, "an address of the registry is trusted for its certificate alone, and with `danger_plain_text` there is none");
+        }
         if let Some(table) = &table {
             self.danger(table, DRY_RUN, "what policies deny goes on, at the service's own door");
         }
@@ -219,6 +233,7 @@ fn one(name: &str, node: &Node) -> Declared {
         spoken,
         mode: word(text("mode"), MODES),
         plain_text: text("danger_plain_text") == Some("true"),
+        registry: node.text().or_else(|| text("at")) == Some(REGISTRY),
         timeouts,
         id: text("id").map(str::to_owned),
         dry_run: text(DRY_RUN) == Some("true"),
@@ -239,8 +254,9 @@ fn below<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
 
 /// Host and port.
 fn place(text: &str) -> Result<(String, u16), Unfit> {
-    let unfit =
-        || Unfit { expected: "an address such as 10.0.0.5:7001 or orders.internal:7001", instead: None };
+    const EXPECTED: &str = "an address such as 10.0.0.5:7001 or orders.internal:7001, or `registry`";
+    let near = nearest(text, std::iter::once(REGISTRY)).map(str::to_owned);
+    let unfit = || Unfit { expected: EXPECTED, instead: near.clone() };
     let (host, port) = text.rsplit_once(':').ok_or_else(unfit)?;
     let port: u16 = port.parse().map_err(|_| unfit())?;
     if port == 0 {

@@ -215,3 +215,51 @@ fn services_say_what_they_speak_and_listeners_whom_they_are_for() {
         assert!(said.contains(expected) && (expected.is_empty() == said.is_empty()), "{written}\n{said}");
     }
 }
+
+#[test]
+fn a_service_of_the_registry_has_no_address_and_always_a_certificate() {
+    const SERVICES: &str = "mesh:\n  trust_domain: a.example\n  agents: 10.0.0.2:7443\n  services:\n    \
+         short: registry\n    long: { at: registry, id: /ns/long, protocol: tcp }\n    named: registry:7001\n    \
+         mine: registry\n";
+    let base = BASE.replace(
+        "services: { a: [ http://10.0.0.1 ] }",
+        "services: { a: [ http://10.0.0.1 ], mine: [ http://10.0.0.2 ] }",
+    );
+    let configuration = read_with(&format!("{base}{SERVICES}"), &[]).unwrap();
+    let service = |name: &str| configuration.services.iter().find(|service| service.name == name).unwrap();
+    for name in ["short", "long"] {
+        assert!(service(name).registry && service(name).endpoints.is_empty(), "{name}");
+    }
+    // A host of that name has a port; what `services:` has is what it says there.
+    assert_eq!(
+        ("registry", 7001),
+        (service("named").endpoints[0].host.as_str(), service("named").endpoints[0].port)
+    );
+    assert!(!service("named").registry && !service("mine").registry);
+    let mesh = configuration.mesh.unwrap();
+    let looked_up: Vec<&str> = mesh.looked_up.iter().map(model::SpiffeId::path).collect();
+    assert_eq!(looked_up, ["/short", "/ns/long"]);
+    assert_eq!(mesh.declared().here, Some("10.0.0.2".parse().unwrap()), "where agents come to");
+    let everywhere = SERVICES.replace("10.0.0.2", "0.0.0.0");
+    let configuration = read_with(&format!("{base}{everywhere}"), &[]).unwrap();
+    assert_eq!(configuration.mesh.unwrap().declared().here, None);
+
+    let one = |written: &str| format!("mesh: {{ trust_domain: a.example, services: {{ db: {written} }} }}");
+    for (written, expected) in [
+        (one("regsitry"), "(write \"registry\")"),
+        (one("{ at: Registry }"), "(write \"registry\")"),
+        (one("[ registry, 10.0.0.1:1 ]"), "expected an address such as 10.0.0.5:7001"),
+        (one("{ at: registry, danger_plain_text: true }"), "trusted for its certificate alone"),
+        (one("[]"), "expected at least one address such as 10.0.0.5:7001"),
+    ] {
+        let said = said_with(&format!("{BASE}{written}"), &[]).join("\n");
+        assert!(said.contains(expected), "{written}\n{said}");
+    }
+}
+
+#[test]
+fn editors_are_told_of_the_registry() {
+    let schema: serde_json::Value = serde_json::from_str(&super::super::json_schema()).unwrap();
+    let at = &schema["$defs"]["mesh.services.NAME"]["anyOf"][0]["properties"]["at"];
+    assert_eq!(at["anyOf"][0]["const"], "registry", "{at}");
+}

@@ -1,11 +1,14 @@
 //! The program that a process was started for: its beginning, and the order of its end.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
 
 use super::Server;
-use crate::process::guest::Guest;
+use crate::process::guest::{Advertise, Guest};
+use crate::process::mesh::{Address, Registered};
 
 impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
@@ -13,23 +16,43 @@ impl Server {
         let bound = self.cores.addresses();
         let keys: Vec<_> = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key).collect();
         let address = |key| bound.iter().find(|(bound, _)| *bound == key).map(|(_, address)| *address);
-        let (mut way_out, mut reached) = (None, Vec::new());
+        let (mut way_out, mut reached, mut door) = (None, Vec::new(), None);
         for (listener, key) in self.configuration.listeners.iter().zip(keys) {
             match (&listener.to, address(key)) {
                 (None, address) => way_out = address,
                 (Some(service), Some(address)) if *service != guest.service => {
                     reached.push((service.clone(), address));
                 }
-                (Some(_), _) => {}
+                (Some(_), address) => door = address,
             }
         }
+        let address = match guest.advertise {
+            Advertise::Nothing => None,
+            Advertise::Door => door,
+            Advertise::At(address) => Some(address),
+        };
+        let program = SocketAddr::from(([127, 0, 0, 1], guest.port));
         self.guest = Some(guest.start(way_out, &reached)?);
+        let socket = self.configuration.mesh.as_ref().and_then(|mesh| mesh.socket.clone());
+        if let Some((address, socket)) = address.zip(socket) {
+            let id = self.parts.mesh.member()?.id().clone();
+            let address = Address { socket, id, address, program };
+            self.registered = Some(Registered::start(address, Arc::clone(&self.parts.random)));
+        }
         Ok(())
+    }
+
+    /// Takes the program's address out of the registry: first of all that ends.
+    pub(super) async fn withdraw(&mut self) {
+        if let Some(registered) = self.registered.take() {
+            registered.withdraw().await;
+        }
     }
 
     /// Takes no new connection from the mesh, then asks the program to end; the way out stays
     /// open until it has. Nothing to do without a program.
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {
+        self.withdraw().await;
         let Some(guest) = &self.guest else { return false };
         let mut configuration = self.configuration.clone();
         configuration.listeners.retain(|listener| listener.to.as_ref() != Some(&guest.service));

@@ -257,6 +257,7 @@ impl Server {
         let server = Self {
             load,
             guest: None,
+            registered: None,
             keeper: keep(&current, &parts),
             prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
             watched: watch(&configuration),

@@ -1,0 +1,243 @@
+//! Services that are found without an address in any configuration: instances come, are killed, end
+//! in order and are revoked, the control plane is killed and comes back, and callers go on.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bastide::demo::client::{Door, Request, http1};
+use mesh::workload_api::{Client, Code};
+use model::SpiffeId;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::clients::script;
+use crate::peers::free_address;
+use crate::support::{BASTIDE, Process, Town, read, until};
+
+/// Longer than an address that is not renewed stays.
+const EXPIRY: Duration = Duration::from_secs(60);
+
+/// An instance of a service, at a port that the system picks, whose program says its own name.
+struct Instance {
+    process: Process,
+    program: Pid,
+}
+
+impl Instance {
+    async fn start(town: &Town, service: &str, name: &str, more: &[&str]) -> Self {
+        let log = town.path(&format!("{name}.log"));
+        let mut command = Command::new(BASTIDE);
+        command
+            .args(["run", "--service", service, "--listen", "127.0.0.1:0", "--state", name])
+            .args(more)
+            .args(["--", "python3"])
+            .arg(script("answers.py"))
+            .arg(name)
+            .current_dir(town.folder.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap());
+        let process = Process::spawn(&mut command);
+        until("the instance to be registered", async || {
+            read(&log).contains("mesh: registered").then_some(())
+        })
+        .await;
+        Self { process, program: program(&log) }
+    }
+
+    /// Kills it without a word.
+    async fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.ended().await;
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Of a `bastide run` that was killed it is nobody's child any more.
+        let _ = kill_process(self.program, Signal::KILL);
+    }
+}
+
+/// The process that the log names.
+fn program(log: &Path) -> Pid {
+    let text = read(log);
+    let after = text.split("process=").nth(1).unwrap();
+    let number: String = after.chars().take_while(char::is_ascii_digit).collect();
+    Pid::from_raw(number.parse().unwrap()).unwrap()
+}
+
+fn id(name: &str) -> SpiffeId {
+    format!("spiffe://shop.example/{name}").parse().unwrap()
+}
+
+/// What is registered of a service: its addresses, and their ages in seconds.
+fn listed(town: &Town, service: &str) -> Vec<(SocketAddr, u64)> {
+    let (code, out, err) = town.bastide(&["mesh", "status", "--output", "json"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let status: Value = serde_json::from_str(&out).unwrap();
+    let endpoints = status["endpoints"].as_array().unwrap().iter();
+    let own = endpoints.filter(|one| one["service"] == id(service).as_str());
+    own.map(|one| (one["address"].as_str().unwrap().parse().unwrap(), one["age_s"].as_u64().unwrap()))
+        .collect()
+}
+
+/// Asks for orders over somebody's way out: status, and who answered.
+async fn ask(way_out: SocketAddr) -> (u16, String) {
+    let answer = http1::ask(&Door::clear(way_out), &Request::new("GET", "orders", "/hello")).await.unwrap();
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    (answer.status, body.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// Asks until all of these have answered; everybody who does is one of them.
+async fn answers(what: &str, way_out: SocketAddr, expected: &[&str]) {
+    let mut seen = BTreeSet::new();
+    until(what, async || {
+        let (status, name) = ask(way_out).await;
+        assert!(status == 200 && expected.contains(&name.as_str()), "{what}: {status} {name}");
+        seen.insert(name);
+        (seen.len() == expected.len()).then_some(())
+    })
+    .await;
+}
+
+async fn town() -> Town {
+    let mut town = Town::prepare("");
+    let uid = rustix::process::geteuid().as_raw();
+    let own = std::env::current_exe().unwrap();
+    let shared = format!(
+        "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  services:\n    orders: registry\n    \
+         shop: {{ at: registry }}\n  workloads:\n    orders: {{ uid: {uid}, path: {BASTIDE} }}\n    \
+         shop: {{ uid: {uid}, path: {BASTIDE} }}\n    tester: {{ uid: {uid}, path: {} }}\n\
+         policies: shop.cedar\n",
+        own.display()
+    );
+    std::fs::write(town.path("town.yaml"), shared).unwrap();
+    let policies =
+        r#"permit (principal is Service, action, resource) when { resource.service == "orders" };"#;
+    std::fs::write(town.path("shop.cedar"), policies).unwrap();
+    town.configure(
+        "include: town.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
+    );
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    town
+}
+
+#[tokio::test]
+async fn callers_follow_the_registry_through_deaths_of_instances_and_of_the_control_plane() {
+    let mut town = town().await;
+    let way_out = free_address();
+    let port = way_out.port().to_string();
+    assert_eq!(town.get("/hello").await.status, 503, "nobody is there yet");
+    let _shop = Instance::start(&town, "shop", "shop", &["--way-out", &port]).await;
+    assert_eq!(ask(way_out).await.0, 503);
+    let mut one = Instance::start(&town, "orders", "one", &[]).await;
+    let two = Instance::start(&town, "orders", "two", &[]).await;
+    let here = async || {
+        let (status, _) = ask(way_out).await;
+        (status == 200 && town.get("/hello").await.status == 200).then_some(())
+    };
+    until("the first answer", here).await;
+    answers("both instances", way_out, &["one", "two"]).await;
+    let at_first = listed(&town, "orders");
+    let ports: BTreeSet<u16> = at_first.iter().map(|(address, _)| address.port()).collect();
+    assert!(ports.len() == 2 && !ports.contains(&0), "{at_first:?}");
+    assert_eq!(listed(&town, "shop").len(), 1);
+
+    // Who is not orders does not become it by saying so.
+    let client = Client::connect(&town.path("api.sock")).await.unwrap();
+    let stolen: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let refused = client.register(&id("orders"), stolen).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    client.register(&id("tester"), stolen).await.expect("as itself it may");
+    client.withdraw(&id("tester"), stolen).await.unwrap();
+    assert_eq!(listed(&town, "orders").len(), 2);
+
+    // Killed without a word: nobody notices, though its address is registered still.
+    one.kill().await;
+    let killed = Instant::now();
+    for _ in 0..50 {
+        assert_eq!(ask(way_out).await, (200, "two".to_owned()));
+        assert_eq!(town.get("/hello").await.status, 200);
+    }
+    assert_eq!(listed(&town, "orders").len(), 2);
+    // Whoever comes is asked when its program answers, and not before.
+    let (mut three, ()) = tokio::join!(Instance::start(&town, "orders", "three", &[]), async {
+        until("the third's first answer", async || {
+            let (status, name) = ask(way_out).await;
+            assert_eq!(status, 200, "{name}");
+            (name == "three").then_some(())
+        })
+        .await;
+    });
+    answers("the two that are there", way_out, &["two", "three"]).await;
+    while listed(&town, "orders").len() == 3 {
+        assert!(killed.elapsed() < EXPIRY, "{:?}", listed(&town, "orders"));
+        assert_eq!(ask(way_out).await.0, 200);
+    }
+
+    let log = read(&town.path("shop.log"));
+    assert!(!log.contains("does not say where services are"), "one stream tells everything: {log}");
+
+    // Without a control plane callers go on, and when it is back so does everything.
+    town.gateway().signal(Signal::KILL);
+    town.gateway().ended().await;
+    answers("both without a control plane", way_out, &["two", "three"]).await;
+    town.start_gateway().await;
+    assert_eq!(town.get("/hello").await.status, 200, "what is registered outlives it");
+    answers("both with the next one", way_out, &["two", "three"]).await;
+    let _four = Instance::start(&town, "orders", "four", &[]).await;
+    let fourth = async || (ask(way_out).await == (200, "four".to_owned())).then_some(());
+    until("the fourth's first answer", fourth).await;
+
+    // One that ends in order is gone before it does, and no call fails.
+    three.process.signal(Signal::TERM);
+    while !three.process.ended_within(Duration::from_millis(20)) {
+        assert_eq!(ask(way_out).await.0, 200);
+    }
+    assert_eq!(listed(&town, "orders").len(), 2);
+    answers("those that are left", way_out, &["two", "four"]).await;
+
+    // Revoked, the service is nowhere.
+    let (code, out, err) = town.bastide(&["mesh", "revoke", "--identity", id("orders").as_str()]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(listed(&town, "orders"), []);
+    until("the end of its calls", async || (ask(way_out).await.0 == 503).then_some(())).await;
+    drop(two);
+
+    // Who came and went, and who was refused, is written down.
+    until("the events", async || {
+        let folder = std::fs::read_dir(town.path("state/audit")).ok()?;
+        let log: String = folder.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect();
+        let has = |text: &str| log.contains(text);
+        let first = format!("endpoint {}", at_first[0].0);
+        (has("Endpoints/Register")
+            && has("Endpoints/Withdraw")
+            && has(&first)
+            && has("orders\\\", which it is not"))
+        .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_address_of_one_machine_is_not_advertised() {
+    let town = Town::prepare("");
+    for (said, why) in [
+        ("10.0.0.5", "expected an address and a port such as 10.0.0.5:7001"),
+        ("orders:7001", "expected an address and a port"),
+        ("10.0.0.5:0", "port 0"),
+        ("0.0.0.0:7001", "every address of this machine"),
+        ("224.0.0.1:7001", "cannot be advertised"),
+    ] {
+        let arguments =
+            ["run", "--service", "orders", "--listen", "127.0.0.1:0", "--advertise", said, "--", "true"];
+        let (code, _, err) = town.bastide(&arguments);
+        assert!(code == 2 && err.contains(why), "{said}: {code} {err}");
+    }
+}
