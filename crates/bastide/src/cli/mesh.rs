@@ -1,6 +1,7 @@
 //! `bastide mesh`: what an operator does with the trust domain: look, rotate by hand, ask for
 //! a document.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ const ISSUED_MAX: usize = 100_000;
      bastide mesh token --node edge-1           a token with which the node's agent joins, once\n\
      bastide mesh evict edge-1 --why stolen     this node gets nothing more, and cannot join again\n\
      bastide mesh tap --service payments --config mesh.yaml    calls as they end\n\
-     bastide mesh svid --socket /run/bastide/workload.sock --out folder"
+     bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\
+     bastide mesh advertise --socket /run/bastide/workload.sock --service orders 10.0.0.5:7001"
 ))]
 pub struct MeshArguments {
     #[command(subcommand)]
@@ -177,6 +179,24 @@ enum MeshCommand {
     Workload(WorkloadCommand),
     /// Shows the calls of a proxy as they end: who called what, what was decided, how long it took.
     Tap(super::mesh_tap::TapArguments),
+    /// Registers where a service that holds its own certificates listens, for as long as this runs,
+    /// for callers that have it as `registry`. This process has to be attested as the service.
+    #[command(after_help = examples(
+        "bastide mesh advertise --socket /run/bastide/workload.sock --service orders 10.0.0.5:7001\n\
+         bastide mesh advertise --socket /run/bastide/workload.sock --service orders 0.0.0.0:7001"
+    ))]
+    Advertise {
+        /// The socket of the Workload API.
+        #[arg(long, value_hint = ValueHint::FilePath)]
+        socket: PathBuf,
+        /// The service.
+        #[arg(long)]
+        service: String,
+        /// The address and port at which others reach it; of 0.0.0.0 and [::] the one by which
+        /// this machine reaches the control plane.
+        #[arg(value_name = "ADDRESS:PORT", value_parser = address)]
+        address: SocketAddr,
+    },
     /// Asks a Workload API for the certificates of this process, as a workload would.
     #[command(after_help = examples(
         "bastide mesh svid --socket /run/bastide/workload.sock\n\
@@ -222,6 +242,10 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let MeshCommand::Svid { socket, out } = &arguments.command {
         return runtime.block_on(svid(socket, out.as_deref(), arguments.output));
+    }
+    if let MeshCommand::Advertise { socket, service, address } = &arguments.command {
+        runtime.block_on(crate::process::mesh::advertise(socket, service, *address, arguments.output))?;
+        return Ok(ExitCode::SUCCESS);
     }
     if let MeshCommand::Tap(tap) = &arguments.command {
         return runtime.block_on(super::mesh_tap::run(tap, &arguments.config, arguments.output));
@@ -275,6 +299,7 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         }
         // Done before.
         MeshCommand::Lift { .. }
+        | MeshCommand::Advertise { .. }
         | MeshCommand::Svid { .. }
         | MeshCommand::Tap(_)
         | MeshCommand::Workload(_)
@@ -288,6 +313,10 @@ async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output)
         Err(::mesh::Error::Authority(why)) => Ok(refuse(&why, output)),
         Err(other) => Err(other.into()),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    ::mesh::directory::parse(text).map_err(str::to_owned)
 }
 
 fn refuse(why: &str, output: Output) -> ExitCode {

@@ -5,6 +5,7 @@
 //! What it must never do: serve a trust domain half open, or let a reload that is refused
 //! change who is known.
 
+mod advertise;
 mod agent;
 mod audit;
 mod found;
@@ -39,6 +40,7 @@ use super::book::Book;
 use super::realms::Streams;
 use crate::config;
 
+pub use advertise::advertise;
 pub use agent::run as run_agent;
 pub use member::Member;
 pub use registered::{Address, Registered};

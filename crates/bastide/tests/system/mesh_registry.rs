@@ -241,3 +241,60 @@ async fn what_is_no_address_of_one_machine_is_not_advertised() {
         assert!(code == 2 && err.contains(why), "{said}: {code} {err}");
     }
 }
+
+#[tokio::test]
+async fn a_service_on_a_node_says_where_it_is_and_is_nowhere_once_the_node_is_evicted() {
+    let door = free_address();
+    let uid = rustix::process::geteuid().as_raw();
+    let mut town = Town::prepare("");
+    town.configure(&format!(
+        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  agents: {door}\n  workloads:\n    \
+         stock: {{ uid: {uid}, node: edge-1 }}\n    local: {{ uid: {uid} }}\n"
+    ));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    let (_, token, _) = town.bastide(&["mesh", "token", "--node", "edge-1"]);
+    std::fs::write(town.path("join"), token).unwrap();
+    let start = |arguments: &[&str], log: &str| {
+        let mut command = Command::new(BASTIDE);
+        command.args(arguments).current_dir(town.folder.path()).stdout(Stdio::null());
+        Process::spawn(command.stderr(std::fs::File::create(town.path(log)).unwrap()))
+    };
+    let server = door.to_string();
+    let _agent = start(
+        &["agent", "--server", &server, "--socket", "node.sock", "--state", "node", "--token-file", "join"],
+        "agent.log",
+    );
+    until("its socket", async || town.path("node.sock").exists().then_some(())).await;
+    let advertise = |socket: &str, service: &str, log: &str| {
+        start(&["mesh", "advertise", "--socket", socket, "--service", service, "0.0.0.0:7001"], log)
+    };
+    let log = |name: &str| read(&town.path(name));
+
+    // Beside the control plane nobody is what is registered for the node, nor the other way round.
+    for (socket, service, name) in [("api.sock", "stock", "a.log"), ("node.sock", "local", "b.log")] {
+        assert!(!advertise(socket, service, name).ended().await.success());
+        assert!(
+            log(name).contains(&format!("this process is not the workload {service:?}")),
+            "{}",
+            log(name)
+        );
+    }
+    let mut stock = advertise("node.sock", "stock", "stock.log");
+    until("the word", async || log("stock.log").contains("mesh: registered").then_some(())).await;
+    let at: SocketAddr = "127.0.0.1:7001".parse().unwrap();
+    assert_eq!(listed(&town, "stock").iter().map(|(address, _)| *address).collect::<Vec<_>>(), [at]);
+    let (_, status, _) = town.bastide(&["mesh", "status"]);
+    assert!(status.contains("spiffe://shop.example/stock at 127.0.0.1:7001 on edge-1, since "), "{status}");
+    stock.signal(Signal::TERM);
+    assert!(stock.ended().await.success());
+    assert_eq!(listed(&town, "stock"), []);
+
+    let _stock = advertise("node.sock", "stock", "again.log");
+    until("the word", async || log("again.log").contains("mesh: registered").then_some(())).await;
+    assert_eq!(town.bastide(&["mesh", "evict", "edge-1"]).0, 0);
+    assert_eq!(listed(&town, "stock"), []);
+    until("its refusal", async || log("again.log").contains("is not registered").then_some(())).await;
+    assert_eq!(listed(&town, "stock"), []);
+}

@@ -274,7 +274,22 @@ fn what_was_told_last_is_used_for_a_while_and_beside_what_is_told_anew_for_a_sho
     say(&mut held, &[("orders", &[3]), ("payments", &[4])], back);
     assert_eq!(held.shown(back), told(&[("orders", &[1, 2, 3]), ("payments", &[4])]));
     say(&mut held, &[("orders", &[1, 3])], back + SECOND);
+    // It goes once more: what was left of before does not stay for longer because of that.
+    let again = back + GRACE - SECOND;
+    held.begin(again);
+    say(&mut held, &[("orders", &[1])], again);
+    assert_eq!(held.shown(again), told(&[("orders", &[1, 2, 3]), ("payments", &[4])]));
     assert_eq!(held.shown(back + GRACE), told(&[("orders", &[1, 3]), ("payments", &[4])]));
+    assert_eq!(held.shown(again + GRACE), told(&[("orders", &[1])]));
+    // What is taken out by whoever is there is out at once, also then.
+    let gone = differences(&told(&[("orders", &[1])]), &told(&[]));
+    held.take(gone, again + SECOND).unwrap();
+    assert_eq!(held.shown(again + SECOND), told(&[("orders", &[3]), ("payments", &[4])]));
+    // What was over does not come back.
+    let late = again + 2 * KEPT_MAX;
+    held.begin(late);
+    say(&mut held, &[], late);
+    assert_eq!(held.shown(late), told(&[]));
 }
 
 #[tokio::test]

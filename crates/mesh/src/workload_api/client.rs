@@ -43,6 +43,13 @@ pub struct X509Identity {
     pub hint: String,
 }
 
+impl X509Identity {
+    /// Whether it is a service's: by its hint, or its path.
+    pub fn is(&self, service: &str) -> bool {
+        self.hint == service || self.id.path().strip_prefix('/') == Some(service)
+    }
+}
+
 impl std::fmt::Debug for X509Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("X509Identity").field("id", &self.id).finish_non_exhaustive()

@@ -256,10 +256,7 @@ async fn updates(
             },
         };
         let Some(X509Context { identities, anchors }) = told else { return Ok(()) };
-        let is = |identity: &X509Identity| {
-            identity.hint == service || identity.id.path().strip_prefix('/') == Some(service)
-        };
-        let found = identities.iter().find(|identity| is(identity)).cloned();
+        let found = identities.iter().find(|identity| identity.is(service)).cloned();
         let Some(identity) = found else {
             let others: Vec<&str> = identities.iter().map(|identity| identity.id.as_str()).collect();
             return Err(format!("this process is not the workload {service:?}, but {}", others.join(", ")));

@@ -31,8 +31,8 @@ pub struct Address {
     pub id: SpiffeId,
     /// Where; `0.0.0.0` and `[::]`: at the machine's own address.
     pub address: SocketAddr,
-    /// Where the program behind it takes connections.
-    pub program: SocketAddr,
+    /// Where the program behind it takes connections, which is waited for; `None`: it does.
+    pub program: Option<SocketAddr>,
 }
 
 /// An address that is kept registered. Dropped, it is not said any more.
@@ -65,7 +65,8 @@ impl Drop for Registered {
 
 async fn keep(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Receiver<()>) {
     let listens = async {
-        while TcpStream::connect(address.program).await.is_err() {
+        let Some(program) = address.program else { return };
+        while TcpStream::connect(program).await.is_err() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };

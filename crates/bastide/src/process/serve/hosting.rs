@@ -31,7 +31,7 @@ impl Server {
             Advertise::Door => door,
             Advertise::At(address) => Some(address),
         };
-        let program = SocketAddr::from(([127, 0, 0, 1], guest.port));
+        let program = Some(SocketAddr::from(([127, 0, 0, 1], guest.port)));
         self.guest = Some(guest.start(way_out, &reached)?);
         let socket = self.configuration.mesh.as_ref().and_then(|mesh| mesh.socket.clone());
         if let Some((address, socket)) = address.zip(socket) {
