@@ -36,9 +36,11 @@ impl Notifier {
         self.tell("STOPPING=1");
     }
 
-    /// Another process is the main one now.
-    pub fn succeeded_by(&self, process: u32) {
+    /// Another process is the main one now. This one says nothing more: its end would be taken
+    /// for the service's.
+    pub fn succeeded_by(&mut self, process: u32) {
         self.tell(&format!("MAINPID={process}\nREADY=1"));
+        self.address = None;
     }
 
     fn tell(&self, text: &str) {
@@ -60,16 +62,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let notifier = Notifier::new(path.to_str());
+        let mut notifier = Notifier::new(path.to_str());
         notifier.ready();
         notifier.reloading();
+        notifier.stopping();
         notifier.succeeded_by(7);
+        // The service goes on.
         notifier.stopping();
         let mut bytes = [0; 128];
-        for expected in ["READY=1", "RELOADING=1", "MAINPID=7\nREADY=1", "STOPPING=1"] {
+        for expected in ["READY=1", "RELOADING=1", "STOPPING=1", "MAINPID=7\nREADY=1"] {
             let count = socket.recv(&mut bytes).unwrap();
             assert_eq!(std::str::from_utf8(&bytes[..count]).unwrap(), expected);
         }
+        socket.set_nonblocking(true).unwrap();
+        assert!(socket.recv(&mut bytes).is_err(), "a word after the last");
         Notifier::new(None).ready();
         Notifier::new(Some("/nowhere/at/all")).ready();
     }

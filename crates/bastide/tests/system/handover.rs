@@ -241,6 +241,36 @@ async fn a_new_process_takes_over_without_a_lost_request() {
 }
 
 #[tokio::test]
+async fn systemd_hears_of_the_new_main_process_and_of_no_end() {
+    let upstream = Upstream::start().await;
+    let mut town = Town::prepare(&routes(&upstream, "here"));
+    let systemd = std::os::unix::net::UnixDatagram::bind(town.path("notify")).unwrap();
+    systemd.set_nonblocking(true).unwrap();
+    let heard = || {
+        let mut bytes = [0; 128];
+        let count = systemd.recv(&mut bytes).ok()?;
+        Some(std::str::from_utf8(&bytes[..count]).unwrap().to_owned())
+    };
+    let mut command = town.serve("log");
+    command.env("NOTIFY_SOCKET", town.path("notify"));
+    town.start_gateway_by(command).await;
+    let first = ready(&town).unwrap();
+    assert_eq!(until("readiness", async || heard()).await, "READY=1");
+    town.gateway().signal(Signal::USR2);
+    let heir = until("the heir", async || ready(&town).filter(|process| *process != first).map(Heir)).await;
+    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    // The two say it at the same time.
+    let mut words = [until("one", async || heard()).await, until("the other", async || heard()).await];
+    words.sort();
+    assert_eq!(words, [format!("MAINPID={}\nREADY=1", heir.0), "READY=1".to_owned()]);
+    assert_eq!(heard(), None, "what ends is not the service");
+    // What ends last is.
+    heir.signal(Signal::TERM);
+    assert_eq!(until("the end", async || heard()).await, "STOPPING=1");
+    heir.ended().await;
+}
+
+#[tokio::test]
 async fn a_hand_over_that_fails_changes_nothing() {
     let upstream = Upstream::start().await;
     let mut town = Town::start(&routes(&upstream, "here")).await;
