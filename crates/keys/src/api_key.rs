@@ -188,13 +188,13 @@ pub fn list_api_keys(store: &dyn ApiKeyStore) -> Result<Vec<ApiKeyRecord>, Error
     Ok(keys)
 }
 
-/// Revokes the key with this id (or the whole key, should that be what leaked).
+/// Revokes the key with this id (or the whole key, should that be what leaked; see [`api_key_id`]).
 /// Revoking twice keeps the first time.
 ///
 /// # Errors
 /// No key has this id; the store fails.
 pub fn revoke_api_key(store: &dyn ApiKeyStore, id: &str, now: Timestamp) -> Result<ApiKeyRecord, Error> {
-    let id = id_of(id.as_bytes()).unwrap_or(id);
+    let id = api_key_id(id);
     let mut revoked = None;
     store.update(&mut |contents| {
         let Some(key) = contents.keys.iter_mut().find(|key| key.id == id) else {
@@ -289,6 +289,15 @@ fn id_of(key: &[u8]) -> Option<&str> {
     }
     let start = API_KEY_PREFIX.len();
     key.get(start..start + ID_DIGITS).and_then(|id| std::str::from_utf8(id).ok())
+}
+
+/// The id, in a text that may be the id alone or the key, and the key badly copied: nothing of the
+/// secret is in what comes back.
+pub fn api_key_id(text: &str) -> &str {
+    let Some(rest) = text.strip_prefix(API_KEY_PREFIX) else { return text };
+    let id = rest.split_once('_').map_or(rest, |(id, _)| id);
+    let end = id.char_indices().nth(ID_DIGITS).map_or(id.len(), |(at, _)| at);
+    id.get(..end).unwrap_or_default()
 }
 
 fn pepper(contents: &ApiKeyContents) -> Result<hmac::Key, Error> {

@@ -10,7 +10,7 @@ use axum::extract::{RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
-use keys::{CertificateRules, SecureRandom as _, SystemRandom};
+use keys::{CertificateRules, SecureRandom as _, SystemRandom, api_key_id};
 use model::event::{AccessEvent, Outcome, Step};
 use model::{Clock, RequestId, Switch, Timestamp};
 use policy::{Permit, Subject};
@@ -23,7 +23,7 @@ use super::caller::Caller;
 use super::operation::{OPERATIONS, Operation};
 use super::problem::Problem;
 use super::view::{Towns, Trust, View};
-use crate::config::ADMINISTRATION;
+use crate::config::{ADMINISTRATION, Area};
 use crate::process::book::{Book, Entry};
 
 /// Largest body of a call, bytes.
@@ -308,6 +308,7 @@ async fn call(
 ) -> Response {
     let (now, begun) = (desk.now(), desk.clock.monotonic());
     let (head, body) = request.into_parts();
+    let (path, parameters) = without_secrets(operation, head.uri.path(), parameters);
     let view = desk.view();
     let local = head.extensions.get::<Caller>().cloned();
     let rules = CertificateRules {
@@ -326,9 +327,10 @@ async fn call(
         let told = "the audit log accepts no more events, so nothing was done; try again";
         return Problem::unavailable("audit", told, told).respond(None);
     };
-    let mut event = event(operation, &entry, &caller, &head, now);
+    let mut event = event(operation, &entry, &caller, &head, &path, now);
     let told = entry.id().to_string();
-    let asked = admit(&desk, view, operation, parameters, &caller, (head, body), entry, &mut event).await;
+    let named = (path, parameters);
+    let asked = admit(&desk, view, operation, named, &caller, (head, body), entry, &mut event).await;
     let (outcome, entry) = match asked {
         Err((problem, entry)) => (Err(problem), entry),
         Ok(asked) => {
@@ -359,13 +361,30 @@ async fn call(
     response
 }
 
+/// The path and its parameters as policies, the operation and the audit log get them: where an API
+/// key is named by itself, its id stands in its place.
+fn without_secrets(
+    operation: &Operation,
+    path: &str,
+    mut parameters: BTreeMap<String, String>,
+) -> (String, BTreeMap<String, String>) {
+    const KEY: &str = "key";
+    let key = parameters.get(KEY).filter(|key| operation.area == Area::ApiKeys && api_key_id(key) != *key);
+    let Some(id) = key.map(|key| api_key_id(key).to_owned()) else {
+        return (path.to_owned(), parameters);
+    };
+    let path = operation.path.replace(&format!("{{{KEY}}}"), &id);
+    parameters.insert(KEY.to_owned(), id);
+    (path, parameters)
+}
+
 /// Asks the policies, then reads the rest of the call.
 #[expect(clippy::too_many_arguments, reason = "one caller, which has taken the request apart")]
 async fn admit(
     desk: &Arc<Desk>,
     view: Arc<View>,
     operation: &'static Operation,
-    parameters: BTreeMap<String, String>,
+    (path, parameters): (String, BTreeMap<String, String>),
     caller: &Caller,
     (head, body): (axum::http::request::Parts, Body),
     entry: Entry,
@@ -377,7 +396,7 @@ async fn admit(
         // One that is in no vocabulary is denied.
         route: route.unwrap_or(usize::MAX),
         method: method(operation),
-        path: head.uri.path().to_owned(),
+        path,
         parameters,
     };
     let circumstances = caller.circumstances(desk.now());
@@ -513,6 +532,7 @@ fn event(
     entry: &Entry,
     caller: &Caller,
     head: &axum::http::request::Parts,
+    path: &str,
     now: Timestamp,
 ) -> AccessEvent<'static> {
     let cut = |text: &str| text.chars().take(TEXT_BYTES_MAX).collect::<String>();
@@ -524,7 +544,7 @@ fn event(
         client_address: Cow::Owned(caller.address.to_string()),
         tls: Cow::Borrowed(caller.tls_version.unwrap_or_default()),
         method: Cow::Owned(operation.method.to_string()),
-        path: Cow::Owned(cut(head.uri.path())),
+        path: Cow::Owned(cut(path)),
         version: Cow::Borrowed("1.1"),
         user_agent: Cow::Owned(cut(agent.unwrap_or_default())),
         route: Cow::Owned(operation.area.route()),

@@ -67,7 +67,7 @@ enum KeyCommand {
     /// Revokes a key by its id. A running gateway applies it within a second.
     #[command(after_help = examples("bastide key revoke 4fX0a9QmZk2b"))]
     Revoke {
-        /// The id: the part of the key between the underscores.
+        /// The id: the part of the key between the underscores. Of a whole key the id is taken.
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
@@ -95,7 +95,8 @@ pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
                 counter.show_list(keys, "no keys; make one with `bastide key new`", |key| line(key, now));
             }
             KeyCommand::Revoke { id } => {
-                counter.call("DELETE", &below(&["api-keys"], &[&id]), None)?;
+                let id = keys::api_key_id(&id);
+                counter.call("DELETE", &below(&["api-keys"], &[id]), None)?;
                 counter.done(&format!("{id}: revoked"), &json!({ "revoked": id }));
             }
         }

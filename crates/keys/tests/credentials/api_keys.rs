@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use keys::api_key::{API_KEY_BYTES, API_KEY_TEXT_BYTES_MAX, is_api_key};
 use keys::{
-    ApiKeyFile, ApiKeyStore as _, ApiKeys, NewApiKey, Refusal, SystemRandom, create_api_key, list_api_keys,
-    revoke_api_key,
+    ApiKeyFile, ApiKeyStore as _, ApiKeys, NewApiKey, Refusal, SystemRandom, api_key_id, create_api_key,
+    list_api_keys, revoke_api_key,
 };
 use model::principal::Attribute;
 use model::{Credential, PrincipalKind};
@@ -107,6 +107,21 @@ fn a_wrong_secret_with_a_right_checksum_is_refused() {
     contents.pepper = theirs.load().unwrap().pepper;
     let keys = ApiKeys::new(&contents, &BTreeSet::new()).unwrap();
     assert_eq!(keys.verify(key.as_bytes(), now()), Err(Refusal::ApiKeySecret { id: record.id }));
+}
+
+#[test]
+fn an_id_is_told_from_a_key_and_takes_nothing_of_its_secret_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, record) = create(&store(folder.path()), &wanted("one"));
+    let key = key.as_str();
+    let written_together = key.replace('_', "").replacen("bst", "bst_", 1);
+    for text in [key, &key[..key.len() - 1], &format!("{key}x"), &written_together, &record.id] {
+        assert_eq!(api_key_id(text), record.id, "{text}");
+    }
+    for (text, id) in [("", ""), ("bst_", ""), ("bst_x", "x"), ("nobody_", "nobody_"), ("bst_ééé_x", "ééé")]
+    {
+        assert_eq!(api_key_id(text), id, "{text}");
+    }
 }
 
 #[test]

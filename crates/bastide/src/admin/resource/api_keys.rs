@@ -124,7 +124,8 @@ pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
 pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
     let (file, id) = (file(asked), asked.parameter("key"));
     if !list_api_keys(&file)?.iter().any(|record| record.id == id) {
-        return Err(Problem::not_found(format!("API key {id:?}")));
+        // Not what was given: it may be a part of a key.
+        return Err(Problem::not_found("API key of this id"));
     }
     revoke_api_key(&file, id, asked.desk.now())?;
     Ok(Reply::done())
