@@ -17,6 +17,7 @@ pub mod names;
 pub mod notify;
 mod otlp;
 mod outward;
+mod place;
 mod prepare;
 pub mod realms;
 pub mod run;

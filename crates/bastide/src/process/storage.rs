@@ -13,7 +13,7 @@ use store::{CacheLimits, PostgresSettings, Store, UnsealKey};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::unseal::Gate;
+use super::unseal::{Gate, Sign};
 use crate::cli::check::environment;
 use crate::config::{Database, Storage, Unseal};
 
@@ -28,16 +28,20 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Keeper {
     opened: watch::Receiver<Option<Store>>,
+    /// Of a process that waits for shares.
+    sign: Option<Sign>,
     task: JoinHandle<()>,
 }
 
 impl Keeper {
-    /// Opens the store with a key of this machine, or waits in the background for shares.
+    /// Opens the store with a key of this machine, or waits in the background for shares, which
+    /// are brought once it is published.
     ///
     /// # Errors
     /// The key cannot be read or is wrong, or the database cannot be used.
     pub async fn start(storage: &Storage, state: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let (opening, opened) = watch::channel(None);
+        let mut sign = None;
         let task = match local_key(&storage.unseal)? {
             Some(key) => {
                 let store = open_within(&storage.database, key, clock).await?;
@@ -46,7 +50,8 @@ impl Keeper {
             }
             None => {
                 anyhow::ensure!(is_initialised(&storage.database).await?, "{}", store::Error::Uninitialised);
-                let gate = Gate::listen(state)?;
+                let (gate, way) = Gate::listen(state)?;
+                sign = Some(way);
                 tracing::warn!("the store is sealed: give shares of its key with `bastide unseal`");
                 let database = storage.database.clone();
                 tokio::spawn(async move {
@@ -57,7 +62,15 @@ impl Keeper {
                 })
             }
         };
-        Ok(Self { opened, task })
+        Ok(Self { opened, sign, task })
+    }
+
+    /// Takes the place of the socket for shares.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn publish(&self) -> anyhow::Result<()> {
+        self.sign.as_ref().map_or(Ok(()), Sign::publish)
     }
 
     /// The store; `None` while it is sealed.

@@ -4,8 +4,8 @@
 //! A client sends one share per line and gets one line of JSON for each: how many were
 //! given, how many are needed, and whether the store is unsealed now.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
 
+use super::place::Place;
 use super::storage::unseal_socket;
 
 /// The longest line, bytes.
@@ -40,21 +41,35 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Gate {
     listener: UnixListener,
-    path: std::path::PathBuf,
+    sign: Sign,
 }
 
-impl Gate {
-    /// Listens in the state folder, which this process holds.
+/// Where clients find a gate, from [`Sign::publish`] until the gate is gone.
+#[derive(Clone, Debug)]
+pub struct Sign(Arc<Mutex<Option<Place>>>);
+
+impl Sign {
+    /// Shows the way to this process, and no longer to one that was there before.
     ///
     /// # Errors
     /// What the system said.
-    pub fn listen(state: &Path) -> anyhow::Result<Self> {
+    pub fn publish(&self) -> anyhow::Result<()> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        place.as_mut().map_or(Ok(()), Place::publish).context("the socket for shares of the key")
+    }
+}
+
+impl Gate {
+    /// Listens in the state folder, which this process holds; clients find it once its sign is
+    /// published.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn listen(state: &Path) -> anyhow::Result<(Self, Sign)> {
         let path = unseal_socket(state);
-        // Left by a process that was killed; the folder's lock says that it is gone.
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path })
+        let (listener, place) = Place::prepare(&path).with_context(|| path.display().to_string())?;
+        let sign = Sign(Arc::new(Mutex::new(Some(place))));
+        Ok((Self { listener, sign: sign.clone() }, sign))
     }
 
     /// Takes shares until `open` succeeds with the key that they make up.
@@ -80,7 +95,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        self.sign.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{BASTIDE, Town, until};
+use crate::support::{BASTIDE, Process, Town, until};
 
 const REST: &str = "services: { a: [ http://127.0.0.1:9 ] }
 routes: [ { match: localhost/**, to: a, authenticate: none, allow: anyone } ]
@@ -105,4 +105,35 @@ async fn a_sealed_store_waits_for_enough_shares() {
         .await;
     assert_eq!(town.bastide(&["unseal", "--status"]).0, 3, "nobody waits any more");
     town.stop_gateway().await;
+}
+
+#[tokio::test]
+async fn a_sealed_process_takes_shares_after_an_upgrade_and_where_one_fails() {
+    let mut town = Town::prepare(&format!("{REST}storage: {{ unseal: shares }}\n"));
+    let made = json(&town, &["init", "--shares", "2", "--threshold", "2"], 0);
+    town.start_gateway().await;
+    let share = |number: usize| made["shares"][number].as_str().unwrap();
+    assert_eq!(fed(&town, &["unseal"], share(0)).0, 1);
+    // It waits for shares, too, and then cannot have its policies.
+    town.configure(&format!(
+        "{REST}storage: {{ unseal: shares }}\npolicies: {{ inline: \"permit (principl, action, resource);\" }}\n"
+    ));
+    let mut faulty = town.serve("log-2");
+    faulty.arg("--take-over");
+    assert!(!Process::spawn(&mut faulty).ended().await.success());
+    town.configure(&format!("{REST}storage: {{ unseal: shares }}\n"));
+    assert_eq!(json(&town, &["unseal", "--status"], 1)["given"], 1);
+    let mut heir = town.serve("log-3");
+    heir.arg("--take-over");
+    let mut heir = Process::spawn(&mut heir);
+    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    let asked = async || (town.bastide(&["unseal", "--status"]).0 == 1).then_some(());
+    until("the new process to take shares", asked).await;
+    assert_eq!(json(&town, &["unseal", "--status"], 1)["given"], 0);
+    assert_eq!(fed(&town, &["unseal"], share(0)).0, 1);
+    assert_eq!(fed(&town, &["unseal"], share(1)).0, 0);
+    until("the gateway to be ready", async || (town.admin("/readyz").await.status == 200).then_some(()))
+        .await;
+    heir.signal(rustix::process::Signal::TERM);
+    assert!(heir.ended().await.success());
 }

@@ -185,7 +185,11 @@ impl Server {
         let storage = match configuration.storage.is_set {
             true => {
                 let state = from.state.path();
-                Some(Keeper::start(&configuration.storage, state, Arc::clone(clock)).await?)
+                let keeper = Keeper::start(&configuration.storage, state, Arc::clone(clock)).await?;
+                if from.predecessor.is_none() {
+                    keeper.publish()?;
+                }
+                Some(keeper)
             }
             false => None,
         };
@@ -297,10 +301,19 @@ impl Server {
         if let Some(predecessor) = predecessor {
             predecessor.ready().context(GONE)?;
             tracing::info!("took over");
+            // Too late to leave it to the one before.
+            if let Err(fault) = self.take_places() {
+                tracing::error!("{fault:#}");
+            }
             self.parts.acme.follow(&self.configuration);
         }
         self.notifier.ready();
         Ok(())
+    }
+
+    /// Takes the places in the state folder that are one process' alone.
+    fn take_places(&self) -> anyhow::Result<()> {
+        self.shared.storage.as_ref().map_or(Ok(()), Keeper::publish)
     }
 
     /// Says where it listens: in the log, and in `ready.json` for scripts.
