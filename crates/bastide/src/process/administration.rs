@@ -4,9 +4,8 @@
 //! What it must never do: take a caller's word on the socket for who they are. The operating
 //! system says which user is at the other end; the folder is its owner's alone.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use axum::extract::Request;
@@ -21,6 +20,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::book::Book;
+use super::place::Place;
 use super::realms::Streams;
 use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
@@ -34,11 +34,13 @@ use crate::wire::Parts;
 #[derive(Debug)]
 pub struct Administration {
     desk: Arc<Desk>,
+    place: Mutex<Place>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Administration {
-    /// Begins to answer for a process that serves this configuration.
+    /// Begins to answer for a process that serves this configuration; on the socket once it is
+    /// published.
     ///
     /// # Errors
     /// The socket cannot be made, or the policies not be loaded.
@@ -61,7 +63,8 @@ impl Administration {
     fn start(desk: Desk, doorway: Doorway, state: &Path) -> anyhow::Result<Self> {
         let desk = Arc::new(desk);
         let router = serve::router(&desk);
-        let listener = listen(&client::socket(state))?;
+        let path = client::socket(state);
+        let (listener, place) = Place::prepare(&path).with_context(|| path.display().to_string())?;
         let local = router.clone().layer(from_fn(local));
         let local = local.into_make_service_with_connect_info::<Peer>();
         let by_socket = tokio::spawn(async move {
@@ -73,7 +76,16 @@ impl Administration {
             // The door stays open as long as this process holds it.
             let _ = axum::serve(Streams(doorway), router.layer(from_fn(by_gateway))).await;
         });
-        Ok(Self { desk, tasks: [by_socket, by_door] })
+        Ok(Self { desk, place: Mutex::new(place), tasks: [by_socket, by_door] })
+    }
+
+    /// Takes the place of the socket, from whoever was there before.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn publish(&self) -> anyhow::Result<()> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.publish().context("the administration's socket")
     }
 
     /// What it will see of a configuration, when that is served.
@@ -94,14 +106,6 @@ impl Drop for Administration {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    // Left by a process that has ended, or is being taken over from; the folder's lock says so.
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).with_context(|| path.display().to_string())?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 /// The user at the other end of the socket; `None`: the system does not say.

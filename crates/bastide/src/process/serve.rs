@@ -136,6 +136,15 @@ struct Server {
     notifier: Notifier,
 }
 
+/// How a process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nobody serves after it.
+    Alone,
+    /// Another process serves in its place.
+    Succeeded,
+}
+
 impl Server {
     async fn run(mut self, mut signals: Signals) -> anyhow::Result<ExitCode> {
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -156,7 +165,7 @@ impl Server {
                 _ = signals.interrupt.recv() => if !self.retire(Signal::INT).await { break },
                 ended = guest::ended(&mut self.guest) => {
                     let code = guest::exit_code(ended?);
-                    self.end().await?;
+                    self.end(End::Alone).await?;
                     return Ok(code);
                 }
                 _ = &mut signals.leash => break,
@@ -171,7 +180,7 @@ impl Server {
                         self.notifier.succeeded_by(process);
                         // Whoever asks from now on asks the new one.
                         self.admin.abort();
-                        return self.end().await;
+                        return self.end(End::Succeeded).await;
                     }
                     Err(error) => tracing::error!(%error, "the hand-over failed; this process goes on"),
                 },
@@ -195,7 +204,7 @@ impl Server {
                 }
             }
         }
-        self.end().await
+        self.end(End::Alone).await
     }
 
     /// Takes a changed revocation list: cached tokens and open exchanges are judged again
@@ -224,13 +233,16 @@ impl Server {
     }
 
     /// Drains, bounded, and writes what is left of the audit log.
-    async fn end(mut self) -> anyhow::Result<ExitCode> {
-        self.withdraw().await;
+    async fn end(mut self, how: End) -> anyhow::Result<ExitCode> {
+        if how == End::Alone {
+            self.withdraw().await;
+        }
         self.shared.draining.store(true, Ordering::Release);
         self.parts.acme.stop();
         self.notifier.stopping();
         let ready = self.parts.state.join(READY);
-        let own = std::fs::read_to_string(&ready).is_ok_and(|text| is_own(&text));
+        // A successor's may come to stand there between the look and the deed.
+        let own = how == End::Alone && std::fs::read_to_string(&ready).is_ok_and(|text| is_own(&text));
         if own {
             let _ = std::fs::remove_file(ready);
         }

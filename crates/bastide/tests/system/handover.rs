@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
 use bastide::demo::client::{Door, http2};
+use bastide::process::handover;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -270,6 +271,51 @@ async fn systemd_hears_of_the_new_main_process_and_of_no_end() {
     heir.ended().await;
 }
 
+/// A new process that is to take over with this configuration.
+fn taking_over(town: &Town, configuration: &str, log: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(BASTIDE);
+    command
+        .args(["serve", "--take-over", "--config", configuration])
+        .current_dir(town.folder.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(town.path(log)).unwrap());
+    command
+}
+
+/// A new process that takes everything over, builds it and is awaited by nobody any more when it
+/// would serve.
+async fn fails_late(town: &Town) {
+    let state = town.path("state");
+    // The test stands between the two.
+    let (estate, old) = handover::take(&state).unwrap();
+    let door = handover::offer(&state).unwrap();
+    // Held up where it has everything.
+    let lock = std::fs::File::options().write(true).open(state.join("identity.key.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut late = Process::spawn(&mut taking_over(town, "good.yaml", "log-4"));
+    door.set_nonblocking(true).unwrap();
+    let (stream, _) = until("the new process to ask", async || door.accept().ok()).await;
+    stream.set_nonblocking(false).unwrap();
+    let ours = stream.try_clone().unwrap();
+    let giver = std::thread::spawn(move || handover::give(&stream, estate));
+    let holder = late.id().to_string();
+    until("the new process to hold the folder", async || {
+        (read(&state.join("lock")).trim() == holder).then_some(())
+    })
+    .await;
+    ours.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(giver.join().unwrap().is_err());
+    drop(lock);
+    assert!(!late.ended().await.success());
+    let log = read(&town.path("log-4"));
+    assert!(log.contains("the process to take over from has gone"), "{log}");
+    drop(old);
+    until("the old process to go on", async || {
+        town.log().contains("the hand-over failed; this process goes on").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_hand_over_that_fails_changes_nothing() {
     let upstream = Upstream::start().await;
@@ -278,21 +324,29 @@ async fn a_hand_over_that_fails_changes_nothing() {
     // The new process cannot have its state: another folder is configured.
     std::fs::write(town.path("broken.yaml"), "state: ./elsewhere\nlisten: [ 127.0.0.1:0 ]\nroutes: []\n")
         .unwrap();
-    let mut lost = town.serve("log-2");
-    lost.args(["--take-over", "--config", "broken.yaml"]);
+    let mut lost = taking_over(&town, "broken.yaml", "log-2");
+    std::fs::copy(town.path("bastide.yaml"), town.path("good.yaml")).unwrap();
     // The same configuration, but its policies do not load any more.
     town.configure(
         &(routes(&upstream, "here") + "policies: { inline: \"permit (principl, action, resource);\" }\n"),
     );
-    let mut faulty = town.serve("log-3");
-    faulty.arg("--take-over");
-    for mut command in [lost, faulty] {
-        assert!(!Process::spawn(&mut command).ended().await.success());
+    let mut faulty = taking_over(&town, "bastide.yaml", "log-3");
+    for (command, log, why) in
+        [(&mut lost, "log-2", "no process to take over from"), (&mut faulty, "log-3", "principl")]
+    {
+        assert!(!Process::spawn(command).ended().await.success());
+        let log = read(&town.path(log));
+        assert!(log.contains(why), "{log}");
     }
     town.gateway().signal(Signal::USR2);
     until("the refusal", async || town.log().contains("principl").then_some(())).await;
     assert_eq!(town.get("/").await.status, 200);
     assert_eq!(ready(&town), Some(first));
+    fails_late(&town).await;
+    assert_eq!(ready(&town), Some(first));
+    assert_eq!(town.get("/").await.status, 200);
+    let (code, _, err) = town.bastide(&["key", "list", "--config", "good.yaml"]);
+    assert_eq!(code, 0, "the administration is still the old process': {err}");
     // Nobody to take over from.
     town.configure(&routes(&upstream, "here"));
     town.stop_gateway().await;

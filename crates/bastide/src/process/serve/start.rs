@@ -292,16 +292,14 @@ impl Server {
         // Two processes never order at the same time: who is taken over from is told first.
         if predecessor.is_none() {
             self.parts.acme.follow(&self.configuration);
+            self.take_places()?;
         }
-        if let Some(predecessor) = &predecessor {
+        if let Some(predecessor) = predecessor {
             predecessor.is_awaited().context(GONE)?;
             self.parts.mesh.publish().await.context("mesh")?;
-        }
-        self.announce(self.admin_socket.local_addr()?)?;
-        if let Some(predecessor) = predecessor {
             predecessor.ready().context(GONE)?;
             tracing::info!("took over");
-            // Too late to leave it to the one before.
+            // Whatever fails now: the one before has begun to end.
             if let Err(fault) = self.take_places() {
                 tracing::error!("{fault:#}");
             }
@@ -313,7 +311,9 @@ impl Server {
 
     /// Takes the places in the state folder that are one process' alone.
     fn take_places(&self) -> anyhow::Result<()> {
-        self.shared.storage.as_ref().map_or(Ok(()), Keeper::publish)
+        self.shared.storage.as_ref().map_or(Ok(()), Keeper::publish)?;
+        self.administration.publish()?;
+        self.announce(self.admin_socket.local_addr()?)
     }
 
     /// Says where it listens: in the log, and in `ready.json` for scripts.
