@@ -201,7 +201,10 @@ impl Trust {
 
 /// All cores. Dropping it ends them at once; [`Cores::drain`] is the polite way.
 pub struct Cores<W: World> {
-    threads: Vec<(mpsc::Sender<Message<W>>, JoinHandle<bool>)>,
+    senders: Vec<mpsc::Sender<Message<W>>>,
+    threads: Vec<JoinHandle<bool>>,
+    /// Whether a core may be gone: it is, once its last connection has ended.
+    draining: bool,
     listeners: HashMap<ListenerKey, Bound>,
     connections: Arc<Connections>,
     /// When their clocks began.
@@ -255,6 +258,17 @@ pub struct Drained {
     pub complete: bool,
 }
 
+/// A drain that is under way.
+#[derive(Debug)]
+pub struct Draining(tokio::task::JoinHandle<bool>);
+
+impl Draining {
+    /// Waits for its end. May be called off and called again until it is there.
+    pub async fn ended(&mut self) -> Drained {
+        Drained { complete: (&mut self.0).await.unwrap_or(false) }
+    }
+}
+
 impl<W: World> Cores<W> {
     /// Binds every listener and starts `count` cores on this snapshot.
     ///
@@ -275,7 +289,7 @@ impl<W: World> Cores<W> {
         let (listeners, mut sockets) = bind_new(&world, &HashMap::new(), count, inherited)?;
         let connections = Arc::new(Connections::new(count));
         let start = Instant::now();
-        let mut threads = Vec::with_capacity(count);
+        let (mut senders, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for index in 0..count {
             let failed = |source| ListenError::Core { core: index, source };
             let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
@@ -301,9 +315,10 @@ impl<W: World> Cores<W> {
                 })
                 .map_err(failed)?;
             started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map_err(failed)?;
-            threads.push((sender, thread));
+            senders.push(sender);
+            threads.push(thread);
         }
-        Ok(Self { threads, listeners, connections, start })
+        Ok(Self { senders, threads, draining: false, listeners, connections, start })
     }
 
     /// The address of each listener, with the port that the system picked.
@@ -331,27 +346,32 @@ impl<W: World> Cores<W> {
     }
 
     /// Publishes a snapshot and returns when every core uses it. Listeners that it
-    /// names as before stay open, new ones open, the others drain.
+    /// names as before stay open, new ones open, the others drain. While all drain, what is
+    /// open is judged by it, and no listener opens.
     ///
     /// # Errors
     /// A new listener that cannot be bound: nothing has changed then. A core that is
     /// gone.
     pub async fn publish(&mut self, world: Arc<W>) -> Result<(), ListenError> {
-        let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.threads.len(), Vec::new())?;
+        let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.senders.len(), Vec::new())?;
         let wanted: Vec<ListenerKey> = keyed(world.listeners()).map(|(key, _)| key).collect();
         let close: Vec<ListenerKey> =
             self.listeners.keys().filter(|key| !wanted.contains(key)).copied().collect();
         let gone = |core| ListenError::Core { core, source: io::ErrorKind::BrokenPipe.into() };
-        let mut pending = Vec::with_capacity(self.threads.len());
-        for (core, (sender, _)) in self.threads.iter().enumerate() {
+        let mut pending = Vec::with_capacity(self.senders.len());
+        for (core, sender) in self.senders.iter().enumerate() {
             let (done, seen) = oneshot::channel();
             let open = sockets.pop().unwrap_or_default();
             let message = Message::World { world: Arc::clone(&world), open, close: close.clone(), done };
-            sender.send(message).await.map_err(|_| gone(core))?;
+            if sender.send(message).await.is_err() && !self.draining {
+                return Err(gone(core));
+            }
             pending.push((core, seen));
         }
         for (core, seen) in pending {
-            seen.await.map_err(|_| gone(core))?;
+            if seen.await.is_err() && !self.draining {
+                return Err(gone(core));
+            }
         }
         self.listeners.retain(|key, _| !close.contains(key));
         self.listeners.extend(listeners.drain());
@@ -372,22 +392,26 @@ impl<W: World> Cores<W> {
     /// `Connection: close`, HTTP/2 clients get GOAWAY. What is still open after `grace`
     /// is cut.
     pub async fn drain(mut self, grace: Duration) -> Drained {
+        self.begin_drain(grace).await.ended().await
+    }
+
+    /// Begins the same, and gives what waits for its end. Meanwhile [`Cores::publish`] has open
+    /// requests judged again.
+    pub async fn begin_drain(&mut self, grace: Duration) -> Draining {
+        self.draining = true;
         // The cores' own handles are the last ones then, and close when nobody waits.
         self.listeners.values_mut().for_each(|bound| bound.sockets.clear());
-        for (sender, _) in &self.threads {
+        for sender in &self.senders {
             // A core that is gone has nothing to drain.
             let _ = sender.send(Message::Drain { grace }).await;
         }
-        let threads = self.threads;
-        let complete = tokio::task::spawn_blocking(move || {
+        let threads = std::mem::take(&mut self.threads);
+        Draining(tokio::task::spawn_blocking(move || {
             threads
                 .into_iter()
-                .map(|(_, thread)| thread.join().unwrap_or(false))
+                .map(|thread| thread.join().unwrap_or(false))
                 .fold(true, std::ops::BitAnd::bitand)
-        })
-        .await
-        .unwrap_or(false);
-        Drained { complete }
+        }))
     }
 }
 
@@ -477,16 +501,32 @@ async fn run<W: World>(
                 // Lets the accept loops take in those who wait in their queues.
                 tokio::task::yield_now().await;
                 core.context.ticker.wake_all();
-                let all_closed = async {
-                    while core.open.count.get() > 0 {
-                        core.open.none.notified().await;
-                    }
-                };
-                return tokio::time::timeout(grace, all_closed).await.is_ok();
+                let all_closed = all_closed(&core, &mut messages);
+                return tokio::time::timeout(grace, all_closed).await.unwrap_or(false);
             }
         }
     }
     false
+}
+
+/// Waits until no connection is open, and has those that are judged by each snapshot that comes;
+/// false: the handle is gone.
+async fn all_closed<W: World>(core: &Core<W>, messages: &mut mpsc::Receiver<Message<W>>) -> bool {
+    while core.open.count.get() > 0 {
+        tokio::select! {
+            () = core.open.none.notified() => {}
+            message = messages.recv() => match message {
+                Some(Message::World { world, done, .. }) => {
+                    core.take(world);
+                    core.context.ticker.wake_all();
+                    let _ = done.send(());
+                }
+                Some(Message::Drain { .. }) => {}
+                None => return false,
+            }
+        }
+    }
+    true
 }
 
 /// A core's sockets by listener: one, or several that were inherited.

@@ -193,10 +193,7 @@ impl Server {
                 () = realms.settings_changed() => self.reopen_realms().await,
                 () = sessions.ended() => self.judge_again().await,
                 _ = look.tick() => {
-                    if let Some(now) = self.revocations.changed() {
-                        self.revocations = now;
-                        self.revoke().await;
-                    }
+                    self.follow_revocations().await;
                     if let Some(now) = self.watched.changed() {
                         self.watched = now;
                         self.reload("files changed").await;
@@ -205,6 +202,14 @@ impl Server {
             }
         }
         self.end(End::Alone).await
+    }
+
+    /// Looks whether the revocation list has changed.
+    async fn follow_revocations(&mut self) {
+        if let Some(now) = self.revocations.changed() {
+            self.revocations = now;
+            self.revoke().await;
+        }
     }
 
     /// Takes a changed revocation list: cached tokens and open exchanges are judged again
@@ -232,7 +237,38 @@ impl Server {
         }
     }
 
-    /// Drains, bounded, and writes what is left of the audit log.
+    /// Lets what is open end, bounded. What is revoked meanwhile, or judged otherwise for it, ends
+    /// at once.
+    async fn drain(&mut self) {
+        let grace = self.current.limits.drain_ms_max;
+        tracing::info!("draining, at most {} s", grace.as_secs());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let realms = Arc::clone(&self.parts.realms);
+        let sessions = Arc::clone(self.parts.sessions.sessions());
+        let mesh = Arc::clone(&self.parts.mesh);
+        let mut draining = self.cores.begin_drain(grace).await;
+        let drained = loop {
+            tokio::select! {
+                drained = draining.ended() => break drained,
+                () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
+                () = realms.revocations_changed() => self.revoke().await,
+                () = sessions.ended() => self.judge_again().await,
+                _ = look.tick() => {
+                    self.follow_revocations().await;
+                    if let Some(now) = self.watched.changed() {
+                        self.watched = now;
+                        self.renew("API keys, certificates and revocation lists were read again").await;
+                    }
+                }
+            }
+        };
+        if !drained.complete {
+            tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
+        }
+    }
+
+    /// Drains, and writes what is left of the audit log.
     async fn end(mut self, how: End) -> anyhow::Result<ExitCode> {
         if how == End::Alone {
             self.withdraw().await;
@@ -246,12 +282,7 @@ impl Server {
         if own {
             let _ = std::fs::remove_file(ready);
         }
-        let grace = self.current.limits.drain_ms_max;
-        tracing::info!("draining, at most {} s", grace.as_secs());
-        let drained = self.cores.drain(grace).await;
-        if !drained.complete {
-            tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
-        }
+        self.drain().await;
         self.keeper.abort();
         self.prober.abort();
         self.admin.abort();

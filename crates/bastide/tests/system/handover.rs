@@ -128,7 +128,7 @@ fn goes_away(error: &std::io::Error) -> bool {
     text.contains("GoAway") && text.contains("NO_ERROR") || text.contains("not a result of an error")
 }
 
-fn ready(town: &Town) -> Option<u32> {
+pub(crate) fn ready(town: &Town) -> Option<u32> {
     let ready: Value = serde_json::from_str(&read(&town.path("state/ready.json"))).ok()?;
     u32::try_from(ready["process"].as_u64()?).ok()
 }
@@ -141,7 +141,7 @@ fn resident_kib(process: u32) -> u64 {
 }
 
 /// A process that is not this test's child, ended with it.
-struct Heir(u32);
+pub(crate) struct Heir(pub(crate) u32);
 
 impl Heir {
     fn signal(&self, signal: Signal) {

@@ -10,10 +10,12 @@ use bastide::demo::client::{ClientCertificate, Door, Request, Trust, http2};
 use bastide::process::clock::SystemClock;
 use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
+use crate::handover::{Heir, ready};
 use crate::support::{Town, read, until};
 
 /// How long silence must last to be taken for an open connection.
@@ -274,6 +276,40 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
 fn events(town: &Town) -> String {
     let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()
+}
+
+#[tokio::test]
+async fn what_is_revoked_ends_although_its_process_drains() {
+    for upgrade in [true, false] {
+        let upstream = endless().await;
+        let mut town =
+            Town::prepare(&(rules(upstream, "", "/**", "") + "limits: { drain_ms_max: 1h }\nworkers: 2\n"));
+        let issuer = Issuer::new(&town);
+        town.start_gateway().await;
+        let (key_id, key) = api_key(&town, "doomed");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let bearer = |subject: &str| format!("Bearer {}", issuer.token(subject, subject, subject, 600));
+        let mut victims = Vec::new();
+        for how in 0..3 {
+            victims.push(Live::begin(&town.door(), &bearer("alice"), how).await);
+        }
+        let mut by_key = Live::begin(&town.door(), &format!("ApiKey {key}"), 1).await;
+        let mut honest = Live::begin(&town.door(), &bearer("bob"), 1).await;
+        let first = ready(&town).unwrap();
+        town.gateway().signal(if upgrade { Signal::USR2 } else { Signal::TERM });
+        let other = async || ready(&town).filter(|process| *process != first).map(Heir);
+        let _heir = if upgrade { Some(until("the heir", other).await) } else { None };
+        until("the drain", async || town.log().contains("draining, at most").then_some(())).await;
+        assert!(honest.is_open().await && by_key.is_open().await, "{}", town.log());
+        assert_eq!(town.bastide(&["revoke", "subject", "alice"]).0, 0);
+        for (how, victim) in victims.into_iter().enumerate() {
+            assert!(victim.ends().await, "upgrade: {upgrade}, {how}: {}", town.log());
+        }
+        assert!(by_key.is_open().await, "another's was cut: {}", town.log());
+        assert_eq!(town.bastide(&["key", "revoke", &key_id]).0, 0);
+        assert!(by_key.ends().await, "upgrade: {upgrade}: {}", town.log());
+        assert!(honest.is_open().await, "an honest one was cut: {}", town.log());
+    }
 }
 
 #[tokio::test]
