@@ -79,7 +79,8 @@ impl Problem {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code, detail, reason: reason.into() }
     }
 
-    fn failed(reason: impl std::fmt::Display) -> Self {
+    /// It could not be done, for a reason that only the log is told.
+    pub fn failed(reason: impl std::fmt::Display) -> Self {
         let detail = "it could not be done; the log says why".to_owned();
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self { status, code: "failed", detail, reason: reason.to_string() }

@@ -283,7 +283,9 @@ pub fn router(desk: &Arc<Desk>) -> Router {
         let answer = move |parameters: RawPathParams, request: Request| {
             let desk = Arc::clone(&desk);
             let named = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            call(desk, operation, named, request)
+            // Whoever hangs up ends neither what they began nor its event.
+            let answer = tokio::spawn(call(desk, operation, named, request));
+            async { answer.await.unwrap_or_else(|fault| Problem::failed(fault).respond(None)) }
         };
         router = router.route(operation.path, on(filter, answer));
     }

@@ -1,6 +1,7 @@
 //! The administration: by the socket, by a route, without a process; who may, what is
 //! written down, and what a change ends at the gateway.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -285,6 +286,46 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     }
     let log = audit(&town);
     assert!(log.contains("administration:keys") && log.contains("local:"), "the socket's calls too: {log}");
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_is_written_down_with_what_they_did() {
+    let upstream = Upstream::start().await;
+    let mut town = town(&upstream, POLICIES).await;
+    town.start_gateway().await;
+    let mut done = 0;
+    for number in 0..5 {
+        let user = json!({ "username": format!("user{number}") }).to_string();
+        let request = format!(
+            "POST /v1/realms/town/users HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{user}",
+            user.len()
+        );
+        let mut stream = std::os::unix::net::UnixStream::connect(town.path("state/admin.sock")).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        drop(stream);
+        done += 1;
+        let path = "/v1/realms/town/users";
+        until("the change", async || {
+            let (_, users) = call(&town, "GET", path, None).await;
+            (users["items"].as_array().unwrap().len() == done).then_some(())
+        })
+        .await;
+    }
+    let events = until("the events", async || {
+        let log = audit(&town);
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let events: Vec<Value> =
+            events.filter(|event| event["http_request"]["http_method"] == "POST").collect();
+        (events.len() == done).then_some(events)
+    })
+    .await;
+    for event in events {
+        let text = event.to_string();
+        assert_eq!(event["http_response"]["code"], 201, "{text}");
+        assert!(text.contains("administration:users") && text.contains("local:"), "{text}");
+    }
+    assert!(!audit(&town).contains("\"abandoned\":true"));
 }
 
 fn audit(town: &Town) -> String {
