@@ -98,6 +98,9 @@ async fn hand_off(
         while step == Step::Yield && !give.is_closed() {
             step = transaction.resume(SLICE);
         }
+        if give.is_closed() {
+            return transaction.close();
+        }
         drop(place);
         if let Err((mut transaction, _)) = give.send((transaction, step)) {
             transaction.close();
