@@ -2,10 +2,11 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::event::DecisionRecord;
 use serde::Serialize;
 
 /// Why an operation was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     /// The status.
     pub status: StatusCode,
@@ -15,6 +16,8 @@ pub struct Problem {
     pub detail: String,
     /// For the audit log and the operator.
     pub reason: String,
+    /// The decision, where it is the policies' refusal.
+    pub decision: Option<Box<DecisionRecord>>,
 }
 
 /// What a client gets.
@@ -44,7 +47,14 @@ impl Problem {
     /// One of which the client is told everything.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, code, reason: detail.clone(), detail }
+        Self { status, code, reason: detail.clone(), detail, decision: None }
+    }
+
+    /// The policies do not permit it.
+    pub fn forbidden(reason: String, decision: DecisionRecord) -> Self {
+        let detail = "the policies do not permit it; `bastide explain` says why";
+        let decision = Some(Box::new(decision));
+        Self { reason, decision, ..Self::new(StatusCode::FORBIDDEN, "forbidden", detail) }
     }
 
     /// There is no such thing.
@@ -75,15 +85,15 @@ impl Problem {
 
     /// It cannot be done now.
     pub fn unavailable(code: &'static str, detail: &str, reason: impl Into<String>) -> Self {
-        let detail = detail.to_owned();
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, code, detail, reason: reason.into() }
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { reason: reason.into(), ..Self::new(status, code, detail) }
     }
 
     /// It could not be done, for a reason that only the log is told.
     pub fn failed(reason: impl std::fmt::Display) -> Self {
-        let detail = "it could not be done; the log says why".to_owned();
+        let detail = "it could not be done; the log says why";
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { status, code: "failed", detail, reason: reason.to_string() }
+        Self { reason: reason.to_string(), ..Self::new(status, "failed", detail) }
     }
 
     /// The answer; `id` is the call's.

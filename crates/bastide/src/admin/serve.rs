@@ -99,6 +99,20 @@ pub struct Subjected {
     parameters: BTreeMap<String, String>,
 }
 
+impl Subjected {
+    fn new(
+        view: &View,
+        area: Area,
+        method: &'static str,
+        (path, parameters): (String, BTreeMap<String, String>),
+    ) -> Self {
+        let name = area.route();
+        let route = view.policies.vocabulary().routes.iter().position(|route| route.name == name);
+        // One that is in no vocabulary is denied.
+        Self { route: route.unwrap_or(usize::MAX), method, path, parameters }
+    }
+}
+
 impl Subject for Subjected {
     fn route(&self) -> usize {
         self.route
@@ -145,6 +159,7 @@ pub struct Asked {
     pub desk: Arc<Desk>,
     /// The configuration and policies of this call.
     pub view: Arc<View>,
+    caller: Caller,
     cleared: Cleared,
     query: BTreeMap<String, String>,
     body: Bytes,
@@ -189,6 +204,23 @@ impl Asked {
     /// The precondition of `If-Match` and `If-None-Match`.
     pub fn expect(&self) -> Expect {
         self.expect
+    }
+
+    /// Asks the policies about another area that the call reaches into, with the parameters
+    /// that the area's own operation would have in its path.
+    ///
+    /// # Errors
+    /// They do not permit it.
+    pub fn also(&self, area: Area, method: &'static str, named: &[(&str, &str)]) -> Result<(), Problem> {
+        let about = self.cleared.permit.subject();
+        let mut parameters = about.parameters.clone();
+        parameters.extend(named.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let subject = Subjected::new(&self.view, area, method, (about.path.clone(), parameters));
+        let decided = decide(&self.view, &self.caller, self.desk.now(), subject);
+        decided.map(drop).map_err(|problem| {
+            let reason = format!("{}, {method}: {}", area.route(), problem.reason);
+            Problem { reason, ..problem }
+        })
     }
 
     /// The realm that the path names.
@@ -332,7 +364,7 @@ async fn call(
     let mut event = event(operation, &entry, &caller, &head, &path, now);
     let told = entry.id().to_string();
     let named = (path, parameters);
-    let asked = admit(&desk, view, operation, named, &caller, (head, body), entry, &mut event).await;
+    let asked = admit(&desk, view, operation, named, caller, (head, body), entry, &mut event).await;
     let (outcome, entry) = match asked {
         Err((problem, entry)) => (Err(problem), entry),
         Ok(asked) => {
@@ -346,7 +378,11 @@ async fn call(
             event.reason = Cow::Owned(reply.about.clone());
             reply.respond()
         }
-        Err(problem) => {
+        Err(mut problem) => {
+            if let Some(decision) = problem.decision.take() {
+                event.step = Step::Authorize;
+                event.decision = Some(Cow::Owned(*decision));
+            }
             event.outcome = if event.step == Step::Forward && problem.status.is_server_error() {
                 Outcome::Failed
             } else {
@@ -386,38 +422,16 @@ async fn admit(
     desk: &Arc<Desk>,
     view: Arc<View>,
     operation: &'static Operation,
-    (path, parameters): (String, BTreeMap<String, String>),
-    caller: &Caller,
+    named: (String, BTreeMap<String, String>),
+    caller: Caller,
     (head, body): (axum::http::request::Parts, Body),
     entry: Entry,
     event: &mut AccessEvent<'static>,
 ) -> Result<Asked, (Problem, Entry)> {
-    let name = operation.area.route();
-    let route = view.policies.vocabulary().routes.iter().position(|route| route.name == name);
-    let subject = Subjected {
-        // One that is in no vocabulary is denied.
-        route: route.unwrap_or(usize::MAX),
-        method: method(operation),
-        path,
-        parameters,
-    };
-    let circumstances = caller.circumstances(desk.now());
-    // Without the question everybody is let in as the owner of the state folder is.
-    let owner = Switch::Administration.is_off().then(|| Caller::local(0));
-    let principal = &owner.as_ref().unwrap_or(caller).principal;
-    let decided = policy::decide(&view.policies, principal, &circumstances, subject);
-    let permit = match decided {
+    let subject = Subjected::new(&view, operation.area, method(operation), named);
+    let permit = match decide(&view, &caller, desk.now(), subject) {
         Ok(permit) => permit,
-        Err(denied) => {
-            event.decision = Some(Cow::Owned(denied.record(&view.policies)));
-            let mut problem = Problem::new(
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "the policies do not permit it; `bastide explain` says why",
-            );
-            problem.reason = denied.reason().to_string();
-            return Err((problem, entry));
-        }
+        Err(problem) => return Err((problem, entry)),
     };
     event.decision = Some(Cow::Owned(permit.record(&view.policies)));
     let read = async {
@@ -431,9 +445,23 @@ async fn admit(
         Ok((expect, query, body)) => {
             event.bytes_in = body.len() as u64;
             let cleared = Cleared { permit, entry };
-            Ok(Asked { desk: Arc::clone(desk), view, cleared, query, body, expect })
+            Ok(Asked { desk: Arc::clone(desk), view, caller, cleared, query, body, expect })
         }
     }
+}
+
+/// Asks the policies.
+fn decide(
+    view: &View,
+    caller: &Caller,
+    now: Timestamp,
+    subject: Subjected,
+) -> Result<Permit<Subjected>, Problem> {
+    // Without the question everybody is let in as the owner of the state folder is.
+    let owner = Switch::Administration.is_off().then(|| Caller::local(0));
+    let principal = &owner.as_ref().unwrap_or(caller).principal;
+    policy::decide(&view.policies, principal, &caller.circumstances(now), subject)
+        .map_err(|denied| Problem::forbidden(denied.reason().to_string(), denied.record(&view.policies)))
 }
 
 fn method(operation: &Operation) -> &'static str {

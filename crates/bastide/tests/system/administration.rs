@@ -328,6 +328,56 @@ async fn whoever_hangs_up_is_written_down_with_what_they_did() {
     assert!(!audit(&town).contains("\"abandoned\":true"));
 }
 
+#[tokio::test]
+async fn who_may_write_users_alone_gives_nobody_a_role_or_a_group() {
+    let upstream = Upstream::start().await;
+    let policies = format!(
+        "{POLICIES}\npermit (principal == ApiKey::\"clerk\", action, resource == Route::\"admin\");\n\
+         permit (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:users\");\n\
+         permit (principal == ApiKey::\"clerk\", action == Action::\"PUT\", resource == Route::\"administration:roles\")\n\
+         when {{ resource.params has role && resource.params.role == \"customer\" }};"
+    );
+    let mut town = town(&upstream, &policies).await;
+    let clerk = api_key(&town, "clerk", &[]);
+    town.start_gateway().await;
+    let users = "/v1/realms/town/users";
+    let bob = async |method, path: &str, roles: Value, groups: Value| {
+        let name = if path.ends_with("another") { "carol" } else { "bob" };
+        let user = json!({ "username": name, "roles": roles, "groups": groups }).to_string();
+        remote(&town, method, path, &clerk, &user).await
+    };
+    // None of what is refused was done: there is no `bob` before the first that is permitted.
+    let none = json!([]);
+    assert_eq!(bob("POST", users, json!(["administrator"]), none.clone()).await.status, 403);
+    assert_eq!(bob("POST", users, none.clone(), json!(["staff"])).await.status, 403);
+    let made = bob("POST", users, json!(["customer"]), none.clone()).await;
+    assert_eq!(made.status, 201, "{made:?} {}", town.log());
+    let path = format!("{users}/{}", made.json()["id"].as_str().unwrap());
+    let another = format!("{users}/another");
+    let customer = json!(["customer"]);
+    for (path, roles, groups, expected) in [
+        (&path, customer.clone(), none.clone(), 200),
+        (&path, json!(["customer", "administrator"]), none.clone(), 403),
+        (&path, customer.clone(), json!(["staff"]), 403),
+        (&path, none.clone(), none.clone(), 403),
+        (&another, json!(["administrator"]), none.clone(), 403),
+        (&another, none.clone(), none.clone(), 200),
+    ] {
+        let answer = bob("PUT", path, roles.clone(), groups.clone()).await;
+        assert_eq!(answer.status, expected, "{roles} {groups}: {answer:?} {}", town.log());
+    }
+    let (_, after) = call(&town, "GET", &path, None).await;
+    assert_eq!((&after["roles"], &after["groups"]), (&customer, &none));
+    // The event says which policies refused, and of what.
+    let id = bob("PUT", &path, none.clone(), none).await.json()["id"].as_str().unwrap().to_owned();
+    let explained = until("the event", async || {
+        let (code, out, _) = town.bastide(&["explain", &id]);
+        (code == 1 && out.contains("refused by step")).then_some(out)
+    })
+    .await;
+    assert!(explained.contains("administration:roles, DELETE: no policy permits it"), "{explained}");
+}
+
 fn audit(town: &Town) -> String {
     let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()

@@ -13,6 +13,7 @@ use store::{Expect, Version};
 use super::{Made, Page, encoded, paging};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
+use crate::config::Area;
 
 /// Users that one call looks at for those that are asked for; `next` goes on.
 const EXAMINED_MAX: usize = 10_000;
@@ -182,8 +183,12 @@ pub async fn add(asked: &Asked) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let given: UserIn = asked.body()?;
     check(asked, &realm, &given, None).await?;
-    let user = given.into_user(&realm.new_user_id()?, None, asked.desk.now());
-    write(&realm, &user, Expect::Absent).await?;
+    let id = realm.new_user_id()?;
+    check_given(asked, &given, &id, None)?;
+    let user = given.into_user(&id, None, asked.desk.now());
+    if realm.write_user(&user, Expect::Absent).await? == Written::Conflict {
+        return Err(Problem::changed());
+    }
     let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
     Ok(Reply::ok(&UserOut::from(user))?.created(place))
 }
@@ -200,11 +205,46 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
     let id = asked.parameter("user");
     let given: UserIn = asked.body()?;
     check(asked, &realm, &given, Some(id)).await?;
-    let before = realm.find_user_by_id(id).await?;
-    let before = before.as_ref().map(|(user, _)| user);
-    let user = given.into_user(id, before, asked.desk.now());
-    write(&realm, &user, asked.expect()).await?;
-    get(asked).await
+    for _ in 0..ATTEMPTS_MAX {
+        let found = realm.find_user_by_id(id).await?;
+        let before = found.as_ref().map(|(user, _)| user);
+        check_given(asked, &given, id, before)?;
+        // What was judged is what is written over.
+        let expect = match (asked.expect(), &found) {
+            (Expect::Any, None) => Expect::Absent,
+            (Expect::Any | Expect::Present, Some((_, version))) => Expect::Version(*version),
+            (wanted, _) => wanted,
+        };
+        let user = given.clone().into_user(id, before, asked.desk.now());
+        if realm.write_user(&user, expect).await? == Written::Done {
+            return get(asked).await;
+        }
+        if expect == asked.expect() {
+            return Err(Problem::changed());
+        }
+    }
+    Err(contended())
+}
+
+/// Roles and groups that a user is given or loses with the rest of them take the permit that
+/// giving and taking each alone does.
+fn check_given(asked: &Asked, given: &UserIn, id: &str, before: Option<&User>) -> Result<(), Problem> {
+    let none = BTreeSet::new();
+    let (roles, groups) = before.map_or((&none, &none), |user| (&user.roles, &user.groups));
+    for (area, name, before, after) in
+        [(Area::Roles, "role", roles, &given.roles), (Area::Groups, "group", groups, &given.groups)]
+    {
+        let added = after.difference(before).map(|value| ("PUT", value));
+        let taken = before.difference(after).map(|value| ("DELETE", value));
+        for (method, value) in added.chain(taken) {
+            asked.also(area, method, &[("user", id), (name, value)])?;
+        }
+    }
+    Ok(())
+}
+
+fn contended() -> Problem {
+    Problem::conflict("others changed the user at the same time; try again")
 }
 
 /// Refuses roles that nobody declared, and a name that is another's.
@@ -217,13 +257,6 @@ async fn check(asked: &Asked, realm: &Realm, given: &UserIn, id: Option<&str>) -
             Err(Problem::conflict(format!("there is a user {:?} already", given.username)))
         }
         _ => Ok(()),
-    }
-}
-
-async fn write(realm: &Realm, user: &User, expect: Expect) -> Result<(), Problem> {
-    match realm.write_user(user, expect).await? {
-        Written::Done => Ok(()),
-        Written::Conflict => Err(Problem::changed()),
     }
 }
 
@@ -326,7 +359,7 @@ async fn change(asked: &Asked, change: impl Fn(&mut User)) -> Result<Reply, Prob
             return get(asked).await;
         }
     }
-    Err(Problem::conflict("others changed the user at the same time; try again"))
+    Err(contended())
 }
 
 /// `PUT …/users/{user}/roles/{role}`
