@@ -77,7 +77,7 @@ const ANY_ROLE: &[Query] = &[Query {
     kind: "boolean",
 }];
 const HASH: Query =
-    Query { name: "hashes", about: "With the hashes of secrets, for an export.", kind: "boolean" };
+    Query { name: "hashes", about: "With the hashes of secrets, for an export: who may not read those (`administration:hashes`) may not say this.", kind: "boolean" };
 const HASHES: &[Query] = &[HASH];
 const CLIENTS: &[Query] = &[LIMIT, CURSOR, HASH];
 const WHY: &[Query] = &[text("why", "What moved you, for the audit log: one line.")];
@@ -128,7 +128,7 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, None, 204 None, true, users::remove),
     operation!(PUT "/v1/realms/{realm}/users/{user}/password", Users, "setPassword", "Gives a user a password: the given one, the given hash, or one that is made. Ends their sessions, grants and tokens.",
         NONE, Some(of::<PasswordIn>), 200 Some(of::<Made>), false, users::set_password),
-    operation!(GET "/v1/realms/{realm}/users/{user}/password", Users, "getPasswordHash", "Shows the hash of a user's password, for an export.",
+    operation!(GET "/v1/realms/{realm}/users/{user}/password", Hashes, "getPasswordHash", "Shows the hash of a user's password, for an export.",
         NONE, None, 200 Some(of::<PasswordIn>), false, users::password_hash),
     operation!(GET "/v1/realms/{realm}/users/{user}/factors", Users, "listFactors", "Lists what a user enrolled beside their password.",
         NONE, None, 200 Some(of::<Page<FactorOut>>), false, users::factors),

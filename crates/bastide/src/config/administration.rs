@@ -28,6 +28,8 @@ pub enum Area {
     Realms,
     /// Users, their passwords and factors, and what describes them.
     Users,
+    /// The hashes of passwords and of clients' secrets, to be read.
+    Hashes,
     /// Roles, and who has them.
     Roles,
     /// Groups, and who is in them.
@@ -50,9 +52,10 @@ pub enum Area {
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Realms,
         Self::Users,
+        Self::Hashes,
         Self::Roles,
         Self::Groups,
         Self::Sessions,
@@ -75,6 +78,7 @@ impl Area {
         match self {
             Self::Realms => "realms",
             Self::Users => "users",
+            Self::Hashes => "hashes",
             Self::Roles => "roles",
             Self::Groups => "groups",
             Self::Sessions => "sessions",

@@ -239,7 +239,10 @@ async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
 #[tokio::test]
 async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, POLICIES).await;
+    let policies = format!(
+        "{POLICIES}\npermit (principal == ApiKey::\"helper\", action, resource == Route::\"administration:clients\");"
+    );
+    let mut town = town(&upstream, &policies).await;
     let helper = api_key(&town, "helper", &[]);
     let administrator = api_key(&town, "root", &["--role", "administrator"]);
     let nobody = api_key(&town, "nobody", &[]);
@@ -251,10 +254,17 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
         ("nobody of ours", nobody.as_str(), "GET", users, "", 403),
         ("the helper", &helper, "GET", users, "", 200),
         ("the helper", &helper, "POST", users, user, 403),
-        ("the helper", &helper, "GET", "/v1/realms/town/clients", "", 403),
+        ("the helper", &helper, "GET", "/v1/realms/town/users/bob", "", 404),
+        ("the helper", &helper, "GET", "/v1/realms/town/users/bob/password", "", 403),
+        ("the helper", &helper, "GET", "/v1/realms/town/users/bob/sessions", "", 403),
+        ("the helper", &helper, "GET", "/v1/realms/town/clients", "", 200),
+        ("the helper", &helper, "GET", "/v1/realms/town/clients?hashes=true", "", 403),
+        ("the helper", &helper, "GET", "/v1/realms/town/clients/web?hashes=false", "", 200),
+        ("the helper", &helper, "GET", "/v1/realms/town/clients/web?hashes=true", "", 403),
         ("the administrator", &administrator, "POST", users, user, 201),
         ("the administrator", &administrator, "POST", users, user, 409),
-        ("the administrator", &administrator, "GET", "/v1/realms/town/clients", "", 200),
+        ("the administrator", &administrator, "GET", "/v1/realms/town/clients?hashes=true", "", 200),
+        ("the administrator", &administrator, "GET", "/v1/realms/town/users/bob/password", "", 404),
         ("the administrator", &administrator, "GET", "/v1/realms/town/keys", "", 403),
         ("the administrator", &administrator, "GET", "/v1/nothing", "", 404),
     ] {

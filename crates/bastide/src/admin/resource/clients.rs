@@ -9,6 +9,7 @@ use store::{Expect, Version};
 use super::{Made, Page, paging};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
+use crate::config::Area;
 use crate::process::realms::DECLARED;
 
 /// Random bytes of a secret that is made: 256 bits.
@@ -47,10 +48,19 @@ impl ClientOut {
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (limit, after) = paging(asked)?;
-    let hashes = asked.flag("hashes")?;
+    let hashes = with_hashes(asked)?;
     let page = realm.clients_page(after.as_ref(), limit).await?;
     let items = page.items.into_iter().map(|(client, _)| ClientOut::of(client, hashes)).collect();
     Reply::ok(&Page { items, next: page.next.map(|cursor| cursor.to_text()) })
+}
+
+/// Whether hashes are asked for, by somebody who may read them.
+fn with_hashes(asked: &Asked) -> Result<bool, Problem> {
+    let hashes = asked.flag("hashes")?;
+    if hashes {
+        asked.also(Area::Hashes, "GET", &[])?;
+    }
+    Ok(hashes)
 }
 
 async fn find(asked: &Asked, realm: &Realm) -> Result<(Client, Version), Problem> {
@@ -61,8 +71,9 @@ async fn find(asked: &Asked, realm: &Realm) -> Result<(Client, Version), Problem
 
 /// `GET …/clients/{client}`
 pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+    let hashes = with_hashes(asked)?;
     let (client, version) = find(asked, &*asked.realm()?).await?;
-    Ok(Reply::ok(&ClientOut::of(client, asked.flag("hashes")?))?.of(version))
+    Ok(Reply::ok(&ClientOut::of(client, hashes))?.of(version))
 }
 
 /// One that the configuration declares is changed there: the next start would undo it.
