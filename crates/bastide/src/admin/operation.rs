@@ -76,8 +76,11 @@ const ANY_ROLE: &[Query] = &[Query {
     about: "Takes roles that the configuration does not declare; policies know no such role.",
     kind: "boolean",
 }];
-const HASH: Query =
-    Query { name: "hashes", about: "With the hashes of secrets, for an export: who may not read those (`administration:hashes`) may not say this.", kind: "boolean" };
+const HASH: Query = Query {
+    name: "hashes",
+    about: "With the hashes of secrets, for an export: who may not read those (`administration:hashes`) may not say this.",
+    kind: "boolean",
+};
 const HASHES: &[Query] = &[HASH];
 const CLIENTS: &[Query] = &[LIMIT, CURSOR, HASH];
 const WHY: &[Query] = &[text("why", "What moved you, for the audit log: one line.")];

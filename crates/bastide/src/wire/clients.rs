@@ -65,6 +65,7 @@ pub(super) fn party(
         claims_from: session.claims_from,
         idle: session.idle,
         absolute: session.absolute,
+        leeway: issuer.leeway,
         allow_private_addresses: issuer.allow_private_addresses,
         other_prefixes: others
             .map(|other| other.prefix.clone())

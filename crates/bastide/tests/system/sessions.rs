@@ -142,7 +142,7 @@ async fn token(desk: &Desk, issuer: &str, body: &str) -> Response {
     }
     let mut claims = json!({
         "iss": issuer, "aud": "shop", "sub": "alice", "sid": "s-1", "iat": seconds(), "exp": seconds() + 600,
-        "roles": ["customer"],
+        "auth_time": seconds(), "roles": ["customer"],
     });
     if !refresh {
         claims["nonce"] = json!(*desk.nonce.lock().unwrap());
@@ -610,7 +610,24 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
     assert_eq!(come_back(&mut browser, &provider, &asked).await.status, 303);
     assert_eq!(browser.open("/vip/").await.status, 403, "{}", town.log());
     assert_eq!(browser.open("/shop/").await.status, 200);
-    *provider.desk.claims.lock().unwrap() = json!({ "acr": "gold", "amr": ["pwd", "otp"] });
+    // Whoever leaves `max_age` out on the way gets an old login from the provider.
+    let gold = |auth_time: Value| json!({ "acr": "gold", "amr": ["pwd", "otp"], "auth_time": auth_time });
+    for (auth_time, status) in [
+        (json!(seconds() - 3600), 400),
+        (json!(seconds() - 302), 400),
+        (Value::Null, 400),
+        (json!("now"), 400),
+        (json!(seconds() - 200), 303),
+    ] {
+        *provider.desk.claims.lock().unwrap() = gold(auth_time.clone());
+        let mut browser = browser.clone();
+        let asked = sent_to(&browser.open("/auth/login?return=/vip/&acr=gold").await, &provider);
+        let back = come_back(&mut browser, &provider, &asked).await;
+        assert_eq!(back.status, status, "{auth_time}: {}", town.log());
+        let vip = if status == 303 { 200 } else { 403 };
+        assert_eq!(browser.open("/vip/").await.status, vip, "{auth_time}");
+    }
+    *provider.desk.claims.lock().unwrap() = gold(json!(seconds()));
     let mut strong = Browser::new(&town);
     assert_eq!(log_in(&mut strong, &provider, "/shop/").await.status, 303);
     assert_eq!(strong.open("/vip/").await.status, 200);

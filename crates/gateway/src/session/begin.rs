@@ -38,6 +38,8 @@ pub(super) struct Login {
     pub(super) back_to: String,
     /// The class of authentication that is asked for.
     pub(super) acr: Option<String>,
+    /// How long ago the authentication may have been, seconds.
+    pub(super) max_age: Option<u64>,
     /// Unix seconds.
     pub(super) begun: u64,
 }
@@ -118,6 +120,7 @@ impl Party {
             verifier: self.random_text()?,
             back_to: super::site::place(back_to).to_owned(),
             acr: level.map(|level| level.acr.clone()),
+            max_age: level.and_then(|level| level.max_age).map(|age| age.as_secs()),
             begun: now.unix_seconds(),
         };
         let settings = &self.settings;
@@ -133,7 +136,7 @@ impl Party {
         form.extend(settings.resource.clone().map(|resource| ("resource", resource)));
         if let Some(level) = level {
             form.push(("acr_values", level.acr.clone()));
-            form.extend(level.max_age.map(|age| ("max_age", age.as_secs().to_string())));
+            form.extend(login.max_age.map(|age| ("max_age", age.to_string())));
         }
         Ok((login, form))
     }

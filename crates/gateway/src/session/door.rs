@@ -166,6 +166,9 @@ impl Party {
         }
         let tokens = self.redeem(form).await?;
         let id_token = self.verify_id_token(&tokens, Some(&login.nonce)).await?;
+        if let Some(age) = login.max_age {
+            self.check_age(&id_token, Duration::from_secs(age))?;
+        }
         let subject = id_token.claim("sub").unwrap_or_default().to_owned();
         let provider_session = id_token.claim("sid").map(str::to_owned);
         let state = self.state(tokens, Some(id_token), None).await?;

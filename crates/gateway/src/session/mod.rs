@@ -79,6 +79,8 @@ pub struct PartySettings {
     pub idle: Duration,
     /// No session is longer.
     pub absolute: Duration,
+    /// How far its clock may be from ours.
+    pub leeway: Duration,
     /// Whether the provider may be at a loopback or private address.
     pub allow_private_addresses: bool,
     /// Prefixes of other issuers' users: nobody of this one may read as one of theirs.

@@ -138,6 +138,19 @@ impl Party {
         Ok(IdToken { proven, text })
     }
 
+    /// Checks that the authentication was not longer ago than was asked for (OpenID Connect
+    /// Core §3.1.2.1, §3.1.3.7): the browser carried `max_age`, and could leave it out.
+    pub(super) fn check_age(&self, id_token: &IdToken, most: Duration) -> Result<(), Failure> {
+        let refused = |why: &str| Failure::Refused(format!("ID token: {why}"));
+        let time = id_token.proven.claims.get("auth_time").and_then(Value::as_u64);
+        let time = time.ok_or_else(|| refused("`auth_time` is not there, and `max_age` was asked for"))?;
+        let age = self.errands.clock.now().since(Timestamp::from_unix_seconds(time));
+        if age > most + self.settings.leeway {
+            return Err(refused("`auth_time` is longer ago than the `max_age` that was asked for"));
+        }
+        Ok(())
+    }
+
     pub(super) async fn prove(&self, issuers: &Arc<keys::Issuers>, token: &str) -> Result<Proven, Failure> {
         prove_once(issuers, token.as_bytes(), &*self.errands.clock).await.map_err(|unproven| {
             if unproven.is_temporary() {
