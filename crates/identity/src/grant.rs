@@ -185,6 +185,7 @@ impl Grant {
                 asked: &self.asked,
                 authentication: &self.authentication,
                 nonce,
+                grant: &self.id,
                 access_token: &access.token,
             };
             Some(mint::id_token(realm, &what, now)?)

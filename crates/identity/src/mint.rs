@@ -184,6 +184,8 @@ pub(crate) struct IdToken<'a> {
     pub(crate) asked: &'a Asked,
     pub(crate) authentication: &'a Authentication,
     pub(crate) nonce: Option<&'a str>,
+    /// The grant that it is of: what a relying party made of it can end with that.
+    pub(crate) grant: &'a str,
     pub(crate) access_token: &'a str,
 }
 
@@ -197,6 +199,7 @@ pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Res
         ("aud", json!(what.client.id)),
         ("iat", json!(now.unix_seconds())),
         ("exp", json!(now.plus(realm.settings.lifetimes.id_token).unix_seconds())),
+        ("jti", json!(token_id(realm, Some(what.grant))?)),
         ("at_hash", json!(half_hash(algorithm, what.access_token))),
     ] {
         claims.insert(name.to_owned(), value);

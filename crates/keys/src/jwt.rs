@@ -45,11 +45,31 @@ impl Accepted {
     /// # Errors
     /// [`Refusal::Revoked`].
     pub fn check_revoked(&self, revocations: &Revocations) -> Result<(), Refusal> {
+        self.check_marks(&self.marks, revocations)
+    }
+
+    /// Checks that nobody revoked another token of the same being, by its marks.
+    ///
+    /// # Errors
+    /// [`Refusal::Revoked`].
+    pub fn check_marks(&self, marks: &TokenMarks, revocations: &Revocations) -> Result<(), Refusal> {
         let issuer = self.principal.issuer.as_deref().unwrap_or_default();
-        match revocations.revoked(&self.marks, issuer, &self.principal.id) {
+        match revocations.revoked(marks, issuer, &self.principal.id) {
             Some(by) => Err(Refusal::Revoked { by }),
             None => Ok(()),
         }
+    }
+
+    /// What a revocation can name of a token that came together with this one; `None` where
+    /// it cannot be read. Nothing in it is verified.
+    ///
+    /// INVARIANT: nobody is let in on this; it can only take away.
+    pub fn marks_of(&self, token: &[u8]) -> Option<TokenMarks> {
+        let token = Unverified::parse(token).ok()?;
+        let mut marks = marks(&parse_claims(token.unverified_payload()).ok()?).ok()?;
+        // Without a time of its own it would count as issued before every revocation.
+        marks.issued = marks.issued.or(self.marks.issued);
+        Some(marks)
     }
 
     /// Checks the times once more, for a token that was verified earlier.
@@ -148,11 +168,7 @@ pub(crate) fn judge_claims(
     }
     let until = expires.plus(leeway);
     let principal = Arc::new(principal(claims, context, credential, until)?);
-    let marks = TokenMarks {
-        token: optional_text(claims, "jti")?.map(Into::into),
-        session: optional_text(claims, "sid")?.map(Into::into),
-        issued,
-    };
+    let marks = marks(claims)?;
     let accepted = Accepted {
         principal,
         from: from.unwrap_or_default().minus(leeway),
@@ -163,6 +179,14 @@ pub(crate) fn judge_claims(
     };
     accepted.check_time(now)?;
     Ok(accepted)
+}
+
+fn marks(claims: &Map<String, Value>) -> Result<TokenMarks, Refusal> {
+    Ok(TokenMarks {
+        token: optional_text(claims, "jti")?.map(Into::into),
+        session: optional_text(claims, "sid")?.map(Into::into),
+        issued: optional_date(claims, "iat")?,
+    })
 }
 
 pub(crate) fn parse_claims(payload: &[u8]) -> Result<Map<String, Value>, Refusal> {

@@ -40,6 +40,7 @@ struct Desk {
     renewed_for: AtomicU64,
     refreshes: AtomicU64,
     redeemed: AtomicU64,
+    access_token: Mutex<String>,
     refresh_token: Mutex<String>,
     forms: Mutex<Vec<BTreeMap<String, String>>>,
     refuse_refresh: AtomicU64,
@@ -62,6 +63,7 @@ impl Provider {
             renewed_for: AtomicU64::new(300),
             refreshes: AtomicU64::new(0),
             redeemed: AtomicU64::new(0),
+            access_token: Mutex::new("opaque".to_owned()),
             refresh_token: Mutex::default(),
             forms: Mutex::default(),
             refuse_refresh: AtomicU64::new(0),
@@ -151,7 +153,7 @@ async fn token(desk: &Desk, issuer: &str, body: &str) -> Response {
     let id_token = sign_token(&desk.signer, "JWT", claims.as_object().unwrap()).unwrap();
     let lifetime = if refresh { &desk.renewed_for } else { &desk.lifetime };
     axum::Json(json!({
-        "access_token": "opaque", "token_type": "Bearer", "expires_in": lifetime.load(Ordering::SeqCst), "id_token": id_token,
+        "access_token": *desk.access_token.lock().unwrap(), "token_type": "Bearer", "expires_in": lifetime.load(Ordering::SeqCst), "id_token": id_token,
         "refresh_token": *desk.refresh_token.lock().unwrap(),
     }))
     .into_response()
@@ -699,9 +701,9 @@ async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
     }
 }
 
-#[tokio::test]
-async fn a_realm_of_this_process_is_a_provider_like_any_other() {
-    let upstream = Upstream::start().await;
+/// A realm and the gateway whose browsers log in at it, with more settings of `session:`, and
+/// whom its route lets in; and a person's password.
+async fn town_with_a_realm(upstream: &Upstream, session: &str, allow: &str) -> (Town, String) {
     let mut town = Town::prepare("");
     std::fs::write(town.path("secret.txt"), "a-client-secret-of-more-than-32-characters").unwrap();
     town.configure(&format!(
@@ -711,10 +713,10 @@ async fn a_realm_of_this_process_is_a_provider_like_any_other() {
          post_logout_redirect_uris: [ https://localhost/auth/signed-out ]\n        scopes: [ openid ]\n        \
          resources: [ \"https://shop.test\" ]\n        trusted: true\n\
          authentication:\n  audience: https://shop.test\n  issuers: [ https://localhost ]\n  \
-         session: {{ client: shop, secret: \"${{file:secret.txt}}\", resource: \"https://shop.test\", claims_from: access_token }}\n\
+         session: {{ client: shop, secret: \"${{file:secret.txt}}\", resource: \"https://shop.test\"{session} }}\n\
          services: {{ shop: [ http://{} ] }}\nroutes:\n  - match: localhost/**\n    to: identity\n    authenticate: none\n    \
          allow: anyone\n  - match: localhost/auth/**\n    to: sessions\n    authenticate: none\n    allow: anyone\n  \
-         - name: shop\n    match: localhost/shop/**\n    to: shop\n    authenticate: session\n    allow: policy\n\
+         - name: shop\n    match: localhost/shop/**\n    to: shop\n    authenticate: session\n    allow: {allow}\n\
          policies:\n  inline: |\n    permit (principal in Role::\"customer\", action, resource == Route::\"shop\");\n",
         upstream.address
     ));
@@ -723,7 +725,11 @@ async fn a_realm_of_this_process_is_a_provider_like_any_other() {
     assert_eq!(code, 0, "{out}{err}");
     let password = serde_json::from_str::<Value>(&out).unwrap()["password"].as_str().unwrap().to_owned();
     town.start_gateway().await;
-    let mut browser = Browser::new(&town);
+    (town, password)
+}
+
+/// Logs a person in at the realm of the same process, on its pages.
+async fn log_in_at_realm(browser: &mut Browser, password: &str) -> Answer {
     let away = until("the metadata", async || {
         let answer = browser.open("/shop/list").await;
         (answer.status == 303).then_some(answer)
@@ -755,9 +761,62 @@ async fn a_realm_of_this_process_is_a_provider_like_any_other() {
         let next = next.strip_prefix("https://localhost").unwrap_or(&next).to_owned();
         answer = browser.open(&next).await;
     }
+    answer
+}
+
+#[tokio::test]
+async fn a_realm_of_this_process_is_a_provider_like_any_other() {
+    let upstream = Upstream::start().await;
+    let (town, password) = town_with_a_realm(&upstream, ", claims_from: access_token", "policy").await;
+    let mut browser = Browser::new(&town);
+    let answer = log_in_at_realm(&mut browser, &password).await;
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"here".as_slice()), "{}", town.log());
     // What ends at the provider ends here: the person's session there is revoked.
     let out = browser.post("/auth/logout", &[("origin", "https://localhost")]).await;
     assert!(out.field("location").is_some_and(|to| to.contains("/logout?id_token_hint=")), "{out:?}");
     assert_eq!(browser.call("/shop/list").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_grant_whichever_token_it_is_of() {
+    let upstream = Upstream::start().await;
+    for session in ["", ", claims_from: access_token"] {
+        let (town, password) = town_with_a_realm(&upstream, session, "authenticated").await;
+        let (mut browser, mut other) = (Browser::new(&town), Browser::new(&town));
+        assert_eq!(log_in_at_realm(&mut browser, &password).await.status, 200, "{}", town.log());
+        let (code, out, err) = town.bastide(&["session", "grants", "alice", "--output", "json"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let grants: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(log_in_at_realm(&mut other, &password).await.status, 200, "{}", town.log());
+        let grant = grants[0]["id"].as_str().unwrap_or_else(|| panic!("{out}"));
+        assert_eq!(town.bastide(&["revoke", "grant", grant]).0, 0);
+        until("the revocation", async || (browser.call("/shop/list").await.status == 401).then_some(()))
+            .await;
+        assert_eq!(other.call("/shop/list").await.status, 200, "another grant's goes on: {session}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_an_id_token_ends_with_its_access_token() {
+    let (provider, upstream) = (Provider::start().await, Upstream::start().await);
+    let town = town(&provider, &upstream).await;
+    let mut browsers = Vec::new();
+    for id in ["t-1", "t-2"] {
+        let claims = json!({ "iss": provider.issuer, "aud": "api", "sub": "alice", "exp": seconds() + 600, "jti": id });
+        let token = sign_token(&provider.desk.signer, "at+jwt", claims.as_object().unwrap()).unwrap();
+        *provider.desk.access_token.lock().unwrap() = token;
+        let mut browser = Browser::new(&town);
+        assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
+        assert_eq!(browser.call("/shop/").await.status, 200, "{}", town.log());
+        browsers.push(browser);
+    }
+    assert_eq!(town.bastide(&["revoke", "token", "t-1"]).0, 0);
+    until("the revocation", async || (browsers[0].call("/shop/").await.status == 401).then_some(())).await;
+    assert_eq!(browsers[1].call("/shop/").await.status, 200, "another login's goes on");
+    // An access token without `iat` is no older than its ID token.
+    assert_eq!(town.bastide(&["revoke", "subject", "alice"]).0, 0);
+    until("the revocation", async || (browsers[1].call("/shop/").await.status == 401).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(log_in(&mut browsers[1], &provider, "/shop/").await.status, 303);
+    assert_eq!(browsers[1].call("/shop/").await.status, 200, "what is issued later is good");
 }

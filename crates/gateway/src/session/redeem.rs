@@ -200,6 +200,7 @@ impl Party {
         let early = REFRESH_BEFORE.min(lifetime / 5);
         Ok(State {
             principal: Arc::new(of_session(&principal, until)),
+            access: accepted.marks_of(tokens.access_token.expose().as_bytes()),
             accepted,
             fresh_until: until,
             refresh_at: until.minus(early),

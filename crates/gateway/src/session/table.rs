@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use keys::jwt::Accepted;
+use keys::revocation::TokenMarks;
 use keys::{Refusal as Unproven, Revocations, SealRing};
 use lru::LruCache;
 use model::{Principal, Secret, Timestamp};
@@ -52,6 +53,8 @@ pub(super) struct State {
     pub(super) principal: Arc<Principal>,
     /// What revocations can name.
     pub(super) accepted: Accepted,
+    /// And of the access token, where that is another one and can be read.
+    pub(super) access: Option<TokenMarks>,
     /// When the tokens end.
     pub(super) fresh_until: Timestamp,
     /// When they are refreshed, or it is tried again.
@@ -194,7 +197,7 @@ impl Session {
             self.used_seconds.store(now.unix_seconds(), Ordering::Relaxed);
         }
         let state = self.state();
-        if let Err(revoked) = state.accepted.check_revoked(revocations) {
+        if let Err(revoked) = state.check_revoked(revocations) {
             return Standing::Over(revoked);
         }
         let can_refresh = state.refresh_token.is_some();
@@ -210,6 +213,13 @@ impl Session {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+impl State {
+    fn check_revoked(&self, revocations: &Revocations) -> Result<(), Unproven> {
+        self.accepted.check_revoked(revocations)?;
+        self.access.as_ref().map_or(Ok(()), |marks| self.accepted.check_marks(marks, revocations))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The authorization code: one use, one client, one verifier.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Browser, CALLBACK, ISSUER, NOW, ORDERS, SECRET, Town, VERIFIER, payload};
 
@@ -21,6 +21,8 @@ async fn a_person_logs_in_and_the_client_gets_its_tokens() {
     let (token_type, mut access) = town.claims(tokens["access_token"].as_str().unwrap()).await;
     assert_eq!(token_type, "at+jwt");
     let session = access["sid"].clone();
+    let grant = |claims: &Value| claims["jti"].as_str().unwrap().split_once('.').unwrap().0.to_owned();
+    let granted = grant(&access);
     for random in ["jti", "sid"] {
         assert!(access.as_object_mut().unwrap().remove(random).unwrap().as_str().unwrap().len() >= 22);
     }
@@ -32,7 +34,10 @@ async fn a_person_logs_in_and_the_client_gets_its_tokens() {
 
     let (token_type, mut id) = town.claims(tokens["id_token"].as_str().unwrap()).await;
     assert_eq!(token_type, "JWT");
-    assert!(id.as_object_mut().unwrap().remove("at_hash").is_some());
+    assert_eq!(grant(&id), granted, "it ends with its grant");
+    for random in ["jti", "at_hash"] {
+        assert!(id.as_object_mut().unwrap().remove(random).is_some(), "{random}");
+    }
     let expected = json!({
         "iss": ISSUER, "sub": "alice", "aud": "web", "iat": NOW, "exp": NOW + 300, "nonce": "the nonce",
         "auth_time": NOW, "acr": "1", "amr": ["pwd"], "sid": session,
