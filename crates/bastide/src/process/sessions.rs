@@ -2,6 +2,7 @@
 //! to, and what keeps the party's knowledge of its provider fresh.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,6 +17,9 @@ use tokio::task::JoinHandle;
 
 use super::realms::Streams;
 
+/// How often sessions that are over are put out of memory.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// What is served.
 type Current = Arc<RwLock<Option<(Arc<Party>, Arc<[Level]>)>>>;
 
@@ -26,6 +30,7 @@ pub struct SessionDoor {
     sessions: Arc<Sessions>,
     current: Current,
     server: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
     keepers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -44,7 +49,9 @@ impl SessionDoor {
             // The door stays open as long as this process holds it.
             let _ = axum::serve(Streams(doorway), router).await;
         });
-        Self { door, sessions: Arc::default(), current, server, keepers: Mutex::default() }
+        let sessions = Arc::<Sessions>::default();
+        let sweeper = tokio::spawn(sweep(Arc::clone(&sessions), Arc::clone(&current)));
+        Self { door, sessions, current, server, sweeper, keepers: Mutex::default() }
     }
 
     /// The way in.
@@ -76,7 +83,24 @@ impl SessionDoor {
 impl Drop for SessionDoor {
     fn drop(&mut self) {
         self.server.abort();
+        self.sweeper.abort();
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn sweep(sessions: Arc<Sessions>, current: Current) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let party = current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|(party, _)| Arc::clone(party));
+        match party {
+            Some(party) => party.sweep(),
+            None => sessions.end_all(),
+        };
     }
 }
 

@@ -161,6 +161,11 @@ impl Party {
         self.provider.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Ends the sessions whose time is over, and those of another party; how many.
+    pub fn sweep(&self) -> usize {
+        self.sessions.sweep(&self.name, self.errands.clock.now())
+    }
+
     /// Keeps the keys fresh that verify ID tokens, for as long as it is polled.
     pub async fn keep_keys(self: Arc<Self>) {
         let (fetch, clock) = (Arc::clone(&self.errands.fetch), Arc::clone(&self.errands.clock));

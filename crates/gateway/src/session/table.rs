@@ -139,7 +139,17 @@ impl Sessions {
         count
     }
 
-    /// Waits until some session was ended before its time.
+    /// Ends those that are over, and those of other parties; how many.
+    pub(super) fn sweep(&self, party: &str, now: Timestamp) -> usize {
+        self.end_where(|session| *session.party != *party || session.over(now).is_some())
+    }
+
+    /// Ends all of them: nobody logs in any more. How many.
+    pub fn end_all(&self) -> usize {
+        self.end_where(|_| true)
+    }
+
+    /// Waits until some session was ended.
     pub async fn ended(&self) {
         self.ended.notified().await;
     }
@@ -186,12 +196,8 @@ impl Session {
     /// How it stands. A look that is a use keeps it from being idle.
     pub fn standing(&self, revocations: &Revocations, now: Timestamp, is_use: bool) -> Standing {
         let over = |why: &'static str| Standing::Over(Unproven::Session { why });
-        if now >= self.ends {
-            return over("it is as old as a session can be");
-        }
-        let used = Timestamp::from_unix_seconds(self.used_seconds.load(Ordering::Relaxed));
-        if now.since(used) > self.idle {
-            return over("it was not used for too long");
+        if let Some(why) = self.over(now) {
+            return over(why);
         }
         if is_use {
             self.used_seconds.store(now.unix_seconds(), Ordering::Relaxed);
@@ -211,6 +217,18 @@ impl Session {
         }
     }
 
+    /// Why its time is over, if it is.
+    fn over(&self, now: Timestamp) -> Option<&'static str> {
+        let used = Timestamp::from_unix_seconds(self.used_seconds.load(Ordering::Relaxed));
+        if now >= self.ends {
+            Some("it is as old as a session can be")
+        } else if now.since(used) > self.idle {
+            Some("it was not used for too long")
+        } else {
+            None
+        }
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -225,4 +243,82 @@ impl State {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use keys::{Algorithm, IssuerSettings, Issuers, IssuersSettings, KeySet, KeySource, LocalSigner};
+    use keys::{SystemRandom, prove_once, publish, sign_token};
+    use model::Clock;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_000);
+    const ABSOLUTE: Duration = Duration::from_secs(600);
+    const IDLE: Duration = Duration::from_secs(100);
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            NOW
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    async fn accepted() -> Accepted {
+        let signer = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
+        let pinned = KeySet::parse_pinned(publish(&[&signer]).as_bytes(), &Algorithm::ALL).unwrap();
+        let issuer = IssuerSettings {
+            source: KeySource::Pinned(pinned),
+            ..IssuerSettings::new("https://id.example", vec!["shop".to_owned()])
+        };
+        let settings = IssuersSettings { issuers: vec![issuer], ..IssuersSettings::default() };
+        let claims = json!({ "iss": "https://id.example", "aud": "shop", "sub": "alice", "exp": 9_000 });
+        let token = sign_token(&signer, "JWT", claims.as_object().unwrap()).unwrap();
+        let issuers = Issuers::new(settings, None).unwrap();
+        prove_once(&issuers, token.as_bytes(), &Still).await.unwrap().accepted
+    }
+
+    fn session(accepted: &Accepted, number: u8, party: &str) -> Arc<Session> {
+        let state = State {
+            principal: Arc::clone(&accepted.principal),
+            accepted: accepted.clone(),
+            access: None,
+            fresh_until: Timestamp::from_unix_seconds(9_000),
+            refresh_at: Timestamp::from_unix_seconds(9_000),
+            refresh_token: None,
+            id_token: "".into(),
+            refreshing: None,
+        };
+        let name = ([number; SECRET_BYTES], party.into(), "https://localhost");
+        Arc::new(Session::new(name, ("alice", None), (NOW, ABSOLUTE, IDLE), None, state))
+    }
+
+    #[tokio::test]
+    async fn what_is_over_does_not_stay_in_memory() {
+        let after = |seconds| NOW.plus(Duration::from_secs(seconds));
+        let (accepted, sessions) = (accepted().await, Sessions::default());
+        for number in 0..40 {
+            sessions.put(session(&accepted, number, "shop"));
+        }
+        sessions.put(session(&accepted, 40, "another"));
+        assert_eq!((sessions.len(), sessions.sweep("shop", NOW), sessions.len()), (41, 1, 40));
+        // One is used, a second time after most of the others are idle.
+        let used = sessions.get(&[7; SECRET_BYTES]).unwrap();
+        let stands = |at| match used.standing(&Revocations::default(), at, true) {
+            Standing::Good(_) => true,
+            other => panic!("{other:?}"),
+        };
+        assert!(stands(after(60)));
+        assert_eq!((sessions.sweep("shop", after(100)), sessions.len()), (0, 40), "at the limit");
+        assert_eq!((sessions.sweep("shop", after(101)), sessions.len()), (39, 1), "one past it");
+        assert!((1..7).all(|n| stands(after(60 + n * 85))) && stands(after(599)));
+        assert_eq!((sessions.sweep("shop", after(599)), sessions.len()), (0, 1));
+        assert_eq!((sessions.sweep("shop", after(600)), sessions.len()), (1, 0));
+    }
 }
