@@ -121,7 +121,7 @@ impl Issuers {
     }
 
     /// Whether both judge every token alike, given the same keys and revocations.
-    pub(crate) fn judges_like(&self, other: &Self) -> bool {
+    pub fn judges_like(&self, other: &Self) -> bool {
         self.roles == other.roles
             && self
                 .entries

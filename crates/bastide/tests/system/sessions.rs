@@ -652,6 +652,30 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
 }
 
 #[tokio::test]
+async fn a_reload_that_makes_something_else_of_tokens_ends_the_sessions_of_before() {
+    let (provider, upstream) = (Provider::start().await, Upstream::start().await);
+    let town = town(&provider, &upstream).await;
+    let mut browser = Browser::new(&town);
+    assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
+    assert_eq!(browser.call("/shop/").await.status, 200, "{}", town.log());
+    // What is about something else ends nothing.
+    let before = rules(&provider, &upstream);
+    let other = before.replace("max_age: 5m", "max_age: 6m");
+    town.configure(&other);
+    until("the reload", async || {
+        let challenge = browser.call("/vip/").await;
+        challenge.field("www-authenticate").is_some_and(|told| told.contains("max_age=\"360\"")).then_some(())
+    })
+    .await;
+    assert_eq!(browser.call("/shop/").await.status, 200, "{}", town.log());
+    // Roles come from another claim: a token would lose its own at once, and so does a session.
+    town.configure(&other.replacen("leeway: 0s", "leeway: 0s\n      roles: [ groups ]", 1));
+    until("the reload", async || (browser.call("/shop/").await.status == 401).then_some(())).await;
+    assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
+    assert_eq!(browser.call("/shop/").await.status, 403, "{}", town.log());
+}
+
+#[tokio::test]
 async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
     let pushing = |status, answer: Value| *provider.desk.pushing.lock().unwrap() = Some((status, answer));

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use keys::Metadata;
 use keys::client::{ClientCredential, Form, encode_form};
 use keys::encoding::{encode_base64url, parse_object, quote};
+use keys::{Metadata, Revocations};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::table::{SECRET_BYTES, Session};
-use super::{Asked, Level, Party, cookie};
+use super::{Asked, Level, Party, Standing, cookie};
 
 /// How long a login may take.
 pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(600);
@@ -224,12 +224,24 @@ impl Party {
         (session.party == self.name && *session.origin == *origin).then_some(session)
     }
 
+    /// How a session of ours stands. A look that is a use keeps it from being idle.
+    pub fn standing(
+        &self,
+        session: &Session,
+        revocations: &Revocations,
+        now: Timestamp,
+        is_use: bool,
+    ) -> Standing {
+        session.standing(&self.terms, revocations, now, is_use)
+    }
+
     pub(super) fn session_cookie(&self, session: &Session, now: Timestamp) -> Result<String, String> {
         let purpose = self.purpose("session", &session.origin);
         let random = &*self.errands.random;
         let sealed = self.sessions.ring.seal(&session.name, &purpose, now, random);
         let sealed = sealed.map_err(|error| error.to_string())?;
-        Ok(cookie::set(cookie::SESSION, &sealed, session.ends.since(now).as_secs()))
+        let ends = session.begun.plus(self.terms.absolute);
+        Ok(cookie::set(cookie::SESSION, &sealed, ends.since(now).as_secs()))
     }
 
     /// INVARIANT: a text that is sealed for one thing, party and origin opens for no other.

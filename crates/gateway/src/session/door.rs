@@ -181,7 +181,7 @@ impl Party {
         let session = Arc::new(Session::new(
             (name, Arc::clone(&self.name), &asked.origin),
             (&subject, provider_session.as_deref()),
-            (now, self.settings.absolute, self.settings.idle),
+            now,
             login.acr.as_deref(),
             state,
         ));

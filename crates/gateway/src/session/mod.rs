@@ -33,6 +33,7 @@ mod table;
 pub use begin::{Begun, LOGIN_TIME_MAX};
 pub use door::{Asked, BODY_BYTES_MAX, Told};
 pub use redeem::Failure;
+use table::Terms;
 pub use table::{SESSIONS_MAX, Session, Sessions, Standing};
 
 /// How long a provider's metadata are used before they are fetched again.
@@ -112,6 +113,7 @@ pub struct Party {
     /// Verifies access tokens, as for bearer tokens.
     access_tokens: Arc<Issuers>,
     sessions: Arc<Sessions>,
+    terms: Terms,
     errands: Errands,
     provider: RwLock<Option<Arc<Metadata>>>,
 }
@@ -136,15 +138,31 @@ impl Party {
                 && before.settings.allow_private_addresses == settings.allow_private_addresses
         };
         let provider = before.filter(same).and_then(Self::provider);
+        let alike = |before: &&Self| before.judges_like(&settings, &id_tokens, &access_tokens);
+        let terms = Terms {
+            idle: settings.idle,
+            absolute: settings.absolute,
+            judged: before.filter(alike).map(|before| Arc::clone(&before.terms.judged)).unwrap_or_default(),
+        };
         Arc::new(Self {
             name: format!("{} {}", settings.client.id, settings.issuer).into(),
             settings,
             id_tokens,
             access_tokens,
             sessions,
+            terms,
             errands,
             provider: RwLock::new(provider),
         })
+    }
+
+    /// Whether another configuration would make the same principal of every token, given the
+    /// same keys.
+    fn judges_like(&self, settings: &PartySettings, id_tokens: &Issuers, access_tokens: &Issuers) -> bool {
+        self.settings.claims_from == settings.claims_from
+            && self.settings.other_prefixes == settings.other_prefixes
+            && self.id_tokens.judges_like(id_tokens)
+            && (settings.claims_from == ClaimsFrom::IdToken || self.access_tokens.judges_like(access_tokens))
     }
 
     /// What is configured.
@@ -163,7 +181,7 @@ impl Party {
 
     /// Ends the sessions whose time is over, and those of another party; how many.
     pub fn sweep(&self) -> usize {
-        self.sessions.sweep(&self.name, self.errands.clock.now())
+        self.sessions.sweep(&self.name, &self.terms, self.errands.clock.now())
     }
 
     /// Keeps the keys fresh that verify ID tokens, for as long as it is polled.

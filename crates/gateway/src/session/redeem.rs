@@ -199,6 +199,7 @@ impl Party {
         self.check_subject(&principal)?;
         let early = REFRESH_BEFORE.min(lifetime / 5);
         Ok(State {
+            judged: Arc::clone(&self.terms.judged),
             principal: Arc::new(of_session(&principal, until)),
             access: accepted.marks_of(tokens.access_token.expose().as_bytes()),
             accepted,

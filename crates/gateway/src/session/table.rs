@@ -36,8 +36,7 @@ pub struct Session {
     pub(super) party: Arc<str>,
     /// At which scheme, host and port it was opened.
     pub(super) origin: Box<str>,
-    pub(super) ends: Timestamp,
-    pub(super) idle: Duration,
+    pub(super) begun: Timestamp,
     /// The class of authentication that its login asked for.
     pub(super) asked: Option<Box<str>>,
     /// `sub` at the provider.
@@ -48,8 +47,19 @@ pub struct Session {
     pub(super) state: Mutex<State>,
 }
 
+/// By what a party holds its sessions good, at each look.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) idle: Duration,
+    pub(super) absolute: Duration,
+    /// The same one for as long as configurations judge tokens alike.
+    pub(super) judged: Arc<()>,
+}
+
 /// What a refresh changes.
 pub(super) struct State {
+    /// The [`Terms::judged`] by which its tokens became the principal.
+    pub(super) judged: Arc<()>,
     pub(super) principal: Arc<Principal>,
     /// What revocations can name.
     pub(super) accepted: Accepted,
@@ -140,8 +150,8 @@ impl Sessions {
     }
 
     /// Ends those that are over, and those of other parties; how many.
-    pub(super) fn sweep(&self, party: &str, now: Timestamp) -> usize {
-        self.end_where(|session| *session.party != *party || session.over(now).is_some())
+    pub(super) fn sweep(&self, party: &str, terms: &Terms, now: Timestamp) -> usize {
+        self.end_where(|session| *session.party != *party || session.over(terms, now).is_some())
     }
 
     /// Ends all of them: nobody logs in any more. How many.
@@ -169,7 +179,7 @@ impl Session {
     pub(super) fn new(
         (name, party, origin): (Name, Arc<str>, &str),
         (subject, provider_session): (&str, Option<&str>),
-        (now, absolute, idle): (Timestamp, Duration, Duration),
+        now: Timestamp,
         asked: Option<&str>,
         state: State,
     ) -> Self {
@@ -177,8 +187,7 @@ impl Session {
             name,
             party,
             origin: origin.into(),
-            ends: now.plus(absolute),
-            idle,
+            begun: now,
             asked: asked.map(Into::into),
             subject: subject.into(),
             provider_session: provider_session.map(Into::into),
@@ -194,9 +203,15 @@ impl Session {
     }
 
     /// How it stands. A look that is a use keeps it from being idle.
-    pub fn standing(&self, revocations: &Revocations, now: Timestamp, is_use: bool) -> Standing {
+    pub(super) fn standing(
+        &self,
+        terms: &Terms,
+        revocations: &Revocations,
+        now: Timestamp,
+        is_use: bool,
+    ) -> Standing {
         let over = |why: &'static str| Standing::Over(Unproven::Session { why });
-        if let Some(why) = self.over(now) {
+        if let Some(why) = self.over(terms, now) {
             return over(why);
         }
         if is_use {
@@ -218,12 +233,14 @@ impl Session {
     }
 
     /// Why its time is over, if it is.
-    fn over(&self, now: Timestamp) -> Option<&'static str> {
+    fn over(&self, terms: &Terms, now: Timestamp) -> Option<&'static str> {
         let used = Timestamp::from_unix_seconds(self.used_seconds.load(Ordering::Relaxed));
-        if now >= self.ends {
+        if now >= self.begun.plus(terms.absolute) {
             Some("it is as old as a session can be")
-        } else if now.since(used) > self.idle {
+        } else if now.since(used) > terms.idle {
             Some("it was not used for too long")
+        } else if !Arc::ptr_eq(&self.state().judged, &terms.judged) {
+            Some("its tokens were judged by a configuration that is no more")
         } else {
             None
         }
@@ -270,6 +287,10 @@ mod tests {
         }
     }
 
+    fn terms() -> Terms {
+        Terms { idle: IDLE, absolute: ABSOLUTE, judged: Arc::default() }
+    }
+
     async fn accepted() -> Accepted {
         let signer = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
         let pinned = KeySet::parse_pinned(publish(&[&signer]).as_bytes(), &Algorithm::ALL).unwrap();
@@ -284,8 +305,9 @@ mod tests {
         prove_once(&issuers, token.as_bytes(), &Still).await.unwrap().accepted
     }
 
-    fn session(accepted: &Accepted, number: u8, party: &str) -> Arc<Session> {
+    fn session(accepted: &Accepted, terms: &Terms, number: u8, party: &str) -> Arc<Session> {
         let state = State {
+            judged: Arc::clone(&terms.judged),
             principal: Arc::clone(&accepted.principal),
             accepted: accepted.clone(),
             access: None,
@@ -296,29 +318,54 @@ mod tests {
             refreshing: None,
         };
         let name = ([number; SECRET_BYTES], party.into(), "https://localhost");
-        Arc::new(Session::new(name, ("alice", None), (NOW, ABSOLUTE, IDLE), None, state))
+        Arc::new(Session::new(name, ("alice", None), NOW, None, state))
     }
 
     #[tokio::test]
     async fn what_is_over_does_not_stay_in_memory() {
         let after = |seconds| NOW.plus(Duration::from_secs(seconds));
-        let (accepted, sessions) = (accepted().await, Sessions::default());
+        let (accepted, sessions, terms) = (accepted().await, Sessions::default(), terms());
         for number in 0..40 {
-            sessions.put(session(&accepted, number, "shop"));
+            sessions.put(session(&accepted, &terms, number, "shop"));
         }
-        sessions.put(session(&accepted, 40, "another"));
-        assert_eq!((sessions.len(), sessions.sweep("shop", NOW), sessions.len()), (41, 1, 40));
+        sessions.put(session(&accepted, &terms, 40, "another"));
+        assert_eq!((sessions.len(), sessions.sweep("shop", &terms, NOW), sessions.len()), (41, 1, 40));
         // One is used, a second time after most of the others are idle.
         let used = sessions.get(&[7; SECRET_BYTES]).unwrap();
-        let stands = |at| match used.standing(&Revocations::default(), at, true) {
+        let stands = |at| match used.standing(&terms, &Revocations::default(), at, true) {
             Standing::Good(_) => true,
             other => panic!("{other:?}"),
         };
         assert!(stands(after(60)));
-        assert_eq!((sessions.sweep("shop", after(100)), sessions.len()), (0, 40), "at the limit");
-        assert_eq!((sessions.sweep("shop", after(101)), sessions.len()), (39, 1), "one past it");
+        assert_eq!((sessions.sweep("shop", &terms, after(100)), sessions.len()), (0, 40), "at the limit");
+        assert_eq!((sessions.sweep("shop", &terms, after(101)), sessions.len()), (39, 1), "one past it");
         assert!((1..7).all(|n| stands(after(60 + n * 85))) && stands(after(599)));
-        assert_eq!((sessions.sweep("shop", after(599)), sessions.len()), (0, 1));
-        assert_eq!((sessions.sweep("shop", after(600)), sessions.len()), (1, 0));
+        assert_eq!((sessions.sweep("shop", &terms, after(599)), sessions.len()), (0, 1));
+        assert_eq!((sessions.sweep("shop", &terms, after(600)), sessions.len()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_as_is_configured_now() {
+        let (accepted, before) = (accepted().await, terms());
+        let seconds = Duration::from_secs;
+        let idle = Terms { idle: seconds(50), ..before.clone() };
+        let old = Terms { absolute: seconds(40), ..before.clone() };
+        let longer = Terms { idle: IDLE * 2, absolute: ABSOLUTE * 2, ..before.clone() };
+        let otherwise = Terms { judged: Arc::default(), ..before.clone() };
+        for (name, terms, after, good) in [
+            ("as before", &before, 100, true),
+            ("as before", &before, 101, false),
+            ("idle for longer", &longer, 101, true),
+            ("idle for less", &idle, 50, true),
+            ("idle for less", &idle, 51, false),
+            ("not so old", &old, 39, true),
+            ("not so old", &old, 40, false),
+            ("judged otherwise", &otherwise, 0, false),
+        ] {
+            let session = session(&accepted, &before, 0, "shop");
+            let now = NOW.plus(seconds(after));
+            let standing = session.standing(terms, &Revocations::default(), now, true);
+            assert_eq!(matches!(standing, Standing::Good(_)), good, "{name} after {after} s: {standing:?}");
+        }
     }
 }

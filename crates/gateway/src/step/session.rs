@@ -42,7 +42,7 @@ pub(crate) async fn prove(
     }
     let revocations = gateway.snapshot().issuers.revocations();
     for _ in 0..2 {
-        match session.standing(&revocations, journey.time, true) {
+        match party.standing(&session, &revocations, journey.time, true) {
             Standing::Good(principal) => return Ok(Some(Ok(principal))),
             Standing::Stale(principal) => {
                 drop(party.refresh(&session));
@@ -103,7 +103,7 @@ pub(crate) fn prove_again(
     let Some(session) = party.find(sealed, &origin(snapshot, connection, head), now) else {
         return Some(Err(Unproven::Session { why: "it was ended" }));
     };
-    Some(match session.standing(&snapshot.issuers.revocations(), now, false) {
+    Some(match party.standing(&session, &snapshot.issuers.revocations(), now, false) {
         Standing::Good(principal) => Ok(principal),
         Standing::Stale(principal) => {
             drop(party.refresh(&session));
