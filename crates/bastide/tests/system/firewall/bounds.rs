@@ -66,7 +66,7 @@ async fn a_long_inspection_lets_others_of_its_core_go_on() {
     let town = town_with(&upstream, &rules, "", "").await;
     let meanwhile = answered_meanwhile(&town, form("/echo", &format!("q={}", slow_text(20_000)))).await;
     // Without a rest: one, which was there before.
-    assert!(meanwhile >= 8, "only {meanwhile} requests were answered while a long body was inspected");
+    assert!(meanwhile >= 4, "only {meanwhile} requests were answered while a long body was inspected");
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn rules_behind_the_answer_let_others_of_its_core_go_on_too() {
         let town = town_with(&upstream, &slow_rules(400, "ARGS", phase), "", "").await;
         let long = form("/echo", &format!("q={}", slow_text(20_000)));
         let meanwhile = answered_meanwhile(&town, long).await;
-        assert!(meanwhile >= 8, "only {meanwhile} requests were answered while phase {phase} ran");
+        assert!(meanwhile >= 4, "only {meanwhile} requests were answered while phase {phase} ran");
     }
 }
 
