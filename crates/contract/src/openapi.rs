@@ -228,6 +228,7 @@ impl Loader<'_> {
             }
         }
         operation.query.sort_by_key(Parameter::is_spread);
+        Parameter::keep_apart(&mut operation.query, &[]);
         for segment in segments {
             let Segment::Parameter { name, before, behind } = segment else { continue };
             let Some(found) = in_path.iter().position(|parameter| parameter.name == *name) else {
@@ -329,7 +330,8 @@ impl Loader<'_> {
         let shape = Shape::of(self.document, &schema);
         let allow_empty =
             value.get("allowEmptyValue") == Some(&Value::Bool(true)) && location == Location::Query;
-        Some(Parameter { name, location, required, allow_empty, style, explode, shape, validator })
+        let reserved = Vec::new();
+        Some(Parameter { name, location, required, allow_empty, style, explode, shape, validator, reserved })
     }
 
     fn validator(&mut self, at: &str, way: Direction) -> Option<Validator> {
@@ -459,6 +461,7 @@ impl Loader<'_> {
             }
         }
         media.fields.sort_by_key(Parameter::is_spread);
+        Parameter::keep_apart(&mut media.fields, &media.shape.properties);
     }
 
     fn typed_form(
@@ -490,6 +493,7 @@ impl Loader<'_> {
             explode,
             shape,
             validator: None,
+            reserved: Vec::new(),
         })
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Parameter {
     pub(crate) explode: bool,
     pub(crate) shape: Shape,
     pub(crate) validator: Option<Validator>,
+    /// Names that are declared beside it: no map in pairs of other names takes them.
+    pub(crate) reserved: Vec<String>,
 }
 
 /// What is wrong with a text before any schema is asked: a word for the log.
@@ -103,6 +105,22 @@ impl Parameter {
     /// Whether its value may be made of pairs with other names: an exploded form object.
     pub(crate) fn is_spread(&self) -> bool {
         self.style == Style::Form && self.explode && self.shape.kinds.has(Kinds::OBJECT)
+    }
+
+    /// Keeps apart what stands in the same pairs: what one declares, no other takes for a
+    /// property that its schema does not name. `more` is declared beside them all.
+    pub(crate) fn keep_apart(all: &mut [Self], more: &[(String, Shape)]) {
+        let declared = |parameter: &Self| {
+            let properties = if parameter.is_spread() { parameter.shape.properties.as_slice() } else { &[] };
+            let properties = properties.iter().map(|(name, _)| name.clone());
+            std::iter::once(parameter.name.clone()).chain(properties).collect::<Vec<_>>()
+        };
+        let every: Vec<_> = all.iter().map(declared).collect();
+        for (at, parameter) in all.iter_mut().enumerate().filter(|(_, parameter)| parameter.is_spread()) {
+            let others = every.iter().enumerate().filter(|(other, _)| *other != at);
+            let names = others.flat_map(|(_, names)| names).chain(more.iter().map(|(name, _)| name));
+            parameter.reserved = names.filter(|name| **name != parameter.name).cloned().collect();
+        }
     }
 
     /// Whether a value that may be a map in pairs of other names stands in one of its own.
@@ -341,7 +359,8 @@ impl Parameter {
     fn spread(&self, pairs: &Pairs<'_>) -> Result<Option<(Value, Value)>, Unread> {
         let open = self.shape.additional.is_some() && self.location != Location::Cookie;
         let mut grouped: Vec<(String, Vec<Raw<'_>>)> = Vec::new();
-        for (name, value) in pairs.take_where(|name| open || self.shape.property(name).is_some()) {
+        let is_free = |name: &str| open && !self.reserved.iter().any(|reserved| reserved == name);
+        for (name, value) in pairs.take_where(|name| self.shape.property(name).is_some() || is_free(name)) {
             match grouped.iter_mut().find(|(known, _)| known == name) {
                 Some((_, values)) => values.push(value),
                 None => grouped.push((name.to_owned(), vec![value])),

@@ -161,6 +161,81 @@ paths:
 }
 
 #[test]
+fn a_map_in_pairs_takes_nothing_that_is_declared_beside_it() {
+    const BESIDE: &str = r#"
+openapi: 3.1.0
+info: { title: Beside, version: "1" }
+paths:
+  /query:
+    get:
+      parameters:
+        - { name: tags, in: query, schema: { type: [array, object], additionalProperties: { maxLength: 5 } } }
+        - { name: q, in: query, schema: { type: [object, string] } }
+        - { name: range, in: query, schema: { type: object, properties: { R: { type: integer, maximum: 10 } } } }
+      responses: { "200": { description: Good. } }
+  /needed:
+    get:
+      parameters:
+        - { name: tags, in: query, required: true, schema: { type: [array, object] } }
+        - { name: q, in: query, schema: { type: [object, string] } }
+      responses: { "200": { description: Good. } }
+  /form:
+    post:
+      requestBody:
+        content:
+          application/x-www-form-urlencoded:
+            schema:
+              type: object
+              required: [amount]
+              properties:
+                tags: KINDS
+                amount: { type: integer, maximum: 10 }
+                range: { type: object, properties: { R: { type: integer, maximum: 10 } } }
+            encoding: { tags: { explode: true }, range: { explode: true } }
+      responses: { "200": { description: Good. } }
+"#;
+    let list_or_map = api(&BESIDE.replace("KINDS", "{ type: [array, object] }"));
+    for (target, expected) in [
+        ("/query?R=5", ""),
+        ("/query?R=99999", "query parameter \"range\" /R: maximum"),
+        ("/query?q=longer", ""),
+        ("/query?x=short", ""),
+        ("/query?x=longer", "query parameter \"tags\" /x: maxLength"),
+        ("/needed?q=a", "query parameter \"tags\": required"),
+        ("/needed?tags=a&q=a", ""),
+        ("/needed?x=a&q=a", ""),
+    ] {
+        let found = get(&list_or_map, target);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{target}: {found}"
+        );
+    }
+    for kinds in [
+        "{ type: [array, object] }",
+        "{ type: object }",
+        "{ type: [object, string] }",
+        "{ oneOf: [{ type: array }, { type: object }] }",
+    ] {
+        let contract = api(&BESIDE.replace("KINDS", kinds));
+        for (body, expected) in [
+            ("amount=5", ""),
+            ("amount=99999", "/amount: maximum"),
+            ("amount=5&x=1", ""),
+            ("amount=99999&x=1", "/amount: maximum"),
+            ("amount=5&R=99999", "/range/R: maximum"),
+            ("x=1", "required"),
+        ] {
+            let found = post(&contract, "/form", "application/x-www-form-urlencoded", body);
+            assert!(
+                if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+                "{kinds} {body}: {found}"
+            );
+        }
+    }
+}
+
+#[test]
 fn headers_and_cookies_are_judged_too() {
     let shop = api(SHOP);
     for (name, values, expected) in [
