@@ -165,6 +165,10 @@ impl Media {
             group(&mut others, name, value);
         }
         for (name, values) in others {
+            // Read already from other names: who reads the one does not see the other.
+            if both.typed.contains_key(&name) {
+                return Err(plain_at(&name, "duplicate"));
+            }
             let shape = self.shape.property_or_other(&name);
             let value = several(&values, &shape).map_err(|why| plain_at(&name, why))?;
             both.insert(name, value);

@@ -236,6 +236,42 @@ paths:
 }
 
 #[test]
+fn a_field_of_a_form_that_comes_as_a_map_and_by_its_name_is_refused() {
+    const TWICE: &str = r#"
+openapi: 3.1.0
+info: { title: Twice, version: "1" }
+paths:
+  /form:
+    post:
+      requestBody:
+        content:
+          application/x-www-form-urlencoded:
+            schema:
+              type: object
+              properties:
+                deep: { properties: { a: { type: integer } } }
+                spread: { properties: { b: { type: integer } }, additionalProperties: false }
+            encoding: { deep: { style: deepObject }, spread: { explode: true } }
+      responses: { "200": { description: Good. } }
+"#;
+    let contract = api(TWICE);
+    for (body, expected) in [
+        ("deep[a]=1&b=1", ""),
+        ("deep=text&spread=text", ""),
+        ("deep[a]=x", "type"),
+        ("deep[a]=x&deep=text", "duplicate"),
+        ("b=x", "type"),
+        ("b=x&spread=text", "duplicate"),
+    ] {
+        let found = post(&contract, "/form", "application/x-www-form-urlencoded", body);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{body}: {found}"
+        );
+    }
+}
+
+#[test]
 fn headers_and_cookies_are_judged_too() {
     let shop = api(SHOP);
     for (name, values, expected) in [
