@@ -241,20 +241,23 @@ fn silence_before_the_head_is_504_and_in_the_body_an_incomplete_answer() {
 
 #[test]
 fn a_client_that_stalls_its_upload_gets_408_and_no_endpoint_is_charged() {
-    let short = Duration::from_millis(100);
+    let short = Duration::from_millis(500);
     for timeouts in
         [Timeouts { idle: short, ..Timeouts::default() }, Timeouts { total: short, ..Timeouts::default() }]
     {
         let upstream = Upstream::honest("ok");
         let service = ejecting(&[upstream.address], 5, Duration::from_secs(600));
         let (town, upstreams) = town_with(service, ForwardSettings { timeouts, ..settings(0) });
-        for _ in 0..5 {
-            let mut client = town.client();
+        let mut clients: Vec<_> = (0..5).map(|_| town.client()).collect();
+        for client in &mut clients {
             client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhalf");
+        }
+        for client in &mut clients {
             assert_eq!(client.reply().status, 408);
         }
         assert_eq!(upstreams.services()[0].endpoints[0].health.ejections(), 0);
-        assert_eq!(town.get("/").status, 200, "the honest neighbour");
+        // Asked where it has all the time it needs.
+        assert_eq!(Town::new(&[upstream.address]).get("/").status, 200, "the honest neighbour");
     }
 }
 
@@ -277,14 +280,17 @@ fn an_endpoint_that_stalls_an_upload_is_charged() {
 
 #[test]
 fn without_a_total_only_the_other_times_bound_a_request() {
-    let upstream = Upstream::new(|_, peer| {
-        while peer.request().is_some() {
-            std::thread::sleep(Duration::from_millis(300));
-            peer.send(OK);
-        }
-    });
+    let answering_after = |pause| {
+        Upstream::new(move |_, peer| {
+            while peer.request().is_some() {
+                std::thread::sleep(pause);
+                peer.send(OK);
+            }
+        })
+    };
     let timeouts = |first_byte| Timeouts { total: Duration::ZERO, first_byte, ..Timeouts::default() };
     // Neither waiting for the connection nor for the answer ends at once.
+    let upstream = answering_after(Duration::from_millis(300));
     let one = ServiceSettings { connections_per_core_max: 1, ..service("test", &[upstream.address]) };
     let patient = ForwardSettings { timeouts: timeouts(PATIENCE), ..settings(0) };
     let town = Town::with(one, patient, Limits::default());
@@ -296,11 +302,14 @@ fn without_a_total_only_the_other_times_bound_a_request() {
         assert_eq!(client.reply().status, 200);
     }
     // A failure may still be followed by another attempt: there is time.
-    let other = Upstream::honest("ok");
-    let quick = ForwardSettings { timeouts: timeouts(Duration::from_millis(100)), ..settings(0) };
-    let service = ejecting(&[upstream.address, other.address], 5, Duration::from_secs(600));
+    let (late, other) = (answering_after(Duration::from_secs(3)), Upstream::honest("ok"));
+    let quick = ForwardSettings { timeouts: timeouts(Duration::from_secs(1)), ..settings(0) };
+    let service = ejecting(&[late.address, other.address], 5, Duration::from_secs(600));
     let both = Town::with(service, quick, Limits::default());
-    (0..10).for_each(|_| assert_eq!(both.get("/").status, 200));
+    until("another attempt", || {
+        assert_eq!(both.get("/").status, 200);
+        both.outcomes.lock().unwrap().iter().any(|outcome| outcome.starts_with('2'))
+    });
 }
 
 #[test]
