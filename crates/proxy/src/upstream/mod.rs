@@ -140,7 +140,7 @@ impl Upstreams {
     /// that were in `before` keep their health.
     ///
     /// # Errors
-    /// A service without endpoints or TLS settings, a route without its service.
+    /// A service with an https endpoint but without TLS settings, a route without its service.
     pub fn build(
         services: Vec<ServiceSettings>,
         routes: Vec<Option<ForwardSettings>>,
