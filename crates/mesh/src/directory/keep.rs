@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::issuer::Answer;
 use crate::node;
 use crate::renew::renew;
+use crate::revocation;
 use crate::trust_domain::TrustDomain;
 
 /// Most that are read: several processes may register the last ones at the same time.
@@ -53,17 +54,22 @@ fn all() -> Key {
 }
 
 fn of(id: &SpiffeId) -> Key {
-    all().hidden(crate::revocation::segment(id))
+    all().hidden(revocation::segment(id))
 }
 
 fn key(place: &Place) -> Key {
     of(&place.id).hidden(place.node.as_str()).hidden(place.address.to_string())
 }
 
-/// The place of a key that [`key`] made.
-fn place(key: &Key) -> Option<Place> {
+/// The place in a table of a key that [`key`] made; `None`: it is not there.
+fn place(key: &Key, table: &Table) -> Option<Place> {
     let [id, node, address] = [NODE_AT - 1, NODE_AT, NODE_AT + 1].map(|segment| key.text(segment));
-    Some(Place { id: id?.parse().ok()?, node: node?.to_owned(), address: address?.parse().ok()? })
+    let (id, node, address) = (id?, node?, address?.parse().ok()?);
+    match id.parse::<SpiffeId>() {
+        Ok(id) => Some(Place { id, node: node.to_owned(), address }),
+        // The digest of a name that is too long for a key.
+        Err(_) => table.at(node, address).find(|place| revocation::segment(&place.id) == id).cloned(),
+    }
 }
 
 /// What a record says. One that cannot be read hides no other: it is a hint that is missed.
@@ -251,9 +257,8 @@ impl TrustDomain {
                 }
             }
             Event::Deleted { key, .. } => {
-                if let Some(place) = place(key) {
-                    self.listed().change(|table| table.remove(&place));
-                }
+                let remove = |table: &mut Table| place(key, table).is_some_and(|place| table.remove(&place));
+                self.listed().change(remove);
             }
             Event::Resync { .. } => return true,
         }

@@ -57,6 +57,11 @@ impl Table {
         self.0.get(place).map(|entry| entry.since)
     }
 
+    /// What a node says of an address, whosever it is.
+    pub(super) fn at(&self, node: &str, address: SocketAddr) -> impl Iterator<Item = &Place> {
+        self.0.keys().filter(move |place| place.address == address && place.node == node)
+    }
+
     /// Why one more has no place; `None`: it has.
     pub(super) fn full(&self, place: &Place) -> Option<String> {
         let count = |is: &dyn Fn(&Place) -> bool| self.0.keys().filter(|other| is(other)).count();

@@ -135,6 +135,18 @@ async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
     is(&[1, 2]).await;
     domain.withdraw_at("", &id("orders"), at(1)).await.unwrap();
     is(&[2]).await;
+    // A name that is kept as its digest.
+    let long = id(&"a".repeat(store::limits::KEY_SEGMENT_BYTES_MAX));
+    let mut everything = other.watch_endpoints();
+    let mut is_known = async |expected: bool| {
+        let told = everything.wait_for(|now| now.contains_key(&long) == expected);
+        tokio::time::timeout(30 * SECOND, told).await.unwrap().unwrap();
+    };
+    domain.register_at("", &long, at(2)).await.unwrap();
+    is_known(true).await;
+    domain.withdraw_at("", &long, at(2)).await.unwrap();
+    is_known(false).await;
+    is(&[2]).await;
     keeper.abort();
 
     // No control plane was there for longer than a lease.
