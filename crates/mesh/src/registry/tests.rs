@@ -4,6 +4,7 @@ use keys::SystemRandom;
 use store::Store;
 
 use super::*;
+use crate::directory::Directory as _;
 use crate::settings::Settings;
 use crate::testing::{Hands, NOW, workload_key};
 use crate::workload::Conditions;
@@ -118,12 +119,15 @@ async fn who_is_removed_has_nothing_any_more_and_may_come_again() {
         domain.register(one, Expect::Absent).await.unwrap();
     }
     let first = issue().await.unwrap();
+    domain.register_at("", &stock.id, ([10, 0, 0, 5], 7001).into()).await.unwrap();
     let taken = |serial: &str| domain.revoked().certificate(&stock.id, serial).is_some();
+    let is_found = || domain.watch_endpoints().borrow().contains_key(&stock.id);
     // Somebody else is of the same name still.
     domain.unregister("twin", Expect::Any).await.unwrap();
-    assert!(!taken(&first.serial));
+    assert!(!taken(&first.serial) && is_found());
     domain.unregister("stock", Expect::Any).await.unwrap();
-    assert!(taken(&first.serial));
+    assert!(taken(&first.serial) && !is_found());
+    assert_eq!(domain.endpoints().await.unwrap(), []);
     assert!(domain.revoked().token(&stock.id, Some(NOW)).is_some(), "a token of before");
     clock.forward(Duration::from_secs(1));
     domain.register(&stock, Expect::Absent).await.unwrap();
