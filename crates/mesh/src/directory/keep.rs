@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{SpiffeId, Timestamp};
-use store::{Event, Expect, Key, Record, Store, Value};
+use store::{Event, Expect, Key, Record, Store, Value, Version};
 use tokio::sync::watch;
 
 use super::table::{Place, Table};
@@ -139,21 +139,30 @@ impl TrustDomain {
             since: known.unwrap_or(now),
             renewed: now,
         };
-        // INVARIANT: nobody is revoked or evicted between the look and the registration.
-        let mut transaction = self.unless_revoked(id).await?;
-        if !node.is_empty() {
-            transaction = transaction.require(node::evicted(node), Expect::Absent);
-        }
-        let end = now.plus(KEPT_MAX);
-        let transaction = transaction.put(key(&place), Value::from_json(&kept)?, Some(end), Expect::Any);
-        let version = match self.store().commit(transaction).await {
-            Err(store::Error::Conflict { .. }) => {
-                return Err(Error::Revoked(format!("{id} is revoked, or {node:?} was evicted")));
-            }
-            committed => committed?,
+        let version = match self.commit_registration(&kept).await {
+            // The word on the workload changed meanwhile: it was lifted, or came to its end.
+            Err(Error::Store(store::Error::Conflict { .. })) => self.commit_registration(&kept).await,
+            done => done,
         };
+        let version = version.map_err(|error| match error {
+            Error::Store(store::Error::Conflict { .. }) => {
+                Error::Revoked(format!("{id} is revoked, or {node:?} was evicted"))
+            }
+            other => other,
+        })?;
         self.listed().change(|table| table.put(&kept, kept.ends(), version));
         Ok(())
+    }
+
+    async fn commit_registration(&self, kept: &Registration) -> Result<Version, Error> {
+        // INVARIANT: nobody is revoked or evicted between the look and the registration.
+        let mut transaction = self.unless_revoked(&kept.id).await?;
+        if !kept.node.is_empty() {
+            transaction = transaction.require(node::evicted(&kept.node), Expect::Absent);
+        }
+        let (end, value) = (kept.renewed.plus(KEPT_MAX), Value::from_json(kept)?);
+        let transaction = transaction.put(key(&Place::of(kept)), value, Some(end), Expect::Any);
+        Ok(self.store().commit(transaction).await?)
     }
 
     /// Takes an address out; `false`: it was not there.

@@ -1,7 +1,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use keys::SystemRandom;
+use model::Clock;
 use store::{Expect, Store};
 
 use super::table::{Place, Table};
@@ -198,6 +200,39 @@ async fn who_is_revoked_or_evicted_is_found_nowhere_and_registers_nothing() {
 
     let foreign = "spiffe://other.example/orders".parse().unwrap();
     assert!(domain.register_at("", &foreign, at(1)).await.is_err());
+}
+
+/// Goes on by a second at one of the next looks at it.
+struct Leaping {
+    hands: Arc<Hands>,
+    looks_left: AtomicI64,
+}
+
+impl Clock for Leaping {
+    fn now(&self) -> Timestamp {
+        if self.looks_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.hands.forward(SECOND);
+        }
+        self.hands.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.hands.monotonic()
+    }
+}
+
+#[tokio::test]
+async fn who_was_lifted_registers_also_while_the_word_on_it_ends() {
+    let clock = Arc::new(Leaping { hands: Hands::new(), looks_left: AtomicI64::new(0) });
+    let domain = open(&Store::in_memory(clock.clone()).unwrap()).await;
+    let target = Target::Identity(id("orders"));
+    for looks in 1..12 {
+        domain.revoke(&target).await.unwrap();
+        domain.lift(&target).await.unwrap();
+        clock.hands.forward(domain.settings().lifetimes.jwt_svid - SECOND);
+        clock.looks_left.store(looks, Ordering::SeqCst);
+        domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    }
 }
 
 #[tokio::test]
