@@ -88,6 +88,11 @@ impl Administration {
         place.publish().context("the administration's socket")
     }
 
+    /// Leaves the place of the socket to whoever succeeds this process.
+    pub fn leave(&self) {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).leave();
+    }
+
     /// What it will see of a configuration, when that is served.
     ///
     /// # Errors

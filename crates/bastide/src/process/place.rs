@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-/// A socket's place. Dropped, the socket is gone from there.
+/// A socket's place. Dropped, the socket is gone from there, unless it was left.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
@@ -49,6 +49,14 @@ impl Place {
         }
         Ok(())
     }
+
+    /// Leaves what it has published there, for whoever takes the place: they may do so between a look
+    /// at whose it is and its removal.
+    pub(super) fn leave(&mut self) {
+        if self.beside.is_none() {
+            self.own = None;
+        }
+    }
 }
 
 impl Drop for Place {
@@ -70,6 +78,10 @@ mod tests {
 
     use super::*;
 
+    fn count(folder: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(folder.path()).unwrap().count()
+    }
+
     #[tokio::test]
     async fn a_place_is_whose_it_was_last_and_who_leaves_takes_their_own_alone() {
         let folder = tempfile::tempdir().unwrap();
@@ -87,6 +99,23 @@ mod tests {
         drop(place);
         UnixStream::connect(&path).unwrap();
         drop(next);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(count(&folder), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_succeeded_leaves_what_it_published_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let (_first, mut place) = Place::prepare(&path).unwrap();
+        place.publish().unwrap();
+        place.leave();
+        drop(place);
+        UnixStream::connect(&path).expect("it stays until another is put in its place");
+        let (_second, mut next) = Place::prepare(&path).unwrap();
+        // Left before it was published: nobody takes a place beside.
+        next.leave();
+        drop(next);
+        assert_eq!(count(&folder), 1);
+        UnixStream::connect(&path).unwrap();
     }
 }

@@ -270,8 +270,9 @@ impl Server {
 
     /// Drains, and writes what is left of the audit log.
     async fn end(mut self, how: End) -> anyhow::Result<ExitCode> {
-        if how == End::Alone {
-            self.withdraw().await;
+        match how {
+            End::Alone => self.withdraw().await,
+            End::Succeeded => self.leave_places(),
         }
         self.shared.draining.store(true, Ordering::Release);
         self.parts.acme.stop();

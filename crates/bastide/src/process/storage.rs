@@ -73,6 +73,13 @@ impl Keeper {
         self.sign.as_ref().map_or(Ok(()), Sign::publish)
     }
 
+    /// Leaves that place to whoever succeeds this process.
+    pub fn leave(&self) {
+        if let Some(sign) = &self.sign {
+            sign.leave();
+        }
+    }
+
     /// The store; `None` while it is sealed.
     pub fn store(&self) -> Option<Store> {
         self.opened.borrow().clone()

@@ -57,6 +57,13 @@ impl Sign {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         place.as_mut().map_or(Ok(()), Place::publish).context("the socket for shares of the key")
     }
+
+    /// Leaves its place to whoever succeeds this process.
+    pub fn leave(&self) {
+        if let Some(place) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            place.leave();
+        }
+    }
 }
 
 impl Gate {

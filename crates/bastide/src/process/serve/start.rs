@@ -293,6 +293,7 @@ impl Server {
         if predecessor.is_none() {
             self.parts.acme.follow(&self.configuration);
             self.take_places()?;
+            self.announce()?;
         }
         if let Some(predecessor) = predecessor {
             predecessor.is_awaited().context(GONE)?;
@@ -300,7 +301,7 @@ impl Server {
             predecessor.ready().context(GONE)?;
             tracing::info!("took over");
             // Whatever fails now: the one before has begun to end.
-            if let Err(fault) = self.take_places() {
+            for fault in [self.take_places(), self.announce()].into_iter().filter_map(Result::err) {
                 tracing::error!("{fault:#}");
             }
             self.parts.acme.follow(&self.configuration);
@@ -309,16 +310,25 @@ impl Server {
         Ok(())
     }
 
-    /// Takes the places in the state folder that are one process' alone.
+    /// Takes the places of sockets in the state folder that are one process' alone, each whatever
+    /// becomes of the other.
     fn take_places(&self) -> anyhow::Result<()> {
-        self.shared.storage.as_ref().map_or(Ok(()), Keeper::publish)?;
-        self.administration.publish()?;
-        self.announce(self.admin_socket.local_addr()?)
+        let storage = self.shared.storage.as_ref().map_or(Ok(()), Keeper::publish);
+        let administration = self.administration.publish();
+        storage.and(administration)
+    }
+
+    /// Leaves them to the process that succeeds this one.
+    pub(super) fn leave_places(&self) {
+        if let Some(storage) = &self.shared.storage {
+            storage.leave();
+        }
+        self.administration.leave();
     }
 
     /// Says where it listens: in the log, and in `ready.json` for scripts.
-    fn announce(&self, admin: SocketAddr) -> anyhow::Result<()> {
-        let configuration = &self.configuration;
+    fn announce(&self) -> anyhow::Result<()> {
+        let (configuration, admin) = (&self.configuration, self.admin_socket.local_addr()?);
         let bound = self.cores.addresses();
         let keys = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key);
         let listen: Vec<SocketAddr> = keys
