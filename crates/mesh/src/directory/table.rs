@@ -1,7 +1,7 @@
 //! What is registered at a moment, as one process of the control plane knows it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use model::{SpiffeId, Timestamp};
 use store::Version;
@@ -23,6 +23,9 @@ impl Place {
     }
 }
 
+/// None sorts before it.
+const ADDRESS_MIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     since: Timestamp,
@@ -31,70 +34,110 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Table(BTreeMap<Place, Entry>);
+pub(super) struct Table {
+    places: BTreeMap<Place, Entry>,
+    /// How many are of each node; none has zero.
+    on_node: BTreeMap<String, usize>,
+    /// None ends before it. One that was renewed may end later than this says.
+    next_end: Option<Timestamp>,
+}
 
 impl Table {
     /// Takes what is kept; `true`: it is another address than before.
     pub(super) fn put(&mut self, kept: &Registration, ends: Timestamp, version: Version) -> bool {
         let entry = Entry { since: kept.since, ends, version };
-        self.0.insert(Place::of(kept), entry).is_none()
+        self.next_end = Some(self.next_end.map_or(ends, |next| next.min(ends)));
+        let is_new = self.places.insert(Place::of(kept), entry).is_none();
+        if is_new {
+            *self.on_node.entry(kept.node.clone()).or_default() += 1;
+        }
+        is_new
     }
 
     /// `true`: it was there.
     pub(super) fn remove(&mut self, place: &Place) -> bool {
-        self.0.remove(place).is_some()
+        let was_there = self.places.remove(place).is_some();
+        if was_there {
+            self.count_out(&place.node);
+        }
+        was_there
     }
 
     /// `true`: some of this workload were there.
     pub(super) fn remove_all(&mut self, id: &SpiffeId) -> bool {
-        let before = self.0.len();
-        self.0.retain(|place, _| place.id != *id);
-        self.0.len() < before
+        let gone: Vec<Place> = self.of(id).cloned().collect();
+        for place in &gone {
+            self.remove(place);
+        }
+        !gone.is_empty()
+    }
+
+    fn count_out(&mut self, node: &str) {
+        if let Some(count) = self.on_node.get_mut(node) {
+            *count -= 1;
+            if *count == 0 {
+                self.on_node.remove(node);
+            }
+        }
+    }
+
+    /// Those of a workload.
+    fn of(&self, id: &SpiffeId) -> impl Iterator<Item = &Place> {
+        let first = Place { id: id.clone(), node: String::new(), address: ADDRESS_MIN };
+        self.places.range(first..).map(|(place, _)| place).take_while(move |place| place.id == *id)
     }
 
     /// Since when it is there.
     pub(super) fn since(&self, place: &Place) -> Option<Timestamp> {
-        self.0.get(place).map(|entry| entry.since)
+        self.places.get(place).map(|entry| entry.since)
     }
 
     /// What a node says of an address, whosever it is.
     pub(super) fn at(&self, node: &str, address: SocketAddr) -> impl Iterator<Item = &Place> {
-        self.0.keys().filter(move |place| place.address == address && place.node == node)
+        self.places.keys().filter(move |place| place.address == address && place.node == node)
     }
 
     /// Why one more has no place; `None`: it has.
     pub(super) fn full(&self, place: &Place) -> Option<String> {
-        let count = |is: &dyn Fn(&Place) -> bool| self.0.keys().filter(|other| is(other)).count();
-        if count(&|other| other.id == place.id) >= PER_SERVICE_MAX {
+        if self.of(&place.id).count() >= PER_SERVICE_MAX {
             return Some(format!("{PER_SERVICE_MAX} addresses of {} are registered already", place.id));
         }
-        if count(&|other| other.node == place.node) >= PER_NODE_MAX {
+        if self.on_node.get(&place.node).is_some_and(|count| *count >= PER_NODE_MAX) {
             let node = if place.node.is_empty() { "beside the control plane" } else { &place.node };
             return Some(format!("{PER_NODE_MAX} addresses are registered {node} already"));
         }
-        (self.0.len() >= ALL_MAX).then(|| format!("{ALL_MAX} addresses are registered already"))
+        (self.places.len() >= ALL_MAX).then(|| format!("{ALL_MAX} addresses are registered already"))
     }
 
-    /// Takes out those that were not renewed in time.
+    /// Takes out those that were not renewed in time. Looks at none before [`Self::next_end`].
     pub(super) fn end(&mut self, now: Timestamp) -> Vec<(Place, Version)> {
-        let over: Vec<(Place, Version)> = self
-            .0
-            .iter()
-            .filter(|(_, entry)| entry.ends <= now)
-            .map(|(place, entry)| (place.clone(), entry.version))
-            .collect();
-        self.0.retain(|_, entry| now < entry.ends);
+        let mut over = Vec::new();
+        if self.next_end.is_none_or(|next| now < next) {
+            return over;
+        }
+        let mut next_end: Option<Timestamp> = None;
+        self.places.retain(|place, entry| {
+            let stays = now < entry.ends;
+            if stays {
+                next_end = Some(next_end.map_or(entry.ends, |next| next.min(entry.ends)));
+            } else {
+                over.push((place.clone(), entry.version));
+            }
+            stays
+        });
+        self.next_end = next_end;
+        over.iter().for_each(|(place, _)| self.count_out(&place.node));
         over
     }
 
-    /// When the next ends that is not renewed.
+    /// When the next may end that is not renewed.
     pub(super) fn next_end(&self) -> Option<Timestamp> {
-        self.0.values().map(|entry| entry.ends).min()
+        self.next_end
     }
 
     pub(super) fn endpoints(&self) -> Endpoints {
         let mut endpoints = Endpoints::new();
-        for place in self.0.keys() {
+        for place in self.places.keys() {
             endpoints.entry(place.id.clone()).or_default().insert(place.address);
         }
         endpoints

@@ -248,26 +248,73 @@ async fn a_service_and_a_node_have_so_many_addresses_and_no_other_pays_for_them(
     register("payments", 1).await.expect("another service");
     domain.withdraw_at("", &id("orders"), at(1)).await.unwrap();
     register("orders", 7_000).await.expect("in the place of another");
+}
 
+/// The place of a service on a node.
+fn place(service: usize, node: usize) -> Place {
+    Place { id: id(&format!("s{service}")), node: format!("edge-{node}"), address: at(1) }
+}
+
+fn put(table: &mut Table, place: Place, ends: Timestamp) -> bool {
+    let Place { id, node, address } = place;
+    let kept = Registration { id, node, address, since: NOW, renewed: NOW };
+    table.put(&kept, ends, store::Version::from_number(1))
+}
+
+#[test]
+fn what_is_gone_makes_room_on_its_node() {
     let mut table = Table::default();
-    let place = |service: usize, node: usize| Place {
-        id: id(&format!("s{service}")),
-        node: format!("edge-{node}"),
-        address: at(1),
-    };
-    let mut fill = |count: usize, of: &dyn Fn(usize) -> Place| {
+    let end = NOW.plus(LEASE);
+    let fill = |table: &mut Table, count: usize, of: &dyn Fn(usize) -> Place| {
         for number in 0..count {
-            let Place { id, node, address } = of(number);
-            let kept = Registration { id, node, address, since: NOW, renewed: NOW };
-            table.put(&kept, kept.ends(), store::Version::from_number(1));
+            put(table, of(number), end);
         }
         [table.full(&place(ALL_MAX, 1)), table.full(&place(ALL_MAX, ALL_MAX))].map(|why| why.is_none())
     };
-    assert_eq!(fill(PER_NODE_MAX - 1, &|number| place(number, 1)), [true, true]);
-    assert_eq!(fill(PER_NODE_MAX, &|number| place(number, 1)), [false, true]);
+    let here = |number: usize| place(number, 1);
+    assert_eq!(fill(&mut table, PER_NODE_MAX - 1, &here), [true, true]);
+    assert_eq!(fill(&mut table, PER_NODE_MAX, &here), [false, true]);
     let spread = |number: usize| place(number, 2 + number / 100);
-    assert_eq!(fill(ALL_MAX - PER_NODE_MAX - 1, &spread), [false, true]);
-    assert_eq!(fill(ALL_MAX - PER_NODE_MAX, &spread), [false, false]);
+    assert_eq!(fill(&mut table, ALL_MAX - PER_NODE_MAX - 1, &spread), [false, true]);
+    assert_eq!(fill(&mut table, ALL_MAX - PER_NODE_MAX, &spread), [false, false]);
+    for (remove, room) in [(true, true), (false, true)] {
+        assert_eq!(table.remove(&here(0)), remove);
+        assert_eq!(table.full(&place(ALL_MAX, 1)).is_none(), room);
+    }
+    assert_eq!(fill(&mut table, 1, &here), [false, false]);
+    // Of a service: there, and on the other node where it is.
+    assert!(table.remove_all(&here(0).id) && !table.remove_all(&here(0).id));
+    assert!(table.full(&place(ALL_MAX, 1)).is_none());
+    assert_eq!(fill(&mut table, 1, &here), [false, true]);
+    assert_eq!(table.end(end).len(), ALL_MAX - 1);
+    assert_eq!((table.next_end(), table.endpoints()), (None, Endpoints::new()));
+    assert_eq!(fill(&mut table, PER_NODE_MAX - 1, &here), [true, true]);
+}
+
+#[test]
+fn each_ends_when_it_was_not_renewed_whatever_the_others_do() {
+    let mut table = Table::default();
+    let after = |seconds: u32| NOW.plus(seconds * SECOND);
+    let ended = |table: &mut Table, seconds: u32| {
+        let over = table.end(after(seconds)).into_iter();
+        over.map(|(place, _)| place.id.path().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((table.next_end(), ended(&mut table, 0)), (None, Vec::new()));
+    for (service, end) in [(1, 30), (2, 31), (3, 60)] {
+        assert!(put(&mut table, place(service, 1), after(end)));
+    }
+    assert_eq!(table.next_end(), Some(after(30)));
+    assert!(!put(&mut table, place(1, 1), after(40)));
+    assert_eq!(ended(&mut table, 29), [""; 0]);
+    assert_eq!(ended(&mut table, 30), [""; 0], "it was renewed");
+    assert_eq!(table.next_end(), Some(after(31)));
+    assert_eq!(ended(&mut table, 31), ["/s2"]);
+    assert!(put(&mut table, place(4, 1), after(35)), "one that ends before the others");
+    assert_eq!(ended(&mut table, 35), ["/s4"]);
+    assert!(table.remove(&place(1, 1)));
+    assert_eq!(ended(&mut table, 40), [""; 0]);
+    assert_eq!(table.next_end(), Some(after(60)));
+    assert_eq!(ended(&mut table, 70), ["/s3"]);
 }
 
 fn told(services: &[(&str, &[u16])]) -> Endpoints {
