@@ -19,25 +19,42 @@ use crate::workload_api::{Event, Witness};
 /// Sunday, 2026-11-22.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_384_267);
 
-pub(crate) struct Hands(AtomicU64);
+pub(crate) struct Hands {
+    wall: AtomicU64,
+    passed: AtomicU64,
+}
 
 impl Hands {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(NOW.unix_nanos())))
+        Arc::new(Self { wall: AtomicU64::new(NOW.unix_nanos()), passed: AtomicU64::new(0) })
     }
 
     pub(crate) fn forward(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_nanos()).unwrap(), Ordering::SeqCst);
+        self.passed.fetch_add(nanos(by), Ordering::SeqCst);
+        self.set_on(by);
     }
+
+    /// Sets the clock on, while no time passes.
+    pub(crate) fn set_on(&self, by: Duration) {
+        self.wall.fetch_add(nanos(by), Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.wall.fetch_sub(nanos(by), Ordering::SeqCst);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap()
 }
 
 impl Clock for Hands {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_nanos(self.0.load(Ordering::SeqCst))
+        Timestamp::from_unix_nanos(self.wall.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::SeqCst))
+        Duration::from_nanos(self.passed.load(Ordering::SeqCst))
     }
 }
 
@@ -48,11 +65,11 @@ impl Clock for Real {
     #[expect(clippy::disallowed_methods, reason = "renewal is tested in seconds of the machine")]
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Timestamp::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap())
+        Timestamp::from_unix_nanos(nanos(since))
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        self.now().since(Timestamp::default())
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{SpiffeId, Timestamp};
+use model::SpiffeId;
 use store::{Event, Expect, Key, Record, Store, Value, Version};
 use tokio::sync::watch;
 
@@ -90,7 +90,8 @@ pub(crate) async fn withdraw_node(store: &Store, node: &str) -> Result<(), Error
 }
 
 impl TrustDomain {
-    /// The addresses that are registered: those whose leases are not over.
+    /// The addresses that are registered: those whose leases are not over, as they are written down,
+    /// which is by the clock of whichever process wrote them.
     ///
     /// # Errors
     /// The store fails.
@@ -150,7 +151,7 @@ impl TrustDomain {
             }
             other => other,
         })?;
-        self.listed().change(|table| table.put(&kept, kept.ends(), version));
+        self.listed().change(|table| table.put(&kept, self.lease_end(), version));
         Ok(())
     }
 
@@ -192,14 +193,24 @@ impl TrustDomain {
         Ok(())
     }
 
+    fn monotonic(&self) -> Duration {
+        self.store().clock().monotonic()
+    }
+
+    /// When a lease ends whose word is heard now.
+    fn lease_end(&self) -> Duration {
+        self.monotonic() + LEASE
+    }
+
     /// Takes up what is kept. Who could not renew, because no control plane was there, has some time
     /// to do it now.
     pub(crate) async fn take_endpoints(&self) -> Result<(), Error> {
-        let grace = self.now().plus(GRACE);
+        // Longer than what is kept has left, whatever clock says when that was said.
+        let grace = self.monotonic() + GRACE;
         let list = self.store().scan_all(&all(), READ_MAX).await?;
         let mut next = Table::default();
         for (kept, record) in list.iter().filter_map(|record| Some((registration(record)?, record))) {
-            next.put(&kept, kept.ends().max(grace), record.version);
+            next.put(&kept, grace, record.version);
         }
         self.listed().change(|table| {
             *table = next;
@@ -211,7 +222,7 @@ impl TrustDomain {
     /// Ends what was not renewed in time.
     pub(crate) async fn end_leases(&self) -> Result<(), Error> {
         let mut over = Vec::new();
-        let now = self.now();
+        let now = self.monotonic();
         self.listed().change(|table| {
             over = table.end(now);
             !over.is_empty()
@@ -244,7 +255,7 @@ impl TrustDomain {
             }
             look = false;
             let next = self.listed().table().next_end();
-            let wait = next.map_or(LEASE, |end: Timestamp| end.since(self.now()));
+            let wait = next.map_or(LEASE, |end| end.saturating_sub(self.monotonic()));
             match tokio::time::timeout(wait, changes.next()).await {
                 Err(_) => {}
                 Ok(Ok(event)) => look = self.take_event(&event),
@@ -262,7 +273,7 @@ impl TrustDomain {
         match event {
             Event::Put(record) => {
                 if let Some(kept) = registration(record) {
-                    self.listed().change(|table| table.put(&kept, kept.ends(), record.version));
+                    self.listed().change(|table| table.put(&kept, self.lease_end(), record.version));
                 }
             }
             Event::Deleted { key, .. } => {

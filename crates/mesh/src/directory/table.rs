@@ -1,7 +1,10 @@
 //! What is registered at a moment, as one process of the control plane knows it.
+//!
+//! Leases end by this process' own monotonic clock: wall clocks are set, and those of others differ.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use model::{SpiffeId, Timestamp};
 use store::Version;
@@ -29,7 +32,7 @@ const ADDRESS_MIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     since: Timestamp,
-    ends: Timestamp,
+    ends: Duration,
     version: Version,
 }
 
@@ -39,12 +42,12 @@ pub(super) struct Table {
     /// How many are of each node; none has zero.
     on_node: BTreeMap<String, usize>,
     /// None ends before it. One that was renewed may end later than this says.
-    next_end: Option<Timestamp>,
+    next_end: Option<Duration>,
 }
 
 impl Table {
     /// Takes what is kept; `true`: it is another address than before.
-    pub(super) fn put(&mut self, kept: &Registration, ends: Timestamp, version: Version) -> bool {
+    pub(super) fn put(&mut self, kept: &Registration, ends: Duration, version: Version) -> bool {
         let entry = Entry { since: kept.since, ends, version };
         self.next_end = Some(self.next_end.map_or(ends, |next| next.min(ends)));
         let is_new = self.places.insert(Place::of(kept), entry).is_none();
@@ -110,12 +113,12 @@ impl Table {
     }
 
     /// Takes out those that were not renewed in time. Looks at none before [`Self::next_end`].
-    pub(super) fn end(&mut self, now: Timestamp) -> Vec<(Place, Version)> {
+    pub(super) fn end(&mut self, now: Duration) -> Vec<(Place, Version)> {
         let mut over = Vec::new();
         if self.next_end.is_none_or(|next| now < next) {
             return over;
         }
-        let mut next_end: Option<Timestamp> = None;
+        let mut next_end: Option<Duration> = None;
         self.places.retain(|place, entry| {
             let stays = now < entry.ends;
             if stays {
@@ -131,7 +134,7 @@ impl Table {
     }
 
     /// When the next may end that is not renewed.
-    pub(super) fn next_end(&self) -> Option<Timestamp> {
+    pub(super) fn next_end(&self) -> Option<Duration> {
         self.next_end
     }
 

@@ -171,6 +171,36 @@ async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
 }
 
 #[tokio::test]
+async fn no_lease_ends_sooner_or_later_because_a_clock_was_set() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let (domain, other) = (open(&store).await, open(&store).await);
+    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let mut there = other.watch_endpoints();
+    let mut is = async |expected: &[u16]| {
+        let told = there.wait_for(|now| known(now) == orders(expected));
+        tokio::time::timeout(30 * SECOND, told).await.unwrap().unwrap();
+    };
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    is(&[1]).await;
+    clock.set_on(10 * LEASE);
+    for process in [&domain, &other] {
+        process.end_leases().await.unwrap();
+        assert_eq!(now(process), orders(&[1]));
+    }
+    domain.register_at("", &id("orders"), at(2)).await.unwrap();
+    is(&[1, 2]).await;
+    // What was written is of a time to come.
+    clock.set_back(10 * LEASE);
+    clock.forward(GRACE);
+    for process in [&domain, &other] {
+        process.end_leases().await.unwrap();
+        assert_eq!(now(process), []);
+    }
+    keeper.abort();
+}
+
+#[tokio::test]
 async fn who_is_revoked_or_evicted_is_found_nowhere_and_registers_nothing() {
     let clock = Hands::new();
     let store = Store::in_memory(clock.clone()).unwrap();
@@ -255,7 +285,7 @@ fn place(service: usize, node: usize) -> Place {
     Place { id: id(&format!("s{service}")), node: format!("edge-{node}"), address: at(1) }
 }
 
-fn put(table: &mut Table, place: Place, ends: Timestamp) -> bool {
+fn put(table: &mut Table, place: Place, ends: Duration) -> bool {
     let Place { id, node, address } = place;
     let kept = Registration { id, node, address, since: NOW, renewed: NOW };
     table.put(&kept, ends, store::Version::from_number(1))
@@ -264,10 +294,9 @@ fn put(table: &mut Table, place: Place, ends: Timestamp) -> bool {
 #[test]
 fn what_is_gone_makes_room_on_its_node() {
     let mut table = Table::default();
-    let end = NOW.plus(LEASE);
     let fill = |table: &mut Table, count: usize, of: &dyn Fn(usize) -> Place| {
         for number in 0..count {
-            put(table, of(number), end);
+            put(table, of(number), LEASE);
         }
         [table.full(&place(ALL_MAX, 1)), table.full(&place(ALL_MAX, ALL_MAX))].map(|why| why.is_none())
     };
@@ -286,7 +315,7 @@ fn what_is_gone_makes_room_on_its_node() {
     assert!(table.remove_all(&here(0).id) && !table.remove_all(&here(0).id));
     assert!(table.full(&place(ALL_MAX, 1)).is_none());
     assert_eq!(fill(&mut table, 1, &here), [false, true]);
-    assert_eq!(table.end(end).len(), ALL_MAX - 1);
+    assert_eq!(table.end(LEASE).len(), ALL_MAX - 1);
     assert_eq!((table.next_end(), table.endpoints()), (None, Endpoints::new()));
     assert_eq!(fill(&mut table, PER_NODE_MAX - 1, &here), [true, true]);
 }
@@ -294,7 +323,7 @@ fn what_is_gone_makes_room_on_its_node() {
 #[test]
 fn each_ends_when_it_was_not_renewed_whatever_the_others_do() {
     let mut table = Table::default();
-    let after = |seconds: u32| NOW.plus(seconds * SECOND);
+    let after = |seconds: u32| seconds * SECOND;
     let ended = |table: &mut Table, seconds: u32| {
         let over = table.end(after(seconds)).into_iter();
         over.map(|(place, _)| place.id.path().to_owned()).collect::<Vec<_>>()
