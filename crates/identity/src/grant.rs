@@ -19,7 +19,7 @@ use crate::claim::{Asked, Subject};
 use crate::client::{Client, GrantType};
 use crate::mint::{self, AccessToken, Authentication, Binding, IdToken};
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::revocation;
 use crate::token::Issued;
 use crate::user::User;
@@ -282,7 +282,7 @@ pub(crate) struct Narrowed {
 pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Error> {
     let records = &realm.records;
     for attempt in 0..ATTEMPTS_MAX {
-        pause(attempt).await;
+        records.pause(attempt).await;
         let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
         if records.commit(end(realm, Transaction::new(), &stored)?).await? == Written::Done {
             let Grant { client, user, .. } = stored.value;

@@ -14,7 +14,7 @@ use crate::deliver::Deliver;
 use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::Courier;
-use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as, pause};
+use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
 use crate::remembered::Clients;
 use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
@@ -89,7 +89,7 @@ impl Realm {
     /// The settings contradict themselves; the store or the cryptographic library fails.
     pub async fn open(configured: RealmSettings, world: World) -> Result<Arc<Self>, Error> {
         configured.check()?;
-        let records = Records::new(world.store, configured.name.clone());
+        let records = Records::new(world.store, configured.name.clone(), Arc::clone(&world.random));
         let settled = records.version();
         let settings = match records.get::<SettingsChange>(Kind::Settings, &[]).await? {
             Some(stored) => stored.value.over_lenient(&configured),
@@ -367,7 +367,7 @@ impl Realm {
     pub async fn write_user(&self, user: &User, expect: Expect) -> Result<Written, Error> {
         user.check()?;
         for attempt in 0..ATTEMPTS_MAX {
-            pause(attempt).await;
+            self.records.pause(attempt).await;
             let before = self.records.get::<User>(Kind::User, &[&user.id]).await?;
             let version = before.as_ref().map(|before| before.version);
             if !is_as(expect, version) {
@@ -494,7 +494,7 @@ async fn rotate(
     now: Timestamp,
 ) -> Result<Ring, Error> {
     for attempt in 0..ATTEMPTS_MAX {
-        pause(attempt).await;
+        records.pause(attempt).await;
         let stored = records.get::<KeyRecord>(Kind::Keys, &[]).await?;
         let (record, expect) = match stored {
             Some(stored) => (stored.value, Expect::Version(stored.version)),

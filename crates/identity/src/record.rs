@@ -4,8 +4,10 @@
 //! Everything that comes from outside or names somebody is a hidden segment of a key; a
 //! secret is a segment only as its hash.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use keys::SecureRandom;
 use model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +82,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// How often a contended record is read again.
+    const fn attempts_max(self) -> u32 {
+        match self {
+            Self::Failures => COUNT_ATTEMPTS_MAX,
+            _ => ATTEMPTS_MAX,
+        }
+    }
+
     /// What belongs to a user and goes with them, by user.
     pub(crate) const OF_USER: [Self; 4] = [Self::Password, Self::Factors, Self::Consent, Self::CodeAttempts];
 
@@ -121,6 +131,8 @@ impl Kind {
 
 /// How often a contended record is read again.
 pub(crate) const ATTEMPTS_MAX: u32 = 8;
+/// The same for a count of failures, which many change at once while somebody guesses.
+const COUNT_ATTEMPTS_MAX: u32 = 32;
 
 /// A record as it was read.
 #[derive(Clone, Debug)]
@@ -130,13 +142,10 @@ pub(crate) struct Stored<T> {
     pub(crate) expires: Option<Timestamp>,
 }
 
-/// Waits a little before a contended record is read again: what another process wrote is
-/// seen here within 50 ms.
-pub(crate) async fn pause(attempt: u32) {
-    // The first attempt is at once: a sleep of nothing takes a turn of the timer.
-    if attempt > 0 {
-        tokio::time::sleep(Duration::from_millis(5) * attempt.min(ATTEMPTS_MAX)).await;
-    }
+/// How long an attempt waits: longer each time, and between half and one and a half of that by
+/// `chance`, so that those who collided do not meet again.
+fn pause(attempt: u32, chance: u8) -> Duration {
+    Duration::from_millis(5) * attempt * (128 + u32::from(chance)) / 256
 }
 
 /// How a write that expected something came out.
@@ -178,11 +187,23 @@ impl<T> Change<T> {
 pub(crate) struct Records {
     store: Store,
     realm: String,
+    random: Arc<dyn SecureRandom + Send + Sync>,
 }
 
 impl Records {
-    pub(crate) fn new(store: Store, realm: String) -> Self {
-        Self { store, realm }
+    pub(crate) fn new(store: Store, realm: String, random: Arc<dyn SecureRandom + Send + Sync>) -> Self {
+        Self { store, realm, random }
+    }
+
+    /// Waits a little before a contended record is read again: what another process wrote is
+    /// seen here within 50 ms.
+    pub(crate) async fn pause(&self, attempt: u32) {
+        // The first attempt is at once: a sleep of nothing takes a turn of the timer.
+        if attempt > 0 {
+            // Without a random number it is as long as it would be on average.
+            let [chance] = crate::random::bytes(self.random.as_ref()).unwrap_or([128]);
+            tokio::time::sleep(pause(attempt, chance)).await;
+        }
     }
 
     fn prefix(&self, kind: Kind) -> Key {
@@ -270,8 +291,8 @@ impl Records {
         T: Serialize + DeserializeOwned,
         E: From<Error>,
     {
-        for attempt in 0..ATTEMPTS_MAX {
-            pause(attempt).await;
+        for attempt in 0..kind.attempts_max() {
+            self.pause(attempt).await;
             let stored = self.get::<T>(kind, path).await?;
             let expect = stored.as_ref().map_or(Expect::Absent, |stored| Expect::Version(stored.version));
             let (change, result) = decide(stored)?;
@@ -402,8 +423,6 @@ pub(crate) fn read<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::runtime::Handle;
     use tokio::task::block_in_place;
 
@@ -413,7 +432,8 @@ mod tests {
     const PATH: [&str; 1] = ["alice"];
 
     fn records() -> Records {
-        Records::new(Store::in_memory(Arc::new(Still)).unwrap(), "acme".to_owned())
+        let random = Arc::new(keys::SystemRandom::new());
+        Records::new(Store::in_memory(Arc::new(Still)).unwrap(), "acme".to_owned(), random)
     }
 
     /// What somebody else does while a change is being decided.
@@ -473,6 +493,16 @@ mod tests {
 
         let (changed, _) = add_one(&records, &others[1..]).await;
         assert_eq!(changed.unwrap(), 701, "with one fewer in the way the last attempt succeeds");
+    }
+
+    #[test]
+    fn pauses_grow_and_differ_and_outlast_what_another_process_wrote() {
+        assert_eq!(pause(0, 255), Duration::ZERO);
+        assert_eq!(pause(1, 128), Duration::from_millis(5));
+        assert_eq!((pause(4, 0), pause(4, 128)), (Duration::from_millis(10), Duration::from_millis(20)));
+        assert!(pause(4, 255) < Duration::from_millis(30));
+        let shortest: Duration = (0..ATTEMPTS_MAX).map(|attempt| pause(attempt, 0)).sum();
+        assert!(shortest >= Duration::from_millis(50), "{shortest:?}");
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::authorize::consent;
 use crate::grant::{self, Grant};
 use crate::logout::ended::Ended;
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Records, Written, is_as, pause};
+use crate::record::{ATTEMPTS_MAX, Kind, Records, Written, is_as};
 use crate::revocation::{self, Named};
 
 /// Records that are looked at, and changed, at once.
@@ -45,7 +45,7 @@ impl Realm {
         let (records, path) = (&self.records, [client.id.as_str()]);
         let ended = Ended::Client { id: client.id.clone() };
         for attempt in 0..ATTEMPTS_MAX {
-            pause(attempt).await;
+            records.pause(attempt).await;
             if ended.is_noted(self).await? {
                 self.finish_client(&client.id).await?;
             }

@@ -8,7 +8,7 @@ use super::{Decided, Grant, Narrowed, Parties, revoke};
 use crate::Error;
 use crate::pkce;
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::token::{Asking, Issued};
 use model::Timestamp;
@@ -91,7 +91,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
 /// process was, that is seen here a moment later.
 async fn lost(asking: &Asking<'_>, name: &str) -> Answer<Issued> {
     for attempt in 0..ATTEMPTS_MAX {
-        pause(attempt).await;
+        asking.realm.records.pause(attempt).await;
         let stored = asking.realm.records.get::<Record>(Kind::Code, &[name]).await?;
         if let Some(grant) = stored.and_then(|stored| stored.value.used) {
             revoke(asking.realm, &grant, "its code was used twice at once").await?;

@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 use super::{Family, Grant, Narrowed, Parties, USER_OVER, revoke};
 use crate::Error;
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written, pause};
+use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session;
 use crate::token::{Asking, Issued};
@@ -85,7 +85,7 @@ pub(crate) async fn is_good(
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let token = asking.call.parameters.require("refresh_token")?;
     for attempt in 0..ATTEMPTS_MAX {
-        pause(attempt).await;
+        asking.realm.records.pause(attempt).await;
         let found = find(asking.realm, token).await?;
         let (stored, generation) =
             found.ok_or_else(|| refused("no such refresh token, or it was revoked"))?;
