@@ -66,13 +66,21 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
     count_attempt(realm, call, waiting).await?;
     let attempt = throttle::admit(realm, call, username).await?;
-    let checked = password::check(realm, username, password).await?;
-    let waiting = interaction::open(realm, call).await?;
+    let wrong = attempt.clone().failed(Arc::clone(realm), call.now);
+    let checked = match password::check(realm, username, password, wrong).await {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            attempt.never_judged(realm, call.now).await;
+            return Err(refusal);
+        }
+    };
     let Some(user) = checked else {
+        let waiting = interaction::open(realm, call).await?;
         tracing::info!(attempts = waiting.value.attempts, "identity: login failed");
         return show(realm, call, &waiting, Some(Notice::WrongPassword));
     };
     let known = attempt.succeeded(realm, call).await?;
+    let waiting = interaction::open(realm, call).await?;
     let methods = vec![method::PASSWORD.to_owned()];
     let shown = Shown::by(&user, methods, call.now);
     let mut response = advance(realm, call, waiting, shown).await?;

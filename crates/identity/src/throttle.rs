@@ -19,8 +19,12 @@
 //! counted by it: all of them together would be one address, at which everybody could lock
 //! everybody out. The account is counted all the same.
 //!
-//! An attempt is counted before it is judged, and taken back when it was none: whoever hangs up
-//! before the answer is counted like whoever waits for it.
+//! For an account and for an address a failure is counted as soon as the password is found to be
+//! wrong: whoever hangs up before the answer is counted like whoever waits for it. What is in
+//! flight is not, so however many people log in at once they put nobody off; a burst of guesses
+//! goes beyond what is free by as many as may wait for their hash, and what it cost is counted.
+//! For a browser, and for an account at an address, an attempt is counted before it is judged,
+//! and taken back when it succeeds or is not judged at all.
 //!
 //! Counts stand in the store: they outlive a restart and hold over all processes. They halve
 //! every hour and end by themselves, so there are never more of them than there were failures
@@ -28,6 +32,7 @@
 
 mod browser;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -80,11 +85,8 @@ struct Tally {
 impl Tally {
     /// The failures that are not forgotten yet.
     fn level(&self, now: Timestamp) -> u32 {
-        self.failures.checked_shr(self.halvings(now)).unwrap_or(0)
-    }
-
-    fn halvings(&self, now: Timestamp) -> u32 {
-        u32::try_from(now.since(self.at).as_secs() / HALF_LIFE.as_secs()).unwrap_or(u32::MAX)
+        let halvings = now.since(self.at).as_secs() / HALF_LIFE.as_secs();
+        self.failures.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0)
     }
 
     /// With one failure more.
@@ -103,23 +105,20 @@ impl Tally {
         Self { next: now.plus(pause), ..counted }
     }
 
-    /// When the turn of an attempt is, and the tally in which it is counted and that turn taken:
-    /// at once, unless more than the `free` ones failed.
-    fn turn(&self, free: u32, now: Timestamp) -> (Timestamp, Self) {
-        let level = self.level(now);
-        // It may be none: when those before it are forgotten is not put off by it.
-        let at = if level == 0 { now } else { self.at.plus(HALF_LIFE * self.halvings(now)) };
-        let counted = Self { failures: (level + 1).min(FAILURES_MAX), at, next: self.next };
-        if level <= free {
-            return (now, counted);
-        }
-        let turn = self.next.max(now);
-        (turn, Self { next: turn.plus(TURN), ..counted })
+    /// When the next turn is, where more than the `free` ones failed, and the tally in which
+    /// it is taken.
+    fn turn(&self, free: u32, now: Timestamp) -> Option<(Timestamp, Self)> {
+        (self.level(now) > free).then(|| {
+            let turn = self.next.max(now);
+            (turn, Self { next: turn.plus(TURN), ..*self })
+        })
     }
 
-    /// Without one that was counted beforehand and was none.
-    fn taken_back(&self) -> Self {
-        Self { failures: self.failures.saturating_sub(1), ..*self }
+    /// Without one that was counted at this time and was none.
+    fn taken_back(&self, counted: Timestamp) -> Self {
+        // Until when others are refused is of the last that was counted.
+        let next = if self.at == counted { counted } else { self.next };
+        Self { failures: self.failures.saturating_sub(1), next, ..*self }
     }
 
     fn expires(now: Timestamp) -> Timestamp {
@@ -127,8 +126,8 @@ impl Tally {
     }
 }
 
-/// An attempt that may be judged, counted as a failure until it is known to be none.
-#[derive(Debug)]
+/// An attempt that may be judged.
+#[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     account: String,
     address: Option<String>,
@@ -146,20 +145,29 @@ pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<A
         attempt.browser = Some(browser);
         return Ok(attempt);
     }
-    if let Some(here) = attempt.here()
+    if let Some(here) = attempt.beforehand()
         && let Some(until) = count(realm, &here, FREE_AT_ADDRESS, call.now).await?
     {
         return Err(refused(until, call.now, "an account at an address"));
     }
-    let turn = attempt.take_turns(realm, call.now).await?;
-    tokio::time::sleep(turn.since(call.now)).await;
+    match attempt.take_turns(realm, call.now).await {
+        Ok(turn) => tokio::time::sleep(turn.since(call.now)).await,
+        Err(refusal) => {
+            attempt.never_judged(realm, call.now).await;
+            return Err(refusal);
+        }
+    }
     Ok(attempt)
 }
 
 impl Attempt {
-    /// Where the account is counted at the address.
-    fn here(&self) -> Option<[&str; 3]> {
-        Some(["here", &self.account, self.address.as_deref()?])
+    /// Where it is counted before it is judged: of the browser, or of the account at the address.
+    fn beforehand(&self) -> Option<Vec<&str>> {
+        match (&self.browser, &self.address) {
+            (Some(browser), _) => Some(vec!["browser", browser]),
+            (None, Some(address)) => Some(vec!["here", &self.account, address]),
+            (None, None) => None,
+        }
     }
 
     /// Where the account and the address are counted alone, and how much of each is free.
@@ -168,42 +176,43 @@ impl Attempt {
         std::iter::once((["account", self.account.as_str()], FREE_OF_ACCOUNT)).chain(address)
     }
 
-    /// Counts it there beforehand; when its turn is everywhere. One that is refused is not counted.
+    /// When its turn is everywhere.
     async fn take_turns(&self, realm: &Realm, now: Timestamp) -> Answer<Timestamp> {
         let mut latest = now;
-        for (place, (path, free)) in self.everywhere().enumerate() {
-            match take_turn(realm, &path, free, now).await {
-                Ok(turn) => latest = latest.max(turn),
-                Err(refusal) => {
-                    self.take_back(realm, place, now).await?;
-                    return Err(refusal);
-                }
-            }
+        for (path, free) in self.everywhere() {
+            latest = latest.max(take_turn(realm, &path, free, now).await?);
         }
         Ok(latest)
     }
 
-    /// Takes back what was counted at so many of these places.
-    async fn take_back(&self, realm: &Realm, places: usize, now: Timestamp) -> Result<(), Error> {
-        for (path, _) in self.everywhere().take(places) {
-            change(realm, &path, now, |tally| Some(tally.taken_back())).await?;
+    /// It failed. One's own browser slows nobody else down.
+    pub(crate) async fn failed(self, realm: Arc<Realm>, now: Timestamp) {
+        for (path, _) in self.everywhere().filter(|_| self.browser.is_none()) {
+            noted(change(&realm, &path, now, |tally| Some(tally.counted(now))).await);
         }
-        Ok(())
+    }
+
+    /// Nobody looked whether it was good or wrong: it is not counted.
+    pub(crate) async fn never_judged(&self, realm: &Realm, now: Timestamp) {
+        if let Some(path) = self.beforehand() {
+            noted(change(realm, &path, now, |tally| Some(tally.taken_back(now))).await);
+        }
     }
 
     /// It was the person's own: what failed before it at this place is forgotten. Gives the
     /// cookie by which the browser is known from now on.
-    pub(crate) async fn succeeded(self, realm: &Realm, call: &Call) -> Answer<HeaderValue> {
-        if let Some(browser) = &self.browser {
-            // It slowed nobody else down.
-            realm.records.remove(Kind::Failures, &["browser", browser]).await?;
-        } else {
-            if let Some(here) = self.here() {
-                realm.records.remove(Kind::Failures, &here).await?;
-            }
-            self.take_back(realm, usize::MAX, call.now).await?;
+    pub(crate) async fn succeeded(&self, realm: &Realm, call: &Call) -> Answer<HeaderValue> {
+        if let Some(path) = self.beforehand() {
+            noted(realm.records.remove(Kind::Failures, &path).await);
         }
         Ok(browser::remember(realm, call, &self.account)?)
+    }
+}
+
+/// What is counted after an attempt changes nothing of its answer.
+fn noted(counted: Result<(), Error>) {
+    if let Err(error) = counted {
+        tracing::warn!(%error, "identity: an attempt was not counted as it should be");
     }
 }
 
@@ -224,12 +233,12 @@ async fn count(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Resul
     Ok(until)
 }
 
-/// Counts an attempt beforehand; when its turn is.
+/// When the turn of an attempt is.
 async fn take_turn(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Answer<Timestamp> {
     let (mut turn, mut late) = (now, None);
     change(realm, path, now, |tally| {
         (turn, late) = (now, None);
-        let (next, taken) = tally.turn(free, now);
+        let (next, taken) = tally.turn(free, now)?;
         if next.since(now) > TURN_WAIT_MAX {
             late = Some(next);
             return None;
@@ -346,25 +355,28 @@ mod tests {
     fn attempts_go_in_turn_where_many_failed() {
         let few = Tally { failures: FREE_OF_ACCOUNT, at: at(0), next: at(0) };
         let many = few.counted(at(0));
-        assert_eq!(few.turn(FREE_OF_ACCOUNT, at(0)), (at(0), many));
-        let (first, taken) = many.turn(FREE_OF_ACCOUNT, at(0));
-        let (second, taken) = taken.turn(FREE_OF_ACCOUNT, at(0));
-        let (late, _) = taken.turn(FREE_OF_ACCOUNT, at(60));
+        assert_eq!(few.turn(FREE_OF_ACCOUNT, at(0)), None);
+        let (first, taken) = many.turn(FREE_OF_ACCOUNT, at(0)).unwrap();
+        let (second, taken) = taken.turn(FREE_OF_ACCOUNT, at(0)).unwrap();
+        let (late, _) = taken.turn(FREE_OF_ACCOUNT, at(60)).unwrap();
         assert_eq!((first, second, late), (at(0), at(1), at(60)));
-        let (again, free) = taken.turn(FREE_OF_ACCOUNT, at(3600));
-        assert_eq!((again, free.next), (at(3600), taken.next), "forgotten");
+        assert_eq!(taken.turn(FREE_OF_ACCOUNT, at(3600)), None, "forgotten");
     }
 
     #[test]
-    fn who_succeeds_is_not_counted_and_puts_off_nothing() {
-        let failed = Tally { failures: 40, at: at(0), next: at(0) };
-        let mut tally = failed;
-        // Somebody logs in every ten minutes for two hours.
-        for minutes in (10..=120).step_by(10) {
-            tally = tally.turn(FREE_OF_ACCOUNT, at(minutes * 60)).1.taken_back();
+    fn what_is_taken_back_refuses_nobody() {
+        let mut tally = Tally::default();
+        for _ in 0..FREE_AT_ADDRESS {
+            tally = tally.refused(FREE_AT_ADDRESS, at(0));
         }
-        assert_eq!(tally.level(at(7200)), failed.level(at(7200)));
-        assert_eq!(Tally::default().turn(FREE_OF_ACCOUNT, at(0)).1.taken_back().level(at(0)), 0);
-        assert_eq!(Tally::default().taken_back().failures, 0);
+        let refused = tally.refused(FREE_AT_ADDRESS, at(1));
+        assert_eq!((refused.failures, refused.next), (FREE_AT_ADDRESS + 1, at(2)));
+        let back = refused.taken_back(at(1));
+        assert_eq!((back.failures, back.next), (tally.failures, at(1)), "at once");
+        // Somebody else failed meanwhile: their refusal stands.
+        let another = refused.refused(FREE_AT_ADDRESS, at(2));
+        let back = another.taken_back(at(1));
+        assert_eq!((back.failures, back.next), (FREE_AT_ADDRESS + 1, another.next));
+        assert_eq!(Tally::default().taken_back(at(0)).failures, 0);
     }
 }

@@ -110,12 +110,23 @@ impl Drop for Counted<'_> {
 }
 
 /// The user of this name and password. Who does not exist, is switched off or has no
-/// password takes as long as who does.
-pub(crate) async fn check(realm: &Realm, username: &str, password: Secret<String>) -> Answer<Option<User>> {
+/// password takes as long as who does. `wrong` is done before that is answered, and also when
+/// the client hangs up.
+pub(crate) async fn check(
+    realm: &Realm,
+    username: &str,
+    password: Secret<String>,
+    wrong: impl Future<Output = ()> + Send + 'static,
+) -> Answer<Option<User>> {
     let no_sooner = tokio::time::sleep(WRONG_AFTER);
     let found = compare(realm, username, password).await?;
     if found.is_none() {
+        // INVARIANT: nothing is waited for between the verdict and this, so nobody who hangs up
+        // comes between them.
+        let done = tokio::spawn(wrong);
         no_sooner.await;
+        // The answer is the same, whatever comes of it.
+        let _ = done.await;
     }
     Ok(found)
 }

@@ -1,7 +1,11 @@
 //! Who guesses is slowed down; whom they guess at is not locked out.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
+
+use identity::User;
+use model::Secret;
 
 use crate::support::{Browser, PASSWORD, Reply, Town};
 
@@ -13,6 +17,63 @@ async fn attempt(browser: &mut Browser<'_>, username: &str, password: &str) -> R
 
 fn is_in(reply: &Reply) -> bool {
     reply.field("location").contains("code=")
+}
+
+/// Each tries a password of their own in a login of their own, all at once.
+async fn at_once(town: &Arc<Town>, address: &str, pairs: Vec<(String, &'static str)>) -> Vec<Reply> {
+    let mut ready = Vec::new();
+    for pair in pairs {
+        let mut browser = Browser::at(town, address);
+        let page = browser.authorize("web", &[]).await;
+        ready.push((browser.cookies, page, pair));
+    }
+    let tries = ready.into_iter().map(|(cookies, page, (username, password))| {
+        let (town, address) = (Arc::clone(town), address.to_owned());
+        tokio::spawn(async move {
+            let mut browser = Browser { cookies, ..Browser::at(&town, &address) };
+            browser.submit(&page, &[("username", username.as_str()), ("password", password)]).await
+        })
+    });
+    let mut replies = Vec::new();
+    for one in tries.collect::<Vec<_>>() {
+        replies.push(one.await.unwrap());
+    }
+    replies
+}
+
+/// What seven get who guess at an address where attempts go in turn: whoever waits for theirs
+/// goes away again, and whoever would wait for too long is refused. The clock stands.
+async fn in_turn(town: &Town) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for number in 0..7 {
+        let mut bot = Browser::at(town, "192.0.2.1");
+        let page = bot.authorize("web", &[]).await;
+        let username = format!("another-{number}");
+        let pairs = [("username", username.as_str()), ("password", "wrong")];
+        let patience = Duration::from_millis(if (1..6).contains(&number) { 900 } else { 60_000 });
+        let answer = tokio::time::timeout(patience, bot.submit(&page, &pairs)).await;
+        statuses.push(answer.map_or(0, |reply| reply.status.as_u16()));
+    }
+    statuses
+}
+
+const IN_TURN: [u16; 7] = [401, 0, 0, 0, 0, 0, 429];
+
+/// So many who wait to have a password judged, and go no further.
+async fn waiting<'a>(
+    town: &'a Town,
+    alice: &'a User,
+    password: &'a Secret<String>,
+    many: usize,
+) -> Vec<impl Sized> {
+    let mut waiting = Vec::new();
+    for _ in 0..many {
+        let mut one = Box::pin(town.realm.judge_password(alice, password));
+        let waits = std::future::poll_fn(|context| Poll::Ready(one.as_mut().poll(context).is_pending()));
+        assert!(waits.await);
+        waiting.push(one);
+    }
+    waiting
 }
 
 #[tokio::test]
@@ -152,19 +213,7 @@ async fn who_hangs_up_before_the_answer_is_counted_all_the_same() {
             () = compared => {}
         }
     }
-    // The rest goes in turn: whoever waits for theirs goes away again, and whoever would wait for
-    // too long is refused. The clock stands.
-    let mut statuses = Vec::new();
-    for number in 0..7 {
-        let mut bot = Browser::at(&town, "192.0.2.1");
-        let page = bot.authorize("web", &[]).await;
-        let username = format!("another-{number}");
-        let pairs = [("username", username.as_str()), ("password", "wrong")];
-        let patience = Duration::from_millis(if (1..6).contains(&number) { 900 } else { 60_000 });
-        let answer = tokio::time::timeout(patience, bot.submit(&page, &pairs)).await;
-        statuses.push(answer.map_or(0, |reply| reply.status.as_u16()));
-    }
-    assert_eq!(statuses, [401, 0, 0, 0, 0, 0, 429]);
+    assert_eq!(in_turn(&town).await, IN_TURN);
     // Another address is as free as before, and whoever knows their password leaves no trace.
     for _ in 0..3 {
         assert!(is_in(&attempt(&mut Browser::at(&town, "192.0.2.2"), "alice", PASSWORD).await));
@@ -178,6 +227,83 @@ async fn who_knows_their_password_is_never_slowed_down() {
     for number in 0..60 {
         let reply = attempt(&mut Browser::at(&town, "192.0.2.1"), "alice", PASSWORD).await;
         assert!(is_in(&reply), "{number}: {reply:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_people_log_in_at_once_from_one_address() {
+    let town = Arc::new(Town::new().await);
+    let hash = town.realm.password_hash("alice").await.unwrap().unwrap();
+    let mut people = Vec::new();
+    // More than are free for an address. The clock stands.
+    for number in 0..120 {
+        let name = format!("person-{number}");
+        town.realm.put_user(&User::new(&name, &name, town.now())).await.unwrap();
+        town.realm.put_password_hash(&name, &hash).await.unwrap();
+        people.push((name, PASSWORD));
+    }
+    let replies = at_once(&town, "192.0.2.1", people).await;
+    for (number, reply) in replies.iter().enumerate() {
+        assert!(is_in(reply), "{number}: {reply:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_guess_at_once_everybody_is_counted() {
+    let town = Arc::new(Town::new().await);
+    // As many as are free for an address, and the one with which it ends.
+    let bots = (0..101).map(|number| (format!("person-{number}"), "wrong")).collect();
+    for reply in at_once(&town, "192.0.2.1", bots).await {
+        assert_eq!(reply.status, 401, "{reply:?}");
+    }
+    assert_eq!(in_turn(&town).await, IN_TURN);
+}
+
+#[tokio::test]
+async fn what_is_refused_as_busy_is_not_counted() {
+    const WAITING_MAX: usize = 256;
+    let town = Town::with(|settings| settings.password_hashes_at_once = 1).await;
+    let (alice, password) = (User::new("alice", "alice", town.now()), Secret::new(PASSWORD.to_owned()));
+    let mut bot = Browser::at(&town, "192.0.2.1");
+    let mut known = Browser::at(&town, "192.0.2.1");
+    assert!(is_in(&attempt(&mut known, "alice", PASSWORD).await));
+    let many = waiting(&town, &alice, &password, WAITING_MAX).await;
+    // More than are free for a known browser.
+    for number in 0..12 {
+        for browser in [&mut bot, &mut known] {
+            let reply = attempt(browser, "alice", "wrong").await;
+            assert_eq!(reply.status, 503, "{number}: {reply:?}");
+        }
+    }
+    drop(many);
+    let mut statuses = Vec::new();
+    for _ in 0..7 {
+        statuses.push(attempt(&mut bot, "alice", "wrong").await.status.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 401, 429]);
+    // It is known still: another would be refused here.
+    assert!(is_in(&attempt(&mut known, "alice", PASSWORD).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_right_password_is_none_of_the_failures_even_if_it_came_too_late() {
+    let town = Arc::new(Town::with(|settings| settings.password_hashes_at_once = 1).await);
+    let (alice, password) = (User::new("alice", "alice", town.now()), Secret::new(PASSWORD.to_owned()));
+    let many = waiting(&town, &alice, &password, 20).await;
+    let logins = tokio::spawn({
+        let town = Arc::clone(&town);
+        async move { at_once(&town, "192.0.2.1", vec![("alice".to_owned(), PASSWORD); 6]).await }
+    });
+    // They come to wait as well; meanwhile the time for their login ends.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    town.advance(901);
+    drop(many);
+    for reply in logins.await.unwrap() {
+        assert_eq!(reply.status, 400, "{reply:?}");
+    }
+    for number in 0..6 {
+        let reply = attempt(&mut Browser::at(&town, "192.0.2.1"), "alice", "wrong").await;
+        assert_eq!(reply.status, 401, "{number}");
     }
 }
 
