@@ -129,7 +129,7 @@ async fn one_rule_over_one_long_value_lets_others_of_its_core_go_on() {
 async fn a_flood_without_credentials_is_shown_to_the_rules_only_within_its_budget() {
     const ASKED: usize = 60;
     let upstream = Upstream::start().await;
-    let town = &mut started(&town_with_keys(&upstream), &slow_rules(80, "REQUEST_HEADERS:X-Long", 1)).await;
+    let town = &mut started(&town_with_keys(&upstream), &slow_rules(400, "REQUEST_HEADERS:X-Long", 1)).await;
     let request = get_request("/private/x").field("x-long", &slow_text(12_000));
     let mut connection = Connection::open(&town.clear_door()).await.unwrap();
     let begun = tokio::time::Instant::now();
