@@ -25,6 +25,11 @@ mod revocations;
 mod sds;
 mod sds_messages;
 mod source;
+/// What the other side of a call answered, in one line.
+pub fn said(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
 #[cfg(test)]
 mod tests;
 

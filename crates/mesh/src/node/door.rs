@@ -304,7 +304,13 @@ impl Api {
     }
 
     /// What is said when a workload was taken back of which this process was not told yet.
-    async fn taken_back(&self, call: &'static str, node: &str, from: SocketAddr, why: String) -> Status {
+    pub(super) async fn taken_back(
+        &self,
+        call: &'static str,
+        node: &str,
+        from: SocketAddr,
+        why: String,
+    ) -> Status {
         self.refuse(call, node, from, why).await;
         Status::permission_denied("this workload is revoked")
     }

@@ -58,10 +58,7 @@ pub(super) async fn register(
             api.refuse(REGISTER, &node, agent.from, why).await;
             Err(Status::resource_exhausted("too many addresses are registered"))
         }
-        Err(Error::Revoked(why)) => {
-            api.refuse(REGISTER, &node, agent.from, why).await;
-            Err(Status::permission_denied("this workload is revoked"))
-        }
+        Err(Error::Revoked(why)) => Err(api.taken_back(REGISTER, &node, agent.from, why).await),
         Err(other) => Err(failed(other)),
     }
 }

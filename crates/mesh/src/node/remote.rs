@@ -39,7 +39,7 @@ use crate::revocation::{Revoked, serial};
 use crate::ring::Ring;
 use crate::trust_domain::IssuedX509;
 use crate::workload::{Conditions, Workload, Workloads};
-use crate::workload_api::Foreign;
+use crate::workload_api::{Foreign, said};
 
 /// How long a connection may take, and one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -459,7 +459,7 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, Status>>) -> Result<T,
         Code::PermissionDenied => Error::Revoked(status.message().to_owned()),
         Code::InvalidArgument => Error::Token(status.message().to_owned()),
         Code::ResourceExhausted => Error::Exhausted(status.message().to_owned()),
-        _ => Error::Unavailable(format!("{:?}: {}", status.code(), status.message())),
+        _ => Error::Unavailable(said(&status)),
     })
 }
 

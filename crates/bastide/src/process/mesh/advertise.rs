@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::mesh::workload_api::{Client, Status};
+use ::mesh::workload_api::{Client, Status, said};
 use anyhow::Context as _;
 use keys::SystemRandom;
 
@@ -26,9 +26,9 @@ pub async fn advertise(
 ) -> anyhow::Result<()> {
     log::start(output);
     let mut signals = Signals::new(false)?;
-    let said = |status: Status| anyhow::anyhow!("{:?}: {}", status.code(), status.message());
+    let failed = |status: Status| anyhow::anyhow!(said(&status));
     let client = Client::connect(socket).await?;
-    let context = client.x509().await.map_err(said)?.next().await.map_err(said)?;
+    let context = client.x509().await.map_err(failed)?.next().await.map_err(failed)?;
     let identities = context.context("the Workload API ended")?.identities;
     let own = identities.into_iter().find(|identity| identity.is(service));
     let id = own.with_context(|| format!("this process is not the workload {service:?}"))?.id;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mesh::directory::{Endpoints, KEPT_MAX};
-use ::mesh::pause;
-use ::mesh::workload_api::{Client, EndpointUpdates, Status};
+use ::mesh::workload_api::{Client, EndpointUpdates, said};
+use ::mesh::{pause, renew};
 use keys::SystemRandom;
 use model::SpiffeId;
 use tokio::sync::watch;
@@ -20,13 +20,13 @@ const FIRST_WITHIN: Duration = Duration::from_secs(3);
 
 /// The newest of what was said; `None`: nothing yet.
 pub(super) struct Found {
-    newest: watch::Sender<Option<Endpoints>>,
-    told: tokio::sync::Mutex<watch::Receiver<Option<Endpoints>>>,
+    newest: watch::Sender<Arc<Option<Endpoints>>>,
+    told: tokio::sync::Mutex<watch::Receiver<Arc<Option<Endpoints>>>>,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        let (newest, told) = watch::channel(None);
+        let (newest, told) = watch::channel(Arc::default());
         Self { newest, told: told.into() }
     }
 }
@@ -35,13 +35,13 @@ impl Found {
     /// The addresses of a service now.
     pub(super) fn of(&self, id: &SpiffeId) -> Vec<SocketAddr> {
         let newest = self.newest.borrow();
-        let known = newest.as_ref().and_then(|endpoints| endpoints.get(id));
-        known.into_iter().flatten().copied().collect()
+        newest.iter().filter_map(|endpoints| endpoints.get(id)).flatten().copied().collect()
     }
 
     /// Waits until something was said, for a bounded time.
     pub(super) async fn first(&self) {
-        let _ = tokio::time::timeout(FIRST_WITHIN, self.newest.subscribe().wait_for(Option::is_some)).await;
+        let mut newest = self.newest.subscribe();
+        let _ = tokio::time::timeout(FIRST_WITHIN, newest.wait_for(|known| known.is_some())).await;
     }
 
     /// Waits until something else is said than the last time.
@@ -50,12 +50,7 @@ impl Found {
     }
 
     fn take(&self, next: Endpoints) {
-        self.newest.send_if_modified(|current| {
-            let next = Some(next);
-            let differs = *current != next;
-            *current = next;
-            differs
-        });
+        renew(&self.newest, Some(next));
     }
 
     /// Nobody has said anything for so long.
@@ -122,10 +117,6 @@ async fn open(path: &Path, wanted: &[SpiffeId]) -> Result<(Client, EndpointUpdat
     let client = Client::connect(path).await.map_err(|error| error.to_string())?;
     let updates = client.endpoints(wanted).await.map_err(|status| said(&status))?;
     Ok((client, updates))
-}
-
-fn said(status: &Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
 }
 
 #[cfg(test)]

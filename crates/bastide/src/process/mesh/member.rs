@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::mesh::Revoked;
 use ::mesh::pause;
 use ::mesh::verify::Verifier;
-use ::mesh::workload_api::{Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
+use ::mesh::workload_api::{self, Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
 use anyhow::Context as _;
 use gateway::step::user::ChainVerifier;
 use keys::{CertificateRules, LocalSigner, SystemRandom};
@@ -230,7 +230,7 @@ async fn updates(
     failures: &mut u32,
 ) -> Result<(), String> {
     let client = Client::connect(path).await.map_err(|error| error.to_string())?;
-    let said = |status: Status| format!("{:?}: {}", status.code(), status.message());
+    let said = |status: Status| workload_api::said(&status);
     let mut updates = client.x509().await.map_err(said)?;
     let (mut revocations, mut revoked) = match client.revoked().await {
         Ok(mut updates) => {

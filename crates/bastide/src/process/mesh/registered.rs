@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mesh::directory::pause_before_renewal;
-use ::mesh::workload_api::Client;
+use ::mesh::workload_api::{Client, said};
 use keys::SystemRandom;
 use model::SpiffeId;
 use tokio::net::TcpStream;
@@ -109,7 +109,7 @@ async fn say(address: &Address, registered: bool) -> Result<SocketAddr, String> 
             true => client.register(id, *address).await,
             false => client.withdraw(id, *address).await,
         };
-        asked.map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+        asked.map_err(|status| said(&status))
     };
     let answer = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
     answer.unwrap_or_else(|_| Err("the Workload API does not answer in time".to_owned()))
