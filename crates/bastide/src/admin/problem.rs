@@ -89,6 +89,11 @@ impl Problem {
         Self { reason: reason.into(), ..Self::new(status, code, detail) }
     }
 
+    /// There is no randomness to make something of.
+    pub fn random() -> Self {
+        Self::unavailable("random", "try again", "the system's random number generator failed")
+    }
+
     /// It could not be done, for a reason that only the log is told.
     pub fn failed(reason: impl std::fmt::Display) -> Self {
         let detail = "it could not be done; the log says why";

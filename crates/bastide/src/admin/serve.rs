@@ -83,9 +83,7 @@ impl Desk {
 
     fn new_id(&self, now: Timestamp) -> Result<RequestId, Problem> {
         let mut bytes = [0; 16];
-        let failed =
-            |_| Problem::unavailable("random", "try again", "the system's random number generator failed");
-        self.random.fill(&mut bytes).map_err(failed)?;
+        self.random.fill(&mut bytes).map_err(|_| Problem::random())?;
         Ok(RequestId::new(now.unix_millis(), u128::from_be_bytes(bytes)))
     }
 }

@@ -39,9 +39,14 @@ pub(super) fn all_cores() -> anyhow::Result<usize> {
 
 /// A random number.
 pub(super) fn number(random: &SystemRandom) -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
+    random_bytes(random).map(u64::from_ne_bytes)
+}
+
+/// So many random bytes.
+pub(super) fn random_bytes<const COUNT: usize>(random: &SystemRandom) -> anyhow::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
     random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system's random number generator failed"))?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }
 
 /// How the audit log is kept.

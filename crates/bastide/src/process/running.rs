@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context;
-use keys::{SecureRandom as _, SystemRandom};
+use keys::SystemRandom;
+use keys::encoding::hex;
 
+use super::beginning::random_bytes;
 use super::state::write_atomically;
 use crate::config::{Configuration, Disk, Outline, Written};
 
@@ -27,11 +29,7 @@ pub(super) fn keep(state: &Path, configuration: &Configuration, written: &Writte
 /// # Errors
 /// The system's random number generator failed.
 pub fn salt() -> anyhow::Result<String> {
-    let mut bytes = [0; 16];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the system's random number generator failed"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&random_bytes::<16>(&SystemRandom::new())?))
 }
 
 /// The outline of what the gateway on this state folder serves.

@@ -139,9 +139,7 @@ pub async fn make_secret(asked: &Asked) -> Result<Reply, Problem> {
     let (mut client, version) = find(asked, &realm).await?;
     check_undeclared(&client)?;
     let mut bytes = [0; SECRET_BYTES];
-    let failed =
-        |_| Problem::unavailable("random", "try again", "the system's random number generator failed");
-    asked.desk.random.fill(&mut bytes).map_err(failed)?;
+    asked.desk.random.fill(&mut bytes).map_err(|_| Problem::random())?;
     let secret = ::keys::encoding::encode_base64url(&bytes);
     let hash = Client::secret_hash(&secret)?;
     let ClientAuthentication::Secret { hashes } = &mut client.authentication else {

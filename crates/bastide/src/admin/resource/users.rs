@@ -298,10 +298,7 @@ pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
         }
         (None, None) => {
             let mut bytes = [0; PASSWORD_BYTES];
-            let failed = |_| {
-                Problem::unavailable("random", "try again", "the system's random number generator failed")
-            };
-            asked.desk.random.fill(&mut bytes).map_err(failed)?;
+            asked.desk.random.fill(&mut bytes).map_err(|_| Problem::random())?;
             let made = ::keys::encoding::encode_base64url(&bytes);
             realm.set_password(&user.id, Secret::new(made.clone())).await?;
             Some(made)
