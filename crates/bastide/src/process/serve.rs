@@ -147,8 +147,7 @@ enum End {
 
 impl Server {
     async fn run(mut self, mut signals: Signals) -> anyhow::Result<ExitCode> {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = looks();
         let (names, acme) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.acme));
         let realms = Arc::clone(&self.parts.realms);
         let sessions = Arc::clone(self.parts.sessions.sessions());
@@ -242,8 +241,7 @@ impl Server {
     async fn drain(&mut self) {
         let grace = self.current.limits.drain_ms_max;
         tracing::info!("draining, at most {} s", grace.as_secs());
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = looks();
         let realms = Arc::clone(&self.parts.realms);
         let sessions = Arc::clone(self.parts.sessions.sessions());
         let mesh = Arc::clone(&self.parts.mesh);
@@ -258,7 +256,7 @@ impl Server {
                     self.follow_revocations().await;
                     if let Some(now) = self.watched.changed() {
                         self.watched = now;
-                        self.renew("API keys, certificates and revocation lists were read again").await;
+                        self.renew_beside().await;
                     }
                 }
             }
@@ -299,6 +297,13 @@ impl Server {
         tracing::info!("ended");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// When files are looked at.
+fn looks() -> tokio::time::Interval {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    look
 }
 
 /// What came of a hand-over; never while there is none.

@@ -59,7 +59,7 @@ impl Server {
                 let fault = format!("{fault:#}");
                 tracing::error!("reload refused ({why}); the old configuration stays:\n{fault}");
                 // What was revoked or renewed beside it does not wait until somebody mends it.
-                self.renew("API keys, certificates and revocation lists were read again").await;
+                self.renew_beside().await;
                 let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
                 reloads.refused += 1;
                 reloads.fault = fault;
@@ -132,6 +132,11 @@ impl Server {
             Ok(()) => tracing::info!("settings of a realm have changed"),
             Err(fault) => tracing::error!(%fault, "settings of a realm have changed, but those before stay"),
         }
+    }
+
+    /// Reads what stands beside the configuration again, and stays with the configuration.
+    pub(super) async fn renew_beside(&mut self) {
+        self.renew("API keys, certificates and revocation lists were read again").await;
     }
 
     /// What the configuration speaks of is something else now: the same configuration,
