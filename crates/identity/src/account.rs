@@ -15,7 +15,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use model::Timestamp;
-use store::{Expect, Transaction, Version};
+use store::{Transaction, Version};
 use time::OffsetDateTime;
 
 use crate::authorize::interaction::{self, Then};
@@ -26,7 +26,7 @@ use crate::method::SEVERAL;
 use crate::page::{self, Frame};
 use crate::parameter::with_query;
 use crate::realm::Realm;
-use crate::record::{Kind, Stored};
+use crate::record::Stored;
 use crate::refusal::Answer;
 use crate::session::Session;
 use crate::text::account::Account;
@@ -87,9 +87,7 @@ impl Owner {
     /// Adds to a transaction that their session has not ended since, and that they are as they
     /// were: what was read of both a while ago may be why somebody ends it.
     pub(crate) fn as_judged(&self, realm: &Realm, changes: Transaction) -> Transaction {
-        let key = |kind, id: &str| realm.records.key(kind, &[id]);
-        let changes = changes.require(key(Kind::User, &self.user.id), Expect::Version(self.version));
-        changes.require(key(Kind::Session, &self.session.value.id), Expect::Present)
+        realm.as_judged(changes, (&self.user.id, self.version), Some(&self.session.value.id))
     }
 
     /// Checks that a form is of this session's pages.

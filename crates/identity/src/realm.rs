@@ -424,6 +424,20 @@ impl Realm {
         records.write(changes, Kind::User, &[&user.id], &user, None, expect)
     }
 
+    /// Adds to a transaction that a person is as they were when they were judged, and that the session
+    /// by which they were, if any, has not ended.
+    pub(crate) fn as_judged(
+        &self,
+        changes: Transaction,
+        (user, version): (&str, Version),
+        session: Option<&str>,
+    ) -> Transaction {
+        let key = |kind, id: &str| self.records.key(kind, &[id]);
+        let changes = changes.require(key(Kind::User, user), Expect::Version(version));
+        let Some(session) = session else { return changes };
+        changes.require(key(Kind::Session, session), Expect::Present)
+    }
+
     /// Removes a user who is as expected, and everything that is theirs. Their tokens end at
     /// the gateways too.
     ///

@@ -13,12 +13,12 @@ use crate::client::Client;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey};
 use crate::logout;
 use crate::realm::Realm;
-use crate::record::{Kind, Stored};
+use crate::record::Stored;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session, Shown, set_cookie};
 use crate::text::Notice;
 use crate::user::User;
-use store::{Expect, Transaction, Version};
+use store::{Transaction, Version};
 
 /// How fresh a login has to be for somebody without a factor to enrol in one: a stolen
 /// session does not become a stronger one.
@@ -79,10 +79,7 @@ pub(super) struct Standing {
 impl Standing {
     /// That its person is as they were judged, and the session there that is stepped up.
     pub(super) fn as_judged(&self, realm: &Realm, shown: &Shown) -> Transaction {
-        let user = realm.records.key(Kind::User, &[&self.user.id]);
-        let as_judged = Transaction::new().require(user, Expect::Version(self.version));
-        let Some(session) = &shown.session else { return as_judged };
-        as_judged.require(realm.records.key(Kind::Session, &[session]), Expect::Present)
+        realm.as_judged(Transaction::new(), (&self.user.id, self.version), shown.session.as_deref())
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Good {
 impl Good {
     /// Adds to a transaction that its person is as they were when it was found to be good.
     pub(crate) fn as_judged(&self, realm: &Realm, changes: Transaction) -> Transaction {
-        changes.require(realm.records.key(Kind::User, &[&self.user.id]), Expect::Version(self.version))
+        realm.as_judged(changes, (&self.user.id, self.version), None)
     }
 }
 
