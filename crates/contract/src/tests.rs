@@ -70,6 +70,13 @@ pub(super) fn post(contract: &Arc<Contract>, target: &str, media_type: &str, bod
     )
 }
 
+/// Asserts that what was found says what is expected; with nothing expected, that nothing was.
+#[track_caller]
+pub(super) fn assert_says(found: &str, expected: &str, what: impl std::fmt::Display) {
+    let says = if expected.is_empty() { found.is_empty() } else { found.contains(expected) };
+    assert!(says, "{what}: {found}");
+}
+
 pub(super) fn api(text: &str) -> Arc<Contract> {
     Arc::new(load_openapi(text.as_bytes(), settings()).unwrap_or_else(|faults| panic!("{faults:#?}")))
 }

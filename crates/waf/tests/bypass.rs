@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::{Arc, OnceLock};
 use support::{Raw, rules, run};
-use waf::{Budget, EngineMode, LimitAction, Options, RequestHead, RuleSet, Transaction, Verdict};
+use waf::{Budget, EngineMode, LimitAction, Options, RuleSet, Transaction, Verdict};
 
 const HEAD: &str = "SecRuleEngine On\nSecRequestBodyAccess On\n";
 
@@ -429,17 +429,9 @@ fn only_a_body_that_rules_look_at_is_asked_for() {
     ] {
         let set = rules(&format!("{HEAD}{text}\n"), &Options::default());
         let raw = post(content_type, "");
-        let headers: Vec<(&[u8], &[u8])> = raw.headers.iter().map(|(n, v)| (&n[..], &v[..])).collect();
-        let head = RequestHead {
-            line: &raw.line,
-            method: &raw.method,
-            target: &raw.target,
-            protocol: &raw.protocol,
-            headers: &headers,
-        };
         let mut transaction =
             Transaction::new(set, support::memory(), support::connection(), "f3b0c8a1d2e4", 0);
-        let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+        let _ = raw.head(|head| transaction.request_headers(head, Budget::UNLIMITED));
         assert_eq!(transaction.needs_request_body(), needed, "{content_type} {text}");
     }
     let long = denies(r#"FULL_REQUEST_LENGTH "@gt 200" "t:none"#);

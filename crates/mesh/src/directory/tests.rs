@@ -40,6 +40,11 @@ fn now(domain: &TrustDomain) -> Vec<(String, Vec<u16>)> {
     known(&domain.watch_endpoints().borrow())
 }
 
+/// Waits until what is told there is so.
+async fn until(there: &mut watch::Receiver<Arc<Endpoints>>, is_so: impl FnMut(&Arc<Endpoints>) -> bool) {
+    tokio::time::timeout(30 * SECOND, there.wait_for(is_so)).await.unwrap().unwrap();
+}
+
 fn orders(ports: &[u16]) -> Vec<(String, Vec<u16>)> {
     vec![("/orders".to_owned(), ports.to_vec())]
 }
@@ -127,28 +132,18 @@ async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
     let (domain, other) = (open(&store).await, open(&store).await);
     let keeper = tokio::spawn(Arc::clone(&other).keep());
     let mut there = other.watch_endpoints();
-    let mut is = async |expected: &[u16]| {
-        let expected = if expected.is_empty() { Vec::new() } else { orders(expected) };
-        let told = there.wait_for(|now| known(now) == expected);
-        tokio::time::timeout(30 * SECOND, told).await.unwrap().unwrap();
-    };
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
     domain.register_at("", &id("orders"), at(2)).await.unwrap();
-    is(&[1, 2]).await;
+    until(&mut there, |now| known(now) == orders(&[1, 2])).await;
     domain.withdraw_at("", &id("orders"), at(1)).await.unwrap();
-    is(&[2]).await;
+    until(&mut there, |now| known(now) == orders(&[2])).await;
     // A name that is kept as its digest.
     let long = id(&"a".repeat(store::limits::KEY_SEGMENT_BYTES_MAX));
-    let mut everything = other.watch_endpoints();
-    let mut is_known = async |expected: bool| {
-        let told = everything.wait_for(|now| now.contains_key(&long) == expected);
-        tokio::time::timeout(30 * SECOND, told).await.unwrap().unwrap();
-    };
     domain.register_at("", &long, at(2)).await.unwrap();
-    is_known(true).await;
+    until(&mut there, |now| now.contains_key(&long)).await;
     domain.withdraw_at("", &long, at(2)).await.unwrap();
-    is_known(false).await;
-    is(&[2]).await;
+    until(&mut there, |now| !now.contains_key(&long)).await;
+    until(&mut there, |now| known(now) == orders(&[2])).await;
     keeper.abort();
 
     // No control plane was there for longer than a lease.
@@ -177,19 +172,15 @@ async fn no_lease_ends_sooner_or_later_because_a_clock_was_set() {
     let (domain, other) = (open(&store).await, open(&store).await);
     let keeper = tokio::spawn(Arc::clone(&other).keep());
     let mut there = other.watch_endpoints();
-    let mut is = async |expected: &[u16]| {
-        let told = there.wait_for(|now| known(now) == orders(expected));
-        tokio::time::timeout(30 * SECOND, told).await.unwrap().unwrap();
-    };
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
-    is(&[1]).await;
+    until(&mut there, |now| known(now) == orders(&[1])).await;
     clock.set_on(10 * LEASE);
     for process in [&domain, &other] {
         process.end_leases().await.unwrap();
         assert_eq!(now(process), orders(&[1]));
     }
     domain.register_at("", &id("orders"), at(2)).await.unwrap();
-    is(&[1, 2]).await;
+    until(&mut there, |now| known(now) == orders(&[1, 2])).await;
     // What was written is of a time to come.
     clock.set_back(10 * LEASE);
     clock.forward(GRACE);

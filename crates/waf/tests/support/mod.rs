@@ -109,6 +109,19 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
+    /// Its head, as the engine takes it.
+    pub(crate) fn head<T>(&self, take: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+        let headers: Vec<(&[u8], &[u8])> =
+            self.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        take(&RequestHead {
+            line: &self.line,
+            method: &self.method,
+            target: &self.target,
+            protocol: &self.protocol,
+            headers: &headers,
+        })
+    }
+
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let (head, body) = match end {
@@ -200,21 +213,12 @@ pub(crate) fn run_with(
 }
 
 fn phases(transaction: &mut Transaction, raw: &Raw) -> Verdict {
-    let headers: Vec<(&[u8], &[u8])> =
-        raw.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-    let head = RequestHead {
-        line: &raw.line,
-        method: &raw.method,
-        target: &raw.target,
-        protocol: &raw.protocol,
-        headers: &headers,
-    };
     let passes = |step: Step| match step {
         Step::Done(Verdict::Pass) => None,
         Step::Done(verdict) => Some(verdict),
         Step::Yield => panic!("an unlimited budget is never used up"),
     };
-    if let Some(verdict) = passes(transaction.request_headers(&head, Budget::UNLIMITED)) {
+    if let Some(verdict) = passes(raw.head(|head| transaction.request_headers(head, Budget::UNLIMITED))) {
         return verdict;
     }
     if transaction.needs_request_body() {
