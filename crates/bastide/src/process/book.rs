@@ -113,11 +113,11 @@ mod tests {
         RequestId::new(1, number)
     }
 
-    /// A book with one place; what is in the log, at its end.
-    fn one_place(folder: &std::path::Path) -> (Book, audit::Log) {
+    /// A log with one place, and the way to it.
+    fn one_place(folder: &std::path::Path) -> (Queue, audit::Log) {
         let settings = audit::Settings { queue_events: 1, ..audit::Settings::new(folder) };
         let (log, mut queues) = audit::open(settings, 1, Arc::new(SystemClock::start())).unwrap();
-        (Book::open(queues.pop().unwrap(), "book").unwrap(), log)
+        (queues.pop().unwrap(), log)
     }
 
     fn written(folder: &std::path::Path, log: audit::Log) -> String {
@@ -142,7 +142,8 @@ mod tests {
     #[tokio::test]
     async fn there_are_only_so_many_places_and_each_leaves_one_event() {
         let folder = tempfile::tempdir().unwrap();
-        let (book, log) = one_place(folder.path());
+        let (queue, log) = one_place(folder.path());
+        let book = Book::open(queue, "book").unwrap();
         let first = book.reserve(id(1), NOW).await.unwrap();
         assert!(book.reserve(id(2), NOW).await.is_none(), "no place, no deed");
         drop(first);
@@ -155,10 +156,13 @@ mod tests {
     #[tokio::test]
     async fn whoever_goes_away_while_they_wait_takes_no_place_with_them() {
         let folder = tempfile::tempdir().unwrap();
-        let (book, log) = one_place(folder.path());
+        let (queue, log) = one_place(folder.path());
+        let (sender, receiver) = channel();
+        let book = Book(sender);
         let mut waits = Box::pin(book.reserve(id(1), NOW));
-        // Asked once: its place is taken, and the answer lies there unread.
+        // Asked once, before anybody answers: its place is taken, and the answer lies there unread.
         assert!(std::future::poll_fn(|context| Poll::Ready(waits.as_mut().poll(context))).await.is_pending());
+        std::thread::spawn(move || keep(&Rc::new(queue), &receiver));
         assert!(book.reserve(id(2), NOW).await.is_none(), "the place is the first one's");
         drop(waits);
         let entry = next_place(&book, id(3)).await.expect("the place is free again");
