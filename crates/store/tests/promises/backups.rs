@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::Clock as _;
@@ -80,20 +82,20 @@ async fn a_backup_is_one_moment_of_a_running_store(town: Town) {
     for n in 0..200 {
         store.commit(pair(n)).await.unwrap();
     }
+    // It ends after a commit, never within one: what was begun would land after the restore.
+    let taken = Arc::new(AtomicBool::new(false));
     let writing = {
-        let store = store.clone();
+        let (store, taken) = (store.clone(), Arc::clone(&taken));
         tokio::spawn(async move {
-            for n in 200..2_000 {
-                if store.commit(pair(n)).await.is_err() {
-                    return;
-                }
+            for n in (200..2_000).take_while(|_| !taken.load(Ordering::Relaxed)) {
+                store.commit(pair(n)).await.unwrap();
             }
         })
     };
     let path = town.folder.path().join("backup");
     let backup = store.backup(&path).await.unwrap();
-    writing.abort();
-    let _ = writing.await;
+    taken.store(true, Ordering::Relaxed);
+    writing.await.unwrap();
     store.restore(&path, None).await.unwrap();
     let read = async |name| store.get(&user(name)).await.unwrap().unwrap().value.to_vec();
     let first = read("first").await;
