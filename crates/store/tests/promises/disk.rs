@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::{CacheLimits, Error, Expect, Key, Store, Transaction, UnsealKey};
 
@@ -71,17 +72,32 @@ async fn write_until_refused(store: &Store) -> (usize, Error) {
 }
 
 /// Whether both records are there; never one alone.
-async fn is_whole(store: &Store, number: usize) -> bool {
+async fn is_whole(store: &Store, number: usize) -> Result<bool, Error> {
     let [a, b] = user(number);
-    let (a, b) = (store.get(&a).await.unwrap().is_some(), store.get(&b).await.unwrap().is_some());
+    let (a, b) = (store.get(&a).await?.is_some(), store.get(&b).await?.is_some());
     assert_eq!(a, b, "half of {number}");
-    a
+    Ok(a)
+}
+
+/// What comes of it when the server is back, which takes a while, or goes once more.
+async fn in_the_end<T>(ask: impl AsyncFn() -> Result<T, Error>) -> T {
+    for _ in 0..600 {
+        match ask().await {
+            Err(Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+            done => return done.unwrap(),
+        }
+    }
+    panic!("the server does not come back");
 }
 
 /// What was acknowledged is there, and nothing behind it.
 async fn only(store: &Store, acknowledged: usize) {
     for number in 0..acknowledged + 2 {
-        assert_eq!(is_whole(store, number).await, number < acknowledged, "{number} of {acknowledged}");
+        assert_eq!(
+            is_whole(store, number).await.unwrap(),
+            number < acknowledged,
+            "{number} of {acknowledged}"
+        );
     }
 }
 
@@ -175,10 +191,18 @@ async fn a_full_disk_under_the_log_of_postgres_loses_nothing() {
     fs::remove_file(&ballast).unwrap();
     server.revive();
     for number in 0..acknowledged {
-        assert!(is_whole(&store, number).await, "{number} of {acknowledged}");
+        assert!(in_the_end(async || is_whole(&store, number).await).await, "{number} of {acknowledged}");
     }
-    if !is_whole(&store, acknowledged).await {
-        write(&store, acknowledged).await.unwrap();
-    }
-    store.verify().await.unwrap();
+    in_the_end(async || {
+        if is_whole(&store, acknowledged).await? {
+            return Ok(());
+        }
+        match write(&store, acknowledged).await {
+            // Then it is looked for once more.
+            Err(Error::Unknown(why)) => Err(Error::Unavailable(why)),
+            written => written,
+        }
+    })
+    .await;
+    in_the_end(async || store.verify().await).await;
 }

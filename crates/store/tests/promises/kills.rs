@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +112,16 @@ async fn write(store: Store, writer: u64) {
 /// How long a child may take to get something acknowledged.
 const BUSY_WITHIN: Duration = Duration::from_secs(60);
 
+/// Does not outlive the test, however that ends.
+struct Leashed(Child);
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// When a child is killed.
 #[derive(Clone, Copy)]
 enum Moment {
@@ -123,15 +133,15 @@ enum Moment {
 
 /// Starts the child, kills it at its moment, gives what was acknowledged.
 fn kill_once(place: &str, key: &str, moment: Moment, server: Option<&Server>) -> HashMap<u64, u64> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kills::writes_until_it_is_killed", "--ignored", "--nocapture"])
         .env("BASTIDE_STORE_PLACE", place)
         .env("BASTIDE_STORE_KEY", key)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(child.stdout.take().unwrap());
+        .spawn();
+    let mut child = Leashed(child.unwrap());
+    let output = BufReader::new(child.0.stdout.take().unwrap());
     let (acknowledges, is_busy) = std::sync::mpsc::channel();
     let reading = std::thread::spawn(move || {
         let mut acknowledged = HashMap::new();
@@ -156,8 +166,8 @@ fn kill_once(place: &str, key: &str, moment: Moment, server: Option<&Server>) ->
         server.crash();
         std::thread::sleep(wait);
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
     reading.join().unwrap()
 }
 

@@ -364,11 +364,11 @@ async fn a_store_is_still_what_it_was_until_something_is_written(town: Town) {
     let Some(other) = town.again().await else { return };
     let read = other.version();
     store.put(user("bob"), "one", None, Expect::Any).await.unwrap();
-    for _ in 0..200 {
+    for _ in 0..6_000 {
         if !other.is_still(read) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("what another process wrote was not noticed within two seconds");
+    panic!("what another process wrote is not noticed");
 }

@@ -1,7 +1,6 @@
 //! A real PostgreSQL for the tests: in a folder of its own, on loopback, ended with them.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,11 +11,18 @@ use std::time::Duration;
 
 use store::PostgresSettings;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// Runs the server and ends it when standard input closes: with the tests, however they
 /// end. Nothing is left of its folder, which is the script's name.
 const LEASHED: &str =
     r#""$@" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; cd /; rm -rf -- "$0""#;
+
+/// How often a server is asked whether it is there, and how many times.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+const ASKED_MAX: u32 = 600;
+/// Asked so often, one that has no process yet will have none.
+const ASKED_WITHOUT_PROCESS_MAX: u32 = 50;
 
 /// A server.
 pub(crate) struct Server {
@@ -24,6 +30,9 @@ pub(crate) struct Server {
     user: u32,
     folder: TempDir,
     port: u16,
+    /// Has the port as long as the server is wanted, and does not listen: nobody else is given it,
+    /// also while the server is not there.
+    _reserved: TcpSocket,
     running: Mutex<Child>,
     databases: AtomicU32,
 }
@@ -75,7 +84,10 @@ impl Server {
         if !made.status.success() {
             return Err(String::from_utf8_lossy(&made.stderr).into_owned());
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.set_reuseaddr(true).unwrap();
+        reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let port = reserved.local_addr().unwrap().port();
         for line in settings {
             let path = data.join("postgresql.auto.conf");
             let text = fs::read_to_string(&path).unwrap() + line + "\n";
@@ -83,22 +95,10 @@ impl Server {
         }
         prepare(&data);
         let running = Mutex::new(run(&bin, user, folder.path(), port));
-        let server = Self { bin, user, folder, port, running, databases: AtomicU32::new(0) };
-        server.wait();
+        let databases = AtomicU32::new(0);
+        let server = Self { bin, user, folder, port, _reserved: reserved, running, databases };
+        server.comes_up();
         Ok(server)
-    }
-
-    fn wait(&self) {
-        for _ in 0..300 {
-            let ready = as_user(Command::new(self.bin.join("pg_isready")), self.user, self.folder.path())
-                .args(["--quiet", "--host=127.0.0.1", &format!("--port={}", self.port)])
-                .status();
-            if ready.is_ok_and(|status| status.success()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("PostgreSQL does not start");
     }
 
     /// A new database of this server, as a connection string.
@@ -136,43 +136,77 @@ impl Server {
         use rustix::process::{Pid, Signal, kill_process};
         let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
-        let mut running = self.running.lock().unwrap();
-        running.kill().unwrap();
-        running.wait().unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        // Its other processes see that it is gone; until then a new one ends at once.
-        for _ in 0..100 {
-            *running = run(&self.bin, self.user, self.folder.path(), self.port);
-            if self.is_up() {
-                return;
-            }
-            running.kill().unwrap();
-            running.wait().unwrap();
-        }
-        panic!("PostgreSQL does not come back");
-    }
-
-    /// Starts it anew where it gave up by itself.
-    pub(crate) fn revive(&self) {
-        if self.is_up() {
-            return;
-        }
+        // Its other processes see that it is gone, and the one above it waits for it; until then a
+        // new one ends at once.
+        let number = Path::new("/proc").join(pid.to_string());
+        let is_gone = (0..ASKED_MAX).any(|_| (self.is_gone() && !number.exists()) || pause());
+        assert!(is_gone, "PostgreSQL does not go");
         let mut running = self.running.lock().unwrap();
         running.kill().unwrap();
         running.wait().unwrap();
         *running = run(&self.bin, self.user, self.folder.path(), self.port);
-        assert!(self.is_up(), "PostgreSQL does not come back");
+        self.comes_up();
+    }
+
+    /// Starts it anew where it gave up by itself.
+    pub(crate) fn revive(&self) {
+        for _ in 0..ASKED_MAX {
+            if self.is_gone() {
+                let mut running = self.running.lock().unwrap();
+                running.kill().unwrap();
+                running.wait().unwrap();
+                *running = run(&self.bin, self.user, self.folder.path(), self.port);
+                return self.comes_up();
+            }
+            if self.is_up() {
+                return;
+            }
+            pause();
+        }
+        self.does_not_start();
+    }
+
+    /// Waits until it takes connections.
+    fn comes_up(&self) {
+        for asked in 0..ASKED_MAX {
+            if self.is_up() {
+                return;
+            }
+            pause();
+            if asked > ASKED_WITHOUT_PROCESS_MAX && self.is_gone() {
+                break;
+            }
+        }
+        self.does_not_start();
+    }
+
+    fn does_not_start(&self) -> ! {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        panic!("PostgreSQL does not start: {log}");
     }
 
     fn is_up(&self) -> bool {
-        (0..40).any(|_| {
-            std::thread::sleep(Duration::from_millis(50));
-            let asked = as_user(Command::new(self.bin.join("pg_isready")), self.user, self.folder.path())
-                .args(["--quiet", "--host=127.0.0.1", &format!("--port={}", self.port)])
-                .status();
-            asked.is_ok_and(|status| status.success())
-        })
+        let asked = as_user(Command::new(self.bin.join("pg_isready")), self.user, self.folder.path())
+            .args(["--quiet", "--host=127.0.0.1", &format!("--port={}", self.port)])
+            .status();
+        asked.is_ok_and(|status| status.success())
     }
+
+    /// Whether none of its processes is left: all of them work in its data folder.
+    fn is_gone(&self) -> bool {
+        let data = self.data();
+        let works_there = |process: fs::DirEntry| {
+            fs::read_link(process.path().join("cwd")).is_ok_and(|folder| folder == data)
+        };
+        !fs::read_dir("/proc").unwrap().flatten().any(works_there)
+    }
+}
+
+/// `false`: not yet.
+fn pause() -> bool {
+    std::thread::sleep(ASK_EVERY);
+    false
 }
 
 /// Settings for a connection string, with no TLS to verify.

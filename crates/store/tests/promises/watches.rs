@@ -20,7 +20,7 @@ fn user(name: &str) -> Key {
 
 /// The next event, in bounded time.
 pub(crate) async fn next(watch: &mut Watch) -> Event {
-    tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("no event").unwrap()
+    tokio::time::timeout(Duration::from_secs(60), watch.next()).await.expect("no event").unwrap()
 }
 
 fn text(event: &Event) -> String {
