@@ -152,9 +152,9 @@ impl Postgres {
         let line = self.line();
         let session = line.session().await?;
         match ask.over(&session, values).await {
-            Err(error) if session.client.is_closed() => {
+            Err(error) if schema::ends(&error, &session.client) => {
                 tracing::debug!(%error, "a connection to the database broke; a new one is made");
-                let session = line.session().await?;
+                let session = line.instead_of(&session).await?;
                 ask.over(&session, values).await.map_err(|error| schema::fault(&error))
             }
             asked => asked.map_err(|error| schema::fault(&error)),

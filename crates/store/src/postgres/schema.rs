@@ -1,6 +1,6 @@
 //! The tables, the statements that are run on them, and what their faults mean.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, Row as SqlRow, Statement};
 
 use crate::barrier::{Head, Row, StoredKey};
@@ -119,6 +119,13 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Error {
     } else {
         Error::Unavailable(text)
     }
+}
+
+/// Whether this is the end of a connection. With FATAL and PANIC the server says so, a moment before
+/// the client sees it closed ("Error and Notice Message Fields" of PostgreSQL's protocol).
+pub(super) fn ends(error: &tokio_postgres::Error, client: &Client) -> bool {
+    let said = error.as_db_error().and_then(tokio_postgres::error::DbError::parsed_severity);
+    error.is_closed() || client.is_closed() || matches!(said, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// A number as the database keeps it; ours stay below 2^63.

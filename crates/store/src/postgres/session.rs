@@ -128,8 +128,20 @@ impl Line {
 
     /// The connection; a new one where it broke.
     pub(super) async fn session(&self) -> Result<Arc<Session>, Error> {
+        self.other_than(None).await
+    }
+
+    /// Another connection than one that broke.
+    pub(super) async fn instead_of(&self, broken: &Arc<Session>) -> Result<Arc<Session>, Error> {
+        self.other_than(Some(broken)).await
+    }
+
+    async fn other_than(&self, broken: Option<&Arc<Session>>) -> Result<Arc<Session>, Error> {
         let mut held = self.session.lock().await;
-        if let Some(session) = held.as_ref().filter(|session| !session.client.is_closed()) {
+        let is_good = |session: &&Arc<Session>| {
+            !session.client.is_closed() && broken.is_none_or(|broken| !Arc::ptr_eq(broken, session))
+        };
+        if let Some(session) = held.as_ref().filter(is_good) {
             return Ok(Arc::clone(session));
         }
         let session = Arc::new(Session::start(&self.settings, None).await?);

@@ -37,6 +37,8 @@ enum Failure {
     Broken(Error),
     /// The connection broke while transaction `transaction` was being committed.
     Open { transaction: String, why: Error, done: Done },
+    /// The same, and what became of it cannot be found out.
+    Unknown(Error),
 }
 
 /// What callers are told when it was committed.
@@ -89,27 +91,35 @@ impl Writer {
     }
 
     async fn commit(&mut self, jobs: Vec<Job>) {
-        let mut tried = self.try_commit(&jobs).await;
+        let mut tried = self.settle(&jobs).await;
         if let Err(Failure::Broken(error)) = tried {
             tracing::debug!(%error, "the connection to the database broke before a commit; it is reopened");
-            tried = self.try_commit(&jobs).await;
+            tried = self.settle(&jobs).await;
         }
-        let settled = match tried {
-            Ok(done) => Ok(done),
-            Err(Failure::Undone(error) | Failure::Broken(error)) => Err(error),
-            Err(Failure::Open { transaction, why, done }) => {
-                self.resolve(&transaction, why).await.map(|()| done)
-            }
-        };
-        match settled {
+        match tried {
             Ok(Done { outcomes, revision }) => {
                 self.shared.publish(revision);
                 answer(jobs, outcomes, &Ok(()));
             }
-            Err(fault) => {
+            Err(
+                Failure::Undone(fault)
+                | Failure::Broken(fault)
+                | Failure::Unknown(fault)
+                | Failure::Open { why: fault, .. },
+            ) => {
                 tracing::warn!(%fault, transactions = jobs.len(), "a commit of the store failed");
                 answer(jobs, Vec::new(), &Err(fault));
             }
+        }
+    }
+
+    /// Tries, and finds out what became of it.
+    async fn settle(&mut self, jobs: &[Job]) -> Result<Done, Failure> {
+        match self.try_commit(jobs).await {
+            Err(Failure::Open { transaction, why, done }) => {
+                self.resolve(&transaction, why).await.map(|()| done)
+            }
+            tried => tried,
         }
     }
 
@@ -119,26 +129,28 @@ impl Writer {
             self.session = Some(Session::start(&self.settings, None).await.map_err(Failure::Undone)?);
         }
         let Some(session) = &self.session else { return Err(Failure::Undone(Error::Closed)) };
-        let begun = self.judge(session, jobs).await;
-        let failed = |error: Error| match session.client.is_closed() {
-            true => Failure::Broken(error),
-            false => Failure::Undone(error),
+        let written = match self.judge(session, jobs).await {
+            Ok(begun) if begun.rows.is_empty() => Ok(begun.done),
+            Ok(begun) => match write(session, begun).await {
+                Ok(done) => return Ok(done),
+                failed => failed,
+            },
+            Err(error) => Err(Failure::Undone(error)),
         };
-        let written = match begun {
-            Ok(begun) if begun.rows.is_empty() => {
-                let ended = session.client.batch_execute("ROLLBACK").await;
-                ended.map_err(|error| failed(schema::fault(&error)))?;
-                return Ok(begun.done);
-            }
-            Ok(begun) => write(session, begun).await,
-            Err(error) => Err(failed(error)),
-        };
-        if let Err(Failure::Undone(_)) = &written
-            && session.client.batch_execute("ROLLBACK").await.is_err()
-        {
-            self.session = None;
+        if let Err(Failure::Open { .. }) = written {
+            return written;
         }
-        written
+        match session.client.batch_execute("ROLLBACK").await {
+            Ok(()) => written,
+            // Whether or not the client has seen yet that it is closed.
+            Err(error) => {
+                self.session = None;
+                Err(Failure::Broken(match written {
+                    Err(Failure::Undone(why)) => why,
+                    _ => schema::fault(&error),
+                }))
+            }
+        }
     }
 
     /// Begins the transaction, takes its turn and judges the jobs.
@@ -187,21 +199,22 @@ impl Writer {
     }
 
     /// Finds out what became of a transaction.
-    async fn resolve(&mut self, transaction: &str, why: Error) -> Result<(), Error> {
+    async fn resolve(&mut self, transaction: &str, why: Error) -> Result<(), Failure> {
         self.session = None;
+        let unknown = || Failure::Unknown(Error::Unknown(why.to_string()));
         let asking = async {
             loop {
                 match status(&self.settings, transaction).await.as_deref() {
                     Ok("committed") => return Ok(()),
-                    Ok("aborted") => return Err(Error::Unavailable(why.to_string())),
+                    Ok("aborted") => return Err(Failure::Broken(Error::Unavailable(why.to_string()))),
                     Ok("in progress") | Err(_) => tokio::time::sleep(RETRY_AFTER).await,
-                    Ok(_) => return Err(Error::Unknown(why.to_string())),
+                    Ok(_) => return Err(unknown()),
                 }
             }
         };
         match tokio::time::timeout(RESOLVE_WITHIN, asking).await {
             Ok(settled) => settled,
-            Err(_) => Err(Error::Unknown(why.to_string())),
+            Err(_) => Err(unknown()),
         }
     }
 }
