@@ -1,6 +1,7 @@
 //! What has to be done now and then: forget what is past its end, forget deletions, go on
 //! with a re-encryption. And what an operator asks: how it stands.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -121,7 +122,9 @@ impl Store {
         let rows = inner.backend.expired(now, TRANSACTION_OPERATIONS_MAX).await?;
         let mut operations = Vec::with_capacity(rows.len());
         for row in rows {
-            let plain = Plain::new(&inner.opened(&row).await?.key, &[]);
+            // Another one stands there now.
+            let Some(opened) = inner.opened(&row).await? else { continue };
+            let plain = Plain::new(&opened.key, &[]);
             let change = Change::Expire { plain, version: row.head.version };
             operations.push(Prepared { key: row.key, expect: Expect::Any, change });
         }
@@ -164,12 +167,16 @@ impl Store {
         // Owns the receiver: the export ends when this does.
         let opening = async move {
             let (mut count, mut whole) = (0, false);
+            // Of the same moment as the rows, whoever rotates meanwhile.
+            let mut keyring = inner.barrier.keyring();
             while let Some(piece) = taken.recv().await {
                 match piece {
-                    Exported::Head { .. } => {}
+                    Exported::Head { keyring: sealed, .. } => {
+                        keyring = Arc::new(inner.barrier.open_keyring(&sealed)?);
+                    }
                     Exported::Rows(rows) => {
                         for row in &rows {
-                            inner.opened(row).await?;
+                            keyring.open_row(row)?;
                             count += 1;
                         }
                     }

@@ -69,11 +69,12 @@ impl Reencryption {
         let last = last.key.clone();
         let mut resealed = Vec::with_capacity(stale.len());
         for row in &stale {
-            let opened = inner.opened(row).await?;
+            // One that is not there any more as it was is under newer keys.
+            let Some(opened) = inner.opened(row).await? else { continue };
             let head = crate::barrier::Head { generation: current, ..row.head };
             resealed.push(inner.barrier.seal(&row.key, head, &Plain::new(&opened.key, &opened.value))?);
         }
-        let count = resealed.len();
+        let count = stale.len();
         if inner.backend.reseal(current, resealed).await? {
             self.after = Some(last);
         } else {

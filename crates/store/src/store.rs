@@ -270,17 +270,17 @@ impl Store {
             Some(cursor) => below.after(&cursor.0),
             None => below,
         };
-        let now = self.inner.clock.now().unix_nanos();
-        // One more says whether there is more.
-        let mut rows = self.inner.backend.range(range, now, limit + 1).await?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|row| Cursor(row.key.clone()));
-        let mut records = Vec::with_capacity(rows.len());
-        for row in &rows {
-            records.push(self.inner.record(row).await?);
+        loop {
+            let now = self.inner.clock.now().unix_nanos();
+            // One more says whether there is more.
+            let mut rows = self.inner.backend.range(range.clone(), now, limit + 1).await?;
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            if let Some(records) = self.inner.records(&rows).await? {
+                let next = rows.last().filter(|_| more).map(|row| Cursor(row.key.clone()));
+                return Ok(Page { examined: records.len(), records, next });
+            }
         }
-        Ok(Page { examined: records.len(), records, next })
     }
 
     /// All records below a prefix.
@@ -386,35 +386,48 @@ impl Inner {
             Some(Known::Absent) => return Ok(None),
             None => {}
         }
-        let revision = *self.backend.revision().borrow();
-        let row = self.backend.row(key.clone()).await?.filter(|row| row.head.live);
-        let record = match &row {
-            Some(row) => Some(self.record(row).await?),
-            None => None,
-        };
-        self.backend.keep(key, record.clone().map_or(Known::Absent, Known::Record), revision);
-        Ok(record)
-    }
-
-    /// Opens a row, if need be with a keyring that another process has changed.
-    pub(crate) async fn opened(&self, row: &Row) -> Result<Opened, Error> {
-        match self.barrier.open(row) {
-            Err(Unopened::Generation(_)) => {
-                self.barrier.take_keyring(&self.backend.keyring().await?)?;
-                Ok(self.barrier.open(row)?)
-            }
-            other => Ok(other?),
+        loop {
+            let revision = *self.backend.revision().borrow();
+            let row = self.backend.row(key.clone()).await?.filter(|row| row.head.live);
+            let Some(mut records) = self.records(row.as_slice()).await? else { continue };
+            let record = records.pop();
+            self.backend.keep(key, record.clone().map_or(Known::Absent, Known::Record), revision);
+            return Ok(record);
         }
     }
 
-    /// The record that a row was.
-    pub(crate) async fn record(&self, row: &Row) -> Result<Record, Error> {
-        let Opened { key, value } = self.opened(row).await?;
-        Ok(Record {
-            key,
-            value,
-            version: Version::from_number(row.head.version),
-            expires: row.head.expires.map(Timestamp::from_unix_nanos),
-        })
+    /// Opens a row that was read a while ago, with a keyring that somebody has changed since if need
+    /// be. `None`: it is not there any more as it was read; read again.
+    pub(crate) async fn opened(&self, row: &Row) -> Result<Option<Opened>, Error> {
+        for newer in [false, true] {
+            if newer {
+                self.barrier.take_keyring(&self.backend.keyring().await?)?;
+            }
+            match self.barrier.open(row) {
+                Err(Unopened::Generation(_)) => {}
+                opened => return Ok(Some(opened?)),
+            }
+        }
+        // The keys of then have ended: it was put under others before, or it never was as it says.
+        match self.backend.row(row.key.clone()).await? {
+            Some(now) if now == *row => Err(Unopened::Generation(row.head.generation).into()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The records that rows were which were read at one moment; `None`: some of it is not there any
+    /// more as it was read, read all of it again.
+    pub(crate) async fn records(&self, rows: &[Row]) -> Result<Option<Vec<Record>>, Error> {
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(Opened { key, value }) = self.opened(row).await? else { return Ok(None) };
+            records.push(Record {
+                key,
+                value,
+                version: Version::from_number(row.head.version),
+                expires: row.head.expires.map(Timestamp::from_unix_nanos),
+            });
+        }
+        Ok(Some(records))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::watch;
 
+use crate::barrier::Row;
 use crate::error::Error;
 use crate::key::Key;
 use crate::record::{Record, Version};
@@ -96,15 +97,13 @@ impl Watch {
             until = last.saturating_sub(1);
         }
         let now = inner.clock.now();
-        let mut events = VecDeque::with_capacity(changes.rows.len());
-        for row in &changes.rows {
-            let record = inner.record(row).await?;
-            events.push_back(match row.head.is_present(now) {
-                true => Event::Put(record),
-                false => Event::Deleted { key: record.key, version: record.version },
-            });
-        }
-        self.ready = events;
+        // Where it has to be read again, it is next time.
+        let Some(records) = inner.records(&changes.rows).await? else { return Ok(()) };
+        let told = |(row, record): (&Row, Record)| match row.head.is_present(now) {
+            true => Event::Put(record),
+            false => Event::Deleted { key: record.key, version: record.version },
+        };
+        self.ready = changes.rows.iter().zip(records).map(told).collect();
         self.seen = until;
         Ok(())
     }

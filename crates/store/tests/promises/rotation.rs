@@ -1,8 +1,12 @@
 //! Rotation: new keys at once, old records under them in the background, old keys gone.
 
-use store::{Expect, Key, Transaction};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
-use crate::town::{Town, on_every_store};
+use store::{Event, Expect, Key, Transaction, Version};
+
+use crate::town::{Town, on_every_store, on_stores};
 
 on_every_store!(
     rotation_loses_nothing_and_old_keys_end,
@@ -11,6 +15,9 @@ on_every_store!(
     rotation_goes_on_while_others_write,
     another_process_follows_a_rotation,
 );
+// In memory one thread does one thing after the other, and on a connection to PostgreSQL nobody is
+// answered before those who asked earlier have taken their answers.
+on_stores!(slow, sqlite_uncached: who_reads_while_keys_end_reads_all_the_same, a_check_goes_on_while_keys_end);
 
 fn user(number: usize) -> Key {
     Key::new("user").hidden(format!("user {number}"))
@@ -129,4 +136,75 @@ async fn another_process_follows_a_rotation(town: Town) {
         assert_eq!(&town.store.get(&user(number)).await.unwrap().unwrap().value[..], expected.as_bytes());
     }
     assert_eq!(other.scan_all(&Key::new("user"), 100).await.unwrap().len(), 11);
+}
+
+/// New keys, and none of those of before.
+async fn end_keys(town: &Town) {
+    town.store.rotate().await.unwrap();
+    let mut work = town.store.reencryption();
+    while work.step().await.unwrap() > 0 {}
+    assert_eq!(town.store.generations().await.unwrap().len(), 1);
+}
+
+/// Something that is asked for, and looked at later.
+struct Asked<'a, T>(Pin<Box<dyn Future<Output = T> + Send + 'a>>, Option<T>);
+
+impl<'a, T> Asked<'a, T> {
+    fn of(future: impl Future<Output = T> + Send + 'a) -> Self {
+        Self(Box::pin(future), None)
+    }
+
+    /// Goes on without waiting for anything.
+    async fn go(&mut self) {
+        if self.1.is_none() {
+            let polled = std::future::poll_fn(|context| Poll::Ready(self.0.as_mut().poll(context)));
+            if let Poll::Ready(answer) = polled.await {
+                self.1 = Some(answer);
+            }
+        }
+    }
+
+    async fn answer(self) -> T {
+        match self.1 {
+            Some(answer) => answer,
+            None => self.0.await,
+        }
+    }
+}
+
+async fn who_reads_while_keys_end_reads_all_the_same(town: Town) {
+    let store = &town.store;
+    fill(&town, 300).await;
+    for round in 0..3 {
+        let (key, users) = (user(7), Key::new("user"));
+        let mut watch = store.watch(&users, Version::default());
+        let mut got = Asked::of(store.get(&key));
+        let mut found = Asked::of(store.scan(&users, None, 300));
+        let mut told = Asked::of(watch.next());
+        got.go().await;
+        found.go().await;
+        told.go().await;
+        // What they asked for is there before they look at it.
+        end_keys(&town).await;
+        if round > 0 {
+            store.put(user(7), round.to_string().as_str(), None, Expect::Present).await.unwrap();
+            end_keys(&town).await;
+        }
+        assert!(got.answer().await.unwrap().is_some());
+        assert_eq!(found.answer().await.unwrap().records.len(), 300);
+        assert!(matches!(told.answer().await.unwrap(), Event::Put(_)));
+    }
+}
+
+async fn a_check_goes_on_while_keys_end(town: Town) {
+    // More than is read ahead.
+    fill(&town, 4_000).await;
+    let mut checked = Asked::of(town.store.verify());
+    // The structure is looked at first.
+    for _ in 0..2 {
+        checked.go().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    end_keys(&town).await;
+    assert_eq!(checked.answer().await.unwrap(), 4_000);
 }
