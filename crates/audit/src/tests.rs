@@ -49,8 +49,26 @@ fn settings(folder: &Path) -> Settings {
 }
 
 fn open_one(settings: Settings) -> (Log, Rc<Queue>) {
-    let (log, mut queues) = open(settings, 1, TestClock::at(1_000)).unwrap();
+    open_at(settings, TestClock::at(1_000))
+}
+
+fn open_at(settings: Settings, clock: Arc<TestClock>) -> (Log, Rc<Queue>) {
+    let (log, mut queues) = when_free(|| open(settings.clone(), 1, clock.clone()));
     (log, Rc::new(queues.pop().unwrap()))
+}
+
+/// What is opened when its folder is free: a process that another test starts has whatever this one
+/// has open, the lock of a log that was closed meanwhile too, until it is another program.
+fn when_free<T>(mut open: impl FnMut() -> Result<T, Error>) -> T {
+    let mut opened = None;
+    wait_until("its folder is free", || match open() {
+        Err(Error::InUse { .. }) => false,
+        done => {
+            opened = Some(done.unwrap());
+            true
+        }
+    });
+    opened.unwrap()
 }
 
 fn commit(queue: &Rc<Queue>, id: u128) {
@@ -69,14 +87,14 @@ fn lines(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..2000 {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
         if done() {
             return;
         }
         thread::sleep(Duration::from_millis(5));
     }
-    panic!("not within ten seconds: {what}");
+    panic!("not within a minute: {what}");
 }
 
 #[test]
@@ -256,8 +274,7 @@ fn files_rotate_by_age() {
     let folder = TempDir::new().unwrap();
     let clock = TestClock::at(1_000);
     let settings = Settings { rotate_after: Duration::from_secs(60), ..settings(folder.path()) };
-    let (log, mut queues) = open(settings, 1, clock.clone()).unwrap();
-    let queue = Rc::new(queues.pop().unwrap());
+    let (log, queue) = open_at(settings, clock.clone());
     for (millis, expected) in [(1_000, 1), (60_999, 1), (61_000, 2), (61_001, 2)] {
         clock.wall_millis.store(millis, Ordering::Relaxed);
         commit(&queue, millis.into());
@@ -299,7 +316,7 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
     let error = open(settings(folder.path()), 1, TestClock::at(1)).unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
     log.close(LONG).unwrap();
-    open(settings(folder.path()), 1, TestClock::at(1)).unwrap();
+    when_free(|| open(settings(folder.path()), 1, TestClock::at(1)));
 }
 
 #[test]
@@ -321,7 +338,7 @@ fn one_that_takes_over_begins_a_file_of_its_own_under_the_same_lock() {
     new.close(Duration::from_secs(10)).unwrap();
     assert_eq!(files(folder.path()).len(), 2);
     assert_eq!(lines(folder.path()).len(), 3);
-    assert!(crate::open(settings(folder.path()), 1, TestClock::at(4_000)).is_ok());
+    when_free(|| open(settings(folder.path()), 1, TestClock::at(4_000)));
 }
 
 #[test]
@@ -329,8 +346,7 @@ fn events_are_found_in_any_file_and_what_was_never_written_is_not() {
     let folder = TempDir::new().unwrap();
     let clock = TestClock::at(1_000);
     let settings = Settings { rotate_bytes: 1, ..settings(folder.path()) };
-    let (log, mut queues) = open(settings, 1, clock.clone()).unwrap();
-    let queue = Rc::new(queues.pop().unwrap());
+    let (log, queue) = open_at(settings, clock.clone());
     // The clock goes back in the middle: files are then not in the order of time.
     let times = [2_000, 3_000, 4_000, 1_500, 1_600];
     let stored = times.map(|millis| {
@@ -340,7 +356,9 @@ fn events_are_found_in_any_file_and_what_was_never_written_is_not() {
         wait_until("written", || log.health().counts().pending_events == 0);
         event
     });
-    assert_eq!(files(folder.path()).len(), 5);
+    // One more may be begun already.
+    let used = |file: &&std::path::PathBuf| fs::metadata(file).unwrap().len() > 0;
+    assert_eq!(files(folder.path()).iter().filter(used).count(), 5);
     for event in &stored {
         assert_eq!(&read::find(folder.path(), event.id).unwrap().unwrap().event, event);
     }
@@ -416,7 +434,7 @@ fn nothing_is_written_to_a_file_that_was_taken_away_with_its_folder() {
     fs::remove_file(&folder).unwrap();
     fs::rename(&away, &folder).unwrap();
     wait_until("all is written", || log.health().counts().pending_events == 0);
-    assert_eq!(log.health().status(), Status::Good);
+    wait_until("the log to be well", || log.health().status() == Status::Good);
     log.close(LONG).unwrap();
     let found: Vec<_> =
         lines(&folder).iter().map(|line| record::parse(line.as_bytes()).unwrap().event.id).collect();
@@ -441,7 +459,9 @@ fn a_log_whose_folder_is_gone_turns_well_without_a_line_to_write() {
 #[test]
 fn what_hinders_the_next_file_is_tried_again_now_and_then_and_lines_are_written_on() {
     let folder = TempDir::new().unwrap();
-    let (log, queue) = open_one(Settings { rotate_bytes: 1, keep: 2, ..settings(folder.path()) });
+    let clock = TestClock::at(1_000);
+    let (log, queue) =
+        open_at(Settings { rotate_bytes: 1, keep: 2, ..settings(folder.path()) }, clock.clone());
     let write = |n| {
         commit(&queue, n);
         wait_until("written", || log.health().counts().pending_events == 0);
@@ -452,7 +472,9 @@ fn what_hinders_the_next_file_is_tried_again_now_and_then_and_lines_are_written_
     fs::create_dir(&stuck).unwrap();
     (2..20).for_each(write);
     let counts = log.health().counts();
-    assert!((1..10).contains(&counts.write_errors), "{counts:?}");
+    // Once a second, by its clock.
+    let tries_max = clock.looks.load(Ordering::Relaxed) / 1_000 + 1;
+    assert!((1..=tries_max).contains(&counts.write_errors), "{counts:?}");
     assert_eq!(log.health().status(), Status::Good);
     fs::remove_dir(&stuck).unwrap();
     wait_until("the old ones to go", || files(folder.path()).len() == 2);
@@ -516,7 +538,7 @@ fn a_full_disk_loses_nothing_and_shows_in_health() {
     let enlarged = Command::new("mount").args(["-o", "remount,size=4m"]).arg(disk.0.path()).status().unwrap();
     assert!(enlarged.success());
     wait_until("all is written", || log.health().counts().pending_events == 0);
-    assert_eq!(log.health().status(), Status::Good);
+    wait_until("the log to be well", || log.health().status() == Status::Good);
     log.close(LONG).unwrap();
     let lines = lines(&folder);
     assert_eq!(lines.len() as u64, sent);

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::syslog::{Header, Syslog, framed, time_for_tests};
 use super::*;
 use crate::record::{self, tests::event};
+use crate::tests::wait_until;
 
 fn line(id: u128, outcome: Outcome) -> Vec<u8> {
     let mut line = Vec::new();
@@ -73,16 +74,6 @@ fn health_follows_the_last_attempt() {
     assert!(buffer.counts().healthy);
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("not within ten seconds: {what}");
-}
-
 #[test]
 fn every_sink_gets_every_event_and_a_full_one_harms_neither_log_nor_requests() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -118,18 +109,14 @@ fn a_full_sink_that_blocks_refuses_requests_and_the_log_still_gets_what_was_on_i
     log.set_sinks(vec![buffer.clone()]);
     let slots: Vec<_> = (0..4).map(|id| queue.reserve(event(id).id, event(id).time).unwrap()).collect();
     slots.into_iter().zip(0..).for_each(|(slot, id)| slot.commit(&event(id)));
-    wait_until("the door is shut", || queue.reserve(event(9).id, event(9).time).is_err());
-    wait_until("the log has all", || log.health().counts().written_events >= 4);
+    wait_until("the door is shut", || !queue.has_room());
+    assert!(queue.reserve(event(9).id, event(9).time).is_err());
+    wait_until("the log has all", || log.health().counts().written_events == 4);
     let lines = buffer.take(100, 1 << 20).lines;
-    assert!(lines.len() >= 4);
+    assert_eq!(lines.len(), 4);
     buffer.settle(&lines, true);
-    wait_until("the door is open", || match queue.reserve(event(9).id, event(9).time) {
-        Ok(slot) => {
-            slot.commit(&event(9));
-            true
-        }
-        Err(_) => false,
-    });
+    wait_until("the door is open", || queue.has_room());
+    queue.reserve(event(9).id, event(9).time).unwrap().commit(&event(9));
 }
 
 fn header() -> Header {
