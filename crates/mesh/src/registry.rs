@@ -147,6 +147,7 @@ impl TrustDomain {
     }
 
     pub(crate) async fn take_registered(&self) -> Result<(), Error> {
+        let _turn = self.turn_of_registered().await;
         let list = self.registrations().await?;
         self.registry().take(list.into_iter().map(|(workload, _)| workload).collect());
         Ok(())

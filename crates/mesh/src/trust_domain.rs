@@ -87,6 +87,18 @@ pub struct TrustDomain {
     revoked: watch::Sender<Arc<Revoked>>,
     registry: Registry,
     listed: Listed,
+    turns: Turns,
+}
+
+/// Of what is taken over from the store, and put in the place of what was known before.
+///
+/// INVARIANT: each is held from before the store is asked until that is done, so that nobody who
+/// asked earlier puts what was then in the place of what was written since.
+#[derive(Default)]
+struct Turns {
+    ring: tokio::sync::Mutex<()>,
+    revoked: tokio::sync::Mutex<()>,
+    registered: tokio::sync::Mutex<()>,
 }
 
 /// What is kept in the store and followed by every process.
@@ -133,8 +145,8 @@ impl TrustDomain {
         let (ring, _) = watch::channel(Arc::new(ring));
         let (revoked, _) =
             watch::channel(Arc::new(Revoked::new(&revocation::read(&store, REVOKED_MAX).await?)));
-        let (registry, listed) = (Registry::default(), Listed::default());
-        let domain = Self { settings, store, random, ring, revoked, registry, listed };
+        let (registry, listed, turns) = (Registry::default(), Listed::default(), Turns::default());
+        let domain = Self { settings, store, random, ring, revoked, registry, listed, turns };
         domain.take_registered().await?;
         domain.take_endpoints().await?;
         Ok(Arc::new(domain))
@@ -148,6 +160,11 @@ impl TrustDomain {
     /// Where it is kept.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Held by whoever takes over who is registered.
+    pub(crate) async fn turn_of_registered(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns.registered.lock().await
     }
 
     /// Who is known.
@@ -235,6 +252,7 @@ impl TrustDomain {
     }
 
     async fn take_revoked(&self) -> Result<(), Error> {
+        let _turn = self.turns.revoked.lock().await;
         renew(&self.revoked, Revoked::new(&revocation::read(&self.store, REVOKED_MAX).await?));
         Ok(())
     }
@@ -265,6 +283,7 @@ impl TrustDomain {
     /// # Errors
     /// The store or the cryptographic library fails; the authorities of before go on.
     pub async fn look_after(&self) -> Result<(), Error> {
+        let _turn = self.turns.ring.lock().await;
         let record = rotate(&self.store, &self.settings, self.random.as_ref()).await?;
         self.take(&record)
     }
@@ -288,6 +307,7 @@ impl TrustDomain {
     /// # Errors
     /// [`Error::Authority`]: the step is not possible. The store fails.
     pub async fn step(&self, step: &Step) -> Result<(), Error> {
+        let _turn = self.turns.ring.lock().await;
         let record = self::step(&self.store, &self.settings, self.random.as_ref(), step).await?;
         self.take(&record)
     }

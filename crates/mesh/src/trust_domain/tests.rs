@@ -211,3 +211,30 @@ fn settings_that_could_not_be_kept_are_refused() {
         assert!(matches!(with(attack), Err(Error::Settings(_))), "{place}");
     }
 }
+
+#[tokio::test]
+async fn who_looked_earlier_does_not_take_back_what_was_written_since() {
+    let domain = open(&Store::in_memory(Hands::new()).unwrap(), settings()).await.unwrap();
+    let id = settings().workload("orders").unwrap();
+    let mut early = Box::pin(domain.take_revoked());
+    let looks =
+        std::future::poll_fn(|context| std::task::Poll::Ready(early.as_mut().poll(context).is_pending()));
+    if !looks.await {
+        // It has looked already: nobody can come between.
+        return;
+    }
+    let revoking = {
+        let (domain, target) = (Arc::clone(&domain), Target::Identity(id.clone()));
+        tokio::spawn(async move { domain.revoke(&target).await.map(drop) })
+    };
+    // It may have to wait for who looked earlier, and else is done by then.
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if revoking.is_finished() {
+            break;
+        }
+    }
+    early.await.unwrap();
+    revoking.await.unwrap().unwrap();
+    assert!(domain.revoked().has_identity(&id));
+}
