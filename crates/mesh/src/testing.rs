@@ -122,3 +122,9 @@ pub(crate) fn verifies(chain: &[Vec<u8>], anchors: &[Vec<u8>], now: Timestamp) -
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.unix_seconds()));
     verifier.verify_client_cert(leaf, above, time).map(|_| ()).map_err(|error| error.to_string())
 }
+
+/// The last second of a certificate.
+pub(crate) fn not_after(der: &[u8]) -> Timestamp {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    Timestamp::from_unix_seconds(u64::try_from(certificate.validity().not_after.timestamp()).unwrap())
+}

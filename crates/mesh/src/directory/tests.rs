@@ -42,7 +42,7 @@ fn now(domain: &TrustDomain) -> Vec<(String, Vec<u16>)> {
 
 /// Waits until what is told there is so.
 async fn until(there: &mut watch::Receiver<Arc<Endpoints>>, is_so: impl FnMut(&Arc<Endpoints>) -> bool) {
-    tokio::time::timeout(30 * SECOND, there.wait_for(is_so)).await.unwrap().unwrap();
+    tokio::time::timeout(60 * SECOND, there.wait_for(is_so)).await.unwrap().unwrap();
 }
 
 fn orders(ports: &[u16]) -> Vec<(String, Vec<u16>)> {
