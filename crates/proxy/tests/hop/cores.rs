@@ -7,7 +7,11 @@ use std::time::Duration;
 use proxy::{Cores, Limits, ListenError, ListenerSettings, Upstreams};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, Town, Upstream, anywhere, runtime};
+use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, runtime};
+use tokio::time::Instant;
+
+/// So long an idle connection may still ask once a drain has begun.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 fn world(
     listeners: Vec<ListenerSettings>,
@@ -29,7 +33,9 @@ fn refused(address: SocketAddr) -> bool {
 #[test]
 fn a_second_process_on_the_same_address_is_refused_at_start() {
     let upstream = Upstream::honest("ok");
-    let first = Cores::start(2, world(vec![cleartext(anywhere())], upstream.address, 1, None)).unwrap();
+    // An address of its own: what is free at once must not be another test's by then.
+    let own = cleartext("127.0.0.4:0".parse().unwrap());
+    let first = Cores::start(2, world(vec![own], upstream.address, 1, None)).unwrap();
     let address = first.addresses()[0].1;
     let second = Cores::start(2, world(vec![cleartext(address)], upstream.address, 1, None));
     assert!(matches!(second, Err(ListenError::InUse { address: found }) if found == address));
@@ -39,10 +45,10 @@ fn a_second_process_on_the_same_address_is_refused_at_start() {
     assert!(matches!(third, Err(ListenError::InUse { .. })));
     assert_eq!(Client::connect(address).get("/").status, 200);
     // When the first has gone, the address is free at once.
-    assert!(runtime().block_on(first.drain(Duration::from_secs(5))).complete);
+    assert!(runtime().block_on(first.drain(PATIENCE)).complete);
     let fourth = Cores::start(1, world(vec![cleartext(address)], upstream.address, 1, None)).unwrap();
     assert_eq!(Client::connect(address).get("/").status, 200);
-    runtime().block_on(fourth.drain(Duration::from_secs(5)));
+    runtime().block_on(fourth.drain(PATIENCE));
 }
 
 /// As between two processes, with fewer, as many and more cores than before.
@@ -59,17 +65,29 @@ fn sockets_that_are_handed_over_are_all_accepted_from() {
         assert_eq!(handed[0].sockets.len(), before);
         let new = Cores::start_with(after, world(listeners(), upstream.address, 2, None), handed).unwrap();
         assert_eq!(new.addresses()[0].1, address);
-        let draining = std::thread::spawn(move || runtime().block_on(old.drain(Duration::from_secs(10))));
-        // Well before the last chance ends, and long after every core has heard of the drain.
-        std::thread::sleep(Duration::from_millis(250));
-        // An idle connection may ask once more, and is told to go.
-        let last = kept.get("/");
-        assert_eq!((last.status, last.field("connection")), (200, Some("close")));
+        let begun = Instant::now();
+        let draining = std::thread::spawn(move || runtime().block_on(old.drain(PATIENCE)));
+        // An idle connection may ask once more, and is told to go; until its core has heard of the
+        // drain it may ask as ever. Held up for longer than it may wait, it is closed.
+        loop {
+            std::thread::sleep(Duration::from_millis(250));
+            kept.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+            let Some(head) = kept.head() else {
+                assert!(begun.elapsed() >= LAST_CHANCE, "an idle connection was closed at once");
+                break;
+            };
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            assert_eq!(kept.exactly(2).unwrap(), b"ok");
+            if head.contains("connection: close\r\n") {
+                assert!(kept.is_closed());
+                break;
+            }
+        }
         assert!(draining.join().unwrap().complete);
         for _ in 0..40 {
             assert_eq!(Client::connect(address).get("/").field("x-generation"), Some("2"));
         }
-        runtime().block_on(new.drain(Duration::from_secs(5)));
+        runtime().block_on(new.drain(PATIENCE));
         assert!(refused(address));
     }
 }
@@ -82,7 +100,7 @@ fn sockets_that_nobody_wants_are_closed() {
     let handed = old.sockets().unwrap();
     let other = vec![cleartext("127.0.0.2:0".parse().unwrap())];
     let new = Cores::start_with(1, world(other, upstream.address, 2, None), handed).unwrap();
-    runtime().block_on(old.drain(Duration::from_secs(5)));
+    runtime().block_on(old.drain(PATIENCE));
     assert!(refused(address));
     assert_eq!(Client::connect(new.addresses()[0].1).get("/").status, 200);
 }
@@ -109,7 +127,7 @@ fn a_reload_keeps_listeners_connections_and_pools() {
     assert_eq!(Client::connect(after[1]).get("/").field("x-generation"), Some("2"), "the new listener");
     assert!(on_removed.is_closed() && refused(addresses[1]), "the removed one has drained");
     assert_eq!(upstream.connections(), 1, "the pool outlived the reload");
-    runtime().block_on(cores.drain(Duration::from_secs(5)));
+    runtime().block_on(cores.drain(PATIENCE));
 }
 
 #[test]
@@ -141,7 +159,7 @@ fn nothing_is_lost_over_many_reloads_under_load() {
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     let requests: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert_eq!(cores.totals().requests, requests);
-    runtime().block_on(cores.drain(Duration::from_secs(5)));
+    runtime().block_on(cores.drain(PATIENCE));
 }
 
 #[test]
@@ -154,7 +172,7 @@ fn a_reload_that_cannot_bind_changes_nothing() {
     let bad = world(vec![listener, cleartext(taken.local_addr().unwrap())], upstream.address, 2, None);
     assert!(matches!(runtime().block_on(cores.publish(bad)), Err(ListenError::InUse { .. })));
     assert_eq!(Client::connect(address).get("/").field("x-generation"), Some("1"));
-    runtime().block_on(cores.drain(Duration::from_secs(5)));
+    runtime().block_on(cores.drain(PATIENCE));
 }
 
 #[test]
@@ -171,7 +189,7 @@ fn a_reload_says_when_it_is_our_own_listener_that_is_in_its_way() {
         assert!(said.contains(&open.to_string()) && said.contains("takes a restart"), "{said}");
         let client = SocketAddr::new([127, 0, 0, 1].into(), open.port());
         assert_eq!(Client::connect(client).get("/").field("x-generation"), Some("1"));
-        runtime().block_on(cores.drain(Duration::from_secs(5)));
+        runtime().block_on(cores.drain(PATIENCE));
     }
 }
 
@@ -205,7 +223,7 @@ fn a_drain_lets_open_requests_end_and_takes_no_new_ones() {
     open.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     wait_for(|| upstream.requests() == 2);
     let (cores, address) = (town.cores.take().unwrap(), town.address);
-    let drain = std::thread::spawn(move || runtime().block_on(cores.drain(crate::town::PATIENCE)));
+    let drain = std::thread::spawn(move || runtime().block_on(cores.drain(PATIENCE)));
     assert!(idle.is_closed(), "an idle connection ends at once");
     wait_for(|| refused(address));
     go.send(()).unwrap();

@@ -2,14 +2,17 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use proxy::Limits;
 use proxy::upstream::ForwardSettings;
 
+use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, Town, Upstream, anywhere};
+use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, undisturbed};
+use tokio::time::Instant;
 
 #[test]
 fn pipelined_requests_are_answered_in_order_over_one_connection_each_side() {
@@ -44,20 +47,28 @@ fn pipelined_refusals_leave_others_their_turn() {
     let town = Town::start(world, outcomes);
     let mut honest = town.client();
     assert_eq!(honest.get("/honest").text(), "ok");
-    let mut flood = town.client();
-    let mut answers = flood.stream.try_clone().unwrap();
-    // Not read, the answers would hold the requests back.
-    let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
-    let writer = std::thread::spawn(move || {
-        for _ in 0..40 {
-            flood.send("GET /flood HTTP/1.1\r\nhost: test\r\n\r\n".repeat(200));
+    let (address, enough) = (town.address, Arc::new(AtomicBool::new(false)));
+    let over = Arc::clone(&enough);
+    let floods = std::thread::spawn(move || {
+        while !over.load(Ordering::SeqCst) {
+            let mut flood = Client::connect(address);
+            let mut answers = flood.stream.try_clone().unwrap();
+            // Not read, the answers would hold the requests back.
+            let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+            for _ in 0..40 {
+                flood.send("GET /flood HTTP/1.1\r\nhost: test\r\n\r\n".repeat(200));
+            }
+            flood.stream.shutdown(Shutdown::Write).unwrap();
+            reader.join().unwrap().unwrap();
         }
-        flood.stream.shutdown(Shutdown::Write).unwrap();
     });
-    while !writer.is_finished() || !reader.is_finished() {
+    // In the midst of them, however long this side is held up.
+    until("a flood", || town.outcomes.lock().unwrap().len() > 1000);
+    for _ in 0..100 {
         assert_eq!(honest.get("/honest").text(), "ok");
     }
-    writer.join().unwrap();
+    enough.store(true, Ordering::SeqCst);
+    floods.join().unwrap();
     let outcomes = town.outcomes.lock().unwrap();
     let runs = outcomes.split(|outcome| outcome == "honest").skip(1).map(<[String]>::len);
     // The honest client itself takes its time; the shortest runs show the turns.
@@ -211,20 +222,20 @@ fn a_body_passes_at_its_limit_and_is_refused_one_past() {
 fn slow_heads_idle_connections_and_silent_bodies_end() {
     let upstream = Upstream::honest("ok");
     let short = Duration::from_millis(100);
-    let limits = Limits {
-        header_read_ms_max: short,
-        idle_ms_max: short,
-        body_idle_ms_max: short,
-        ..Limits::default()
-    };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-    let mut head = town.client();
+    let town = |limits| Town::with(service("test", &[upstream.address]), settings(0), limits);
+    let heads = town(Limits { header_read_ms_max: short, ..Limits::default() });
+    let mut head = heads.client();
     head.send("GET / HTTP/1.1\r\nhost: te");
     assert!(head.is_closed(), "half a head");
-    let mut idle = town.client();
-    assert_eq!(idle.get("/").status, 200);
+    let idles = town(Limits { idle_ms_max: short, ..Limits::default() });
+    // One that is held up before it asks is idle already.
+    let mut idle = undisturbed("request in time", short, || {
+        let mut idle = idles.client();
+        (idle.status("/")? == 200).then_some(idle)
+    });
     assert!(idle.is_closed(), "no request");
-    let mut body = town.client();
+    let bodies = town(Limits { body_idle_ms_max: short, ..Limits::default() });
+    let mut body = bodies.client();
     body.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\n");
     assert_eq!(body.reply().status, 408);
     assert!(body.is_closed());
@@ -234,14 +245,26 @@ fn slow_heads_idle_connections_and_silent_bodies_end() {
 fn a_connection_that_was_quiet_is_answered_and_one_that_stays_so_ends() {
     let upstream = Upstream::honest("ok");
     // Longer than it takes until a connection gives its buffers back.
-    let limits = Limits { idle_ms_max: Duration::from_millis(1500), ..Limits::default() };
+    let idle = Duration::from_millis(1500);
+    let limits = Limits { idle_ms_max: idle, ..Limits::default() };
     let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-    let mut client = town.client();
-    for _ in 0..2 {
-        assert_eq!(client.get("/").status, 200);
-        std::thread::sleep(Duration::from_millis(1250));
-    }
-    assert_eq!(client.get("/").status, 200, "it was never quiet for as long as it may");
+    let mut client = undisturbed("request after a pause that is short enough", Duration::ZERO, || {
+        let mut client = town.client();
+        let mut asked = Instant::now();
+        for number in 0..3 {
+            if number > 0 {
+                std::thread::sleep(Duration::from_millis(1250));
+            }
+            let before = Instant::now();
+            let status = client.status("/");
+            if status.is_none() && asked.elapsed() >= idle {
+                return None;
+            }
+            assert_eq!(status, Some(200), "it was never quiet for as long as it may");
+            asked = before;
+        }
+        Some(client)
+    });
     assert!(client.is_closed(), "and then it was");
 }
 
@@ -252,23 +275,22 @@ fn a_client_that_never_finishes_its_head_is_cut_however_it_drips() {
     let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
     let mut client = town.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n");
-    let mut alive = true;
-    for _ in 0..400 {
-        alive = client.stream.write_all(b"x").is_ok();
-        if !alive {
-            break;
-        }
+    let begun = Instant::now();
+    while client.stream.write_all(b"x").is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "bytes that trickle in prolong the time for a head");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(!alive, "bytes that trickle in do not prolong the time for a head");
 }
 
 #[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
-    let upstream = Upstream::new(|_, peer| {
+    let (answered, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::new(move |_, peer| {
         peer.request_head();
         peer.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
-        std::thread::sleep(Duration::from_millis(100));
+        // Closed while bytes come that it has not read, its answer could be lost.
+        let _ = wait.lock().unwrap().recv();
         peer.close();
     });
     let town = Town::new(&[upstream.address]);
@@ -276,6 +298,7 @@ fn an_early_answer_reaches_a_client_that_is_still_sending() {
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\nbegin");
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str(), reply.field("connection")), (403, "no", Some("close")));
+    drop(answered);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use proxy::upstream::{
 use proxy::{Cores, Limits, Upstreams};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, nobody};
+use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, nobody, undisturbed};
+use tokio::time::Instant;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const FAILED: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
@@ -59,18 +60,25 @@ fn recovering() -> (Upstream, Arc<AtomicBool>) {
 
 #[test]
 fn an_open_breaker_answers_503_without_asking_and_closes_when_the_service_is_well() {
-    let (upstream, well) = recovering();
-    let open = Duration::from_millis(300);
-    let rule = BreakerRule { failures_percent: 50, requests_min: 5, open, trials: 2 };
-    let (town, upstreams) = town(ServiceSettings { breaker: Some(rule), ..bare(&[upstream.address]) });
-    let guard = &upstreams.services()[0].guard;
-    (0..5).for_each(|_| assert_eq!(town.get("/").status, 503));
-    assert_eq!((upstream.requests(), guard.breaker.opened_total()), (5, 1));
-    let reply = town.get("/");
-    assert!(reply.text().contains("circuit breaker"), "{}", reply.text());
-    assert_eq!((reply.status, upstream.requests()), (503, 5), "nobody asked the service");
+    let broken = |open| {
+        let (upstream, well) = recovering();
+        let rule = BreakerRule { failures_percent: 50, requests_min: 5, open, trials: 2 };
+        let (town, upstreams) = town(ServiceSettings { breaker: Some(rule), ..bare(&[upstream.address]) });
+        (0..5).for_each(|_| assert_eq!(town.get("/").status, 503));
+        let opened = upstreams.services()[0].guard.breaker.opened_total();
+        assert_eq!((upstream.requests(), opened), (5, 1));
+        (upstream, well, town, upstreams)
+    };
+    let (upstream, _, town, _) = broken(Duration::from_secs(3600));
+    for _ in 0..3 {
+        let reply = town.get("/");
+        assert!(reply.text().contains("circuit breaker"), "{}", reply.text());
+        assert_eq!((reply.status, upstream.requests()), (503, 5), "nobody asked the service");
+    }
 
     // A trial that fails opens it again.
+    let (upstream, well, town, upstreams) = broken(Duration::from_millis(300));
+    let guard = &upstreams.services()[0].guard;
     until("a trial", || town.get("/").status == 503 && upstream.requests() == 6);
     until("the second opening", || guard.breaker.opened_total() == 2);
     well.store(true, Ordering::SeqCst);
@@ -125,8 +133,9 @@ fn a_breaker_stays_closed_while_too_few_fail() {
     assert_eq!(upstreams.services()[0].guard.breaker.opened_total(), 0);
 }
 
-/// How many of `requests` were answered although every first attempt fails.
-fn answered(budget: Budget, requests: usize) -> (usize, u64, u64) {
+/// How many of `requests` were answered although every first attempt fails; `None`: it took so long
+/// that there is another budget by now.
+fn answered(budget: Budget, requests: usize) -> Option<(usize, u64, u64)> {
     let alive = Upstream::honest("ok");
     // Two dead endpoints, and a choice that never learns.
     let endpoints = [alive.address, nobody(), nobody()];
@@ -140,19 +149,22 @@ fn answered(budget: Budget, requests: usize) -> (usize, u64, u64) {
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
     let town = Town::start(world, Arc::default());
+    let begun = Instant::now();
     let good = (0..requests).filter(|_| town.get("/").status == 200).count();
     let retries = &upstreams.services()[0].guard.retries;
-    (good, retries.spent_total(), retries.refused_total())
+    // Later what was spent at first comes back.
+    (begun.elapsed() < Duration::from_secs(8)).then(|| (good, retries.spent_total(), retries.refused_total()))
 }
 
 #[test]
 fn retries_end_with_their_budget_and_not_before() {
     // Each request needs two retries.
-    let (good, spent, refused) = answered(Budget { percent: 0, per_second_min: 2 }, 30);
+    let within = |budget| undisturbed("requests of one budget", Duration::ZERO, || answered(budget, 30));
+    let (good, spent, refused) = within(Budget { percent: 0, per_second_min: 2 });
     assert_eq!(spent, 20, "two per second for ten seconds, and not one more");
     assert!((9..=13).contains(&good), "{good}");
     assert!(refused >= 15, "{refused}");
-    let (good, _, refused) = answered(Budget { percent: 200, per_second_min: 10 }, 30);
+    let (good, _, refused) = within(Budget { percent: 200, per_second_min: 10 });
     assert_eq!((good, refused), (30, 0), "the honest neighbour");
 }
 
@@ -173,17 +185,30 @@ fn weights_say_how_requests_are_shared_out() {
 
 #[test]
 fn the_slower_of_two_endpoints_gets_fewer_requests() {
+    const PAUSE: Duration = Duration::from_millis(60);
     let slow = Upstream::new(|_, peer| {
         while peer.request().is_some() {
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::sleep(PAUSE);
             peer.send(OK);
         }
     });
-    let fast = Upstream::honest("ok");
-    let (town, _) = town(service("test", &[slow.address, fast.address]));
-    let mut client = town.client();
-    (0..60).for_each(|_| assert_eq!(client.get("/").status, 200));
-    assert!((1..10).contains(&slow.requests()), "{}", slow.requests());
+    let fast = Upstream::honest("fast");
+    undisturbed("endpoint that is the slower one all the time", PAUSE, || {
+        let before = slow.requests();
+        let (town, _) = town(service("test", &[slow.address, fast.address]));
+        let mut client = town.client();
+        for _ in 0..60 {
+            let asked = Instant::now();
+            let reply = client.get("/");
+            assert_eq!(reply.status, 200);
+            if reply.text() == "fast" && asked.elapsed() > PAUSE / 2 {
+                return None;
+            }
+        }
+        let asked = slow.requests() - before;
+        assert!((1..10).contains(&asked), "{asked}");
+        Some(())
+    });
 }
 
 /// Holds every answer until it is released.

@@ -19,9 +19,11 @@ use rcgen::{
 use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
+use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
 use crate::tls::Authority;
-use crate::town::{PATIENCE, Town, Upstream, anywhere};
+use crate::town::{PATIENCE, Town, Upstream, anywhere, undisturbed};
+use tokio::time::Instant;
 
 #[expect(clippy::disallowed_methods, reason = "certificates are valid by the machine's clock")]
 fn now() -> SystemTime {
@@ -29,6 +31,10 @@ fn now() -> SystemTime {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// So long a certificate of three seconds is good at least: its end is a whole second.
+const GOOD: Duration = Duration::from_secs(2);
+/// So long a connection must be silent to be taken for one that goes on.
+const SILENCE: Duration = Duration::from_millis(500);
 
 fn issue(authority: &Authority, serial: u8, valid: Duration) -> Identity {
     let key = KeyPair::generate().unwrap();
@@ -133,11 +139,11 @@ impl Tls {
         self.0.conn.handshake_kind().unwrap()
     }
 
-    /// Sends bytes, and whether the server leaves the connection open half a second later.
-    fn goes_on_after(self, bytes: &[u8]) -> bool {
+    /// Sends bytes, and whether the server leaves the connection open for as long as it is listened to.
+    fn goes_on_after(self, bytes: &[u8], longest: Duration) -> bool {
         let Self(mut client) = self;
         let _ = client.write_all(bytes).and_then(|()| client.flush());
-        client.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        client.sock.set_read_timeout(Some(longest)).unwrap();
         client.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
@@ -154,30 +160,42 @@ impl Tls {
 fn on_a_core_that_slept_a_certificate_is_good_until_it_ends_all_the_same() {
     let scene = Scene::new();
     let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
-    // Longer than what is left of the certificate.
-    std::thread::sleep(Duration::from_secs(4));
-    let client = scene.client(&issue(&scene.clients, 1, Duration::from_secs(3)));
-    let mut connection = Tls::connect(&client, town.address);
-    assert!(connection.asks());
-    assert!(connection.asks(), "a second time on the same connection");
+    undisturbed("two requests while a certificate is good", GOOD, || {
+        // Longer than what is left of the certificate.
+        std::thread::sleep(Duration::from_secs(4));
+        let issued = Instant::now();
+        let client = scene.client(&issue(&scene.clients, 1, Duration::from_secs(3)));
+        let mut connection = Tls::connect(&client, town.address);
+        let asked = [connection.asks(), connection.asks()];
+        if asked != [true, true] && issued.elapsed() > GOOD {
+            return None;
+        }
+        assert_eq!(asked, [true, true], "the second time on the same connection");
+        Some(())
+    });
 }
 
 #[test]
 fn a_session_with_a_certificate_is_resumed_while_the_certificate_counts() {
     let scene = Scene::new();
-    let [member, brief] = [issue(&scene.clients, 1, HOUR), issue(&scene.clients, 2, Duration::from_secs(2))];
     let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
-    let [member, brief] = [scene.client(&member), scene.client(&brief)];
-    for (config, kind) in
-        [(&member, HandshakeKind::Full), (&member, HandshakeKind::Resumed), (&brief, HandshakeKind::Full)]
-    {
-        let mut client = Tls::connect(config, town.address);
+    let member = scene.client(&issue(&scene.clients, 1, HOUR));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut client = Tls::connect(&member, town.address);
         assert!(client.asks());
         assert_eq!(client.kind(), kind);
     }
-    let mut open = Tls::connect(&brief, town.address);
-    assert!(open.asks());
-    std::thread::sleep(Duration::from_millis(3500));
+    let (brief, mut open) = undisturbed("two connections while a certificate is good", GOOD, || {
+        let brief = scene.client(&issue(&scene.clients, 2, Duration::from_secs(3)));
+        let mut first = Tls::connect(&brief, town.address);
+        if !first.asks() {
+            return None;
+        }
+        assert_eq!(first.kind(), HandshakeKind::Full);
+        let mut open = Tls::connect(&brief, town.address);
+        open.asks().then_some((brief, open))
+    });
+    std::thread::sleep(Duration::from_millis(4500));
     // rustls itself brings the chain back unverified.
     assert!(!Tls::connect(&brief, town.address).asks(), "a certificate that has ended is resumed");
     assert!(!open.asks(), "a certificate that has ended goes on being used");
@@ -240,16 +258,19 @@ fn speaking(mut config: Arc<ClientConfig>, protocol: Option<&str>) -> Arc<Client
 fn http2_ends_with_the_certificate() {
     let scene = Scene::new();
     let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
-    let goes_on = [HOUR, Duration::from_secs(2)].map(|valid| {
-        let client = scene.client(&issue(&scene.clients, 1, valid));
-        let mut open = Tls::connect(&speaking(client, Some("h2")), town.address);
-        open.0.write_all(PREFACE).unwrap();
-        assert!(open.0.read(&mut [0; 64]).unwrap() > 0, "settings come");
-        open
+    let [long, brief] = [HOUR, Duration::from_secs(3)].map(|valid| {
+        undisturbed("connection while its certificate is good", GOOD, || {
+            let client = scene.client(&issue(&scene.clients, 1, valid));
+            let mut open = Tls::connect(&speaking(client, Some("h2")), town.address);
+            let _ = open.0.write_all(PREFACE);
+            // Settings come.
+            (open.0.read(&mut [0; 64]).unwrap_or(0) > 0).then_some(open)
+        })
     });
-    std::thread::sleep(Duration::from_millis(3500));
-    let goes_on = goes_on.map(|client| client.goes_on_after(b"\0\0\x08\x06\0\0\0\0\0 a ping."));
-    assert_eq!(goes_on, [true, false]);
+    std::thread::sleep(Duration::from_millis(4500));
+    let ping = b"\0\0\x08\x06\0\0\0\0\0 a ping.";
+    assert!(!brief.goes_on_after(ping, PATIENCE));
+    assert!(long.goes_on_after(ping, SILENCE));
 }
 
 /// The world may change while a client shakes hands: it is judged by the new one.
@@ -291,8 +312,9 @@ fn a_certificate_revoked_during_the_handshake_opens_nothing() {
         let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
         let after = ServerTls::renew(&revoked, Some(&before)).unwrap();
         town.runtime.block_on(town.cores.as_mut().unwrap().publish(Arc::new(world(&after)))).unwrap();
-        let goes_on = clients.map(|client| client.goes_on_after(first));
-        assert_eq!(goes_on, [true, false], "{protocol:?} {speaks:?}");
+        let [honest, stolen] = clients;
+        assert!(honest.goes_on_after(first, SILENCE), "{protocol:?} {speaks:?}");
+        assert!(!stolen.goes_on_after(first, PATIENCE), "{protocol:?} {speaks:?}");
     }
 }
 
@@ -425,6 +447,7 @@ fn a_change_cuts_what_falls_and_leaves_what_stands() {
             town.runtime.block_on(cores.publish(next())).unwrap();
             if falls {
                 assert!(ended(&client), "{request}");
+                until("the report", || !town.outcomes.lock().unwrap().is_empty());
                 assert_eq!(*town.outcomes.lock().unwrap(), [cut], "{request}");
             } else {
                 client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -444,11 +467,17 @@ fn an_exchange_ends_when_its_permit_does() {
             let upstream = endless();
             let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for, falls: true });
             let (town, _) = watched(&upstream, &judge);
-            let mut client = town.client();
-            client.send(request);
-            client.head().unwrap();
+            // One whose answer is held up for as long as the permit holds gets none.
+            let client = undisturbed("answer that begins", Duration::from_millis(300), || {
+                town.outcomes.lock().unwrap().clear();
+                let mut client = town.client();
+                client.send(request);
+                let begun = ["HTTP/1.1 200 ", "HTTP/1.1 101 "];
+                client.head().filter(|head| begun.iter().any(|line| head.starts_with(line))).map(|_| client)
+            });
             if ends {
                 assert!(ended(&client));
+                until("the report", || !town.outcomes.lock().unwrap().is_empty());
                 assert!(town.outcomes.lock().unwrap()[0].contains("the credential ended"));
             } else {
                 client.stream.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
@@ -473,6 +502,8 @@ fn who_does_not_read_is_cut_too() {
     let (mut town, next) = watched(&upstream, &judge);
     let mut client = town.client();
     client.send(TUNNEL);
+    // The answer is there, and nobody reads it; then everything on the way fills up.
+    assert_eq!(client.stream.peek(&mut [0; 1]).unwrap(), 1);
     std::thread::sleep(Duration::from_millis(300));
     judge.epoch.store(1, Ordering::SeqCst);
     let cores = town.cores.as_mut().unwrap();
@@ -483,5 +514,6 @@ fn who_does_not_read_is_cut_too() {
         std::thread::sleep(Duration::from_millis(50));
         waited += Duration::from_millis(50);
     }
+    until("the report", || !town.outcomes.lock().unwrap().is_empty());
     assert_eq!(*town.outcomes.lock().unwrap(), ["cut: no"]);
 }

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::{TestRoute, TestWorld, service, settings};
-use crate::town::{PATIENCE, Town, Upstream, anywhere};
+use crate::town::{PATIENCE, Town, Upstream, anywhere, undisturbed};
 
 /// A certificate authority.
 pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
@@ -289,20 +289,26 @@ fn a_handshake_that_does_not_come_to_its_end_is_ended() {
     let authority = Authority::new();
     let identities = vec![authority.issue(&["shop.test"])];
     let upstream = Upstream::honest("ok");
-    let limits = Limits { handshake_ms_max: std::time::Duration::from_millis(300), ..Limits::default() };
+    let most = std::time::Duration::from_millis(300);
+    let limits = Limits { handshake_ms_max: most, ..Limits::default() };
     let tls = listener(&ServerTlsSettings { identities, ..Default::default() });
     let town = Town::behind(tls, service("test", &[upstream.address]), settings(0), limits);
     // Nothing at all, and the beginning of a ClientHello that trickles.
     let mut silent = town.client();
     let mut slow = town.client();
     slow.send([22, 3, 1, 0, 200, 1, 0, 0, 196]);
-    let mut honest = connect(town.address, &authority, "shop.test", None, BOTH);
-    assert_eq!(get(&mut honest, "shop.test"), Ok(200));
+    // One that is held up for as long is ended too, and comes again.
+    let mut tries = 0;
+    let mut honest = undisturbed("handshake in time", most, || {
+        tries += 1;
+        let mut honest = connect(town.address, &authority, "shop.test", None, BOTH);
+        (get(&mut honest, "shop.test") == Ok(200)).then_some(honest)
+    });
     assert!(silent.is_closed() && slow.is_closed());
     // One that is through has no such time any more.
     assert_eq!(get(&mut honest, "shop.test"), Ok(200));
     let totals = town.cores.as_ref().unwrap().totals_reader();
     let hits = totals.limit_hits().iter();
     let counted: u64 = hits.filter(|(row, _)| row.name == "handshake_ms_max").map(|(_, hits)| hits).sum();
-    assert_eq!(counted, 2);
+    assert!((2..=1 + tries).contains(&counted), "{counted} of {tries} tries and two that do not end");
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use proxy::upstream::{ForwardSettings, ServiceSettings};
 use proxy::{Cores, Limits, ListenerSettings};
+use tokio::time::Instant;
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
 
 /// So long a test waits for what must come. Nothing is asserted about it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn anywhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -108,6 +109,12 @@ impl Client {
         self.reply()
     }
 
+    /// The status of a request; `None` when the connection ends without one.
+    pub fn status(&mut self, path: &str) -> Option<u16> {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        Some(self.answer_to("GET")?.status)
+    }
+
     /// Reads more; false at the end.
     fn more(&mut self) -> bool {
         let mut chunk = [0; 16384];
@@ -157,12 +164,16 @@ impl Client {
 
     /// Reads one response to a request with this method.
     pub fn reply_to(&mut self, method: &str) -> Reply {
-        let head =
-            self.head().unwrap_or_else(|| panic!("no head; {:?}", String::from_utf8_lossy(&self.buffer)));
+        self.answer_to(method)
+            .unwrap_or_else(|| panic!("no head; {:?}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    fn answer_to(&mut self, method: &str) -> Option<Reply> {
+        let head = self.head()?;
         let status = head[9..12].parse().unwrap();
         let mut reply = Reply { status, head, body: Vec::new(), trailers: String::new(), whole: true };
         if method == "HEAD" || matches!(status, 100..=199 | 204 | 304) {
-            return reply;
+            return Some(reply);
         }
         if let Some(length) = reply.field("content-length") {
             match self.exactly(length.parse().unwrap()) {
@@ -175,7 +186,7 @@ impl Client {
             while self.more() {}
             reply.body = std::mem::take(&mut self.buffer);
         }
-        reply
+        Some(reply)
     }
 
     fn chunks(&mut self, reply: &mut Reply) {
@@ -312,7 +323,21 @@ impl Peer {
     }
 }
 
-/// An address at which nobody listens.
+/// An address at which nobody listens: all others here are those of another address of loopback.
 pub fn nobody() -> SocketAddr {
-    TcpListener::bind(anywhere()).unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.99:0").unwrap().local_addr().unwrap()
+}
+
+/// What `attempt` gives when it is not held up. It gives nothing only when it was, for `least` or longer:
+/// a machine that stands still for a moment proves nothing.
+pub fn undisturbed<T>(what: &str, least: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        let tried = Instant::now();
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(tried.elapsed() >= least, "not held up, and no {what}");
+        assert!(begun.elapsed() < 2 * PATIENCE, "held up all the time: no {what}");
+    }
 }

@@ -1,7 +1,8 @@
 //! Upstreams, honest and evil.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use proxy::Limits;
@@ -67,6 +68,8 @@ fn bytes_after_an_answer_are_never_the_next_clients() {
     let stray = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nPOISON";
     // With the answer, and a moment after it on the idle connection.
     for pause in [0, 50] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let strays = Arc::clone(&sent);
         let upstream = Upstream::new(move |_, peer| {
             while peer.request().is_some() {
                 if pause == 0 {
@@ -76,13 +79,15 @@ fn bytes_after_an_answer_are_never_the_next_clients() {
                     std::thread::sleep(Duration::from_millis(pause));
                     peer.send(stray);
                 }
+                strays.fetch_add(1, Ordering::SeqCst);
             }
         });
         let town = Town::new(&[upstream.address]);
         let mut client = town.client();
-        for _ in 0..3 {
+        for number in 1..=3 {
             assert_eq!(client.get("/").text(), "ok");
-            std::thread::sleep(Duration::from_millis(2 * pause));
+            // Sent later than the next request, it could be an answer to that.
+            until("the stray", || sent.load(Ordering::SeqCst) == number);
         }
         assert_eq!(upstream.connections(), 3, "each connection was discarded");
     }
@@ -229,6 +234,8 @@ fn silence_before_the_head_is_504_and_in_the_body_an_incomplete_answer() {
         let mut client = town.client();
         client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
         assert_eq!(client.reply().status, 504);
+        // The upstream may read it later than the hop gives up.
+        until("the request", || upstream.requests() > 0);
         assert_eq!(upstream.requests(), 1, "a POST is not tried again");
     }
     let upstream = silent("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
@@ -288,7 +295,8 @@ fn without_a_total_only_the_other_times_bound_a_request() {
             }
         })
     };
-    let timeouts = |first_byte| Timeouts { total: Duration::ZERO, first_byte, ..Timeouts::default() };
+    let timeouts =
+        |first_byte| Timeouts { total: Duration::ZERO, first_byte, connect: PATIENCE, ..Timeouts::default() };
     // Neither waiting for the connection nor for the answer ends at once.
     let upstream = answering_after(Duration::from_millis(300));
     let one = ServiceSettings { connections_per_core_max: 1, ..service("test", &[upstream.address]) };
@@ -306,9 +314,10 @@ fn without_a_total_only_the_other_times_bound_a_request() {
     let quick = ForwardSettings { timeouts: timeouts(Duration::from_secs(1)), ..settings(0) };
     let service = ejecting(&[late.address, other.address], 5, Duration::from_secs(600));
     let both = Town::with(service, quick, Limits::default());
+    // A good end of a second attempt: whoever is held up in both has none.
     until("another attempt", || {
-        assert_eq!(both.get("/").status, 200);
-        both.outcomes.lock().unwrap().iter().any(|outcome| outcome.starts_with('2'))
+        both.get("/");
+        both.outcomes.lock().unwrap().iter().any(|outcome| outcome == "2 ")
     });
 }
 

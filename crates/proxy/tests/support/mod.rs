@@ -80,7 +80,8 @@ pub struct TestRoute {
 pub fn settings(service: usize) -> ForwardSettings {
     ForwardSettings {
         service,
-        timeouts: Timeouts::default(),
+        // Nobody here is slow to connect, but the machine may be.
+        timeouts: Timeouts { connect: Duration::from_secs(60), ..Timeouts::default() },
         retries: 1,
         upgrades: vec![Bytes::from_static(b"websocket")],
         strip_prefix: None,
