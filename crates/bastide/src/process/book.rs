@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn written(folder: &std::path::Path, log: audit::Log) -> String {
-        log.close(Duration::from_secs(5)).unwrap();
+        log.close(Duration::from_secs(60)).unwrap();
         let text = |entry: std::io::Result<std::fs::DirEntry>| {
             std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default()
         };
@@ -130,7 +130,7 @@ mod tests {
 
     /// The place, as soon as the log has written what stood there.
     async fn next_place(book: &Book, id: RequestId) -> Option<Entry> {
-        for _ in 0..1_000 {
+        for _ in 0..12_000 {
             if let Some(entry) = book.reserve(id, NOW).await {
                 return Some(entry);
             }

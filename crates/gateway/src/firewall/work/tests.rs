@@ -75,7 +75,8 @@ async fn what_is_long_comes_back_judged() {
 
 #[tokio::test]
 async fn so_many_are_worked_on_elsewhere_and_no_more() {
-    let (mut works, places): (Vec<_>, Vec<_>) = (0..3).map(|_| begun(40, 100_000)).unzip();
+    // Minutes of work: nobody is done meanwhile, however long this side is held up.
+    let (mut works, places): (Vec<_>, Vec<_>) = (0..3).map(|_| begun(1_000, 200_000)).unzip();
     let shared = &places[0];
     for work in &mut works {
         work.places = Arc::clone(shared);
