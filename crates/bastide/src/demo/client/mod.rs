@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use crate::process::clock::SystemClock;
 
 /// How long one answer, connection or handshake may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes both ways, encrypted or not.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}

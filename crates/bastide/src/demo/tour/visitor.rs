@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::demo::client::http1::{self, bytes_of};
-use crate::demo::client::{Answer, Door, Request, http2};
+use crate::demo::client::{Answer, Door, PATIENCE, Request, http2};
 use crate::demo::town::{HOST, Town};
 
 /// How long the visitor listens for something that must not come.
@@ -275,7 +275,7 @@ impl<'t> Visitor<'t> {
         connection.send(bytes).await?;
         let answer = connection.answer(false).await?;
         // Until it closes; it must, so this wait is short unless the row turns red.
-        let (leftovers, closed) = connection.leftovers(Duration::from_secs(10)).await;
+        let (leftovers, closed) = connection.leftovers(PATIENCE).await;
         Ok((answer, leftovers, closed))
     }
 
@@ -296,7 +296,13 @@ impl<'t> Visitor<'t> {
         self.judge_innocent(tried, answer, status);
     }
 
-    fn judge_innocent(&mut self, tried: &str, answer: anyhow::Result<Answer>, status: u16) -> Option<Answer> {
+    /// The answer to a request that must be answered with `status` by a service.
+    pub(super) fn judge_innocent(
+        &mut self,
+        tried: &str,
+        answer: anyhow::Result<Answer>,
+        status: u16,
+    ) -> Option<Answer> {
         let mut trial = Trial::new(Kind::Innocent, tried);
         let Some(answer) = note_answer(&mut trial, answer) else {
             self.write_down(trial);

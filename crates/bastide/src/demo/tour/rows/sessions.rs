@@ -107,7 +107,7 @@ async fn live(visitor: &Visitor<'_>, browser: &Browser) -> anyhow::Result<Connec
     );
     connection.send(head.as_bytes()).await?;
     let mut seen = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..300 {
         let (more, closed) = connection.leftovers(Duration::from_millis(100)).await;
         seen.extend(more);
         if seen.windows(5).any(|window| window == b"hello") {

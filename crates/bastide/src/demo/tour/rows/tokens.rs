@@ -13,6 +13,8 @@ use anyhow::Context as _;
 
 const TARGET: &str = "/orders/alice/1001";
 const REFUSED: Refusal = refusal(401, Step::Authenticate);
+/// So often a token of one second may be used too late.
+const TRIES_MAX: u32 = 20;
 
 pub(in crate::demo::tour) async fn none(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let alice = visitor.town.token("alice");
@@ -78,9 +80,17 @@ pub(in crate::demo::tour) async fn stale(visitor: &mut Visitor<'_>) -> anyhow::R
     visitor.because("exp");
     let over_http2 = Ask::get(TARGET).bearer(&ended).http2();
     visitor.attack("the same over HTTP/2", &over_http2, REFUSED).await;
-    // A second is short: the one that is fresh is used at once.
-    let fresh = town.log_in("alice", &brief).await?;
-    visitor.innocent("one of its kind in its second", &Ask::get(TARGET).bearer(&fresh), 200).await;
+    // A second is short: the one that is fresh is used at once, and where the machine is busy elsewhere
+    // for as long, another one.
+    for tries in 1.. {
+        let fresh = town.log_in("alice", &brief).await?;
+        let answer = visitor.ask(&Ask::get(TARGET).bearer(&fresh)).await;
+        let late = answer.as_ref().is_ok_and(|answer| answer.status == REFUSED.status);
+        if !late || tries == TRIES_MAX {
+            visitor.judge_innocent("one of its kind in its second", answer, 200);
+            break;
+        }
+    }
     Ok(())
 }
 
