@@ -2,9 +2,11 @@
 
 use crate::clock::Stopwatch;
 use anyhow::{Context, Result, bail};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a program may take until it is ready.
@@ -102,15 +104,21 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on now. Another program could take it before the server does; then
-/// the server says so, and whoever asked is run again.
+/// A port of loopback for one server that is yet to be started.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(free_address()?.port())
 }
 
-/// The same with its address on loopback.
+/// The same with its address. It is held to the end by a socket that does not listen, so that nobody gets
+/// it by chance; who listens with `SO_REUSEADDR`, as every common server does, still can.
 pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    let address = socket.local_addr()?.as_socket().context("it has no address")?;
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    Ok(address)
 }
 
 /// Whether somebody listens.
@@ -135,6 +143,17 @@ mod tests {
             Process::start("talker", folder.path(), &mut shell("echo no port; exit 3")).unwrap();
         let error = process.wait(|| None::<()>).unwrap_err().to_string();
         assert!(error.contains("talker ended with exit status: 3: no port"), "{error}");
+    }
+
+    #[test]
+    fn a_free_address_is_whose_server_listens_there_and_nobody_elses() {
+        let address = free_address().unwrap();
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(other.bind(&address.into()).is_err(), "somebody may get it by chance");
+        let server = std::net::TcpListener::bind(address).unwrap();
+        assert!(listens(address.port()).is_some());
+        drop(server);
+        assert!(listens(address.port()).is_none());
     }
 
     #[test]
