@@ -1,6 +1,8 @@
 //! The one place of xtask that reads a clock. Everything that compares dates takes
 //! today as an argument.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A running stopwatch.
@@ -16,6 +18,32 @@ impl Stopwatch {
     /// How long it has run.
     pub(crate) fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+/// How long the machine let others wait meanwhile, as a thread of its own sees it.
+pub(crate) struct Pauses(Arc<AtomicU64>);
+
+impl Pauses {
+    /// Looks from now on until it is dropped.
+    pub(crate) fn watch() -> Self {
+        const STEP: Duration = Duration::from_millis(10);
+        let longest_ms = Arc::<AtomicU64>::default();
+        let watched = Arc::downgrade(&longest_ms);
+        std::thread::spawn(move || {
+            while let Some(longest_ms) = watched.upgrade() {
+                let watch = Stopwatch::start();
+                std::thread::sleep(STEP);
+                let late = watch.elapsed().saturating_sub(STEP).as_millis();
+                longest_ms.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        Self(longest_ms)
+    }
+
+    /// The longest pause so far.
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -24,7 +24,7 @@ BATCH = 100
 # Requests a second of a flood whose harm is not its rate: past what the machine can serve,
 # any request harms.
 PACE = 5000
-PATIENCE = 5.0
+PATIENCE = 50.0
 # How long the answers to logins may take, all together.
 LOGINS_PATIENCE = 120.0
 
@@ -128,16 +128,24 @@ FRAMES = {
 
 
 def flood_frames(kind, address, end, count):
-    while time.monotonic() < end:
+    # A bomb is refused one by one; for anything else the connection is cut, whatever holds that up.
+    cuts = kind != "header-bomb"
+    patience = PATIENCE if cuts else 0.5
+    last = end + PATIENCE if cuts else end
+
+    def goes_on():
+        return time.monotonic() < (end if count.cut else last)
+
+    while goes_on():
         connection = socket.create_connection(address, PATIENCE)
-        connection.settimeout(0.2)
+        connection.settimeout(patience)
         count.connections += 1
         try:
             connection.sendall(preface())
             for batch, frames in FRAMES[kind](Encoder()):
                 connection.sendall(batch)
                 count.sent += frames
-                if time.monotonic() > end:
+                if not goes_on():
                     break
                 # What the server says is read, so that it is not the client that blocks.
                 connection.setblocking(False)
@@ -147,7 +155,7 @@ def flood_frames(kind, address, end, count):
                             raise ConnectionError
                 except BlockingIOError:
                     pass
-                connection.settimeout(0.5)
+                connection.settimeout(patience)
         except TimeoutError:
             # The server takes no more on this connection.
             pass
@@ -157,8 +165,8 @@ def flood_frames(kind, address, end, count):
             connection.close()
 
 
-def connections(address, end, count):
-    """Connections that say nothing."""
+def connections(address, end, count, most):
+    """Connections that say nothing. Those past `most` are closed, whatever holds that up."""
     raise_limit()
     opened = []
     while time.monotonic() < end and count.connections < 6000:
@@ -168,16 +176,26 @@ def connections(address, end, count):
         except OSError:
             count.cut += 1
     time.sleep(max(0.0, end - time.monotonic()))
-    for one in opened:
-        one.setblocking(False)
-        try:
-            if one.recv(1) == b"":
-                count.cut += 1
-        except BlockingIOError:
-            count.open += 1
-        except OSError:
-            count.cut += 1
+    last = time.monotonic() + PATIENCE
+    while True:
+        opened = [one for one in opened if is_open(one, count)]
+        if len(opened) <= int(most) or time.monotonic() > last:
+            break
+        time.sleep(0.1)
+    count.open = len(opened)
     count.sent = count.connections
+
+
+def is_open(connection, count):
+    connection.setblocking(False)
+    try:
+        closed = connection.recv(1) == b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        closed = True
+    count.cut += closed
+    return not closed
 
 
 def key_ids(address, end, count):

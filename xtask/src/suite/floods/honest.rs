@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Requests on one connection.
 const REQUESTS_PER_CONNECTION: usize = 50;
 /// An answer that takes longer is a failure.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How they fared.
 pub(super) struct Fared {

@@ -1,5 +1,7 @@
 //! The table of floods.
 
+use std::time::Duration;
+
 /// What came of one attack.
 pub(super) struct Row {
     pub(super) attack: &'static str,
@@ -14,6 +16,8 @@ pub(super) struct Row {
     pub(super) under_ms: f64,
     /// Honest requests that were answered meanwhile.
     pub(super) honest: usize,
+    /// The longest time for which the machine stood still.
+    pub(super) stood_still: Duration,
     /// Whether the honest clients' time was past its bound.
     pub(super) late: bool,
     pub(super) faults: Vec<String>,
