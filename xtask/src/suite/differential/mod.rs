@@ -25,6 +25,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Times that a pair with a fault is tried again: what a reader makes of bytes does not change, what a
+/// machine that stands still makes of them does.
+const AGAIN_MAX: u32 = 3;
+
 /// How much is tried, and where the result goes.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Options {
@@ -117,8 +121,11 @@ fn all_lanes(
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(pair) = pairs.get(at) else { return Ok(()) };
             let mut verdict = lane.judge(pair)?;
-            if !verdict.faults.is_empty() {
-                // A front end that was slow looks as if it waited for more: once more alone.
+            for _ in 0..AGAIN_MAX {
+                if verdict.faults.is_empty() {
+                    break;
+                }
+                // A front end that was slow looks as if it waited for more.
                 verdict = lane.judge(pair)?;
             }
             results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, verdict));

@@ -14,6 +14,8 @@ pub(super) const SENTINEL: &[u8] = b"/sentinel";
 pub(super) const SENTINEL_BODY: &[u8] = b"sentinel";
 /// How long a front end may take to let go of its connections after an input.
 const SETTLE: Duration = Duration::from_millis(300);
+/// How long the recorder's own threads may take once nothing comes any more.
+const END_WITHIN: Duration = Duration::from_secs(30);
 /// How long a connection may be silent before it is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Most bytes that are kept of one connection.
@@ -77,12 +79,12 @@ impl Recorder {
         let mut state = self.shared.state();
         let open = std::mem::take(&mut state.open);
         // First ours, then theirs, should they not let go. They may be gone already.
-        for how in [Shutdown::Write, Shutdown::Both] {
+        for (how, longest) in [(Shutdown::Write, SETTLE), (Shutdown::Both, END_WITHIN)] {
             open.iter().for_each(|stream| drop(stream.shutdown(how)));
             (state, _) = self
                 .shared
                 .ended
-                .wait_timeout_while(state, SETTLE, |state| state.running > 0)
+                .wait_timeout_while(state, longest, |state| state.running > 0)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::take(&mut state.connections)
