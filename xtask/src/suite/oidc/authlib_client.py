@@ -27,7 +27,7 @@ KEY = {
     "x": "lTUSxj305EDUwuaNng7WatbUp4BqqrZQuU3u0pSj8cU", "y": "AsIJPGOSptb6U3bfDAwnmMhGcXTsJsjk8qHlSWHLWbs",
     "d": "Ac51QfYJyR5nWB7Jzj7iLYG3q8gebhr1uXWVdHKNeSs",
 }
-META = requests.get(ISSUER + "/.well-known/openid-configuration", timeout=10).json()
+META = requests.get(ISSUER + "/.well-known/openid-configuration", timeout=60).json()
 
 
 class Browser:
@@ -39,7 +39,7 @@ class Browser:
     def send(self, method, address, data=None):
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         response = requests.request(
-            method, address, data=data, headers={"cookie": cookie}, allow_redirects=False, timeout=10
+            method, address, data=data, headers={"cookie": cookie}, allow_redirects=False, timeout=60
         )
         for line in response.raw.headers.getlist("set-cookie"):
             name, value = line.split(";")[0].split("=", 1)
@@ -83,7 +83,7 @@ def code_flow(client, browser=None, **parameters):
     token = client.fetch_token(
         META["token_endpoint"], authorization_response=answer, code_verifier=verifier, state=state
     )
-    keys = KeySet.import_key_set(requests.get(META["jwks_uri"], timeout=10).json())
+    keys = KeySet.import_key_set(requests.get(META["jwks_uri"], timeout=60).json())
     claims = jwt.decode(token["id_token"], keys, algorithms=["ES256", "RS256", "Ed25519", "EdDSA"]).claims
     assert (claims["iss"], claims["sub"], claims["nonce"]) == (ISSUER, "alice-1", nonce), claims
     return token, answer, verifier

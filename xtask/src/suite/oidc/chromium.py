@@ -28,7 +28,7 @@ SECRET = "a-secret-that-everybody-knows-0123456789"
 PASSWORD = "correct horse battery staple"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 class Application(http.server.BaseHTTPRequestHandler):

@@ -105,7 +105,7 @@ policies:
 `);
   const log = openSync(join(at, "gateway.log"), "w");
   running = spawn(bastide, ["serve", "--config", "bastide.yaml"], { cwd: at, stdio: ["ignore", "ignore", log] });
-  for (let tries = 0; tries < 600; tries += 1) {
+  for (let tries = 0; tries < 1200; tries += 1) {
     if (existsSync(join(at, "state/ready.json"))) return { ca: readFileSync(join(at, "state/ca/ca.pem")), at };
     if (running.exitCode !== null) break;
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -175,7 +175,7 @@ async function flow(client, authentication) {
   const { ca, at } = await startGateway(client, authentication);
   const browser = new Browser(ca);
   let page;
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (let tries = 0; tries < 600; tries += 1) {
     page = await browser.ask("GET", `${origin}/shop/list`);
     if (page.status === 303) break;
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -187,10 +187,12 @@ async function flow(client, authentication) {
   check(`${client}: the service is told who it is, and sees no cookie`, seen.principal === "alice" && seen.cookie === "", seen);
   const call = () => browser.ask("GET", `${origin}/shop/list`, { headers: { accept: "application/json" } });
   await new Promise((resolve) => setTimeout(resolve, 3200));
-  const before = counts.refresh;
+  const [before, begun] = [counts.refresh, Date.now()];
   const answers = await Promise.all(Array.from({ length: 50 }, call));
   check(`${client}: 50 requests at the tokens' end are served`, answers.every((answer) => answer.status === 200), answers.map((answer) => answer.status));
-  check(`${client}: and refresh once`, counts.refresh - before === 1, counts.refresh - before);
+  // And once more each time that these have ended too, where the machine takes that long.
+  const [refreshed, most] = [counts.refresh - before, 1 + Math.floor((Date.now() - begun) / 3000)];
+  check(`${client}: and refresh once`, refreshed >= 1 && refreshed <= most, refreshed);
   const stolen = { ...browser.jars[origin] };
   const out = await browser.ask("POST", `${origin}/auth/logout`, { headers: { origin } });
   check(`${client}: logout leads to the provider`, out.headers.location?.startsWith(`${issuer}/session/end?`), out);

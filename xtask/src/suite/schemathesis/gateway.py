@@ -37,6 +37,7 @@ def schemathesis(folder, document, address, examples, checks, patience_seconds, 
     tool = pathlib.Path(sys.executable).parent / "schemathesis"
     command = [str(tool), "run", str(document), "--url", f"http://{address}", *more]
     command += ["--mode", "all", "--phases", "coverage,fuzzing", "--max-examples", examples, "--seed", "7"]
+    command += ["--request-timeout", "60"]
     command += ["--checks", checks, "--continue-on-failure", "--suppress-health-check", "all"]
     judged = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience_seconds)
     if judged.returncode:
