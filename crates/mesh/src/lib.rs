@@ -29,6 +29,7 @@ mod counts;
 pub mod directory;
 mod error;
 mod grpc;
+mod handshake;
 pub mod issuer;
 pub mod jwt_svid;
 pub mod node;
