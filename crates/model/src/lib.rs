@@ -9,6 +9,7 @@
 //! What it must never do: hold behaviour that belongs to one floor above, read the
 //! clock, open a file or a socket. It stays small.
 
+pub mod calendar;
 pub mod clock;
 pub mod event;
 pub mod principal;
@@ -18,6 +19,7 @@ pub mod spiffe_id;
 pub mod subscriber;
 pub mod switch;
 
+pub use calendar::Date;
 pub use clock::{Clock, Timestamp};
 pub use principal::{Credential, Principal, PrincipalKind};
 pub use request_id::RequestId;

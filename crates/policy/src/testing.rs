@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::principal::Attribute;
-use model::{Credential, Principal, PrincipalKind, SpiffeId, Timestamp};
+use model::{Credential, Date, Principal, PrincipalKind, SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::decide::{Certificate, Circumstances};
@@ -341,12 +341,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     if !fits {
         return None;
     }
-    // Days from civil: years begin in March, so that leap days come last.
-    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let era_year = shifted_year.rem_euclid(400);
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    let day_of_era = era_year * 365 + era_year / 4 - era_year / 100 + day_of_year;
-    let days = shifted_year.div_euclid(400) * 146_097 + day_of_era - 719_468;
+    let days = Date { year, month, day }.days();
     let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
     u64::try_from(seconds).ok().map(Timestamp::from_unix_seconds)
 }

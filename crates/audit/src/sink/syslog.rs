@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use model::Timestamp;
 use model::event::Outcome;
+use model::{Date, Timestamp};
 
 use super::form;
 
@@ -93,15 +93,7 @@ pub fn framed(message: &[u8], into: &mut Vec<u8>) {
 fn write_time(out: &mut String, time: Timestamp) {
     let millis = time.unix_millis();
     let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
-    // Civil date from days since 1970-01-01, by eras of 400 years that begin in March.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let Date { year, month, day } = Date::of_day(i64::try_from(days).unwrap_or_default());
     let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
     let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
     let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z");

@@ -1,5 +1,7 @@
 //! The TIME_… variables: a moment's parts in UTC.
 
+use model::Date;
+
 /// A moment, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
@@ -16,23 +18,16 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// From milliseconds since 1970. The civil calendar in eras of 400 years, which begin in March.
+    /// From milliseconds since 1970.
     pub(super) fn new(unix_ms: i64) -> Self {
         let seconds = unix_ms.div_euclid(1_000);
         let days = seconds.div_euclid(86_400);
         let rest = seconds.rem_euclid(86_400);
-        let shifted = days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let march_month = (5 * day_of_year + 2) / 153;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let Date { year, month, day } = Date::of_day(days);
         Self {
-            year: year_of_era + era * 400 + i64::from(month <= 2),
+            year,
             month,
-            day: day_of_year - (153 * march_month + 2) / 5 + 1,
+            day,
             hour: rest / 3_600,
             minute: rest / 60 % 60,
             second: rest % 60,
