@@ -24,24 +24,25 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// Keeps the bundles of these domains. Ends when it is aborted.
 pub(super) async fn keep(partners: Vec<Partner>, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
-    let names: Vec<String> = partners.iter().map(|partner| partner.trust_domain.clone()).collect();
-    // What was learned of a partner that stays is kept; a file counts until then.
-    foreign.send_modify(|current| {
-        let mut next: Foreign = BTreeMap::clone(current);
-        next.retain(|name, _| names.contains(name));
-        for partner in &partners {
-            if let Some(bundle) = &partner.bundle {
-                next.entry(partner.trust_domain.clone()).or_insert_with(|| bundle.clone());
-            }
-        }
-        *current = Arc::new(next);
-    });
+    foreign.send_modify(|current| *current = Arc::new(known(current, &partners)));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
         tasks.spawn(follow(partner, Arc::clone(&foreign)));
     }
     while tasks.join_next().await.is_some() {}
     std::future::pending().await
+}
+
+/// The bundles of these domains before anything was fetched.
+fn known(current: &Foreign, partners: &[Partner]) -> Foreign {
+    let one = |partner: &Partner| {
+        // What was fetched of a partner that stays is kept, and its file counts until then. Without an
+        // endpoint the file is all there is: whoever is no longer in it is no longer trusted.
+        let fetched = current.get(&partner.trust_domain).filter(|_| partner.endpoint.is_some());
+        let bundle = fetched.or(partner.bundle.as_ref())?;
+        Some((partner.trust_domain.clone(), bundle.clone()))
+    };
+    partners.iter().filter_map(one).collect()
 }
 
 async fn follow(partner: Partner, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
@@ -115,4 +116,44 @@ fn tls(partner: &Partner, known: Option<&Bundle>) -> Result<ClientTls, String> {
         settings.verifier = Some(ServerVerifier { verifier, mark: mark.into() });
     }
     ClientTls::build(&settings).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(sequence: u64) -> Bundle {
+        let (refresh, trust_domain) = (Duration::from_secs(60), "partner.example".to_owned());
+        Bundle { trust_domain, x509: Vec::new(), jwt: Vec::new(), sequence, refresh }
+    }
+
+    fn partner(endpoint: Option<&str>, file: Option<u64>) -> Partner {
+        Partner {
+            trust_domain: "partner.example".to_owned(),
+            endpoint: endpoint.map(str::to_owned),
+            endpoint_id: None,
+            bundle: file.map(bundle),
+            ca: None,
+            allow_private_addresses: false,
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_all_there_is_counts_as_it_is_now() {
+        let there = Some("https://partner.example/bundle");
+        let of = |sequence| Foreign::from([("partner.example".to_owned(), bundle(sequence))]);
+        for (current, partner, expected) in [
+            (Foreign::new(), partner(None, Some(1)), of(1)),
+            (of(1), partner(None, Some(2)), of(2)),
+            (of(2), partner(None, Some(1)), of(1)),
+            (Foreign::new(), partner(there, Some(1)), of(1)),
+            (of(7), partner(there, Some(1)), of(7)),
+            (of(7), partner(there, None), of(7)),
+            (of(7), partner(None, Some(1)), of(1)),
+            (Foreign::new(), partner(there, None), Foreign::new()),
+        ] {
+            assert_eq!(known(&current, &[partner]), expected);
+        }
+        assert_eq!(known(&of(7), &[]), Foreign::new(), "who is no partner any more");
+    }
 }
