@@ -89,7 +89,10 @@ pub type AgentsSocket = (SocketAddr, TcpListener);
 
 /// An open trust domain. Dropped, its tasks end and its socket is gone.
 struct Running {
+    /// Whose sockets and identity are there.
     config: config::Mesh,
+    /// Whose workloads, partners and ways of attestation count.
+    settled: config::Mesh,
     domain: Arc<TrustDomain>,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     provers: watch::Sender<Arc<Provers>>,
@@ -289,7 +292,8 @@ impl MeshHost {
     }
 
     /// Takes the mesh of a configuration in the place of the one before; without a store when
-    /// it is unsealed ([`Self::open_wanted`]).
+    /// it is unsealed ([`Self::open_wanted`]). Of a trust domain that is open already, whom it knows
+    /// and trusts counts only once that is settled ([`Self::settle`]).
     ///
     /// # Errors
     /// As [`Self::open_wanted`]; the one before stays.
@@ -299,7 +303,7 @@ impl MeshHost {
         }
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = mesh.cloned();
         match store {
-            Some(store) => self.open_wanted(store).await,
+            Some(store) => self.take_wanted(store).await,
             None => Ok(()),
         }
     }
@@ -309,6 +313,27 @@ impl MeshHost {
     /// # Errors
     /// The trust domain cannot be opened, or its socket not be listened on.
     pub async fn open_wanted(&self, store: &Store) -> anyhow::Result<()> {
+        self.take_wanted(store).await?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// The configuration that was taken last is the one that is served: whom it knows and trusts
+    /// counts from now on.
+    pub async fn settle(&self) {
+        let mut running = self.running.lock().await;
+        let Some(open) = running.as_mut() else { return };
+        let Running { config, settled, foreign, .. } = open;
+        if settled.partners != config.partners {
+            let (partners, foreign) = (config.partners.clone(), Arc::clone(foreign));
+            open.partners = Task::spawn(partners::keep(partners, foreign));
+        }
+        renew(&open.provers, provers(&open.config));
+        open.domain.declare(open.config.declared());
+        open.settled = open.config.clone();
+    }
+
+    async fn take_wanted(&self, store: &Store) -> anyhow::Result<()> {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut running = self.running.lock().await;
         match (wanted, running.as_mut()) {
@@ -324,7 +349,7 @@ impl MeshHost {
         Ok(())
     }
 
-    /// The same trust domain, with other workloads, partners or another socket.
+    /// The same trust domain, with another socket, listener or identity.
     async fn change(&self, open: &mut Running, wanted: config::Mesh) -> anyhow::Result<()> {
         let other = self.others(open, &wanted).await?;
         // INVARIANT: from here on nothing fails. What is refused has changed nobody.
@@ -337,15 +362,9 @@ impl MeshHost {
         if let Some(socket) = other.socket {
             open.socket = socket;
         }
-        if open.config.partners != wanted.partners {
-            let (partners, foreign) = (wanted.partners.clone(), Arc::clone(&open.foreign));
-            open.partners = Task::spawn(partners::keep(partners, foreign));
-        }
         if open.config.looked_up != wanted.looked_up {
             open.found = self.keep_found(&wanted, &open.domain);
         }
-        renew(&open.provers, provers(&wanted));
-        open.domain.declare(wanted.declared());
         open.config = wanted;
         Ok(())
     }
@@ -391,6 +410,7 @@ impl MeshHost {
         // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
         self.take_place(socket.as_mut())?;
         Ok(Running {
+            settled: wanted.clone(),
             config: wanted,
             domain,
             foreign,
@@ -419,7 +439,8 @@ impl MeshHost {
         let own = Own::new(world, wanted.identity.clone());
         let (seat, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
         let keeping = Task::spawn(member::keep(own, domain.watch_revoked(), seat, random));
-        let first = tokio::time::timeout(OWN_TIME_MAX, self.member.first()).await;
+        // Not the one that is there already, which may be another workload's.
+        let first = tokio::time::timeout(OWN_TIME_MAX, self.member.first_of(&wanted.identity.id)).await;
         first.with_context(|| {
             let (id, most) = (&wanted.identity.id, OWN_TIME_MAX.as_secs());
             format!("this process got no certificate as {id} within {most} s; the log says why")
@@ -512,3 +533,6 @@ fn bundle(domain: Option<Arc<TrustDomain>>) -> Response {
         None => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,12 @@ impl Seat {
         let _ = self.newest.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Waits until there is one of this workload.
+    pub(super) async fn first_of(&self, id: &SpiffeId) {
+        let is_of_it = |newest: &Option<Arc<Member>>| newest.as_ref().is_some_and(|newest| newest.id() == id);
+        let _ = self.newest.subscribe().wait_for(is_of_it).await;
+    }
+
     /// Waits until there is another one than the last time.
     pub(super) async fn changed(&self) {
         let _ = self.told.lock().await.changed().await;

@@ -88,12 +88,14 @@ impl Server {
             let before = self.configuration.clone();
             let realms = self.follow_realms(&before.realms).await.context("the realms of before");
             let mesh = self.follow_mesh(before.mesh.as_ref()).await.context("the mesh of before");
+            self.parts.mesh.settle().await;
             self.parts.names.follow(&before).await;
             for lost in [realms, mesh].into_iter().filter_map(Result::err) {
                 tracing::error!("{lost:#}");
             }
             return Err(fault);
         }
+        self.parts.mesh.settle().await;
         self.parts.acme.follow(&configuration);
         self.watched = watch(&configuration).since(&looked);
         for warning in &configuration.warnings {
