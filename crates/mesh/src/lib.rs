@@ -33,6 +33,7 @@ mod handshake;
 pub mod issuer;
 pub mod jwt_svid;
 pub mod node;
+mod pages;
 pub mod pause;
 pub mod registry;
 mod renew;

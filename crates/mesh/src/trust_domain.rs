@@ -15,6 +15,7 @@ use crate::authority::{Kind, Record};
 use crate::directory::Listed;
 use crate::error::Error;
 use crate::jwt_svid;
+use crate::pages::each;
 use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
 use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
@@ -419,6 +420,14 @@ impl TrustDomain {
         records.iter().map(|record| Ok(record.json()?)).collect()
     }
 
+    /// Looks at each X.509-SVID that is still good, however many there are.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn each_issued(&self, take: impl FnMut(IssuedRecord)) -> Result<(), Error> {
+        each(&self.store, &issued(), take).await
+    }
+
     /// Revokes: a certificate that is good, or a workload with all its certificates. Gives what
     /// was written.
     ///
@@ -434,8 +443,8 @@ impl TrustDomain {
                     Error::Revoked(format!("{text:?} is no serial number: expected hexadecimal digits"))
                 })?;
                 let is = |kept: &IssuedRecord| revocation::serial(&kept.serial).as_ref() == Some(&number);
-                let found: Vec<IssuedRecord> =
-                    self.issued(ISSUED_MAX).await?.into_iter().filter(is).collect();
+                let mut found = Vec::new();
+                self.each_issued(|kept| found.extend(Some(kept).filter(is))).await?;
                 if found.is_empty() {
                     return Err(Error::Revoked(format!(
                         "no certificate that is good has the serial number {number}"

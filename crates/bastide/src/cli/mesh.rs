@@ -1,6 +1,7 @@
 //! `bastide mesh`: what an operator does with the trust domain: look, rotate by hand, ask for
 //! a document.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use ::mesh::authority::{Kind, State};
 use ::mesh::workload_api::Client;
-use ::mesh::{Step, TrustDomain, trust_domain};
+use ::mesh::{IssuedRecord, Step, TrustDomain, trust_domain};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keys::SystemRandom;
@@ -29,9 +30,6 @@ mod workloads;
 
 use revoke::Whom;
 use workloads::WorkloadCommand;
-
-/// Most issued certificates that are counted.
-const ISSUED_MAX: usize = 100_000;
 
 /// Arguments of `bastide mesh`.
 #[derive(Debug, Args)]
@@ -345,12 +343,18 @@ async fn status(
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let record = domain.record().await?;
-    let issued = domain.issued(ISSUED_MAX).await?;
     let endpoints = domain.endpoints().await?;
     let revoked = domain.revoked();
     domain.declare(mesh.declared());
     let known = Arc::clone(&domain.workloads().borrow());
-    let count = |id: &str| issued.iter().filter(|svid| svid.authority == id).count();
+    let (mut by_authority, mut issued, mut valid) = (BTreeMap::<String, usize>::new(), 0_usize, 0_usize);
+    let take = |svid: IssuedRecord| {
+        issued += 1;
+        valid += usize::from(revoked.certificate(&svid.id, &svid.serial).is_none());
+        *by_authority.entry(svid.authority).or_default() += 1;
+    };
+    domain.each_issued(take).await?;
+    let count = |id: &str| by_authority.get(id).copied().unwrap_or_default();
     let left = |end: Timestamp| std::time::Duration::from_secs(end.since(now).as_secs());
     match output {
         Output::Json => {
@@ -373,7 +377,7 @@ async fn status(
             let workloads: Vec<&str> = known.list.iter().map(|one| one.id.as_str()).collect();
             say(json!({
                 "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
-                "authorities": authorities, "workloads": workloads, "certificates": issued.len(),
+                "authorities": authorities, "workloads": workloads, "certificates": issued,
                 "endpoints": registered,
                 "revoked": {
                     "certificates": revoked.serials().collect::<Vec<_>>(),
@@ -396,12 +400,8 @@ async fn status(
                     "  {kind:8}{state:9} {id}  {when}ends in {ends:?}, {certificates} certificates"
                 ));
             }
-            let good = issued.iter().filter(|svid| revoked.certificate(&svid.id, &svid.serial).is_none());
-            say(format_args!(
-                "{} workloads are registered, {} certificates are valid",
-                known.list.len(),
-                good.count()
-            ));
+            let known = known.list.len();
+            say(format_args!("{known} workloads are registered, {valid} certificates are valid"));
             revoked.identities().for_each(|id| say(format_args!("  revoked  {id}")));
             for one in &endpoints {
                 let (age, renewed) = (now.since(one.since).as_secs(), now.since(one.renewed).as_secs());

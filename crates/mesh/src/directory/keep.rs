@@ -13,6 +13,7 @@ use super::{ALL_MAX, Directory, Endpoints, GRACE, KEPT_MAX, LEASE, Registration}
 use crate::error::Error;
 use crate::issuer::Answer;
 use crate::node;
+use crate::pages::delete_where;
 use crate::renew::renew;
 use crate::revocation;
 use crate::trust_domain::TrustDomain;
@@ -82,10 +83,7 @@ fn registration(record: &Record) -> Option<Registration> {
 
 /// Takes out what a node has registered.
 pub(crate) async fn withdraw_node(store: &Store, node: &str) -> Result<(), Error> {
-    let list = store.scan_all(&all(), READ_MAX).await?;
-    for record in list.into_iter().filter(|record| record.key.text(NODE_AT) == Some(node)) {
-        store.delete(record.key, Expect::Any).await?;
-    }
+    delete_where(store, &all(), |record| Ok(record.key.text(NODE_AT) == Some(node))).await?;
     Ok(())
 }
 

@@ -285,6 +285,30 @@ fn put(table: &mut Table, place: Place, ends: Duration) -> bool {
 #[test]
 fn what_is_gone_makes_room_on_its_node() {
     let mut table = Table::default();
+#[tokio::test]
+async fn a_node_is_withdrawn_whole_however_many_addresses_there_are_in_a_few_writes() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let domain = open(&store).await;
+    let address = |number: usize| SocketAddr::from(([10, 0, 0, 5], u16::try_from(number).unwrap()));
+    for node in ["edge-1", "edge-2"] {
+        for several in (0..ALL_MAX / 2 + 1_000).collect::<Vec<_>>().chunks(512) {
+            let transaction = several.iter().fold(store::Transaction::new(), |all, number| {
+                let key = store::Key::new("mesh").name("endpoints").hidden(id("orders").as_str());
+                let key = key.hidden(node).hidden(address(*number).to_string());
+                all.put(key, "", None, Expect::Absent)
+            });
+            store.commit(transaction).await.unwrap();
+        }
+    }
+    let before = store.version().number();
+    node::evict(&domain, "edge-1").await.unwrap();
+    let writes = store.version().number() - before;
+    assert!(writes < 100, "{writes} writes");
+    let left = store.scan_all(&store::Key::new("mesh").name("endpoints"), 2 * ALL_MAX).await.unwrap();
+    assert_eq!(left.len(), ALL_MAX / 2 + 1_000);
+    assert!(left.iter().all(|record| record.key.text(3) == Some("edge-2")));
+}
+
     let fill = |table: &mut Table, count: usize, of: &dyn Fn(usize) -> Place| {
         for number in 0..count {
             put(table, of(number), LEASE);

@@ -6,17 +6,15 @@ use keys::encoding::{encode_base64url, hex};
 use keys::{SecureRandom, sha256};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::limits::{SCAN_RECORDS_MAX, TRANSACTION_OPERATIONS_MAX};
 use store::{Expect, Key, Store, Transaction, Value, Version};
 
 use super::is_name;
 use super::key::{NodeKey, Pin};
 use crate::directory;
 use crate::error::Error;
+use crate::pages::{delete_where, each};
 use crate::trust_domain::TrustDomain;
 
-/// Most nodes that are listed, and most names that are kept out.
-const NODES_MAX: usize = 10_000;
 /// Most keys of one name that are attested at once: a proof that does not end makes no more.
 pub(super) const KEYS_PER_NODE_MAX: usize = 1_000;
 /// Longest life of a token to join with.
@@ -255,22 +253,24 @@ pub(super) async fn prolong(store: &Store, pin: Pin, life: Duration) -> Result<b
     }
 }
 
-/// Every node that is attested.
+/// Every node that is attested, however many there are.
 ///
 /// # Errors
 /// The store fails.
 pub async fn nodes(store: &Store) -> Result<Vec<NodeRecord>, Error> {
-    let records = store.scan_all(&all(), NODES_MAX).await?;
-    records.iter().map(|record| Ok(record.json()?)).collect()
+    let mut list = Vec::new();
+    each(store, &all(), |node| list.push(node)).await?;
+    Ok(list)
 }
 
-/// The names that are kept out.
+/// The names that are kept out, however many there are.
 ///
 /// # Errors
 /// The store fails.
 pub async fn all_kept_out(store: &Store) -> Result<Vec<Evicted>, Error> {
-    let records = store.scan_all(&all_evicted(), NODES_MAX).await?;
-    records.iter().map(|record| Ok(record.json()?)).collect()
+    let mut list = Vec::new();
+    each(store, &all_evicted(), |kept_out| list.push(kept_out)).await?;
+    Ok(list)
 }
 
 /// Whether a name is kept out.
@@ -305,30 +305,7 @@ pub async fn evict(domain: &TrustDomain, node: &str) -> Result<usize, Error> {
     let kept_out = Evicted { node: node.to_owned(), since: store.clock().now() };
     store.put(evicted(node), Value::from_json(&kept_out)?, None, Expect::Any).await?;
     store.delete_all(&keys_of(node)).await?;
-    let mut count = 0;
-    for several in pins_of(store, node).await?.chunks(TRANSACTION_OPERATIONS_MAX) {
-        let delete = |all: Transaction, pin: &Pin| all.delete(place(*pin), Expect::Any);
-        store.commit(several.iter().fold(Transaction::new(), delete)).await?;
-        count += several.len();
-    }
+    let count = delete_where(store, &all(), |record| Ok(record.json::<NodeRecord>()?.node == node)).await?;
     directory::withdraw_node(store, node).await?;
     Ok(count)
-}
-
-/// Every key of this name, however many nodes there are.
-async fn pins_of(store: &Store, node: &str) -> Result<Vec<Pin>, Error> {
-    let (mut pins, mut after) = (Vec::new(), None);
-    loop {
-        let page = store.scan(&all(), after.as_ref(), SCAN_RECORDS_MAX).await?;
-        for record in page.records.iter().map(store::Record::json::<NodeRecord>) {
-            let record = record?;
-            if record.node == node {
-                pins.push(record.pin.parse()?);
-            }
-        }
-        match page.next {
-            Some(cursor) => after = Some(cursor),
-            None => return Ok(pins),
-        }
-    }
 }

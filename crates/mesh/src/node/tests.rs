@@ -438,6 +438,7 @@ async fn a_name_has_so_many_keys_and_no_other_pays_for_them() {
 async fn a_new_token_readmits_whom_it_is_made_for_and_an_old_one_does_not() {
     let control = Control::usual().await;
     let old = control.token("edge-1").await;
+    assert_eq!(nodes(&control.store).await.unwrap().len(), 10_002, "all are listed");
     evict(&control.domain, "edge-1").await.unwrap();
     let agent = control.agent(Prover::Token(old)).await;
     until("the refusal", async || {
