@@ -111,8 +111,8 @@ impl TrustDomain {
     /// says so has been attested to be the workload.
     ///
     /// # Errors
-    /// [`Error::Revoked`]: the workload is, or the node was evicted. [`Error::Exhausted`]: there are
-    /// so many. The store fails.
+    /// [`Error::Revoked`]: the workload is, or was removed, or the node was evicted.
+    /// [`Error::Exhausted`]: there are so many. The store fails.
     pub(crate) async fn register_at(
         &self,
         node: &str,
@@ -139,13 +139,13 @@ impl TrustDomain {
             renewed: now,
         };
         let version = match self.commit_registration(&kept).await {
-            // The word on the workload changed meanwhile: it was lifted, or came to its end.
+            // What is known of the workload changed meanwhile: it was lifted, or registered anew.
             Err(Error::Store(store::Error::Conflict { .. })) => self.commit_registration(&kept).await,
             done => done,
         };
         let version = version.map_err(|error| match error {
             Error::Store(store::Error::Conflict { .. }) => {
-                Error::Revoked(format!("{id} is revoked, or {node:?} was evicted"))
+                Error::Revoked(format!("{id} is revoked or was removed, or {node:?} was evicted"))
             }
             other => other,
         })?;
@@ -154,8 +154,12 @@ impl TrustDomain {
     }
 
     async fn commit_registration(&self, kept: &Registration) -> Result<Version, Error> {
-        // INVARIANT: nobody is revoked or evicted between the look and the registration.
+        // INVARIANT: nobody is revoked, removed or evicted between the look and the registration,
+        // whatever the list says by which somebody was found to be it.
         let mut transaction = self.unless_revoked(&kept.id).await?;
+        if let Some((registration, version)) = self.grounds(&kept.id).await? {
+            transaction = transaction.require(registration, Expect::Version(version));
+        }
         if !kept.node.is_empty() {
             transaction = transaction.require(node::evicted(&kept.node), Expect::Absent);
         }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::node;
 use crate::revocation::Target;
 use crate::settings::Settings;
-use crate::testing::{Hands, NOW};
+use crate::testing::{Hands, NOW, declared};
 use crate::trust_domain::TrustDomain;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -196,6 +196,7 @@ async fn who_is_revoked_or_evicted_is_found_nowhere_and_registers_nothing() {
     let clock = Hands::new();
     let store = Store::in_memory(clock.clone()).unwrap();
     let domain = open(&store).await;
+    domain.declare(declared(&["orders", "payments", "stock"]));
     let register = async |node: &str, name: &str| domain.register_at(node, &id(name), at(1)).await;
     for (node, name) in [("", "orders"), ("edge-1", "orders"), ("edge-1", "payments"), ("edge-2", "stock")] {
         register(node, name).await.unwrap();
@@ -246,6 +247,7 @@ impl Clock for Leaping {
 async fn who_was_lifted_registers_also_while_the_word_on_it_ends() {
     let clock = Arc::new(Leaping { hands: Hands::new(), looks_left: AtomicI64::new(0) });
     let domain = open(&Store::in_memory(clock.clone()).unwrap()).await;
+    domain.declare(declared(&["orders"]));
     let target = Target::Identity(id("orders"));
     for looks in 1..12 {
         domain.revoke(&target).await.unwrap();

@@ -162,9 +162,10 @@ async fn who_was_found_to_be_somebody_before_its_removal_gets_nothing_after_it()
     let given = async |process: &TrustDomain| {
         let certificate = process.issue_x509(&stock.id, &workload_key()).await;
         let token = process.issue_jwt(&stock.id, &audiences).await;
+        let place = process.register_at("", &stock.id, ([10, 0, 0, 5], 7001).into()).await;
         let is_given = certificate.is_ok();
-        assert_eq!(is_given, token.is_ok());
-        for error in [certificate.err(), token.err()].into_iter().flatten() {
+        assert_eq!((is_given, is_given), (token.is_ok(), place.is_ok()));
+        for error in [certificate.err(), token.err(), place.err()].into_iter().flatten() {
             assert!(matches!(error, Error::Revoked(_)), "{error}");
         }
         is_given
@@ -173,6 +174,7 @@ async fn who_was_found_to_be_somebody_before_its_removal_gets_nothing_after_it()
     assert!(given(&domain).await && given(&other).await, "somebody else is of the same name still");
     domain.unregister("stock", Expect::Any).await.unwrap();
     assert!(!given(&domain).await && !given(&other).await);
+    assert_eq!(domain.endpoints().await.unwrap(), []);
     clock.forward(Duration::from_secs(301));
     assert!(!given(&other).await, "its list is of before still");
     // Registered again, in whatever name, it is somebody, and is known to be where that is known.
