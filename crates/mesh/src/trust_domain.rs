@@ -21,6 +21,7 @@ use crate::renew::{renew, renew_by};
 use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
 use crate::ring::Ring;
 use crate::settings::Settings;
+use crate::workload_api::Witness;
 
 /// How often the authorities are looked at, at least.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
@@ -209,13 +210,14 @@ impl TrustDomain {
     }
 
     /// Keeps the authorities: makes, prepares and forgets them as their times say, and takes
-    /// over what other processes make, revoke and register. Never ends.
-    pub async fn keep(self: Arc<Self>) {
+    /// over what other processes make, revoke and register. `witness` writes down which addresses ended
+    /// because nobody renewed them. Never ends.
+    pub async fn keep(self: Arc<Self>, witness: Arc<dyn Witness>) {
         tokio::join!(
             self.keep_authorities(),
             self.follow(Followed::Revocations),
             self.follow(Followed::Registrations),
-            self.keep_endpoints()
+            self.keep_endpoints(witness.as_ref())
         );
     }
 

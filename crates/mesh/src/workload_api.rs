@@ -98,12 +98,30 @@ pub struct Event {
     pub uid: u32,
     /// Who it is, when it is somebody.
     pub id: Option<SpiffeId>,
-    /// The document that it was given: `x509 SERIAL` or `jwt for AUDIENCE`.
+    /// The document that it was given: `x509 SERIAL` or `jwt for AUDIENCE`; or the address that it
+    /// registered or withdrew, or that ended: `endpoint ADDRESS`.
     pub document: String,
     /// When that ends.
     pub expires: Option<Timestamp>,
     /// Why it was refused, for the operator; empty when it was not.
     pub refused: String,
+}
+
+impl Event {
+    /// What this process does by itself.
+    pub(crate) fn own(time: Timestamp, call: &'static str) -> Self {
+        Self {
+            time,
+            call,
+            node: String::new(),
+            pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            uid: rustix::process::geteuid().as_raw(),
+            id: None,
+            document: String::new(),
+            expires: None,
+            refused: String::new(),
+        }
+    }
 }
 
 /// Writes events down before anything is given.
@@ -184,17 +202,7 @@ impl World {
 
     /// What this process gives itself.
     fn own_event(&self, call: &'static str) -> Event {
-        Event {
-            time: self.domain.now(),
-            call,
-            node: String::new(),
-            pid: i32::try_from(std::process::id()).unwrap_or_default(),
-            uid: rustix::process::geteuid().as_raw(),
-            id: None,
-            document: String::new(),
-            expires: None,
-            refused: String::new(),
-        }
+        Event::own(self.domain.now(), call)
     }
 
     /// Writes down what is about to be given.

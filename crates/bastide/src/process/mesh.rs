@@ -403,7 +403,7 @@ impl MeshHost {
         let foreign = Arc::new(foreign);
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
-        let keeper = Task::spawn(Arc::clone(&domain).keep());
+        let keeper = Task::spawn(Arc::clone(&domain).keep(self.audit.clone()));
         let partners = Task::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
         let found = self.keep_found(&wanted, &domain);
         let own = self.keep_own(&wanted, &domain, &foreign).await?;

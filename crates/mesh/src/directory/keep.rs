@@ -17,11 +17,14 @@ use crate::pages::delete_where;
 use crate::renew::renew;
 use crate::revocation;
 use crate::trust_domain::TrustDomain;
+use crate::workload_api::{self, Witness};
 
 /// Most that are read: several processes may register the last ones at the same time.
 const READ_MAX: usize = ALL_MAX + 1_000;
 /// Which segment of a key is the node.
 const NODE_AT: usize = 3;
+/// The call that an event names when a lease ended, where others name what a process called.
+pub(super) const EXPIRE: &str = "/bastide.mesh.v1.Endpoints/Expire";
 /// After the store did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,17 @@ impl Listed {
             renew(&self.endpoints, table.endpoints());
         }
     }
+}
+
+/// What became of a lease whose time is over here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    /// This process has ended it.
+    Here,
+    /// Another one has, or it was withdrawn.
+    Elsewhere,
+    /// It was renewed, at another process, which was not heard yet.
+    Renewed(Version),
 }
 
 /// Below it, every registration.
@@ -221,38 +235,70 @@ impl TrustDomain {
         Ok(())
     }
 
-    /// Ends what was not renewed in time.
-    pub(crate) async fn end_leases(&self) -> Result<(), Error> {
-        let mut over = Vec::new();
-        let now = self.monotonic();
-        self.listed().change(|table| {
-            over = table.end(now);
-            !over.is_empty()
-        });
-        for (place, version) in over {
-            tracing::info!(id = %place.id, address = %place.address, node = place.node, "mesh: an address was not renewed in time");
-            match self.store().delete(key(&place), Expect::Version(version)).await {
-                // Renewed after all, or ended by another process.
-                Ok(_) | Err(store::Error::Conflict { .. }) => {}
-                Err(other) => return Err(other.into()),
+    /// Ends what was not renewed in time, and writes that down. What the store cannot take out stays.
+    pub(crate) async fn end_leases(&self, witness: &dyn Witness) -> Result<(), Error> {
+        for (place, version) in self.overdue() {
+            let end = self.take_out(&place, version).await?;
+            if let Some(event) = self.take_end(&place, end) {
+                // It is gone, whether or not that can be written down.
+                let _ = witness.record(event).await;
             }
         }
         Ok(())
     }
 
+    /// What was not renewed in time: it is there until [`Self::take_end`].
+    pub(super) fn overdue(&self) -> Vec<(Place, Version)> {
+        self.listed().table().over(self.monotonic())
+    }
+
+    /// Takes what became of one; the event of one that ended.
+    pub(super) fn take_end(&self, place: &Place, end: End) -> Option<workload_api::Event> {
+        if let End::Renewed(version) = end {
+            self.listed().table().prolong(place, self.lease_end(), version);
+            return None;
+        }
+        self.listed().change(|table| table.remove(place));
+        matches!(end, End::Here).then(|| {
+            tracing::info!(id = %place.id, address = %place.address, node = place.node, "mesh: a registration expired: it was not renewed in time");
+            self.ended(place)
+        })
+    }
+
+    async fn take_out(&self, place: &Place, version: Version) -> Result<End, Error> {
+        match self.store().delete(key(place), Expect::Version(version)).await {
+            Ok(_) => Ok(End::Here),
+            Err(store::Error::Conflict { .. }) => {
+                let left = self.store().get(&key(place)).await?;
+                Ok(left.map_or(End::Elsewhere, |record| End::Renewed(record.version)))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The event of a lease that ended.
+    fn ended(&self, place: &Place) -> workload_api::Event {
+        let Place { id, node, address } = place;
+        let document = format!("endpoint {address}, not renewed within {} s", LEASE.as_secs());
+        let own = workload_api::Event::own(self.now(), EXPIRE);
+        workload_api::Event { id: Some(id.clone()), node: node.clone(), document, ..own }
+    }
+
     /// Follows what is registered, by whatever process, and ends what is not renewed. Never ends.
-    pub(crate) async fn keep_endpoints(&self) {
+    pub(crate) async fn keep_endpoints(&self, witness: &dyn Witness) {
         let mut changes = self.store().watch(&all(), self.store().version());
         // What was changed between the opening and the watch.
         let mut look = true;
         loop {
             let kept = match look {
                 true => self.take_endpoints().await,
-                false => self.end_leases().await,
+                false => self.end_leases(witness).await,
             };
             if let Err(error) = kept {
                 tracing::error!(%error, "mesh: the registered addresses cannot be kept; those of before stay");
                 tokio::time::sleep(PAUSE).await;
+                // Nobody could renew while the store did not answer: all get time for it afterwards.
+                look = true;
                 continue;
             }
             look = false;

@@ -112,25 +112,26 @@ impl Table {
         (self.places.len() >= ALL_MAX).then(|| format!("{ALL_MAX} addresses are registered already"))
     }
 
-    /// Takes out those that were not renewed in time. Looks at none before [`Self::next_end`].
-    pub(super) fn end(&mut self, now: Duration) -> Vec<(Place, Version)> {
+    /// Those that were not renewed in time. Looks at none before [`Self::next_end`].
+    pub(super) fn over(&mut self, now: Duration) -> Vec<(Place, Version)> {
         let mut over = Vec::new();
         if self.next_end.is_none_or(|next| now < next) {
             return over;
         }
-        let mut next_end: Option<Duration> = None;
-        self.places.retain(|place, entry| {
-            let stays = now < entry.ends;
-            if stays {
-                next_end = Some(next_end.map_or(entry.ends, |next| next.min(entry.ends)));
-            } else {
+        for (place, entry) in &self.places {
+            if entry.ends <= now {
                 over.push((place.clone(), entry.version));
             }
-            stays
-        });
-        self.next_end = next_end;
-        over.iter().for_each(|(place, _)| self.count_out(&place.node));
+        }
+        self.next_end = self.places.values().map(|entry| entry.ends).min();
         over
+    }
+
+    /// Takes the word that one was renewed.
+    pub(super) fn prolong(&mut self, place: &Place, ends: Duration, version: Version) {
+        if let Some(entry) = self.places.get_mut(place) {
+            *entry = Entry { ends: entry.ends.max(ends), version, ..*entry };
+        }
     }
 
     /// When the next may end that is not renewed.

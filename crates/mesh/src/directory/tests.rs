@@ -6,13 +6,14 @@ use keys::SystemRandom;
 use model::Clock;
 use store::{Expect, Store};
 
+use super::keep::{EXPIRE, End};
 use super::table::{Place, Table};
 use super::*;
 use crate::error::Error;
 use crate::node;
 use crate::revocation::Target;
 use crate::settings::Settings;
-use crate::testing::{Hands, NOW, declared};
+use crate::testing::{Hands, NOW, Notes, declared};
 use crate::trust_domain::TrustDomain;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -107,14 +108,14 @@ async fn an_address_is_there_while_it_is_renewed() {
     let kept = domain.endpoints().await.unwrap().remove(0);
     assert_eq!((kept.since, kept.renewed, kept.node.as_str()), (NOW, NOW.plus(LEASE - SECOND), ""));
 
-    domain.end_leases().await.unwrap();
+    domain.end_leases(&Notes::default()).await.unwrap();
     assert_eq!(now(&domain), orders(&[1, 2]));
     clock.forward(SECOND);
-    domain.end_leases().await.unwrap();
+    domain.end_leases(&Notes::default()).await.unwrap();
     assert_eq!(now(&domain), orders(&[1]), "the other one's time is over");
     assert_eq!(domain.endpoints().await.unwrap().len(), 1);
     clock.forward(LEASE);
-    domain.end_leases().await.unwrap();
+    domain.end_leases(&Notes::default()).await.unwrap();
     assert_eq!((now(&domain), told.has_changed().unwrap()), (Vec::new(), true));
 
     // Withdrawn, it is gone at once; once.
@@ -126,11 +127,69 @@ async fn an_address_is_there_while_it_is_renewed() {
 }
 
 #[tokio::test]
+async fn a_lease_that_ends_leaves_one_event_whichever_process_ends_it() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let (domain, other) = (open(&store).await, open(&store).await);
+    for (node, port) in [("", 1), ("edge-1", 2)] {
+        domain.register_at(node, &id("orders"), at(port)).await.unwrap();
+    }
+    domain.withdraw_at("", &id("orders"), at(3)).await.unwrap();
+    other.take_endpoints().await.unwrap();
+    let notes = Notes::default();
+    clock.forward(GRACE);
+    for process in [&domain, &other, &domain] {
+        process.end_leases(&notes).await.unwrap();
+    }
+    let events = std::mem::take(&mut *notes.events.lock().unwrap());
+    let said: Vec<_> = events.iter().map(|event| (event.node.as_str(), event.document.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            ("", "endpoint 10.0.0.5:1, not renewed within 30 s"),
+            ("edge-1", "endpoint 10.0.0.5:2, not renewed within 30 s")
+        ]
+    );
+    assert!(events.iter().all(|event| event.id == Some(id("orders")) && event.call == EXPIRE));
+    // It is gone also when that cannot be written down.
+    notes.full.store(true, Ordering::SeqCst);
+    domain.register_at("", &id("orders"), at(4)).await.unwrap();
+    clock.forward(LEASE);
+    domain.end_leases(&notes).await.unwrap();
+    assert_eq!(domain.endpoints().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn no_address_is_lost_because_the_store_does_not_answer() {
+    let clock = Hands::new();
+    let domain = open(&Store::in_memory(clock.clone()).unwrap()).await;
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    clock.forward(LEASE);
+    // Whoever is to take it out of the store cannot.
+    assert_eq!(domain.overdue().len(), 1);
+    assert_eq!(now(&domain), orders(&[1]));
+    // It answers again: who could not renew has some time for it.
+    domain.take_endpoints().await.unwrap();
+    clock.forward(GRACE - SECOND);
+    domain.end_leases(&Notes::default()).await.unwrap();
+    assert_eq!(now(&domain), orders(&[1]));
+    clock.forward(SECOND);
+    // Renewed at another process, which has not been heard yet.
+    let (place, version) = domain.overdue().remove(0);
+    assert!(domain.take_end(&place, End::Renewed(version)).is_none());
+    assert!(domain.overdue().is_empty());
+    assert_eq!(now(&domain), orders(&[1]));
+    clock.forward(LEASE);
+    domain.end_leases(&Notes::default()).await.unwrap();
+    assert_eq!(now(&domain), []);
+}
+
+#[tokio::test]
 async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
     let clock = Hands::new();
     let store = Store::in_memory(clock.clone()).unwrap();
     let (domain, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
     let mut there = other.watch_endpoints();
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
     domain.register_at("", &id("orders"), at(2)).await.unwrap();
@@ -152,10 +211,10 @@ async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
     assert_eq!(now(&again), orders(&[2]));
     assert_eq!(again.endpoints().await.unwrap(), [], "nobody has renewed it yet");
     clock.forward(GRACE - SECOND);
-    again.end_leases().await.unwrap();
+    again.end_leases(&Notes::default()).await.unwrap();
     assert_eq!(now(&again), orders(&[2]));
     clock.forward(SECOND);
-    again.end_leases().await.unwrap();
+    again.end_leases(&Notes::default()).await.unwrap();
     assert_eq!(now(&again), []);
 
     // For much longer.
@@ -170,13 +229,13 @@ async fn no_lease_ends_sooner_or_later_because_a_clock_was_set() {
     let clock = Hands::new();
     let store = Store::in_memory(clock.clone()).unwrap();
     let (domain, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
     let mut there = other.watch_endpoints();
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
     until(&mut there, |now| known(now) == orders(&[1])).await;
     clock.set_on(10 * LEASE);
     for process in [&domain, &other] {
-        process.end_leases().await.unwrap();
+        process.end_leases(&Notes::default()).await.unwrap();
         assert_eq!(now(process), orders(&[1]));
     }
     domain.register_at("", &id("orders"), at(2)).await.unwrap();
@@ -185,7 +244,7 @@ async fn no_lease_ends_sooner_or_later_because_a_clock_was_set() {
     clock.set_back(10 * LEASE);
     clock.forward(GRACE);
     for process in [&domain, &other] {
-        process.end_leases().await.unwrap();
+        process.end_leases(&Notes::default()).await.unwrap();
         assert_eq!(now(process), []);
     }
     keeper.abort();
@@ -222,6 +281,30 @@ async fn who_is_revoked_or_evicted_is_found_nowhere_and_registers_nothing() {
 
     let foreign = "spiffe://other.example/orders".parse().unwrap();
     assert!(domain.register_at("", &foreign, at(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_is_withdrawn_whole_however_many_addresses_there_are_in_a_few_writes() {
+    let store = Store::in_memory(Hands::new()).unwrap();
+    let domain = open(&store).await;
+    let address = |number: usize| SocketAddr::from(([10, 0, 0, 5], u16::try_from(number).unwrap()));
+    for node in ["edge-1", "edge-2"] {
+        for several in (0..ALL_MAX / 2 + 1_000).collect::<Vec<_>>().chunks(512) {
+            let transaction = several.iter().fold(store::Transaction::new(), |all, number| {
+                let key = store::Key::new("mesh").name("endpoints").hidden(id("orders").as_str());
+                let key = key.hidden(node).hidden(address(*number).to_string());
+                all.put(key, "", None, Expect::Absent)
+            });
+            store.commit(transaction).await.unwrap();
+        }
+    }
+    let before = store.version().number();
+    node::evict(&domain, "edge-1").await.unwrap();
+    let writes = store.version().number() - before;
+    assert!(writes < 100, "{writes} writes");
+    let left = store.scan_all(&store::Key::new("mesh").name("endpoints"), 2 * ALL_MAX).await.unwrap();
+    assert_eq!(left.len(), ALL_MAX / 2 + 1_000);
+    assert!(left.iter().all(|record| record.key.text(3) == Some("edge-2")));
 }
 
 /// Goes on by a second at one of the next looks at it.
@@ -287,30 +370,6 @@ fn put(table: &mut Table, place: Place, ends: Duration) -> bool {
 #[test]
 fn what_is_gone_makes_room_on_its_node() {
     let mut table = Table::default();
-#[tokio::test]
-async fn a_node_is_withdrawn_whole_however_many_addresses_there_are_in_a_few_writes() {
-    let store = Store::in_memory(Hands::new()).unwrap();
-    let domain = open(&store).await;
-    let address = |number: usize| SocketAddr::from(([10, 0, 0, 5], u16::try_from(number).unwrap()));
-    for node in ["edge-1", "edge-2"] {
-        for several in (0..ALL_MAX / 2 + 1_000).collect::<Vec<_>>().chunks(512) {
-            let transaction = several.iter().fold(store::Transaction::new(), |all, number| {
-                let key = store::Key::new("mesh").name("endpoints").hidden(id("orders").as_str());
-                let key = key.hidden(node).hidden(address(*number).to_string());
-                all.put(key, "", None, Expect::Absent)
-            });
-            store.commit(transaction).await.unwrap();
-        }
-    }
-    let before = store.version().number();
-    node::evict(&domain, "edge-1").await.unwrap();
-    let writes = store.version().number() - before;
-    assert!(writes < 100, "{writes} writes");
-    let left = store.scan_all(&store::Key::new("mesh").name("endpoints"), 2 * ALL_MAX).await.unwrap();
-    assert_eq!(left.len(), ALL_MAX / 2 + 1_000);
-    assert!(left.iter().all(|record| record.key.text(3) == Some("edge-2")));
-}
-
     let fill = |table: &mut Table, count: usize, of: &dyn Fn(usize) -> Place| {
         for number in 0..count {
             put(table, of(number), LEASE);
@@ -332,7 +391,10 @@ async fn a_node_is_withdrawn_whole_however_many_addresses_there_are_in_a_few_wri
     assert!(table.remove_all(&here(0).id) && !table.remove_all(&here(0).id));
     assert!(table.full(&place(ALL_MAX, 1)).is_none());
     assert_eq!(fill(&mut table, 1, &here), [false, true]);
-    assert_eq!(table.end(LEASE).len(), ALL_MAX - 1);
+    let over = table.over(LEASE);
+    assert_eq!(over.len(), ALL_MAX - 1);
+    over.iter().for_each(|(place, _)| assert!(table.remove(place)));
+    assert!(table.over(LEASE).is_empty());
     assert_eq!((table.next_end(), table.endpoints()), (None, Endpoints::new()));
     assert_eq!(fill(&mut table, PER_NODE_MAX - 1, &here), [true, true]);
 }
@@ -342,8 +404,9 @@ fn each_ends_when_it_was_not_renewed_whatever_the_others_do() {
     let mut table = Table::default();
     let after = |seconds: u32| seconds * SECOND;
     let ended = |table: &mut Table, seconds: u32| {
-        let over = table.end(after(seconds)).into_iter();
-        over.map(|(place, _)| place.id.path().to_owned()).collect::<Vec<_>>()
+        let over = table.over(after(seconds)).into_iter();
+        over.map(|(place, _)| table.remove(&place).then(|| place.id.path().to_owned()).unwrap())
+            .collect::<Vec<_>>()
     };
     assert_eq!((table.next_end(), ended(&mut table, 0)), (None, Vec::new()));
     for (service, end) in [(1, 30), (2, 31), (3, 60)] {

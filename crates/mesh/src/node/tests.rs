@@ -108,7 +108,7 @@ impl Control {
         reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let domain = TrustDomain::open(settings, store.clone(), random).await.unwrap();
         domain.declare(declared(&["orders", "payments", "local"]));
-        tokio::spawn(Arc::clone(&domain).keep());
+        tokio::spawn(Arc::clone(&domain).keep(Arc::<Notes>::default()));
         let list = vec![on("edge-1", "orders"), on("edge-2", "payments"), on("", "local")];
         let mut control = Self {
             domain,

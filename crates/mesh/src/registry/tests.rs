@@ -6,7 +6,7 @@ use store::Store;
 use super::*;
 use crate::directory::Directory as _;
 use crate::settings::Settings;
-use crate::testing::{Hands, NOW, workload_key};
+use crate::testing::{Hands, NOW, Notes, workload_key};
 use crate::workload::Conditions;
 
 async fn open(store: &Store) -> Arc<TrustDomain> {
@@ -33,7 +33,7 @@ fn declared(list: &[Workload]) -> Declared {
 async fn a_registered_workload_counts_at_once_everywhere_and_after_a_restart() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (domain, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
     domain.declare(declared(&[workload("orders", "orders", 1)]));
     let (mut here, mut there) = (domain.workloads_here(), other.workloads());
     here.mark_unchanged();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::settings::Settings;
-use crate::testing::{Hands, NOW, declared, workload_key};
+use crate::testing::{Hands, NOW, Notes, declared, workload_key};
 use crate::trust_domain::TrustDomain;
 
 async fn open(store: &Store) -> Arc<TrustDomain> {
@@ -151,7 +151,7 @@ async fn what_one_process_revokes_another_refuses() {
     assert!(matches!(token, Err(Error::Revoked(_))), "{token:?}");
     assert!(other.issue_jwt(&id("payments"), &audiences()).await.is_ok());
     let mut told = other.watch_revoked();
-    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
     told.wait_for(|revoked| revoked.has_identity(&id("orders"))).await.unwrap();
     assert!(other.issue_jwt(&id("orders"), &audiences()).await.is_err());
     one.lift(&Target::Identity(id("orders"))).await.unwrap();

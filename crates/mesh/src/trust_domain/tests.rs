@@ -2,7 +2,7 @@ use keys::SystemRandom;
 
 use super::*;
 use crate::settings::{Anchor, Lifetimes};
-use crate::testing::{Hands, verifies, workload_key};
+use crate::testing::{Hands, Notes, verifies, workload_key};
 
 fn settings() -> Settings {
     Settings::new("shop.example")
@@ -152,7 +152,7 @@ async fn a_workload_has_documents_and_loses_them_however_long_its_name_is() {
 async fn another_processes_steps_are_followed_and_told() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (one, other) = (open(&store, settings()).await.unwrap(), open(&store, settings()).await.unwrap());
-    let keeper = tokio::spawn(Arc::clone(&other).keep());
+    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
     let mut told = other.watch();
     let id = settings().workload("orders").unwrap();
     let svid = other.issue_x509(&id, &workload_key()).await.unwrap();
