@@ -27,10 +27,10 @@ mod tests;
 pub use door::{Door, NodeWorld};
 pub use key::{NodeKey, Pin};
 pub use proof::{Kubernetes, Proof, Provers};
-pub(crate) use register::evicted;
 pub use register::{
     Evicted, JoinToken, NodeRecord, all_kept_out, door_pin, evict, make_token, nodes, readmit,
 };
+pub(crate) use register::{evicted, is_kept_out};
 pub use remote::{Prover, Remote};
 
 /// How long a node that is attested stays so without a word from it.

@@ -8,6 +8,7 @@ use keys::SecureRandom;
 use keys::svid::WorkloadKey;
 use model::{SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
+use store::limits::SCAN_RECORDS_MAX;
 use store::{Expect, Key, Lease, Store, Transaction, Value, Version};
 use tokio::sync::watch;
 
@@ -15,6 +16,7 @@ use crate::authority::{Kind, Record};
 use crate::directory::Listed;
 use crate::error::Error;
 use crate::jwt_svid;
+use crate::node;
 use crate::pages::each;
 use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
@@ -36,6 +38,10 @@ const ATTEMPTS_MAX: u32 = 10;
 pub const ISSUED_PER_NODE_MAX: usize = 1_000;
 /// Most certificates that are looked through for one that is to be revoked.
 const ISSUED_MAX: usize = 1_000_000;
+
+/// Which segment of a key is the serial number of a certificate that was issued on a node, behind the
+/// node's name.
+const SERIAL_ON_NODE_AT: usize = 4;
 
 /// An issued X.509-SVID.
 #[derive(Clone, Debug)]
@@ -127,6 +133,11 @@ fn issued() -> Key {
 
 fn issued_to(id: &SpiffeId) -> Key {
     issued().hidden(revocation::segment(id))
+}
+
+/// The node on which a certificate was issued that is kept there; `None`: beside the control plane.
+fn issued_on(key: &Key) -> Option<&str> {
+    key.text(SERIAL_ON_NODE_AT).and_then(|_| key.text(SERIAL_ON_NODE_AT - 1))
 }
 
 impl TrustDomain {
@@ -321,31 +332,43 @@ impl TrustDomain {
     /// # Errors
     /// The name is of another trust domain; no authority signs; the store fails.
     pub async fn issue_x509(&self, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
-        self.issue_below(issued_to(id), id, key).await
+        self.issue_below(issued_to(id), Transaction::new(), id, key).await
     }
 
     /// The same for a node, which may ask as often as it likes.
     ///
     /// # Errors
-    /// As [`Self::issue_x509`]; [`Error::Exhausted`]: [`ISSUED_PER_NODE_MAX`] are good there. (Calls at
-    /// the same moment may go past that, each by one.)
+    /// As [`Self::issue_x509`]; [`Error::Revoked`]: the node was evicted; [`Error::Exhausted`]:
+    /// [`ISSUED_PER_NODE_MAX`] are good there. (Calls at the same moment may go past that, each by one.)
     pub async fn issue_x509_on(
         &self,
         node: &str,
         id: &SpiffeId,
         key: &WorkloadKey,
     ) -> Result<IssuedX509, Error> {
+        if node::is_kept_out(&self.store, node).await? {
+            return Err(Error::Revoked(format!("{node} was evicted")));
+        }
         let place = issued_to(id).hidden(node);
         let good = self.store.scan(&place, None, ISSUED_PER_NODE_MAX).await?.records.len();
         if good >= ISSUED_PER_NODE_MAX {
             return Err(Error::Exhausted(format!("{good} certificates of {id} are good on {node} already")));
         }
-        self.issue_below(place, id, key).await
+        // INVARIANT: nor evicts the node between the look and the issuing: what was issued there is
+        // revoked with that.
+        let stays = Transaction::new().require(node::evicted(node), Expect::Absent);
+        self.issue_below(place, stays, id, key).await
     }
 
-    async fn issue_below(&self, kept_at: Key, id: &SpiffeId, key: &WorkloadKey) -> Result<IssuedX509, Error> {
+    async fn issue_below(
+        &self,
+        kept_at: Key,
+        stays: Transaction,
+        id: &SpiffeId,
+        key: &WorkloadKey,
+    ) -> Result<IssuedX509, Error> {
         // INVARIANT: nobody revokes it between the look and the issuing.
-        let unchanged = self.unless_revoked(id).await?;
+        let unchanged = self.unless_revoked(stays, id).await?;
         let (ring, now) = (self.ring(), self.now());
         let issuing = ring.issuing.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let lifetime = self.settings.lifetimes.x509_svid;
@@ -375,9 +398,13 @@ impl TrustDomain {
         })
     }
 
-    /// The beginning of a transaction that happens only if a workload of this domain, which is not
-    /// revoked now, is not revoked until then either.
-    pub(crate) async fn unless_revoked(&self, id: &SpiffeId) -> Result<Transaction, Error> {
+    /// A transaction that happens only if a workload of this domain, which is not revoked now, is not
+    /// revoked until then either.
+    pub(crate) async fn unless_revoked(
+        &self,
+        transaction: Transaction,
+        id: &SpiffeId,
+    ) -> Result<Transaction, Error> {
         self.check_own(id)?;
         let place = revocation::of_identity(id);
         let word = self.store.get(&place).await?;
@@ -387,7 +414,7 @@ impl TrustDomain {
             return Err(Error::Revoked(format!("{id} is revoked")));
         }
         let expect = word.map_or(Expect::Absent, |word| Expect::Version(word.version));
-        Ok(Transaction::new().require(place, expect))
+        Ok(transaction.require(place, expect))
     }
 
     /// Issues a JWT-SVID for these audiences, and says when it ends. It never outlives the
@@ -403,7 +430,7 @@ impl TrustDomain {
         if self.revoked().has_identity(id) {
             return Err(Error::Revoked(format!("{id} is revoked")));
         }
-        self.unless_revoked(id).await?;
+        self.unless_revoked(Transaction::new(), id).await?;
         self.grounds(id).await?;
         let (signer, ends) = ring.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let until = now.plus(self.settings.lifetimes.jwt_svid).min(*ends);
@@ -465,6 +492,22 @@ impl TrustDomain {
         done.extend(revocation::take_back(&self.store, &certificates, now).await?);
         self.take_revoked().await?;
         Ok(done)
+    }
+
+    /// Revokes every certificate that was issued on a node.
+    pub(crate) async fn take_back_on(&self, node: &str) -> Result<(), Error> {
+        let (now, mut after) = (self.now(), None);
+        loop {
+            let page = self.store.scan(&issued(), after.as_ref(), SCAN_RECORDS_MAX).await?;
+            let of_it = page.records.iter().filter(|record| issued_on(&record.key) == Some(node));
+            let certificates: Vec<IssuedRecord> = of_it.map(store::Record::json).collect::<Result<_, _>>()?;
+            revocation::take_back(&self.store, &certificates, now).await?;
+            match page.next {
+                Some(cursor) => after = Some(cursor),
+                None => break,
+            }
+        }
+        self.take_revoked().await
     }
 
     /// Lifts a revocation; `false`: there is none. A workload that is lifted gets new

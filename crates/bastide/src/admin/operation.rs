@@ -193,7 +193,7 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, Some(of::<NewWorkload>), 200 Some(of::<WorkloadOut>), true, workloads::put),
     operation!(DELETE "/v1/workloads/{workload}", Workloads, "removeWorkload", "Removes a registered workload: its processes get nothing more, and what they have is revoked unless others are of the same SPIFFE ID.",
         NONE, None, 204 None, true, workloads::remove),
-    operation!(PUT "/v1/nodes/{node}/eviction", Nodes, "evictNode", "Takes a node's attestation back and keeps it out, whatever it shows. What its workloads have stays good until it ends.",
+    operation!(PUT "/v1/nodes/{node}/eviction", Nodes, "evictNode", "Takes a node's attestation back and keeps it out, whatever it shows. The certificates that were issued on it are revoked; tokens stay good until they end.",
         WHY, None, 200 Some(of::<EvictedOut>), false, nodes::evict),
     operation!(DELETE "/v1/nodes/{node}/eviction", Nodes, "admitNode", "Lets a node come again that was evicted.",
         WHY, None, 204 None, false, nodes::admit),

@@ -146,9 +146,9 @@ enum MeshCommand {
          bastide mesh nodes --output json | jq -r .pin"
     ))]
     Nodes,
-    /// Withdraws a node's attestation and keeps it out, whatever it presents, until a token is made
-    /// for it or it is admitted. Documents of its workloads stay valid until they expire: revoke
-    /// those as well.
+    /// Withdraws a node's attestation and keeps it out, whatever it presents, until another token is
+    /// made for it or it is admitted. The certificates that were issued on it are revoked; tokens stay
+    /// valid until they expire.
     #[command(after_help = examples(
         "bastide mesh evict edge-1\n\
          bastide mesh evict x509/edge-2"

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::SpiffeId;
-use store::{Event, Expect, Key, Record, Store, Value, Version};
+use store::{Event, Expect, Key, Record, Store, Transaction, Value, Version};
 use tokio::sync::watch;
 
 use super::table::{Place, Table};
@@ -170,7 +170,7 @@ impl TrustDomain {
     async fn commit_registration(&self, kept: &Registration) -> Result<Version, Error> {
         // INVARIANT: nobody is revoked, removed or evicted between the look and the registration,
         // whatever the list says by which somebody was found to be it.
-        let mut transaction = self.unless_revoked(&kept.id).await?;
+        let mut transaction = self.unless_revoked(Transaction::new(), &kept.id).await?;
         if let Some((registration, version)) = self.grounds(&kept.id).await? {
             transaction = transaction.require(registration, Expect::Version(version));
         }

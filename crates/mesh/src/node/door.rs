@@ -356,7 +356,9 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
     let shown = match &proof {
         Proof::Token(secret) => {
             let token = register::look(store, secret).await.map_err(failed)?;
-            let token = token.ok_or_else(|| "its join token is unknown, used or over".to_owned());
+            let token = token.ok_or_else(|| {
+                "its join token is unknown, used or expired, or its node was evicted since".to_owned()
+            });
             token.map(|token| (token.node.clone(), "token", Some(token)))
         }
         other => {

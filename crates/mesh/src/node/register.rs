@@ -71,8 +71,13 @@ fn door_key() -> Key {
     Key::new("mesh").name("door")
 }
 
+/// Below it, every token that is not used up.
+fn all_joining() -> Key {
+    Key::new("mesh").name("joining")
+}
+
 fn joining(secret: &str) -> Key {
-    Key::new("mesh").name("joining").hidden(hex(&sha256(secret.as_bytes())))
+    all_joining().hidden(hex(&sha256(secret.as_bytes())))
 }
 
 /// Below it, every node.
@@ -274,7 +279,7 @@ pub async fn all_kept_out(store: &Store) -> Result<Vec<Evicted>, Error> {
 }
 
 /// Whether a name is kept out.
-pub(super) async fn is_kept_out(store: &Store, node: &str) -> Result<bool, Error> {
+pub(crate) async fn is_kept_out(store: &Store, node: &str) -> Result<bool, Error> {
     Ok(store.get(&evicted(node)).await?.is_some())
 }
 
@@ -291,8 +296,9 @@ pub async fn readmit(domain: &TrustDomain, node: &str) -> Result<bool, Error> {
 }
 
 /// Lets a node in no more, whatever it shows, until a token is made for it or [`readmit`] lets
-/// it: all keys of this name. Nor is anything at its addresses any more. Gives how many keys there
-/// were.
+/// it: all keys of this name, and no token that was made for it before. Nor is anything at its
+/// addresses any more, and the certificates that were issued there are revoked. Gives how many keys
+/// there were.
 ///
 /// # Errors
 /// It names no node; the store fails.
@@ -301,11 +307,13 @@ pub async fn evict(domain: &TrustDomain, node: &str) -> Result<usize, Error> {
         return Err(Error::Settings(format!("{node:?} names no node")));
     }
     let store = domain.store();
-    // First its right to come again.
+    // First its right to come again; then the tokens with which it could once that is given back.
     let kept_out = Evicted { node: node.to_owned(), since: store.clock().now() };
     store.put(evicted(node), Value::from_json(&kept_out)?, None, Expect::Any).await?;
+    delete_where(store, &all_joining(), |record| Ok(record.json::<Joining>()?.node == node)).await?;
     store.delete_all(&keys_of(node)).await?;
     let count = delete_where(store, &all(), |record| Ok(record.json::<NodeRecord>()?.node == node)).await?;
     directory::withdraw_node(store, node).await?;
+    domain.take_back_on(node).await?;
     Ok(count)
 }

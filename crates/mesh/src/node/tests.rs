@@ -231,6 +231,9 @@ async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
     waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
+/// How a token is refused that is not good.
+const VOID: &str = "its join token is unknown, used or expired, or its node was evicted since";
+
 #[tokio::test]
 async fn a_node_joins_with_a_token_once_and_its_workloads_get_their_own_documents() {
     let control = Control::usual().await;
@@ -257,7 +260,11 @@ async fn a_node_joins_with_a_token_once_and_its_workloads_get_their_own_document
     // The token lets nobody else in.
     let second = control.agent(Prover::Token(token)).await;
     until("the refusal", async || {
-        control.refusals().iter().any(|why| why.contains("unknown, used or over")).then_some(())
+        control
+            .refusals()
+            .iter()
+            .any(|why| why.contains("unknown, used or expired, or its node was evicted since"))
+            .then_some(())
     })
     .await;
     assert_eq!(second.first().await.unwrap_err().code(), Code::PermissionDenied);
@@ -331,6 +338,45 @@ async fn a_node_gets_nothing_for_workloads_of_others_and_nothing_once_it_is_evic
     assert_eq!(evict(&control.domain, "edge-1").await.unwrap(), 0);
     assert!(agent.remote.x509(&id("payments"), &workload_key()).await.is_err());
 }
+#[tokio::test]
+async fn the_certificates_of_a_node_are_revoked_when_it_is_evicted_and_no_others() {
+    let control = Control::usual().await;
+    let id: model::SpiffeId = "spiffe://shop.example/orders".parse().unwrap();
+    let on = async |node: &str| control.domain.issue_x509_on(node, &id, &workload_key()).await;
+    let mut given = Vec::new();
+    for node in ["edge-1", "edge-1", "edge-2"] {
+        given.push(on(node).await.unwrap().serial);
+    }
+    given.push(control.domain.issue_x509(&id, &workload_key()).await.unwrap().serial);
+    evict(&control.domain, "edge-1").await.unwrap();
+    let revoked = control.domain.revoked();
+    let is_revoked: Vec<bool> =
+        given.iter().map(|serial| revoked.certificate(&id, serial).is_some()).collect();
+    assert_eq!(is_revoked, [true, true, false, false]);
+    // Whoever was known to be the node just before gets none either.
+    assert!(matches!(on("edge-1").await, Err(Error::Revoked(_))));
+    readmit(&control.domain, "edge-1").await.unwrap();
+    let again = on("edge-1").await.unwrap().serial;
+    assert!(control.domain.revoked().certificate(&id, &again).is_none());
+}
+
+#[tokio::test]
+async fn a_token_that_was_made_before_an_eviction_lets_nobody_in_after_it() {
+    let control = Control::usual().await;
+    let leaked = control.token("edge-1").await;
+    let other = control.token("edge-2").await;
+    evict(&control.domain, "edge-1").await.unwrap();
+    // Another token lets the name come again, and that alone.
+    let fresh = control.token("edge-1").await;
+    let thief = control.agent(Prover::Token(leaked)).await;
+    until("the refusal", async || control.refusals().contains(&VOID.to_owned()).then_some(())).await;
+    assert!(nodes(&control.store).await.unwrap().is_empty());
+    drop(thief);
+    for token in [fresh, other] {
+        assert!(control.agent(Prover::Token(token)).await.met().await);
+    }
+}
+
 
 #[tokio::test]
 async fn who_is_evicted_stays_out_with_a_proof_that_does_not_end_until_he_is_readmitted() {
@@ -441,10 +487,7 @@ async fn a_new_token_readmits_whom_it_is_made_for_and_an_old_one_does_not() {
     assert_eq!(nodes(&control.store).await.unwrap().len(), 10_002, "all are listed");
     evict(&control.domain, "edge-1").await.unwrap();
     let agent = control.agent(Prover::Token(old)).await;
-    until("the refusal", async || {
-        control.refusals().contains(&"edge-1 was evicted".to_owned()).then_some(())
-    })
-    .await;
+    until("the refusal", async || control.refusals().contains(&VOID.to_owned()).then_some(())).await;
     assert!(nodes(&control.store).await.unwrap().is_empty());
     drop(agent);
     assert!(control.agent(Prover::Token(control.token("edge-1").await)).await.met().await);
@@ -734,7 +777,11 @@ async fn a_node_whose_time_is_over_is_attested_again_by_itself_and_a_used_token_
     control.open().await;
     until("the node with a certificate", async || by_certificate.first().await.ok()).await;
     until("the refusal", async || {
-        control.refusals().iter().any(|why| why.contains("unknown, used or over")).then_some(())
+        control
+            .refusals()
+            .iter()
+            .any(|why| why.contains("unknown, used or expired, or its node was evicted since"))
+            .then_some(())
     })
     .await;
     assert_eq!(nodes(&control.store).await.unwrap()[0].node, "x509/edge-1");
