@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -41,6 +42,9 @@ pub struct Facts {
     pub gid: u32,
     /// Its executable; `None`: it cannot be read, or was replaced since it started.
     pub path: Option<String>,
+    /// Whether that names the same file to us: in a mount namespace of its own a process, of whatever
+    /// user, calls its executable as it likes.
+    pub is_path_ours: bool,
     /// The SHA-256 of that, lower-case hexadecimal, when it was asked for.
     pub sha256: Option<String>,
     /// The unit of the system's systemd that it runs in.
@@ -81,10 +85,12 @@ impl Caller {
         let folder = PathBuf::from(format!("/proc/{}", self.pid));
         let executable = folder.join("exe");
         let path = std::fs::read_link(&executable).ok().and_then(|path| executable_name(&path));
+        let is_path_ours = path.as_ref().is_some_and(|path| is_same(&executable, Path::new(path)));
         let sha256 = if digest && path.is_some() { sha256(&executable).ok() } else { None };
         let groups = read(&folder.join("cgroup")).unwrap_or_default();
         let (unit, container) = (unit(&groups), container(&groups));
-        let facts = Facts { pid: self.pid, uid: self.uid, gid: self.gid, path, sha256, unit, container };
+        let (pid, uid, gid) = (self.pid, self.uid, self.gid);
+        let facts = Facts { pid, uid, gid, path, is_path_ours, sha256, unit, container };
         match self.number() {
             Some(number) if number == self.pid => Ok(facts),
             _ => Err(Unattested::Gone(self.pid)),
@@ -98,6 +104,12 @@ impl Caller {
         let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
         number.trim().parse().ok().filter(|number| *number > 0)
     }
+}
+
+/// Whether two paths lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    file(one).is_some_and(|found| Some(found) == file(other))
 }
 
 /// A replaced binary shows as `… (deleted)`: the name says nothing about what runs.

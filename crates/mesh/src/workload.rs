@@ -8,6 +8,9 @@ use crate::attest::Facts;
 /// Most registered workloads.
 pub const WORKLOADS_MAX: usize = 10_000;
 
+/// How a path is not met that names another file here.
+const NOT_OURS: &str = "path, which is another file here";
+
 /// What a process has to be. Every condition that is set has to hold; of several values of
 /// one condition any will do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,20 +36,24 @@ impl Conditions {
         *self == Self::default()
     }
 
-    /// The first condition that a process does not meet; `None`: it meets all.
+    /// The first condition that a process does not meet; `None`: it meets all. The digest comes last:
+    /// it is made only for who meets the others.
     pub fn unmet(&self, facts: &Facts) -> Option<&'static str> {
         let has = |wanted: &[String], found: &Option<String>| {
             wanted.is_empty() || found.as_ref().is_some_and(|found| wanted.contains(found))
         };
         let number = |wanted: &[u32], found: u32| wanted.is_empty() || wanted.contains(&found);
+        // Whose mount namespace it is, these say.
+        let is_placed = !self.unit.is_empty() || !self.container.is_empty();
         let conditions = [
             ("a condition", !self.is_empty()),
             ("uid", number(&self.uid, facts.uid)),
             ("gid", number(&self.gid, facts.gid)),
             ("path", has(&self.path, &facts.path)),
-            ("sha256", has(&self.sha256, &facts.sha256)),
+            (NOT_OURS, self.path.is_empty() || facts.is_path_ours || is_placed),
             ("unit", has(&self.unit, &facts.unit)),
             ("container", has(&self.container, &facts.container)),
+            ("sha256", has(&self.sha256, &facts.sha256)),
         ];
         conditions.into_iter().find(|(_, met)| !met).map(|(name, _)| name)
     }
@@ -86,9 +93,9 @@ impl Workloads {
         Self { list: self.list.iter().filter(is_there).cloned().collect() }
     }
 
-    /// Whether the digest of the executable matters to anybody.
-    pub fn want_digest(&self) -> bool {
-        self.list.iter().any(|workload| !workload.conditions.sha256.is_empty())
+    /// Whether it is the digest of its executable, which is not known, that decides what a process is.
+    pub fn want_digest(&self, facts: &Facts) -> bool {
+        self.list.iter().any(|workload| workload.conditions.unmet(facts) == Some("sha256"))
     }
 
     /// The workloads that a process is.
@@ -130,6 +137,7 @@ mod tests {
             uid: 1000,
             gid: 100,
             path: Some("/usr/bin/orders".to_owned()),
+            is_path_ours: true,
             sha256: Some("ab".repeat(32)),
             unit: Some("orders.service".to_owned()),
             container: None,
@@ -169,6 +177,10 @@ mod tests {
             attack(&mut changed);
             assert_eq!(all.unmet(&changed), Some(unmet));
         }
+        let elsewhere = Facts { is_path_ours: false, ..facts() };
+        let by_path = Conditions { path: vec!["/usr/bin/orders".to_owned()], ..Conditions::default() };
+        assert_eq!((by_path.unmet(&facts()), by_path.unmet(&elsewhere)), (None, Some(NOT_OURS)));
+        assert_eq!(all.unmet(&elsewhere), None, "its unit says whose mount namespace that is");
         let contained = Conditions { container: vec!["0".repeat(64)], ..Conditions::default() };
         assert_eq!(contained.unmet(&facts()), Some("container"));
         assert_eq!(Conditions::default().unmet(&facts()), Some("a condition"), "nobody is everybody");
@@ -200,14 +212,24 @@ mod tests {
         }
     }
 
+    fn uid(uid: u32) -> Conditions {
+        Conditions { uid: vec![uid], ..Conditions::default() }
+    }
+
     #[test]
     fn a_process_is_each_workload_that_it_matches_or_none_with_the_reason() {
-        let uid = |uid| Conditions { uid: vec![uid], ..Conditions::default() };
         let list = vec![workload("a", uid(1000)), workload("b", uid(1)), workload("c", uid(1000))];
         let workloads = Workloads { list };
         let found = workloads.of(&facts()).unwrap();
         assert_eq!(found.iter().map(|one| one.hint.as_str()).collect::<Vec<_>>(), ["a", "c"]);
-        assert!(!workloads.want_digest());
+        assert!(!workloads.want_digest(&facts()));
+        let digest = |number| Conditions { sha256: vec!["ab".repeat(32)], ..uid(number) };
+        let unknown = Facts { sha256: None, ..facts() };
+        for (conditions, is_wanted) in [(digest(1000), true), (digest(1), false), (uid(1000), false)] {
+            let workloads = Workloads { list: vec![workload("a", conditions)] };
+            assert_eq!(workloads.want_digest(&unknown), is_wanted, "only where nothing else decides");
+            assert!(!workloads.want_digest(&facts()));
+        }
         let why = workloads.of(&Facts { uid: 9, ..facts() }).unwrap_err();
         assert!(why.contains("uid 9") && why.contains("not a by its uid"), "{why}");
         assert!(Workloads::default().of(&facts()).unwrap_err().contains("no workload is registered"));

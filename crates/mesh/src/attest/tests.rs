@@ -39,20 +39,27 @@ fn a_replaced_executable_has_no_name() {
 
 /// A connection from a process of its own, which stays until its input closes.
 fn connected() -> (Caller, std::process::Child, tempfile::TempDir) {
+    connected_by(|_| Command::new("python3"))
+}
+
+/// The same of a process that a command in this folder makes of Python.
+fn connected_by(command: impl FnOnce(&Path) -> Command) -> (Caller, std::process::Child, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     let code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
                 print('there', flush=True); sys.stdin.read()";
-    let mut child = Command::new("python3")
+    let mut child = command(folder.path())
         .args(["-c", code])
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "there\n");
     let (stream, _) = listener.accept().unwrap();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
     (Caller::of(&stream).unwrap(), child, folder)
 }
 
@@ -63,6 +70,7 @@ fn a_process_is_what_the_kernel_says() {
     assert_eq!(facts.pid, i32::try_from(child.id()).unwrap());
     assert_eq!(facts.uid, rustix::process::geteuid().as_raw());
     assert_eq!(facts.gid, rustix::process::getegid().as_raw());
+    assert!(facts.is_path_ours);
     let path = facts.path.unwrap();
     assert!(path.contains("python3"), "{path}");
     let sum = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
@@ -79,4 +87,27 @@ fn a_process_that_has_ended_is_nobody() {
     drop(child.stdin.take());
     child.wait().unwrap();
     assert!(matches!(caller.facts(false), Err(Unattested::Gone(_))));
+}
+
+/// As any user can: in a user namespace everybody may mount.
+#[test]
+fn a_path_in_a_mount_namespace_of_its_own_is_not_the_file_of_that_path() {
+    let unshare = ["--mount", "--map-root-user"];
+    if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: no user namespaces here");
+        return;
+    }
+    let (caller, mut child, folder) = connected_by(|folder| {
+        std::fs::write(folder.join("payments"), "another program").unwrap();
+        let mount = r#"python=$(readlink -f "$(python3 -c 'import sys; print(sys.executable)')")
+            mount --bind "$python" "$0" && PYTHONHOME=$(python3 -c 'import sys; print(sys.prefix)') exec "$0" "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(unshare).args(["sh", "-c", mount]).arg(folder.join("payments"));
+        command
+    });
+    let facts = caller.facts(false).unwrap();
+    assert_eq!(facts.path.as_deref(), folder.path().join("payments").to_str());
+    assert!(!facts.is_path_ours);
+    drop(child.stdin.take());
+    child.wait().unwrap();
 }
