@@ -14,6 +14,7 @@
 //! be believed. It says where to knock; the certificate says who opens.
 
 mod held;
+mod here;
 mod keep;
 mod messages;
 mod table;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use crate::issuer::Answer;
 use crate::pause;
 pub(crate) use held::Held;
+pub use here::Here;
 pub(crate) use keep::{Listed, withdraw_node};
 pub(crate) use messages::{ServiceAt, apply, differences};
 
@@ -108,8 +110,12 @@ pub trait Directory: Send + Sync {
 pub fn advertised(said: SocketAddr, here: Option<IpAddr>) -> Result<SocketAddr, &'static str> {
     let mut address = said;
     if said.ip().is_unspecified() {
-        let here =
-            here.ok_or("every address of this machine is none that others can reach: advertise one")?;
+        // Who listens at 0.0.0.0 is not reached by IPv6.
+        let here = here.filter(|here| said.is_ipv6() || here.is_ipv4());
+        let here = here.ok_or(
+            "it is every address of this machine, and which of them others reach is not known: name one by \
+             --advertise, or in `mesh.agents` of the control plane",
+        )?;
         address.set_ip(here);
     }
     address.set_ip(address.ip().to_canonical());

@@ -11,6 +11,7 @@ use model::SpiffeId;
 use store::{Expect, Key, Record, Transaction, Value, Version};
 use tokio::sync::watch;
 
+use crate::directory::Here;
 use crate::error::Error;
 use crate::renew::renew;
 use crate::revocation::{self, Revocation, Target};
@@ -29,8 +30,8 @@ pub struct Declared {
     pub workloads: Workloads,
     /// Who the process itself is; `None`: nobody.
     pub own: Option<SpiffeId>,
-    /// The address at which this machine is reached by others; `None`: nobody says.
-    pub here: Option<IpAddr>,
+    /// The address at which this machine is reached by others.
+    pub here: Here,
 }
 
 impl Declared {
@@ -79,7 +80,8 @@ impl Registry {
 
     /// What the configuration says of this machine.
     pub(crate) fn here(&self) -> Option<IpAddr> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).declared.here
+        let here = self.parts.lock().unwrap_or_else(PoisonError::into_inner).declared.here;
+        here.address()
     }
 
     fn take(&self, registered: Vec<Workload>) {

@@ -191,7 +191,8 @@ enum MeshCommand {
         #[arg(long)]
         service: String,
         /// The address and port at which others reach it; of 0.0.0.0 and [::] the one by which
-        /// this machine reaches the control plane.
+        /// this machine reaches the control plane; on the control plane's, that of `mesh.agents` or of
+        /// the default route.
         #[arg(value_name = "ADDRESS:PORT", value_parser = address)]
         address: SocketAddr,
     },

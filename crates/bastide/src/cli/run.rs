@@ -31,7 +31,7 @@ pub struct RunArguments {
     /// The address and port at which others reach it, instead of --listen: registered at the
     /// control plane, where callers find services that are `registry` in `mesh.services`.
     /// Default there: the address of --listen; for 0.0.0.0 and [::], the one by which this machine
-    /// reaches the control plane.
+    /// reaches the control plane; on the control plane's, that of `mesh.agents` or of the default route.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = advertised)]
     pub advertise: Option<SocketAddr>,
     /// The port of 127.0.0.1 where the program listens. Default: a free one, in its environment as

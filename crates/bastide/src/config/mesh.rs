@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keys::LocalSigner;
+use mesh::directory::Here;
 use mesh::workload::{Workload, Workloads};
 use mesh::{Anchor, Bundle, Declared, Given, Settings};
 use rustls::pki_types::PrivateKeyDer;
@@ -55,10 +56,11 @@ impl Mesh {
     /// Whom the administration cannot register besides.
     pub fn declared(&self) -> Declared {
         let listen = self.agents.as_ref().map(|agents| agents.listen.ip());
+        let listen = listen.filter(|address| !address.is_unspecified());
         Declared {
             workloads: self.workloads.clone(),
             own: Some(self.identity.id.clone()),
-            here: listen.filter(|address| !address.is_unspecified()),
+            here: listen.map_or(Here::ByRoute, Here::At),
         }
     }
 }

@@ -93,6 +93,11 @@ impl Hosts {
         command
     }
 
+    /// Sends what leads to no neighbour over a host at the other end of a cable.
+    pub(crate) fn route(&self, ([one, _], [_, over]): Cable) {
+        ip(&["-n", &self.namespace(one), "route", "add", "default", "via", over]).unwrap();
+    }
+
     /// Cuts a cable.
     pub(crate) fn cut(&self, cable: Cable) {
         self.set(cable, "down");

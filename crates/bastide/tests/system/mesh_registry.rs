@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::clients::script;
+use crate::hosts::{CONTROL_TO_CALLER, Host, Hosts};
 use crate::peers::free_address;
 use crate::support::{BASTIDE, Process, Town, read, until};
 
@@ -297,4 +298,35 @@ async fn a_service_on_a_node_says_where_it_is_and_is_nowhere_once_the_node_is_ev
     assert_eq!(listed(&town, "stock"), []);
     until("its refusal", async || log("again.log").contains("is not registered").then_some(())).await;
     assert_eq!(listed(&town, "stock"), []);
+}
+
+#[tokio::test]
+async fn every_address_beside_the_control_plane_is_that_of_its_route_or_refused_with_what_to_do() {
+    let Some(hosts) = Hosts::build("the address of a service that listens at every one") else { return };
+    let uid = rustix::process::geteuid().as_raw();
+    let mut town = Town::prepare("");
+    town.configure(&format!(
+        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  workloads: {{ stock: {{ uid: {uid} }} }}\n"
+    ));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let mut serve = hosts.command(Host::Control, BASTIDE);
+    serve.args(["serve", "--config", "bastide.yaml"]).current_dir(town.folder.path());
+    serve.stdout(Stdio::null()).stderr(std::fs::File::create(town.path("log")).unwrap());
+    town.start_gateway_by(serve).await;
+    let mut advertise = hosts.command(Host::Control, BASTIDE);
+    advertise.args(["mesh", "advertise", "--socket", "api.sock", "--service", "stock", "0.0.0.0:7001"]);
+    let log = std::fs::File::create(town.path("stock.log")).unwrap();
+    advertise.current_dir(town.folder.path()).stdout(Stdio::null()).stderr(log);
+    let _stock = Process::spawn(&mut advertise);
+    until("what to do", async || {
+        read(&town.path("stock.log")).contains("name one by --advertise").then_some(())
+    })
+    .await;
+    assert_eq!(listed(&town, "stock"), []);
+    hosts.route(CONTROL_TO_CALLER);
+    until("the address", async || read(&town.path("stock.log")).contains("mesh: registered").then_some(()))
+        .await;
+    let at: SocketAddr = "10.66.1.1:7001".parse().unwrap();
+    assert_eq!(listed(&town, "stock").iter().map(|(address, _)| *address).collect::<Vec<_>>(), [at]);
 }

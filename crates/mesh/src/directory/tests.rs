@@ -52,7 +52,7 @@ fn orders(ports: &[u16]) -> Vec<(String, Vec<u16>)> {
 
 #[test]
 fn what_is_no_address_of_one_machine_with_a_port_is_refused() {
-    let here = Some("192.0.2.7".parse().unwrap());
+    let (here, six) = (Some("192.0.2.7".parse().unwrap()), Some("2001:db8::7".parse().unwrap()));
     for (said, here, expected) in [
         ("10.0.0.5:7001", None, Some("10.0.0.5:7001")),
         ("127.0.0.1:7001", None, Some("127.0.0.1:7001")),
@@ -60,6 +60,8 @@ fn what_is_no_address_of_one_machine_with_a_port_is_refused() {
         ("[::ffff:10.0.0.5]:7001", None, Some("10.0.0.5:7001")),
         ("0.0.0.0:7001", here, Some("192.0.2.7:7001")),
         ("[::]:7001", here, Some("192.0.2.7:7001")),
+        ("0.0.0.0:7001", six, None),
+        ("[::]:7001", six, Some("[2001:db8::7]:7001")),
         ("0.0.0.0:7001", None, None),
         ("[::]:7001", None, None),
         ("0.0.0.0:0", here, None),

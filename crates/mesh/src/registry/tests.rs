@@ -26,7 +26,7 @@ fn known(domain: &TrustDomain) -> Vec<String> {
 
 fn declared(list: &[Workload]) -> Declared {
     let own = Some("spiffe://shop.example/gateway".parse().unwrap());
-    Declared { workloads: Workloads { list: list.to_vec() }, own, here: None }
+    Declared { workloads: Workloads { list: list.to_vec() }, own, here: Here::Unknown }
 }
 
 #[tokio::test]
