@@ -240,7 +240,7 @@ pub(crate) async fn read(store: &Store, certificates_max: usize) -> Result<Vec<R
     list.retain(|entry| !matches!(entry, Revocation::Identity { id, .. } if whole.contains_key(id)));
     for (id, first) in whole {
         let Some(Revocation::Certificate { revoked, .. }) = first else { continue };
-        tracing::error!(%id, "mesh: more of its certificates are revoked than can be kept apart; it counts as revoked until enough have ended");
+        tracing::error!(%id, "mesh: more certificates of this workload are revoked than are listed one by one; the workload counts as revoked until enough of them have expired");
         list.push(Revocation::Identity { id, revoked, lifted: None });
     }
     list.extend(apart.into_values().flatten());

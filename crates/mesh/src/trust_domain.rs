@@ -247,7 +247,7 @@ impl TrustDomain {
                     Ok(_) => {}
                     Err(store::Error::Closed) => return,
                     Err(error) => {
-                        tracing::error!(%error, ?what, "mesh: they cannot be followed");
+                        tracing::error!(%error, ?what, "mesh: changes in the store cannot be watched");
                         tokio::time::sleep(KEEP_PAUSE * 10).await;
                     }
                 }
@@ -258,7 +258,7 @@ impl TrustDomain {
                 Followed::Registrations => self.take_registered().await,
             };
             if let Err(error) = taken {
-                tracing::error!(%error, ?what, "mesh: they cannot be read; those of before stay");
+                tracing::error!(%error, ?what, "mesh: the store cannot be read; what was read last stays in use");
                 tokio::time::sleep(KEEP_PAUSE * 10).await;
                 look = true;
             }
@@ -275,7 +275,7 @@ impl TrustDomain {
         let mut changes = self.store.watch(&authorities(), self.store.version());
         loop {
             if let Err(error) = self.look_after().await {
-                tracing::error!(trust_domain = self.settings.trust_domain, %error, "mesh: the authorities were not looked after; those of before go on");
+                tracing::error!(trust_domain = self.settings.trust_domain, %error, "mesh: the authorities could not be checked for rotation; the present ones stay in use");
                 tokio::time::sleep(KEEP_PAUSE * 10).await;
             }
             let now = self.now();

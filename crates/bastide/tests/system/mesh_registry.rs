@@ -296,7 +296,7 @@ async fn a_service_on_a_node_says_where_it_is_and_is_nowhere_once_the_node_is_ev
     until("the word", async || log("again.log").contains("mesh: registered").then_some(())).await;
     assert_eq!(town.bastide(&["mesh", "evict", "edge-1"]).0, 0);
     assert_eq!(listed(&town, "stock"), []);
-    until("its refusal", async || log("again.log").contains("is not registered").then_some(())).await;
+    until("its refusal", async || log("again.log").contains("could not be registered").then_some(())).await;
     assert_eq!(listed(&town, "stock"), []);
 }
 

@@ -90,7 +90,7 @@ fn place(key: &Key, table: &Table) -> Option<Place> {
 /// What a record says. One that cannot be read hides no other: it is a hint that is missed.
 fn registration(record: &Record) -> Option<Registration> {
     let read = record.json().inspect_err(|error| {
-        tracing::error!(%error, "mesh: a registered address cannot be read");
+        tracing::error!(%error, "mesh: a record of the service registry cannot be read");
     });
     read.ok()
 }
@@ -295,7 +295,7 @@ impl TrustDomain {
                 false => self.end_leases(witness).await,
             };
             if let Err(error) = kept {
-                tracing::error!(%error, "mesh: the registered addresses cannot be kept; those of before stay");
+                tracing::error!(%error, "mesh: the service registry cannot be read or written; the last known addresses stay in use");
                 tokio::time::sleep(PAUSE).await;
                 // Nobody could renew while the store did not answer: all get time for it afterwards.
                 look = true;
@@ -309,7 +309,7 @@ impl TrustDomain {
                 Ok(Ok(event)) => look = self.take_event(&event),
                 Ok(Err(store::Error::Closed)) => return,
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "mesh: the registered addresses cannot be followed");
+                    tracing::error!(%error, "mesh: changes of the service registry cannot be watched");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

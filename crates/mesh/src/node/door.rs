@@ -166,7 +166,7 @@ async fn accept(
             continue;
         };
         let Some(turn) = places.handshake(from) else {
-            tracing::warn!(%from, "mesh: too many handshakes of agents");
+            tracing::warn!(%from, "mesh: too many TLS handshakes of agents at once");
             continue;
         };
         let (acceptor, sender, leash) = (acceptor.clone(), sender.clone(), Weak::clone(&leash));
@@ -182,8 +182,10 @@ async fn accept(
                     let connection = Leashed::until(places.stay(pin, from), stream, &leash, end);
                     let _ = sender.send(Ok(connection)).await;
                 }
-                Ok(Err(error)) => tracing::debug!(%from, %error, "mesh: no handshake with an agent"),
-                Err(_) => tracing::debug!(%from, "mesh: the handshake of an agent took too long"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%from, %error, "mesh: the TLS handshake with an agent failed")
+                }
+                Err(_) => tracing::debug!(%from, "mesh: the TLS handshake with an agent took too long"),
             }
         });
     }
@@ -299,7 +301,7 @@ impl Api {
 
     /// Writes down that a node got nothing, and says so in the log.
     pub(super) async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
-        tracing::warn!(call, node, %from, reason, "mesh: an agent is refused");
+        tracing::warn!(call, node, %from, reason, "mesh: a call of an agent is refused");
         let _ = self.world.witness.record(Event { refused: reason, ..self.event(call, node) }).await;
     }
 
@@ -341,7 +343,7 @@ impl Api {
 
 /// What cannot be done now.
 pub(super) fn failed(error: Error) -> Status {
-    tracing::error!(%error, "mesh: an agent gets no answer");
+    tracing::error!(%error, "mesh: a call of an agent failed");
     Status::unavailable("it cannot be done at the moment")
 }
 

@@ -226,13 +226,13 @@ impl Remote {
         let mut failures = 0_u32;
         loop {
             let broken = match self.follow(&mut failures).await {
-                Ok(()) => Broken::Fault("the control plane has ended".to_owned()),
+                Ok(()) => Broken::Fault("the control plane has closed the connection".to_owned()),
                 Err(broken) => broken,
             };
             *lock(&self.channel) = None;
             self.show_endpoints();
             let why = match broken {
-                Broken::Unattested => "it does not know this node".to_owned(),
+                Broken::Unattested => "this node is not attested there".to_owned(),
                 Broken::Fault(why) => why,
             };
             let wait = pause::before_end(self.ends_in(), &mut failures, self.random.as_ref());
@@ -240,7 +240,7 @@ impl Remote {
                 server = self.server,
                 why,
                 again_in_ms = wait.as_millis(),
-                "mesh: the control plane does not answer; what is still good stays in use"
+                "mesh: no connection to the control plane; documents that are still valid stay in use"
             );
             tokio::time::sleep(wait).await;
         }

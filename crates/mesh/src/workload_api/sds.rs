@@ -112,7 +112,7 @@ impl Stream {
     fn take(&mut self, request: DiscoveryRequest) -> Result<(), Refused> {
         let names = each_once(request.resource_names)?;
         if let Some(fault) = &request.error_detail {
-            tracing::warn!(fault = fault.message, "mesh: Envoy does not take what it was given");
+            tracing::warn!(fault = fault.message, "mesh: Envoy rejected the secrets that it was sent");
             return Ok(());
         }
         let stale = !request.response_nonce.is_empty() && request.response_nonce != self.version.to_string();

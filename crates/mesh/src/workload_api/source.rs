@@ -189,7 +189,10 @@ impl Source {
             // What was asked for and is gone is no answer.
             Some(refused) if self.held.is_empty() => return Err(refused),
             Some(refused) => {
-                tracing::warn!(?refused, "mesh: a renewal failed; what is still good stays in use");
+                tracing::warn!(
+                    ?refused,
+                    "mesh: a renewal failed; documents that are still valid stay in use"
+                );
             }
             None => {}
         }

@@ -107,7 +107,7 @@ pub(super) async fn follow(
             heard = Instant::now();
         }
         failures = failures.saturating_add(1);
-        tracing::warn!(socket = %path.display(), why, "mesh: the Workload API does not say where services are; what it said last stays in use");
+        tracing::warn!(socket = %path.display(), why, "mesh: the addresses of services cannot be watched at the Workload API; the last known ones stay in use");
         tokio::time::sleep(pause::after(failures, random.as_ref())).await;
         found.forget_after(heard.elapsed());
     }

@@ -244,7 +244,7 @@ async fn updates(
             (Some(updates), Arc::new(first))
         }
         Err(status) if status.code() == Code::Unimplemented => {
-            tracing::warn!("mesh: this Workload API tells of no revocations");
+            tracing::warn!("mesh: this Workload API does not report revocations");
             (None, Arc::default())
         }
         Err(status) => return Err(said(status)),

@@ -73,7 +73,7 @@ async fn follow(partner: Partner, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
                 tracing::warn!(
                     trust_domain = name,
                     fault,
-                    "mesh: a bundle cannot be fetched; what is known stays"
+                    "mesh: a bundle cannot be fetched; the last one stays in use"
                 );
                 failures = failures.saturating_add(1);
                 RETRY.0.saturating_mul(1 << failures.min(6)).min(RETRY.1)

@@ -85,7 +85,7 @@ async fn keep(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Re
             }
             Err(why) => {
                 failures = failures.saturating_add(1);
-                tracing::warn!(id = %address.id, address = %address.address, why, "mesh: the address is not registered; it is tried again");
+                tracing::warn!(id = %address.id, address = %address.address, why, "mesh: the address could not be registered; it is tried again");
             }
         }
         tokio::select! {
@@ -96,7 +96,7 @@ async fn keep(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Re
     if known.is_some()
         && let Err(why) = say(&address, false).await
     {
-        tracing::warn!(id = %address.id, why, "mesh: the address is not withdrawn; it ends when it is not renewed");
+        tracing::warn!(id = %address.id, why, "mesh: the address could not be withdrawn; its registration expires without renewal");
     }
 }
 
