@@ -12,7 +12,7 @@ use model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::limits::SCAN_RECORDS_MAX;
-use store::{Cursor, Expect, Key, Store, Transaction, Value, Version, Watch};
+use store::{Cursor, Expect, Key, Record, Store, Transaction, Value, Version, Watch};
 
 use crate::Error;
 
@@ -142,6 +142,14 @@ pub(crate) struct Stored<T> {
     pub(crate) expires: Option<Timestamp>,
 }
 
+impl<T: DeserializeOwned> Stored<T> {
+    /// A record of this kind.
+    pub(crate) fn read(kind: Kind, record: &Record) -> Result<Self, Error> {
+        let value = read(kind, &record.value)?;
+        Ok(Self { value, version: record.version, expires: record.expires })
+    }
+}
+
 /// How long an attempt waits: longer each time, and between half and one and a half of that by
 /// `chance`, so that those who collided do not meet again.
 fn pause(attempt: u32, chance: u8) -> Duration {
@@ -215,14 +223,18 @@ impl Records {
         path.iter().fold(self.prefix(kind), |key, segment| key.hidden(*segment))
     }
 
+    /// A record as the store has it.
+    async fn record(&self, kind: Kind, path: &[&str]) -> Result<Option<Record>, Error> {
+        Ok(self.store.get(&self.key(kind, path)).await?)
+    }
+
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         kind: Kind,
         path: &[&str],
     ) -> Result<Option<Stored<T>>, Error> {
-        let Some(record) = self.store.get(&self.key(kind, path)).await? else { return Ok(None) };
-        let value = read(kind, &record.value)?;
-        Ok(Some(Stored { value, version: record.version, expires: record.expires }))
+        let record = self.record(kind, path).await?;
+        record.map(|record| Stored::read(kind, &record)).transpose()
     }
 
     /// The record and its version, or what is `known` of that version: then it is not read.
@@ -232,7 +244,7 @@ impl Records {
         path: &[&str],
         known: impl FnOnce(Version) -> Option<K>,
     ) -> Result<Option<(Result<K, T>, Version)>, Error> {
-        let Some(record) = self.store.get(&self.key(kind, path)).await? else { return Ok(None) };
+        let Some(record) = self.record(kind, path).await? else { return Ok(None) };
         let value = match known(record.version) {
             Some(known) => Ok(known),
             None => Err(read(kind, &record.value)?),
@@ -242,7 +254,7 @@ impl Records {
 
     /// Whether there is such a record.
     pub(crate) async fn exists(&self, kind: Kind, path: &[&str]) -> Result<bool, Error> {
-        Ok(self.store.get(&self.key(kind, path)).await?.is_some())
+        Ok(self.record(kind, path).await?.is_some())
     }
 
     /// Follows what changes among the records of a kind from now on.
@@ -364,22 +376,13 @@ impl Records {
         limit: usize,
     ) -> Result<(Vec<Stored<T>>, Option<Cursor>), Error> {
         let page = self.store.scan(&self.key(kind, path), after, limit.clamp(1, SCAN_RECORDS_MAX)).await?;
-        let one = |record: store::Record| {
-            let value = read(kind, &record.value)?;
-            Ok::<_, Error>(Stored { value, version: record.version, expires: record.expires })
-        };
-        Ok((page.records.into_iter().map(one).collect::<Result<_, _>>()?, page.next))
+        let stored = page.records.iter().map(|record| Stored::read(kind, record));
+        Ok((stored.collect::<Result<_, _>>()?, page.next))
     }
 
-    /// The keys of up to `limit` records of a kind, after a cursor, and where to go on.
-    pub(crate) async fn keys(
-        &self,
-        kind: Kind,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<(Vec<Key>, Option<Cursor>), Error> {
-        let page = self.store.scan(&self.key(kind, &[]), after, limit.clamp(1, SCAN_RECORDS_MAX)).await?;
-        Ok((page.records.into_iter().map(|record| record.key).collect(), page.next))
+    /// All records of a kind, so many at a time.
+    pub(crate) fn pages(&self, kind: Kind, limit: usize) -> Pages<'_> {
+        Pages { records: self, kind, limit, after: None, is_over: false }
     }
 
     /// Removes everything below a path.
@@ -403,8 +406,7 @@ impl Records {
             let page = self.store.scan(&self.key(kind, path), cursor.as_ref(), limit).await?;
             for record in page.records {
                 let name = record.key.last_text().unwrap_or_default().to_owned();
-                let value = read(kind, &record.value)?;
-                found.push((name, Stored { value, version: record.version, expires: record.expires }));
+                found.push((name, Stored::read(kind, &record)?));
                 if found.len() == most {
                     return Ok(found);
                 }
@@ -414,6 +416,30 @@ impl Records {
                 None => return Ok(found),
             }
         }
+    }
+}
+
+/// The records of a kind, page by page.
+pub(crate) struct Pages<'a> {
+    records: &'a Records,
+    kind: Kind,
+    limit: usize,
+    after: Option<Cursor>,
+    is_over: bool,
+}
+
+impl Pages<'_> {
+    /// The next page; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Record>>, Error> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let limit = self.limit.clamp(1, SCAN_RECORDS_MAX);
+        let all = self.records.prefix(self.kind);
+        let page = self.records.store.scan(&all, self.after.as_ref(), limit).await?;
+        self.is_over = page.next.is_none();
+        self.after = page.next;
+        Ok(Some(page.records))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::authorize::consent;
 use crate::grant::{self, Grant};
 use crate::logout::ended::Ended;
 use crate::realm::Realm;
-use crate::record::{ATTEMPTS_MAX, Kind, Records, Written, is_as};
+use crate::record::{ATTEMPTS_MAX, Kind, Records, Stored, Written, is_as};
 use crate::revocation::{self, Named};
 
 /// Records that are looked at, and changed, at once.
@@ -112,30 +112,27 @@ impl Realm {
 
     /// Ends what a client was granted, and forgets what people consented to if it is gone.
     pub(crate) async fn tidy_up_client(&self, id: &str) -> Result<(), Error> {
-        let mut after = None;
-        loop {
-            let (mut grants, next) =
-                self.records.page::<Grant>(Kind::Grant, &[], after.as_ref(), PAGE_RECORDS).await?;
+        let records = &self.records;
+        let mut pages = records.pages(Kind::Grant, PAGE_RECORDS);
+        while let Some(page) = pages.next().await? {
+            let mut grants: Vec<Stored<Grant>> =
+                page.iter().map(|record| Stored::read(Kind::Grant, record)).collect::<Result<_, _>>()?;
             grants.retain(|grant| grant.value.client == id);
             grant::revoke_all(self, &grants, "its client was switched off or removed").await?;
-            let Some(next) = next else { break };
-            after = Some(next);
         }
-        if self.records.exists(Kind::Client, &[id]).await? {
+        if records.exists(Kind::Client, &[id]).await? {
             return Ok(());
         }
-        let mut after = None;
-        loop {
-            let (mut consents, next) = self.records.keys(Kind::Consent, after.as_ref(), PAGE_RECORDS).await?;
-            consents.retain(|consent| consent.last_text() == Some(id));
-            let gone = Transaction::new();
-            let gone = consents.into_iter().fold(gone, |gone, consent| gone.delete(consent, Expect::Any));
-            match self.records.commit(gone).await? {
+        let mut pages = records.pages(Kind::Consent, PAGE_RECORDS);
+        while let Some(page) = pages.next().await? {
+            let of_client = page.into_iter().filter(|record| record.key.last_text() == Some(id));
+            let gone =
+                of_client.fold(Transaction::new(), |gone, record| gone.delete(record.key, Expect::Any));
+            match records.commit(gone).await? {
                 Written::Done | Written::Conflict => {}
             }
-            let Some(next) = next else { return Ok(()) };
-            after = Some(next);
         }
+        Ok(())
     }
 }
 
