@@ -21,6 +21,7 @@ use crate::mint::{self, AccessToken, Authentication, Binding, IdToken};
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::revocation;
+use crate::session;
 use crate::token::Issued;
 use crate::user::User;
 
@@ -221,6 +222,18 @@ impl Grant {
         let last = self.tokens_until;
         let idle = now.plus(realm.settings.lifetimes.refresh_idle);
         if self.family.is_some() { idle.min(self.until).max(last) } else { last }
+    }
+
+    /// Adds a new one to a transaction. From then on its client knows of the session.
+    pub(crate) fn write_new(
+        &mut self,
+        realm: &Realm,
+        transaction: Transaction,
+        now: Timestamp,
+    ) -> Result<Transaction, Error> {
+        let session = &self.authentication.session;
+        let transaction = session::known_by(realm, transaction, session, &self.client, now, Expect::Any)?;
+        self.write(realm, transaction, Expect::Absent, now)
     }
 
     /// Adds its record to a transaction, and those that lead to it where theirs would end

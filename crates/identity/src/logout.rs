@@ -3,7 +3,6 @@
 
 pub(crate) mod ended;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -82,15 +81,13 @@ pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Res
 async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Result<(), Error> {
     let records = &realm.records;
     let grants = records.list::<String>(Kind::SessionGrant, &[session], GRANTS_MAX).await?;
-    // Before the grants, which lead to them.
-    let clients: BTreeSet<&String> = grants.iter().map(|(_, client)| &client.value).collect();
-    for id in clients {
-        let told = realm.client(id).await?.is_some_and(|client| client.backchannel_logout_uri.is_some());
+    for id in session::clients(realm, session).await? {
+        let told = realm.client(&id).await?.is_some_and(|client| client.backchannel_logout_uri.is_some());
         if !told {
             continue;
         }
         let name = crate::random::hash(&format!("{session} {id}"));
-        let (client, user, session) = (id.clone(), user.to_owned(), session.to_owned());
+        let (client, user, session) = (id, user.to_owned(), session.to_owned());
         let pending = Pending { client, user, session, attempts: 0, due: now };
         // It stands there until it was heard or tried for the last time.
         match records.put(Kind::Delivery, &[&name], &pending, None, Expect::Absent).await? {
@@ -105,7 +102,7 @@ async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Resul
             grant::revoke(realm, &id, "its session has ended").await?;
         }
     }
-    Ok(())
+    records.remove_all(Kind::SessionClient, &[session]).await
 }
 
 impl Realm {

@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     Grant,
     /// The grants of a session, by `sid` and grant.
     SessionGrant,
+    /// The clients that got tokens in a session, by `sid` and client.
+    SessionClient,
     /// What was consented to, by user and client.
     Consent,
     /// When consent was taken back, by user and client; everybody's, by client.
@@ -112,6 +114,7 @@ impl Kind {
             Self::Code => "code",
             Self::Grant => "grant",
             Self::SessionGrant => "session_grant",
+            Self::SessionClient => "session_client",
             Self::Consent => "consent",
             Self::Withdrawn => "withdrawn",
             Self::Seen => "seen",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
+use store::limits::TRANSACTION_OPERATIONS_MAX;
 use store::{Expect, Transaction, Version};
 use subtle::ConstantTimeEq as _;
 
@@ -14,7 +15,7 @@ use crate::call::Call;
 use crate::login::acr;
 use crate::mint::Authentication;
 use crate::realm::Realm;
-use crate::record::{Kind, Stored, Written};
+use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::user::User;
 
 /// A session is written again at most this often for being used.
@@ -128,6 +129,49 @@ pub(crate) async fn touch(realm: &Realm, stored: &Stored<Session>, now: Timestam
     }
 }
 
+/// Adds to a transaction that a client knows of a session: it is told of its end for as long as
+/// the session can last, whatever becomes of the tokens that it got.
+pub(crate) fn known_by(
+    realm: &Realm,
+    changes: Transaction,
+    session: &str,
+    client: &str,
+    now: Timestamp,
+    expect: Expect,
+) -> Result<Transaction, Error> {
+    // Not before the session ends: that is counted from a login that was not after this.
+    let until = Some(now.plus(realm.settings.lifetimes.session_absolute));
+    realm.records.write(changes, Kind::SessionClient, &[session, client], &(), until, expect)
+}
+
+/// The clients that know of a session.
+pub(crate) async fn clients(realm: &Realm, session: &str) -> Result<Vec<String>, Error> {
+    let found = realm.records.list_all::<()>(Kind::SessionClient, &[session]).await?;
+    Ok(found.into_iter().map(|(client, _)| client).collect())
+}
+
+/// Lets the clients that know of a session know of it for as long as it lasts when it is renewed
+/// now.
+async fn known_longer(realm: &Realm, session: &str, now: Timestamp) -> Result<(), Error> {
+    for attempt in 0..ATTEMPTS_MAX {
+        realm.records.pause(attempt).await;
+        let mut outcome = Written::Done;
+        for some in clients(realm, session).await?.chunks(TRANSACTION_OPERATIONS_MAX) {
+            let known =
+                |changes, client: &String| known_by(realm, changes, session, client, now, Expect::Present);
+            let changes = some.iter().try_fold(Transaction::new(), known)?;
+            // One that was removed meanwhile stays forgotten.
+            if realm.records.commit(changes).await? == Written::Conflict {
+                outcome = Written::Conflict;
+            }
+        }
+        if outcome == Written::Done {
+            return Ok(());
+        }
+    }
+    Err(Error::Contended("the clients of a session"))
+}
+
 /// What a person showed of who they are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Shown {
@@ -177,7 +221,10 @@ pub(crate) async fn begin(
     let secret = crate::random::secret(random)?;
     let expect = if renewed.is_some() { Expect::Present } else { Expect::Absent };
     let id = match renewed {
-        Some(id) => id,
+        Some(id) => {
+            known_longer(realm, &id, call.now).await?;
+            id
+        }
         None => crate::random::name(random)?,
     };
     let session = Session {

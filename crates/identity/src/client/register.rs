@@ -123,13 +123,16 @@ impl Realm {
         if records.exists(Kind::Client, &[id]).await? {
             return Ok(());
         }
-        let mut pages = records.pages(Kind::Consent, PAGE_RECORDS);
-        while let Some(page) = pages.next().await? {
-            let of_client = page.into_iter().filter(|record| record.key.last_text() == Some(id));
-            let gone =
-                of_client.fold(Transaction::new(), |gone, record| gone.delete(record.key, Expect::Any));
-            match records.commit(gone).await? {
-                Written::Done | Written::Conflict => {}
+        // What somebody consented to, and which sessions it knew of.
+        for kind in [Kind::Consent, Kind::SessionClient] {
+            let mut pages = records.pages(kind, PAGE_RECORDS);
+            while let Some(page) = pages.next().await? {
+                let of_client = page.into_iter().filter(|record| record.key.last_text() == Some(id));
+                let gone =
+                    of_client.fold(Transaction::new(), |gone, record| gone.delete(record.key, Expect::Any));
+                match records.commit(gone).await? {
+                    Written::Done | Written::Conflict => {}
+                }
             }
         }
         Ok(())

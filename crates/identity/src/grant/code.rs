@@ -80,7 +80,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let expect = Expect::Version(stored.version);
     let records = &realm.records;
     let changes = records.write(changes, Kind::Code, &[&name], &used, remembered, expect)?;
-    let changes = grant.write(realm, changes, Expect::Absent, asking.now())?;
+    let changes = grant.write_new(realm, changes, asking.now())?;
     match records.commit(changes).await? {
         Written::Done => Ok(issued),
         Written::Conflict => lost(asking, &name).await,

@@ -80,7 +80,7 @@ async fn issue(
     let issued = grant.issue(realm, parties, narrowed, None, asking.now())?;
     let device = realm.records.key(Kind::Device, &[name]);
     let changes = changes.delete(device, Expect::Version(stored.version));
-    let changes = grant.write(realm, changes, Expect::Absent, asking.now())?;
+    let changes = grant.write_new(realm, changes, asking.now())?;
     match realm.records.commit(changes).await? {
         Written::Done => Ok(issued),
         Written::Conflict => Err(refused("used twice at once, withdrawn, or the session has ended")),

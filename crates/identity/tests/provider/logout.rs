@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use identity::{RealmSettings, User};
+use identity::{GrantType, RealmSettings, User, Written};
 use model::Secret;
 use serde_json::{Value, json};
 use store::Expect;
@@ -134,6 +134,62 @@ async fn every_client_of_the_session_is_told_until_it_hears() {
     // It is no ID token, though all it says would fit.
     let hint = browser.authorize("hears", &[("id_token_hint", &token)]).await.answer();
     assert_eq!(hint["error"], "invalid_request");
+}
+
+/// A client that hears of logouts and has no refresh tokens.
+async fn without_refresh(town: &Town) {
+    let mut brief = web("brief", secret());
+    brief.grant_types = [GrantType::AuthorizationCode].into();
+    brief.backchannel_logout_uri = Some("https://brief.example/logout".to_owned());
+    town.put(brief).await;
+}
+
+#[tokio::test]
+async fn a_client_is_told_for_as_long_as_the_session_lives_whatever_became_of_its_tokens() {
+    let absolute = RealmSettings::new("main", ISSUER).lifetimes.session_absolute.as_secs();
+    let ask_nobody = |settings: &mut RealmSettings| {
+        settings.factors.ask_enrolled = false;
+        settings.lifetimes.session_idle = settings.lifetimes.session_absolute;
+    };
+    // After all tokens; and after a login has renewed the session, beyond its first end.
+    for renewed in [false, true] {
+        let town = Town::with(ask_nobody).await;
+        without_refresh(&town).await;
+        let mut browser = Browser::new(&town);
+        browser.log_in_for("brief", &[]).await;
+        let code = browser.authorize("brief", &[]).await.answer()["code"].clone();
+        let tokens = town.redeem("brief", &code).await.json();
+        let sid = payload(tokens["id_token"].as_str().unwrap())["sid"].as_str().unwrap().to_owned();
+        town.advance(absolute - 60);
+        if renewed {
+            let page = browser.authorize("brief", &[("prompt", "login")]).await;
+            browser.submit(&page, &[("username", "alice"), ("password", PASSWORD)]).await.answer();
+            town.advance(absolute - 60);
+        }
+        town.store.maintain().await.unwrap();
+        town.realm.end_session(&sid).await.unwrap();
+        town.realm.deliver_logouts().await.unwrap();
+        let letters = town.mailbox.letters.lock().unwrap().clone();
+        assert_eq!(letters.len(), 1, "renewed: {renewed}");
+        let token = crate::support::query(&format!("?{}", letters[0].1))["logout_token"].clone();
+        assert_eq!(payload(&token)["sid"], sid.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_the_same_name_is_told_of_nothing_that_the_one_before_it_knew() {
+    let town = Town::with(|settings| settings.factors.ask_enrolled = false).await;
+    without_refresh(&town).await;
+    let mut browser = Browser::new(&town);
+    browser.log_in_for("brief", &[]).await;
+    let code = browser.authorize("brief", &[]).await.answer()["code"].clone();
+    let tokens = town.redeem("brief", &code).await.json();
+    let sid = payload(tokens["id_token"].as_str().unwrap())["sid"].as_str().unwrap().to_owned();
+    assert_eq!(town.realm.remove_client("brief", Expect::Present).await.unwrap(), Written::Done);
+    without_refresh(&town).await;
+    town.realm.end_session(&sid).await.unwrap();
+    town.realm.deliver_logouts().await.unwrap();
+    assert!(town.mailbox.letters.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
