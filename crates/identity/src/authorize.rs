@@ -119,7 +119,8 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
             };
         }
     };
-    let client = request::client(realm, &request.client).await?;
+    // From here on the client may be told again.
+    let client = request::client_still(realm, request).await?;
     let person = Person::read(realm, own, &client, request).await?;
     let facts = Facts {
         session: own,

@@ -124,9 +124,11 @@ impl Grant {
         } else {
             None
         };
+        // What the client lost since the person decided is not granted.
+        let scopes: BTreeSet<String> = decided.scopes.intersection(&client.scopes).cloned().collect();
         let lifetimes = &realm.settings.lifetimes;
         let mut until = now.plus(lifetimes.refresh_absolute);
-        if !decided.scopes.contains("offline_access") {
+        if !scopes.contains("offline_access") {
             // With the session that it is of: no token outlives it.
             until = until.min(decided.authentication.time.plus(lifetimes.session_absolute));
         }
@@ -134,8 +136,8 @@ impl Grant {
             id: crate::random::name(random)?,
             client: decided.client.clone(),
             user: decided.user.clone(),
-            scopes: decided.scopes.clone(),
-            resources: decided.resources.clone(),
+            scopes,
+            resources: decided.resources.intersection(&client.resources).cloned().collect(),
             asked: decided.asked.clone(),
             authentication: decided.authentication.clone(),
             binding: if client.is_public() { binding.clone() } else { Binding::default() },

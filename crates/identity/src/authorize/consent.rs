@@ -108,7 +108,7 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
 async fn show(realm: &Realm, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
     let (request, session) = parties(realm, call, &waiting.value.then).await?;
-    let client = request::client(realm, &request.client).await?;
+    let client = request::client_still(realm, request).await?;
     let user = realm.user(&session.user).await?.map(|user| user.username).unwrap_or_default();
     let content = ConsentPage {
         frame: page::Frame::new(realm, call, "/consent"),
@@ -138,13 +138,14 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let (request, session) = parties(realm, call, &waiting.value.then).await?;
+    // Nobody is sent to where it was registered once, nor consents to what the next client of its
+    // name asks for.
+    request::client_still(realm, request).await?;
     if call.parameters.get("decision") != Some("allow") {
         interaction::end(realm, call).await?;
         let refusal = Refusal::plain(Code::AccessDenied, "the person did not consent");
         return respond::refused(realm, call, &request.target, &refusal);
     }
-    // Nobody consents to what the next client of its name asks for.
-    request::client(realm, &request.client).await?;
     remember(realm, &session.user, request, call.now).await?;
     interaction::consented(realm, call, waiting, &session.user).await?;
     interaction::go_on(realm, call)

@@ -41,13 +41,7 @@ impl Target {
     /// to an address that may be anybody's (RFC 6749 §4.1.2.1).
     pub(crate) fn read(client: &Client, parameters: &Parameters) -> Answer<Self> {
         let uri = parameters.require("redirect_uri")?;
-        if !client.allows(GrantType::AuthorizationCode)
-            || !redirect::is_registered(uri, &client.redirect_uris)
-        {
-            let found = keys::encoding::quote(uri);
-            let reason = format!("client {:?}: redirect_uri \"{found}\" is not registered", client.id);
-            return Err(Refusal::person(Code::InvalidRequest, Notice::AddressNotRegistered, reason));
-        }
+        check_address(client, uri)?;
         let mode = match parameters.get("response_mode") {
             None | Some("query") => Mode::Query,
             Some("form_post") => Mode::FormPost,
@@ -62,6 +56,16 @@ impl Target {
         }
         Ok(Self { redirect_uri: uri.to_owned(), mode, state })
     }
+}
+
+/// That an answer to a client may go to this address, as it is registered now.
+fn check_address(client: &Client, uri: &str) -> Answer<()> {
+    if client.allows(GrantType::AuthorizationCode) && redirect::is_registered(uri, &client.redirect_uris) {
+        return Ok(());
+    }
+    let found = keys::encoding::quote(uri);
+    let reason = format!("client {:?}: redirect_uri \"{found}\" is not registered", client.id);
+    Err(Refusal::person(Code::InvalidRequest, Notice::AddressNotRegistered, reason))
 }
 
 /// `prompt` (OpenID Connect Core §3.1.2.1).
@@ -180,6 +184,14 @@ pub(crate) async fn client(realm: &Realm, id: &str) -> Answer<Arc<Client>> {
         let reason = format!("client \"{}\" is unknown or disabled", keys::encoding::quote(id));
         Refusal::new(Code::InvalidRequest, "The application is not registered here.", reason)
     })
+}
+
+/// The client of a request that waited, while answers to it may go where they were to go: it may
+/// be another, or registered with other addresses, than when the request began.
+pub(crate) async fn client_still(realm: &Realm, request: &Request) -> Answer<Arc<Client>> {
+    let client = client(realm, &request.client).await?;
+    check_address(&client, &request.target.redirect_uri)?;
+    Ok(client)
 }
 
 /// RFC 6749 §3.3. Without the parameter: all that the client may ask for, but nothing of

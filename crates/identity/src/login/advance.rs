@@ -96,7 +96,7 @@ pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown
     let factors = factor::get(realm, &user.id).await?;
     let mut wanted = match &waiting.then {
         Then::Authorize(request) => {
-            let client = request::client(realm, &request.client).await?;
+            let client = request::client_still(realm, request).await?;
             wanted(realm, client.acr.as_deref(), Some(request), &user)
         }
         Then::Reach { client, .. } => {

@@ -2,9 +2,13 @@
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use identity::{Client, Written};
 use serde_json::json;
+use store::Expect;
 
-use crate::support::{Browser, CALLBACK, ISSUER, Town, authorization, form, payload, query, secret, web};
+use crate::support::{
+    Browser, CALLBACK, ISSUER, Reply, Town, authorization, form, payload, query, read_form, secret, web,
+};
 
 #[tokio::test]
 async fn nothing_is_sent_to_an_address_that_is_not_registered() {
@@ -341,4 +345,84 @@ async fn a_hint_is_understood_for_as_long_as_the_session_lasts() {
     town.realm.replace_keys(true).await.unwrap();
     let quiet = browser.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
     assert_eq!(quiet["error"], "invalid_request");
+}
+
+/// What may become of a client while a person is on their way.
+const CHANGES: [&str; 3] = ["another address", "switched off", "removed"];
+
+async fn change(town: &Town, client: &Client, how: &str) {
+    let mut changed = client.clone();
+    match how {
+        "removed" => {
+            assert_eq!(town.realm.remove_client(&client.id, Expect::Any).await.unwrap(), Written::Done);
+            return;
+        }
+        "switched off" => changed.disabled = true,
+        _ => changed.redirect_uris = vec!["https://app.example/other".to_owned()],
+    }
+    town.put(changed).await;
+}
+
+/// Refused by a page that says why, and nothing is sent anywhere.
+fn stays_here(reply: &Reply, what: &str) {
+    assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{what}");
+    assert!(reply.text.contains("not registered"), "{what}: {}", reply.text);
+    assert!(!reply.text.contains(CALLBACK), "{what}: {}", reply.text);
+}
+
+#[tokio::test]
+async fn an_answer_goes_only_where_the_client_is_registered_at_that_moment() {
+    for how in CHANGES {
+        for mode in ["query", "form_post"] {
+            let town = Town::new().await;
+            let mut asking = web("asking", secret());
+            asking.trusted = false;
+            town.put(asking.clone()).await;
+            let begin = [("response_mode", mode)];
+            // At the login, and with a login that was shown for another client meanwhile.
+            let mut browser = Browser::new(&town);
+            let login = browser.authorize("asking", &begin).await;
+            let mut other = Browser::new(&town);
+            let other_login = other.authorize("asking", &begin).await;
+            let flow = read_form(&other_login.text).1["flow"].clone();
+            other.log_in_for("web", &[]).await;
+            // Before what was asked is allowed, denied, or looked at.
+            let mut third = Browser::new(&town);
+            let page = third.authorize("asking", &begin).await;
+            let consent = third.log_in(&page).await;
+            assert!(consent.text.contains("decision"), "{}", consent.text);
+            change(&town, &asking, how).await;
+            stays_here(&browser.log_in(&login).await, how);
+            stays_here(&other.go(&format!("{ISSUER}/flow?{}", form(&[("flow", &flow)]))).await, how);
+            let flow = read_form(&consent.text).1["flow"].clone();
+            for page in ["consent", "flow"] {
+                let address = format!("{ISSUER}/{page}?{}", form(&[("flow", &flow)]));
+                stays_here(&third.go(&address).await, how);
+            }
+            for decision in ["allow", "deny"] {
+                stays_here(&third.submit(&consent, &[("decision", decision)]).await, how);
+            }
+            // As it was, the person goes on.
+            asking.disabled = false;
+            town.put(asking.clone()).await;
+            let reply = third.submit(&consent, &[("decision", "deny")]).await;
+            let sent = if mode == "query" { reply.field("location") } else { reply.text.as_str() };
+            assert!(sent.contains("access_denied") && sent.contains("app.example/cb"), "{how}: {sent}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_lost_since_somebody_decided_is_not_granted() {
+    let town = Town::new().await;
+    let mut browser = Browser::new(&town);
+    let scope = [("scope", "openid offline_access orders:read orders:write")];
+    let code = browser.log_in_for("web", &scope).await["code"].clone();
+    let mut fewer = web("web", secret());
+    fewer.scopes.retain(|scope| scope != "orders:write" && scope != "offline_access");
+    town.put(fewer).await;
+    let tokens = town.redeem("web", &code).await.json();
+    let claims = payload(tokens["access_token"].as_str().unwrap());
+    assert_eq!(claims["scope"], "openid orders:read");
+    assert!(claims["sid"].is_string(), "it ends with its session: {claims}");
 }
