@@ -11,7 +11,7 @@ use crate::mint;
 use crate::realm::Realm;
 use crate::record::Kind;
 use crate::remembered::Verified;
-use crate::revocation::{Named, is_revoked};
+use crate::revocation::{Named, ended_with_client, is_revoked};
 use crate::user::User;
 
 /// Whose a token is and what it came of, as the store says.
@@ -115,12 +115,14 @@ pub(crate) async fn access_token(
     }
     let (subject, client) =
         (live.text("sub").unwrap_or_default(), live.text("client_id").unwrap_or_default());
-    if realm.client(client).await?.is_none() {
-        return Ok(Err("its client is disabled".to_owned()));
+    // Without a time of its own it is as old as can be.
+    let issued = live.claims().get("iat").and_then(Value::as_u64).unwrap_or_default();
+    if !stands(realm, client, issued).await? {
+        return Ok(Err("its client is disabled, or was since".to_owned()));
     }
     if live.text("azp") == Some(subject) {
-        if realm.client(subject).await?.is_none() {
-            return Ok(Err("the client that it is about is disabled".to_owned()));
+        if !stands(realm, subject, issued).await? {
+            return Ok(Err("the client that it is about is disabled, or was since".to_owned()));
         }
     } else if subject != client {
         let Some(grant) = &origin.grant else {
@@ -132,4 +134,10 @@ pub(crate) async fn access_token(
     live.origin = Arc::new(origin);
     live.token.keep_good(as_of, &live.origin);
     Ok(Ok(live))
+}
+
+/// Whether a client may be used, and was neither switched off nor removed since that moment, Unix
+/// seconds.
+async fn stands(realm: &Realm, client: &str, since: u64) -> Result<bool, Error> {
+    Ok(realm.client(client).await?.is_some() && !ended_with_client(realm, client, since).await?)
 }

@@ -33,8 +33,10 @@ pub(crate) enum Named<'a> {
     Token(&'a str),
     /// A grant: every access token of it.
     Grant(&'a str),
-    /// What a user was issued until a moment, Unix seconds.
+    /// What a user, or a client about itself, was issued until a moment, Unix seconds.
     Subject(&'a str, u64),
+    /// What a client was issued until a moment, Unix seconds, about whomever.
+    Client(&'a str, u64),
     /// A session's `sid`.
     Session(&'a str),
 }
@@ -45,6 +47,7 @@ impl Named<'_> {
             Self::Token(id) => ["token", id],
             Self::Grant(id) => ["grant", id],
             Self::Subject(id, _) => ["subject", id],
+            Self::Client(id, _) => ["client", id],
             Self::Session(id) => ["session", id],
         }
     }
@@ -72,6 +75,10 @@ pub(crate) fn write(
             entry.subject = Some(id.to_owned());
             entry.issued_until = Some(issued_until);
         }
+        Named::Client(id, issued_until) => {
+            entry.client = Some(id.to_owned());
+            entry.issued_until = Some(issued_until);
+        }
         Named::Session(id) => entry.session = Some(id.to_owned()),
     }
     realm.records.write(transaction, Kind::Revoked, &named.path(), &entry, Some(until), Expect::Any)
@@ -80,6 +87,14 @@ pub(crate) fn write(
 /// Whether this was revoked.
 pub(crate) async fn is_revoked(realm: &Realm, named: Named<'_>) -> Result<bool, Error> {
     realm.records.exists(Kind::Revoked, &named.path()).await
+}
+
+/// Whether what a client was issued then, Unix seconds, ended with it: also where there is one of
+/// its name again.
+pub(crate) async fn ended_with_client(realm: &Realm, client: &str, issued: u64) -> Result<bool, Error> {
+    let named = Named::Client(client, issued);
+    let found = realm.records.get::<Revocation>(Kind::Revoked, &named.path()).await?;
+    Ok(found.is_some_and(|found| found.value.issued_until.is_none_or(|until| issued <= until)))
 }
 
 impl Realm {

@@ -185,6 +185,7 @@ fn marks(claims: &Map<String, Value>) -> Result<TokenMarks, Refusal> {
     Ok(TokenMarks {
         token: optional_text(claims, "jti")?.map(Into::into),
         session: optional_text(claims, "sid")?.map(Into::into),
+        client: optional_text(claims, "client_id")?.map(Into::into),
         issued: optional_date(claims, "iat")?,
     })
 }

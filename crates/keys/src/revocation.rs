@@ -1,5 +1,5 @@
 //! Tokens that count no more although they are signed and not yet over: one token, one
-//! grant, one session, or everything that a subject was issued until a moment.
+//! grant, one session, or everything that a subject or a client was issued until a moment.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub const REVOCATION_TEXT_BYTES_MAX: usize = 512;
 /// Largest file that is read, bytes: [`REVOCATIONS_MAX`] entries of 256.
 const FILE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// One entry: exactly one of `token`, `grant`, `session` and `subject`.
+/// One entry: exactly one of `token`, `grant`, `session`, `subject` and `client`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
@@ -38,7 +38,10 @@ pub struct Revocation {
     /// A principal's id as events name it: with the issuer's prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// With `subject`: tokens whose `iat` is not after this, Unix seconds, and such as
+    /// A client's id (`client_id`, RFC 9068 §2.2): the tokens that it got, about whomever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// With `subject` or `client`: tokens whose `iat` is not after this, Unix seconds, and such as
     /// have no `iat`. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_until: Option<u64>,
@@ -57,15 +60,16 @@ impl Revocation {
     /// # Errors
     /// What was expected and what was found.
     pub fn check(&self) -> Result<(), String> {
-        let named = [&self.token, &self.grant, &self.session, &self.subject];
-        let given = named.into_iter().flatten().count();
+        let given = self.named().into_iter().flatten().count();
         if given != 1 {
-            return Err(format!("expected exactly one of token, grant, session and subject, found {given}"));
+            return Err(format!(
+                "expected exactly one of token, grant, session, subject and client, found {given}"
+            ));
         }
-        if self.issued_until.is_some() && self.subject.is_none() {
-            return Err("issued_until stands only with subject".to_owned());
+        if self.issued_until.is_some() && self.subject.is_none() && self.client.is_none() {
+            return Err("issued_until stands only with subject or client".to_owned());
         }
-        for text in named.into_iter().chain([&self.issuer]).flatten() {
+        for text in self.named().into_iter().chain([&self.issuer]).flatten() {
             if text.is_empty() || text.len() > REVOCATION_TEXT_BYTES_MAX {
                 let found = text.len();
                 return Err(format!(
@@ -76,13 +80,14 @@ impl Revocation {
         Ok(())
     }
 
+    /// What it could name, in the order of [`Mark::ALL`].
+    fn named(&self) -> [&Option<String>; Mark::ALL.len()] {
+        [&self.token, &self.grant, &self.session, &self.subject, &self.client]
+    }
+
     fn mark(&self) -> Mark {
-        match (&self.token, &self.grant, &self.session) {
-            (Some(_), _, _) => Mark::Token,
-            (None, Some(_), _) => Mark::Grant,
-            (None, None, Some(_)) => Mark::Session,
-            (None, None, None) => Mark::Subject,
-        }
+        let marks = Mark::ALL.into_iter().zip(self.named());
+        marks.into_iter().find(|(_, name)| name.is_some()).map_or(Mark::Subject, |(mark, _)| mark)
     }
 
     fn is_over(&self, now: Timestamp) -> bool {
@@ -90,8 +95,7 @@ impl Revocation {
     }
 
     fn name(&self) -> &str {
-        let named = [&self.token, &self.grant, &self.session, &self.subject];
-        named.into_iter().flatten().next().map_or("", String::as_str)
+        self.named().into_iter().flatten().next().map_or("", String::as_str)
     }
 }
 
@@ -100,6 +104,7 @@ impl Revocation {
 pub struct TokenMarks {
     pub(crate) token: Option<Box<str>>,
     pub(crate) session: Option<Box<str>>,
+    pub(crate) client: Option<Box<str>>,
     pub(crate) issued: Option<Timestamp>,
 }
 
@@ -110,10 +115,11 @@ enum Mark {
     Grant,
     Session,
     Subject,
+    Client,
 }
 
 impl Mark {
-    const ALL: [Self; 4] = [Self::Token, Self::Grant, Self::Session, Self::Subject];
+    const ALL: [Self; 5] = [Self::Token, Self::Grant, Self::Session, Self::Subject, Self::Client];
 
     const fn name(self) -> &'static str {
         match self {
@@ -121,6 +127,7 @@ impl Mark {
             Self::Grant => "grant",
             Self::Session => "session",
             Self::Subject => "subject",
+            Self::Client => "client",
         }
     }
 }
@@ -224,7 +231,7 @@ impl Revocations {
         self.rows.is_empty()
     }
 
-    /// What of a token is revoked: `token`, `grant`, `session` or `subject`.
+    /// What of a token is revoked: `token`, `grant`, `session`, `subject` or `client`.
     pub(crate) fn revoked(&self, marks: &TokenMarks, issuer: &str, id: &str) -> Option<&'static str> {
         if Switch::Revocation.is_off() {
             return None;
@@ -235,6 +242,7 @@ impl Revocations {
                 Mark::Grant => marks.token.as_deref()?.split_once('.')?.0,
                 Mark::Session => marks.session.as_deref()?,
                 Mark::Subject => id,
+                Mark::Client => marks.client.as_deref()?,
             };
             let there = self.marks.get(mark as usize).is_some_and(|there| *there);
             let found = there
@@ -445,6 +453,7 @@ mod tests {
             "token" => Revocation { token: name, ..Revocation::default() },
             "grant" => Revocation { grant: name, ..Revocation::default() },
             "session" => Revocation { session: name, ..Revocation::default() },
+            "client" => Revocation { client: name, ..Revocation::default() },
             _ => Revocation { subject: name, ..Revocation::default() },
         }
     }
@@ -453,6 +462,7 @@ mod tests {
         TokenMarks {
             token: token.map(Into::into),
             session: session.map(Into::into),
+            client: Some("shop".into()),
             issued: issued.map(Timestamp::from_unix_seconds),
         }
     }
@@ -471,6 +481,11 @@ mod tests {
             (named("subject", "s1"), None),
             (until(500), Some("subject")),
             (until(499), None),
+            (named("client", "shop"), Some("client")),
+            (named("client", "bob"), None),
+            (named("subject", "shop"), None),
+            (Revocation { issued_until: Some(500), ..named("client", "shop") }, Some("client")),
+            (Revocation { issued_until: Some(499), ..named("client", "shop") }, None),
             (of("https://a"), Some("token")),
             (of("https://b"), None),
             (over(1_001), Some("token")),

@@ -146,7 +146,7 @@ fn named(what: &str, id: &str, scope: &Scope) -> anyhow::Result<Map<String, Valu
 
 /// One entry in one line.
 fn describe(entry: &Value) -> String {
-    let names = ["token", "grant", "session", "subject", "certificate", "identity"];
+    let names = ["token", "grant", "session", "subject", "client", "certificate", "identity"];
     let named = names.into_iter().find(|name| entry.get(*name).is_some()).unwrap_or_default();
     let mut line = format!("{named} {:?}", text(entry, named));
     let time = |name: &str| entry.get(name).and_then(Value::as_u64).map(date_of);

@@ -100,8 +100,11 @@ impl Realm {
         let until = now.plus(crate::key::longest_token(&self.settings));
         let changes = Ended::Client { id: id.to_owned() }.note(self, changes, now)?;
         let changes = consent::withdrawn(self, changes, &[id], now)?;
-        // Those of the second under way too: no session and no grant tells them apart.
-        revocation::write(self, changes, Named::Subject(id, now.unix_seconds()), until)
+        // Those of the second under way too: no session and no grant tells them apart. What others
+        // got about it, and what it got about others by exchange, of grants that are not its own.
+        let seconds = now.unix_seconds();
+        let changes = revocation::write(self, changes, Named::Subject(id, seconds), until)?;
+        revocation::write(self, changes, Named::Client(id, seconds), until)
     }
 
     /// Does what [`Self::end_granted`] left to do.

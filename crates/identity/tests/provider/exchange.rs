@@ -1,7 +1,10 @@
 //! Token exchange: calling on in somebody's name.
 
+use identity::{GrantType, Written};
 use serde_json::{Value, json};
+use store::Expect;
 
+use crate::sign_out::is_good;
 use crate::support::{ORDERS, PAYMENTS, Reply, SECRET, Town, payload};
 
 const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
@@ -138,4 +141,56 @@ async fn a_machines_token_stays_a_machines() {
     let tokens = town.tokens("web", "orders:read").await;
     let exchanged = exchange(&town, access(&tokens), &[("resource", PAYMENTS)]).await.json();
     assert!(payload(access(&exchanged)).get("azp").is_none());
+}
+
+#[tokio::test]
+async fn what_a_client_got_by_exchange_ends_with_it() {
+    for how in ["removed", "switched off"] {
+        let town = Town::new().await;
+        let (service, _) = town.realm.find_client("service").await.unwrap().unwrap();
+        let mut next = crate::support::client("next", crate::support::secret());
+        next.grant_types = [GrantType::TokenExchange].into();
+        next.serves = [ORDERS.to_owned()].into();
+        next.resources = [PAYMENTS.to_owned()].into();
+        town.put(next).await;
+        let of_alice = town.tokens("web", "openid orders:read").await;
+        let exchanged = exchange(&town, access(&of_alice), &[("resource", PAYMENTS)]).await.json();
+        let credentials = [("client_id", "service"), ("client_secret", SECRET), ("resource", ORDERS)];
+        let own = [&[("grant_type", "client_credentials")][..], &credentials].concat();
+        let own = town.post("/token", &own).await.json();
+        let by_next = [("client_id", "next"), ("resource", PAYMENTS)];
+        // Of its own, in the hands of the next; and of alice's, by the next alone.
+        let about_it = exchange(&town, access(&own), &by_next).await.json();
+        let beside = exchange(&town, access(&of_alice), &by_next).await.json();
+        let its = [&exchanged, &own, &about_it];
+        for tokens in its.into_iter().chain([&beside, &of_alice]) {
+            assert!(is_good(&town, tokens).await);
+        }
+        let end = async {
+            if how == "removed" {
+                let removed = town.realm.remove_client("service", Expect::Any).await;
+                assert_eq!(removed.unwrap(), Written::Done);
+            } else {
+                let off = identity::Client { disabled: true, ..service.clone() };
+                town.put(off).await;
+            }
+        };
+        end.await;
+        // Also when there is one of its name again.
+        for again in [false, true] {
+            if again {
+                town.put(service.clone()).await;
+            }
+            for tokens in its {
+                assert!(!is_good(&town, tokens).await, "{how}, again: {again}");
+            }
+            for tokens in [&beside, &of_alice] {
+                assert!(is_good(&town, tokens).await, "{how}: what others got");
+            }
+        }
+        // What it gets from now on is good.
+        town.advance(1);
+        let anew = exchange(&town, access(&of_alice), &[("resource", PAYMENTS)]).await.json();
+        assert!(is_good(&town, &anew).await, "{how}");
+    }
 }

@@ -22,13 +22,14 @@ pub(crate) async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
         is(&entry.token, &text("jti"))
             || is(&entry.session, &text("sid"))
             || is(&entry.grant, text("jti").split_once('.').map_or("", |(grant, _)| grant))
-            || is(&entry.subject, &text("sub"))
+            || (is(&entry.subject, &text("sub")) || is(&entry.client, &text("client_id")))
                 && entry.issued_until.is_none_or(|until| claims["iat"].as_u64().unwrap() <= until)
     };
     !town.realm.revocations().await.unwrap().iter().any(names)
 }
 
-async fn is_good(town: &Town, tokens: &Value) -> bool {
+/// Whether a token is good, here and at the gateways.
+pub(crate) async fn is_good(town: &Town, tokens: &Value) -> bool {
     let active = town.is_active(tokens["access_token"].as_str().unwrap()).await;
     assert_eq!(active, gateway_takes(town, tokens).await, "provider and gateway disagree");
     active

@@ -71,13 +71,16 @@ pub struct RevocationOut {
     /// A principal's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
+    /// A client's id: the tokens that it got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
     /// The serial number of a certificate of the mesh.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
     /// The SPIFFE ID of a workload of the mesh; of a certificate, whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
-    /// With `subject`: what was issued until then, Unix seconds. Absent: everything.
+    /// With `subject` or `client`: what was issued until then, Unix seconds. Absent: everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_until: Option<u64>,
     /// Only tokens of this `iss`.
@@ -95,6 +98,7 @@ impl From<Revocation> for RevocationOut {
             grant: entry.grant,
             session: entry.session,
             subject: entry.subject,
+            client: entry.client,
             issued_until: entry.issued_until,
             issuer: entry.issuer,
             until: entry.until,
@@ -189,6 +193,7 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
         grant: given.grant,
         session: given.session,
         subject: given.subject,
+        client: None,
         issuer: given.issuer,
         until: given.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds)).unix_seconds()),
     };
