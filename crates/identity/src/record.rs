@@ -11,7 +11,7 @@ use keys::SecureRandom;
 use model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::limits::SCAN_RECORDS_MAX;
+use store::limits::{KEY_SEGMENT_BYTES_MAX, SCAN_RECORDS_MAX};
 use store::{Cursor, Expect, Key, Record, Store, Transaction, Value, Version, Watch};
 
 use crate::Error;
@@ -226,8 +226,12 @@ impl Records {
         path.iter().fold(self.prefix(kind), |key, segment| key.hidden(*segment))
     }
 
-    /// A record as the store has it.
+    /// A record as the store has it. Under what is too long to be a name there is none: browsers
+    /// and clients send what they like.
     async fn record(&self, kind: Kind, path: &[&str]) -> Result<Option<Record>, Error> {
+        if path.iter().any(|segment| segment.len() > KEY_SEGMENT_BYTES_MAX) {
+            return Ok(None);
+        }
         Ok(self.store.get(&self.key(kind, path)).await?)
     }
 

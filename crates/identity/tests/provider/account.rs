@@ -323,3 +323,17 @@ async fn the_page_is_in_the_language_of_its_reader() {
     let page = town.send(request).await;
     assert!(page.text.contains("Ihr Konto") && page.text.contains("lang=\"de\""), "{}", page.text);
 }
+
+#[tokio::test]
+async fn what_is_too_long_to_be_a_name_is_nobodys() {
+    let town = Town::new().await;
+    at_home(&town).await;
+    let (mut browser, page) = at_home(&town).await;
+    let long = "x".repeat(600);
+    let reply = press(&mut browser, &page, "applications", &[("client", &long)]).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    browser.cookies.insert("__Host-shop-session".to_owned(), format!("{long}.{long}"));
+    let reply = browser.go(ACCOUNT).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.text.contains("type=\"password\""), "{reply:?}");
+}
