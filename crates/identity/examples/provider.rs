@@ -118,7 +118,7 @@ async fn main() -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     let address = listener.local_addr()?;
     let random = Arc::new(SystemRandom::new());
-    let world = World { store, clock, random, deliver: Arc::new(Loopback), courier: None };
+    let world = World { store, clock, random, deliver: Arc::new(Loopback), mail_transport: None };
     let shop = Realm::open(settings("shop", address), world.clone()).await?;
     let mut strict = settings("strict", address);
     strict.require_dpop_nonce = true;

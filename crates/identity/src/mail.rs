@@ -1,13 +1,13 @@
 //! Mail to people: what there is to tell them, kept in the store until a server took it.
 //!
 //! ```text
-//! request ─ outbox (one record, whoever is meant) ─ [later] ─ who is that? ─ secret ─ letter ─ Courier
+//! request ─ outbox (one record, whoever is meant) ─ [later] ─ who is that? ─ secret ─ letter ─ MailTransport
 //! ```
 //!
 //! A request only ever writes one small record: it takes no longer when the mail server is
 //! slow or dead, and no longer for a person who exists than for one who does not. Whoever
 //! sends looks the person up, makes the secret of the link ([`secret`]) and hands the letter
-//! to the [`Courier`]. A letter is taken by a compare-and-set, so of several processes one
+//! to the [`MailTransport`]. A letter is taken by a compare-and-set, so of several processes one
 //! sends it; it is sent again when that process dies in between, and given up after a day.
 //!
 //! INVARIANT: a link leads to the issuer of the settings, never to a host that a request
@@ -60,7 +60,7 @@ pub enum NotSent {
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), NotSent>> + Send + 'a>>;
 
 /// The way to the mail server, bounded in time.
-pub trait Courier: Send + Sync {
+pub trait MailTransport: Send + Sync {
     /// Hands a letter over. What is done when this is good is that a server took it.
     fn send(&self, letter: Letter) -> Sending<'_>;
 }
@@ -70,7 +70,7 @@ pub trait Courier: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct SentElsewhere;
 
-impl Courier for SentElsewhere {
+impl MailTransport for SentElsewhere {
     fn send(&self, _: Letter) -> Sending<'_> {
         Box::pin(async { Err(NotSent::Server("this process sends no letters".to_owned())) })
     }

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::deliver::Deliver;
 use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
 use crate::login::password::Passwords;
-use crate::mail::Courier;
+use crate::mail::MailTransport;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
 use crate::remembered::Clients;
 use crate::settings::{RealmSettings, SettingsChange};
@@ -36,7 +36,7 @@ pub struct World {
     /// Sends logout tokens to clients.
     pub deliver: Arc<dyn Deliver>,
     /// Sends e-mail; `None`: none is sent.
-    pub courier: Option<Arc<dyn Courier>>,
+    pub mail_transport: Option<Arc<dyn MailTransport>>,
 }
 
 /// Some of a realm's records.
@@ -65,7 +65,7 @@ pub struct Realm {
     pub(crate) records: Records,
     pub(crate) random: Arc<dyn SecureRandom + Send + Sync>,
     pub(crate) deliver: Arc<dyn Deliver>,
-    pub(crate) courier: Option<Arc<dyn Courier>>,
+    pub(crate) mail_transport: Option<Arc<dyn MailTransport>>,
     /// About as many letters wait.
     pub(crate) letters_waiting: AtomicUsize,
     pub(crate) passwords: Passwords,
@@ -110,7 +110,7 @@ impl Realm {
             records,
             random: world.random,
             deliver: world.deliver,
-            courier: world.courier,
+            mail_transport: world.mail_transport,
             letters_waiting: AtomicUsize::new(0),
             delivery_due: tokio::sync::Notify::new(),
             clock: world.clock,
@@ -127,7 +127,7 @@ impl Realm {
     }
 
     async fn keep_letters(&self) {
-        if self.courier.is_none() {
+        if self.mail_transport.is_none() {
             return;
         }
         let mut watch = self.records.watch(Kind::Letter);

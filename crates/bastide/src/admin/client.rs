@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use identity::mail::{Courier, SentElsewhere};
+use identity::mail::{MailTransport, SentElsewhere};
 use identity::{NoDelivery, Realm, World};
 use keys::SystemRandom;
 use model::Clock;
@@ -321,7 +321,7 @@ async fn kept(
             clock: Arc::clone(clock),
             random: random.clone(),
             deliver: Arc::new(NoDelivery),
-            courier: realm.mail.as_ref().map(|_| Arc::new(SentElsewhere) as Arc<dyn Courier>),
+            mail_transport: realm.mail.as_ref().map(|_| Arc::new(SentElsewhere) as Arc<dyn MailTransport>),
         };
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use identity::mail::{Courier, Letter, NotSent, Sending};
+use identity::mail::{Letter, MailTransport, NotSent, Sending};
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -133,7 +133,7 @@ impl MailServer {
     }
 }
 
-impl Courier for MailServer {
+impl MailTransport for MailServer {
     fn send(&self, letter: Letter) -> Sending<'_> {
         Box::pin(async move {
             let message = self.message(letter).map_err(NotSent::Never)?;

@@ -23,7 +23,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
 use identity::deliver::{Deliver, Delivery};
-use identity::mail::Courier;
+use identity::mail::MailTransport;
 use identity::{Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
@@ -195,7 +195,7 @@ impl Realms {
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
                 deliver: Arc::new(self.way_out.clone()),
-                courier: courier(realm, &self.clock)?,
+                mail_transport: mail_transport(realm, &self.clock)?,
             };
             opened.push(Realm::open(realm.settings.clone(), world).await?);
         }
@@ -362,10 +362,10 @@ async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), iden
 }
 
 /// The way of a realm's letters.
-fn courier(
+fn mail_transport(
     realm: &config::Realm,
     clock: &Arc<dyn Clock>,
-) -> Result<Option<Arc<dyn Courier>>, identity::Error> {
+) -> Result<Option<Arc<dyn MailTransport>>, identity::Error> {
     let Some(mail) = &realm.mail else { return Ok(None) };
     let name = config::issuer_host(&realm.settings.issuer);
     let refused = |why| identity::Error::Settings { realm: realm.settings.name.clone(), why };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bastide::config::{Mail, MailSecurity};
 use bastide::process::clock::SystemClock;
 use bastide::process::mail::MailServer;
-use identity::mail::{Courier as _, Letter, NotSent};
+use identity::mail::{Letter, MailTransport as _, NotSent};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;

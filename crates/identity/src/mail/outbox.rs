@@ -7,7 +7,7 @@ use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{Expect, Transaction};
 
-use super::{Courier, NotSent, Purpose, compose, is_address, secret};
+use super::{MailTransport, NotSent, Purpose, compose, is_address, secret};
 use crate::Error;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
@@ -22,7 +22,7 @@ const TRIED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The pause after the first attempt; doubled each time, up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(30);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
-/// For one letter, whatever the courier does.
+/// For one letter, whatever the transport does.
 const SENDING_MAX: Duration = Duration::from_secs(60);
 /// Most accounts of one address that get a letter.
 const ACCOUNTS_OF_ADDRESS_MAX: usize = 5;
@@ -80,7 +80,7 @@ pub(crate) fn add(
     language: Language,
     now: Timestamp,
 ) -> Result<Transaction, Error> {
-    if realm.courier.is_none() {
+    if realm.mail_transport.is_none() {
         return Err(Error::NoMail);
     }
     if realm.letters_waiting.fetch_add(1, Ordering::AcqRel) >= WAITING_MAX {
@@ -96,7 +96,7 @@ pub(crate) fn add(
 impl Realm {
     /// Whether people can be written to.
     pub fn has_mail(&self) -> bool {
-        self.courier.is_some()
+        self.mail_transport.is_some()
     }
 
     /// Sends somebody a link to choose their first password.
@@ -130,7 +130,7 @@ impl Realm {
     /// # Errors
     /// The store fails. A letter that cannot be sent is tried again later.
     pub async fn send_letters(&self) -> Result<Option<Timestamp>, Error> {
-        let Some(courier) = self.courier.as_ref() else { return Ok(None) };
+        let Some(mail_transport) = self.mail_transport.as_ref() else { return Ok(None) };
         let found = self.records.list::<Waiting>(Kind::Letter, &[], WAITING_MAX).await?;
         self.letters_waiting.store(found.len(), Ordering::Release);
         let mut next: Option<Timestamp> = None;
@@ -140,7 +140,7 @@ impl Realm {
                 next = Some(next.map_or(due, |next| next.min(due)));
                 continue;
             }
-            if send(self, courier.as_ref(), &name, stored).await? == Round::Stop {
+            if send(self, mail_transport.as_ref(), &name, stored).await? == Round::Stop {
                 return Ok(Some(self.now().plus(RETRY_FIRST)));
             }
         }
@@ -156,7 +156,7 @@ fn language_of(realm: &Realm, user: &User) -> Language {
 
 async fn send(
     realm: &Realm,
-    courier: &dyn Courier,
+    mail_transport: &dyn MailTransport,
     name: &str,
     stored: Stored<Waiting>,
 ) -> Result<Round, Error> {
@@ -178,7 +178,7 @@ async fn send(
         }
     };
     let sent = match user {
-        Some(user) => deliver(realm, courier, &waiting, &user, now).await?,
+        Some(user) => deliver(realm, mail_transport, &waiting, &user, now).await?,
         None => Ok(()),
     };
     let (attempts, purpose) = (waiting.attempts, waiting.purpose);
@@ -253,7 +253,7 @@ async fn meant(realm: &Realm, typed: &str) -> Result<Vec<User>, Error> {
 
 async fn deliver(
     realm: &Realm,
-    courier: &dyn Courier,
+    mail_transport: &dyn MailTransport,
     waiting: &Waiting,
     user: &User,
     now: Timestamp,
@@ -267,7 +267,7 @@ async fn deliver(
         }
     };
     let letter = compose::letter(realm, purpose, waiting.language, user, email, secret.as_deref())?;
-    match tokio::time::timeout(SENDING_MAX, courier.send(letter)).await {
+    match tokio::time::timeout(SENDING_MAX, mail_transport.send(letter)).await {
         Ok(sent) => Ok(sent),
         Err(_) => Ok(Err(NotSent::Server(format!("no answer in {} s", SENDING_MAX.as_secs())))),
     }
@@ -292,7 +292,7 @@ mod tests {
             clock: Arc::new(Still),
             random: Arc::new(SystemRandom::new()),
             deliver: Arc::new(crate::NoDelivery),
-            courier: Some(Arc::new(SentElsewhere)),
+            mail_transport: Some(Arc::new(SentElsewhere)),
         };
         let realm = Realm::open(RealmSettings::new("shop", "https://id.example.org"), world).await.unwrap();
         let put =

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use identity::mail::{Courier, Letter, NotSent, Sending};
+use identity::mail::{Letter, MailTransport, NotSent, Sending};
 use identity::{Realm, RealmSettings, User, World, router};
 use keys::SystemRandom;
 use model::{Clock, Secret};
@@ -23,7 +23,7 @@ pub(crate) struct Post {
     asked: AtomicUsize,
 }
 
-impl Courier for Post {
+impl MailTransport for Post {
     fn send(&self, letter: Letter) -> Sending<'_> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
@@ -52,8 +52,8 @@ impl Post {
 /// A town with a mail server.
 async fn town() -> (Town, Arc<Post>) {
     let post = Arc::new(Post::default());
-    let courier = Arc::clone(&post) as Arc<dyn Courier>;
-    (Town::with_mail(courier, |_| {}).await, post)
+    let mail_transport = Arc::clone(&post) as Arc<dyn MailTransport>;
+    (Town::with_mail(mail_transport, |_| {}).await, post)
 }
 
 async fn ask(browser: &mut Browser<'_>, who: &str) -> Reply {
@@ -304,7 +304,7 @@ async fn again(town: &Town, post: Arc<Post>) -> Arc<Realm> {
         clock: Arc::clone(&town.clock) as Arc<dyn Clock>,
         random: Arc::new(SystemRandom::new()),
         deliver: Arc::new(Mailbox::default()),
-        courier: Some(post),
+        mail_transport: Some(post),
     };
     let realm = Realm::open(RealmSettings::new("shop", ISSUER), world).await.unwrap();
     drop(router(Arc::clone(&realm)));
@@ -431,8 +431,8 @@ async fn who_is_switched_off_while_they_verify_their_address_stays_so() {
     let clock = HandClock::new();
     let store = store::Store::in_memory(HandClock::new()).unwrap();
     let post = Arc::new(Post::default());
-    let courier = Arc::clone(&post) as Arc<dyn Courier>;
-    let town = Town::whole(store, Arc::clone(&clock), Some(courier), |_| {}).await;
+    let mail_transport = Arc::clone(&post) as Arc<dyn MailTransport>;
+    let town = Town::whole(store, Arc::clone(&clock), Some(mail_transport), |_| {}).await;
     let bob = town.realm.find_user("bob").await.unwrap().unwrap();
     let mut reads = 0;
     loop {

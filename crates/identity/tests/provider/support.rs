@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use identity::deliver::Delivery;
-use identity::mail::Courier;
+use identity::mail::MailTransport;
 use identity::{
     Client, ClientAuthentication, Deliver, GrantType, Realm, RealmSettings, Resource, User, World, router,
 };
@@ -235,12 +235,12 @@ impl Town {
 
     /// With a way to a mail server.
     pub(crate) async fn with_mail(
-        courier: Arc<dyn Courier>,
+        mail_transport: Arc<dyn MailTransport>,
         change: impl FnOnce(&mut RealmSettings),
     ) -> Self {
         let clock = HandClock::new();
         let store = store::Store::in_memory(Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-        Self::whole(store, clock, Some(courier), change).await
+        Self::whole(store, clock, Some(mail_transport), change).await
     }
 
     pub(crate) async fn on(
@@ -254,7 +254,7 @@ impl Town {
     pub(crate) async fn whole(
         store: store::Store,
         clock: Arc<HandClock>,
-        courier: Option<Arc<dyn Courier>>,
+        mail_transport: Option<Arc<dyn MailTransport>>,
         change: impl FnOnce(&mut RealmSettings),
     ) -> Self {
         let mailbox = Arc::new(Mailbox::default());
@@ -263,7 +263,7 @@ impl Town {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(SystemRandom::new()),
             deliver: Arc::clone(&mailbox) as Arc<dyn Deliver>,
-            courier,
+            mail_transport,
         };
         let mut settings = RealmSettings::new("shop", ISSUER);
         settings.scopes = [("orders:read", "see your orders"), ("orders:write", ""), ("pay", "")]
