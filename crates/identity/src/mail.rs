@@ -1,13 +1,13 @@
 //! Mail to people: what there is to tell them, kept in the store until a server took it.
 //!
 //! ```text
-//! request ─ outbox (one record, whoever is meant) ─ [later] ─ who is that? ─ secret ─ letter ─ MailTransport
+//! request ─ outbox (one record, whoever is meant) ─ [later] ─ who is that? ─ secret ─ message ─ MailTransport
 //! ```
 //!
 //! A request only ever writes one small record: it takes no longer when the mail server is
 //! slow or dead, and no longer for a person who exists than for one who does not. Whoever
-//! sends looks the person up, makes the secret of the link ([`secret`]) and hands the letter
-//! to the [`MailTransport`]. A letter is taken by a compare-and-set, so of several processes one
+//! sends looks the person up, makes the secret of the link ([`secret`]) and hands the message
+//! to the [`MailTransport`]. A message is taken by a compare-and-set, so of several processes one
 //! sends it; it is sent again when that process dies in between, and given up after a day.
 //!
 //! INVARIANT: a link leads to the issuer of the settings, never to a host that a request
@@ -23,9 +23,9 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
-/// A letter, ready to be sent.
+/// A message, ready to be sent.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct MailMessage {
     /// The address: [`is_address`].
     pub to: String,
     /// One line.
@@ -38,45 +38,45 @@ pub struct Letter {
     pub language: &'static str,
 }
 
-impl std::fmt::Debug for Letter {
+impl std::fmt::Debug for MailMessage {
     /// Without its text, in which there may be a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Letter").field("subject", &self.subject).finish_non_exhaustive()
+        f.debug_struct("MailMessage").field("subject", &self.subject).finish_non_exhaustive()
     }
 }
 
-/// Why a letter was not taken; the text is for the log.
+/// Why a message was not taken; the text is for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotSent {
     /// The server cannot be reached or does not talk to us: nothing is sent for a while.
     Server(String),
-    /// Not this letter, and not now.
+    /// Not this message, and not now.
     Later(String),
-    /// This letter never.
+    /// This message never.
     Never(String),
 }
 
-/// A letter on its way.
+/// A message on its way.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), NotSent>> + Send + 'a>>;
 
 /// The way to the mail server, bounded in time.
 pub trait MailTransport: Send + Sync {
-    /// Hands a letter over. What is done when this is good is that a server took it.
-    fn send(&self, letter: Letter) -> Sending<'_>;
+    /// Hands a message over. What is done when this is good is that a server took it.
+    fn send(&self, message: MailMessage) -> Sending<'_>;
 }
 
-/// For processes that put letters into the outbox and leave the sending to the one that
+/// For processes that put messages into the outbox and leave the sending to the one that
 /// serves, such as the command line.
 #[derive(Clone, Copy, Debug)]
 pub struct SentElsewhere;
 
 impl MailTransport for SentElsewhere {
-    fn send(&self, _: Letter) -> Sending<'_> {
-        Box::pin(async { Err(NotSent::Server("this process sends no letters".to_owned())) })
+    fn send(&self, _: MailMessage) -> Sending<'_> {
+        Box::pin(async { Err(NotSent::Server("this process sends no messages".to_owned())) })
     }
 }
 
-/// What a letter is about.
+/// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Purpose {

@@ -66,8 +66,8 @@ pub struct Realm {
     pub(crate) random: Arc<dyn SecureRandom + Send + Sync>,
     pub(crate) deliver: Arc<dyn Deliver>,
     pub(crate) mail_transport: Option<Arc<dyn MailTransport>>,
-    /// About as many letters wait.
-    pub(crate) letters_waiting: AtomicUsize,
+    /// About as many messages wait.
+    pub(crate) mail_waiting: AtomicUsize,
     pub(crate) passwords: Passwords,
     pub(crate) delivery_due: tokio::sync::Notify,
     clock: Arc<dyn Clock>,
@@ -111,7 +111,7 @@ impl Realm {
             random: world.random,
             deliver: world.deliver,
             mail_transport: world.mail_transport,
-            letters_waiting: AtomicUsize::new(0),
+            mail_waiting: AtomicUsize::new(0),
             delivery_due: tokio::sync::Notify::new(),
             clock: world.clock,
             ring: RwLock::new(Arc::new(ring)),
@@ -119,29 +119,29 @@ impl Realm {
         }))
     }
 
-    /// Rotates keys when they are due, delivers logout tokens and sends letters, for as long
+    /// Rotates keys when they are due, delivers logout tokens and sends messages, for as long
     /// as it is polled. Spawn it on the control plane's runtime.
     pub async fn keep(self: Arc<Self>) {
         // Apart: a slow mail server holds nothing else up.
-        tokio::join!(self.keep_keys(), self.keep_letters());
+        tokio::join!(self.keep_keys(), self.keep_mail());
     }
 
-    async fn keep_letters(&self) {
+    async fn keep_mail(&self) {
         if self.mail_transport.is_none() {
             return;
         }
-        let mut watch = self.records.watch(Kind::Letter);
+        let mut watch = self.records.watch(Kind::MailMessage);
         loop {
-            let next = match self.send_letters().await {
+            let next = match self.send_mail().await {
                 Ok(next) => next,
                 Err(error) => {
-                    tracing::error!(issuer = self.settings.issuer, %error, "identity: letters were not sent");
+                    tracing::error!(issuer = self.settings.issuer, %error, "identity: messages were not sent");
                     None
                 }
             };
             let pause = next.map_or(KEEP_EVERY, |next| next.since(self.now()));
             let pause = pause.clamp(LETTERS_PAUSE_MIN, KEEP_EVERY);
-            // Whichever it is, it is time: a letter that another process wrote too.
+            // Whichever it is, it is time: a message that another process wrote too.
             let _ = tokio::time::timeout(pause, watch.next()).await;
             tokio::time::sleep(LETTERS_PAUSE_MIN).await;
         }

@@ -69,9 +69,9 @@ pub(crate) enum Kind {
     UserCode,
     /// The users of an e-mail address, by folded address and id.
     UserEmail,
-    /// A letter that waits, by a name of its own.
-    Letter,
-    /// The secret of a link in a letter, by its hash.
+    /// A message that waits, by a name of its own.
+    MailMessage,
+    /// The secret of a link in a message, by its hash.
     MailSecret,
     /// What failed so far, by account, address or browser.
     Failures,
@@ -122,7 +122,7 @@ impl Kind {
             Self::CodeAttempts => "code_attempts",
             Self::UserCode => "user_code",
             Self::UserEmail => "user_email",
-            Self::Letter => "letter",
+            Self::MailMessage => "mail_message",
             Self::MailSecret => "mail_secret",
             Self::Failures => "failures",
             Self::Revoked => "revoked",

@@ -1,10 +1,10 @@
 //! Another password for somebody who lost theirs, the first one for somebody who was
-//! invited, and an address that its person shows to be theirs: by a link in a letter.
+//! invited, and an address that its person shows to be theirs: by a link in a message.
 //!
 //! ```text
 //! /recover ─ who? ─ outbox          the answer is the same whoever it is, and as fast
-//! letter ─ /recover/password ─ another password ─ everything that they began ends ─ login
-//! letter ─ /verify ─ a button ─ the address is theirs
+//! message ─ /recover/password ─ another password ─ everything that they began ends ─ login
+//! message ─ /verify ─ a button ─ the address is theirs
 //! ```
 //!
 //! A link logs nobody in: who has a second factor needs it at the login as before. Opening a
@@ -116,16 +116,16 @@ async fn change(realm: &Realm, call: &Call) -> Answer {
         }
         Err(error) => return Err(error.into()),
     }
-    // The letter came to them: the address is theirs.
+    // The message came to them: the address is theirs.
     verified(realm, user, &good.secret.value.email).await?;
-    tracing::info!(user = user.id, "identity: another password by a letter");
+    tracing::info!(user = user.id, "identity: another password by a message");
     let mut response = page::message(realm, call, texts.changed)?;
     let known = throttle::remember(realm, call, &user.username)?;
     response.headers_mut().append(header::SET_COOKIE, known);
     Ok(response)
 }
 
-/// Adds a letter that says so to the change of a password.
+/// Adds a message that says so to the change of a password.
 fn told(realm: &Realm, call: &Call, changes: Transaction, user: &User) -> Result<Transaction, Error> {
     let whom = Whom::User(user.id.clone());
     outbox::add(realm, changes, Purpose::PasswordChanged, whom, call.language, call.now)
@@ -180,7 +180,8 @@ async fn verified(realm: &Realm, user: &User, email: &str) -> Result<(), Error> 
 async fn linked(realm: &Realm, call: &Call, purposes: &[Purpose]) -> Answer<Good> {
     let token = call.parameters.get("token").unwrap_or_default();
     let found = secret::find(realm, token, purposes, call.now).await?;
-    found.ok_or_else(|| Refusal::person(Code::InvalidRequest, Notice::LinkOver, "no such secret of a letter"))
+    found
+        .ok_or_else(|| Refusal::person(Code::InvalidRequest, Notice::LinkOver, "no such secret of a message"))
 }
 
 fn mail_is_there(realm: &Realm) -> Answer<()> {

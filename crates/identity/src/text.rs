@@ -197,7 +197,7 @@ pub(crate) struct Recover {
     pub(crate) verified: (&'static str, &'static str),
 }
 
-/// Letters. The value of each pattern is what the realm is called.
+/// Messages by mail. The value of each pattern is what the realm is called.
 pub(crate) struct Mail {
     /// With the person's name.
     pub(crate) greeting: Pattern,
@@ -207,7 +207,7 @@ pub(crate) struct Mail {
     pub(crate) password_changed: MailText,
 }
 
-/// One kind of letter.
+/// One kind of message.
 pub(crate) struct MailText {
     pub(crate) subject: Pattern,
     pub(crate) text: Pattern,

@@ -68,7 +68,7 @@ const FREE_OF_BROWSER: u32 = 10;
 const FREE_OF_ACCOUNT: u32 = 50;
 const FREE_OF_ADDRESS: u32 = 100;
 
-/// Letters about recovery that one address may ask for, and that may be asked for in one name.
+/// Messages about recovery that one address may ask for, and that may be asked for in one name.
 const RECOVERIES_AT_ADDRESS: u32 = 20;
 const RECOVERIES_OF_ACCOUNT: u32 = 3;
 
@@ -253,7 +253,7 @@ async fn take_turn(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> A
     }
 }
 
-/// Whether a letter about recovery is written to whoever is called this: not where too many
+/// Whether a message about recovery is written to whoever is called this: not where too many
 /// were asked for. Whoever asks too often is refused, whomever they name.
 pub(crate) async fn recovery(realm: &Realm, call: &Call, typed: &str) -> Answer<bool> {
     if let Some(address) = address(call)

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use identity::mail::{Letter, MailTransport, NotSent, Sending};
+use identity::mail::{MailMessage, MailTransport, NotSent, Sending};
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -114,7 +114,7 @@ impl MailServer {
         Ok(Self { transport: transport.build(), from, clock })
     }
 
-    fn message(&self, letter: Letter) -> Result<Message, String> {
+    fn message(&self, letter: MailMessage) -> Result<Message, String> {
         let to: lettre::Address = letter.to.parse().map_err(|error| format!("the address: {error}"))?;
         let part = |media: ContentType, text: String| {
             SinglePart::builder().header(media).header(ContentLanguage(letter.language)).body(text)
@@ -134,7 +134,7 @@ impl MailServer {
 }
 
 impl MailTransport for MailServer {
-    fn send(&self, letter: Letter) -> Sending<'_> {
+    fn send(&self, letter: MailMessage) -> Sending<'_> {
         Box::pin(async move {
             let message = self.message(letter).map_err(NotSent::Never)?;
             match self.transport.send(message).await {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bastide::config::{Mail, MailSecurity};
 use bastide::process::clock::SystemClock;
 use bastide::process::mail::MailServer;
-use identity::mail::{Letter, MailTransport as _, NotSent};
+use identity::mail::{MailMessage, MailTransport as _, NotSent};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
@@ -75,8 +75,8 @@ fn settings(post: &Post) -> Mail {
     }
 }
 
-fn letter(to: &str) -> Letter {
-    Letter {
+fn letter(to: &str) -> MailMessage {
+    MailMessage {
         to: to.to_owned(),
         subject: "Grüße\r\nBcc: eve@example.org".to_owned(),
         text: "https://id.example.org/?token=1".to_owned(),

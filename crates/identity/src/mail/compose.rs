@@ -1,14 +1,14 @@
-//! What letters say: plain text, and the same as HTML.
+//! What messages say: plain text, and the same as HTML.
 
 use askama::Template;
 
-use super::{Letter, Purpose};
+use super::{MailMessage, Purpose};
 use crate::Error;
 use crate::realm::Realm;
 use crate::text::{Language, MailText};
 use crate::user::User;
 
-/// The HTML of a letter: no image, no style sheet, nothing that is fetched.
+/// The HTML of a message: no image, no style sheet, nothing that is fetched.
 #[derive(Template)]
 #[template(path = "mail.html")]
 struct MailPage<'a> {
@@ -21,15 +21,15 @@ struct MailPage<'a> {
     closing: &'a str,
 }
 
-/// A letter to a person. `secret`: of the link, where there is one.
-pub(super) fn letter(
+/// A message to a person. `secret`: of the link, where there is one.
+pub(super) fn message(
     realm: &Realm,
     purpose: Purpose,
     language: Language,
     user: &User,
     email: &str,
     secret: Option<&str>,
-) -> Result<Letter, Error> {
+) -> Result<MailMessage, Error> {
     let product = realm.settings.display_name.as_str();
     let texts = &language.texts().mail;
     let MailText { subject, text, button, closing } = match purpose {
@@ -52,7 +52,7 @@ pub(super) fn letter(
     let text = text.with(product);
     let plain = format!("{}\n\n{text}\n\n{link}\n\n{closing}\n", one_line(&greeting));
     let page = MailPage { language, product, greeting: &greeting, text: &text, link: &link, button, closing };
-    Ok(Letter {
+    Ok(MailMessage {
         to: email.to_owned(),
         subject: one_line(&subject.with(product)),
         text: plain,

@@ -1,4 +1,4 @@
-//! Letters that wait: written by requests, sent by [`Realm::keep`].
+//! Messages that wait: written by requests, sent by [`Realm::keep`].
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::text::Language;
 use crate::throttle;
 use crate::user::{User, folded};
 
-/// Most letters that wait; whoever asks for one more is told to come again.
+/// Most messages that wait; whoever asks for one more is told to come again.
 const WAITING_MAX: usize = 10_000;
-/// How long a letter is tried.
+/// How long a message is tried.
 const TRIED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The pause after the first attempt; doubled each time, up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(30);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
-/// For one letter, whatever the transport does.
+/// For one message, whatever the transport does.
 const SENDING_MAX: Duration = Duration::from_secs(60);
-/// Most accounts of one address that get a letter.
+/// Most accounts of one address that get a message.
 const ACCOUNTS_OF_ADDRESS_MAX: usize = 5;
-/// Letters about recovery to one person within an hour or so.
+/// Messages about recovery to one person within an hour or so.
 const RECOVERIES_MAX: u32 = 5;
 
 /// Who is meant.
@@ -38,7 +38,7 @@ pub(crate) enum Whom {
     Typed(String),
 }
 
-/// A letter that waits.
+/// A message that waits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Waiting {
     purpose: Purpose,
@@ -56,7 +56,7 @@ enum Round {
     Stop,
 }
 
-/// Puts a letter into the outbox. Of a realm without mail it is an error.
+/// Puts a message into the outbox. Of a realm without mail it is an error.
 pub(crate) async fn put(
     realm: &Realm,
     purpose: Purpose,
@@ -83,14 +83,14 @@ pub(crate) fn add(
     if realm.mail_transport.is_none() {
         return Err(Error::NoMail);
     }
-    if realm.letters_waiting.fetch_add(1, Ordering::AcqRel) >= WAITING_MAX {
-        realm.letters_waiting.fetch_sub(1, Ordering::AcqRel);
+    if realm.mail_waiting.fetch_add(1, Ordering::AcqRel) >= WAITING_MAX {
+        realm.mail_waiting.fetch_sub(1, Ordering::AcqRel);
         return Err(Error::Contended("the outbox, which is full"));
     }
     let until = now.plus(TRIED_FOR);
     let waiting = Waiting { purpose, whom, language, attempts: 0, due: now };
     let name = crate::random::name(realm.random.as_ref())?;
-    realm.records.write(changes, Kind::Letter, &[&name], &waiting, Some(until), Expect::Absent)
+    realm.records.write(changes, Kind::MailMessage, &[&name], &waiting, Some(until), Expect::Absent)
 }
 
 impl Realm {
@@ -124,15 +124,15 @@ impl Realm {
         put(self, purpose, Whom::User(user.id.clone()), language, self.now()).await
     }
 
-    /// Sends the letters that are due, as [`Self::keep`] does all the time. Gives when the
+    /// Sends the messages that are due, as [`Self::keep`] does all the time. Gives when the
     /// next one is.
     ///
     /// # Errors
-    /// The store fails. A letter that cannot be sent is tried again later.
-    pub async fn send_letters(&self) -> Result<Option<Timestamp>, Error> {
+    /// The store fails. A message that cannot be sent is tried again later.
+    pub async fn send_mail(&self) -> Result<Option<Timestamp>, Error> {
         let Some(mail_transport) = self.mail_transport.as_ref() else { return Ok(None) };
-        let found = self.records.list::<Waiting>(Kind::Letter, &[], WAITING_MAX).await?;
-        self.letters_waiting.store(found.len(), Ordering::Release);
+        let found = self.records.list::<Waiting>(Kind::MailMessage, &[], WAITING_MAX).await?;
+        self.mail_waiting.store(found.len(), Ordering::Release);
         let mut next: Option<Timestamp> = None;
         for (name, stored) in found {
             let due = stored.value.due;
@@ -148,7 +148,7 @@ impl Realm {
     }
 }
 
-/// Whom a letter goes to by itself: what they said, else the realm's.
+/// Whom a message goes to by itself: what they said, else the realm's.
 fn language_of(realm: &Realm, user: &User) -> Language {
     let said = user.attributes.get("locale").and_then(serde_json::Value::as_str);
     said.and_then(Language::of_tag).unwrap_or(realm.settings.language)
@@ -166,7 +166,8 @@ async fn send(
     waiting.due = now.plus(pause.min(RETRY_MAX));
     // Taken by this write: of several processes one sends it.
     let expect = Expect::Version(stored.version);
-    if realm.records.put(Kind::Letter, &[name], &waiting, stored.expires, expect).await? == Written::Conflict
+    if realm.records.put(Kind::MailMessage, &[name], &waiting, stored.expires, expect).await?
+        == Written::Conflict
     {
         return Ok(Round::GoOn);
     }
@@ -185,11 +186,11 @@ async fn send(
     match sent {
         Ok(()) => done(realm, name).await?,
         Err(NotSent::Never(why)) => {
-            tracing::error!(?purpose, why, "identity: a letter cannot be sent");
+            tracing::error!(?purpose, why, "identity: a message cannot be sent");
             done(realm, name).await?;
         }
         Err(NotSent::Later(why)) => {
-            tracing::warn!(?purpose, attempts, why, "identity: a letter was not sent");
+            tracing::warn!(?purpose, attempts, why, "identity: a message was not sent");
         }
         Err(NotSent::Server(why)) => {
             tracing::warn!(?purpose, attempts, why, "identity: the mail server does not work");
@@ -200,14 +201,11 @@ async fn send(
 }
 
 async fn done(realm: &Realm, name: &str) -> Result<(), Error> {
-    realm
-        .letters_waiting
-        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1))
-        .ok();
-    realm.records.remove(Kind::Letter, &[name]).await
+    realm.mail_waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
+    realm.records.remove(Kind::MailMessage, &[name]).await
 }
 
-/// Puts one letter to each person who is meant in the place of one to whoever is.
+/// Puts one message to each person who is meant in the place of one to whoever is.
 async fn resolve(
     realm: &Realm,
     name: &str,
@@ -215,20 +213,17 @@ async fn resolve(
     waiting: &Waiting,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let mut changes = Transaction::new().delete(realm.records.key(Kind::Letter, &[name]), Expect::Any);
+    let mut changes = Transaction::new().delete(realm.records.key(Kind::MailMessage, &[name]), Expect::Any);
     for user in meant(realm, typed).await? {
-        // However the same person is called, the letters to them are counted together.
+        // However the same person is called, the messages to them are counted together.
         if !throttle::recovery_of_person(realm, &user.id, RECOVERIES_MAX, now).await? {
-            tracing::warn!(user = user.id, "identity: too many letters about recovery");
+            tracing::warn!(user = user.id, "identity: too many messages about recovery");
             continue;
         }
         let whom = Whom::User(user.id.clone());
         changes = add(realm, changes, waiting.purpose, whom, waiting.language, now)?;
     }
-    realm
-        .letters_waiting
-        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1))
-        .ok();
+    realm.mail_waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1)).ok();
     match realm.records.commit(changes).await? {
         Written::Done => Ok(()),
         Written::Conflict => Err(Error::Random),
@@ -266,8 +261,8 @@ async fn deliver(
             Some(secret::make(realm, purpose, user, email, now).await?)
         }
     };
-    let letter = compose::letter(realm, purpose, waiting.language, user, email, secret.as_deref())?;
-    match tokio::time::timeout(SENDING_MAX, mail_transport.send(letter)).await {
+    let message = compose::message(realm, purpose, waiting.language, user, email, secret.as_deref())?;
+    match tokio::time::timeout(SENDING_MAX, mail_transport.send(message)).await {
         Ok(sent) => Ok(sent),
         Err(_) => Ok(Err(NotSent::Server(format!("no answer in {} s", SENDING_MAX.as_secs())))),
     }
@@ -286,7 +281,7 @@ mod tests {
     use crate::testing::Still;
 
     #[tokio::test]
-    async fn so_many_letters_wait_and_not_one_more() {
+    async fn so_many_messages_wait_and_not_one_more() {
         let world = World {
             store: store::Store::in_memory(Arc::new(Still)).unwrap(),
             clock: Arc::new(Still),
@@ -297,14 +292,14 @@ mod tests {
         let realm = Realm::open(RealmSettings::new("shop", "https://id.example.org"), world).await.unwrap();
         let put =
             || put(&realm, Purpose::Recovery, Whom::Typed(String::new()), Language::English, realm.now());
-        realm.letters_waiting.store(WAITING_MAX - 1, Ordering::Release);
+        realm.mail_waiting.store(WAITING_MAX - 1, Ordering::Release);
         put().await.unwrap();
         for _ in 0..2 {
             assert!(matches!(put().await, Err(Error::Contended("the outbox, which is full"))));
         }
         // What was refused does not count, and the next round counts anew.
-        assert_eq!(realm.letters_waiting.load(Ordering::Acquire), WAITING_MAX);
-        realm.send_letters().await.unwrap();
+        assert_eq!(realm.mail_waiting.load(Ordering::Acquire), WAITING_MAX);
+        realm.send_mail().await.unwrap();
         put().await.unwrap();
     }
 }

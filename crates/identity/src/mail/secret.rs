@@ -1,4 +1,4 @@
-//! The secrets in the links of letters: 256 random bits, kept as their hash, good once and
+//! The secrets in the links of messages: 256 random bits, kept as their hash, good once and
 //! for a while.
 //!
 //! INVARIANT: a secret is good only as long as its person has the password, or none, that

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use identity::mail::{Letter, MailTransport, NotSent, Sending};
+use identity::mail::{MailMessage, MailTransport, NotSent, Sending};
 use identity::{Realm, RealmSettings, User, World, router};
 use keys::SystemRandom;
 use model::{Clock, Secret};
@@ -16,7 +16,7 @@ const ANOTHER: &str = "another horse battery staple";
 /// Keeps letters; fails while told to.
 #[derive(Default)]
 pub(crate) struct Post {
-    letters: Mutex<Vec<Letter>>,
+    letters: Mutex<Vec<MailMessage>>,
     fault: Mutex<Option<NotSent>>,
     dead: AtomicBool,
     /// How often it was asked to send.
@@ -24,7 +24,7 @@ pub(crate) struct Post {
 }
 
 impl MailTransport for Post {
-    fn send(&self, letter: Letter) -> Sending<'_> {
+    fn send(&self, letter: MailMessage) -> Sending<'_> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             if self.dead.load(Ordering::SeqCst) {
@@ -40,7 +40,7 @@ impl MailTransport for Post {
 }
 
 impl Post {
-    fn take(&self) -> Vec<Letter> {
+    fn take(&self) -> Vec<MailMessage> {
         std::mem::take(&mut self.letters.lock().unwrap())
     }
 
@@ -62,7 +62,7 @@ async fn ask(browser: &mut Browser<'_>, who: &str) -> Reply {
 }
 
 /// The link of a letter, in both of its forms.
-fn link(letter: &Letter) -> String {
+fn link(letter: &MailMessage) -> String {
     let start = letter.text.find("https://").unwrap();
     let link = letter.text[start..].split_whitespace().next().unwrap().to_owned();
     assert!(letter.html.contains(&format!("href=\"{}\"", link.replace('&', "&#38;"))), "{}", letter.html);
@@ -87,9 +87,9 @@ async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
     let login = browser.authorize("web", &[]).await;
     assert!(login.text.contains("href=\"/realms/shop/recover\""), "{}", login.text);
     assert!(ask(&mut browser, "Alice").await.text.contains("Look into your mailbox"));
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     assert!(post.take().is_empty(), "who is meant is found out first");
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let letters = post.take();
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!((letter.to.as_str(), letter.language), ("alice@example.org", "en"));
@@ -125,7 +125,7 @@ async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
     assert!(good.answer().contains_key("code"));
     assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
     // And she is told.
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let [told] = post.take().try_into().unwrap();
     assert!(told.subject.contains("was changed"), "{told:?}");
 }
@@ -150,7 +150,7 @@ async fn nobody_learns_by_recovery_who_exists() {
     }
     assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "{pages:#?}");
     for _ in 0..3 {
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
     }
     let letters = post.take();
     assert_eq!(letters.len(), 2);
@@ -163,13 +163,13 @@ async fn letters_are_bounded_by_name_by_person_and_by_address() {
     for name in ["alice", "alice", "alice", "alice", "alice", "alice@example.org", "alice@example.org"] {
         assert_eq!(ask(&mut Browser::at(&town, "192.0.2.1"), name).await.status, 200);
         for _ in 0..3 {
-            town.realm.send_letters().await.unwrap();
+            town.realm.send_mail().await.unwrap();
         }
     }
     assert_eq!(post.take().len(), 5, "three by name, two by address; then the person has had five");
     ask(&mut Browser::at(&town, "192.0.2.2"), "alice@example.org").await;
     for _ in 0..3 {
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
     }
     assert!(post.take().is_empty());
     let mut statuses = Vec::new();
@@ -187,7 +187,7 @@ async fn a_dead_mail_server_loses_nothing_and_holds_nobody_up() {
     *post.fault.lock().unwrap() = Some(NotSent::Server("connection refused".to_owned()));
     assert_eq!(ask(&mut Browser::new(&town), "alice").await.status, 200);
     for _ in 0..5 {
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         town.advance(40);
     }
     *post.fault.lock().unwrap() = None;
@@ -195,26 +195,26 @@ async fn a_dead_mail_server_loses_nothing_and_holds_nobody_up() {
     let post_there = Arc::new(Post::default());
     let there = again(&town, Arc::clone(&post_there)).await;
     town.advance(3600);
-    there.send_letters().await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    there.send_mail().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     assert_eq!((post_there.take().len(), post.take().len()), (1, 0), "sent once, by whoever came first");
     // A server that refuses this very letter is not asked again; one that is busy is.
     for (fault, sent) in [(NotSent::Never("550".to_owned()), 0), (NotSent::Later("450".to_owned()), 1)] {
         *post.fault.lock().unwrap() = Some(fault);
         town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         *post.fault.lock().unwrap() = None;
         town.advance(3600);
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         assert_eq!(post.take().len(), sent);
     }
     // It ends after a day.
     *post.fault.lock().unwrap() = Some(NotSent::Server("down".to_owned()));
     town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     town.advance(25 * 3600);
     *post.fault.lock().unwrap() = None;
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     assert!(post.take().is_empty());
 }
 
@@ -223,10 +223,10 @@ async fn a_server_that_never_answers_is_given_up() {
     let (town, post) = town().await;
     town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
     post.dead.store(true, Ordering::SeqCst);
-    assert!(town.realm.send_letters().await.unwrap().is_some(), "tried again later");
+    assert!(town.realm.send_mail().await.unwrap().is_some(), "tried again later");
     post.dead.store(false, Ordering::SeqCst);
     town.advance(60);
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     assert_eq!(post.take().len(), 1);
 }
 
@@ -237,7 +237,7 @@ async fn a_letter_is_tried_at_growing_pauses_of_at_most_an_hour() {
     town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
     let mut tried = Vec::new();
     for second in (0..25 * 3600).step_by(30) {
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         tried.extend((post.asked() > 0).then_some(second));
         town.advance(30);
     }
@@ -257,12 +257,12 @@ async fn a_server_that_does_not_work_is_asked_once_and_a_letter_of_its_own_fault
         }
         let asks = if matches!(fault, NotSent::Server(_)) { 1 } else { 3 };
         *post.fault.lock().unwrap() = Some(fault);
-        let next = town.realm.send_letters().await.unwrap();
+        let next = town.realm.send_mail().await.unwrap();
         assert_eq!(post.asked(), asks);
         assert!(asks > 1 || next == Some(town.now().plus(Duration::from_secs(30))), "{next:?}");
         *post.fault.lock().unwrap() = None;
         town.advance(3600);
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         assert_eq!((post.asked(), post.take().len()), (3, 3));
     }
 }
@@ -276,7 +276,7 @@ async fn of_two_processes_one_sends_each_letter() {
     for _ in 0..40 {
         town.realm.invite(&bob).await.unwrap();
     }
-    let (one, other) = tokio::join!(town.realm.send_letters(), there.send_letters());
+    let (one, other) = tokio::join!(town.realm.send_mail(), there.send_mail());
     one.and(other).unwrap();
     assert_eq!(post.take().len() + post_there.take().len(), 40);
 }
@@ -292,7 +292,7 @@ async fn an_address_of_many_gets_few_letters() {
     }
     ask(&mut Browser::new(&town), "office@example.org").await;
     for _ in 0..3 {
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
     }
     assert_eq!(post.take().len(), 5);
 }
@@ -317,7 +317,7 @@ async fn an_invitation_gives_the_first_password_and_dies_with_it() {
     let bob = town.realm.find_user("bob").await.unwrap().unwrap();
     town.realm.invite(&bob).await.unwrap();
     town.realm.invite(&bob).await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let links: Vec<String> = post.take().iter().map(link).collect();
     assert_eq!(links.len(), 2);
     let done = choose(&mut Browser::new(&town), &links[0], ANOTHER).await;
@@ -335,7 +335,7 @@ async fn links_end() {
     let (bob, mut links) = (town.realm.find_user("bob").await.unwrap().unwrap(), Vec::new());
     for _ in 0..3 {
         town.realm.invite(&bob).await.unwrap();
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         links.push(link(&post.take()[0]));
     }
     let mut moved = bob.clone();
@@ -346,8 +346,8 @@ async fn links_end() {
     town.give_password("bob").await;
     assert_eq!(Browser::new(&town).go(&links[1]).await.status, 400, "another password");
     ask(&mut Browser::new(&town), "bob").await;
-    town.realm.send_letters().await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let recovery = link(&post.take()[0]);
     assert_eq!(Browser::new(&town).go(&recovery.replace("/recover/password", "/verify")).await.status, 400);
     assert_eq!(Browser::new(&town).go(&recovery).await.status, 200);
@@ -377,7 +377,7 @@ async fn of_two_links_at_once_one_gives_the_password() {
         let mut forms = Vec::new();
         for _ in 0..2 {
             town.realm.invite(&bob).await.unwrap();
-            town.realm.send_letters().await.unwrap();
+            town.realm.send_mail().await.unwrap();
             let letters = post.take();
             // Another one says that the password was changed.
             let letter = letters.iter().find(|letter| letter.text.contains("token=")).unwrap();
@@ -413,7 +413,7 @@ async fn an_address_is_verified_by_its_person() {
     let (town, post) = town().await;
     let alice = town.realm.find_user("alice").await.unwrap().unwrap();
     town.realm.ask_verification(&alice).await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let link = link(&post.take()[0]);
     let mut browser = Browser::new(&town);
     let page = browser.go(&link).await;
@@ -438,7 +438,7 @@ async fn who_is_switched_off_while_they_verify_their_address_stays_so() {
     loop {
         town.realm.put_user(&bob).await.unwrap();
         town.realm.ask_verification(&bob).await.unwrap();
-        town.realm.send_letters().await.unwrap();
+        town.realm.send_mail().await.unwrap();
         let mut browser = Browser::new(&town);
         let page = browser.go(&link(&post.take()[0])).await;
         let (realm, off) = (Arc::clone(&town.realm), User { disabled: true, ..bob.clone() });
@@ -463,7 +463,7 @@ async fn letters_speak_the_language_of_whoever_asked_and_carry_no_markup_of_othe
     alice.attributes.insert("locale".to_owned(), "de-AT".into());
     town.realm.put_user(&alice).await.unwrap();
     town.realm.ask_verification(&alice).await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let [letter] = post.take().try_into().unwrap();
     assert_eq!((letter.language, letter.to.as_str()), ("de", "alice@example.org"));
     assert!(letter.subject.contains("bestätigen") && !letter.subject.contains('\n'));
@@ -490,7 +490,7 @@ async fn forms_of_recovery_are_taken_only_from_our_page() {
     let forged = town.post("/recover", &[("username", "alice"), ("csrf", "x")]).await;
     assert_eq!(forged.status, 400);
     town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
-    town.realm.send_letters().await.unwrap();
+    town.realm.send_mail().await.unwrap();
     let link = link(&post.take()[0]);
     let token = link.split_once("token=").unwrap().1.to_owned();
     let fields = [("token", token.as_str()), ("password", ANOTHER), ("again", ANOTHER), ("csrf", "x")];
