@@ -106,22 +106,24 @@ const TABLE: [Classes; 256] = by_byte!(of_byte);
 /// What a value holds.
 pub(crate) fn of(value: &[u8]) -> Classes {
     const DOUBLING: Classes = SPACE | DOT | DASH;
-    let mut found = ALWAYS;
-    // As if the value stood behind one of each.
-    let (mut before, mut doubled) = (DOUBLING, 0);
-    for byte in value {
-        let class = TABLE.get(usize::from(*byte)).copied().unwrap_or(ALL);
-        found |= class;
-        doubled |= class & before;
-        before = class;
-    }
-    if doubled & DOUBLING != 0 {
-        found |= ODD;
-    }
-    if before == SPACE {
-        found |= ODD;
-    }
-    found
+    let class = |byte: &u8| TABLE.get(usize::from(*byte)).copied().unwrap_or(ALL);
+    let found = value.iter().fold(ALWAYS, |found, byte| found | class(byte));
+    let odd = found & DOUBLING != 0
+        && (value.first().is_some_and(|first| class(first) & DOUBLING != 0)
+            || value.last() == Some(&b' ')
+            || doubles(value));
+    if odd { found | ODD } else { found }
+}
+
+/// Whether a space, dot or dash follows itself. Written so that many bytes are compared at a
+/// time.
+fn doubles(value: &[u8]) -> bool {
+    let next = value.get(1..).unwrap_or_default();
+    let pairs = value.iter().zip(next);
+    pairs.fold(0, |all, (one, two)| {
+        let doubling = (*one == b' ') | (*one == b'.') | (*one == b'-');
+        all | (u8::from(one == two) & u8::from(doubling))
+    }) != 0
 }
 
 /// How common a class is in honest values; what is rare says more.
@@ -190,6 +192,13 @@ mod tests {
         assert_eq!(of(b"json.a.b"), ALWAYS | LOWER | DOT);
         for odd in ["a  b", " a", "a ", "a..b", ".a", "-a", "a--b"] {
             assert!(of(odd.as_bytes()) & ODD != 0, "{odd}");
+            // Wherever it stands.
+            let odd = |filled: usize| odd.replace('a', &"a".repeat(filled));
+            assert!((1..20).all(|filled| of(odd(filled).as_bytes()) & ODD != 0), "{}", odd(1));
+        }
+        for even in ["a b", "a.b.c", "a-b"] {
+            let even = |filled: usize| even.replace('a', &"a".repeat(filled));
+            assert!((1..20).all(|filled| of(even(filled).as_bytes()) & ODD == 0), "{}", even(1));
         }
         assert_eq!(of(b"\xff\0") & (HIGH | CONTROL | LOWER), HIGH | CONTROL);
     }
