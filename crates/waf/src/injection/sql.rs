@@ -13,7 +13,7 @@ pub(super) fn detect(value: &[u8]) -> Option<Fingerprint> {
     if value.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
         return None;
     }
-    if is_prose(value) { None } else { examine(value) }
+    if is_name(value) || is_prose(value) { None } else { examine(value) }
 }
 
 fn examine(value: &[u8]) -> Option<Fingerprint> {
@@ -22,6 +22,14 @@ fn examine(value: &[u8]) -> Option<Fingerprint> {
         (None, true) => places(value, BareExponent::Word).0,
         (found, _) => found,
     }
+}
+
+/// Whether a value is read as a single word: letters, digits and dots behind a letter, and no
+/// word of SQL before a dot. No fingerprint is of one token.
+fn is_name(value: &[u8]) -> bool {
+    value.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        && value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+        && Tokenizer::splits(value).all(|before| matches!(look_up(before), Kind::Nothing | Kind::Bareword))
 }
 
 /// Whether a value is words of no meaning in SQL, and whole numbers, between single spaces
@@ -170,6 +178,15 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
+        fn a_name_is_no_injection(value in "((json|order|value|x|q|N|_|SYS|current|select|union|not|int|binary|database|e5or|USER_ID|if)[.0-9_]{0,2}){1,6}") {
+            if is_name(value.as_bytes()) {
+                prop_assert!(examine(value.as_bytes()).is_none(), "{value}");
+                let mut tokenizer = Tokenizer::new(value.as_bytes(), Dialect::Ansi, None, BareExponent::Nothing);
+                prop_assert!(tokenizer.next().is_some() && tokenizer.next().is_none(), "{value}");
+            }
+        }
+
+        #[test]
         fn prose_is_no_injection(value in "((value|order|a|x|_|SYS|current|sleep|at|1|0x1|1e5|42|b|e1|DATABASE_NAME|time|or|and|like|union|e5or|e5like|fUNION|dOR)[ .]{0,2}){0,7}") {
             if is_prose(value.as_bytes()) {
                 prop_assert!(examine(value.as_bytes()).is_none(), "{value}");
@@ -184,6 +201,16 @@ mod tests {
         }
         for honest in ["version 1.5", "1.e5", "12.50 a piece"] {
             assert!(detect(honest.as_bytes()).is_none(), "{honest}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_from_sql() {
+        for name in ["json.order.field1", "order", "a..b", "_.select", "user.name"] {
+            assert!(is_name(name.as_bytes()), "{name}");
+        }
+        for other in ["", "1.e5or", "select.1", "a b", ".a", "order.by"] {
+            assert_eq!(is_name(other.as_bytes()), other == "order.by", "{other}");
         }
     }
 

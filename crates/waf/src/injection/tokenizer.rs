@@ -1,6 +1,6 @@
 //! Takes a value apart into the tokens of SQL, as several databases at once would.
 
-use super::token::{Kind, Token};
+use super::token::{Kind, TEXT_MAX, Token};
 use super::words::look_up;
 
 /// What is made of a number that ends in a bare exponent, `1.e`.
@@ -327,15 +327,20 @@ impl<'a> Tokenizer<'a> {
         self.take(Kind::Bareword, end.map_or(usize::MAX, |end| end + 1))
     }
 
+    /// What stands in a word before each place where it may be two: `SELECT.1` and
+    /// SELECT`column` are a keyword and something else.
+    pub(super) fn splits(word: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let kept = word.get(..word.len().min(TEXT_MAX)).unwrap_or_default();
+        memchr::memchr2_iter(b'.', b'`', kept).map(|split| word.get(..split).unwrap_or_default())
+    }
+
     fn word(&mut self) -> Token {
         let length = self.rest(0).iter().take_while(|byte| !ends_word(**byte)).count();
         let whole = self.rest(0).get(..length).unwrap_or_default();
-        // `SELECT.1` and SELECT`column` are a keyword and something else.
-        let kept = whole.get(..length.min(super::token::TEXT_MAX)).unwrap_or_default();
-        for split in memchr::memchr2_iter(b'.', b'`', kept) {
-            match look_up(whole.get(..split).unwrap_or_default()) {
+        for before in Self::splits(whole) {
+            match look_up(before) {
                 Kind::Nothing | Kind::Bareword => {}
-                kind => return self.take(kind, split),
+                kind => return self.take(kind, before.len()),
             }
         }
         match look_up(whole) {

@@ -198,6 +198,15 @@ mod tests {
         }
     }
 
+    /// What `sql::is_name` relies on.
+    #[test]
+    fn one_token_is_a_fingerprint_only_where_it_is_evil() {
+        for fingerprint in std::str::from_utf8(FINGERPRINTS).unwrap().split_whitespace() {
+            assert!(fingerprint.len() > 1 || fingerprint == "X", "{fingerprint}");
+        }
+        assert!(TABLE.iter().all(|slot| slot.kind != Kind::Evil), "no word is evil");
+    }
+
     #[test]
     fn every_fingerprint_is_found_and_no_other() {
         assert!(PACKED.windows(2).all(|pair| pair[0] < pair[1]), "the file is in order");
