@@ -1,53 +1,146 @@
-//! Which rules of a phase wait for the same group: it is asked once for all of them.
+//! Which rules of a phase wait for the same group: it is asked once for all of them, and
+//! those that need the same are answered together.
 
 use super::{Filter, Quick};
+
+/// A set of bits: words that hold some, each with its number.
+pub(crate) type Marks = Vec<(u32, u64)>;
 
 /// The rules of a phase, by the group that their first links look at.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    /// For each group, where its rules begin in `rules`; one more at the end.
-    starts: Vec<u32>,
-    /// Positions in the phase, with what each needs.
-    rules: Vec<(u32, Filter)>,
+    /// For each group.
+    waiting: Vec<Waiting>,
+    /// For each bit of literals, the position of the rule that needs one of them.
+    positions: Vec<u32>,
+}
+
+/// The rules that look at a group.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// Their positions in the phase.
+    pub(crate) rules: Marks,
+    pub(crate) alike: Vec<Alike>,
+}
+
+/// Those of them that need the same besides their literals.
+#[derive(Debug)]
+pub(crate) struct Alike {
+    /// Of any of them.
+    pub(crate) filter: Filter,
+    pub(crate) rules: Marks,
+    /// The bits of their literals.
+    pub(crate) literals: Marks,
 }
 
 impl Gate {
     /// Of a phase whose rules are asked `quick` in this order.
     pub(crate) fn new(groups: usize, quick: impl Iterator<Item = Quick>) -> Self {
-        let mut all: Vec<(u32, u32, Filter)> = Vec::new();
+        let mut gate = Self { waiting: Vec::new(), positions: Vec::new() };
+        gate.waiting.resize_with(groups, Waiting::default);
         for (position, quick) in (0..).zip(quick) {
-            if let Quick::Group(group, filter) = quick {
-                all.push((group, position, filter));
+            let Quick::Group(group, filter) = quick else { continue };
+            let Some(waiting) = gate.waiting.get_mut(group as usize) else { continue };
+            mark(&mut waiting.rules, position);
+            let alike = waiting.alike_to(filter);
+            mark(&mut alike.rules, position);
+            if let Some(bit) = filter.needle {
+                mark(&mut alike.literals, bit);
+                let bits = gate.positions.len().max(bit as usize + 1);
+                gate.positions.resize(bits, u32::MAX);
+                if let Some(known) = gate.positions.get_mut(bit as usize) {
+                    *known = position;
+                }
             }
         }
-        all.sort_unstable_by_key(|(group, position, _)| (*group, *position));
-        let before = |wanted: usize| all.partition_point(|(group, ..)| (*group as usize) < wanted);
-        Self {
-            starts: (0..=groups).map(|group| u32::try_from(before(group)).unwrap_or(u32::MAX)).collect(),
-            rules: all.into_iter().map(|(_, position, filter)| (position, filter)).collect(),
-        }
+        gate
     }
 
     /// The rules that look at a group.
-    pub(crate) fn rules(&self, group: u32) -> &[(u32, Filter)] {
-        let group = group as usize;
-        let range = self.starts.get(group).zip(self.starts.get(group + 1));
-        let range = range.map(|(first, end)| *first as usize..*end as usize);
-        range.and_then(|range| self.rules.get(range)).unwrap_or_default()
+    pub(crate) fn waiting(&self, group: u32) -> Option<&Waiting> {
+        self.waiting.get(group as usize)
     }
+
+    /// The position of the rule whose literals have this bit.
+    pub(crate) fn position(&self, bit: u32) -> Option<u32> {
+        self.positions.get(bit as usize).copied()
+    }
+}
+
+impl Waiting {
+    fn alike_to(&mut self, filter: Filter) -> &mut Alike {
+        let same = |known: &Alike| {
+            (known.filter.unless, known.filter.needs) == (filter.unless, filter.needs)
+                && known.filter.needle.is_some() == filter.needle.is_some()
+        };
+        let at = self.alike.iter().position(same).unwrap_or(self.alike.len());
+        if at == self.alike.len() {
+            self.alike.push(Alike { filter, rules: Marks::new(), literals: Marks::new() });
+        }
+        #[expect(clippy::indexing_slicing, reason = "the position was found or made just now")]
+        &mut self.alike[at]
+    }
+}
+
+/// Adds a bit.
+fn mark(marks: &mut Marks, bit: u32) {
+    let mask = 1 << (bit % 64);
+    match marks.iter_mut().find(|(word, _)| *word == bit / 64) {
+        Some((_, known)) => *known |= mask,
+        None => marks.push((bit / 64, mask)),
+    }
+}
+
+/// Each bit that is in `marks` and in `words`.
+pub(crate) fn common(marks: &Marks, words: &[u64]) -> impl Iterator<Item = u32> {
+    marks.iter().flat_map(|(number, mask)| {
+        let mut left = words.get(*number as usize).map_or(0, |word| word & mask);
+        std::iter::from_fn(move || {
+            let bit = left.trailing_zeros();
+            left = left.checked_sub(1).map(|below| left & below)?;
+            Some(number * 64 + bit)
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn bits(marks: &Marks) -> Vec<u32> {
+        common(marks, &[u64::MAX; 4]).collect()
+    }
+
     #[test]
     fn rules_are_found_by_their_group() {
         let group = |group| Quick::Group(group, Filter::default());
         let quick = [group(2), Quick::Look, group(0), group(2), Quick::Look];
         let gate = Gate::new(4, quick.into_iter());
-        let positions = |group| gate.rules(group).iter().map(|(position, _)| *position).collect::<Vec<_>>();
-        assert_eq!([0, 1, 2, 3].map(positions), [vec![2], vec![], vec![0, 3], vec![]]);
-        assert!(positions(4).is_empty() && Gate::default().rules(0).is_empty());
+        let positions = |group| gate.waiting(group).map(|waiting| bits(&waiting.rules));
+        assert_eq!([0, 1, 2, 3].map(positions), [vec![2], vec![], vec![0, 3], vec![]].map(Some));
+        assert!(positions(4).is_none() && Gate::default().waiting(0).is_none());
+    }
+
+    #[test]
+    fn rules_that_need_the_same_are_answered_together() {
+        let needs = |needle, needs| Quick::Group(0, Filter { needle, unless: 0, needs });
+        let quick = [needs(Some(70), 0), needs(None, 0), needs(Some(3), 0), needs(Some(5), 8), Quick::Look];
+        let gate = Gate::new(1, quick.into_iter());
+        let waiting = gate.waiting(0).unwrap();
+        assert_eq!(bits(&waiting.rules), [0, 1, 2, 3]);
+        let alike = |at: usize| (bits(&waiting.alike[at].rules), bits(&waiting.alike[at].literals));
+        assert_eq!(waiting.alike.len(), 3);
+        assert_eq!(alike(0), (vec![0, 2], vec![70, 3]));
+        assert_eq!(alike(1), (vec![1], vec![]));
+        assert_eq!(alike(2), (vec![3], vec![5]));
+        assert_eq!([70, 3, 5].map(|bit| gate.position(bit)), [Some(0), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn common_bits_are_those_of_both() {
+        let mut marks = Marks::new();
+        [1, 64, 127, 130].iter().for_each(|bit| mark(&mut marks, *bit));
+        assert_eq!(common(&marks, &[2, 1 << 63]).collect::<Vec<_>>(), [1, 127]);
+        assert_eq!(common(&marks, &[]).count(), 0);
     }
 }

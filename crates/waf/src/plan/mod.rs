@@ -16,7 +16,7 @@ mod gate;
 mod needles;
 mod table;
 
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Gate, Waiting, common};
 pub(crate) use needles::{Needles, Side, has};
 
 use crate::{

@@ -34,10 +34,17 @@ impl Candidates {
         self.rules.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
     }
 
-    /// A rule cannot match.
-    pub(super) fn drop(&mut self, rule: usize) {
-        if let Some(word) = self.rules.get_mut(rule / 64) {
-            *word &= !(1 << (rule % 64));
+    /// Rules cannot match: those of the mask in this word.
+    pub(super) fn drop(&mut self, number: u32, mask: u64) {
+        if let Some(word) = self.rules.get_mut(number as usize) {
+            *word &= !mask;
+        }
+    }
+
+    /// Rules may match: those of the mask in this word.
+    pub(super) fn keep(&mut self, number: u32, mask: u64) {
+        if let Some(word) = self.rules.get_mut(number as usize) {
+            *word |= mask;
         }
     }
 
@@ -59,7 +66,8 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.begin(130, 70);
         assert_eq!(candidates.next(0), 0);
-        (0..128).for_each(|rule| candidates.drop(rule));
+        (0..3).for_each(|word| candidates.drop(word, u64::MAX));
+        candidates.keep(2, 3);
         assert_eq!((candidates.next(0), candidates.next(64), candidates.next(129)), (128, 128, 129));
         assert!(!candidates.has(127) && candidates.has(128));
         assert!(candidates.next(400) > 130 && candidates.next(usize::MAX) > 130);

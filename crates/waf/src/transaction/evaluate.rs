@@ -134,9 +134,11 @@ impl State {
     /// Takes out every rule of the phase that looks at a group and cannot match it.
     fn ask(&mut self, set: &RuleSet, phase: Phase, group: u32) {
         let Some(gate) = set.gates.get(phase.index()) else { return };
+        let Some(waiting) = gate.waiting(group) else { return };
         let before = self.store.values.bytes_read();
         let candidates = &mut self.candidates;
-        self.store.ask(&set.plan, group, gate.rules(group), |place| candidates.drop(place as usize));
+        waiting.rules.iter().for_each(|(word, mask)| candidates.drop(*word, *mask));
+        self.store.ask(&set.plan, group, (gate, waiting), |word, mask| candidates.keep(word, mask));
         self.spend_bytes(self.store.values.bytes_read() - before);
     }
 

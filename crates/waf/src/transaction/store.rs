@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     classes::Classes,
-    plan::{Cell, Filter, Group, Plan, Side, View, has},
+    plan::{Cell, Filter, Gate, Group, Plan, Side, View, Waiting, common, has},
     target::Selector,
     transform::Transformation,
     variable::{COUNT, Variable},
@@ -401,22 +401,31 @@ impl Store {
         may_pass(state.classes, self.bits.get(bits as usize..).unwrap_or_default(), filter)
     }
 
-    /// Calls `drop` with the place of each rule that no value of a group can match.
+    /// Calls `keep` with words of the rules that some value of a group may match.
     pub(crate) fn ask(
         &mut self,
         plan: &Plan,
         index: u32,
-        rules: &[(u32, Filter)],
-        mut drop: impl FnMut(u32),
+        (gate, waiting): (&Gate, &Waiting),
+        mut keep: impl FnMut(u32, u64),
     ) {
         let GroupState { classes, mut bits, .. } = self.group_state(plan, index);
-        if bits == NONE && rules.iter().any(|(_, filter)| needs_bits(classes, *filter)) {
+        if bits == NONE && waiting.alike.iter().any(|alike| needs_bits(classes, alike.filter)) {
             bits = self.group_bits(plan, index);
         }
         let bits = self.bits.get(bits as usize..).unwrap_or_default();
-        for (place, filter) in rules {
-            if !may_pass(classes, bits, *filter) {
-                drop(*place);
+        for alike in &waiting.alike {
+            if !has_needs(classes, alike.filter) {
+                continue;
+            }
+            if bits.is_empty() || !needs_bits(classes, alike.filter) {
+                alike.rules.iter().for_each(|(word, mask)| keep(*word, *mask));
+                continue;
+            }
+            for bit in common(&alike.literals, bits) {
+                if let Some(position) = gate.position(bit) {
+                    keep(position / 64, 1 << (position % 64));
+                }
             }
         }
     }
