@@ -115,32 +115,55 @@ impl Table {
     /// Sets the bits of all literals that stand in `value`.
     pub(super) fn scan(&self, value: &[u8], words: &mut [u64]) {
         match value.len() {
-            FOUR_LANES_BYTES.. => self.lanes::<4>(value, words),
-            TWO_LANES_BYTES.. => self.lanes::<2>(value, words),
-            _ => self.lanes::<1>(value, words),
+            FOUR_LANES_BYTES.. => self.four(value, words),
+            TWO_LANES_BYTES.. => self.two(value, words),
+            _ => self.one(0, value, words),
         }
     }
 
-    /// Reads `value` at so many places at a time. Each begins as far before its part as the
-    /// longest literal reaches, so that none is missed on the border.
-    fn lanes<const LANES: usize>(&self, value: &[u8], words: &mut [u64]) {
+    fn one(&self, mut row: u32, value: &[u8], words: &mut [u64]) {
+        for byte in value {
+            row = self.step(row, *byte, words);
+        }
+    }
+
+    /// Reads `value` at two places at a time.
+    fn two(&self, value: &[u8], words: &mut [u64]) {
+        let [one, two] = self.lanes(value);
+        let (mut first, mut second) = (0, 0);
+        for (a, b) in one.iter().zip(two) {
+            first = self.step(first, *a, words);
+            second = self.step(second, *b, words);
+        }
+        self.one(first, one.get(two.len()..).unwrap_or_default(), words);
+        self.one(second, two.get(one.len()..).unwrap_or_default(), words);
+    }
+
+    /// Reads `value` at four places at a time.
+    fn four(&self, value: &[u8], words: &mut [u64]) {
+        let lanes @ [one, two, three, four] = self.lanes(value);
+        let mut rows = [0; 4];
+        for (((a, b), c), d) in one.iter().zip(two).zip(three).zip(four) {
+            let [first, second, third, fourth] = &mut rows;
+            *first = self.step(*first, *a, words);
+            *second = self.step(*second, *b, words);
+            *third = self.step(*third, *c, words);
+            *fourth = self.step(*fourth, *d, words);
+        }
+        let common = lanes.iter().map(|lane| lane.len()).min().unwrap_or(0);
+        for (row, lane) in rows.into_iter().zip(lanes) {
+            self.one(row, lane.get(common..).unwrap_or_default(), words);
+        }
+    }
+
+    /// Parts of `value`. Each begins as far before its own as the longest literal reaches, so
+    /// that none is missed on the border.
+    fn lanes<'v, const LANES: usize>(&self, value: &'v [u8]) -> [&'v [u8]; LANES] {
         let part = value.len().div_ceil(LANES);
         let from = |lane: usize| (lane * part).saturating_sub(self.overlap).min(value.len());
-        let lanes: [&[u8]; LANES] = std::array::from_fn(|lane| {
+        std::array::from_fn(|lane| {
             value.get(from(lane)..((lane + 1) * part).min(value.len())).unwrap_or_default()
-        });
-        let common = lanes.iter().map(|lane| lane.len()).min().unwrap_or(0);
-        let mut rows = [0; LANES];
-        for at in 0..common {
-            for (row, lane) in rows.iter_mut().zip(&lanes) {
-                *row = self.step(*row, lane.get(at).copied().unwrap_or(0), words);
-            }
-        }
-        for (row, lane) in rows.iter_mut().zip(&lanes) {
-            for byte in lane.get(common..).unwrap_or_default() {
-                *row = self.step(*row, *byte, words);
-            }
-        }
+        })
     }
 
     #[inline]
