@@ -182,7 +182,10 @@ impl Names {
     /// The slot of a name, where there is one.
     pub(crate) fn find(&self, name: &[u8]) -> Option<u16> {
         let name = std::str::from_utf8(name).ok()?;
-        self.slots.get(name).copied().or_else(|| self.slots.get(&name.to_ascii_lowercase()).copied())
+        match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => self.slots.get(&name.to_ascii_lowercase()).copied(),
+            false => self.slots.get(name).copied(),
+        }
     }
 
     /// The name in a slot, lower case.

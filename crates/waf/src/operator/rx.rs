@@ -33,7 +33,12 @@ pub(super) struct Pattern {
     needs: Classes,
     cost: Cost,
     global: bool,
+    /// Whether it matches every value, and all of it: how a rule takes a name into a variable.
+    whole: bool,
 }
+
+/// Expressions that match all of any value.
+const WHOLE: [&str; 3] = ["^.*$", "^.*", ".*"];
 
 /// How many states an expression has, about.
 fn states(expression: &Hir) -> u64 {
@@ -111,6 +116,7 @@ impl Pattern {
             compiled: OnceLock::new(),
             cost,
             global,
+            whole: WHOLE.contains(&pattern) && !global,
         })
     }
 
@@ -143,6 +149,10 @@ impl Pattern {
     }
 
     pub(super) fn evaluate(&self, value: &[u8], found: &mut Found) -> bool {
+        if self.whole {
+            found.matched(0..value.len());
+            return true;
+        }
         match self.regex() {
             Ok(regex) => search(regex, value, self.global, found),
             Err(error) => found.fail(error.to_owned()),

@@ -117,7 +117,7 @@ impl State {
             }
             (SetName::Text(name), Variable::Tx) => {
                 let name = self.text(set, name);
-                match self.tx.entry(&set.names, &name) {
+                match self.tx.entry(&set.names, name) {
                     Some(kept) => apply(kept, &change.change, value),
                     None => self.intervene_internal(),
                 }

@@ -86,7 +86,7 @@ impl Tx {
     pub(crate) fn new(set: &RuleSet) -> Self {
         let mut tx = Self::empty(&set.names);
         for (name, value) in &set.laid.variables {
-            if let Some(kept) = tx.entry(&set.names, name.as_bytes()) {
+            if let Some(kept) = tx.entry(&set.names, name.clone().into_bytes()) {
                 kept.clone_from(value);
             }
         }
@@ -113,16 +113,17 @@ impl Tx {
     }
 
     /// By name, made where it is not there yet. None: there are too many.
-    pub(crate) fn entry(&mut self, names: &Names, name: &[u8]) -> Option<&mut Value> {
-        if let Some(slot) = names.find(name) {
+    pub(crate) fn entry(&mut self, names: &Names, mut name: Vec<u8>) -> Option<&mut Value> {
+        if let Some(slot) = names.find(&name) {
             return self.slots.get_mut(usize::from(slot));
         }
-        let found = self.dynamic.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
+        name.make_ascii_lowercase();
+        let found = self.dynamic.iter().position(|(known, _)| *known == name);
         if found.is_none() {
             if self.dynamic.len() >= DYNAMIC_MAX {
                 return None;
             }
-            self.dynamic.push((name.to_ascii_lowercase(), Value::Unset));
+            self.dynamic.push((name, Value::Unset));
         }
         let at = found.unwrap_or(self.dynamic.len().saturating_sub(1));
         self.dynamic.get_mut(at).map(|(_, value)| value)
@@ -189,9 +190,9 @@ mod tests {
         let names = Names::default();
         let mut tx = Tx::empty(&names);
         for number in 0..DYNAMIC_MAX {
-            assert!(tx.entry(&names, format!("n{number}").as_bytes()).is_some());
+            assert!(tx.entry(&names, format!("n{number}").into_bytes()).is_some());
         }
-        assert!(tx.entry(&names, b"one too many").is_none());
-        assert!(tx.entry(&names, b"N7").is_some());
+        assert!(tx.entry(&names, b"one too many".to_vec()).is_none());
+        assert!(tx.entry(&names, b"N7".to_vec()).is_some());
     }
 }

@@ -35,6 +35,23 @@ fn at_most_ten_groups_are_kept() {
 }
 
 #[test]
+fn what_matches_all_of_any_value_is_not_run() {
+    for pattern in WHOLE {
+        let known = Pattern::new(pattern, false).unwrap();
+        assert!(known.whole && !Pattern::new(pattern, true).unwrap().whole, "{pattern}");
+        for value in [&b""[..], b"a", b"a\nb\n", b"\n", b"\xff\0"] {
+            let (mut shortly, mut fully) = (Found::default(), Found::default());
+            assert!(known.evaluate(value, &mut shortly));
+            assert!(search(known.regex().unwrap(), value, false, &mut fully));
+            assert_eq!((shortly.get(value, 0), shortly.len()), (fully.get(value, 0), fully.len()));
+        }
+    }
+    for pattern in ["^.+$", "^.*a", "^(.*)$", "^.*?", "^.?$"] {
+        assert!(!Pattern::new(pattern, false).unwrap().whole, "{pattern}");
+    }
+}
+
+#[test]
 fn of_many_matches_the_last_one_is_kept() {
     assert_eq!(
         groups("rxGlobal", r"(\d)(x)?", b"1x 2 3"),
