@@ -20,10 +20,7 @@ const fn escape(byte: u8) -> u8 {
 pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     out.push(b'"');
-    // Nearly all texts hold nothing to escape. Looking through the whole of one without
-    // stopping early lets the compiler take many bytes at a time.
-    let plain = bytes.iter().fold(true, |plain, &byte| plain & stands_for_itself(byte));
-    if plain {
+    if is_plain(bytes) {
         out.extend_from_slice(bytes);
     } else {
         escaped(out, bytes);
@@ -31,8 +28,46 @@ pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-const fn stands_for_itself(byte: u8) -> bool {
-    (byte >= 0x20) & (byte != b'"') & (byte != b'\\') & (byte != 0x7f)
+/// Appends the longest start of `text` that [`cut`] leaves of it, in quotes. Says whether that
+/// is less than all.
+pub(crate) fn text_up_to(out: &mut Vec<u8>, text: &str, bytes_max: usize) -> bool {
+    let kept = cut(text, bytes_max);
+    self::text(out, kept);
+    kept.len() < text.len()
+}
+
+/// Whether every byte is ASCII and stands for itself. Nearly all texts are so, and most are short:
+/// eight bytes are looked at together, and the last few not one by one either.
+fn is_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
+    if !words.iter().all(|word| is_plain_word(u64::from_ne_bytes(*word))) {
+        return false;
+    }
+    match (bytes.last_chunk(), rest.first_chunk(), rest.last_chunk()) {
+        _ if rest.is_empty() => true,
+        // Those before were looked at already.
+        (Some(last), _, _) => is_plain_word(u64::from_ne_bytes(*last)),
+        (None, Some(first), Some(last)) => {
+            let half = |half: &[u8; 4]| u64::from(u32::from_ne_bytes(*half));
+            is_plain_word((half(first) << 32) | half(last))
+        }
+        _ => is_plain_word(rest.iter().fold(each(b' '), |word, &byte| (word << 8) | u64::from(byte))),
+    }
+}
+
+/// This byte in each of a word.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Subtracting sets the highest bit of a byte that is too small for it; of those above it only
+/// beside such a one.
+const fn is_plain_word(word: u64) -> bool {
+    let control = word.wrapping_sub(each(b' '));
+    let quote = (word ^ each(b'"')).wrapping_sub(each(1));
+    let backslash = (word ^ each(b'\\')).wrapping_sub(each(1));
+    let delete = (word ^ each(0x7f)).wrapping_sub(each(1));
+    (control | quote | backslash | delete | word) & each(0x80) == 0
 }
 
 fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -63,9 +98,12 @@ pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
 /// The longest start of `text` that has at most `bytes_max` bytes and ends between
 /// two characters.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    if text.len() <= bytes_max {
+        return text;
+    }
     // A character has at most four bytes.
     let end = (0..4).filter_map(|back| bytes_max.checked_sub(back)).find(|&end| text.is_char_boundary(end));
-    if text.len() <= bytes_max { text } else { text.get(..end.unwrap_or(0)).unwrap_or_default() }
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -100,10 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_agree_on_what_needs_an_escape() {
+    fn what_is_plain_needs_no_escape_at_any_place() {
+        // In texts of every length up to some words, beside bytes at which a borrow would show.
         for byte in 0..=u8::MAX {
-            assert_eq!(stands_for_itself(byte), escape(byte) == 0, "{byte:#x}");
+            for length in 1..=24 {
+                for place in 0..length {
+                    for other in [b' ', b'!', b'#', b'[', b']', 0x7e] {
+                        let mut bytes = vec![other; length];
+                        bytes[place] = byte;
+                        let plain = escape(byte) == 0 && byte.is_ascii();
+                        assert_eq!(is_plain(&bytes), plain, "{byte:#x} at {place} of {bytes:x?}");
+                    }
+                }
+            }
         }
+        assert!(is_plain(b""));
     }
 
     proptest! {

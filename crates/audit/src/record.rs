@@ -57,25 +57,28 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Here and below: where the text is a constant of ours, so is its length.
+    #[inline]
     fn raw(&mut self, json: &str) {
         self.line.extend_from_slice(json.as_bytes());
     }
 
     /// `before` is the JSON that leads up to the value: `,"name":`.
+    #[inline]
     fn number(&mut self, before: &str, number: u64) {
         self.raw(before);
         json::number(self.line, number);
     }
 
+    #[inline]
     fn text(&mut self, before: &str, text: &str, bytes_max: usize) {
         self.raw(before);
-        let kept = json::cut(text, bytes_max);
-        self.cut |= kept.len() < text.len();
-        json::text(self.line, kept);
+        self.cut |= json::text_up_to(self.line, text, bytes_max);
     }
 
     /// A name out of a closed set of ours, which needs no escape. `before` ends with the
     /// opening quote.
+    #[inline]
     fn name(&mut self, before: &str, name: &'static str) {
         self.raw(before);
         self.raw(name);
@@ -84,11 +87,11 @@ impl Writer<'_> {
 
     fn event(&mut self, event: &AccessEvent<'_>, abandoned: bool) {
         let id = event.id.to_ascii();
-        let (activity_id, other_name) = activity(&event.method);
-        let (status_id, action_id, severity_id) = match event.outcome {
-            Outcome::Allowed => (1, 1, 1),
-            Outcome::Denied => (2, 2, 2),
-            Outcome::Failed => (2, 1, 3),
+        let (activity, other_name) = activity(&event.method);
+        let (severity_and_status, action) = match event.outcome {
+            Outcome::Allowed => (r#","severity_id":1,"status_id":1,"status_detail":"#, r#","action_id":1"#),
+            Outcome::Denied => (r#","severity_id":2,"status_id":2,"status_detail":"#, r#","action_id":2"#),
+            Outcome::Failed => (r#","severity_id":3,"status_id":2,"status_detail":"#, r#","action_id":1"#),
         };
         self.number(r#"{"time":"#, event.time.unix_millis());
         self.raw(r#","class_uid":4002,"category_uid":4,"metadata":{"version":"1.3.0","uid":""#);
@@ -96,15 +99,12 @@ impl Writer<'_> {
         self.raw(
             r#"","product":{"name":"Bastide","vendor_name":"Bastide"},"profiles":["security_control"]}"#,
         );
-        self.number(r#","type_uid":"#, 400_200 + activity_id);
-        self.number(r#","activity_id":"#, activity_id);
+        self.raw(activity);
         if let Some(name) = other_name {
             self.text(r#","activity_name":"#, name, TEXT_BYTES_MAX);
         }
-        self.number(r#","severity_id":"#, severity_id);
-        self.number(r#","status_id":"#, status_id);
-        self.text(r#","status_detail":"#, &event.reason, TEXT_BYTES_MAX);
-        self.number(r#","action_id":"#, action_id);
+        self.text(severity_and_status, &event.reason, TEXT_BYTES_MAX);
+        self.raw(action);
         self.number(r#","duration":"#, event.duration_nanos / 1_000_000);
         self.request(event, &id);
         self.actor(event);
@@ -246,19 +246,19 @@ impl Writer<'_> {
     }
 }
 
-/// OCSF `activity_id` of a method, and its name when OCSF has no number for it.
-fn activity(method: &str) -> (u64, Option<&str>) {
+/// OCSF `type_uid` and `activity_id` of a method, and its name when OCSF has no number for it.
+fn activity(method: &str) -> (&'static str, Option<&str>) {
     match method {
-        "CONNECT" => (1, None),
-        "DELETE" => (2, None),
-        "GET" => (3, None),
-        "HEAD" => (4, None),
-        "OPTIONS" => (5, None),
-        "POST" => (6, None),
-        "PUT" => (7, None),
-        "TRACE" => (8, None),
-        "" => (0, None),
-        other => (99, Some(other)),
+        "GET" => (r#","type_uid":400203,"activity_id":3"#, None),
+        "POST" => (r#","type_uid":400206,"activity_id":6"#, None),
+        "PUT" => (r#","type_uid":400207,"activity_id":7"#, None),
+        "DELETE" => (r#","type_uid":400202,"activity_id":2"#, None),
+        "HEAD" => (r#","type_uid":400204,"activity_id":4"#, None),
+        "OPTIONS" => (r#","type_uid":400205,"activity_id":5"#, None),
+        "CONNECT" => (r#","type_uid":400201,"activity_id":1"#, None),
+        "TRACE" => (r#","type_uid":400208,"activity_id":8"#, None),
+        "" => (r#","type_uid":400200,"activity_id":0"#, None),
+        other => (r#","type_uid":400299,"activity_id":99"#, Some(other)),
     }
 }
 

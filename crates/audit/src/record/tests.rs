@@ -94,6 +94,39 @@ fn fields_have_the_names_of_ocsf() {
 }
 
 #[test]
+fn a_line_is_written_to_the_byte_as_readers_know_it() {
+    let id = event(1).id;
+    let expected = [
+        r#"{"time":1795384267123,"class_uid":4002,"category_uid":4,"metadata":{"version":"1.3.0","uid":""#,
+        &id.to_string(),
+        r#"","product":{"name":"Bastide","vendor_name":"Bastide"},"profiles":["security_control"]}"#,
+        r#","type_uid":400299,"activity_id":99,"activity_name":"PATCH","severity_id":2,"status_id":2"#,
+        r#","status_detail":"a \"limit\"","action_id":2,"duration":2,"http_request":{"uid":""#,
+        &id.to_string(),
+        r#"","http_method":"PATCH","url":{"hostname":"shop.example.org","path":"/orders/alice/17"}"#,
+        r#","version":"1.1","user_agent":"curl/8"},"http_response":{"code":429}"#,
+        r#","src_endpoint":{"ip":"192.0.2.7","port":50123},"tls":{"version":"1.3"}"#,
+        r#","traffic":{"bytes_in":0,"bytes_out":1024},"actor":{"user":{"name":"alice","type":"User"}"#,
+        r#","idp":{"name":"https://id.example.org"}},"unmapped":{"time_nanos":1795384267123456789"#,
+        r#","duration_nanos":2345678,"outcome":"denied","step":"limit_principal","route":"orders""#,
+        r#","upstream":"10.0.0.5:7001","attempts":1,"credential":"jwt""#,
+        r#","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","decision":{"generation":7}}}"#,
+        "\n",
+    ];
+    let event = AccessEvent {
+        outcome: Outcome::Denied,
+        step: Step::LimitPrincipal,
+        reason: r#"a "limit""#.into(),
+        status: 429,
+        method: "PATCH".into(),
+        decision: None,
+        decision_json: Cow::Borrowed(br#"{"generation":7}"#),
+        ..event(1)
+    };
+    assert_eq!(String::from_utf8(line(&event)).unwrap(), expected.concat());
+}
+
+#[test]
 fn outcomes_and_methods_have_their_numbers() {
     for (outcome, status_id, action_id, severity_id) in
         [(Outcome::Allowed, 1, 1, 1), (Outcome::Denied, 2, 2, 2), (Outcome::Failed, 2, 1, 3)]
