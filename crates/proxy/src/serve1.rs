@@ -120,8 +120,11 @@ pub(crate) async fn serve<W: World>(
         let identity = &world.admission().identity_headers;
         let mut exchange = Exchange1::new(&mut connection, head, &limits, identity);
         exchange.origin = Some(Origin { source: info.peer, destination: info.local });
-        // In a box: between requests a connection is small.
-        Box::pin(current.handler.serve(Arrival { connection: info, admitted }, &mut exchange)).await;
+        // In a box: between requests a connection is small. Made where it will stand: what is
+        // large about it is room that nothing was written to yet.
+        let room = Box::new_uninit();
+        let served = current.handler.serve(Arrival { connection: info, admitted }, &mut exchange);
+        Box::into_pin(Box::write(room, served)).await;
         let closing = exchange.finish().await;
         drop(current);
         match closing? {
