@@ -41,12 +41,11 @@ pub enum UpstreamFault {
     InterimFlood,
 }
 
-/// A connection that carries one request.
+/// A connection that carries one request. Boxed, because it moves from step to step.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per request, and never moved far")]
 pub(crate) enum Connection {
     One(Box<Connection1>),
-    Two(Stream2),
+    Two(Box<Stream2>),
 }
 
 impl Connection {

@@ -181,7 +181,7 @@ impl Pool {
     /// A connection that is open already.
     pub(crate) fn take(self: &Rc<Self>, origin: Option<Origin>) -> Option<Connection> {
         if let Some(stream) = self.open_stream(origin) {
-            return Some(Connection::Two(stream));
+            return Some(Connection::Two(Box::new(stream)));
         }
         let now = self.ticker.now_ms();
         loop {
@@ -314,7 +314,7 @@ impl Pool {
                 let session = Rc::new(session);
                 let stream = Stream2::open(self, &session);
                 self.sessions.borrow_mut().push(session);
-                Ok(Connection::Two(stream))
+                Ok(Connection::Two(Box::new(stream)))
             }
         }
     }
