@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -160,6 +160,19 @@ impl Wire {
         Poll::Ready(Ok(count))
     }
 
+    /// Whether the peer has neither sent anything nor ended its side since everything was read.
+    /// Without an event on the socket this makes no system call; and it wakes nobody later.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        if !self.input.is_empty() || self.ended {
+            return false;
+        }
+        if let Link::Plain(socket) = &self.link {
+            let found = socket.try_read(&mut [0]);
+            return found.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        }
+        self.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
     /// Gives memory back that a quiet connection does not need.
     pub(crate) fn shrink(&mut self) {
         if self.input.is_empty() && self.read_bytes > READ_BYTES {
@@ -267,11 +280,42 @@ impl Wire {
 mod tests {
     use super::*;
 
+    /// A wire over a socket, and the other end of it.
+    async fn joined() -> (Wire, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Wire::new(Link::Plain(listener.accept().await.unwrap().0)), theirs)
+    }
+
+    /// What an unused connection to an upstream must be, or the next request would read it.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_wire_is_quiet_until_the_peer_sends_or_ends() {
+        use tokio::io::AsyncWriteExt;
+        let heard = async |wire: &Wire| wire.link.socket().unwrap().readable().await.unwrap();
+        let (mut wire, mut theirs) = joined().await;
+        assert!(wire.is_quiet());
+        theirs.write_all(b"asked for").await.unwrap();
+        std::future::poll_fn(|cx| wire.poll_fill(cx)).await.unwrap();
+        assert!(!wire.is_quiet(), "with what was not consumed");
+        wire.input.clear();
+        assert!(wire.is_quiet() && wire.is_quiet());
+        theirs.write_all(b"x").await.unwrap();
+        heard(&wire).await;
+        assert!(!wire.is_quiet());
+        let (mut wire, theirs) = joined().await;
+        drop(theirs);
+        heard(&wire).await;
+        assert!(!wire.is_quiet());
+        let (ours, mut other) = tokio::io::duplex(64);
+        let mut wire = Wire::new(Link::InProcess(ours));
+        assert!(wire.is_quiet());
+        other.write_all(b"x").await.unwrap();
+        assert!(!wire.is_quiet());
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn a_wire_at_rest_holds_no_buffer_and_loses_nothing() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut wire = Wire::new(Link::Plain(listener.accept().await.unwrap().0));
+        let (mut wire, mut theirs) = joined().await;
         tokio::io::AsyncWriteExt::write_all(&mut theirs, b"half a head").await.unwrap();
         std::future::poll_fn(|cx| wire.poll_fill(cx)).await.unwrap();
         wire.output().extend_from_slice(b"not yet sent");

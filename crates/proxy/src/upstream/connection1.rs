@@ -2,7 +2,7 @@
 //! as strictly as a client's request.
 
 use std::io;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use super::connection::UpstreamFault;
 use super::peer::UpstreamPeer;
@@ -70,9 +70,7 @@ impl Connection1 {
     /// upstream has sent nothing that nobody asked for. Such bytes would be read as the
     /// answer to the next client's request.
     pub(crate) fn is_usable(&mut self, now_ms: u64) -> bool {
-        // Without an event on the socket this makes no system call.
-        let mut cx = Context::from_waker(Waker::noop());
-        now_ms < self.idle_until_ms && self.wire.input.is_empty() && self.wire.poll_fill(&mut cx).is_pending()
+        now_ms < self.idle_until_ms && self.wire.is_quiet()
     }
 
     /// Whether the response ended cleanly and the connection may carry another request.
