@@ -3,6 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 
+use crate::word;
+
 /// A range of a head's buffer, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -199,8 +201,7 @@ pub(crate) const fn is_token(byte: u8) -> bool {
 /// Whether bytes may stand in a field value (RFC 9110 §5.5): no control characters
 /// but the tab. Bytes past ASCII (obs-text) pass: they are opaque.
 pub(crate) fn is_field_value(value: &[u8]) -> bool {
-    // Every byte is looked at, whatever came before: so the compiler takes many at once.
-    !value.iter().fold(false, |bad, &byte| bad | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f))
+    word::is_free_of_controls(value)
 }
 
 /// Field names that the hop reads. Everything else is [`Known::Other`].

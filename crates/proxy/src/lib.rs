@@ -41,6 +41,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod way;
+mod word;
 pub mod world;
 
 pub use admit::{Admission, Class, RawRequest, Refusal};
