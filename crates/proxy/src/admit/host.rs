@@ -78,10 +78,12 @@ fn split(text: &[u8]) -> Result<(Cow<'_, [u8]>, Option<u16>), Class> {
 
 /// A port: 1 to 65535, digits only, no leading zero.
 fn port(digits: &[u8]) -> Option<u16> {
-    if digits.len() > 5 || digits.first() == Some(&b'0') || !digits.iter().all(u8::is_ascii_digit) {
+    let fits = matches!(digits.len(), 1..=5) && digits.first() != Some(&b'0');
+    if !fits || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    u16::try_from(number).ok()
 }
 
 /// The name folded: lower case, no trailing dot, IPv6 written canonically. Borrowed
@@ -96,27 +98,52 @@ fn name(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
         return None;
     }
-    let (mut label, mut folded) = (0, true);
-    for &byte in text {
-        match byte {
-            b'.' if label == 0 => return None,
-            b'.' => label = 0,
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
-            b'A'..=b'Z' => {
-                label += 1;
-                folded = false;
-            }
+    let (mut begin, mut folded) = (0, true);
+    for (at, &byte) in text.iter().enumerate() {
+        match KINDS.get(usize::from(byte)) {
+            Some(Kind::Lower) => {}
+            Some(Kind::Upper) => folded = false,
+            Some(Kind::Dot) if is_label(begin, at) => begin = at + 1,
             _ => return None,
         }
-        if label > LABEL_BYTES_MAX {
-            return None;
-        }
     }
-    if label == 0 {
+    if !is_label(begin, text.len()) {
         return None;
     }
     Some(if folded { Cow::Borrowed(text) } else { Cow::Owned(text.to_ascii_lowercase()) })
 }
+
+/// Whether a label may stand from `begin` up to `end`.
+const fn is_label(begin: usize, end: usize) -> bool {
+    begin < end && end - begin <= LABEL_BYTES_MAX
+}
+
+/// What a byte is in a host name.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// May stand in a label as it is.
+    Lower,
+    /// Is folded.
+    Upper,
+    Dot,
+    Foreign,
+}
+
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Foreign; 256];
+    let mut byte = 0;
+    #[expect(clippy::indexing_slicing, reason = "a constant loop over all 256 bytes")]
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'.' => Kind::Dot,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => Kind::Lower,
+            b'A'..=b'Z' => Kind::Upper,
+            _ => Kind::Foreign,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 /// A host from a configuration, folded as admission folds a request's: lower case, no
 /// trailing dot, canonical IPv6. No port.
@@ -125,4 +152,60 @@ fn name(text: &[u8]) -> Option<Cow<'_, [u8]>> {
 /// The text is neither a name nor an address.
 pub fn host_name(text: &str) -> Result<Box<[u8]>, InvalidHost> {
     name(text.as_bytes()).map(|name| name.into_owned().into_boxed_slice()).ok_or(InvalidHost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_labels_of_one_to_63_bytes() {
+        let long = "a".repeat(LABEL_BYTES_MAX);
+        let full = format!("{0}.{0}.{0}.{1}", long, "a".repeat(NAME_BYTES_MAX - 3 * 64));
+        for good in ["a", "a.b", "localhost", "x_y-z.0", "1.2.3.4", &long, &format!("{long}.a.{long}"), &full]
+        {
+            assert_eq!(name(good.as_bytes()).as_deref(), Some(good.as_bytes()), "{good}");
+            let upper = good.to_ascii_uppercase() + ".";
+            assert_eq!(name(upper.as_bytes()).as_deref(), Some(good.as_bytes()), "{upper}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "a..b",
+            "a..",
+            "a b",
+            "a/b",
+            "a\0",
+            "é",
+            "a:",
+            "[",
+            "a]",
+            "*.a",
+            "a%2e",
+            &format!("{long}a"),
+            &format!("{long}a.b"),
+            &format!("b.{long}a"),
+            &format!("{full}a"),
+        ] {
+            assert_eq!(name(bad.as_bytes()), None, "{bad}");
+        }
+        for byte in 0..=u8::MAX {
+            let fits = byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            assert_eq!(name(&[b'a', byte, b'b']).is_some(), fits || byte == b'.', "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_one_to_65535() {
+        for number in 1..=u16::MAX {
+            assert_eq!(port(number.to_string().as_bytes()), Some(number));
+        }
+        for bad in
+            ["", "0", "00", "01", "65536", "99999", "100000", "4294967376", "8o", "+1", "-1", " 1", "1 "]
+        {
+            assert_eq!(port(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
 }
