@@ -201,20 +201,25 @@ impl Router {
     /// # Errors
     /// No route stands; the request is handed back.
     pub fn route(&self, admitted: Admitted) -> Result<Routed, Box<Unrouted>> {
-        let path = admitted.head.path.clone();
-        let segments = segments(&path);
-        let found = self.find(&admitted.head, &segments);
+        match self.stands(&admitted.head) {
+            Ok((route, parameters)) => Ok(Routed { head: admitted.head, route, parameters }),
+            Err(why) => Err(Box::new(Unrouted { admitted, why })),
+        }
+    }
+
+    /// The route that stands for a head, and what it calls parts of the path.
+    fn stands(&self, head: &RequestHead) -> Result<(RouteId, Parameters), WhyUnrouted> {
+        let segments = segments(&head.path);
+        let found = self.find(head, &segments);
         let Some(id) = found.or_else(|| Switch::Route.is_off().then_some(RouteId(0))) else {
-            let why = self.why_not(&admitted.head, &segments);
-            return Err(Box::new(Unrouted { admitted, why }));
+            return Err(self.why_not(head, &segments));
         };
         let route = self.routes.get(id.0 as usize);
-        if admitted.head.encoded_slash && !route.is_some_and(|route| route.encoded_slashes) {
-            let why = WhyUnrouted::EncodedSlash { route: id };
-            return Err(Box::new(Unrouted { admitted, why }));
+        if head.encoded_slash && !route.is_some_and(|route| route.encoded_slashes) {
+            return Err(WhyUnrouted::EncodedSlash { route: id });
         }
         let parameters = route.map(|route| parameters(route, &segments)).unwrap_or_default();
-        Ok(Routed { head: admitted.head, route: id, parameters })
+        Ok((id, parameters))
     }
 
     /// The route that a request would take now that took one before, under another
@@ -223,8 +228,8 @@ impl Router {
     /// # Errors
     /// No route stands any more.
     pub fn reroute(&self, routed: &Routed) -> Result<Routed, WhyUnrouted> {
-        let admitted = Admitted { head: routed.head.clone() };
-        self.route(admitted).map_err(|unrouted| unrouted.why)
+        let (route, parameters) = self.stands(&routed.head)?;
+        Ok(Routed { head: routed.head.clone(), route, parameters })
     }
 
     /// The route that this request would take with another method: a CORS preflight asks
