@@ -9,8 +9,19 @@ use store::{CacheLimits, Store, UnsealKey};
 
 use crate::support::{Browser, HandClock, Reply, Town};
 
-/// Longer than what one process writes takes to be seen by another.
-const SEEN: Duration = Duration::from_millis(200);
+/// Waits until both know what either has written.
+async fn seen(towns: &[Arc<Town>; 2]) {
+    let newest = towns[0].store.version().max(towns[1].store.version());
+    for town in towns {
+        for _ in 0..6_000 {
+            if town.store.version() >= newest {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(town.store.version() >= newest, "what another process wrote is not seen");
+    }
+}
 
 async fn two(grace: u64) -> ([Arc<Town>; 2], tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -41,7 +52,7 @@ async fn at_once<F: Future<Output = Reply> + Send + 'static>(
     for reply in asked {
         replies.push(reply.await.unwrap());
     }
-    tokio::time::sleep(SEEN).await;
+    seen(towns).await;
     replies
 }
 
@@ -51,7 +62,7 @@ async fn a_refresh_token_has_one_successor() {
         let (towns, _folder) = two(grace).await;
         let first = towns[0].tokens("web", "openid offline_access").await;
         let first = first["refresh_token"].as_str().unwrap().to_owned();
-        tokio::time::sleep(SEEN).await;
+        seen(&towns).await;
         let replies = at_once(&towns, |town| {
             let first = first.clone();
             async move { town.refresh("web", &first).await }
@@ -71,7 +82,7 @@ async fn a_refresh_token_has_one_successor() {
 async fn a_code_is_used_once_and_even_that_is_taken_back() {
     let (towns, _folder) = two(10).await;
     let code = Browser::new(&towns[0]).log_in_for("web", &[]).await["code"].clone();
-    tokio::time::sleep(SEEN).await;
+    seen(&towns).await;
     let replies = at_once(&towns, |town| {
         let code = code.clone();
         async move { town.redeem("web", &code).await }
