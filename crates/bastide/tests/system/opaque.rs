@@ -183,11 +183,12 @@ async fn a_yes_is_remembered_until_its_end_a_no_for_a_moment_and_silence_refuses
     let (issuer, upstream) = (Issuer::start().await, Upstream::start().await);
     let town = town(&issuer, &upstream, "1s").await;
     issuer.says(200, yes());
+    let begun = tokio::time::Instant::now();
     for _ in 0..5 {
         assert_eq!(status(&town, "one").await, 200);
     }
-    let before = issuer.asked();
-    assert!(before <= 2, "remembered for a second: {before}");
+    let (before, most) = (issuer.asked(), begun.elapsed().as_secs() + 2);
+    assert!(before <= most, "remembered for a second: asked {before} times, at most {most} may be");
     issuer.says(200, json!({ "active": false }));
     until("the no", async || (status(&town, "one").await == 401).then_some(())).await;
     issuer.says(200, yes());
@@ -197,8 +198,12 @@ async fn a_yes_is_remembered_until_its_end_a_no_for_a_moment_and_silence_refuses
     until("the silence", async || (status(&town, "one").await == 503).then_some(())).await;
     let answer = http1::ask(&town.door(), &get_request("/").bearer("one")).await.unwrap();
     assert_eq!(answer.field("retry-after"), Some("5"));
-    let (_, out, _) = town.bastide(&["explain", &answer.request_id().unwrap().to_string()]);
-    assert!(out.contains("cannot be introspected") && out.contains("503"), "{out}");
+    let id = answer.request_id().unwrap().to_string();
+    let out = until("the event", async || {
+        Some(town.bastide(&["explain", &id]).1).filter(|out| out.contains("503"))
+    })
+    .await;
+    assert!(out.contains("cannot be introspected"), "{out}");
 }
 
 /// Every pair of ways: the first is brought and bad, the second is brought and good.

@@ -78,8 +78,11 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
 
     // Every request to the platform's own endpoints is audited like any other.
     let id = wrong.request_id().unwrap().to_string();
-    let (code, out, _) = town.bastide(&["explain", &id]);
-    assert_eq!(code, 0);
+    let out = until("the event", async || {
+        let (code, out, _) = town.bastide(&["explain", &id]);
+        (code == 0).then_some(out)
+    })
+    .await;
     assert!(out.contains("POST localhost /token") && out.contains("\"id\""), "{out}");
 
     // What a client says under the names of the connection's headers reaches nobody.
