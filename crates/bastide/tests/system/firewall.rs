@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::support::{Town, get_request, read, until};
+use crate::support::{PATIENCE, Town, get_request, read, undisturbed, until};
 
 const RULES: &str = r#"
 SecRequestBodyAccess On
@@ -330,7 +330,7 @@ async fn an_event_stream_is_never_held_back() {
     let mut got = Vec::new();
     let mut piece = [0; 4096];
     while !String::from_utf8_lossy(&got).contains("data: first") {
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read(&mut piece));
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut piece));
         let count = read.await.expect("the first event was held back").unwrap();
         assert!(count > 0, "{}", String::from_utf8_lossy(&got));
         got.extend_from_slice(&piece[..count]);

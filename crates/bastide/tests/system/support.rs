@@ -1,6 +1,7 @@
 //! What every test needs: a gateway in a folder of its own, an upstream to stand behind
 //! it, and a way to ask.
 
+use std::io::{Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,10 +16,13 @@ use bastide::demo::client::{Answer, Door, Request, Trust, http1};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take before a test gives up. Not a bound that is tested.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a gateway that starts: of the Core Rule Set much is built, and here by code that is not
+/// optimised.
+const START_WITHIN: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The real binary.
@@ -76,8 +80,12 @@ impl Drop for Process {
 }
 
 /// Waits until `condition` gives something.
-pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let waited = timeout(PATIENCE, async {
+pub(crate) async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, condition).await
+}
+
+async fn until_within<T>(longest: Duration, what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = timeout(longest, async {
         loop {
             if let Some(found) = condition().await {
                 return found;
@@ -86,6 +94,53 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
         }
     });
     waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// What `attempt` gives when nothing holds it up. It may give nothing only when the machine stood still
+/// meanwhile, for longer than `most` at a time: that proves nothing.
+pub(crate) async fn undisturbed<T>(
+    what: &str,
+    most: Duration,
+    mut attempt: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let begun = Instant::now();
+    loop {
+        let pauses = Pauses::watch();
+        if let Some(found) = attempt().await {
+            return found;
+        }
+        let longest = pauses.longest();
+        assert!(longest > most, "the machine stood still for no longer than {longest:?}, and no {what}");
+        assert!(begun.elapsed() < 3 * PATIENCE, "the machine stands still again and again: no {what}");
+    }
+}
+
+/// How long processor or disk let others wait meanwhile, as a thread of its own sees it.
+struct Pauses {
+    longest_us: Arc<AtomicU64>,
+}
+
+impl Pauses {
+    fn watch() -> Self {
+        const STEP: Duration = Duration::from_millis(5);
+        let longest_us = Arc::<AtomicU64>::default();
+        let watched = Arc::downgrade(&longest_us);
+        let mut file = tempfile::tempfile().unwrap();
+        std::thread::spawn(move || {
+            while let Some(longest_us) = watched.upgrade() {
+                let begun = Instant::now();
+                std::thread::sleep(STEP);
+                let _ = file.rewind().and_then(|()| file.write_all(b"."));
+                let late = begun.elapsed().saturating_sub(STEP).as_micros();
+                longest_us.fetch_max(u64::try_from(late).unwrap(), Ordering::Relaxed);
+            }
+        });
+        Self { longest_us }
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest_us.load(Ordering::Relaxed))
+    }
 }
 
 /// A folder with a configuration, and the gateway that runs on it.
@@ -147,7 +202,7 @@ impl Town {
         let _ = std::fs::remove_file(&ready_file);
         let mut gateway = Process::spawn(&mut command);
         let log = self.path("log");
-        let ready: Value = until("the gateway to be ready", async || {
+        let ready: Value = until_within(START_WITHIN, "the gateway to be ready", async || {
             if let Some(status) = gateway.child.try_wait().unwrap() {
                 panic!("the gateway ended ({status}): {}", read(&log));
             }
