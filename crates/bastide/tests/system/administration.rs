@@ -9,8 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bastide::admin::client::Office;
 use bastide::demo::client::{Answer, Request, http1};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::support::{Town, Upstream, get_request, read, until};
+use crate::support::{PATIENCE, Town, Upstream, get_request, read, until};
 
 const SECRET: &str = "a-client-secret-of-more-than-32-characters";
 /// RFC 7636 appendix B.
@@ -223,11 +224,12 @@ async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
         let (status, body) = call(&town, method, &target, body).await;
         assert_eq!(status, 200, "{cause}: {body}");
         until(cause, async || (orders(&town, &tokens).await == 401).then_some(())).await;
-        let cut = tokio::time::timeout(Duration::from_secs(10), slow).await.unwrap().unwrap();
-        assert!(
-            cut.is_err() || cut.is_ok_and(|answer| answer.status != 200),
-            "{cause}: a request under way went on"
-        );
+        let went_on = match slow.await.unwrap() {
+            Ok(answer) => answer.status == 200,
+            // It is the client that gave up.
+            Err(error) => error.kind() == std::io::ErrorKind::TimedOut,
+        };
+        assert!(!went_on, "{cause}: a request under way went on");
         assert_eq!(refresh(&town, &tokens).await, 400, "{cause}");
         if cause == "another password" {
             "battery staple".clone_into(&mut password);
@@ -294,8 +296,11 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     for part in ["POST", users, "ApiKey::\"helper\"", "administration:users", "403", "no policy permits it"] {
         assert!(explained.contains(part), "{part}: {explained}");
     }
-    let log = audit(&town);
-    assert!(log.contains("administration:keys") && log.contains("local:"), "the socket's calls too: {log}");
+    until("the socket's calls too", async || {
+        let log = audit(&town);
+        (log.contains("administration:keys") && log.contains("local:")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -315,13 +320,15 @@ async fn whoever_hangs_up_is_written_down_with_what_they_did() {
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| event["http_request"]["http_method"] == "PUT").collect::<Vec<_>>()
     };
-    // While a password is hashed. Of who is gone before their call was looked at nothing is done.
-    for _ in 0..20 {
+    // While a password is hashed. Of who is gone before their call was looked at nothing is done, and
+    // on a busy machine that is nearly everybody.
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
         let mut stream = std::os::unix::net::UnixStream::connect(town.path("state/admin.sock")).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
         drop(stream);
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         if told().len() >= 3 {
             break;
         }
@@ -700,7 +707,10 @@ async fn the_command_line_does_the_same_with_and_without_a_process() {
             assert!(text.contains(says), "running {running}, {arguments:?}: {text}");
         }
     }
-    assert!(audit(&town).matches("administration:roles").count() >= 8, "both ways are written down");
+    until("both ways to be written down", async || {
+        (audit(&town).matches("administration:roles").count() >= 8).then_some(())
+    })
+    .await;
 }
 
 /// The files of the repository's tests.

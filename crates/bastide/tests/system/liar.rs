@@ -292,7 +292,7 @@ fn issue(desk: &Desk, manner: Manner, request: &[u8]) -> String {
     params.not_after = now
         + match manner {
             Manner::Ended => Duration::hours(-1),
-            Manner::Brief => Duration::seconds(8),
+            Manner::Brief => Duration::seconds(20),
             _ => Duration::days(30),
         };
     params.use_authority_key_identifier_extension = true;

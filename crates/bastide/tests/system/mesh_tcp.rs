@@ -157,7 +157,7 @@ impl Mesh {
             "--silent",
             "--insecure",
             "--max-time",
-            "10",
+            "50",
             "--noproxy",
             "*",
             "--write-out",

@@ -49,7 +49,7 @@ async fn an_endpoint_that_fails_its_health_check_gets_no_requests_until_it_is_we
     }
     let town = Town::start(&format!(
         "services:\n  here:\n    endpoints: [ http://{}, http://{} ]\n    balance: random\n    \
-         health: {{ http: /healthz, interval: 30ms, healthy: 2, unhealthy: 2 }}\n{ROUTES}",
+         health: {{ http: /healthz, interval: 30ms, timeout: 50s, healthy: 2, unhealthy: 2 }}\n{ROUTES}",
         one.address, other.address
     ))
     .await;
@@ -124,7 +124,7 @@ sys.stdin.read()
         ("dead", dead, "tcp: true"),
     ] {
         services += &format!(
-            "  {name}: {{ endpoints: \"http://{address}\", protocol: http2, health: {{ {check}, interval: 50ms }} }}\n"
+            "  {name}: {{ endpoints: \"http://{address}\", protocol: http2, health: {{ {check}, interval: 50ms, timeout: 50s }} }}\n"
         );
     }
     let town = Town::start(&(services + &ROUTES.replace("to: here", "to: server"))).await;

@@ -30,7 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = b"" if method == "POST" else None
         try:
             asked = urllib.request.Request(url, method=method, headers=fields, data=body)
-            with urllib.request.urlopen(asked, timeout=10) as reply:
+            with urllib.request.urlopen(asked, timeout=50) as reply:
                 self.answer(reply.status, reply.read().decode())
         except urllib.error.HTTPError as refused:
             self.answer(refused.code, refused.read().decode())

@@ -11,7 +11,7 @@ while True:
     number += 1
     try:
         if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=3)
+            connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=15)
         connection.request("GET", "/rates", headers={"host": "payments"})
         answer = connection.getresponse()
         answer.read()

@@ -16,7 +16,7 @@ context.load_cert_chain(CERTIFICATE, KEY)
 
 
 def connect(session=None):
-    stream = socket.create_connection(ADDRESS, 10)
+    stream = socket.create_connection(ADDRESS, 50)
     return context.wrap_socket(stream, server_hostname="payments", session=session)
 
 

@@ -66,16 +66,16 @@ def connect(authority, host, port):
 def ask(authority, host, port):
     with connect(authority, host, port) as channel:
         unary = channel.unary_unary(f"/{SERVICE}/Once")
-        assert unary(b"hello", timeout=20) == b"hello"
-        assert unary(b"x" * 1_000_000, timeout=20) == b"x" * 1_000_000
+        assert unary(b"hello", timeout=50) == b"hello"
+        assert unary(b"x" * 1_000_000, timeout=50) == b"x" * 1_000_000
         try:
-            unary(b"wrong", timeout=20)
+            unary(b"wrong", timeout=50)
             raise SystemExit("an error came as a success")
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
             assert error.details() == "wrong, as asked", error
             assert dict(error.trailing_metadata())["x-reason"] == "asked for it", error
-        numbers = list(channel.unary_stream(f"/{SERVICE}/Many")(b"500", timeout=20))
+        numbers = list(channel.unary_stream(f"/{SERVICE}/Many")(b"500", timeout=50))
         assert numbers == [b"%d" % number for number in range(500)]
         # Each message waits for the answer to the one before.
         turn, said = threading.Semaphore(1), []
@@ -85,7 +85,7 @@ def ask(authority, host, port):
                 turn.acquire()
                 yield word
 
-        for answer in channel.stream_stream(f"/{SERVICE}/Both")(say(), timeout=20):
+        for answer in channel.stream_stream(f"/{SERVICE}/Both")(say(), timeout=50):
             said.append(answer)
             turn.release()
         assert said == [b"ONE", b"TWO", b"THREE"] * 20
@@ -96,11 +96,11 @@ def ask(authority, host, port):
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED, error
         # A path that no route has.
         try:
-            channel.unary_unary("/other.Service/Once")(b"", timeout=20)
+            channel.unary_unary("/other.Service/Once")(b"", timeout=50)
             raise SystemExit("a service that is not routed was reached")
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
-        assert unary(b"still here", timeout=20) == b"still here"
+        assert unary(b"still here", timeout=50) == b"still here"
     print("all as it must be")
 
 
