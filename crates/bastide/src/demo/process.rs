@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::service::{Announcement, Role};
 
 /// How long a process may take until it listens.
-const START_TIME_MAX: Duration = Duration::from_secs(40);
+const START_TIME_MAX: Duration = Duration::from_secs(240);
 /// How long a process may take to end by itself before it is killed.
 const END_TIME_MAX: Duration = Duration::from_secs(15);
 

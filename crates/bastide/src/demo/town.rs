@@ -45,7 +45,7 @@ pub const USERS: [&str; 3] = ["alice", "bob", "eve"];
 const PEOPLE: [(&str, Option<&str>); 4] =
     [("alice", Some("customer")), ("bob", Some("merchant")), ("eve", None), ("dora", Some("customer"))];
 
-const START_TIME_MAX: Duration = Duration::from_secs(40);
+const START_TIME_MAX: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(20);
 
 const CONFIGURATION: &str = include_str!("town/bastide.yaml");

@@ -13,7 +13,7 @@ use crate::demo::process::Process;
 use crate::demo::service::Announcement;
 
 /// How long one may take until it has an identity and listens.
-const START_TIME_MAX: Duration = Duration::from_secs(40);
+const START_TIME_MAX: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Where a service of the mesh is reached, and goes out.
