@@ -18,6 +18,7 @@ use identity::{NoDelivery, Realm, World};
 use keys::SystemRandom;
 use model::Clock;
 use serde_json::Value;
+use store::UnsealKey;
 use tower::ServiceExt as _;
 
 use super::caller::Caller;
@@ -103,7 +104,23 @@ impl Office {
     /// The store cannot be opened: it has no key here, or a process that runs on the state
     /// folder has no administration.
     pub fn of(configuration: &Configuration) -> anyhow::Result<Self> {
-        Self::running(configuration).map_or_else(|| Self::own(configuration, true), Ok)
+        let key = || {
+            storage::local_key(&configuration.storage.unseal)?.context(
+                "people have the shares of the store's key; this command needs a running process, a key file or the environment",
+            )
+        };
+        Self::unlocked(configuration, key)
+    }
+
+    /// The same, where the store that is opened here has this key.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn unlocked(
+        configuration: &Configuration,
+        key: impl FnOnce() -> anyhow::Result<UnsealKey>,
+    ) -> anyhow::Result<Self> {
+        Self::running(configuration).map_or_else(|| Self::own(configuration, Some(key()?)), Ok)
     }
 
     /// The same for calls about the gateway alone, which need no store: without a process
@@ -112,7 +129,7 @@ impl Office {
     /// # Errors
     /// The state folder cannot be used.
     pub fn without_realms(configuration: &Configuration) -> anyhow::Result<Self> {
-        Self::running(configuration).map_or_else(|| Self::own(configuration, false), Ok)
+        Self::running(configuration).map_or_else(|| Self::own(configuration, None), Ok)
     }
 
     fn running(configuration: &Configuration) -> Option<Self> {
@@ -120,9 +137,9 @@ impl Office {
         UnixStream::connect(&path).is_ok().then_some(Self::Running(path))
     }
 
-    fn own(configuration: &Configuration, with_realms: bool) -> anyhow::Result<Self> {
+    fn own(configuration: &Configuration, key: Option<UnsealKey>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (desk, log) = runtime.block_on(open(configuration, with_realms))?;
+        let (desk, log) = runtime.block_on(open(configuration, key))?;
         Ok(Self::Own { runtime, router: router(&desk), log: Some(log) })
     }
 
@@ -280,16 +297,19 @@ fn read_body(bytes: &[u8]) -> anyhow::Result<Value> {
 }
 
 /// Everything that a process would work on, opened here.
-async fn open(configuration: &Configuration, with_realms: bool) -> anyhow::Result<(Arc<Desk>, audit::Log)> {
+async fn open(
+    configuration: &Configuration,
+    key: Option<UnsealKey>,
+) -> anyhow::Result<(Arc<Desk>, audit::Log)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random = Arc::new(SystemRandom::new());
     let private = [Some(configuration.state.as_path()), configuration.authentication.api_keys.parent()];
     for folder in private.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
         make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let (realms, domain) = match with_realms {
-        true => kept(configuration, &clock, &random).await?,
-        false => (BTreeMap::new(), None),
+    let (realms, domain) = match key {
+        Some(key) => kept(configuration, key, &clock, &random).await?,
+        None => (BTreeMap::new(), None),
     };
     let audit = audit::Settings::new(&configuration.audit.folder);
     let opened = audit::open(audit, 1, Arc::clone(&clock));
@@ -305,13 +325,11 @@ async fn open(configuration: &Configuration, with_realms: bool) -> anyhow::Resul
 /// The realms and the trust domain, on the store, which is opened for them.
 async fn kept(
     configuration: &Configuration,
+    key: UnsealKey,
     clock: &Arc<dyn Clock>,
     random: &Arc<SystemRandom>,
 ) -> anyhow::Result<(BTreeMap<String, Arc<Realm>>, Option<Arc<TrustDomain>>)> {
     let settings = &configuration.storage;
-    let key = storage::local_key(&settings.unseal)?.context(
-        "people have the shares of the store's key; this command needs a running process, a key file or the environment",
-    )?;
     let place = || storage::place(&settings.database);
     let store = storage::open(&settings.database, key, Arc::clone(clock)).await.with_context(place)?;
     let mut realms = BTreeMap::new();

@@ -7,10 +7,10 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::problem::Problem;
 use super::resource::{
-    ApiKeyOut, ClientOut, Created, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut, Made, NewApiKeyIn,
-    NewRevocation, NewSecret, Page, PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut,
-    SignedOut, UserIn, UserOut, WorkloadOut, api_keys, clients, keys, nodes, realms, revocations, sessions,
-    users, workloads,
+    ApiKeyOut, AuthorityOut, ClientOut, Created, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut, Made,
+    NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PasswordIn, RealmOut, RevocationOut,
+    RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut, api_keys, authorities,
+    clients, keys, nodes, realms, revocations, sessions, users, workloads,
 };
 use super::serve::{Asked, Reply};
 use crate::config::{Area, NewWorkload};
@@ -182,9 +182,9 @@ pub static OPERATIONS: &[Operation] = &[
     operation!(GET "/v1/revocations", Revocations, "listRevocations", "Lists what the gateway's own list and the mesh revoke.",
         NONE, None, 200 Some(of::<Page<RevocationOut>>), false, revocations::list),
     operation!(POST "/v1/revocations", Revocations, "revoke", "Revokes a token, a grant, a session, or everything that a subject was issued; in the mesh, a certificate or a workload.",
-        NONE, Some(of::<NewRevocation>), 201 Some(of::<RevocationOut>), false, revocations::revoke),
+        WHY, Some(of::<NewRevocation>), 201 Some(of::<RevocationOut>), false, revocations::revoke),
     operation!(DELETE "/v1/revocations/{name}", Revocations, "undoRevocation", "Takes the revocations of this name back.",
-        NONE, None, 204 None, false, revocations::undo),
+        WHY, None, 204 None, false, revocations::undo),
     operation!(GET "/v1/workloads", Workloads, "listWorkloads", "Lists the workloads of the mesh: those of the configuration, and those that were registered.",
         NONE, None, 200 Some(of::<Page<WorkloadOut>>), false, workloads::list),
     operation!(GET "/v1/workloads/{workload}", Workloads, "getWorkload", "Shows a workload.",
@@ -197,6 +197,18 @@ pub static OPERATIONS: &[Operation] = &[
         WHY, None, 200 Some(of::<EvictedOut>), false, nodes::evict),
     operation!(DELETE "/v1/nodes/{node}/eviction", Nodes, "admitNode", "Lets a node come again that was evicted.",
         WHY, None, 204 None, false, nodes::admit),
+    operation!(POST "/v1/nodes/{node}/token", Nodes, "makeJoinToken", "Makes a token with which a node of this name may join, once, and shows it, this once. An evicted one may come again.",
+        WHY, Some(of::<NewToken>), 200 Some(of::<TokenOut>), false, nodes::token),
+    operation!(GET "/v1/authorities", Authorities, "listAuthorities", "Lists the authorities of the mesh, without what signs.",
+        NONE, None, 200 Some(of::<Page<AuthorityOut>>), false, authorities::list),
+    operation!(POST "/v1/authorities", Authorities, "prepareAuthority", "Makes another authority of the mesh: trusted at once, it signs when its turn comes. Shows all of them.",
+        WHY, Some(of::<NewAuthority>), 200 Some(of::<Page<AuthorityOut>>), false, authorities::prepare),
+    operation!(POST "/v1/authorities/{authority}/activate", Authorities, "activateAuthority", "Lets a prepared authority sign from now on.",
+        WHY, None, 200 Some(of::<Page<AuthorityOut>>), false, authorities::activate),
+    operation!(POST "/v1/authorities/{authority}/taint", Authorities, "taintAuthority", "Stops an authority from signing; what it signed is replaced at once.",
+        WHY, None, 200 Some(of::<Page<AuthorityOut>>), false, authorities::taint),
+    operation!(POST "/v1/authorities/{authority}/revoke", Authorities, "revokeAuthority", "Removes a tainted authority from the bundle: what it signed is no longer valid.",
+        WHY, None, 200 Some(of::<Page<AuthorityOut>>), false, authorities::revoke),
     operation!(GET "/v1/openapi.json", Realms, "getDocument", "This document.",
         NONE, None, 200 None, false, realms::document),
 ];

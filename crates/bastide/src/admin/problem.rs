@@ -138,6 +138,8 @@ impl From<mesh::Error> for Problem {
             mesh::Error::Revoked(_) | mesh::Error::Settings(_) | mesh::Error::Registered(_) => {
                 Self::unfit(error.to_string())
             }
+            mesh::Error::Authority(why) => Self::conflict(why),
+            mesh::Error::Busy => Self::conflict("others changed it at the same time; try again"),
             mesh::Error::Store(store::Error::Conflict { .. }) => Self::changed(),
             mesh::Error::Store(error) => error.into(),
             other => Self::failed(other),

@@ -7,23 +7,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ::mesh::authority::{Kind, State};
+use ::mesh::authority::State;
 use ::mesh::workload_api::Client;
-use ::mesh::{IssuedRecord, Step, TrustDomain, trust_domain};
+use ::mesh::{IssuedRecord, TrustDomain};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keys::SystemRandom;
 use keys::encoding::encode_pem;
 use model::Timestamp;
 use serde_json::json;
-use store::Store;
+use store::UnsealKey;
 
 use super::help::{EXIT_CODES, examples, help};
 use super::{Output, say};
-use crate::config::Mesh;
+use crate::admin::client::Office;
+use crate::admin::resource::encoded;
+use crate::config::{Configuration, Mesh};
 use crate::process::clock::SystemClock;
 use crate::process::storage;
 
+mod authorities;
 mod nodes;
 mod revoke;
 mod workloads;
@@ -86,6 +89,9 @@ enum MeshCommand {
         /// Its kind.
         #[arg(value_enum, default_value_t = AuthorityKind::Issuing)]
         kind: AuthorityKind,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Lets a prepared authority sign from now on.
     #[command(after_help = examples("bastide mesh activate 3Jf…"))]
@@ -93,13 +99,22 @@ enum MeshCommand {
         /// Its id, as `status` shows it, or the beginning of it.
         #[arg(allow_hyphen_values = true)]
         authority: String,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Stops an authority from signing; what it signed is replaced at once.
-    #[command(after_help = examples("bastide mesh taint 3Jf…      as `bastide mesh status` lists it"))]
+    #[command(after_help = examples(
+        "bastide mesh taint 3Jf…                                as `bastide mesh status` lists it\n\
+         bastide mesh taint 3Jf… --why \"a copy of its key was found\""
+    ))]
     Taint {
         /// Its id, or the beginning of it.
         #[arg(allow_hyphen_values = true)]
         authority: String,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Removes a tainted authority from the bundle, so that what it signed is no longer valid; or
     /// revokes one certificate; or a workload, which gets no documents until that is lifted.
@@ -115,6 +130,9 @@ enum MeshCommand {
         authority: Option<String>,
         #[command(flatten)]
         whom: Whom,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Lifts the revocation of a certificate or a workload. Earlier certificates of a workload
     /// stay revoked.
@@ -126,6 +144,9 @@ enum MeshCommand {
     Lift {
         #[command(flatten)]
         whom: Whom,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Makes a token with which a node's agent may join, once.
     #[command(after_help = examples(
@@ -139,6 +160,9 @@ enum MeshCommand {
         /// How long it may be used: at most 7d.
         #[arg(long, default_value = "1h")]
         life: String,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
     },
     /// Lists the nodes that are attested, and the key that agents know the control plane by.
     #[command(after_help = examples(
@@ -223,16 +247,6 @@ enum AuthorityKind {
     Jwt,
 }
 
-impl AuthorityKind {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Root => Kind::Root,
-            Self::Issuing => Kind::Issuing,
-            Self::Jwt => Kind::Jwt,
-        }
-    }
-}
-
 /// Carries out a command on the trust domain, through a running process or on the store.
 ///
 /// # Errors
@@ -251,67 +265,60 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
     }
     let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let mesh = configuration.mesh.as_ref().context("the configuration has no `mesh:`")?;
+    let unlock = || super::store::unlock(&configuration, &arguments.share_files);
+    let office = || Office::unlocked(&configuration, unlock);
+    let output = arguments.output;
     match &arguments.command {
-        MeshCommand::Revoke { whom, .. } if whom.is_given() => {
-            return revoke::revoke(&configuration, whom, arguments.output);
+        MeshCommand::Prepare { kind, why } => authorities::prepare(&office()?, *kind, why.as_deref(), output),
+        MeshCommand::Activate { authority, why } => {
+            authorities::step(&office()?, authority, "activate", why.as_deref(), output)
         }
-        MeshCommand::Lift { whom } => return revoke::lift(&configuration, whom, arguments.output),
-        MeshCommand::Evict { node, why } => {
-            return nodes::evict(&configuration, node, why.as_deref(), arguments.output);
+        MeshCommand::Taint { authority, why } => {
+            authorities::step(&office()?, authority, "taint", why.as_deref(), output)
         }
-        MeshCommand::Admit { node, why } => {
-            return nodes::admit(&configuration, node, why.as_deref(), arguments.output);
+        MeshCommand::Revoke { authority: Some(authority), why, .. } => {
+            authorities::step(&office()?, authority, "revoke", why.as_deref(), output)
         }
-        MeshCommand::Workload(command) => {
-            return workloads::run(&configuration, command.clone(), arguments.output);
+        MeshCommand::Revoke { whom, why, .. } => revoke::revoke(&office()?, whom, why.as_deref(), output),
+        MeshCommand::Lift { whom, why } => revoke::lift(&office()?, whom, why.as_deref(), output),
+        MeshCommand::Token { node, life, why } => {
+            nodes::token(&office()?, node, life, why.as_deref(), output)
         }
-        _ => {}
-    }
-    let key = super::store::unlock(&configuration, &arguments.share_files)?;
-    runtime.block_on(async {
-        let database = &configuration.storage.database;
-        let opened = storage::open(database, key, Arc::new(SystemClock::start())).await;
-        let store = opened.with_context(|| storage::place(database))?;
-        serve(&store, mesh, arguments.command, arguments.output).await
-    })
-}
-
-async fn serve(store: &Store, mesh: &Mesh, command: MeshCommand, output: Output) -> anyhow::Result<ExitCode> {
-    match &command {
-        MeshCommand::Token { node, life } => return nodes::token(store, node, life, output).await,
-        MeshCommand::Nodes => return nodes::list(store, output).await,
-        _ => {}
-    }
-    let domain =
-        TrustDomain::open(mesh.settings.clone(), store.clone(), Arc::new(SystemRandom::new())).await?;
-    let step = match command {
-        MeshCommand::Status => return status(&domain, mesh, store.clock().now(), output).await,
-        MeshCommand::Bundle => {
-            say(domain.ring().bundle.to_document());
-            return Ok(ExitCode::SUCCESS);
-        }
-        MeshCommand::Prepare { kind } => Step::Prepare(kind.kind()),
-        MeshCommand::Activate { authority } => Step::Activate(whole(&domain, &authority).await?),
-        MeshCommand::Taint { authority } => Step::Taint(whole(&domain, &authority).await?),
-        MeshCommand::Revoke { authority, .. } => {
-            Step::Revoke(whole(&domain, &authority.unwrap_or_default()).await?)
+        MeshCommand::Evict { node, why } => nodes::evict(&office()?, node, why.as_deref(), output),
+        MeshCommand::Admit { node, why } => nodes::admit(&office()?, node, why.as_deref(), output),
+        MeshCommand::Workload(command) => workloads::run(&office()?, command.clone(), output),
+        MeshCommand::Status | MeshCommand::Bundle | MeshCommand::Nodes => {
+            let key = unlock()?;
+            runtime.block_on(show(&configuration, mesh, key, &arguments.command, output))
         }
         // Done before.
-        MeshCommand::Lift { .. }
-        | MeshCommand::Advertise { .. }
-        | MeshCommand::Svid { .. }
-        | MeshCommand::Tap(_)
-        | MeshCommand::Workload(_)
-        | MeshCommand::Token { .. }
-        | MeshCommand::Nodes
-        | MeshCommand::Evict { .. }
-        | MeshCommand::Admit { .. } => return Ok(ExitCode::SUCCESS),
-    };
-    match trust_domain::step(store, &mesh.settings, &SystemRandom::new(), &step).await {
-        Ok(_) => status(&domain, mesh, store.clock().now(), output).await,
-        Err(::mesh::Error::Authority(why)) => Ok(refuse(&why, output)),
-        Err(other) => Err(other.into()),
+        MeshCommand::Advertise { .. } | MeshCommand::Svid { .. } | MeshCommand::Tap(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Shows what the store says.
+async fn show(
+    configuration: &Configuration,
+    mesh: &Mesh,
+    key: UnsealKey,
+    command: &MeshCommand,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let database = &configuration.storage.database;
+    let opened = storage::open(database, key, Arc::new(SystemClock::start())).await;
+    let store = opened.with_context(|| storage::place(database))?;
+    if matches!(command, MeshCommand::Nodes) {
+        return nodes::list(&store, output).await;
+    }
+    let (settings, random) = (mesh.settings.clone(), Arc::new(SystemRandom::new()));
+    let domain = TrustDomain::open(settings, store.clone(), random).await?;
+    if matches!(command, MeshCommand::Bundle) {
+        say(domain.ring().bundle.to_document());
+        return Ok(ExitCode::SUCCESS);
+    }
+    status(&domain, mesh, store.clock().now(), output).await
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -326,15 +333,9 @@ fn refuse(why: &str, output: Output) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The id that begins so.
-async fn whole(domain: &TrustDomain, beginning: &str) -> anyhow::Result<String> {
-    let record = domain.record().await?;
-    let ids: Vec<&str> = record.entries.iter().map(|entry| entry.id.as_str()).collect();
-    match ids.iter().filter(|id| id.starts_with(beginning)).collect::<Vec<_>>().as_slice() {
-        [id] => Ok((**id).to_owned()),
-        [] => anyhow::bail!("no authority's id begins with {beginning:?}; see `bastide mesh status`"),
-        several => anyhow::bail!("{} ids begin with {beginning:?}; give more of it", several.len()),
-    }
+/// The reason that is given, as the query of a call.
+fn because(why: Option<&str>) -> String {
+    why.map_or(String::new(), |why| format!("?why={}", encoded(why)))
 }
 
 async fn status(

@@ -48,11 +48,13 @@ pub enum Area {
     Workloads,
     /// The nodes of the mesh with an agent.
     Nodes,
+    /// The authorities of the mesh.
+    Authorities,
 }
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Realms,
         Self::Users,
         Self::Hashes,
@@ -65,12 +67,24 @@ impl Area {
         Self::Revocations,
         Self::Workloads,
         Self::Nodes,
+        Self::Authorities,
     ];
 
     /// What policies can read of a call, as `resource.params`.
-    pub const PARAMETERS: [&str; 12] = [
-        "realm", "user", "role", "group", "session", "grant", "factor", "client", "key", "name", "workload",
+    pub const PARAMETERS: [&str; 13] = [
+        "realm",
+        "user",
+        "role",
+        "group",
+        "session",
+        "grant",
+        "factor",
+        "client",
+        "key",
+        "name",
+        "workload",
         "node",
+        "authority",
     ];
 
     /// Its name.
@@ -88,6 +102,7 @@ impl Area {
             Self::Revocations => "revocations",
             Self::Workloads => "workloads",
             Self::Nodes => "nodes",
+            Self::Authorities => "authorities",
         }
     }
 

@@ -228,12 +228,16 @@ async fn an_agent_without_a_proof_or_with_a_broken_one_does_not_start() {
 
 /// The events about nodes: who, how, at which path, and what came of it.
 async fn about_nodes(town: &Town, count: usize) -> Vec<(String, String, String)> {
+    about(town, "administration:nodes", count).await
+}
+
+async fn about(town: &Town, route: &str, count: usize) -> Vec<(String, String, String)> {
     let told = async || {
         let files = std::fs::read_dir(town.path("state/audit")).ok()?;
         let log: String = files.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect();
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let events: Vec<_> = events
-            .filter(|event| event["unmapped"]["route"] == "administration:nodes")
+            .filter(|event| event["unmapped"]["route"] == route)
             .map(|event| {
                 let text = |value: &Value| value.as_str().unwrap().to_owned();
                 let (request, who) = (&event["http_request"], text(&event["actor"]["user"]["name"]));
@@ -292,4 +296,92 @@ async fn who_evicts_and_admits_a_node_leaves_one_event_each_time() {
     expected.push(("PUT", "edge-3", "evicted: edge-3, 0 keys of it are known no more".to_owned()));
     expected.push(("DELETE", "edge-3", "admitted: edge-3, because: found".to_owned()));
     assert_eq!(about_nodes(&town, expected.len()).await, seen(&expected));
+}
+
+/// With a process and without one.
+#[tokio::test]
+async fn who_makes_join_tokens_and_moves_authorities_leaves_one_event_each_time() {
+    let mut town = Town::prepare("");
+    town.configure(&configuration(free_port(), 8, ""));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let who = format!("local:{}", rustix::process::geteuid().as_raw());
+    let (mut tokens, mut nodes, mut authorities) = (Vec::new(), Vec::new(), Vec::new());
+    for is_running in [true, false] {
+        if is_running {
+            town.start_gateway().await;
+        } else {
+            town.stop_gateway().await;
+        }
+        let mesh = |arguments: &[&str]| town.bastide(&[&["mesh"], arguments].concat());
+        let (code, token, err) = mesh(&["token", "--node", "edge-1", "--life", "10m", "--why", "a new van"]);
+        assert_eq!(code, 0, "{err}");
+        tokens.push(token.trim().split('.').next().unwrap().to_owned());
+        assert!(mesh(&["token", "--node", "a/b"]).1.contains("names no node"));
+        assert_eq!(mesh(&["token", "--node", "edge-1", "--life", "8d"]).0, 1);
+        let at = |node: &str| format!("POST /v1/nodes/{node}/token");
+        nodes.push((
+            who.clone(),
+            at("edge-1"),
+            "made: a token with which edge-1 may join within 600 s, because: a new van".to_owned(),
+        ));
+        nodes.push((
+            who.clone(),
+            at("a%2Fb"),
+            "\"a/b\" names no node: expected letters, digits, `-`, `.` and `_`".to_owned(),
+        ));
+        nodes.push((
+            who.clone(),
+            at("edge-1"),
+            "a join token is good for at most 604800s, found 691200s".to_owned(),
+        ));
+
+        let (code, out, err) = mesh(&["prepare", "jwt", "--output", "json", "--why", "drill"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let list = serde_json::from_str::<Value>(&out).unwrap()["authorities"].as_array().unwrap().clone();
+        let of = |state: &str| {
+            let mut found = list.iter().filter(|one| one["kind"] == "jwt" && one["state"] == state);
+            found.next().unwrap()["id"].as_str().unwrap().to_owned()
+        };
+        let (next, old) = (of("prepared"), of("active"));
+        assert_eq!(mesh(&["activate", &next[..12], "--why", "drill"]).0, 0);
+        let (code, out, _) = mesh(&["revoke", &old]);
+        assert!(code == 1 && out.contains("it has to be tainted"), "{out}");
+        assert_eq!(mesh(&["taint", &old, "--why", "leaked"]).0, 0);
+        let (code, out, _) = mesh(&["revoke", &old, "--why", "leaked"]);
+        assert!(code == 0 && out.contains(&format!("jwt     revoked   {old}")), "{out}");
+        let mut add = |path: String, why: String| {
+            authorities.push((who.clone(), format!("POST /v1/authorities{path}"), why));
+        };
+        add(String::new(), "prepared: another jwt authority, because: drill".to_owned());
+        add(format!("/{next}/activate"), format!("activated: {next}, because: drill"));
+        add(format!("/{old}/revoke"), format!("the authority {old} is active; it has to be tainted"));
+        add(format!("/{old}/taint"), format!("tainted: {old}, because: leaked"));
+        add(format!("/{old}/revoke"), format!("revoked: {old}, because: leaked"));
+        assert_eq!(about_nodes(&town, nodes.len()).await, nodes);
+        let writes = |events: Vec<(String, String, String)>| -> Vec<(String, String, String)> {
+            events.into_iter().filter(|(_, call, _)| call.starts_with("POST")).collect()
+        };
+        // A beginning of an id is looked up first.
+        let seen = until("the events", async || {
+            let seen = writes(about(&town, "administration:authorities", 1).await);
+            (seen.len() >= authorities.len()).then_some(seen)
+        });
+        assert_eq!(seen.await, authorities);
+    }
+    let files = std::fs::read_dir(town.path("state/audit")).unwrap();
+    let log: String = files.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect();
+    assert!(tokens.iter().all(|token| token.len() > 20 && !log.contains(token)));
+
+    // What the policies do not permit is not done.
+    std::fs::write(
+        town.path("shop.cedar"),
+        r#"forbid (principal, action in Action::"write", resource == Route::"administration:authorities");"#,
+    )
+    .unwrap();
+    let administered = "realms: { town: https://localhost }\npolicies: shop.cedar\nroutes: [ { name: id, \
+        match: localhost/**, to: identity, authenticate: none, allow: anyone } ]";
+    town.configure(&configuration(free_port(), 8, "").replace("routes: []", administered));
+    let (code, out, _) = town.bastide(&["mesh", "prepare", "jwt"]);
+    assert!(code == 1 && out.contains("policies do not permit"), "{code} {out}");
 }

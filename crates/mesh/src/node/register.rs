@@ -154,12 +154,8 @@ pub async fn door_pin(store: &Store, random: &(dyn SecureRandom + Send + Sync)) 
 /// # Errors
 /// The name is none, or has a `/`, which marks those that are attested otherwise; the life is too
 /// long; the store fails.
-pub async fn make_token(
-    store: &Store,
-    random: &(dyn SecureRandom + Send + Sync),
-    node: &str,
-    life: Duration,
-) -> Result<JoinToken, Error> {
+pub async fn make_token(domain: &TrustDomain, node: &str, life: Duration) -> Result<JoinToken, Error> {
+    let (store, random) = (domain.store(), domain.random());
     if !is_name(node) || node.contains('/') {
         return Err(Error::Settings(format!(
             "{node:?} names no node: expected letters, digits, `-`, `.` and `_`"

@@ -1,6 +1,7 @@
 //! What the operations do, one file per resource, and the shapes in which they tell it.
 
 pub mod api_keys;
+pub mod authorities;
 pub mod clients;
 pub mod keys;
 pub mod nodes;
@@ -11,9 +12,10 @@ pub mod users;
 pub mod workloads;
 
 pub use api_keys::{ApiKeyOut, Created, NewApiKeyIn};
+pub use authorities::{AuthorityOut, NewAuthority};
 pub use clients::{ClientOut, NewSecret};
 pub use keys::{KeyOut, Rotate};
-pub use nodes::EvictedOut;
+pub use nodes::{EvictedOut, NewToken, TokenOut};
 pub use realms::{RealmOut, RoleOut};
 pub use revocations::{NewRevocation, RevocationOut};
 pub use sessions::{GrantOut, SessionOut, SignedOut};
@@ -69,6 +71,20 @@ fn paging(asked: &Asked) -> Result<(usize, Option<Cursor>), Problem> {
     let wrong = |_| Problem::malformed("cursor: expected `next` of the page before");
     let cursor = asked.query("cursor").map(|text| Cursor::parse(text).map_err(wrong)).transpose()?;
     Ok((limit, cursor))
+}
+
+/// Longest reason of an operator, characters.
+const WHY_CHARACTERS_MAX: usize = 256;
+
+/// What moved whoever asks, as the end of a line of the audit log; empty when it was not said.
+fn why(asked: &Asked) -> Result<String, Problem> {
+    let Some(why) = asked.query("why") else { return Ok(String::new()) };
+    if why.chars().count() > WHY_CHARACTERS_MAX || why.chars().any(char::is_control) {
+        return Err(Problem::malformed(format!(
+            "why: expected one line of at most {WHY_CHARACTERS_MAX} characters"
+        )));
+    }
+    Ok(format!(", because: {why}"))
 }
 
 /// A segment of a path for `Location`.

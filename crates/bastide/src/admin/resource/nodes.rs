@@ -1,14 +1,17 @@
-//! The nodes of the mesh with an agent: which of them may come no more, and which may again.
+//! The nodes of the mesh with an agent: which may join, which of them no more, and which again.
+
+use std::time::Duration;
 
 use ::mesh::node;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::why;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
-/// Longest reason of an operator, characters.
-const WHY_CHARACTERS_MAX: usize = 256;
+/// How long a token may be used when nothing is said.
+const LIFE: Duration = Duration::from_secs(3600);
 
 /// A node that was evicted.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -19,15 +22,36 @@ pub struct EvictedOut {
     keys: usize,
 }
 
-/// What moved whoever asks, as the end of a line of the audit log; empty when it was not said.
-fn why(asked: &Asked) -> Result<String, Problem> {
-    let Some(why) = asked.query("why") else { return Ok(String::new()) };
-    if why.chars().count() > WHY_CHARACTERS_MAX || why.chars().any(char::is_control) {
-        return Err(Problem::malformed(format!(
-            "why: expected one line of at most {WHY_CHARACTERS_MAX} characters"
-        )));
-    }
-    Ok(format!(", because: {why}"))
+/// A token with which a node may join.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// For how long it may be used, seconds: at most seven days. Absent: an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub expires_in: Option<u64>,
+}
+
+/// A token that was made.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TokenOut {
+    /// The token, with the key that agents know the control plane by: shown this once.
+    token: String,
+    /// What the node is called.
+    node: String,
+    /// When it ends, Unix seconds.
+    ends: u64,
+}
+
+/// `POST /v1/nodes/{node}/token`
+pub async fn token(asked: &Asked) -> Result<Reply, Problem> {
+    let (node, why) = (asked.parameter("node").to_owned(), why(asked)?);
+    let life = asked.body::<NewToken>()?.expires_in.map_or(LIFE, Duration::from_secs);
+    let domain = asked.desk.trust.domain()?;
+    let token = node::make_token(&domain, &node, life).await?.to_string();
+    let about = format!("made: a token with which {node} may join within {} s{why}", life.as_secs());
+    let ends = domain.now().plus(life).unix_seconds();
+    Ok(Reply::ok(&TokenOut { token, node, ends })?.about(about))
 }
 
 /// `PUT /v1/nodes/{node}/eviction`

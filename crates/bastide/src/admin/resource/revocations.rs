@@ -8,7 +8,7 @@ use ::mesh::{Revocation as OfMesh, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Page;
+use super::{Page, why};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
@@ -172,12 +172,12 @@ fn read_id(text: &str) -> Result<model::SpiffeId, Problem> {
 
 /// `POST /v1/revocations`
 pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
-    let given: NewRevocation = asked.body()?;
+    let (given, why): (NewRevocation, String) = (asked.body()?, why(asked)?);
     if let Some(target) = target(&given)? {
         let domain = asked.desk.trust.domain()?;
         let mut done = domain.revoke(&target).await?.into_iter().filter_map(RevocationOut::of_mesh);
         let Some(first) = done.next() else { return Err(Problem::unfit("there is nothing to revoke")) };
-        let about = format!("revoked: {}", first.describe());
+        let about = format!("revoked: {}{why}", first.describe());
         return Ok(Reply::ok(&first)?.created("/v1/revocations".to_owned()).about(about));
     }
     let now = asked.desk.now();
@@ -199,12 +199,13 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
     };
     entry.check().map_err(Problem::unfit)?;
     file(asked).add(std::slice::from_ref(&entry), now)?;
-    Ok(Reply::ok(&RevocationOut::from(entry))?.created("/v1/revocations".to_owned()))
+    let about = why.trim_start_matches(", ").to_owned();
+    Ok(Reply::ok(&RevocationOut::from(entry))?.created("/v1/revocations".to_owned()).about(about))
 }
 
 /// `DELETE /v1/revocations/{name}`
 pub async fn undo(asked: &Asked) -> Result<Reply, Problem> {
-    let name = asked.parameter("name");
+    let (name, why) = (asked.parameter("name"), why(asked)?);
     let mut count = file(asked).remove(name, asked.desk.now())?;
     if let Some(domain) = asked.desk.trust.is_there() {
         let target = name.parse().map_or_else(|_| Target::Serial(name.to_owned()), Target::Identity);
@@ -212,6 +213,6 @@ pub async fn undo(asked: &Asked) -> Result<Reply, Problem> {
     }
     match count {
         0 => Err(Problem::not_found(format!("revocation of {name:?}"))),
-        _ => Ok(Reply::done()),
+        _ => Ok(Reply::done().about(why.trim_start_matches(", ").to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! `bastide mesh token`, `nodes`, `evict` and `admit`: nodes with an agent. The last two go by the
+//! `bastide mesh token`, `nodes`, `evict` and `admit`: nodes with an agent. All but `nodes` go by the
 //! administration of the running process, or to the store when none runs: either way they are
 //! events of the audit log.
 
@@ -9,25 +9,35 @@ use keys::SystemRandom;
 use serde_json::{Value, json};
 use store::Store;
 
-use super::refuse;
+use super::{because, refuse};
 use crate::admin::client::Office;
-use crate::admin::resource::encoded;
-use crate::cli::counter::below;
-use crate::cli::key::parse_lifetime;
+use crate::admin::resource::NewToken;
+use crate::cli::counter::{below, text};
 use crate::cli::{Output, say};
-use crate::config::Configuration;
+use crate::config;
 
 /// Makes a join token and prints it.
 ///
 /// # Errors
-/// The name or the life is none; the store cannot be written.
-pub(super) async fn token(store: &Store, name: &str, life: &str, output: Output) -> anyhow::Result<ExitCode> {
-    let life = parse_lifetime(life)?;
-    let token = node::make_token(store, &SystemRandom::new(), name, life).await?;
-    let ends = store.clock().now().plus(life).unix_seconds();
+/// The life is none; there is no answer.
+pub(super) fn token(
+    office: &Office,
+    name: &str,
+    life: &str,
+    why: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let life = config::duration(life)
+        .map_err(|expected| anyhow::anyhow!("--life: expected {expected}; found {life:?}"))?;
+    let body = json!(NewToken { expires_in: Some(life.as_secs()) });
+    let path = below(&["nodes"], &[name, "token"]) + &because(why);
+    let answer = office.call("POST", &path, Some(&body))?;
+    if !answer.is_done() {
+        return Ok(refuse(&answer.complaint(), output));
+    }
     match output {
-        Output::Json => say(json!({ "token": token.to_string(), "node": name, "ends": ends })),
-        Output::Text => say(token),
+        Output::Json => say(&answer.body),
+        Output::Text => say(text(&answer.body, "token")),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -61,12 +71,12 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
 /// # Errors
 /// There is no answer.
 pub(super) fn evict(
-    configuration: &Configuration,
+    office: &Office,
     name: &str,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let answer = Office::of(configuration)?.call("PUT", &eviction(name, why), None)?;
+    let answer = office.call("PUT", &eviction(name, why), None)?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
@@ -83,12 +93,12 @@ pub(super) fn evict(
 /// # Errors
 /// There is no answer.
 pub(super) fn admit(
-    configuration: &Configuration,
+    office: &Office,
     name: &str,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let answer = Office::of(configuration)?.call("DELETE", &eviction(name, why), None)?;
+    let answer = office.call("DELETE", &eviction(name, why), None)?;
     let admitted = answer.is_done();
     if !admitted && answer.status != 404 {
         return Ok(refuse(&answer.complaint(), output));
@@ -102,6 +112,5 @@ pub(super) fn admit(
 }
 
 fn eviction(name: &str, why: Option<&str>) -> String {
-    let why = why.map_or(String::new(), |why| format!("?why={}", encoded(why)));
-    below(&["nodes"], &[name, "eviction"]) + &why
+    below(&["nodes"], &[name, "eviction"]) + &because(why)
 }

@@ -7,11 +7,10 @@ use clap::Args;
 use model::SpiffeId;
 use serde_json::{Value, json};
 
-use super::refuse;
+use super::{because, refuse};
 use crate::admin::client::Office;
 use crate::admin::resource::encoded;
 use crate::cli::{Output, say};
-use crate::config::Configuration;
 
 /// A certificate or a workload: one of them.
 #[derive(Clone, Debug, Args)]
@@ -26,11 +25,6 @@ pub(super) struct Whom {
 }
 
 impl Whom {
-    /// Whether one stands on the command line.
-    pub(super) fn is_given(&self) -> bool {
-        self.serial.is_some() || self.identity.is_some()
-    }
-
     fn name(&self) -> &str {
         self.identity.as_ref().map_or(self.serial.as_deref().unwrap_or_default(), SpiffeId::as_str)
     }
@@ -47,8 +41,14 @@ impl Whom {
 ///
 /// # Errors
 /// There is no answer.
-pub(super) fn revoke(configuration: &Configuration, whom: &Whom, output: Output) -> anyhow::Result<ExitCode> {
-    let answer = Office::of(configuration)?.call("POST", "/v1/revocations", Some(&whom.body()))?;
+pub(super) fn revoke(
+    office: &Office,
+    whom: &Whom,
+    why: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/revocations{}", because(why));
+    let answer = office.call("POST", &path, Some(&whom.body()))?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
@@ -63,9 +63,14 @@ pub(super) fn revoke(configuration: &Configuration, whom: &Whom, output: Output)
 ///
 /// # Errors
 /// There is no answer.
-pub(super) fn lift(configuration: &Configuration, whom: &Whom, output: Output) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/revocations/{}", encoded(whom.name()));
-    let answer = Office::of(configuration)?.call("DELETE", &path, None)?;
+pub(super) fn lift(
+    office: &Office,
+    whom: &Whom,
+    why: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/revocations/{}{}", encoded(whom.name()), because(why));
+    let answer = office.call("DELETE", &path, None)?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }

@@ -11,7 +11,7 @@ use crate::admin::client::{Answer, Office};
 use crate::cli::counter::{below, text};
 use crate::cli::help::examples;
 use crate::cli::{Output, say};
-use crate::config::{Configuration, NewWorkload};
+use crate::config::NewWorkload;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum WorkloadCommand {
@@ -100,12 +100,7 @@ impl What {
 ///
 /// # Errors
 /// There is no answer.
-pub(super) fn run(
-    configuration: &Configuration,
-    command: WorkloadCommand,
-    output: Output,
-) -> anyhow::Result<ExitCode> {
-    let office = Office::of(configuration)?;
+pub(super) fn run(office: &Office, command: WorkloadCommand, output: Output) -> anyhow::Result<ExitCode> {
     let place = |name: &str| below(&["workloads"], &[name]);
     let (answer, done) = match command {
         WorkloadCommand::List => {
