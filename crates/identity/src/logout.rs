@@ -124,8 +124,8 @@ impl Realm {
     /// # Errors
     /// The store fails. A delivery that fails is tried again later.
     pub async fn deliver_logouts(&self) -> Result<(), Error> {
-        ended::follow(self, self.now()).await?;
-        deliver_due(self).await
+        let followed = ended::follow(self, self.now()).await;
+        deliver_due(self).await.and(followed)
     }
 }
 

@@ -75,23 +75,31 @@ impl Ended {
     }
 }
 
-/// Does what others left. What two do at once harms nobody: a client may be told twice.
+/// Does what others left. What two do at once harms nobody: a client may be told twice. What
+/// cannot be done holds nothing else up; the first error, when there is one.
 pub(super) async fn follow(realm: &Realm, now: Timestamp) -> Result<(), Error> {
+    let mut first = Ok(());
     for (_, stored) in realm.records.list::<Left>(Kind::Ended, &[], ROUND_MAX).await? {
-        let Left { ended, due } = stored.value;
-        if due > now {
+        if stored.value.due > now {
             continue;
         }
-        match &ended {
-            Ended::Session { id, user } => super::tell(realm, id, user, now).await?,
-            Ended::User { id, until } => {
-                realm.tidy_up(id, Some(*until)).await?;
-            }
-            Ended::Client { id } => realm.tidy_up_client(id).await?,
+        let done = follow_one(realm, &stored.value.ended, now).await;
+        if first.is_ok() {
+            first = done;
         }
-        ended.done(realm).await?;
     }
-    Ok(())
+    first
+}
+
+async fn follow_one(realm: &Realm, ended: &Ended, now: Timestamp) -> Result<(), Error> {
+    match ended {
+        Ended::Session { id, user } => super::tell(realm, id, user, now).await?,
+        Ended::User { id, until } => {
+            realm.tidy_up(id, Some(*until)).await?;
+        }
+        Ended::Client { id } => realm.tidy_up_client(id).await?,
+    }
+    ended.done(realm).await
 }
 
 /// Does what is left of a user's sessions, before their grants go, by which the clients are

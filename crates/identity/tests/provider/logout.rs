@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use identity::{GrantType, RealmSettings, User, Written};
 use model::Secret;
 use serde_json::{Value, json};
-use store::Expect;
+use store::{Expect, Key};
 
 use crate::support::{Browser, ISSUER, PASSWORD, Steps, Town, form, payload, secret, web};
 
@@ -328,4 +328,25 @@ async fn a_client_that_does_not_answer_delays_no_other() {
     }
     let letters = town.mailbox.letters.lock().unwrap().clone();
     assert!(letters.iter().all(|(url, _)| !url.contains("client-4")), "{letters:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_holds_no_other_logout_up() {
+    let town = Town::with(|settings| settings.factors.ask_enrolled = false).await;
+    let mut of_alice = Browser::new(&town);
+    of_alice.log_in_for("web", &[]).await;
+    let (hint, tokens) = id_token(&town, &mut of_alice).await;
+    let grant = tokens["refresh_token"].as_str().unwrap().split('.').next().unwrap().to_owned();
+    let key = Key::new("identity").hidden("shop").name("grant").hidden(grant);
+    town.store.put(key, "no grant", None, Expect::Present).await.unwrap();
+    // It has ended all the same, and what is left is tried for as long as it takes.
+    of_alice.go(&address(&[("id_token_hint", &hint)])).await;
+    let sid = payload(&hint)["sid"].as_str().unwrap().to_owned();
+    let ended = town.realm.revocations().await.unwrap();
+    assert!(ended.iter().any(|entry| entry.session.as_ref() == Some(&sid)));
+    town.advance(11);
+    let (mut of_carol, hint) = of_carol(&town).await;
+    of_carol.go(&address(&[("id_token_hint", &hint)])).await;
+    town.realm.deliver_logouts().await.unwrap_err();
+    assert_eq!(town.mailbox.letters.lock().unwrap().len(), 1, "carol's client is told");
 }
