@@ -7,7 +7,6 @@ use crate::{
     plan::{Chain, Needles, Side},
     transform::Transformation,
 };
-use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// Most bytes of all values of a transaction, transformed ones included. Past it the
@@ -43,7 +42,7 @@ const SHARED: u32 = 1 << 31;
 /// Not yet known.
 const NONE: u32 = u32::MAX;
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Slot {
     span: Span,
     /// Where the bits of its scan begin, for each side.
@@ -52,8 +51,17 @@ struct Slot {
     folded: u32,
     /// Its classes; 0 is not yet known.
     classes: Classes,
-    /// Results of single transformations.
-    memo: SmallVec<[(Transformation, u32); 2]>,
+    /// The last of its results of single transformations.
+    made: u32,
+}
+
+/// What a transformation makes of a value.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    by: Transformation,
+    value: u32,
+    /// The result of the same value before this one.
+    before: u32,
 }
 
 /// What a plain request needs, so that its values grow into place without being moved.
@@ -68,6 +76,7 @@ pub(crate) struct Values {
     /// The request's body, where it is a value: not copied.
     shared: Option<KeptBody>,
     slots: Vec<Slot>,
+    made: Vec<Made>,
     scans: Vec<u64>,
     bytes_read: usize,
     /// [`VALUE_BYTES_MAX`]; less in tests.
@@ -83,6 +92,7 @@ impl Values {
             bytes: Vec::with_capacity(BYTES_AT_FIRST),
             shared: None,
             slots: Vec::with_capacity(VALUES_AT_FIRST),
+            made: Vec::with_capacity(VALUES_AT_FIRST),
             scans: Vec::with_capacity(SCANS_AT_FIRST),
             bytes_read: 0,
             bytes_max: VALUE_BYTES_MAX,
@@ -111,7 +121,7 @@ impl Values {
     /// Keeps a value that already stands in the arena.
     pub(crate) fn slot(&mut self, span: Span) -> ValueId {
         let id = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(Slot { span, scans: [NONE; 2], folded: id, classes: 0, memo: SmallVec::new() });
+        self.slots.push(Slot { span, scans: [NONE; 2], folded: id, classes: 0, made: NONE });
         ValueId(id)
     }
 
@@ -179,11 +189,14 @@ impl Values {
 
     /// The value after one transformation.
     pub(super) fn apply(&mut self, id: ValueId, transformation: Transformation) -> ValueId {
-        let Some(slot) = self.slots.get(id.0 as usize) else { return id };
-        if let Some((_, known)) = slot.memo.iter().find(|(known, _)| *known == transformation) {
-            return ValueId(*known);
+        let Some(Slot { span, folded, made, .. }) = self.slots.get(id.0 as usize).copied() else { return id };
+        let mut known = made;
+        while let Some(result) = self.made.get(known as usize) {
+            if result.by == transformation {
+                return ValueId(result.value);
+            }
+            known = result.before;
         }
-        let (span, folded) = (slot.span, slot.folded);
         self.bytes_read += span.length as usize;
         let input = self.get(span);
         let after = match transformation.apply(Cow::Borrowed(input)) {
@@ -211,7 +224,8 @@ impl Values {
             slot.folded = folded;
         }
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
-            slot.memo.push((transformation, after.0));
+            slot.made = u32::try_from(self.made.len()).unwrap_or(NONE);
+            self.made.push(Made { by: transformation, value: after.0, before: made });
         }
         after
     }
