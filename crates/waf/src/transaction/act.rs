@@ -8,7 +8,7 @@ use super::{
 use crate::{
     action::{Act, Change, Ctl, Sanitise, SetName, SetVar},
     ruleset::RuleSet,
-    template::Template,
+    template::{Part, Template},
     variable::Variable,
 };
 
@@ -103,6 +103,14 @@ impl State {
     }
 
     fn set_var(&mut self, set: &RuleSet, change: &SetVar) {
+        if let SetName::Slot(slot) = &change.name
+            && let Some(value) = self.summed(*slot, &change.change)
+        {
+            if let Some(kept) = self.tx.slot_mut(*slot) {
+                *kept = value;
+            }
+            return;
+        }
         let value = match &change.change {
             Change::SetNumber(_) | Change::AddNumber(_) | Change::Unset => Vec::new(),
             Change::Set(template) | Change::Add(template) | Change::Subtract(template) => {
@@ -127,6 +135,25 @@ impl State {
                 let now_ms = self.now_ms;
                 self.collections.change(collection, &name, now_ms, |kept| apply(kept, &change.change, value));
             }
+        }
+    }
+
+    /// What a change by another `TX` variable makes of one, where no text need be made of the
+    /// number for that.
+    fn summed(&self, slot: u16, change: &Change) -> Option<Value> {
+        let of = |template: &Template| match template.parts.as_slice() {
+            [Part::Tx(other)] => Some(self.tx.slot(*other)),
+            _ => None,
+        };
+        let now = || self.tx.slot(slot).number();
+        match change {
+            Change::Add(by) => Some(Value::Number(now().saturating_add(of(by)?.number()).max(0))),
+            Change::Subtract(by) => Some(Value::Number(now().saturating_sub(of(by)?.number()).max(0))),
+            Change::Set(to) => match of(to)? {
+                Value::Number(number @ 0..NUMBERS_END) => Some(Value::Number(*number)),
+                Value::Number(_) | Value::Text(_) | Value::Unset => None,
+            },
+            Change::SetNumber(_) | Change::AddNumber(_) | Change::Unset => None,
         }
     }
 
@@ -189,9 +216,13 @@ fn apply(kept: &mut Value, change: &Change, text: Vec<u8>) {
     };
 }
 
+/// Most digits of a number that is kept as one, and the first number that has more.
+const DIGITS_MAX: usize = 18;
+const NUMBERS_END: i64 = 10_i64.pow(18);
+
 /// A text that is how a number is written is kept as that number.
 fn set(mut text: Vec<u8>) -> Value {
-    let digits = (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let digits = (1..=DIGITS_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     if digits && (text.len() == 1 || text.first() != Some(&b'0')) {
         return Value::Number(parse_number(&text));
     }
@@ -212,6 +243,49 @@ mod tests {
         assert_eq!(kept, Value::Number(4));
         apply(&mut kept, &Change::Unset, Vec::new());
         assert_eq!(kept, Value::Unset);
+    }
+
+    /// By each other variable, a change without a text in between comes to the same.
+    #[test]
+    fn a_number_is_changed_as_its_text_would() {
+        use crate::{Options, RuleSet, SourceFault, Sources, transaction::Connection};
+        struct Text;
+        impl Sources for Text {
+            fn read(&self, _: &str) -> Result<Vec<u8>, SourceFault> {
+                Ok(b"SecAction \"id:1,phase:1,pass,nolog,setvar:tx.a=+%{tx.b}\"".to_vec())
+            }
+            fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, SourceFault> {
+                Ok(Vec::new())
+            }
+        }
+        let set = RuleSet::load(&Text, &["a"], &Options::default()).unwrap();
+        let nobody = std::net::IpAddr::from([0; 4]);
+        let connection =
+            Connection { client_address: nobody, client_port: 0, server_address: nobody, server_port: 0 };
+        let mut state = State::new(&set, connection, 0);
+        let slot = |name: &str| set.names.find(name.as_bytes()).unwrap();
+        let (a, b) = (slot("a"), slot("b"));
+        let by = || Template { parts: vec![Part::Tx(b)] };
+        let text = |text: &str| Value::Text(text.into());
+        let numbers = [0, 1, -5, 7, NUMBERS_END - 1, NUMBERS_END, i64::MAX].map(Value::Number);
+        let texts = ["", "5x", "05", " -7", "x"].map(text);
+        let all: Vec<Value> = numbers.into_iter().chain(texts).chain([Value::Unset]).collect();
+        let mut counted = 0;
+        for (before, other) in all.iter().flat_map(|before| all.iter().map(move |other| (before, other))) {
+            *state.tx.slot_mut(a).unwrap() = before.clone();
+            *state.tx.slot_mut(b).unwrap() = other.clone();
+            for change in [Change::Add(by()), Change::Subtract(by()), Change::Set(by())] {
+                let mut written = Vec::new();
+                state.expand(&set, &by(), &mut written);
+                let mut wanted = before.clone();
+                apply(&mut wanted, &change, written);
+                if let Some(found) = state.summed(a, &change) {
+                    assert_eq!(found, wanted, "{before:?} {change:?} {other:?}");
+                    counted += 1;
+                }
+            }
+        }
+        assert_eq!(counted, all.len() * (2 * all.len() + 4));
     }
 
     #[test]
