@@ -60,6 +60,11 @@ pub(crate) struct Laid {
 }
 
 impl Laid {
+    /// Whether a rule's first link does not look at something.
+    pub(crate) fn excludes_of(&self, rule: usize) -> bool {
+        !self.excluded.is_empty() && self.exclusions_of(rule).next().is_some()
+    }
+
     /// What a rule's first link does not look at.
     pub(crate) fn exclusions_of(&self, rule: usize) -> impl Iterator<Item = &Exclusion> {
         let rule = u32::try_from(rule).unwrap_or(u32::MAX);

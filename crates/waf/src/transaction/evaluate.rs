@@ -87,7 +87,7 @@ impl State {
                 && entry.jumps
                 && !set.plain
                 && !self.is_touched(index)
-                && set.laid.exclusions_of(index).next().is_none()
+                && !set.laid.excludes_of(index)
             {
                 self.remember_slot(set, index, slot, count);
                 watch.end(true);
@@ -161,7 +161,7 @@ impl State {
                 true => self.removed_targets(set, index),
                 false => Vec::new(),
             };
-            if number == 0 {
+            if number == 0 && set.laid.excludes_of(index) {
                 removed.extend(set.laid.exclusions_of(index));
             }
             let here = Here { set, rule, index, link, number, removed: &removed };
