@@ -92,7 +92,7 @@ fn mark(marks: &mut Marks, bit: u32) {
 }
 
 /// Each bit that is in `marks` and in `words`.
-pub(crate) fn common(marks: &Marks, words: &[u64]) -> impl Iterator<Item = u32> {
+pub(crate) fn common(marks: &[(u32, u64)], words: &[u64]) -> impl Iterator<Item = u32> {
     marks.iter().flat_map(|(number, mask)| {
         let mut left = words.get(*number as usize).map_or(0, |word| word & mask);
         std::iter::from_fn(move || {
@@ -107,7 +107,7 @@ pub(crate) fn common(marks: &Marks, words: &[u64]) -> impl Iterator<Item = u32> 
 mod tests {
     use super::*;
 
-    fn bits(marks: &Marks) -> Vec<u32> {
+    fn bits(marks: &[(u32, u64)]) -> Vec<u32> {
         common(marks, &[u64::MAX; 4]).collect()
     }
 

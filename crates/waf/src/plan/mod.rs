@@ -47,6 +47,10 @@ pub(crate) struct Group {
     /// Whether what each transformation of the chain leaves is a value too (`multiMatch`).
     stages: bool,
     pub(crate) side: Side,
+    /// The group of the same targets with no transformations; itself where it has none.
+    pub(crate) base: u32,
+    /// Where its base's values hold none of these, both see the same.
+    pub(crate) may_change: Classes,
     /// What its targets hold together, in their order.
     pub(crate) views: Vec<View>,
 }
@@ -203,7 +207,8 @@ impl Plan {
         let side = Side::of(phase);
         let fixed = |target: &Target| !target.count && target.variable.stability() == Stability::Fixed;
         let shared = !link.targets.is_empty() && link.targets.iter().all(fixed);
-        let group = shared.then(|| self.group(link, chain, side));
+        let stages = link.multi_match && chain != 0;
+        let group = shared.then(|| self.group(&link.targets, chain, stages, side));
         let test = link.test.as_ref().filter(|test| shared && test.argument.is_none());
         let builder = match side {
             Side::Request => &mut builders[0],
@@ -260,25 +265,27 @@ impl Plan {
         }
     }
 
-    fn group(&mut self, link: &Link, chain: u16, side: Side) -> u32 {
-        let stages = link.multi_match && chain != 0;
+    fn group(&mut self, targets: &[Target], chain: u16, stages: bool, side: Side) -> u32 {
         let same = |group: &Group| {
-            (group.chain, group.stages, group.side) == (chain, stages, side) && group.targets == link.targets
+            (group.chain, group.stages, group.side) == (chain, stages, side) && group.targets == targets
         };
-        let found = self.groups.iter().position(same);
-        let at = u32::try_from(found.unwrap_or(self.groups.len())).unwrap_or(u32::MAX);
-        if found.is_none() {
-            let mut views = Vec::new();
-            for target in &link.targets {
-                for part in target.variable.parts() {
-                    let cell = self.cell(*part, &target.selector, chain, stages, side);
-                    let base = self.cells.get(cell as usize).map_or(cell, |cell| cell.base);
-                    let may_change = self.chains.get(usize::from(chain)).map_or(0, |chain| chain.may_change);
-                    views.push(View { named: target.variable, cell, base, variable: *part, may_change });
-                }
-            }
-            self.groups.push(Group { targets: link.targets.clone(), chain, stages, side, views });
+        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        if let Some(known) = self.groups.iter().position(same) {
+            return number(known);
         }
+        let base = (chain != 0).then(|| self.group(targets, 0, false, side));
+        let may_change = self.chains.get(usize::from(chain)).map_or(0, |chain| chain.may_change);
+        let mut views = Vec::new();
+        for target in targets {
+            for part in target.variable.parts() {
+                let cell = self.cell(*part, &target.selector, chain, stages, side);
+                let base = self.cells.get(cell as usize).map_or(cell, |cell| cell.base);
+                views.push(View { named: target.variable, cell, base, variable: *part, may_change });
+            }
+        }
+        let at = number(self.groups.len());
+        let base = base.unwrap_or(at);
+        self.groups.push(Group { targets: targets.to_vec(), chain, stages, side, base, may_change, views });
         at
     }
 

@@ -353,6 +353,9 @@ impl Store {
 
     /// The classes of all that a view sees.
     fn view_classes(&mut self, plan: &Plan, view: &View) -> Classes {
+        if self.changes.get(view.variable as usize) == Some(&0) {
+            return 0;
+        }
         let base = self.base_of(plan, view);
         let classes = self.sets.get(base as usize).map_or(0, |set| set.classes);
         if classes & view.may_change == 0 {
@@ -372,6 +375,13 @@ impl Store {
         }
     }
 
+    /// The group of the same values before their transformations, where those change none.
+    fn unchanged_base(&mut self, plan: &Plan, index: u32, group: &Group) -> Option<u32> {
+        let changes =
+            group.base == index || self.group_state(plan, group.base).classes & group.may_change != 0;
+        (!changes).then_some(group.base)
+    }
+
     /// What is known of a group, found out anew where the data changed.
     fn group_state(&mut self, plan: &Plan, index: u32) -> GroupState {
         let never = GroupState { at: 0, classes: 0, bits: NONE };
@@ -379,10 +389,15 @@ impl Store {
         if state.at == self.now {
             return state;
         }
-        let views = plan.groups.get(index as usize).map_or(&[][..], |group| &group.views);
-        if state.at == 0 || !views.iter().all(|view| self.holds(view.variable, state.at)) {
-            let classes = views.iter().fold(0, |all, view| all | self.view_classes(plan, view));
-            state = GroupState { classes, ..never };
+        let Some(group) = plan.groups.get(index as usize) else { return never };
+        if state.at == 0 || !group.views.iter().all(|view| self.holds(view.variable, state.at)) {
+            state = match self.unchanged_base(plan, index, group) {
+                Some(base) => self.group_state(plan, base),
+                None => {
+                    let classes = group.views.iter().fold(0, |all, view| all | self.view_classes(plan, view));
+                    GroupState { classes, ..never }
+                }
+            };
         }
         state.at = self.now;
         if let Some(kept) = self.groups.get_mut(index as usize) {
@@ -451,7 +466,15 @@ impl Store {
 
     /// Where the bits of all literals of a group's values begin.
     fn group_bits(&mut self, plan: &Plan, index: u32) -> u32 {
-        let Some(Group { side, views, .. }) = plan.groups.get(index as usize) else { return NONE };
+        let Some(group @ Group { side, views, .. }) = plan.groups.get(index as usize) else { return NONE };
+        if let Some(base) = self.unchanged_base(plan, index, group) {
+            let known = self.group_state(plan, base).bits;
+            let first = if known == NONE { self.group_bits(plan, base) } else { known };
+            if let Some(state) = self.groups.get_mut(index as usize) {
+                state.bits = first;
+            }
+            return first;
+        }
         let mut all = SmallVec::<[u64; 8]>::from_elem(0, plan.words(*side));
         for view in views {
             let base = self.base_of(plan, view);
