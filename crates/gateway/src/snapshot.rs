@@ -31,6 +31,7 @@ use crate::step::contract::RouteContract;
 use crate::step::cors::Cors;
 use crate::step::hygiene::{HeaderRules, SecurityHeaders};
 use crate::step::identity::IdentitySettings;
+use crate::step::limit::Told;
 use crate::step::user::UserSettings;
 
 /// What belongs to one core alone.
@@ -181,6 +182,16 @@ pub struct RateLimit {
     pub by: LimitBy,
     /// The limit in metrics.
     pub label: Label,
+    /// What clients are told of it, as far as that is the same for all.
+    pub(crate) told: Told,
+}
+
+impl RateLimit {
+    /// So much, for each of these.
+    pub fn new(rule: Rule, by: LimitBy, label: Label) -> Self {
+        let told = Told::of(&rule);
+        Self { rule, by, label, told }
+    }
 }
 
 /// What a limit counts apart.

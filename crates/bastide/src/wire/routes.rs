@@ -133,7 +133,7 @@ fn rate_limit(
     let mut hasher = DefaultHasher::new();
     (&route.name, place).hash(&mut hasher);
     let rule = Rule::new(hasher.finish(), route.name.clone(), limit.requests, limit.period, limit.burst)?;
-    Ok(RateLimit { rule, by, label: metrics.limit(&route.name) })
+    Ok(RateLimit::new(rule, by, metrics.limit(&route.name)))
 }
 
 fn proof(proof: &config::Proof) -> Proof {

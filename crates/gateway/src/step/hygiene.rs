@@ -121,7 +121,7 @@ pub fn additions(
     if let Some(cors) = &route.cors {
         cors.mark(routed.head(), &mut response);
     }
-    limit::mark(route, grant, &mut response);
+    limit::mark(gateway.core(), route, grant, &mut response);
     let _ = response.push(HEADER_REQUEST_ID, &journey.id_text);
     response
 }

@@ -6,10 +6,11 @@ use model::event::Step;
 use model::{Principal, Switch};
 use proxy::address::{AddressRules, Admission};
 use proxy::forwarded::client_address;
-use proxy::rate::{Charge, Grant, Refused, Subject, header};
+use proxy::rate::{Charge, Grant, Refused, Rule, Standing, Subject, header};
 use proxy::{Additions, Known, RequestHead};
 use smallvec::SmallVec;
 
+use crate::core::Core;
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -143,7 +144,7 @@ fn refuse(gateway: &Gateway, step: Step, refused: &Refused, limits: &[RateLimit]
         if let Some(metrics) = &gateway.core().metrics {
             metrics.limit_hit(limit.label);
         }
-        let standing = proxy::rate::Standing {
+        let standing = Standing {
             rule: limit.rule.id(),
             remaining: 0,
             reset_seconds: header::seconds_up(decision.reset_after),
@@ -158,19 +159,77 @@ fn refuse(gateway: &Gateway, step: Step, refused: &Refused, limits: &[RateLimit]
     refusal.into()
 }
 
+/// What clients are told of a rule, as far as no request changes it.
+pub(crate) struct Told {
+    /// Its item of `RateLimit-Policy`.
+    policy: Vec<u8>,
+    /// Its item of `RateLimit` up to the first number.
+    state: Vec<u8>,
+}
+
+impl Told {
+    pub(crate) fn of(rule: &Rule) -> Self {
+        let (mut policy, mut state) = (Vec::new(), Vec::new());
+        header::append_policy(&mut policy, rule);
+        let nothing = Standing { rule: rule.id(), remaining: 0, reset_seconds: 0 };
+        header::append_limit(&mut state, rule, nothing);
+        state.truncate(state.len().saturating_sub(b"0;t=0".len()));
+        Self { policy, state }
+    }
+
+    /// Writes both items behind those of other rules: what [`header`] writes.
+    fn append(&self, standing: Standing, policy: &mut Vec<u8>, state: &mut Vec<u8>) {
+        if !policy.is_empty() {
+            policy.extend_from_slice(b", ");
+            state.extend_from_slice(b", ");
+        }
+        policy.extend_from_slice(&self.policy);
+        state.extend_from_slice(&self.state);
+        state.extend_from_slice(itoa::Buffer::new().format(standing.remaining).as_bytes());
+        state.extend_from_slice(b";t=");
+        state.extend_from_slice(itoa::Buffer::new().format(standing.reset_seconds).as_bytes());
+    }
+}
+
 /// Tells the client how it stands with each limit that it was charged to.
-pub fn mark(route: &Route, grant: &Grant, response: &mut Additions) {
+pub(crate) fn mark(core: &Core, route: &Route, grant: &Grant, response: &mut Additions) {
     if grant.standings().is_empty() {
         return;
     }
-    let (mut policy, mut state) = (Vec::with_capacity(48), Vec::with_capacity(48));
+    let (mut policy, mut state) = (core.spare_text(), core.spare_text());
     for standing in grant.standings() {
         let mut limits = route.limits_by_address.iter().chain(&route.limits_by_principal);
         if let Some(limit) = limits.find(|limit| limit.rule.id() == standing.rule) {
-            header::append_policy(&mut policy, &limit.rule);
-            header::append_limit(&mut state, &limit.rule, *standing);
+            limit.told.append(*standing, &mut policy, &mut state);
         }
     }
     let _ = response.push(header::RATE_LIMIT_POLICY, &policy);
     let _ = response.push(header::RATE_LIMIT, &state);
+    for text in [policy, state] {
+        core.keep_text(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_limits_is_what_the_limiter_writes_of_them() {
+        let (mut policy, mut state) = (Vec::new(), Vec::new());
+        let (mut expected_policy, mut expected_state) = (Vec::new(), Vec::new());
+        for (name, count, remaining, reset_seconds) in
+            [("orders", 100, 99, 1), ("a \"b\\c\" é", 1, 0, 86_400), ("", u32::MAX, u32::MAX, u32::MAX)]
+        {
+            let rule = Rule::new(7, name, count, Duration::from_secs(60), 5).unwrap();
+            let standing = Standing { rule: 7, remaining, reset_seconds };
+            Told::of(&rule).append(standing, &mut policy, &mut state);
+            header::append_policy(&mut expected_policy, &rule);
+            header::append_limit(&mut expected_state, &rule, standing);
+        }
+        assert_eq!(String::from_utf8(policy), String::from_utf8(expected_policy));
+        assert_eq!(String::from_utf8(state), String::from_utf8(expected_state));
+    }
 }
