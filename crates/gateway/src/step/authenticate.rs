@@ -196,7 +196,29 @@ pub(crate) fn api_key(head: &RequestHead) -> Result<Option<&[u8]>, Stop> {
 /// Whether some `Authorization` holds an API key of ours, on whatever route.
 pub(crate) fn brings_api_key(head: &RequestHead) -> bool {
     let mut values = head.fields.values(Known::Authorization);
-    values.any(|value| value.split(u8::is_ascii_whitespace).any(keys::api_key::is_api_key))
+    values.any(|value| words(value).any(keys::api_key::is_api_key))
+}
+
+/// What stands between white space. Tokens are long and hold none: eight bytes are looked at
+/// together.
+fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let value = rest?;
+        let (eights, _) = value.as_chunks::<8>();
+        let dense = eights.iter().take_while(|eight| is_dense(**eight)).count() * 8;
+        let space = value.iter().skip(dense).position(u8::is_ascii_whitespace).map(|at| dense + at);
+        rest = space.and_then(|at| value.get(at + 1..));
+        space.map_or(Some(value), |at| value.get(..at))
+    })
+}
+
+/// Whether no byte is a space or below it. One that is borrows into its highest bit; one above
+/// it may only seem to be.
+fn is_dense(eight: [u8; 8]) -> bool {
+    let each = |byte| u64::from_ne_bytes([byte; 8]);
+    let word = u64::from_ne_bytes(eight);
+    word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80) == 0
 }
 
 async fn verify_token(
@@ -333,4 +355,30 @@ pub(super) fn challenge(route: &Route, mut refusal: Refusal) -> Refusal {
         }
     }
     refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_stand_between_white_space_wherever_it_is() {
+        let split =
+            |value: &[u8]| value.split(u8::is_ascii_whitespace).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let found = |value: &[u8]| words(value).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        for value in
+            [&b""[..], b" ", b"Bearer x", b"  a  b  ", b"Bearer\tlong-token-without-any-space-in-it x"]
+        {
+            assert_eq!(found(value), split(value), "{value:?}");
+        }
+        for byte in 0..=u8::MAX {
+            for length in 1..=26 {
+                for place in 0..length {
+                    let mut value = vec![b'!'; length];
+                    value[place] = byte;
+                    assert_eq!(found(&value), split(&value), "{byte:#x} at {place} of {length}");
+                }
+            }
+        }
+    }
 }
