@@ -21,13 +21,14 @@ use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
 use crate::turn::Turns;
 
-/// Buffers for decisions that a core keeps, and the largest that it keeps.
-const TEXTS_KEPT_MAX: usize = 64;
+/// Buffers for texts that a core keeps, and the largest that it keeps: one for each of so many
+/// requests that are under way holds a decision.
+const TEXTS_KEPT_MAX: usize = 128;
 const TEXT_BYTES_KEPT_MAX: usize = 8 * 1024;
 
-/// Lists of added fields that a core keeps, and what one has room for at first: fields,
-/// bytes. With an identity token they grow once.
-const FIELDS_KEPT_MAX: usize = 64;
+/// Lists of added fields that a core keeps, two for each of so many requests that are under way,
+/// and what one has room for at first: fields, bytes. With an identity token they grow once.
+const FIELDS_KEPT_MAX: usize = 256;
 const FIELDS_ROOM: (usize, usize) = (16, 1024);
 /// The largest that it keeps, bytes.
 const FIELDS_BYTES_KEPT_MAX: usize = 8 * 1024;
@@ -73,7 +74,7 @@ pub(crate) struct Core {
     pub(crate) ids: RequestIds,
     /// Its coarse clock.
     pub(crate) ticker: Rc<Ticker>,
-    /// Buffers that were used, for the next requests' decisions.
+    /// Buffers that were used, for the next requests' decisions and values of fields.
     spare_texts: RefCell<Vec<Vec<u8>>>,
     /// Lists of added fields that were used, for the next requests.
     spare_fields: RefCell<Vec<Additions>>,

@@ -9,7 +9,6 @@ use model::event::Step;
 use model::{Principal, PrincipalKind, Switch, Timestamp};
 use proxy::head::Manner;
 use proxy::{Additions, Known, RequestHead, Routed, Version};
-use smallvec::SmallVec;
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
@@ -85,9 +84,11 @@ pub fn tell(
         let _ = request.push(HEADER_KIND, principal.kind.name().as_bytes());
         if principal.kind != PrincipalKind::Anonymous {
             let _ = request.push(HEADER_PRINCIPAL, principal.id.as_bytes());
-            if !principal.roles.is_empty() {
-                let _ = request.push(HEADER_ROLES, principal.roles.join(",").as_bytes());
-            }
+            let _ = match principal.roles.as_slice() {
+                [] => Ok(()),
+                [role] => request.push(HEADER_ROLES, role.as_bytes()),
+                roles => request.push(HEADER_ROLES, roles.join(",").as_bytes()),
+            };
         }
     }
     let wanted = settings.token && !Switch::IdentityToken.is_off();
@@ -130,7 +131,7 @@ pub fn additions(
     }
     let _ = request.push(HEADER_REQUEST_ID, &journey.id_text);
     forwarded(gateway, journey, head, &mut request);
-    trace(journey, head, &mut request);
+    trace(gateway, journey, head, &mut request);
     if route.in_process {
         connection(journey, principal, &mut request);
     }
@@ -167,14 +168,13 @@ fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, reque
     let connection = journey.connection();
     let trusted = gateway.snapshot().trusted_proxies.contains(connection);
     let scheme: &[u8] = if journey.is_secure() { b"https" } else { b"http" };
-    let mut host = SmallVec::<[u8; 64]>::new();
+    let (mut host, mut value) = (gateway.core().spare_text(), gateway.core().spare_text());
     host.extend_from_slice(&head.host);
     if let Some(port) = head.port {
         host.push(b':');
         host.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
     }
-    let mut value = SmallVec::<[u8; 192]>::new();
-    let before = |known, value: &mut SmallVec<[u8; 192]>| {
+    let before = |known, value: &mut Vec<u8>| {
         value.clear();
         for said in head.fields.values(known).filter(|_| trusted) {
             value.extend_from_slice(said);
@@ -193,11 +193,14 @@ fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, reque
     let manner = if trusted { Manner::Default } else { Manner::Replace };
     let _ = request.push_as(manner, "x-forwarded-proto", scheme);
     let _ = request.push_as(manner, "x-forwarded-host", &host);
+    for text in [host, value] {
+        gateway.core().keep_text(text);
+    }
 }
 
 /// Continues a W3C trace (Trace Context §3.2), or begins one whose trace id is the
 /// request's.
-fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions) {
+fn trace(gateway: &Gateway, journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions) {
     if let Some(traced) = &journey.traced {
         return traced.tell(request);
     }
@@ -208,12 +211,11 @@ fn trace(journey: &mut Journey<'_>, head: &RequestHead, request: &mut Additions)
     }
     let id = journey.id_text;
     journey.trace_id = Some(id);
-    let mut value = SmallVec::<[u8; 64]>::new();
-    value.extend_from_slice(b"00-");
-    value.extend_from_slice(&id);
-    value.push(b'-');
-    value.extend_from_slice(id.get(16..).unwrap_or_default());
-    value.extend_from_slice(b"-01");
+    let mut value = gateway.core().spare_text();
+    for part in [b"00-", &id[..], b"-", id.get(16..).unwrap_or_default(), b"-01"] {
+        value.extend_from_slice(part);
+    }
     let _ = request.push("traceparent", &value);
+    gateway.core().keep_text(value);
     request.remove("tracestate");
 }
