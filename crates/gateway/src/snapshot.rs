@@ -217,6 +217,8 @@ impl Snapshot {
     /// anything then, and policies see `Anonymous`.
     pub(crate) fn came_in_clear(&self, connection: &ConnectionInfo) -> bool {
         connection.tls.is_none()
+            // Looked at first: where no listener does, their keys need not be worked out.
+            && self.listeners.iter().any(|listener| listener.takes_cleartext)
             && keyed(&self.listeners)
                 .any(|(key, listener)| key == connection.listener && listener.takes_cleartext)
     }
