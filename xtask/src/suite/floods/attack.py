@@ -169,7 +169,13 @@ def connections(address, end, count, most):
     """Connections that say nothing. Those past `most` are closed, whatever holds that up."""
     raise_limit()
     opened = []
-    while time.monotonic() < end and count.connections < 6000:
+    last = end + PATIENCE
+
+    def goes_on():
+        # Until some are past it at least.
+        return time.monotonic() < (end if count.connections > int(most) else last)
+
+    while goes_on() and count.connections < 6000:
         try:
             opened.append(socket.create_connection(address, PATIENCE))
             count.connections += 1
