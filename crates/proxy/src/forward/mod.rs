@@ -74,7 +74,7 @@ pub struct Outcome {
 /// Forwards a request and streams the answer. When the outcome has an error and no
 /// status, nothing has been sent to the client. `judge` is asked again while it is under
 /// way; `trail` takes down how each attempt went.
-pub async fn forward<E: Exchange>(
+pub fn forward<E: Exchange>(
     cleared: Cleared,
     exchange: &mut E,
     upstreams: &CoreUpstreams,
@@ -82,49 +82,55 @@ pub async fn forward<E: Exchange>(
     response_edit: ResponseEdit<'_>,
     judge: &dyn Judge,
     trail: Option<&Trail<'_>>,
-) -> Outcome {
-    let routed = cleared.routed();
-    let mut outcome =
-        Outcome { status: None, endpoint: None, attempts: 0, bytes_in: 0, bytes_out: 0, error: None };
-    let result = match upstreams.settings(routed.route()) {
-        None => Err(ForwardError::NoService),
-        // INVARIANT: a route with a contract takes only what was held against that one.
-        Some(settings) if settings.contract != cleared.contract().contract() => Err(ForwardError::Contract),
-        Some(settings) => {
-            let ticker = &upstreams.context().ticker;
-            let live = Watched::new(judge, &cleared, ticker);
-            let longest = settings.timeouts.total;
-            let total = if longest.is_zero() { 0 } else { ticker.moment(longest) };
-            match rewrite::outgoing_path(routed.head(), settings, upstreams.limits().path_segments_max) {
-                Err(error) => Err(error),
-                Ok(path) => {
-                    let job = Job {
-                        head: routed.head(),
-                        path,
-                        settings,
-                        upstreams,
-                        additions: request_additions,
-                        edit: response_edit,
-                        origin: exchange.origin(),
-                        watch: Watch::new(ticker),
-                        total: earlier(total, live.until_ms()),
-                        live,
-                        trail,
-                    };
-                    job.run(exchange, &mut outcome).await
+) -> impl Future<Output = Outcome> {
+    let settings = upstreams.settings(cleared.routed().route());
+    // No `async fn`: that would keep all it is given a second time, and copy it there.
+    async move {
+        let routed = cleared.routed();
+        let mut outcome =
+            Outcome { status: None, endpoint: None, attempts: 0, bytes_in: 0, bytes_out: 0, error: None };
+        let result = match settings {
+            None => Err(ForwardError::NoService),
+            // INVARIANT: a route with a contract takes only what was held against that one.
+            Some(settings) if settings.contract != cleared.contract().contract() => {
+                Err(ForwardError::Contract)
+            }
+            Some(settings) => {
+                let ticker = &upstreams.context().ticker;
+                let live = Watched::new(judge, &cleared, ticker);
+                let longest = settings.timeouts.total;
+                let total = if longest.is_zero() { 0 } else { ticker.moment(longest) };
+                match rewrite::outgoing_path(routed.head(), settings, upstreams.limits().path_segments_max) {
+                    Err(error) => Err(error),
+                    Ok(path) => {
+                        let job = Job {
+                            head: routed.head(),
+                            path,
+                            settings,
+                            upstreams,
+                            additions: request_additions,
+                            edit: response_edit,
+                            origin: exchange.origin(),
+                            watch: Watch::new(ticker),
+                            total: earlier(total, live.until_ms()),
+                            live,
+                            trail,
+                        };
+                        job.run(exchange, &mut outcome).await
+                    }
                 }
             }
+        };
+        outcome.error = result.err();
+        outcome.bytes_in = exchange.bytes_in();
+        outcome.bytes_out = exchange.bytes_out();
+        match &outcome.error {
+            Some(ForwardError::Cut(_)) if exchange.head_sent() => exchange.sever(),
+            Some(_) if exchange.head_sent() => exchange.abort(),
+            _ => {}
         }
-    };
-    outcome.error = result.err();
-    outcome.bytes_in = exchange.bytes_in();
-    outcome.bytes_out = exchange.bytes_out();
-    match &outcome.error {
-        Some(ForwardError::Cut(_)) if exchange.head_sent() => exchange.sever(),
-        Some(_) if exchange.head_sent() => exchange.abort(),
-        _ => {}
+        outcome
     }
-    outcome
 }
 
 /// One request that is being forwarded.
