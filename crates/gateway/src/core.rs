@@ -132,10 +132,10 @@ impl Core {
         self.spare_texts.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Keeps a buffer for the next request, unless it has grown or there are enough.
+    /// Keeps a buffer for the next request, unless it has no room, has grown or there are enough.
     pub(crate) fn keep_text(&self, mut text: Vec<u8>) {
         let mut spare = self.spare_texts.borrow_mut();
-        if text.capacity() <= TEXT_BYTES_KEPT_MAX && spare.len() < TEXTS_KEPT_MAX {
+        if (1..=TEXT_BYTES_KEPT_MAX).contains(&text.capacity()) && spare.len() < TEXTS_KEPT_MAX {
             text.clear();
             spare.push(text);
         }
