@@ -43,6 +43,11 @@ pub fn encode_base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The same, behind what is there.
+pub(crate) fn push_base64url(text: &mut String, bytes: &[u8]) {
+    URL_SAFE_NO_PAD.encode_string(bytes, text);
+}
+
 /// A JSON object in which no object, at any depth, has two members of one name
 /// (RFC 7515 §4, RFC 7519 §4), nested at most 128 deep (`serde_json`'s limit), with
 /// nothing behind it.

@@ -11,13 +11,14 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use model::{Principal, Timestamp};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::RSAPublicKey;
 use zeroize::Zeroizing;
 
 use crate::algorithm::Algorithm;
-use crate::encoding::{encode_base64url, hex};
+use crate::encoding::{encode_base64url, hex, push_base64url};
 use crate::error::Error;
 use crate::file::{Lock, read_secret, replace};
 use crate::user_token::USER_TOKEN_TYPE;
@@ -62,19 +63,35 @@ pub fn sign_token(
     token_type: &str,
     claims: &Map<String, Value>,
 ) -> Result<String, Error> {
-    let header = json!({ "alg": signer.algorithm().name(), "kid": signer.key_id(), "typ": token_type });
+    let header = Header { alg: signer.algorithm().name(), kid: signer.key_id(), typ: token_type };
     sign_headed(signer, &header, claims)
 }
 
+/// The header of every token but those that carry their certificates, in the order of its bytes.
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    kid: &'a str,
+    typ: &'a str,
+}
+
 /// The same with a whole header.
-fn sign_headed(signer: &dyn Signer, header: &Value, claims: &Map<String, Value>) -> Result<String, Error> {
-    let claims = serde_json::to_vec(claims).map_err(|error| Error::Request(error.to_string()))?;
-    let mut token = encode_base64url(header.to_string().as_bytes());
+fn sign_headed(
+    signer: &dyn Signer,
+    header: &impl Serialize,
+    claims: &Map<String, Value>,
+) -> Result<String, Error> {
+    let fault = |error: serde_json::Error| Error::Request(error.to_string());
+    let header = serde_json::to_vec(header).map_err(fault)?;
+    let claims = serde_json::to_vec(claims).map_err(fault)?;
+    // Four characters for three bytes, two dots, and the signature of an elliptic curve.
+    let mut token = String::with_capacity((header.len() + claims.len()) * 4 / 3 + 96);
+    push_base64url(&mut token, &header);
     token.push('.');
-    token.push_str(&encode_base64url(&claims));
+    push_base64url(&mut token, &claims);
     let signature = signer.sign(token.as_bytes())?;
     token.push('.');
-    token.push_str(&encode_base64url(&signature));
+    push_base64url(&mut token, &signature);
     Ok(token)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keys::jws::Unverified;
 use keys::{
     Algorithm, IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, KeySet, LocalSigner, Signer, SystemRandom,
-    publish, sign_identity,
+    publish, sign_identity, sign_token,
 };
 use model::principal::Attribute;
 use model::{Credential, Principal, PrincipalKind};
@@ -166,5 +166,20 @@ fn a_kept_identity_token_is_its_principals_and_its_services_alone() {
         let id = format!("user-{place}");
         let passing = Arc::new(Principal { id: id.clone(), ..principal() });
         assert_eq!(payload(&get(&passing, 0, "orders", now()))["sub"], json!(id));
+    }
+}
+
+#[test]
+fn a_tokens_header_names_algorithm_key_and_type_and_its_claims_stand_as_they_are() {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+        let signer = LocalSigner::generate(algorithm, &SystemRandom::new()).unwrap().0;
+        let claims = json!({ "sub": "a\"b", "exp": 9, "aud": ["x", "y"] });
+        let token = sign_token(&signer, "at+jwt", claims.as_object().unwrap()).unwrap();
+        let parts: Vec<_> =
+            token.split('.').map(|part| keys::encoding::decode_base64url(part.as_bytes()).unwrap()).collect();
+        let header = json!({ "alg": algorithm.name(), "kid": signer.key_id(), "typ": "at+jwt" });
+        assert_eq!(String::from_utf8_lossy(&parts[0]), header.to_string());
+        assert_eq!(String::from_utf8_lossy(&parts[1]), claims.to_string());
+        assert_eq!((parts.len(), parts[2].len()), (3, 64));
     }
 }
