@@ -14,7 +14,12 @@ on_every_store!(
     another_key_opens_nothing,
     a_store_is_made_once,
 );
-on_stores!(connections, postgres: a_lost_notice_is_made_up_for, a_broken_connection_is_made_anew);
+on_stores!(
+    connections,
+    postgres: a_lost_notice_is_made_up_for,
+    a_broken_connection_is_made_anew,
+    a_connection_that_ends_under_a_question_is_made_anew,
+);
 
 fn user(name: &str) -> Key {
     Key::new("user").hidden(name)
@@ -113,6 +118,44 @@ async fn a_broken_connection_is_made_anew(town: Town) {
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
         client.batch_execute(all).await.unwrap();
         assert_eq!(&town.store.get(&user("a")).await.unwrap().unwrap().value[..], value.as_bytes());
+    }
+}
+
+async fn a_connection_that_ends_under_a_question_is_made_anew(town: Town) {
+    let Place::Database(address) = &town.place else { return };
+    let name = address.rsplit('=').next().unwrap();
+    let server = server::shared().unwrap();
+    let (holder, other) = (server.client(name).await, server.client(name).await);
+    town.store.put(user("a"), "0", None, Expect::Any).await.unwrap();
+    for round in 1..=5 {
+        // Each that is asked is connected: one that ends while it is made is not made anew.
+        for _ in 0..2 {
+            town.store.get(&user("a")).await.unwrap();
+        }
+        let held = "BEGIN; LOCK TABLE bastide.store_state, bastide.store_record IN ACCESS EXCLUSIVE MODE";
+        holder.batch_execute(held).await.unwrap();
+        let reading = tokio::spawn({
+            let store = town.store.clone();
+            async move { store.get(&user("a")).await.map(|found| found.is_some()) }
+        });
+        let writing = tokio::spawn({
+            let (store, value) = (town.store.clone(), round.to_string());
+            async move { store.put(user("b"), value.as_str(), None, Expect::Any).await }
+        });
+        let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+            AND (query LIKE '%store_record WHERE key%' OR query LIKE '%FOR UPDATE')";
+        let both_wait = async {
+            while other.query_one(&format!("SELECT count(*) {waiting}"), &[]).await.unwrap().get::<_, i64>(0)
+                < 2
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), both_wait).await.unwrap();
+        other.batch_execute(&format!("SELECT pg_terminate_backend(pid) {waiting}")).await.unwrap();
+        holder.batch_execute("COMMIT").await.unwrap();
+        assert!(reading.await.unwrap().unwrap());
+        writing.await.unwrap().unwrap();
     }
 }
 
