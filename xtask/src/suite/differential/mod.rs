@@ -126,6 +126,7 @@ fn all_lanes(
                     break;
                 }
                 // A front end that was slow looks as if it waited for more.
+                println!("pair {at} is tried again: {}", verdict.faults.join("; "));
                 verdict = lane.judge(pair)?;
             }
             results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, verdict));

@@ -15,6 +15,7 @@ use anyhow::{Result, bail};
 use attacks::{ATTACKS, Attack};
 use field::Field;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use table::Row;
 
@@ -107,7 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<Counts> {
             }
         }
         for _ in 0..STANDSTILLS_MAX {
-            if row.faults.is_empty() || row.stood_still <= STANDSTILL {
+            if row.faults.is_empty() || row.stood_still <= STANDSTILL || row.is_certain {
                 break;
             }
             println!("{}", row.line());
@@ -138,7 +139,8 @@ fn one(attack: &Attack, options: &Options, binary: &std::path::Path, python: Opt
     let cpu = field.cpu()?.saturating_sub(cpu_before);
     let memory = field.memory_kib_most()?;
     let mut faults: Vec<String> = report.fault.into_iter().collect();
-    if memory > attack.memory_mib_max * 1024 {
+    let grew = memory > attack.memory_mib_max * 1024;
+    if grew {
         faults.push(format!("memory over {} MiB", attack.memory_mib_max));
     }
     if under.failed > 0 {
@@ -160,6 +162,7 @@ fn one(attack: &Attack, options: &Options, binary: &std::path::Path, python: Opt
         under_ms: under.p99_ms,
         honest: under.answered,
         stood_still: pauses.longest(),
+        is_certain: grew || field.bombs.load(Ordering::Relaxed) > 0,
         late,
         faults,
     })

@@ -18,6 +18,8 @@ pub(super) struct Row {
     pub(super) honest: usize,
     /// The longest time for which the machine stood still.
     pub(super) stood_still: Duration,
+    /// Whether something was wrong that no standstill explains.
+    pub(super) is_certain: bool,
     /// Whether the honest clients' time was past its bound.
     pub(super) late: bool,
     pub(super) faults: Vec<String>,
