@@ -193,7 +193,7 @@ fn the_slower_of_two_endpoints_gets_fewer_requests() {
         }
     });
     let fast = Upstream::honest("fast");
-    undisturbed("endpoint that is the slower one all the time", PAUSE, || {
+    undisturbed("endpoint that is the slower one all the time", PAUSE / 2, || {
         let before = slow.requests();
         let (town, _) = town(service("test", &[slow.address, fast.address]));
         let mut client = town.client();
