@@ -29,10 +29,17 @@ fn configuration(upstream: &Upstream, sinks: &str) -> String {
 /// The ids of all events of the log.
 fn logged(town: &Town) -> BTreeSet<String> {
     let files = std::fs::read_dir(town.path("state/audit")).unwrap();
-    let text: String = files.map(|file| read(&file.unwrap().path())).collect();
-    // A line that is being written is none yet.
-    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    events.map(|event| event["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
+    let mut ids = BTreeSet::new();
+    for file in files {
+        let text = read(&file.unwrap().path());
+        // A line that is being written is none yet.
+        let whole = text.get(..text.rfind('\n').map_or(0, |end| end + 1)).unwrap();
+        for line in whole.lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            ids.insert(event["metadata"]["uid"].as_str().unwrap().to_owned());
+        }
+    }
+    ids
 }
 
 async fn ask(town: &Town, times: usize) {

@@ -109,13 +109,15 @@ pub(crate) async fn undisturbed<T>(
         if let Some(found) = attempt().await {
             return found;
         }
+        // Who watches may be woken later than this.
+        sleep(POLL).await;
         let longest = pauses.longest();
         assert!(longest > most, "the machine stood still for no longer than {longest:?}, and no {what}");
         assert!(begun.elapsed() < 3 * PATIENCE, "the machine stands still again and again: no {what}");
     }
 }
 
-/// How long processor or disk let others wait meanwhile, as a thread of its own sees it.
+/// How long the processor, or writes to files, let others wait meanwhile, as a thread of its own sees it.
 struct Pauses {
     longest_us: Arc<AtomicU64>,
 }
