@@ -21,14 +21,14 @@ use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
 use crate::turn::Turns;
 
-/// Buffers for texts that a core keeps, and the largest that it keeps: one for each of so many
-/// requests that are under way holds a decision.
+/// Buffers for texts that a core keeps: a decision takes one for each request under way.
 const TEXTS_KEPT_MAX: usize = 128;
+/// The largest that it keeps, bytes.
 const TEXT_BYTES_KEPT_MAX: usize = 8 * 1024;
 
-/// Lists of added fields that a core keeps, two for each of so many requests that are under way,
-/// and what one has room for at first: fields, bytes. With an identity token they grow once.
+/// Lists of added fields that a core keeps: two for each request under way.
 const FIELDS_KEPT_MAX: usize = 256;
+/// What one has room for at first: fields, bytes. With an identity token they grow once.
 const FIELDS_ROOM: (usize, usize) = (16, 1024);
 /// The largest that it keeps, bytes.
 const FIELDS_BYTES_KEPT_MAX: usize = 8 * 1024;

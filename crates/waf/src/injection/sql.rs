@@ -206,11 +206,11 @@ mod tests {
 
     #[test]
     fn a_name_is_told_from_sql() {
-        for name in ["json.order.field1", "order", "a..b", "_.select", "user.name"] {
+        for name in ["json.order.field1", "order", "a..b", "_.select", "user.name", "order.by"] {
             assert!(is_name(name.as_bytes()), "{name}");
         }
-        for other in ["", "1.e5or", "select.1", "a b", ".a", "order.by"] {
-            assert_eq!(is_name(other.as_bytes()), other == "order.by", "{other}");
+        for other in ["", "1.e5or", "select.1", "a b", ".a"] {
+            assert!(!is_name(other.as_bytes()), "{other}");
         }
     }
 

@@ -373,7 +373,7 @@ impl Operator {
     /// Compiles what would otherwise be compiled when it first runs.
     pub(crate) fn prepare(&self) {
         match &self.kind {
-            Kind::Regex(pattern) => drop(pattern.regex()),
+            Kind::Regex(pattern) if !pattern.is_compiled() => drop(pattern.regex()),
             Kind::Verify(verify) => drop(verify.pattern().regex()),
             _ => {}
         }

@@ -140,8 +140,9 @@ impl Pattern {
         self.cost
     }
 
+    /// Whether nothing is left to compile before it can run.
     pub(super) fn is_compiled(&self) -> bool {
-        self.compiled.get().is_some()
+        self.whole || self.compiled.get().is_some()
     }
 
     pub(super) fn regex(&self) -> Result<&Regex, &str> {

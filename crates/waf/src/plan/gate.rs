@@ -12,6 +12,8 @@ pub(crate) struct Gate {
     /// For each group.
     waiting: Vec<Waiting>,
     /// For each bit of literals, the position of the rule that needs one of them.
+    ///
+    /// INVARIANT: no two rules have the same bit; `needles::Builder::add` gives each its own.
     positions: Vec<u32>,
 }
 
@@ -36,7 +38,7 @@ pub(crate) struct Alike {
 impl Gate {
     /// Of a phase whose rules are asked `quick` in this order.
     pub(crate) fn new(groups: usize, quick: impl Iterator<Item = Quick>) -> Self {
-        let mut gate = Self { waiting: Vec::new(), positions: Vec::new() };
+        let mut gate = Self::default();
         gate.waiting.resize_with(groups, Waiting::default);
         for (position, quick) in (0..).zip(quick) {
             let Quick::Group(group, filter) = quick else { continue };
