@@ -1,7 +1,7 @@
-//! The way of letters to a mail server, by SMTP.
+//! The way of messages to a mail server, by SMTP.
 //!
-//! What it must never do: send a letter or a password in clear where the configuration does
-//! not say so; let a text of a letter become a field of its head.
+//! What it must never do: send a message or a password in clear where the configuration does
+//! not say so; let a text of a message become a field of its header.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::config::{Mail, MailSecurity};
 
-/// For the connection to the server. What comes after is bounded by who sends letters
+/// For the connection to the server. What comes after is bounded by who sends messages
 /// ([`identity::mail`]).
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -46,7 +46,7 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// Of the texts of a letter (RFC 3282).
+/// Of the texts of a message (RFC 3282).
 #[derive(Clone, Debug)]
 struct ContentLanguage(&'static str);
 
@@ -114,19 +114,19 @@ impl MailServer {
         Ok(Self { transport: transport.build(), from, clock })
     }
 
-    fn message(&self, letter: MailMessage) -> Result<Message, String> {
-        let to: lettre::Address = letter.to.parse().map_err(|error| format!("the address: {error}"))?;
+    fn message(&self, mail: MailMessage) -> Result<Message, String> {
+        let to: lettre::Address = mail.to.parse().map_err(|error| format!("the address: {error}"))?;
         let part = |media: ContentType, text: String| {
-            SinglePart::builder().header(media).header(ContentLanguage(letter.language)).body(text)
+            SinglePart::builder().header(media).header(ContentLanguage(mail.language)).body(text)
         };
         let body = MultiPart::alternative()
-            .singlepart(part(ContentType::TEXT_PLAIN, letter.text))
-            .singlepart(part(ContentType::TEXT_HTML, letter.html));
+            .singlepart(part(ContentType::TEXT_PLAIN, mail.text))
+            .singlepart(part(ContentType::TEXT_HTML, mail.html));
         Message::builder()
             .date(std::time::UNIX_EPOCH + self.clock.now().since(model::Timestamp::default()))
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
-            .subject(letter.subject)
+            .subject(mail.subject)
             .header(AutoSubmitted)
             .multipart(body)
             .map_err(|error| error.to_string())
@@ -134,9 +134,9 @@ impl MailServer {
 }
 
 impl MailTransport for MailServer {
-    fn send(&self, letter: MailMessage) -> Sending<'_> {
+    fn send(&self, mail: MailMessage) -> Sending<'_> {
         Box::pin(async move {
-            let message = self.message(letter).map_err(NotSent::Never)?;
+            let message = self.message(mail).map_err(NotSent::Never)?;
             match self.transport.send(message).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(judge(&error)),
@@ -146,7 +146,7 @@ impl MailTransport for MailServer {
 }
 
 /// RFC 5321 §4.2.1: 5yz is for good, 4yz for now. What a server says to the sign-on is about
-/// us, not about the letter (RFC 4954 §6).
+/// us, not about the message (RFC 4954 §6).
 fn judge(error: &lettre::transport::smtp::Error) -> NotSent {
     let mut why = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -381,12 +381,30 @@ impl MeshHost {
             true => None,
             false => Some(self.prepare(wanted, &open.domain, &open.foreign)?),
         };
+        let member = self.member.now();
         if (&open.config.identity, open.config.is_member) != (&wanted.identity, wanted.is_member) {
             others.own = Some(self.keep_own(wanted, &open.domain, &open.foreign).await?);
         }
         others.socket = socket;
-        self.take_place(others.socket.iter_mut().flatten().next())?;
+        let taken = self.take_place(others.socket.iter_mut().flatten().next());
+        others.own = self.own_if(taken, others.own, member)?;
         Ok(others)
+    }
+
+    /// What keeps this process' own identity, if all that came after it could be had; else nothing,
+    /// and the identity of before is shown again.
+    fn own_if<Own>(
+        &self,
+        rest: anyhow::Result<()>,
+        own: Own,
+        before: Option<Arc<Member>>,
+    ) -> anyhow::Result<Own> {
+        if let Err(fault) = rest {
+            drop(own);
+            self.member.put_back(before);
+            return Err(fault);
+        }
+        Ok(own)
     }
 
     /// Opens a trust domain; `before` goes on until this is open, and its agents' socket is kept.
@@ -397,20 +415,26 @@ impl MeshHost {
         before: Option<&Running>,
     ) -> anyhow::Result<Running> {
         let domain = TrustDomain::open(wanted.settings.clone(), store.clone(), self.random.clone()).await?;
-        domain.declare(wanted.declared());
-        let (provers, _) = watch::channel(Arc::new(provers(&wanted)));
+        // Of the same trust domain with other settings, who counted before counts until this is settled.
+        let counts = before.map(|before| &before.settled);
+        let counts = counts.filter(|it| it.settings.trust_domain == wanted.settings.trust_domain);
+        let counts = counts.unwrap_or(&wanted).clone();
+        domain.declare(counts.declared());
+        let (provers, _) = watch::channel(Arc::new(provers(&counts)));
         let (foreign, _) = watch::channel(Arc::default());
         let foreign = Arc::new(foreign);
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let keeper = Task::spawn(Arc::clone(&domain).keep(self.audit.clone()));
-        let partners = Task::spawn(partners::keep(wanted.partners.clone(), Arc::clone(&foreign)));
+        let partners = Task::spawn(partners::keep(counts.partners.clone(), Arc::clone(&foreign)));
         let found = self.keep_found(&wanted, &domain);
+        let member = self.member.now();
         let own = self.keep_own(&wanted, &domain, &foreign).await?;
         // INVARIANT: the last thing that can fail. Whatever was in its place is not missed then.
-        self.take_place(socket.as_mut())?;
+        let taken = self.take_place(socket.as_mut());
+        let own = self.own_if(taken, own, member)?;
         Ok(Running {
-            settled: wanted.clone(),
+            settled: counts,
             config: wanted,
             domain,
             foreign,

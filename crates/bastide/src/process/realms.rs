@@ -361,7 +361,7 @@ async fn declare(realm: &Realm, clients: &[identity::Client]) -> Result<(), iden
     Ok(())
 }
 
-/// The way of a realm's letters.
+/// How a realm sends mail.
 fn mail_transport(
     realm: &config::Realm,
     clock: &Arc<dyn Clock>,

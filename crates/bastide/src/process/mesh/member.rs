@@ -164,6 +164,11 @@ impl Seat {
         });
     }
 
+    /// Shows one that was here before, in the place of whatever is here now.
+    pub(super) fn put_back(&self, before: Option<Arc<Member>>) {
+        self.newest.send_replace(before);
+    }
+
     /// What is revoked is something else; all else stays.
     fn revoke(&self, revoked: Arc<Revoked>) {
         if let Some(now) = self.now() {

@@ -35,6 +35,14 @@ fn host(folder: &std::path::Path) -> (MeshHost, Store, ::audit::Log) {
     (MeshHost::start(Role::Authority, book, clock, Arc::new(SystemRandom::new())), store, log)
 }
 
+/// Ends both. Tasks that are aborted are gone once they are polled, with what they have reserved in
+/// the log.
+async fn close(host: MeshHost, log: ::audit::Log) {
+    drop(host);
+    let closing = tokio::task::spawn_blocking(move || log.close(Duration::from_secs(60)));
+    closing.await.unwrap().unwrap();
+}
+
 fn known(host: &MeshHost) -> Vec<String> {
     let known = Arc::clone(&host.domain().unwrap().workloads().borrow());
     known.list.iter().map(|workload| workload.name.clone()).collect()
@@ -45,20 +53,26 @@ async fn whom_a_configuration_knows_counts_once_that_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let (host, store, log) = host(folder.path());
     let [first, second] = ["orders", "stock"].map(|name| configured(name, "gateway"));
+    // For another life of certificates the trust domain is opened anew.
+    let mut third = configured("rates", "gateway");
+    third.settings.lifetimes.x509_svid /= 2;
     host.follow(Some(&first), Some(&store)).await.unwrap();
     host.settle().await;
     assert_eq!(known(&host), ["orders"]);
     // One that is refused afterwards, for whatever reason.
-    host.follow(Some(&second), Some(&store)).await.unwrap();
-    assert_eq!(known(&host), ["orders"]);
+    for refused in [&second, &third] {
+        host.follow(Some(refused), Some(&store)).await.unwrap();
+        assert_eq!(known(&host), ["orders"]);
+    }
     host.follow(Some(&first), Some(&store)).await.unwrap();
     host.settle().await;
     assert_eq!(known(&host), ["orders"]);
-    host.follow(Some(&second), Some(&store)).await.unwrap();
-    host.settle().await;
-    assert_eq!(known(&host), ["stock"]);
-    drop(host);
-    log.close(Duration::from_secs(5)).unwrap();
+    for (served, name) in [(&second, "stock"), (&third, "rates")] {
+        host.follow(Some(served), Some(&store)).await.unwrap();
+        host.settle().await;
+        assert_eq!(known(&host), [name]);
+    }
+    close(host, log).await;
 }
 
 #[tokio::test]
@@ -69,6 +83,37 @@ async fn a_process_that_becomes_another_workload_is_that_before_it_goes_on() {
         host.follow(Some(&configured("orders", own)), Some(&store)).await.unwrap();
         assert_eq!(*host.member().unwrap().id(), workload(own).id);
     }
-    drop(host);
-    log.close(Duration::from_secs(5)).unwrap();
+    close(host, log).await;
+}
+
+#[tokio::test]
+async fn a_process_whose_new_configuration_cannot_be_had_is_the_workload_that_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (events, sockets) = (folder.path().join("audit"), folder.path().join("sockets"));
+    for folder in [&events, &sockets] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let (host, store, log) = host(&events);
+    host.follow(Some(&configured("orders", "gateway")), Some(&store)).await.unwrap();
+    let mut impossible = configured("orders", "edge");
+    let place = sockets.join("api.sock");
+    impossible.socket = Some(place.clone());
+    let mut elsewhere = impossible.clone();
+    elsewhere.settings.lifetimes.x509_svid /= 2;
+    for impossible in [impossible, elsewhere] {
+        // While the certificate is waited for, somebody puts something else in the socket's place.
+        let taking = async {
+            while std::fs::read_dir(&sockets).unwrap().next().is_none() {
+                tokio::task::yield_now().await;
+            }
+            std::fs::create_dir_all(place.join("something")).unwrap();
+        };
+        // In this order: no certificate comes between the look and the end of the wait.
+        let following = host.follow(Some(&impossible), Some(&store));
+        let (followed, ()) = tokio::join!(biased; following, taking);
+        assert!(format!("{:#}", followed.unwrap_err()).contains("Workload API"));
+        assert_eq!(*host.member().unwrap().id(), workload("gateway").id);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+    close(host, log).await;
 }

@@ -88,7 +88,11 @@ impl Server {
             let before = self.configuration.clone();
             let realms = self.follow_realms(&before.realms).await.context("the realms of before");
             let mesh = self.follow_mesh(before.mesh.as_ref()).await.context("the mesh of before");
-            self.parts.mesh.settle().await;
+            // INVARIANT: where it was lost, what is open may still be of the refused one, which does
+            // not come to count.
+            if mesh.is_ok() {
+                self.parts.mesh.settle().await;
+            }
             self.parts.names.follow(&before).await;
             for lost in [realms, mesh].into_iter().filter_map(Result::err) {
                 tracing::error!("{lost:#}");
