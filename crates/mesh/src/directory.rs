@@ -111,10 +111,11 @@ pub fn advertised(said: SocketAddr, here: Option<IpAddr>) -> Result<SocketAddr, 
     let mut address = said;
     if said.ip().is_unspecified() {
         // Who listens at 0.0.0.0 is not reached by IPv6.
+        let here = here.map(|here| here.to_canonical());
         let here = here.filter(|here| said.is_ipv6() || here.is_ipv4());
         let here = here.ok_or(
-            "it is every address of this machine, and which of them others reach is not known: name one by \
-             --advertise, or in `mesh.agents` of the control plane",
+            "it is every address of this machine, and which of them others reach is not known, or is of IPv6 \
+             where 0.0.0.0 is of IPv4 alone: name one by --advertise, or in `mesh.agents` of the control plane",
         )?;
         address.set_ip(here);
     }

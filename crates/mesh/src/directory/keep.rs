@@ -239,7 +239,7 @@ impl TrustDomain {
     pub(crate) async fn end_leases(&self, witness: &dyn Witness) -> Result<(), Error> {
         for (place, version) in self.overdue() {
             let end = self.take_out(&place, version).await?;
-            if let Some(event) = self.take_end(&place, end) {
+            if let Some(event) = self.take_end(&place, version, end) {
                 // It is gone, whether or not that can be written down.
                 let _ = witness.record(event).await;
             }
@@ -253,13 +253,18 @@ impl TrustDomain {
     }
 
     /// Takes what became of one; the event of one that ended.
-    pub(super) fn take_end(&self, place: &Place, end: End) -> Option<workload_api::Event> {
+    pub(super) fn take_end(&self, place: &Place, version: Version, end: End) -> Option<workload_api::Event> {
         if let End::Renewed(version) = end {
             self.listed().table().prolong(place, self.lease_end(), version);
             return None;
         }
-        self.listed().change(|table| table.remove(place));
-        matches!(end, End::Here).then(|| {
+        // Who registered it anew meanwhile has not lost it.
+        let mut ended = false;
+        self.listed().change(|table| {
+            ended = table.end(place, version);
+            ended
+        });
+        (ended && matches!(end, End::Here)).then(|| {
             tracing::info!(id = %place.id, address = %place.address, node = place.node, "mesh: a registration expired: it was not renewed in time");
             self.ended(place)
         })

@@ -66,6 +66,12 @@ impl Table {
         was_there
     }
 
+    /// Takes out one whose lease ended at this version; `false`: it was registered anew since, and
+    /// stays, or was taken out already.
+    pub(super) fn end(&mut self, place: &Place, version: Version) -> bool {
+        self.places.get(place).is_some_and(|entry| entry.version == version) && self.remove(place)
+    }
+
     /// `true`: some of this workload were there.
     pub(super) fn remove_all(&mut self, id: &SpiffeId) -> bool {
         let gone: Vec<Place> = self.of(id).cloned().collect();

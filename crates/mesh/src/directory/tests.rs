@@ -178,12 +178,32 @@ async fn no_address_is_lost_because_the_store_does_not_answer() {
     clock.forward(SECOND);
     // Renewed at another process, which has not been heard yet.
     let (place, version) = domain.overdue().remove(0);
-    assert!(domain.take_end(&place, End::Renewed(version)).is_none());
+    assert!(domain.take_end(&place, version, End::Renewed(version)).is_none());
     assert!(domain.overdue().is_empty());
     assert_eq!(now(&domain), orders(&[1]));
     clock.forward(LEASE);
     domain.end_leases(&Notes::default()).await.unwrap();
     assert_eq!(now(&domain), []);
+}
+
+#[tokio::test]
+async fn who_registers_anew_while_the_lease_ends_is_there() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let (domain, other, notes) = (open(&store).await, open(&store).await, Notes::default());
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    other.take_endpoints().await.unwrap();
+    clock.forward(GRACE);
+    // Its lease was taken out of the store, and that is not known here yet.
+    let (place, version) = domain.overdue().remove(0);
+    domain.register_at("", &id("orders"), at(1)).await.unwrap();
+    assert!(domain.take_end(&place, version, End::Here).is_none());
+    assert_eq!(now(&domain), orders(&[1]));
+    // At another process, which has not heard of it yet.
+    other.end_leases(&notes).await.unwrap();
+    assert_eq!(now(&other), orders(&[1]));
+    assert_eq!(domain.endpoints().await.unwrap().len(), 1);
+    assert!(notes.events.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
