@@ -316,14 +316,15 @@ impl TrustDomain {
         Ok(read(&self.store).await?.0)
     }
 
-    /// Takes a step of an authority's life.
+    /// Takes a step of an authority's life, and gives what all of them are after it.
     ///
     /// # Errors
     /// [`Error::Authority`]: the step is not possible. The store fails.
-    pub async fn step(&self, step: &Step) -> Result<(), Error> {
+    pub async fn step(&self, step: &Step) -> Result<Record, Error> {
         let _turn = self.turns.ring.lock().await;
         let record = self::step(&self.store, &self.settings, self.random.as_ref(), step).await?;
-        self.take(&record)
+        self.take(&record)?;
+        Ok(record)
     }
 
     /// Issues an X.509-SVID for a key, and keeps its serial number until it ends. What is
@@ -354,8 +355,8 @@ impl TrustDomain {
         if good >= ISSUED_PER_NODE_MAX {
             return Err(Error::Exhausted(format!("{good} certificates of {id} are good on {node} already")));
         }
-        // INVARIANT: nor evicts the node between the look and the issuing: what was issued there is
-        // revoked with that.
+        // INVARIANT: nobody evicts the node between the look and the issuing: what was issued there is
+        // revoked with the eviction.
         let stays = Transaction::new().require(node::evicted(node), Expect::Absent);
         self.issue_below(place, stays, id, key).await
     }

@@ -353,7 +353,7 @@ async fn who_makes_join_tokens_and_moves_authorities_leaves_one_event_each_time(
         let mut add = |path: String, why: String| {
             authorities.push((who.clone(), format!("POST /v1/authorities{path}"), why));
         };
-        add(String::new(), "prepared: another jwt authority, because: drill".to_owned());
+        add(String::new(), format!("prepared: another jwt authority, {next}, because: drill"));
         add(format!("/{next}/activate"), format!("activated: {next}, because: drill"));
         add(format!("/{old}/revoke"), format!("the authority {old} is active; it has to be tainted"));
         add(format!("/{old}/taint"), format!("tainted: {old}, because: leaked"));

@@ -1,7 +1,7 @@
 //! The authorities of the mesh: which there are, and the steps of their lives that people take.
 
-use ::mesh::authority::{Entry, Kind, State};
-use ::mesh::{Step, TrustDomain};
+use ::mesh::Step;
+use ::mesh::authority::{Entry, Kind, Record, State};
 use model::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,45 +51,49 @@ pub struct NewAuthority {
     kind: Kind,
 }
 
-async fn all(domain: &TrustDomain) -> Result<Page<AuthorityOut>, Problem> {
-    let (record, now) = (domain.record().await?, domain.now());
-    Ok(Page::whole(record.entries.iter().map(|entry| AuthorityOut::of(entry, now)).collect()))
+fn shown(record: &Record, now: Timestamp) -> Page<AuthorityOut> {
+    Page::whole(record.entries.iter().map(|entry| AuthorityOut::of(entry, now)).collect())
 }
 
-async fn take(asked: &Asked, step: Step, done: String) -> Result<Reply, Problem> {
+/// Takes a step of the life of the authority that the path names.
+async fn take(asked: &Asked, done: &str, step: fn(String) -> Step) -> Result<Reply, Problem> {
     let (domain, why) = (asked.desk.trust.domain()?, why(asked)?);
-    domain.step(&step).await?;
-    Ok(Reply::ok(&all(&domain).await?)?.about(done + &why))
+    let id = asked.parameter("authority");
+    if !domain.record().await?.entries.iter().any(|entry| entry.id == id) {
+        return Err(Problem::not_found(format!("authority {id:?}")));
+    }
+    let record = domain.step(&step(id.to_owned())).await?;
+    Ok(Reply::ok(&shown(&record, domain.now()))?.about(format!("{done}: {id}{why}")))
 }
 
 /// `GET /v1/authorities`
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
-    Reply::ok(&all(asked.desk.trust.domain()?.as_ref()).await?)
+    let domain = asked.desk.trust.domain()?;
+    Reply::ok(&shown(&domain.record().await?, domain.now()))
 }
 
 /// `POST /v1/authorities`
 pub async fn prepare(asked: &Asked) -> Result<Reply, Problem> {
     let kind = asked.body::<NewAuthority>()?.kind;
-    take(asked, Step::Prepare(kind), format!("prepared: another {} authority", kind.name())).await
+    let (domain, why) = (asked.desk.trust.domain()?, why(asked)?);
+    let record = domain.step(&Step::Prepare(kind)).await?;
+    // The newest of its kind.
+    let id = record.entries.iter().rfind(|entry| entry.kind == kind).map_or("", |entry| &entry.id);
+    let about = format!("prepared: another {} authority, {id}{why}", kind.name());
+    Ok(Reply::ok(&shown(&record, domain.now()))?.about(about))
 }
 
 /// `POST /v1/authorities/{authority}/activate`
 pub async fn activate(asked: &Asked) -> Result<Reply, Problem> {
-    let id = asked.parameter("authority").to_owned();
-    let done = format!("activated: {id}");
-    take(asked, Step::Activate(id), done).await
+    take(asked, "activated", Step::Activate).await
 }
 
 /// `POST /v1/authorities/{authority}/taint`
 pub async fn taint(asked: &Asked) -> Result<Reply, Problem> {
-    let id = asked.parameter("authority").to_owned();
-    let done = format!("tainted: {id}");
-    take(asked, Step::Taint(id), done).await
+    take(asked, "tainted", Step::Taint).await
 }
 
 /// `POST /v1/authorities/{authority}/revoke`
 pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
-    let id = asked.parameter("authority").to_owned();
-    let done = format!("revoked: {id}");
-    take(asked, Step::Revoke(id), done).await
+    take(asked, "revoked", Step::Revoke).await
 }
