@@ -143,8 +143,8 @@ impl Postgres {
     }
 
     pub(crate) async fn keyring(&self) -> Result<Vec<u8>, Error> {
-        let session = self.line().session().await?;
-        schema::keyring(&session.client).await
+        let rows = self.query(Ask::Text(schema::KEYRING), &[]).await?;
+        schema::read_keyring(rows.first())
     }
 
     /// Asks over a connection that several share; over a new one where it broke meanwhile.

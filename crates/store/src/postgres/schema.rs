@@ -186,10 +186,16 @@ pub(super) fn read_transaction(row: &SqlRow) -> Result<String, Error> {
     column(row, 3)
 }
 
+/// The keyring, sealed.
+pub(super) const KEYRING: &str = "SELECT keyring FROM bastide.store_state";
+
+pub(super) fn read_keyring(row: Option<&SqlRow>) -> Result<Vec<u8>, Error> {
+    column(row.ok_or(Error::Uninitialised)?, 0)
+}
+
 pub(super) async fn keyring(client: &Client) -> Result<Vec<u8>, Error> {
-    let row = client.query_opt("SELECT keyring FROM bastide.store_state", &[]).await;
-    let row = row.map_err(|error| fault(&error))?.ok_or(Error::Uninitialised)?;
-    column(&row, 0)
+    let row = client.query_opt(KEYRING, &[]).await;
+    read_keyring(row.map_err(|error| fault(&error))?.as_ref())
 }
 
 /// The format of the tables; 0: there are none.
