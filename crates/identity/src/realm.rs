@@ -21,8 +21,8 @@ use crate::user::{User, folded};
 
 /// How often the keys are looked at, and deliveries that failed tried again.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
-/// The least pause between two rounds of letters.
-const LETTERS_PAUSE_MIN: Duration = Duration::from_millis(200);
+/// The least pause between two rounds of messages.
+const MAIL_PAUSE_MIN: Duration = Duration::from_millis(200);
 
 /// What a realm is given of the world.
 #[derive(Clone)]
@@ -140,10 +140,10 @@ impl Realm {
                 }
             };
             let pause = next.map_or(KEEP_EVERY, |next| next.since(self.now()));
-            let pause = pause.clamp(LETTERS_PAUSE_MIN, KEEP_EVERY);
+            let pause = pause.clamp(MAIL_PAUSE_MIN, KEEP_EVERY);
             // Whichever it is, it is time: a message that another process wrote too.
             let _ = tokio::time::timeout(pause, watch.next()).await;
-            tokio::time::sleep(LETTERS_PAUSE_MIN).await;
+            tokio::time::sleep(MAIL_PAUSE_MIN).await;
         }
     }
 

@@ -95,7 +95,7 @@ impl User {
     }
 }
 
-/// Whether a text can be an address, and nothing that a letter's head would read as more.
+/// Whether a text can be an address, and nothing that a message's header would read as more.
 fn is_plain(email: &str) -> bool {
     email.contains('@')
         && email.len() <= 320

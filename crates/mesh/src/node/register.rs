@@ -184,7 +184,8 @@ pub(super) struct GoodToken {
     version: Version,
 }
 
-/// Looks at a token, which stays good. `None`: it is unknown, used or over.
+/// Looks at a token, which stays good. `None`: it is unknown, used, or over, or its node was
+/// evicted since.
 pub(super) async fn look(store: &Store, secret: &str) -> Result<Option<GoodToken>, Error> {
     let kept_at = joining(secret);
     let Some(kept) = store.get(&kept_at).await? else { return Ok(None) };

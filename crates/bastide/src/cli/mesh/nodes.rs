@@ -29,6 +29,7 @@ pub(super) fn token(
 ) -> anyhow::Result<ExitCode> {
     let life = config::duration(life)
         .map_err(|expected| anyhow::anyhow!("--life: expected {expected}; found {life:?}"))?;
+    anyhow::ensure!(life.as_secs() > 0, "--life: expected a second or more; found {life:?}");
     let body = json!(NewToken { expires_in: Some(life.as_secs()) });
     let path = below(&["nodes"], &[name, "token"]) + &because(why);
     let answer = office.call("POST", &path, Some(&body))?;
