@@ -46,8 +46,8 @@ pub fn socket(state: &Path) -> PathBuf {
     state.join(SOCKET)
 }
 
-/// Who carries out the calls of the command line.
-pub enum Office {
+/// The client of the administration: makes the calls of the command line.
+pub enum AdminClient {
     /// A running process, by the path of its socket.
     Running(PathBuf),
     /// The store itself: no process runs on the state folder.
@@ -97,7 +97,7 @@ impl Answer {
     }
 }
 
-impl Office {
+impl AdminClient {
     /// The process that runs with this configuration; without one the store, opened here.
     ///
     /// # Errors
@@ -225,7 +225,7 @@ impl Office {
     }
 }
 
-impl Drop for Office {
+impl Drop for AdminClient {
     fn drop(&mut self) {
         if let Self::Own { router, log, .. } = self {
             // The desk, and with it the way to the log.

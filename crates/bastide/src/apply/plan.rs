@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::read::{Document, Fault, Members, Object, Place};
-use crate::admin::client::Office;
+use crate::admin::client::AdminClient;
 use crate::admin::resource::encoded;
 use crate::cli::counter::{below, text};
 
@@ -77,7 +77,7 @@ pub struct Plan {
 
 /// What is compared with what.
 struct Planner<'o> {
-    office: &'o Office,
+    admin: &'o AdminClient,
     realm: &'o str,
     plan: Plan,
 }
@@ -86,8 +86,8 @@ struct Planner<'o> {
 ///
 /// # Errors
 /// What is there cannot be read.
-pub fn plan(office: &Office, realm: &str, wanted: &Document, prune: bool) -> anyhow::Result<Plan> {
-    let mut planner = Planner { office, realm, plan: Plan::default() };
+pub fn plan(admin: &AdminClient, realm: &str, wanted: &Document, prune: bool) -> anyhow::Result<Plan> {
+    let mut planner = Planner { admin, realm, plan: Plan::default() };
     planner.settings(wanted.settings.as_ref())?;
     if let Some(clients) = &wanted.clients {
         planner.clients(clients, prune)?;
@@ -108,7 +108,7 @@ impl Planner<'_> {
 
     /// What there is at a path, and its version; `None`: nothing.
     fn get(&self, path: &str) -> anyhow::Result<Option<(Map<String, Value>, String)>> {
-        let answer = self.office.call("GET", path, None)?;
+        let answer = self.admin.call("GET", path, None)?;
         if answer.status == 404 {
             return Ok(None);
         }
@@ -169,7 +169,7 @@ impl Planner<'_> {
             self.object("client", id, object, present, base, &path, Vec::new());
         }
         if prune {
-            for client in self.office.list(&self.path(&["clients"]), true)? {
+            for client in self.admin.list(&self.path(&["clients"]), true)? {
                 let declared = client.get("declared") == Some(&json!(true));
                 let id = text(&client, "id");
                 if !declared && !wanted.contains_key(id) {
@@ -186,7 +186,7 @@ impl Planner<'_> {
             let given = object.fields.remove("id").and_then(|id| id.as_str().map(str::to_owned));
             let hash = object.fields.remove("password_hash");
             let found = format!("{}?username={}", self.path(&["users"]), encoded(username));
-            let found = self.office.list(&found, false)?.into_iter().next();
+            let found = self.admin.list(&found, false)?.into_iter().next();
             // The name is compared without case; the one that is there stays.
             let id = found.as_ref().map(|user| text(user, "id").to_owned()).or(given);
             let path = id.as_ref().map_or_else(|| self.path(&["users"]), |id| self.path(&["users", id]));
@@ -202,7 +202,7 @@ impl Planner<'_> {
         }
         if prune {
             let folded: BTreeSet<String> = wanted.keys().map(|name| name.to_lowercase()).collect();
-            for user in self.office.list(&self.path(&["users"]), true)? {
+            for user in self.admin.list(&self.path(&["users"]), true)? {
                 let name = text(&user, "username");
                 if !folded.contains(&name.to_lowercase()) {
                     let path = self.path(&["users", text(&user, "id")]);
@@ -293,7 +293,7 @@ impl Planner<'_> {
         prune: bool,
     ) -> anyhow::Result<()> {
         let path = format!("{}?role={}", self.path(&["users"]), encoded(role));
-        let holders = self.office.list(&path, true)?;
+        let holders = self.admin.list(&path, true)?;
         let holders: BTreeMap<String, String> = holders
             .iter()
             .map(|user| (text(user, "username").to_lowercase(), text(user, "id").to_owned()))
@@ -309,7 +309,7 @@ impl Planner<'_> {
         };
         for name in wanted.iter().filter(|name| !holders.contains_key(*name)) {
             let found = format!("{}?username={}", self.path(&["users"]), encoded(name));
-            let found = self.office.list(&found, false)?.into_iter().next();
+            let found = self.admin.list(&found, false)?.into_iter().next();
             let Some(user) = found else {
                 // Somebody whom the same files add is asked for when they are there.
                 let added =
@@ -401,12 +401,12 @@ impl Plan {
     /// # Errors
     /// The change that failed, with its place, and why. Those before it are done, and of people
     /// up to [`AT_ONCE`] after it.
-    pub fn carry_out(&self, office: &Office) -> anyhow::Result<Result<usize, Fault>> {
+    pub fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Result<usize, Fault>> {
         let mut done = 0;
         let apart = |one: &Change, next: &Change| one.kind == "user" && next.kind == "user";
         for some in self.changes.chunk_by(apart).flat_map(|kind| kind.chunks(AT_ONCE)) {
             let outcomes: Vec<_> = std::thread::scope(|scope| {
-                let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| one.carry_out(office))).collect();
+                let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| one.carry_out(admin))).collect();
                 threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
             });
             for outcome in outcomes {
@@ -422,7 +422,7 @@ impl Plan {
 }
 
 impl Change {
-    fn carry_out(&self, office: &Office) -> anyhow::Result<Result<(), Fault>> {
+    fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Result<(), Fault>> {
         let mut made: Option<String> = None;
         for call in &self.calls {
             // The password of a user who was given an id just now.
@@ -433,7 +433,7 @@ impl Change {
                 _ => call.path.clone(),
             };
             let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
-            let answer = office.call_if(call.method, &path, condition, call.body.as_ref())?;
+            let answer = admin.call_if(call.method, &path, condition, call.body.as_ref())?;
             if !(200..300).contains(&answer.status) {
                 let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
                 let message = format!("{} {:?}: {}", self.kind, self.name, answer.complaint());

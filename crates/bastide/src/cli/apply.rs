@@ -52,12 +52,12 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
         at.realm.clone_from(&wanted.realm);
     }
     counter::at(&at, |counter| {
-        let plan = apply::plan(&counter.office, counter.realm()?, &wanted, prune)?;
+        let plan = apply::plan(&counter.admin, counter.realm()?, &wanted, prune)?;
         if dry_run {
             show(&plan, counter.output, "would");
             return Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        match plan.carry_out(&counter.office)? {
+        match plan.carry_out(&counter.admin)? {
             Err(fault) => Ok(complain(&[fault], counter.output)),
             Ok(_) => {
                 show(&plan, counter.output, "did");
@@ -107,7 +107,7 @@ pub(super) fn export(counter: &Counter, hashes: bool) -> anyhow::Result<()> {
     let settings = counter.call("GET", &counter.path(&[])?, None)?;
     let mut clients = Map::new();
     let flag = if hashes { "?hashes=true" } else { "" };
-    for mut client in counter.office.list(&format!("{}{flag}", counter.path(&["clients"])?), true)? {
+    for mut client in counter.admin.list(&format!("{}{flag}", counter.path(&["clients"])?), true)? {
         let declared = client.get("declared") == Some(&json!(true));
         let id = text(&client, "id").to_owned();
         if let Some(members) = client.as_object_mut() {
@@ -120,14 +120,14 @@ pub(super) fn export(counter: &Counter, hashes: bool) -> anyhow::Result<()> {
         }
     }
     let mut users = Map::new();
-    for mut user in counter.office.list(&counter.path(&["users"])?, true)? {
+    for mut user in counter.admin.list(&counter.path(&["users"])?, true)? {
         let (id, username) = (text(&user, "id").to_owned(), text(&user, "username").to_owned());
         let Some(members) = user.as_object_mut() else { continue };
         for shown in ["username", "created", "updated"] {
             members.remove(shown);
         }
         if hashes {
-            let answer = counter.office.call("GET", &counter.path(&["users", &id, "password"])?, None)?;
+            let answer = counter.admin.call("GET", &counter.path(&["users", &id, "password"])?, None)?;
             if answer.status != 404 {
                 let hash = answer.done()?;
                 members.insert("password_hash".to_owned(), hash.get("hash").cloned().unwrap_or_default());

@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 use serde_json::{Value, json};
 
 use super::{Output, say};
-use crate::admin::client::{Answer, Office};
+use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::Configuration;
 
@@ -44,7 +44,7 @@ pub struct Counter {
     /// The configuration.
     pub configuration: Configuration,
     /// Where calls go.
-    pub office: Office,
+    pub admin: AdminClient,
     /// How results are printed.
     pub output: Output,
     realm: Option<String>,
@@ -65,11 +65,11 @@ impl Counter {
         config: &Path,
         output: Output,
         realm: Option<&String>,
-        office: impl FnOnce(&Configuration) -> anyhow::Result<Office>,
+        connect: impl FnOnce(&Configuration) -> anyhow::Result<AdminClient>,
     ) -> anyhow::Result<Self> {
         let configuration = super::check::load_or_report(config, output)?;
-        let office = office(&configuration)?;
-        Ok(Self { configuration, office, output, realm: realm.cloned() })
+        let admin = connect(&configuration)?;
+        Ok(Self { configuration, admin, output, realm: realm.cloned() })
     }
 
     /// The realm that is meant.
@@ -107,7 +107,7 @@ impl Counter {
     /// # Errors
     /// [`No`] for what is not there, is there already, or was changed; others.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        taken(self.office.call(method, path, body)?)
+        taken(self.admin.call(method, path, body)?)
     }
 
     /// The user of this name.
@@ -116,7 +116,7 @@ impl Counter {
     /// [`No`]: there is none.
     pub fn user(&self, username: &str) -> anyhow::Result<Value> {
         let path = format!("{}?username={}", self.path(&["users"])?, encoded(username));
-        let found = self.office.list(&path, false)?.into_iter().next();
+        let found = self.admin.list(&path, false)?.into_iter().next();
         Ok(found.ok_or_else(|| No(format!("there is no user {username:?}")))?)
     }
 
@@ -185,7 +185,7 @@ pub fn taken(answer: Answer) -> anyhow::Result<Value> {
 /// # Errors
 /// No process runs and the store cannot be opened; what the command says.
 pub fn at(at: &At, command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
-    carry_out(&Counter::open(&at.config, at.output, at.realm.as_ref(), Office::of)?, command)
+    carry_out(&Counter::open(&at.config, at.output, at.realm.as_ref(), AdminClient::of)?, command)
 }
 
 /// The same for what needs no realm, and so no store.
@@ -196,7 +196,7 @@ pub fn at_gateway(
     at: &AtGateway,
     command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    carry_out(&Counter::open(&at.config, at.output, None, Office::without_realms)?, command)
+    carry_out(&Counter::open(&at.config, at.output, None, AdminClient::without_realms)?, command)
 }
 
 fn carry_out(

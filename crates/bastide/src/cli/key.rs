@@ -91,7 +91,7 @@ pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
             }
             KeyCommand::List => {
                 let now = model::Clock::now(&SystemClock::start()).unix_seconds();
-                let keys = counter.office.list(&below(&["api-keys"], &[]), false)?;
+                let keys = counter.admin.list(&below(&["api-keys"], &[]), false)?;
                 counter.show_list(keys, "no keys; make one with `bastide key new`", |key| line(key, now));
             }
             KeyCommand::Revoke { id } => {

@@ -20,7 +20,7 @@ use store::UnsealKey;
 
 use super::help::{EXIT_CODES, examples, help};
 use super::{Output, say};
-use crate::admin::client::Office;
+use crate::admin::client::AdminClient;
 use crate::admin::resource::encoded;
 use crate::config::{Configuration, Mesh};
 use crate::process::clock::SystemClock;
@@ -266,27 +266,25 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
     let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let mesh = configuration.mesh.as_ref().context("the configuration has no `mesh:`")?;
     let unlock = || super::store::unlock(&configuration, &arguments.share_files);
-    let office = || Office::unlocked(&configuration, unlock);
+    let admin = || AdminClient::unlocked(&configuration, unlock);
     let output = arguments.output;
     match &arguments.command {
-        MeshCommand::Prepare { kind, why } => authorities::prepare(&office()?, *kind, why.as_deref(), output),
+        MeshCommand::Prepare { kind, why } => authorities::prepare(&admin()?, *kind, why.as_deref(), output),
         MeshCommand::Activate { authority, why } => {
-            authorities::step(&office()?, authority, "activate", why.as_deref(), output)
+            authorities::step(&admin()?, authority, "activate", why.as_deref(), output)
         }
         MeshCommand::Taint { authority, why } => {
-            authorities::step(&office()?, authority, "taint", why.as_deref(), output)
+            authorities::step(&admin()?, authority, "taint", why.as_deref(), output)
         }
         MeshCommand::Revoke { authority: Some(authority), why, .. } => {
-            authorities::step(&office()?, authority, "revoke", why.as_deref(), output)
+            authorities::step(&admin()?, authority, "revoke", why.as_deref(), output)
         }
-        MeshCommand::Revoke { whom, why, .. } => revoke::revoke(&office()?, whom, why.as_deref(), output),
-        MeshCommand::Lift { whom, why } => revoke::lift(&office()?, whom, why.as_deref(), output),
-        MeshCommand::Token { node, life, why } => {
-            nodes::token(&office()?, node, life, why.as_deref(), output)
-        }
-        MeshCommand::Evict { node, why } => nodes::evict(&office()?, node, why.as_deref(), output),
-        MeshCommand::Admit { node, why } => nodes::admit(&office()?, node, why.as_deref(), output),
-        MeshCommand::Workload(command) => workloads::run(&office()?, command.clone(), output),
+        MeshCommand::Revoke { whom, why, .. } => revoke::revoke(&admin()?, whom, why.as_deref(), output),
+        MeshCommand::Lift { whom, why } => revoke::lift(&admin()?, whom, why.as_deref(), output),
+        MeshCommand::Token { node, life, why } => nodes::token(&admin()?, node, life, why.as_deref(), output),
+        MeshCommand::Evict { node, why } => nodes::evict(&admin()?, node, why.as_deref(), output),
+        MeshCommand::Admit { node, why } => nodes::admit(&admin()?, node, why.as_deref(), output),
+        MeshCommand::Workload(command) => workloads::run(&admin()?, command.clone(), output),
         MeshCommand::Status | MeshCommand::Bundle | MeshCommand::Nodes => {
             let key = unlock()?;
             runtime.block_on(show(&configuration, mesh, key, &arguments.command, output))

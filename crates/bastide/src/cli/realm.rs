@@ -103,7 +103,7 @@ pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
     counter::at(&at, |counter| {
         match command {
             RealmCommand::List => {
-                let realms = counter.office.list("/v1/realms", false)?;
+                let realms = counter.admin.list("/v1/realms", false)?;
                 counter.show_list(realms, "no realms", |realm| {
                     format!("{:<24} {}", text(realm, "name"), text(realm, "issuer"))
                 });
@@ -137,12 +137,12 @@ fn change_settings(
     edit: impl FnOnce(&mut Map<String, Value>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let path = counter.path(&["settings"])?;
-    let before = counter.office.call("GET", &path, None)?;
+    let before = counter.admin.call("GET", &path, None)?;
     let tag = before.tag.clone();
     let mut change = counter::taken(before)?.as_object().cloned().unwrap_or_default();
     edit(&mut change)?;
     let condition = tag.as_deref().map_or(("if-none-match", "*"), |tag| ("if-match", tag));
-    let answer = counter.office.call_if("PUT", &path, Some(condition), Some(&Value::Object(change)))?;
+    let answer = counter.admin.call_if("PUT", &path, Some(condition), Some(&Value::Object(change)))?;
     counter.show(&counter::taken(answer)?);
     Ok(())
 }
@@ -266,7 +266,7 @@ pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
         let path = |id: &str| counter.path(&["clients", id]);
         match command {
             ClientCommand::List => {
-                let clients = counter.office.list(&counter.path(&["clients"])?, true)?;
+                let clients = counter.admin.list(&counter.path(&["clients"])?, true)?;
                 counter.show_list(clients, "no clients", |client| {
                     let flag =
                         |name: &str, word| if client.get(name) == Some(&json!(true)) { word } else { "" };
@@ -384,7 +384,7 @@ pub fn run_session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
         };
         match command {
             SessionCommand::List { username } => {
-                let sessions = counter.office.list(&counter.of_user(&username, &["sessions"])?, false)?;
+                let sessions = counter.admin.list(&counter.of_user(&username, &["sessions"])?, false)?;
                 counter.show_list(sessions, "no sessions", |session| {
                     let (begun, seen) = (time(session, "authenticated"), time(session, "seen"));
                     format!(
@@ -395,7 +395,7 @@ pub fn run_session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
                 });
             }
             SessionCommand::Grants { username } => {
-                let grants = counter.office.list(&counter.of_user(&username, &["grants"])?, false)?;
+                let grants = counter.admin.list(&counter.of_user(&username, &["grants"])?, false)?;
                 counter.show_list(grants, "no grants", |grant| {
                     let (id, client) = (text(grant, "id"), text(grant, "client"));
                     format!("{id}  {client:<20} {} until {}", texts(grant, "scopes"), time(grant, "until"))
@@ -491,7 +491,7 @@ pub fn run_members(arguments: MembersArguments, what: &'static str) -> anyhow::R
         match command {
             MembersCommand::List => {
                 let path = if what == "roles" { below(&["roles"], &[]) } else { counter.path(&[what])? };
-                let items = counter.office.list(&path, false)?;
+                let items = counter.admin.list(&path, false)?;
                 counter.show_list(items, "none", |item| {
                     let members = match item.get("members") {
                         Some(Value::Array(_)) => texts(item, "members"),
@@ -505,7 +505,7 @@ pub fn run_members(arguments: MembersArguments, what: &'static str) -> anyhow::R
                 let singular = what.trim_end_matches('s');
                 let name = crate::admin::resource::encoded(&name);
                 let path = format!("{}?{singular}={name}", counter.path(&["users"])?);
-                let users = counter.office.list(&path, true)?;
+                let users = counter.admin.list(&path, true)?;
                 counter.show_list(users, "nobody", |user| text(user, "username").to_owned());
             }
             MembersCommand::Add { name, username } => {

@@ -110,7 +110,7 @@ pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
     counter::at_gateway(&at, |counter| {
         let wanted = match command {
             RevokeCommand::List => {
-                let entries = counter.office.list(&below(&["revocations"], &[]), false)?;
+                let entries = counter.admin.list(&below(&["revocations"], &[]), false)?;
                 counter.show_list(entries, "nothing is revoked", describe);
                 return Ok(ExitCode::SUCCESS);
             }

@@ -175,7 +175,7 @@ fn serve(counter: &Counter, command: UserCommand) -> anyhow::Result<ExitCode> {
             counter.done(&format!("{username}: {count} sessions and grants ended"), &ended);
         }
         UserCommand::Factors { username } => {
-            let factors = counter.office.list(&counter.of_user(&username, &["factors"])?, false)?;
+            let factors = counter.admin.list(&counter.of_user(&username, &["factors"])?, false)?;
             counter.show_list(factors, "no factors", |factor| {
                 format!("{}  {:<8} {}", text(factor, "id"), text(factor, "kind"), text(factor, "name"))
             });
@@ -196,7 +196,7 @@ fn serve(counter: &Counter, command: UserCommand) -> anyhow::Result<ExitCode> {
 fn add(counter: &Counter, id: Option<&str>, user: &Value) -> anyhow::Result<Value> {
     let Some(id) = id else { return counter.call("POST", &counter.path(&["users"])?, Some(user)) };
     let path = counter.path(&["users", id])?;
-    let answer = counter.office.call_if("PUT", &path, Some(("if-none-match", "*")), Some(user))?;
+    let answer = counter.admin.call_if("PUT", &path, Some(("if-none-match", "*")), Some(user))?;
     if answer.status == 412 {
         return Err(counter::No(format!("there is a user with the id {id:?} already")).into());
     }
@@ -219,7 +219,7 @@ fn switch(counter: &Counter, username: &str, disabled: bool) -> anyhow::Result<(
 }
 
 fn list(counter: &Counter) -> anyhow::Result<()> {
-    let mut users = counter.office.list(&counter.path(&["users"])?, true)?;
+    let mut users = counter.admin.list(&counter.path(&["users"])?, true)?;
     users.sort_by(|one, other| text(one, "username").cmp(text(other, "username")));
     counter.show_list(users, "nobody yet; add somebody with `bastide user add`", |user| {
         let state = if user.get("disabled") == Some(&json!(true)) { "disabled" } else { "" };

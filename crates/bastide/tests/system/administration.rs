@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bastide::admin::client::Office;
+use bastide::admin::client::AdminClient;
 use bastide::demo::client::{Answer, Request, http1};
 use serde_json::{Value, json};
 
@@ -53,8 +53,8 @@ pub(crate) async fn town(upstream: &Upstream, policies: &str) -> Town {
     town
 }
 
-fn office(town: &Town) -> Office {
-    Office::Running(town.path("state/admin.sock"))
+fn admin(town: &Town) -> AdminClient {
+    AdminClient::Running(town.path("state/admin.sock"))
 }
 
 /// A blocking call of the socket, beside the test's own runtime.
@@ -70,11 +70,11 @@ async fn call_if(
     condition: Option<(&'static str, String)>,
     body: Option<Value>,
 ) -> ((u16, Value), Option<String>) {
-    let office = office(town);
+    let admin = admin(town);
     let (method, path) = (method.to_owned(), path.to_owned());
     let task = tokio::task::spawn_blocking(move || {
         let condition = condition.as_ref().map(|(name, value)| (*name, value.as_str()));
-        office.call_if(&method, &path, condition, body.as_ref()).unwrap()
+        admin.call_if(&method, &path, condition, body.as_ref()).unwrap()
     });
     let answer = task.await.unwrap();
     ((answer.status, answer.body), answer.tag)

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastide::admin::client::{Office, socket};
+use bastide::admin::client::{AdminClient, socket};
 use keys::CertificateRules;
 use mesh::verify::Verifier;
 use mesh::workload_api::{Client, X509Context, X509Identity};
@@ -79,8 +79,8 @@ impl Scene {
 
     /// Revokes or lifts by the administration of the running process.
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> u16 {
-        let office = Office::Running(socket(&self.town.path("state")));
-        office.call(method, path, body).unwrap().status
+        let admin = AdminClient::Running(socket(&self.town.path("state")));
+        admin.call(method, path, body).unwrap().status
     }
 
     /// The gateway's audit log.

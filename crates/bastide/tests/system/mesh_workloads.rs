@@ -1,6 +1,6 @@
 //! Workloads of the mesh that are registered while it runs, over the administration.
 
-use bastide::admin::client::{Office, socket};
+use bastide::admin::client::{AdminClient, socket};
 use mesh::workload_api::{Client, Code};
 use serde_json::{Value, json};
 
@@ -75,16 +75,16 @@ async fn a_process_is_whom_it_is_registered_as_until_that_is_taken_back() {
     refused(&town, &["add", "open"], "has no condition");
     refused(&town, &["add", "a", "--path", "bin/a"], "path: expected the absolute path");
     refused(&town, &["add", "forbidden", "--uid", &uid], "the policies do not permit it");
-    let office = Office::Running(socket(&town.path("state")));
+    let admin = AdminClient::Running(socket(&town.path("state")));
     let put = |name: &str, body: Value| {
-        office.call("PUT", &format!("/v1/workloads/{name}"), Some(&body)).unwrap().status
+        admin.call("PUT", &format!("/v1/workloads/{name}"), Some(&body)).unwrap().status
     };
     assert_eq!(put("orders", json!({ "uid": [1] })), 409);
     assert_eq!(put("stock", json!({ "uid": [1], "user": 1 })), 400, "unknown members are faults");
     assert_eq!(names(&town), ["ns/stock"]);
 
     // With no process, on the store; and all of it is there after a restart.
-    drop(office);
+    drop(admin);
     town.stop_gateway().await;
     assert_eq!(workload(&town, &["add", "extra", "--uid", &uid]).0, 0);
     town.start_gateway().await;

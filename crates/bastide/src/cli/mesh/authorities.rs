@@ -9,7 +9,7 @@ use model::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use super::{AuthorityKind, because, refuse};
-use crate::admin::client::{Answer, Office};
+use crate::admin::client::{AdminClient, Answer};
 use crate::cli::counter::{below, text};
 use crate::cli::{Output, say};
 use crate::process::clock::SystemClock;
@@ -19,14 +19,14 @@ use crate::process::clock::SystemClock;
 /// # Errors
 /// There is no answer.
 pub(super) fn prepare(
-    office: &Office,
+    admin: &AdminClient,
     kind: AuthorityKind,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let kind = kind.to_possible_value().context("a kind of authority")?;
     let body = json!({ "kind": kind.get_name() });
-    let answer = office.call("POST", &(below(&["authorities"], &[]) + &because(why)), Some(&body))?;
+    let answer = admin.call("POST", &(below(&["authorities"], &[]) + &because(why)), Some(&body))?;
     Ok(show(&answer, output))
 }
 
@@ -35,21 +35,21 @@ pub(super) fn prepare(
 /// # Errors
 /// There is no answer; no authority is meant, or several.
 pub(super) fn step(
-    office: &Office,
+    admin: &AdminClient,
     beginning: &str,
     step: &str,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let id = whole(office, beginning)?;
+    let id = whole(admin, beginning)?;
     let path = below(&["authorities"], &[&id, step]) + &because(why);
-    let answer = office.call("POST", &path, None)?;
+    let answer = admin.call("POST", &path, None)?;
     Ok(show(&answer, output))
 }
 
 /// The id that begins so.
-fn whole(office: &Office, beginning: &str) -> anyhow::Result<String> {
-    let list = office.list(&below(&["authorities"], &[]), false)?;
+fn whole(admin: &AdminClient, beginning: &str) -> anyhow::Result<String> {
+    let list = admin.list(&below(&["authorities"], &[]), false)?;
     let ids: Vec<&str> = list.iter().map(|one| text(one, "id")).collect();
     match ids.iter().filter(|id| id.starts_with(beginning)).collect::<Vec<_>>().as_slice() {
         [id] => Ok((**id).to_owned()),

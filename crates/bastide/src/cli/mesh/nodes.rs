@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use store::Store;
 
 use super::{because, refuse};
-use crate::admin::client::Office;
+use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::counter::{below, text};
 use crate::cli::{Output, say};
@@ -21,7 +21,7 @@ use crate::config;
 /// # Errors
 /// The life is none; there is no answer.
 pub(super) fn token(
-    office: &Office,
+    admin: &AdminClient,
     name: &str,
     life: &str,
     why: Option<&str>,
@@ -32,7 +32,7 @@ pub(super) fn token(
     anyhow::ensure!(life.as_secs() > 0, "--life: expected a second or more; found {life:?}");
     let body = json!(NewToken { expires_in: Some(life.as_secs()) });
     let path = below(&["nodes"], &[name, "token"]) + &because(why);
-    let answer = office.call("POST", &path, Some(&body))?;
+    let answer = admin.call("POST", &path, Some(&body))?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
@@ -72,12 +72,12 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
 /// # Errors
 /// There is no answer.
 pub(super) fn evict(
-    office: &Office,
+    admin: &AdminClient,
     name: &str,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let answer = office.call("PUT", &eviction(name, why), None)?;
+    let answer = admin.call("PUT", &eviction(name, why), None)?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
@@ -94,12 +94,12 @@ pub(super) fn evict(
 /// # Errors
 /// There is no answer.
 pub(super) fn admit(
-    office: &Office,
+    admin: &AdminClient,
     name: &str,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let answer = office.call("DELETE", &eviction(name, why), None)?;
+    let answer = admin.call("DELETE", &eviction(name, why), None)?;
     let admitted = answer.is_done();
     if !admitted && answer.status != 404 {
         return Ok(refuse(&answer.complaint(), output));

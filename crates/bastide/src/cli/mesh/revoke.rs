@@ -8,7 +8,7 @@ use model::SpiffeId;
 use serde_json::{Value, json};
 
 use super::{because, refuse};
-use crate::admin::client::Office;
+use crate::admin::client::AdminClient;
 use crate::admin::resource::encoded;
 use crate::cli::{Output, say};
 
@@ -42,13 +42,13 @@ impl Whom {
 /// # Errors
 /// There is no answer.
 pub(super) fn revoke(
-    office: &Office,
+    admin: &AdminClient,
     whom: &Whom,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/revocations{}", because(why));
-    let answer = office.call("POST", &path, Some(&whom.body()))?;
+    let answer = admin.call("POST", &path, Some(&whom.body()))?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }
@@ -64,13 +64,13 @@ pub(super) fn revoke(
 /// # Errors
 /// There is no answer.
 pub(super) fn lift(
-    office: &Office,
+    admin: &AdminClient,
     whom: &Whom,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/revocations/{}{}", encoded(whom.name()), because(why));
-    let answer = office.call("DELETE", &path, None)?;
+    let answer = admin.call("DELETE", &path, None)?;
     if !answer.is_done() {
         return Ok(refuse(&answer.complaint(), output));
     }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::refuse;
-use crate::admin::client::{Answer, Office};
+use crate::admin::client::{AdminClient, Answer};
 use crate::cli::counter::{below, text};
 use crate::cli::help::examples;
 use crate::cli::{Output, say};
@@ -100,28 +100,27 @@ impl What {
 ///
 /// # Errors
 /// There is no answer.
-pub(super) fn run(office: &Office, command: WorkloadCommand, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) fn run(admin: &AdminClient, command: WorkloadCommand, output: Output) -> anyhow::Result<ExitCode> {
     let place = |name: &str| below(&["workloads"], &[name]);
     let (answer, done) = match command {
         WorkloadCommand::List => {
-            list(&office.list("/v1/workloads", false)?, output);
+            list(&admin.list("/v1/workloads", false)?, output);
             return Ok(ExitCode::SUCCESS);
         }
-        WorkloadCommand::Show { name } => (office.call("GET", &place(&name), None)?, ""),
+        WorkloadCommand::Show { name } => (admin.call("GET", &place(&name), None)?, ""),
         WorkloadCommand::Add { name, what } => {
             let condition = Some(("if-none-match", "*"));
-            let answer = office.call_if("PUT", &place(&name), condition, Some(&what.body()?))?;
+            let answer = admin.call_if("PUT", &place(&name), condition, Some(&what.body()?))?;
             let there = || format!("a workload {name:?} is registered already; `change` redefines it");
             (explained(answer, there), "registered: ")
         }
         WorkloadCommand::Change { name, what } => {
-            let answer =
-                office.call_if("PUT", &place(&name), Some(("if-match", "*")), Some(&what.body()?))?;
+            let answer = admin.call_if("PUT", &place(&name), Some(("if-match", "*")), Some(&what.body()?))?;
             let absent = || format!("no workload {name:?} is registered; `add` registers one");
             (explained(answer, absent), "changed: ")
         }
         WorkloadCommand::Remove { name } => {
-            let answer = office.call("DELETE", &place(&name), None)?;
+            let answer = admin.call("DELETE", &place(&name), None)?;
             if !answer.is_done() {
                 return Ok(refuse(&answer.complaint(), output));
             }
