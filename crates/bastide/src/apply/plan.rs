@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::read::{Document, Fault, Members, Object, Place};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::encoded;
-use crate::cli::counter::{below, text};
+use crate::cli::admin_context::{below, text};
 
 /// People whose changes are carried out at once.
 pub const AT_ONCE: usize = 32;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 use serde_json::{Map, json};
 
-use super::counter::{self, At, Counter, text};
+use super::admin_context::{self, AdminContext, At, text};
 use super::help::help;
 use super::{COULD_NOT_RUN, Output, say};
 use crate::apply::{self, Action, Fault, Plan};
@@ -51,16 +51,16 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
     if at.realm.is_none() {
         at.realm.clone_from(&wanted.realm);
     }
-    counter::at(&at, |counter| {
-        let plan = apply::plan(&counter.admin, counter.realm()?, &wanted, prune)?;
+    admin_context::run(&at, |context| {
+        let plan = apply::plan(&context.admin, context.realm()?, &wanted, prune)?;
         if dry_run {
-            show(&plan, counter.output, "would");
+            show(&plan, context.output, "would");
             return Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        match plan.carry_out(&counter.admin)? {
-            Err(fault) => Ok(complain(&[fault], counter.output)),
+        match plan.carry_out(&context.admin)? {
+            Err(fault) => Ok(complain(&[fault], context.output)),
             Ok(_) => {
-                show(&plan, counter.output, "did");
+                show(&plan, context.output, "did");
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -103,11 +103,11 @@ fn show(plan: &Plan, output: Output, how: &str) {
 ///
 /// # Errors
 /// Something cannot be read.
-pub(super) fn export(counter: &Counter, hashes: bool) -> anyhow::Result<()> {
-    let settings = counter.call("GET", &counter.path(&[])?, None)?;
+pub(super) fn export(context: &AdminContext, hashes: bool) -> anyhow::Result<()> {
+    let settings = context.call("GET", &context.path(&[])?, None)?;
     let mut clients = Map::new();
     let flag = if hashes { "?hashes=true" } else { "" };
-    for mut client in counter.admin.list(&format!("{}{flag}", counter.path(&["clients"])?), true)? {
+    for mut client in context.admin.list(&format!("{}{flag}", context.path(&["clients"])?), true)? {
         let declared = client.get("declared") == Some(&json!(true));
         let id = text(&client, "id").to_owned();
         if let Some(members) = client.as_object_mut() {
@@ -120,14 +120,14 @@ pub(super) fn export(counter: &Counter, hashes: bool) -> anyhow::Result<()> {
         }
     }
     let mut users = Map::new();
-    for mut user in counter.admin.list(&counter.path(&["users"])?, true)? {
+    for mut user in context.admin.list(&context.path(&["users"])?, true)? {
         let (id, username) = (text(&user, "id").to_owned(), text(&user, "username").to_owned());
         let Some(members) = user.as_object_mut() else { continue };
         for shown in ["username", "created", "updated"] {
             members.remove(shown);
         }
         if hashes {
-            let answer = counter.admin.call("GET", &counter.path(&["users", &id, "password"])?, None)?;
+            let answer = context.admin.call("GET", &context.path(&["users", &id, "password"])?, None)?;
             if answer.status != 404 {
                 let hash = answer.done()?;
                 members.insert("password_hash".to_owned(), hash.get("hash").cloned().unwrap_or_default());
@@ -136,7 +136,7 @@ pub(super) fn export(counter: &Counter, hashes: bool) -> anyhow::Result<()> {
         users.insert(username, user);
     }
     let document = json!({
-        "realm": counter.realm()?, "settings": settings, "clients": clients, "users": users,
+        "realm": context.realm()?, "settings": settings, "clients": clients, "users": users,
     });
     say(serde_json::to_string_pretty(&document).unwrap_or_default());
     Ok(())

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use model::principal::Attribute;
 use serde_json::{Value, json};
 
-use super::counter::{self, AtGateway, Counter, below, text, texts};
+use super::admin_context::{self, AdminContext, AtGateway, below, text, texts};
 use super::help::{examples, help};
 use super::{Output, say};
 use crate::config;
@@ -79,7 +79,7 @@ enum KeyCommand {
 /// The configuration has faults, or it cannot be carried out.
 pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
     let KeyArguments { command, at } = arguments;
-    counter::at_gateway(&at, |counter| {
+    admin_context::run_at_gateway(&at, |context| {
         match command {
             KeyCommand::New { name, owner, roles, scopes, attributes, expires } => {
                 let life = expires.as_deref().map(parse_lifetime).transpose()?;
@@ -87,17 +87,17 @@ pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
                     "name": name, "owner": owner, "roles": roles, "scopes": scopes,
                     "attributes": parse_attributes(&attributes)?, "expires_in": life.map(|life| life.as_secs()),
                 });
-                show_new(counter, &counter.call("POST", &below(&["api-keys"], &[]), Some(&wanted))?);
+                show_new(context, &context.call("POST", &below(&["api-keys"], &[]), Some(&wanted))?);
             }
             KeyCommand::List => {
                 let now = model::Clock::now(&SystemClock::start()).unix_seconds();
-                let keys = counter.admin.list(&below(&["api-keys"], &[]), false)?;
-                counter.show_list(keys, "no keys; make one with `bastide key new`", |key| line(key, now));
+                let keys = context.admin.list(&below(&["api-keys"], &[]), false)?;
+                context.show_list(keys, "no keys; make one with `bastide key new`", |key| line(key, now));
             }
             KeyCommand::Revoke { id } => {
                 let id = keys::api_key_id(&id);
-                counter.call("DELETE", &below(&["api-keys"], &[id]), None)?;
-                counter.done(&format!("{id}: revoked"), &json!({ "revoked": id }));
+                context.call("DELETE", &below(&["api-keys"], &[id]), None)?;
+                context.done(&format!("{id}: revoked"), &json!({ "revoked": id }));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -130,8 +130,8 @@ pub(super) fn parse_lifetime(text: &str) -> anyhow::Result<Duration> {
     Ok(life)
 }
 
-fn show_new(counter: &Counter, made: &Value) {
-    match counter.output {
+fn show_new(context: &AdminContext, made: &Value) {
+    match context.output {
         Output::Text => {
             say(text(made, "key"));
             say(format_args!(

@@ -1,10 +1,10 @@
 //! The command line: what each command takes, and which function does it.
 
+pub mod admin_context;
 pub mod agent;
 pub mod apply;
 pub mod blast_radius;
 pub mod check;
-pub mod counter;
 pub mod diff;
 pub mod explain;
 pub mod fmt;

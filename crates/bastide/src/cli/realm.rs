@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Command, Subcommand, ValueHint};
 use serde_json::{Map, Value, json};
 
-use super::counter::{self, At, Counter, below, text, texts};
+use super::admin_context::{self, AdminContext, At, below, text, texts};
 use super::help::{examples, help};
 use super::{Output, say};
 use crate::admin::view::suggestion;
@@ -100,18 +100,18 @@ enum RealmCommand {
 /// It cannot be carried out.
 pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
     let RealmArguments { command, at } = arguments;
-    counter::at(&at, |counter| {
+    admin_context::run(&at, |context| {
         match command {
             RealmCommand::List => {
-                let realms = counter.admin.list("/v1/realms", false)?;
-                counter.show_list(realms, "no realms", |realm| {
+                let realms = context.admin.list("/v1/realms", false)?;
+                context.show_list(realms, "no realms", |realm| {
                     format!("{:<24} {}", text(realm, "name"), text(realm, "issuer"))
                 });
             }
-            RealmCommand::Show => counter.show(&counter.call("GET", &counter.path(&[])?, None)?),
-            RealmCommand::Keys => show_keys(counter, &counter.call("GET", &counter.path(&["keys"])?, None)?),
-            RealmCommand::Export { hashes } => super::apply::export(counter, hashes)?,
-            RealmCommand::Set { settings } => change_settings(counter, |change| {
+            RealmCommand::Show => context.show(&context.call("GET", &context.path(&[])?, None)?),
+            RealmCommand::Keys => show_keys(context, &context.call("GET", &context.path(&["keys"])?, None)?),
+            RealmCommand::Export { hashes } => super::apply::export(context, hashes)?,
+            RealmCommand::Set { settings } => change_settings(context, |change| {
                 settings.iter().try_for_each(|setting| {
                     let (name, value) = setting
                         .split_once('=')
@@ -120,11 +120,11 @@ pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
                 })
             })?,
             RealmCommand::Unset { names } => {
-                change_settings(counter, |change| names.iter().try_for_each(|name| set(change, name, None)))?;
+                change_settings(context, |change| names.iter().try_for_each(|name| set(change, name, None)))?;
             }
             RealmCommand::RotateKeys { forget } => {
-                let path = counter.path(&["keys", "rotate"])?;
-                show_keys(counter, &counter.call("POST", &path, Some(&json!({ "forget": forget })))?);
+                let path = context.path(&["keys", "rotate"])?;
+                show_keys(context, &context.call("POST", &path, Some(&json!({ "forget": forget })))?);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -133,17 +133,17 @@ pub fn run(arguments: RealmArguments) -> anyhow::Result<ExitCode> {
 
 /// Changes what is changed, when nobody changed it in between.
 fn change_settings(
-    counter: &Counter,
+    context: &AdminContext,
     edit: impl FnOnce(&mut Map<String, Value>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let path = counter.path(&["settings"])?;
-    let before = counter.admin.call("GET", &path, None)?;
+    let path = context.path(&["settings"])?;
+    let before = context.admin.call("GET", &path, None)?;
     let tag = before.tag.clone();
-    let mut change = counter::taken(before)?.as_object().cloned().unwrap_or_default();
+    let mut change = admin_context::taken(before)?.as_object().cloned().unwrap_or_default();
     edit(&mut change)?;
     let condition = tag.as_deref().map_or(("if-none-match", "*"), |tag| ("if-match", tag));
-    let answer = counter.admin.call_if("PUT", &path, Some(condition), Some(&Value::Object(change)))?;
-    counter.show(&counter::taken(answer)?);
+    let answer = context.admin.call_if("PUT", &path, Some(condition), Some(&Value::Object(change)))?;
+    context.show(&admin_context::taken(answer)?);
     Ok(())
 }
 
@@ -184,9 +184,9 @@ fn set(change: &mut Map<String, Value>, name: &str, value: Option<&str>) -> anyh
     Ok(())
 }
 
-fn show_keys(counter: &Counter, page: &Value) {
+fn show_keys(context: &AdminContext, page: &Value) {
     let keys = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-    counter.show_list(keys, "no keys", |key| {
+    context.show_list(keys, "no keys", |key| {
         let time =
             |name: &str| super::key::date_of(key.get(name).and_then(Value::as_u64).unwrap_or_default());
         let (id, algorithm) = (text(key, "id"), text(key, "algorithm"));
@@ -262,12 +262,12 @@ enum ClientCommand {
 /// It cannot be carried out.
 pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
     let ClientArguments { command, at } = arguments;
-    counter::at(&at, |counter| {
-        let path = |id: &str| counter.path(&["clients", id]);
+    admin_context::run(&at, |context| {
+        let path = |id: &str| context.path(&["clients", id]);
         match command {
             ClientCommand::List => {
-                let clients = counter.admin.list(&counter.path(&["clients"])?, true)?;
-                counter.show_list(clients, "no clients", |client| {
+                let clients = context.admin.list(&context.path(&["clients"])?, true)?;
+                context.show_list(clients, "no clients", |client| {
                     let flag =
                         |name: &str, word| if client.get(name) == Some(&json!(true)) { word } else { "" };
                     let way = client.pointer("/authentication/method").and_then(Value::as_str);
@@ -276,7 +276,7 @@ pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
                     format!("{id:<24} {:<28} {}", way.unwrap_or_default(), state.trim())
                 });
             }
-            ClientCommand::Show { id } => counter.show(&counter.call("GET", &path(&id)?, None)?),
+            ClientCommand::Show { id } => context.show(&context.call("GET", &path(&id)?, None)?),
             ClientCommand::Put { file } => {
                 let mut client = read_json(&file)?;
                 let id = text(&client, "id").to_owned();
@@ -284,13 +284,13 @@ pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
                 if let Some(members) = client.as_object_mut() {
                     members.remove("declared");
                 }
-                let client = counter.call("PUT", &path(&id)?, Some(&client))?;
-                counter.done(&format!("{id}: done"), &client);
+                let client = context.call("PUT", &path(&id)?, Some(&client))?;
+                context.done(&format!("{id}: done"), &client);
             }
             ClientCommand::Secret { id, keep_previous } => {
-                let path = counter.path(&["clients", &id, "secret"])?;
-                let made = counter.call("POST", &path, Some(&json!({ "keep_previous": keep_previous })))?;
-                match counter.output {
+                let path = context.path(&["clients", &id, "secret"])?;
+                let made = context.call("POST", &path, Some(&json!({ "keep_previous": keep_previous })))?;
+                match context.output {
                     Output::Text => {
                         say(text(&made, "secret"));
                         say(format_args!("\nThe secret of {id}. This is the only time that it is shown."));
@@ -299,8 +299,8 @@ pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
                 }
             }
             ClientCommand::Remove { id } => {
-                counter.call("DELETE", &path(&id)?, None)?;
-                counter.done(&format!("{id}: removed"), &json!({ "removed": id }));
+                context.call("DELETE", &path(&id)?, None)?;
+                context.done(&format!("{id}: removed"), &json!({ "removed": id }));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -378,14 +378,14 @@ enum SessionCommand {
 /// It cannot be carried out.
 pub fn run_session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
     let SessionArguments { command, at } = arguments;
-    counter::at(&at, |counter| {
+    admin_context::run(&at, |context| {
         let time = |value: &Value, name: &str| {
             super::key::date_of(value.get(name).and_then(Value::as_u64).unwrap_or_default())
         };
         match command {
             SessionCommand::List { username } => {
-                let sessions = counter.admin.list(&counter.of_user(&username, &["sessions"])?, false)?;
-                counter.show_list(sessions, "no sessions", |session| {
+                let sessions = context.admin.list(&context.of_user(&username, &["sessions"])?, false)?;
+                context.show_list(sessions, "no sessions", |session| {
                     let (begun, seen) = (time(session, "authenticated"), time(session, "seen"));
                     format!(
                         "{}  since {begun}, seen {seen}, by {}",
@@ -395,22 +395,22 @@ pub fn run_session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
                 });
             }
             SessionCommand::Grants { username } => {
-                let grants = counter.admin.list(&counter.of_user(&username, &["grants"])?, false)?;
-                counter.show_list(grants, "no grants", |grant| {
+                let grants = context.admin.list(&context.of_user(&username, &["grants"])?, false)?;
+                context.show_list(grants, "no grants", |grant| {
                     let (id, client) = (text(grant, "id"), text(grant, "client"));
                     format!("{id}  {client:<20} {} until {}", texts(grant, "scopes"), time(grant, "until"))
                 });
             }
-            SessionCommand::End { id } => end(counter, "sessions", &id)?,
-            SessionCommand::EndGrant { id } => end(counter, "grants", &id)?,
+            SessionCommand::End { id } => end(context, "sessions", &id)?,
+            SessionCommand::EndGrant { id } => end(context, "grants", &id)?,
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn end(counter: &Counter, what: &str, id: &str) -> anyhow::Result<()> {
-    counter.call("DELETE", &counter.path(&[what, id])?, None)?;
-    counter.done(&format!("{id}: ended"), &json!({ "ended": id }));
+fn end(context: &AdminContext, what: &str, id: &str) -> anyhow::Result<()> {
+    context.call("DELETE", &context.path(&[what, id])?, None)?;
+    context.done(&format!("{id}: ended"), &json!({ "ended": id }));
     Ok(())
 }
 
@@ -487,12 +487,12 @@ enum MembersCommand {
 /// It cannot be carried out.
 pub fn run_members(arguments: MembersArguments, what: &'static str) -> anyhow::Result<ExitCode> {
     let MembersArguments { command, at } = arguments;
-    counter::at(&at, |counter| {
+    admin_context::run(&at, |context| {
         match command {
             MembersCommand::List => {
-                let path = if what == "roles" { below(&["roles"], &[]) } else { counter.path(&[what])? };
-                let items = counter.admin.list(&path, false)?;
-                counter.show_list(items, "none", |item| {
+                let path = if what == "roles" { below(&["roles"], &[]) } else { context.path(&[what])? };
+                let items = context.admin.list(&path, false)?;
+                context.show_list(items, "none", |item| {
                     let members = match item.get("members") {
                         Some(Value::Array(_)) => texts(item, "members"),
                         Some(other) => other.to_string(),
@@ -504,19 +504,19 @@ pub fn run_members(arguments: MembersArguments, what: &'static str) -> anyhow::R
             MembersCommand::Members { name } => {
                 let singular = what.trim_end_matches('s');
                 let name = crate::admin::resource::encoded(&name);
-                let path = format!("{}?{singular}={name}", counter.path(&["users"])?);
-                let users = counter.admin.list(&path, true)?;
-                counter.show_list(users, "nobody", |user| text(user, "username").to_owned());
+                let path = format!("{}?{singular}={name}", context.path(&["users"])?);
+                let users = context.admin.list(&path, true)?;
+                context.show_list(users, "nobody", |user| text(user, "username").to_owned());
             }
             MembersCommand::Add { name, username } => {
-                let path = counter.of_user(&username, &[what, &name])?;
-                let user = counter.call("PUT", &path, None)?;
-                counter.done(&format!("{username}: {}", texts(&user, what)), &user);
+                let path = context.of_user(&username, &[what, &name])?;
+                let user = context.call("PUT", &path, None)?;
+                context.done(&format!("{username}: {}", texts(&user, what)), &user);
             }
             MembersCommand::Remove { name, username } => {
-                let path = counter.of_user(&username, &[what, &name])?;
-                let user = counter.call("DELETE", &path, None)?;
-                counter.done(&format!("{username}: {}", texts(&user, what)), &user);
+                let path = context.of_user(&username, &[what, &name])?;
+                let user = context.call("DELETE", &path, None)?;
+                context.done(&format!("{username}: {}", texts(&user, what)), &user);
             }
         }
         Ok(ExitCode::SUCCESS)

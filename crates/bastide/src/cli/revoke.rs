@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::counter::{self, AtGateway, below, text};
+use super::admin_context::{self, AtGateway, below, text};
 use super::help::{examples, help};
 use super::key::{date_of, parse_lifetime};
 
@@ -107,16 +107,16 @@ enum RevokeCommand {
 /// The configuration has faults, or it cannot be carried out.
 pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
     let RevokeArguments { command, at } = arguments;
-    counter::at_gateway(&at, |counter| {
+    admin_context::run_at_gateway(&at, |context| {
         let wanted = match command {
             RevokeCommand::List => {
-                let entries = counter.admin.list(&below(&["revocations"], &[]), false)?;
-                counter.show_list(entries, "nothing is revoked", describe);
+                let entries = context.admin.list(&below(&["revocations"], &[]), false)?;
+                context.show_list(entries, "nothing is revoked", describe);
                 return Ok(ExitCode::SUCCESS);
             }
             RevokeCommand::Undo { id } => {
-                counter.call("DELETE", &below(&["revocations"], &[&id]), None)?;
-                counter.done(&format!("{id}: no longer revoked"), &json!({ "undone": id }));
+                context.call("DELETE", &below(&["revocations"], &[&id]), None)?;
+                context.done(&format!("{id}: no longer revoked"), &json!({ "undone": id }));
                 return Ok(ExitCode::SUCCESS);
             }
             RevokeCommand::Token { id, scope } => named("token", &id, &scope)?,
@@ -128,8 +128,8 @@ pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
                 wanted
             }
         };
-        let revoked = counter.call("POST", &below(&["revocations"], &[]), Some(&Value::Object(wanted)))?;
-        counter.done(&format!("revoked: {}", describe(&revoked)), &json!({ "revoked": revoked }));
+        let revoked = context.call("POST", &below(&["revocations"], &[]), Some(&Value::Object(wanted)))?;
+        context.done(&format!("revoked: {}", describe(&revoked)), &json!({ "revoked": revoked }));
         Ok(ExitCode::SUCCESS)
     })
 }

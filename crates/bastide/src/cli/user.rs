@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use identity::login::PASSWORD_BYTES_MAX;
 use serde_json::{Value, json};
 
-use super::counter::{self, At, Counter, text, texts};
+use super::admin_context::{self, AdminContext, At, text, texts};
 use super::help::{examples, help};
 use super::{Output, say};
 
@@ -143,13 +143,13 @@ enum UserCommand {
 /// The configuration has faults, or the store cannot be read or written.
 pub fn run(arguments: UserArguments) -> anyhow::Result<ExitCode> {
     let UserArguments { command, at } = arguments;
-    counter::at(&at, |counter| serve(counter, command))
+    admin_context::run(&at, |context| serve(context, command))
 }
 
-fn serve(counter: &Counter, command: UserCommand) -> anyhow::Result<ExitCode> {
+fn serve(context: &AdminContext, command: UserCommand) -> anyhow::Result<ExitCode> {
     match command {
-        UserCommand::List => list(counter)?,
-        UserCommand::Show { username } => counter.show(&counter.user(&username)?),
+        UserCommand::List => list(context)?,
+        UserCommand::Show { username } => context.show(&context.user(&username)?),
         UserCommand::Add { username, id, name, email, roles, groups, attributes, password_stdin, invite } => {
             let user = json!({
                 "username": username, "name": name, "email": email, "roles": roles, "groups": groups,
@@ -157,55 +157,55 @@ fn serve(counter: &Counter, command: UserCommand) -> anyhow::Result<ExitCode> {
             });
             // A password that cannot be read leaves no user without one behind.
             let password = if invite { Password::Invited } else { Password::take(password_stdin)? };
-            let user = add(counter, id.as_deref(), &user)?;
-            let path = counter.path(&["users", text(&user, "id"), "password"])?;
-            show_with(counter, user, &password.give(counter, &path)?);
+            let user = add(context, id.as_deref(), &user)?;
+            let path = context.path(&["users", text(&user, "id"), "password"])?;
+            show_with(context, user, &password.give(context, &path)?);
         }
         UserCommand::Password { username, password_stdin } => {
-            let user = counter.user(&username)?;
-            let path = counter.path(&["users", text(&user, "id"), "password"])?;
+            let user = context.user(&username)?;
+            let path = context.path(&["users", text(&user, "id"), "password"])?;
             let password = Password::take(password_stdin)?;
-            show_with(counter, user, &password.give(counter, &path)?);
+            show_with(context, user, &password.give(context, &path)?);
         }
-        UserCommand::Disable { username } => switch(counter, &username, true)?,
-        UserCommand::Enable { username } => switch(counter, &username, false)?,
+        UserCommand::Disable { username } => switch(context, &username, true)?,
+        UserCommand::Enable { username } => switch(context, &username, false)?,
         UserCommand::SignOut { username } => {
-            let ended = counter.call("DELETE", &counter.of_user(&username, &["sessions"])?, None)?;
+            let ended = context.call("DELETE", &context.of_user(&username, &["sessions"])?, None)?;
             let count = ended.get("ended").and_then(Value::as_u64).unwrap_or_default();
-            counter.done(&format!("{username}: {count} sessions and grants ended"), &ended);
+            context.done(&format!("{username}: {count} sessions and grants ended"), &ended);
         }
         UserCommand::Factors { username } => {
-            let factors = counter.admin.list(&counter.of_user(&username, &["factors"])?, false)?;
-            counter.show_list(factors, "no factors", |factor| {
+            let factors = context.admin.list(&context.of_user(&username, &["factors"])?, false)?;
+            context.show_list(factors, "no factors", |factor| {
                 format!("{}  {:<8} {}", text(factor, "id"), text(factor, "kind"), text(factor, "name"))
             });
         }
         UserCommand::RemoveFactor { username, id } => {
-            counter.call("DELETE", &counter.of_user(&username, &["factors", &id])?, None)?;
-            counter.done(&format!("{id}: removed"), &json!({ "removed": id }));
+            context.call("DELETE", &context.of_user(&username, &["factors", &id])?, None)?;
+            context.done(&format!("{id}: removed"), &json!({ "removed": id }));
         }
         UserCommand::Remove { username } => {
-            counter.call("DELETE", &counter.of_user(&username, &[])?, None)?;
-            counter.done(&format!("{username}: removed"), &json!({ "removed": username }));
+            context.call("DELETE", &context.of_user(&username, &[])?, None)?;
+            context.done(&format!("{username}: removed"), &json!({ "removed": username }));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Adds them under an id that is made, or under theirs when nobody has it.
-fn add(counter: &Counter, id: Option<&str>, user: &Value) -> anyhow::Result<Value> {
-    let Some(id) = id else { return counter.call("POST", &counter.path(&["users"])?, Some(user)) };
-    let path = counter.path(&["users", id])?;
-    let answer = counter.admin.call_if("PUT", &path, Some(("if-none-match", "*")), Some(user))?;
+fn add(context: &AdminContext, id: Option<&str>, user: &Value) -> anyhow::Result<Value> {
+    let Some(id) = id else { return context.call("POST", &context.path(&["users"])?, Some(user)) };
+    let path = context.path(&["users", id])?;
+    let answer = context.admin.call_if("PUT", &path, Some(("if-none-match", "*")), Some(user))?;
     if answer.status == 412 {
-        return Err(counter::No(format!("there is a user with the id {id:?} already")).into());
+        return Err(admin_context::No(format!("there is a user with the id {id:?} already")).into());
     }
-    counter::taken(answer)
+    admin_context::taken(answer)
 }
 
-fn switch(counter: &Counter, username: &str, disabled: bool) -> anyhow::Result<()> {
-    let mut user = counter.user(username)?;
-    let path = counter.path(&["users", text(&user, "id")])?;
+fn switch(context: &AdminContext, username: &str, disabled: bool) -> anyhow::Result<()> {
+    let mut user = context.user(username)?;
+    let path = context.path(&["users", text(&user, "id")])?;
     if let Some(members) = user.as_object_mut() {
         for shown in ["id", "created", "updated"] {
             members.remove(shown);
@@ -213,15 +213,15 @@ fn switch(counter: &Counter, username: &str, disabled: bool) -> anyhow::Result<(
         members.insert("disabled".to_owned(), json!(disabled));
     }
     // Roles that are declared no more are no reason to let somebody in.
-    let user = counter.call("PUT", &format!("{path}?any_role=true"), Some(&user))?;
-    counter.done(&format!("{username}: {}", if disabled { "disabled" } else { "enabled" }), &user);
+    let user = context.call("PUT", &format!("{path}?any_role=true"), Some(&user))?;
+    context.done(&format!("{username}: {}", if disabled { "disabled" } else { "enabled" }), &user);
     Ok(())
 }
 
-fn list(counter: &Counter) -> anyhow::Result<()> {
-    let mut users = counter.admin.list(&counter.path(&["users"])?, true)?;
+fn list(context: &AdminContext) -> anyhow::Result<()> {
+    let mut users = context.admin.list(&context.path(&["users"])?, true)?;
     users.sort_by(|one, other| text(one, "username").cmp(text(other, "username")));
-    counter.show_list(users, "nobody yet; add somebody with `bastide user add`", |user| {
+    context.show_list(users, "nobody yet; add somebody with `bastide user add`", |user| {
         let state = if user.get("disabled") == Some(&json!(true)) { "disabled" } else { "" };
         let (name, email) = (text(user, "username"), text(user, "email"));
         format!("{name:<24} {email:<32} {:<24} {state}", texts(user, "roles"))
@@ -229,9 +229,9 @@ fn list(counter: &Counter) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_with(counter: &Counter, mut user: Value, made: &Value) {
+fn show_with(context: &AdminContext, mut user: Value, made: &Value) {
     let made = made.get("secret").and_then(Value::as_str);
-    match (counter.output, made) {
+    match (context.output, made) {
         (Output::Text, Some(made)) => {
             say(made);
             say(format_args!(
@@ -275,13 +275,13 @@ impl Password {
     }
 
     /// Gives it to a user; what was made comes back.
-    fn give(&self, counter: &Counter, path: &str) -> anyhow::Result<Value> {
+    fn give(&self, context: &AdminContext, path: &str) -> anyhow::Result<Value> {
         let body = match self {
             Self::Made => json!({}),
             Self::Invited => json!({ "invite": true }),
             Self::Given(text) => json!({ "password": text.as_str() }),
         };
-        counter.call("PUT", path, Some(&body))
+        context.call("PUT", path, Some(&body))
     }
 }
 

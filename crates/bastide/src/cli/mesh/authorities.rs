@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{AuthorityKind, because, refuse};
 use crate::admin::client::{AdminClient, Answer};
-use crate::cli::counter::{below, text};
+use crate::cli::admin_context::{below, text};
 use crate::cli::{Output, say};
 use crate::process::clock::SystemClock;
 

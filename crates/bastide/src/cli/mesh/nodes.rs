@@ -12,7 +12,7 @@ use store::Store;
 use super::{because, refuse};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
-use crate::cli::counter::{below, text};
+use crate::cli::admin_context::{below, text};
 use crate::cli::{Output, say};
 use crate::config;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::refuse;
 use crate::admin::client::{AdminClient, Answer};
-use crate::cli::counter::{below, text};
+use crate::cli::admin_context::{below, text};
 use crate::cli::help::examples;
 use crate::cli::{Output, say};
 use crate::config::NewWorkload;

@@ -39,8 +39,8 @@ pub struct AtGateway {
     pub output: Output,
 }
 
-/// Where a command is carried out.
-pub struct Counter {
+/// What a command of the administration works with.
+pub struct AdminContext {
     /// The configuration.
     pub configuration: Configuration,
     /// Where calls go.
@@ -55,8 +55,8 @@ pub struct Counter {
 #[error("{0}")]
 pub struct No(pub String);
 
-impl Counter {
-    /// Opens the counter.
+impl AdminContext {
+    /// Opens it.
     ///
     /// # Errors
     /// The configuration has faults; or no process runs, and what it would work on cannot be
@@ -180,33 +180,36 @@ pub fn taken(answer: Answer) -> anyhow::Result<Value> {
     }
 }
 
-/// Runs a command at the counter; a [`No`] is exit code 1.
+/// Runs a command of the administration; a [`No`] is exit code 1.
 ///
 /// # Errors
 /// No process runs and the store cannot be opened; what the command says.
-pub fn at(at: &At, command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
-    carry_out(&Counter::open(&at.config, at.output, at.realm.as_ref(), AdminClient::of)?, command)
+pub fn run(
+    at: &At,
+    command: impl FnOnce(&AdminContext) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    carry_out(&AdminContext::open(&at.config, at.output, at.realm.as_ref(), AdminClient::of)?, command)
 }
 
 /// The same for what needs no realm, and so no store.
 ///
 /// # Errors
 /// No process runs and the state folder cannot be used; what the command says.
-pub fn at_gateway(
+pub fn run_at_gateway(
     at: &AtGateway,
-    command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
+    command: impl FnOnce(&AdminContext) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    carry_out(&Counter::open(&at.config, at.output, None, AdminClient::without_realms)?, command)
+    carry_out(&AdminContext::open(&at.config, at.output, None, AdminClient::without_realms)?, command)
 }
 
 fn carry_out(
-    counter: &Counter,
-    command: impl FnOnce(&Counter) -> anyhow::Result<ExitCode>,
+    context: &AdminContext,
+    command: impl FnOnce(&AdminContext) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    match command(counter) {
+    match command(context) {
         Err(fault) => match fault.downcast::<No>() {
             Ok(No(why)) => {
-                match counter.output {
+                match context.output {
                     Output::Text => say(why),
                     Output::Json => say(json!({ "error": why })),
                 }
