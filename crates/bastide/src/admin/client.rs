@@ -22,7 +22,7 @@ use store::UnsealKey;
 use tower::ServiceExt as _;
 
 use super::caller::Caller;
-use super::serve::{Desk, router};
+use super::serve::{AdminState, router};
 use super::view::{Towns, Trust, View};
 use crate::config::Configuration;
 use crate::process::book::Book;
@@ -139,8 +139,8 @@ impl AdminClient {
 
     fn own(configuration: &Configuration, key: Option<UnsealKey>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (desk, log) = runtime.block_on(open(configuration, key))?;
-        Ok(Self::Own { runtime, router: router(&desk), log: Some(log) })
+        let (state, log) = runtime.block_on(open(configuration, key))?;
+        Ok(Self::Own { runtime, router: router(&state), log: Some(log) })
     }
 
     /// Whether a process carries the calls out.
@@ -228,7 +228,7 @@ impl AdminClient {
 impl Drop for AdminClient {
     fn drop(&mut self) {
         if let Self::Own { router, log, .. } = self {
-            // The desk, and with it the way to the log.
+            // The state, and with it the way to the log.
             drop(std::mem::take(router));
             if let Some(log) = log.take() {
                 let _ = log.close(Duration::from_secs(5));
@@ -300,7 +300,7 @@ fn read_body(bytes: &[u8]) -> anyhow::Result<Value> {
 async fn open(
     configuration: &Configuration,
     key: Option<UnsealKey>,
-) -> anyhow::Result<(Arc<Desk>, audit::Log)> {
+) -> anyhow::Result<(Arc<AdminState>, audit::Log)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random = Arc::new(SystemRandom::new());
     let private = [Some(configuration.state.as_path()), configuration.authentication.api_keys.parent()];
@@ -318,8 +318,8 @@ async fn open(
     let view = View::of(configuration, None, None)?;
     let revocations = configuration.state.join(REVOCATIONS);
     let trust = Trust::Opened(domain);
-    let desk = Desk::new(view, Towns::Opened(realms), trust, revocations, book, clock, random);
-    Ok((Arc::new(desk), log))
+    let state = AdminState::new(view, Towns::Opened(realms), trust, revocations, book, clock, random);
+    Ok((Arc::new(state), log))
 }
 
 /// The realms and the trust domain, on the store, which is opened for them.

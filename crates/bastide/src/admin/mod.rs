@@ -25,5 +25,5 @@ pub mod resource;
 pub mod serve;
 pub mod view;
 
-pub use serve::Desk;
+pub use serve::AdminState;
 pub use view::View;

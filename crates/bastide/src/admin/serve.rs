@@ -32,7 +32,7 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// What the operations work on, one for the process: shared by the socket, the routes and the command line.
-pub struct Desk {
+pub struct AdminState {
     view: RwLock<Arc<View>>,
     /// The realms that are open, while the store is unsealed.
     pub towns: Towns,
@@ -45,14 +45,14 @@ pub struct Desk {
     pub(super) random: Arc<SystemRandom>,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for AdminState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").finish_non_exhaustive()
+        f.debug_struct("AdminState").finish_non_exhaustive()
     }
 }
 
-impl Desk {
-    /// A desk over `view`, which [`Self::adopt`] replaces at each reload. `book` is where every call takes
+impl AdminState {
+    /// The state over `view`, which [`Self::adopt`] replaces at each reload. `book` is where every call takes
     /// its place in the audit log.
     pub fn new(
         view: View,
@@ -154,7 +154,7 @@ pub struct Cleared {
 /// A call that may be carried out.
 pub struct Asked {
     /// The state that operations read and change.
-    pub desk: Arc<Desk>,
+    pub state: Arc<AdminState>,
     /// The configuration and policies of this call.
     pub view: Arc<View>,
     caller: Caller,
@@ -214,7 +214,7 @@ impl Asked {
         let mut parameters = about.parameters.clone();
         parameters.extend(named.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let subject = Subjected::new(&self.view, area, method, (about.path.clone(), parameters));
-        let decided = decide(&self.view, &self.caller, self.desk.now(), subject);
+        let decided = decide(&self.view, &self.caller, self.state.now(), subject);
         decided.map(drop).map_err(|problem| {
             let reason = format!("{}, {method}: {}", area.route(), problem.reason);
             Problem { reason, ..problem }
@@ -226,7 +226,7 @@ impl Asked {
     /// # Errors
     /// There is none of this name; the store is sealed.
     pub fn realm(&self) -> Result<Arc<identity::Realm>, Problem> {
-        self.desk.towns.one(self.parameter("realm"))
+        self.state.towns.one(self.parameter("realm"))
     }
 }
 
@@ -305,16 +305,16 @@ fn tag(version: Version) -> HeaderValue {
 
 /// Every operation, at its path. Who calls is an extension of the request, put there by
 /// the way in, or said by the gateway.
-pub fn router(desk: &Arc<Desk>) -> Router {
+pub fn router(state: &Arc<AdminState>) -> Router {
     let mut router = Router::new();
     for operation in OPERATIONS {
         let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
-        let desk = Arc::clone(desk);
+        let state = Arc::clone(state);
         let answer = move |parameters: RawPathParams, request: Request| {
-            let desk = Arc::clone(&desk);
+            let state = Arc::clone(&state);
             let named = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             // Whoever hangs up ends neither what they began nor its event.
-            let answer = tokio::spawn(call(desk, operation, named, request));
+            let answer = tokio::spawn(call(state, operation, named, request));
             async { answer.await.unwrap_or_else(|fault| Problem::failed(fault).respond(None)) }
         };
         router = router.route(operation.path, on(filter, answer));
@@ -333,15 +333,15 @@ pub fn parameters(path: &'static str) -> Vec<&'static str> {
 }
 
 async fn call(
-    desk: Arc<Desk>,
+    state: Arc<AdminState>,
     operation: &'static Operation,
     parameters: BTreeMap<String, String>,
     request: Request,
 ) -> Response {
-    let (now, begun) = (desk.now(), desk.clock.monotonic());
+    let (now, begun) = (state.now(), state.clock.monotonic());
     let (head, body) = request.into_parts();
     let (path, parameters) = without_secrets(operation, head.uri.path(), parameters);
-    let view = desk.view();
+    let view = state.view();
     let local = head.extensions.get::<Caller>().cloned();
     let rules = CertificateRules {
         trust_domain: view.configuration.authentication.certificates.trust_domain.clone(),
@@ -351,8 +351,8 @@ async fn call(
         let detail = "no proof of identity; the gateway's route says which it takes";
         return Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).respond(None);
     };
-    let entry = match desk.new_id(now) {
-        Ok(id) => desk.book.reserve(id, now).await,
+    let entry = match state.new_id(now) {
+        Ok(id) => state.book.reserve(id, now).await,
         Err(problem) => return problem.respond(None),
     };
     let Some(entry) = entry else {
@@ -362,7 +362,7 @@ async fn call(
     let mut event = event(operation, &entry, &caller, &head, &path, now);
     let told = entry.id().to_string();
     let named = (path, parameters);
-    let asked = admit(&desk, view, operation, named, caller, (head, body), entry, &mut event).await;
+    let asked = admit(&state, view, operation, named, caller, (head, body), entry, &mut event).await;
     let (outcome, entry) = match asked {
         Err((problem, entry)) => (Err(problem), entry),
         Ok(asked) => {
@@ -391,7 +391,7 @@ async fn call(
         }
     };
     event.status = response.status().as_u16();
-    let took = desk.clock.monotonic().saturating_sub(begun);
+    let took = state.clock.monotonic().saturating_sub(begun);
     event.duration_nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     entry.commit(event);
     response
@@ -417,7 +417,7 @@ fn without_secrets(
 /// Asks the policies, then reads the rest of the call.
 #[expect(clippy::too_many_arguments, reason = "one caller, which has taken the request apart")]
 async fn admit(
-    desk: &Arc<Desk>,
+    state: &Arc<AdminState>,
     view: Arc<View>,
     operation: &'static Operation,
     named: (String, BTreeMap<String, String>),
@@ -427,7 +427,7 @@ async fn admit(
     event: &mut AccessEvent<'static>,
 ) -> Result<Asked, (Problem, Entry)> {
     let subject = Subjected::new(&view, operation.area, method(operation), named);
-    let permit = match decide(&view, &caller, desk.now(), subject) {
+    let permit = match decide(&view, &caller, state.now(), subject) {
         Ok(permit) => permit,
         Err(problem) => return Err((problem, entry)),
     };
@@ -443,7 +443,7 @@ async fn admit(
         Ok((expect, query, body)) => {
             event.bytes_in = body.len() as u64;
             let cleared = Cleared { permit, entry };
-            Ok(Asked { desk: Arc::clone(desk), view, caller, cleared, query, body, expect })
+            Ok(Asked { state: Arc::clone(state), view, caller, cleared, query, body, expect })
         }
     }
 }

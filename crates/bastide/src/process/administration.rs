@@ -26,14 +26,14 @@ use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
 use crate::admin::problem::Problem;
 use crate::admin::view::{Towns, Trust};
-use crate::admin::{Desk, View, client, serve};
+use crate::admin::{AdminState, View, client, serve};
 use crate::config::Configuration;
 use crate::wire::Parts;
 
 /// Answers on both ways in, until it is dropped.
 #[derive(Debug)]
 pub struct Administration {
-    desk: Arc<Desk>,
+    state: Arc<AdminState>,
     place: Mutex<Place>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -56,14 +56,14 @@ impl Administration {
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies), None)?;
-        let desk = Desk::new(view, towns, trust, revocations, book, clock, random);
-        Self::start(desk, doorway, parts.state.path())
+        let state = AdminState::new(view, towns, trust, revocations, book, clock, random);
+        Self::start(state, doorway, parts.state.path())
     }
 
-    fn start(desk: Desk, doorway: Doorway, state: &Path) -> anyhow::Result<Self> {
-        let desk = Arc::new(desk);
-        let router = serve::router(&desk);
-        let path = client::socket(state);
+    fn start(state: AdminState, doorway: Doorway, state_folder: &Path) -> anyhow::Result<Self> {
+        let state = Arc::new(state);
+        let router = serve::router(&state);
+        let path = client::socket(state_folder);
         let (listener, place) = Place::prepare(&path).with_context(|| path.display().to_string())?;
         let local = router.clone().layer(from_fn(local));
         let local = local.into_make_service_with_connect_info::<Peer>();
@@ -76,7 +76,7 @@ impl Administration {
             // The door stays open as long as this process holds it.
             let _ = axum::serve(Streams(doorway), router.layer(from_fn(by_gateway))).await;
         });
-        Ok(Self { desk, place: Mutex::new(place), tasks: [by_socket, by_door] })
+        Ok(Self { state, place: Mutex::new(place), tasks: [by_socket, by_door] })
     }
 
     /// Takes the place of the socket, from whoever was there before.
@@ -98,12 +98,12 @@ impl Administration {
     /// # Errors
     /// As [`View::of`].
     pub fn view(&self, configuration: &Configuration, next: &Snapshot) -> anyhow::Result<View> {
-        View::of(configuration, Some(&next.policies), Some(&self.desk.view()))
+        View::of(configuration, Some(&next.policies), Some(&self.state.view()))
     }
 
     /// Takes a configuration that is served from now on.
     pub fn follow(&self, view: View) {
-        self.desk.adopt(view);
+        self.state.adopt(view);
     }
 }
 

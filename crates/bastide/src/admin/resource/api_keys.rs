@@ -89,7 +89,7 @@ impl From<&ApiKeyRecord> for ApiKeyOut {
 }
 
 fn file(asked: &Asked) -> ApiKeyFile {
-    ApiKeyFile::new(&asked.view.configuration.authentication.api_keys, asked.desk.random.clone())
+    ApiKeyFile::new(&asked.view.configuration.authentication.api_keys, asked.state.random.clone())
 }
 
 /// `GET /v1/api-keys`
@@ -105,7 +105,7 @@ pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
     if given.expires_in == Some(0) {
         return Err(Problem::unfit("expires_in: expected more than nothing"));
     }
-    let now = asked.desk.now();
+    let now = asked.state.now();
     let wanted = NewApiKey {
         name: given.name.unwrap_or_else(|| given.owner.clone()),
         owner: given.owner,
@@ -114,7 +114,7 @@ pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
         attributes: given.attributes,
         expires: given.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds))),
     };
-    let made = create_api_key(&file(asked), &wanted, now, asked.desk.random.as_ref());
+    let made = create_api_key(&file(asked), &wanted, now, asked.state.random.as_ref());
     let (key, record) = made.map_err(|error| Problem::unfit(error.to_string()))?;
     let made = Created { record: ApiKeyOut::from(&record), key: key.expose().to_owned() };
     Ok(Reply::ok(&made)?.created(format!("/v1/api-keys/{}", record.id)))
@@ -127,6 +127,6 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
         // Not what was given: it may be a part of a key.
         return Err(Problem::not_found("API key of this id"));
     }
-    revoke_api_key(&file, id, asked.desk.now())?;
+    revoke_api_key(&file, id, asked.state.now())?;
     Ok(Reply::done())
 }

@@ -57,7 +57,7 @@ fn shown(record: &Record, now: Timestamp) -> Page<AuthorityOut> {
 
 /// Takes a step of the life of the authority that the path names.
 async fn take(asked: &Asked, done: &str, step: fn(String) -> Step) -> Result<Reply, Problem> {
-    let (domain, why) = (asked.desk.trust.domain()?, why(asked)?);
+    let (domain, why) = (asked.state.trust.domain()?, why(asked)?);
     let id = asked.parameter("authority");
     if !domain.record().await?.entries.iter().any(|entry| entry.id == id) {
         return Err(Problem::not_found(format!("authority {id:?}")));
@@ -68,14 +68,14 @@ async fn take(asked: &Asked, done: &str, step: fn(String) -> Step) -> Result<Rep
 
 /// `GET /v1/authorities`
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
-    let domain = asked.desk.trust.domain()?;
+    let domain = asked.state.trust.domain()?;
     Reply::ok(&shown(&domain.record().await?, domain.now()))
 }
 
 /// `POST /v1/authorities`
 pub async fn prepare(asked: &Asked) -> Result<Reply, Problem> {
     let kind = asked.body::<NewAuthority>()?.kind;
-    let (domain, why) = (asked.desk.trust.domain()?, why(asked)?);
+    let (domain, why) = (asked.state.trust.domain()?, why(asked)?);
     let record = domain.step(&Step::Prepare(kind)).await?;
     // The newest of its kind.
     let id = record.entries.iter().rfind(|entry| entry.kind == kind).map_or("", |entry| &entry.id);

@@ -139,7 +139,7 @@ pub async fn make_secret(asked: &Asked) -> Result<Reply, Problem> {
     let (mut client, version) = find(asked, &realm).await?;
     check_undeclared(&client)?;
     let mut bytes = [0; SECRET_BYTES];
-    asked.desk.random.fill(&mut bytes).map_err(|_| Problem::random())?;
+    asked.state.random.fill(&mut bytes).map_err(|_| Problem::random())?;
     let secret = ::keys::encoding::encode_base64url(&bytes);
     let hash = Client::secret_hash(&secret)?;
     let ClientAuthentication::Secret { hashes } = &mut client.authentication else {

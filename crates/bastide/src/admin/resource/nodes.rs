@@ -47,7 +47,7 @@ pub struct TokenOut {
 pub async fn token(asked: &Asked) -> Result<Reply, Problem> {
     let (node, why) = (asked.parameter("node").to_owned(), why(asked)?);
     let life = asked.body::<NewToken>()?.expires_in.map_or(LIFE, Duration::from_secs);
-    let domain = asked.desk.trust.domain()?;
+    let domain = asked.state.trust.domain()?;
     let token = node::make_token(&domain, &node, life).await?.to_string();
     let about = format!("made: a token with which {node} may join within {} s{why}", life.as_secs());
     let ends = domain.now().plus(life).unix_seconds();
@@ -57,7 +57,7 @@ pub async fn token(asked: &Asked) -> Result<Reply, Problem> {
 /// `PUT /v1/nodes/{node}/eviction`
 pub async fn evict(asked: &Asked) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node").to_owned(), why(asked)?);
-    let domain = asked.desk.trust.domain()?;
+    let domain = asked.state.trust.domain()?;
     let keys = node::evict(&domain, &name).await?;
     let about = format!("evicted: {name}, {keys} keys of it are known no more{why}");
     Ok(Reply::ok(&EvictedOut { node: name, keys })?.about(about))
@@ -66,7 +66,7 @@ pub async fn evict(asked: &Asked) -> Result<Reply, Problem> {
 /// `DELETE /v1/nodes/{node}/eviction`
 pub async fn admit(asked: &Asked) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node"), why(asked)?);
-    let domain = asked.desk.trust.domain()?;
+    let domain = asked.state.trust.domain()?;
     if !node::readmit(&domain, name).await? {
         return Err(Problem::not_found(format!("eviction of {name:?}")));
     }

@@ -135,13 +135,13 @@ impl RevocationOut {
 }
 
 fn file(asked: &Asked) -> RevocationFile {
-    RevocationFile::new(&asked.desk.revocations, asked.desk.random.clone())
+    RevocationFile::new(&asked.state.revocations, asked.state.random.clone())
 }
 
 /// `GET /v1/revocations`
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
     let mut list: Vec<RevocationOut> = file(asked).entries()?.into_iter().map(RevocationOut::from).collect();
-    if let Some(domain) = asked.desk.trust.is_there() {
+    if let Some(domain) = asked.state.trust.is_there() {
         list.extend(domain.revocations().await?.into_iter().filter_map(RevocationOut::of_mesh));
     }
     Reply::ok(&Page::whole(list))
@@ -174,13 +174,13 @@ fn read_id(text: &str) -> Result<model::SpiffeId, Problem> {
 pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
     let (given, why): (NewRevocation, String) = (asked.body()?, why(asked)?);
     if let Some(target) = target(&given)? {
-        let domain = asked.desk.trust.domain()?;
+        let domain = asked.state.trust.domain()?;
         let mut done = domain.revoke(&target).await?.into_iter().filter_map(RevocationOut::of_mesh);
         let Some(first) = done.next() else { return Err(Problem::unfit("there is nothing to revoke")) };
         let about = format!("revoked: {}{why}", first.describe());
         return Ok(Reply::ok(&first)?.created("/v1/revocations".to_owned()).about(about));
     }
-    let now = asked.desk.now();
+    let now = asked.state.now();
     if given.all && given.subject.is_none() {
         return Err(Problem::unfit("all: stands only with subject"));
     }
@@ -206,8 +206,8 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
 /// `DELETE /v1/revocations/{name}`
 pub async fn undo(asked: &Asked) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("name"), why(asked)?);
-    let mut count = file(asked).remove(name, asked.desk.now())?;
-    if let Some(domain) = asked.desk.trust.is_there() {
+    let mut count = file(asked).remove(name, asked.state.now())?;
+    if let Some(domain) = asked.state.trust.is_there() {
         let target = name.parse().map_or_else(|_| Target::Serial(name.to_owned()), Target::Identity);
         count += usize::from(domain.lift(&target).await?);
     }

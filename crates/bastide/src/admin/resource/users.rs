@@ -185,7 +185,7 @@ pub async fn add(asked: &Asked) -> Result<Reply, Problem> {
     check(asked, &realm, &given, None).await?;
     let id = realm.new_user_id()?;
     check_given(asked, &given, &id, None)?;
-    let user = given.into_user(&id, None, asked.desk.now());
+    let user = given.into_user(&id, None, asked.state.now());
     if realm.write_user(&user, Expect::Absent).await? == Written::Conflict {
         return Err(Problem::changed());
     }
@@ -215,7 +215,7 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
             (Expect::Any | Expect::Present, Some((_, version))) => Expect::Version(*version),
             (wanted, _) => wanted,
         };
-        let user = given.clone().into_user(id, before, asked.desk.now());
+        let user = given.clone().into_user(id, before, asked.state.now());
         if realm.write_user(&user, expect).await? == Written::Done {
             return get(asked).await;
         }
@@ -298,7 +298,7 @@ pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
         }
         (None, None) => {
             let mut bytes = [0; PASSWORD_BYTES];
-            asked.desk.random.fill(&mut bytes).map_err(|_| Problem::random())?;
+            asked.state.random.fill(&mut bytes).map_err(|_| Problem::random())?;
             let made = ::keys::encoding::encode_base64url(&bytes);
             realm.set_password(&user.id, Secret::new(made.clone())).await?;
             Some(made)
@@ -351,7 +351,7 @@ async fn change(asked: &Asked, change: impl Fn(&mut User)) -> Result<Reply, Prob
         if user == before {
             return Ok(Reply::ok(&UserOut::from(user))?.of(version));
         }
-        user.updated = asked.desk.now();
+        user.updated = asked.state.now();
         if realm.write_user(&user, Expect::Version(version)).await? == Written::Done {
             return get(asked).await;
         }

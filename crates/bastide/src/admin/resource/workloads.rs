@@ -53,7 +53,7 @@ fn declared<'a>(asked: &Asked, mesh: &'a Mesh) -> Option<&'a Workload> {
 /// `GET /v1/workloads`
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
     let mesh = mesh(asked)?;
-    let registered = asked.desk.trust.domain()?.registrations().await?;
+    let registered = asked.state.trust.domain()?.registrations().await?;
     let declared = mesh.workloads.list.iter().map(|one| WorkloadOut::of(one, true));
     let registered = registered.iter().map(|(one, _)| WorkloadOut::registered(one, mesh));
     Reply::ok(&Page::whole(declared.chain(registered).collect()))
@@ -65,7 +65,7 @@ pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
     if let Some(workload) = declared(asked, mesh) {
         return Reply::ok(&WorkloadOut::of(workload, true));
     }
-    let found = asked.desk.trust.domain()?.registration(name).await?;
+    let found = asked.state.trust.domain()?.registration(name).await?;
     let (workload, version) = found.ok_or_else(|| unknown(name))?;
     Ok(Reply::ok(&WorkloadOut::registered(&workload, mesh))?.of(version))
 }
@@ -73,7 +73,7 @@ pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
 /// `PUT /v1/workloads/{workload}`
 pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
     let mesh = mesh(asked)?;
-    let domain = asked.desk.trust.domain()?;
+    let domain = asked.state.trust.domain()?;
     let name = asked.parameter("workload");
     let mut given: NewWorkload = asked.body()?;
     if given.id.is_none() {
@@ -92,7 +92,7 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
 /// `DELETE /v1/workloads/{workload}`
 pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
     let (mesh, name) = (mesh(asked)?, asked.parameter("workload"));
-    let removed = asked.desk.trust.domain()?.unregister(name, asked.expect()).await?;
+    let removed = asked.state.trust.domain()?.unregister(name, asked.expect()).await?;
     match removed {
         Some(workload) => Ok(Reply::done().about(format!("removed: {}", workload.id))),
         None if declared(asked, mesh).is_some() => Err(Problem::conflict(format!(
