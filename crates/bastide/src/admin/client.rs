@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 
 use super::caller::Caller;
 use super::serve::{AdminState, router};
-use super::view::{Towns, Trust, View};
+use super::view::{RealmSource, Trust, View};
 use crate::config::Configuration;
 use crate::process::book::Book;
 use crate::process::clock::SystemClock;
@@ -318,7 +318,7 @@ async fn open(
     let view = View::of(configuration, None, None)?;
     let revocations = configuration.state.join(REVOCATIONS);
     let trust = Trust::Opened(domain);
-    let state = AdminState::new(view, Towns::Opened(realms), trust, revocations, book, clock, random);
+    let state = AdminState::new(view, RealmSource::Opened(realms), trust, revocations, book, clock, random);
     Ok((Arc::new(state), log))
 }
 

@@ -22,7 +22,7 @@ use store::{Expect, Version};
 use super::caller::Caller;
 use super::operation::{OPERATIONS, Operation};
 use super::problem::Problem;
-use super::view::{Towns, Trust, View};
+use super::view::{RealmSource, Trust, View};
 use crate::config::{ADMINISTRATION, Area};
 use crate::process::book::{Book, Entry};
 
@@ -35,7 +35,7 @@ const TEXT_BYTES_MAX: usize = 1024;
 pub struct AdminState {
     view: RwLock<Arc<View>>,
     /// The realms that are open, while the store is unsealed.
-    pub towns: Towns,
+    pub realms: RealmSource,
     /// The mesh's trust domain, while the store is unsealed.
     pub trust: Trust,
     /// The path of `revocations.json` in the state folder.
@@ -56,14 +56,14 @@ impl AdminState {
     /// its place in the audit log.
     pub fn new(
         view: View,
-        towns: Towns,
+        realms: RealmSource,
         trust: Trust,
         revocations: std::path::PathBuf,
         book: Book,
         clock: Arc<dyn Clock>,
         random: Arc<SystemRandom>,
     ) -> Self {
-        Self { view: RwLock::new(Arc::new(view)), towns, trust, revocations, book, clock, random }
+        Self { view: RwLock::new(Arc::new(view)), realms, trust, revocations, book, clock, random }
     }
 
     /// Replaces the configuration and its policies; calls that are in progress keep theirs.
@@ -226,7 +226,7 @@ impl Asked {
     /// # Errors
     /// There is none of this name; the store is sealed.
     pub fn realm(&self) -> Result<Arc<identity::Realm>, Problem> {
-        self.state.towns.one(self.parameter("realm"))
+        self.state.realms.one(self.parameter("realm"))
     }
 }
 

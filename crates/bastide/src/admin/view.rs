@@ -85,14 +85,14 @@ pub fn suggestion(found: &str, known: &[&str]) -> String {
 }
 
 /// Where the realms are.
-pub enum Towns {
+pub enum RealmSource {
     /// Those that this process serves, as they are at each call.
     Served(Arc<Realms>),
     /// Those that a command opened.
     Opened(BTreeMap<String, Arc<Realm>>),
 }
 
-impl Towns {
+impl RealmSource {
     /// The realms by name.
     ///
     /// # Errors

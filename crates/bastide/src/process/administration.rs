@@ -25,7 +25,7 @@ use super::realms::Streams;
 use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
 use crate::admin::problem::Problem;
-use crate::admin::view::{Towns, Trust};
+use crate::admin::view::{RealmSource, Trust};
 use crate::admin::{AdminState, View, client, serve};
 use crate::config::Configuration;
 use crate::wire::Parts;
@@ -51,12 +51,12 @@ impl Administration {
         book: Book,
         doorway: Doorway,
     ) -> anyhow::Result<Self> {
-        let towns = Towns::Served(Arc::clone(&parts.realms));
+        let realms = RealmSource::Served(Arc::clone(&parts.realms));
         let trust = Trust::Served(Arc::clone(&parts.mesh));
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies), None)?;
-        let state = AdminState::new(view, towns, trust, revocations, book, clock, random);
+        let state = AdminState::new(view, realms, trust, revocations, book, clock, random);
         Self::start(state, doorway, parts.state.path())
     }
 

@@ -71,7 +71,7 @@ fn describe(realm: &Realm) -> RealmOut {
 
 /// `GET /v1/realms`
 pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
-    let realms = asked.state.towns.all()?;
+    let realms = asked.state.realms.all()?;
     Reply::ok(&Page::whole(realms.values().map(|realm| describe(realm)).collect()))
 }
 
