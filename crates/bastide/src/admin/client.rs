@@ -25,7 +25,7 @@ use super::caller::Caller;
 use super::serve::{AdminState, router};
 use super::view::{RealmSource, Trust, View};
 use crate::config::Configuration;
-use crate::process::book::Book;
+use crate::process::audit_handle::AuditHandle;
 use crate::process::clock::SystemClock;
 use crate::process::state::{REVOCATIONS, make_private_folder};
 use crate::process::storage;
@@ -314,11 +314,11 @@ async fn open(
     let audit = audit::Settings::new(&configuration.audit.folder);
     let opened = audit::open(audit, 1, Arc::clone(&clock));
     let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
-    let book = Book::open(queues.pop().context("a queue of the audit log")?, "administration")?;
+    let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "administration")?;
     let view = View::of(configuration, None, None)?;
     let revocations = configuration.state.join(REVOCATIONS);
     let trust = Trust::Opened(domain);
-    let state = AdminState::new(view, RealmSource::Opened(realms), trust, revocations, book, clock, random);
+    let state = AdminState::new(view, RealmSource::Opened(realms), trust, revocations, audit, clock, random);
     Ok((Arc::new(state), log))
 }
 

@@ -24,7 +24,7 @@ use super::operation::{OPERATIONS, Operation};
 use super::problem::Problem;
 use super::view::{RealmSource, Trust, View};
 use crate::config::{ADMINISTRATION, Area};
-use crate::process::book::{Book, Entry};
+use crate::process::audit_handle::{AuditHandle, Entry};
 
 /// Largest body of a call, bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -40,7 +40,7 @@ pub struct AdminState {
     pub trust: Trust,
     /// The path of `revocations.json` in the state folder.
     pub revocations: std::path::PathBuf,
-    book: Book,
+    audit: AuditHandle,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<SystemRandom>,
 }
@@ -52,18 +52,18 @@ impl std::fmt::Debug for AdminState {
 }
 
 impl AdminState {
-    /// The state over `view`, which [`Self::adopt`] replaces at each reload. `book` is where every call takes
-    /// its place in the audit log.
+    /// The state over `view`, which [`Self::adopt`] replaces at each reload. `audit` is where every call
+    /// takes its place in the audit log.
     pub fn new(
         view: View,
         realms: RealmSource,
         trust: Trust,
         revocations: std::path::PathBuf,
-        book: Book,
+        audit: AuditHandle,
         clock: Arc<dyn Clock>,
         random: Arc<SystemRandom>,
     ) -> Self {
-        Self { view: RwLock::new(Arc::new(view)), realms, trust, revocations, book, clock, random }
+        Self { view: RwLock::new(Arc::new(view)), realms, trust, revocations, audit, clock, random }
     }
 
     /// Replaces the configuration and its policies; calls that are in progress keep theirs.
@@ -352,7 +352,7 @@ async fn call(
         return Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).respond(None);
     };
     let entry = match state.new_id(now) {
-        Ok(id) => state.book.reserve(id, now).await,
+        Ok(id) => state.audit.reserve(id, now).await,
         Err(problem) => return problem.respond(None),
     };
     let Some(entry) = entry else {

@@ -19,7 +19,7 @@ use proxy::upstream::Doorway;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use super::book::Book;
+use super::audit_handle::AuditHandle;
 use super::place::Place;
 use super::realms::Streams;
 use super::state::REVOCATIONS;
@@ -48,7 +48,7 @@ impl Administration {
         configuration: &Configuration,
         current: &Snapshot,
         parts: &Parts,
-        book: Book,
+        audit: AuditHandle,
         doorway: Doorway,
     ) -> anyhow::Result<Self> {
         let realms = RealmSource::Served(Arc::clone(&parts.realms));
@@ -56,7 +56,7 @@ impl Administration {
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies), None)?;
-        let state = AdminState::new(view, realms, trust, revocations, book, clock, random);
+        let state = AdminState::new(view, realms, trust, revocations, audit, clock, random);
         Self::start(state, doorway, parts.state.path())
     }
 

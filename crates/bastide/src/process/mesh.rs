@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 
 use audit::MeshAudit;
 
-use super::book::Book;
+use super::audit_handle::AuditHandle;
 use super::realms::Streams;
 use crate::config;
 
@@ -141,8 +141,8 @@ impl Drop for Task {
 impl MeshHost {
     /// Serves the bundle endpoint; 503 until a trust domain is open. Must be called on the
     /// control plane's runtime.
-    pub fn start(role: Role, book: Book, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
-        let audit = Arc::new(MeshAudit::new(book, Arc::clone(&random)));
+    pub fn start(role: Role, audit: AuditHandle, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
+        let audit = Arc::new(MeshAudit::new(audit, Arc::clone(&random)));
         let (door, doorway) = door();
         let shown: Arc<RwLock<Option<Arc<TrustDomain>>>> = Arc::default();
         let serving = Arc::clone(&shown);

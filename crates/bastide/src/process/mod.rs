@@ -2,8 +2,8 @@
 
 pub mod admin;
 pub mod administration;
+pub mod audit_handle;
 mod beginning;
-pub mod book;
 pub mod clock;
 pub mod fetch;
 pub mod generations;

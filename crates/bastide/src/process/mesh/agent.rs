@@ -15,7 +15,7 @@ use model::Clock;
 
 use super::audit::MeshAudit;
 use crate::cli::agent::AgentArguments;
-use crate::process::book::Book;
+use crate::process::audit_handle::AuditHandle;
 use crate::process::clock::SystemClock;
 use crate::process::log;
 use crate::process::signals::Signals;
@@ -42,8 +42,8 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new(false)?;
         let settings = audit::Settings::new(state.join("audit"));
         let (log, mut queues) = audit::open(settings, 1, Arc::clone(&clock))?;
-        let book = Book::open(queues.pop().context("a queue of the audit log")?, "mesh-audit")?;
-        let witness = Arc::new(MeshAudit::new(book, Arc::clone(&random)));
+        let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "mesh-audit")?;
+        let witness = Arc::new(MeshAudit::new(audit, Arc::clone(&random)));
         let remote = Remote::new(arguments.server.clone(), pin, key, prover, clock, random)?;
         let keeper = tokio::spawn(Arc::clone(&remote).keep());
         let serve = async {

@@ -10,19 +10,19 @@ use keys::{SecureRandom as _, SystemRandom};
 use model::event::{AccessEvent, Outcome, Step};
 use model::{PrincipalKind, RequestId};
 
-use crate::process::book::Book;
+use crate::process::audit_handle::AuditHandle;
 
 /// Writes the mesh's events down.
 #[derive(Debug)]
 pub(super) struct MeshAudit {
-    book: Book,
+    audit: AuditHandle,
     random: Arc<SystemRandom>,
 }
 
 impl MeshAudit {
-    /// Writes them into this book.
-    pub(super) fn new(book: Book, random: Arc<SystemRandom>) -> Self {
-        Self { book, random }
+    /// Writes them into this log.
+    pub(super) fn new(audit: AuditHandle, random: Arc<SystemRandom>) -> Self {
+        Self { audit, random }
     }
 }
 
@@ -34,7 +34,7 @@ impl Witness for MeshAudit {
                 return false;
             }
             let id = RequestId::new(event.time.unix_millis(), u128::from_ne_bytes(number));
-            let Some(entry) = self.book.reserve(id, event.time).await else { return false };
+            let Some(entry) = self.audit.reserve(id, event.time).await else { return false };
             entry.commit(access_event(id, event));
             true
         })

@@ -30,9 +30,9 @@ fn configured(known: &str, own: &str) -> config::Mesh {
 fn host(folder: &std::path::Path) -> (MeshHost, Store, ::audit::Log) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let (log, mut queues) = ::audit::open(::audit::Settings::new(folder), 1, Arc::clone(&clock)).unwrap();
-    let book = Book::open(queues.pop().unwrap(), "mesh-audit").unwrap();
+    let audit = AuditHandle::open(queues.pop().unwrap(), "mesh-audit").unwrap();
     let store = Store::in_memory(Arc::clone(&clock)).unwrap();
-    (MeshHost::start(Role::Authority, book, clock, Arc::new(SystemRandom::new())), store, log)
+    (MeshHost::start(Role::Authority, audit, clock, Arc::new(SystemRandom::new())), store, log)
 }
 
 /// Ends both. Tasks that are aborted are gone once they are polled, with what they have reserved in

@@ -23,8 +23,8 @@ use crate::cli::ServeArguments;
 use crate::cli::check::environment;
 use crate::config::{self, Configuration};
 use crate::process::administration::Administration;
+use crate::process::audit_handle::AuditHandle;
 use crate::process::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
-use crate::process::book::Book;
 use crate::process::clock::SystemClock;
 use crate::process::fetch::{GuardedFetch, WayOut};
 use crate::process::handover::{self, Estate, TakenOver};
@@ -90,30 +90,30 @@ struct Logs {
     firewall: audit::Log,
     firewall_queues: Vec<audit::Queue>,
     /// For calls of the administration.
-    administration: Book,
+    administration: AuditHandle,
     /// For identities that the mesh gives.
-    mesh: Book,
+    mesh: AuditHandle,
 }
 
 impl Logs {
-    /// Queues of the control plane: the two books.
-    const BOOKS: usize = 2;
+    /// Queues of the control plane: the two handles.
+    const HANDLES: usize = 2;
 
     fn open(configuration: &Configuration, world: &World, from: &mut Inheritance) -> anyhow::Result<Self> {
         let clock = || Arc::clone(&world.clock);
         let settings = audit_settings(&configuration.audit);
         let of_firewall =
             audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
-        let queues = world.cores + Self::BOOKS;
+        let queues = world.cores + Self::HANDLES;
         let (audit, mut audit_queues) = match from.estate.audit_lock.take() {
             Some(lock) => audit::open_beside(settings, queues, clock(), lock.into())?,
             None => audit::open(settings, queues, clock())?,
         };
-        let mut book = |name| {
+        let mut handle = |name| {
             let queue = audit_queues.pop().context("a queue of the audit log")?;
-            anyhow::Ok(Book::open(queue, name)?)
+            anyhow::Ok(AuditHandle::open(queue, name)?)
         };
-        let (administration, mesh) = (book("administration")?, book("mesh-audit")?);
+        let (administration, mesh) = (handle("administration")?, handle("mesh-audit")?);
         let (firewall, firewall_queues) = match from.predecessor {
             // The lock of the state folder, which was handed over, keeps others out.
             Some(_) => {

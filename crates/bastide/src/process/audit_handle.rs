@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 /// The way to the log. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Book(Sender<Message>);
+pub struct AuditHandle(Sender<Message>);
 
 #[derive(Debug)]
 enum Message {
@@ -29,10 +29,10 @@ enum Message {
 #[derive(Debug)]
 pub struct Entry {
     id: RequestId,
-    book: Option<Sender<Message>>,
+    log: Option<Sender<Message>>,
 }
 
-impl Book {
+impl AuditHandle {
     /// Writes to this queue, on a thread of this name, until the last clone is gone.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Book {
     /// done. Whoever stops waiting gives their place back, as an abandoned event.
     pub async fn reserve(&self, id: RequestId, time: Timestamp) -> Option<Entry> {
         // Before the wait: the place is given back wherever the wait ends.
-        let entry = Entry { id, book: Some(self.0.clone()) };
+        let entry = Entry { id, log: Some(self.0.clone()) };
         let (taken, answer) = oneshot::channel();
         self.0.send(Message::Reserve { id, time, taken }).ok()?;
         answer.await.ok()?.then_some(entry)
@@ -63,17 +63,17 @@ impl Entry {
 
     /// Writes the event.
     pub fn commit(mut self, event: AccessEvent<'static>) {
-        if let Some(book) = self.book.take() {
+        if let Some(log) = self.log.take() {
             // Only a thread that has ended takes nothing, and then the log is closed.
-            let _ = book.send(Message::Commit(Box::new(event)));
+            let _ = log.send(Message::Commit(Box::new(event)));
         }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some(book) = self.book.take() {
-            let _ = book.send(Message::Abandon(self.id));
+        if let Some(log) = self.log.take() {
+            let _ = log.send(Message::Abandon(self.id));
         }
     }
 }
@@ -129,9 +129,9 @@ mod tests {
     }
 
     /// The place, as soon as the log has written what stood there.
-    async fn next_place(book: &Book, id: RequestId) -> Option<Entry> {
+    async fn next_place(handle: &AuditHandle, id: RequestId) -> Option<Entry> {
         for _ in 0..12_000 {
-            if let Some(entry) = book.reserve(id, NOW).await {
+            if let Some(entry) = handle.reserve(id, NOW).await {
                 return Some(entry);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -143,12 +143,12 @@ mod tests {
     async fn there_are_only_so_many_places_and_each_leaves_one_event() {
         let folder = tempfile::tempdir().unwrap();
         let (queue, log) = one_place(folder.path());
-        let book = Book::open(queue, "book").unwrap();
-        let first = book.reserve(id(1), NOW).await.unwrap();
-        assert!(book.reserve(id(2), NOW).await.is_none(), "no place, no deed");
+        let handle = AuditHandle::open(queue, "audit").unwrap();
+        let first = handle.reserve(id(1), NOW).await.unwrap();
+        assert!(handle.reserve(id(2), NOW).await.is_none(), "no place, no deed");
         drop(first);
-        drop(next_place(&book, id(3)).await.unwrap());
-        drop(book);
+        drop(next_place(&handle, id(3)).await.unwrap());
+        drop(handle);
         let lines = written(folder.path(), log);
         assert_eq!(lines.matches("\"abandoned\":true").count(), 2, "{lines}");
     }
@@ -158,16 +158,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (queue, log) = one_place(folder.path());
         let (sender, receiver) = channel();
-        let book = Book(sender);
-        let mut waits = Box::pin(book.reserve(id(1), NOW));
+        let handle = AuditHandle(sender);
+        let mut waits = Box::pin(handle.reserve(id(1), NOW));
         // Asked once, before anybody answers: its place is taken, and the answer lies there unread.
         assert!(std::future::poll_fn(|context| Poll::Ready(waits.as_mut().poll(context))).await.is_pending());
         std::thread::spawn(move || keep(&Rc::new(queue), &receiver));
-        assert!(book.reserve(id(2), NOW).await.is_none(), "the place is the first one's");
+        assert!(handle.reserve(id(2), NOW).await.is_none(), "the place is the first one's");
         drop(waits);
-        let entry = next_place(&book, id(3)).await.expect("the place is free again");
+        let entry = next_place(&handle, id(3)).await.expect("the place is free again");
         entry.commit(AccessEvent::bare(id(3), NOW));
-        drop(book);
+        drop(handle);
         let lines = written(folder.path(), log);
         assert_eq!(lines.lines().count(), 2, "{lines}");
         assert_eq!(lines.matches("\"abandoned\":true").count(), 1, "{lines}");
