@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::guest::{Advertise, Guest};
 use super::mesh::Role;
+use super::program::{Advertise, Program};
 use super::serve::{Loader, run_as};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
@@ -41,14 +41,14 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         log_format: arguments.log_format,
         leash: arguments.leash,
     };
-    let guest = Guest {
+    let program = Program {
         service: arguments.service.clone(),
         command: arguments.command.clone(),
         port,
         proxy_environment: !arguments.no_proxy_environment,
         advertise,
     };
-    run_as(&serve, load, Role::Workload(arguments.service.clone()), Some(guest))
+    run_as(&serve, load, Role::Workload(arguments.service.clone()), Some(program))
 }
 
 /// The configuration that [`run`] makes for a service, for those who look at its state folder and

@@ -13,12 +13,12 @@ use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use super::administration::Administration;
-use super::guest::{self, Guest, RunningGuest};
 use super::handover;
 use super::log;
 use super::mesh::{Registered, Role};
 use super::notify::Notifier;
 use super::otlp::Exporter;
+use super::program::{self, Program, RunningProgram};
 use super::running;
 use super::shared::Shared;
 use super::signals::Signals;
@@ -67,7 +67,7 @@ pub(super) fn run_as(
     arguments: &ServeArguments,
     load: Loader,
     role: Role,
-    guest: Option<Guest>,
+    program: Option<Program>,
 ) -> anyhow::Result<ExitCode> {
     log::start(arguments.log_format);
     let (configuration, written) = match load() {
@@ -93,8 +93,8 @@ pub(super) fn run_as(
             _ = signals.interrupt.recv() => return Ok(ExitCode::SUCCESS),
         };
         running::keep(server.parts.state.path(), &server.configuration, &written);
-        if let Some(guest) = guest {
-            server.welcome(guest)?;
+        if let Some(program) = program {
+            server.start_program(program)?;
         }
         server.run(signals).await
     })
@@ -111,7 +111,7 @@ fn say_faults(faults: &[Fault]) {
 struct Server {
     load: Loader,
     /// The program that this process was started for.
-    guest: Option<RunningGuest>,
+    program: Option<RunningProgram>,
     /// Its address in the registry.
     registered: Option<Registered>,
     parts: Parts,
@@ -162,8 +162,8 @@ impl Server {
             tokio::select! {
                 _ = signals.terminate.recv() => if !self.retire(Signal::TERM).await { break },
                 _ = signals.interrupt.recv() => if !self.retire(Signal::INT).await { break },
-                ended = guest::ended(&mut self.guest) => {
-                    let code = guest::exit_code(ended?);
+                ended = program::ended(&mut self.program) => {
+                    let code = program::exit_code(ended?);
                     self.end(End::Alone).await?;
                     return Ok(code);
                 }

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use rustix::process::Signal;
 
 use super::Server;
-use crate::process::guest::{Advertise, Guest};
 use crate::process::mesh::{Address, Registered};
+use crate::process::program::{Advertise, Program};
 
 impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
-    pub(super) fn welcome(&mut self, guest: Guest) -> anyhow::Result<()> {
+    pub(super) fn start_program(&mut self, program: Program) -> anyhow::Result<()> {
         let bound = self.cores.addresses();
         let keys: Vec<_> = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key).collect();
         let address = |key| bound.iter().find(|(bound, _)| *bound == key).map(|(_, address)| *address);
@@ -20,23 +20,23 @@ impl Server {
         for (listener, key) in self.configuration.listeners.iter().zip(keys) {
             match (&listener.to, address(key)) {
                 (None, address) => way_out = address,
-                (Some(service), Some(address)) if *service != guest.service => {
+                (Some(service), Some(address)) if *service != program.service => {
                     reached.push((service.clone(), address));
                 }
                 (Some(_), address) => door = address,
             }
         }
-        let address = match guest.advertise {
+        let address = match program.advertise {
             Advertise::Nothing => None,
             Advertise::Door => door,
             Advertise::At(address) => Some(address),
         };
-        let program = Some(SocketAddr::from(([127, 0, 0, 1], guest.port)));
-        self.guest = Some(guest.start(way_out, &reached)?);
+        let listens_at = Some(SocketAddr::from(([127, 0, 0, 1], program.port)));
+        self.program = Some(program.start(way_out, &reached)?);
         let socket = self.configuration.mesh.as_ref().and_then(|mesh| mesh.socket.clone());
         if let Some((address, socket)) = address.zip(socket) {
             let id = self.parts.mesh.member()?.id().clone();
-            let address = Address { socket, id, address, program };
+            let address = Address { socket, id, address, program: listens_at };
             self.registered = Some(Registered::start(address, Arc::clone(&self.parts.random)));
         }
         Ok(())
@@ -53,17 +53,17 @@ impl Server {
     /// open until it has. Nothing to do without a program.
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {
         self.withdraw().await;
-        let Some(guest) = &self.guest else { return false };
+        let Some(program) = &self.program else { return false };
         let mut configuration = self.configuration.clone();
-        configuration.listeners.retain(|listener| listener.to.as_ref() != Some(&guest.service));
+        configuration.listeners.retain(|listener| listener.to.as_ref() != Some(&program.service));
         match self.publish(&configuration).await {
             // Whatever is renewed from here on opens no listener again.
             Ok(()) => self.configuration = configuration,
             Err(fault) => tracing::error!("the listener of the mesh stays open: {fault:#}"),
         }
         self.shared.draining.store(true, Ordering::Release);
-        if let Some(guest) = &mut self.guest {
-            guest.ask_to_end(signal, self.current.limits.drain_ms_max);
+        if let Some(program) = &mut self.program {
+            program.ask_to_end(signal, self.current.limits.drain_ms_max);
         }
         true
     }

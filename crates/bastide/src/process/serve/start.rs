@@ -260,7 +260,7 @@ impl Server {
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
         let server = Self {
             load,
-            guest: None,
+            program: None,
             registered: None,
             keeper: keep(&current, &parts),
             prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),

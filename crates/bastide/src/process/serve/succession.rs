@@ -9,7 +9,7 @@ use crate::process::handover::{self, Estate};
 impl Server {
     /// Starts the binary at this process' path anew, to take over from this one.
     pub(super) fn upgrade(&self) {
-        if self.guest.is_some() {
+        if self.program.is_some() {
             tracing::warn!("SIGUSR2: a program that runs here cannot be handed over; restart it");
             return;
         }

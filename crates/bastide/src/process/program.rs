@@ -29,7 +29,7 @@ pub(super) enum Advertise {
 
 /// A program that is not started yet.
 #[derive(Clone, Debug)]
-pub(super) struct Guest {
+pub(super) struct Program {
     /// The service that it is.
     pub(super) service: String,
     /// The program and its arguments.
@@ -43,7 +43,7 @@ pub(super) struct Guest {
 }
 
 /// A program that runs. Dropped, it is killed.
-pub(super) struct RunningGuest {
+pub(super) struct RunningProgram {
     /// The service that it is.
     pub(super) service: String,
     child: Child,
@@ -51,7 +51,7 @@ pub(super) struct RunningGuest {
     forced: Option<JoinHandle<()>>,
 }
 
-impl Guest {
+impl Program {
     /// Starts it.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Guest {
         self,
         way_out: Option<SocketAddr>,
         reached: &[(String, SocketAddr)],
-    ) -> anyhow::Result<RunningGuest> {
+    ) -> anyhow::Result<RunningProgram> {
         let Some((program, arguments)) = self.command.split_first() else {
             anyhow::bail!("no program was given");
         };
@@ -87,7 +87,7 @@ impl Guest {
         if let Some(stderr) = child.stderr.take() {
             outputs.push(tokio::spawn(log_lines(stderr, self.service.clone(), "stderr")));
         }
-        Ok(RunningGuest { service: self.service, child, outputs, forced: None })
+        Ok(RunningProgram { service: self.service, child, outputs, forced: None })
     }
 }
 
@@ -97,7 +97,7 @@ fn reached_variable(service: &str) -> String {
     format!("BASTIDE_TO_{}", service.chars().map(letter).collect::<String>())
 }
 
-impl RunningGuest {
+impl RunningProgram {
     /// Passes a signal on; one that does not end in time is killed. Once asked, it is asked
     /// again as often as we are.
     pub(super) fn ask_to_end(&mut self, signal: Signal, grace: Duration) {
@@ -117,8 +117,8 @@ impl RunningGuest {
 }
 
 /// How it ended; never while there is none.
-pub(super) async fn ended(guest: &mut Option<RunningGuest>) -> std::io::Result<ExitStatus> {
-    let Some(running) = guest else { return std::future::pending().await };
+pub(super) async fn ended(program: &mut Option<RunningProgram>) -> std::io::Result<ExitStatus> {
+    let Some(running) = program else { return std::future::pending().await };
     let status = running.child.wait().await?;
     running.forced.iter().for_each(JoinHandle::abort);
     // Taken off only when it is over: this may be called off at each wait and called again.
@@ -126,7 +126,7 @@ pub(super) async fn ended(guest: &mut Option<RunningGuest>) -> std::io::Result<E
         let _ = tokio::time::timeout(OUTPUT_WITHIN, output).await;
         running.outputs.pop();
     }
-    *guest = None;
+    *program = None;
     tracing::info!("the program ended: {status}");
     Ok(status)
 }
