@@ -41,7 +41,7 @@ impl Orders {
     /// Keeps them until it is aborted.
     pub(super) async fn keep(self: Arc<Self>, wanted: Vec<Wanted>) {
         let Some(first) = wanted.first() else { return };
-        let mut client = Client::new(&first.account, &self.shelf, Arc::clone(&self.clock));
+        let mut client = Client::new(&first.account, &self.storage, Arc::clone(&self.clock));
         for one in &wanted {
             self.plan(one);
         }
@@ -142,7 +142,7 @@ impl Orders {
         let seconds = pause.as_secs();
         tracing::warn!("no certificate for {}, again in {seconds} s: {}", one.name, failure.reason);
         if failure.limited
-            && let Err(fault) = self.shelf.keep_wait(&one.account.directory, &one.name, now.plus(pause))
+            && let Err(fault) = self.storage.keep_wait(&one.account.directory, &one.name, now.plus(pause))
         {
             tracing::warn!("a restart would not wait as the server asks: {fault:#}");
         }

@@ -4,7 +4,7 @@
 //! The way through it: a configuration says which names are wanted ([`Orders::follow`]);
 //! for each directory one task keeps looking which name is due (`keeper`, `schedule`),
 //! orders its certificate over the guarded way out (`order`, `http`), checks what came
-//! (`issued`), puts it into the state folder (`shelf`) and says that something changed
+//! (`issued`), puts it into the state folder (`storage`) and says that something changed
 //! ([`Orders::changed`]), whereupon a snapshot is built with [`Orders::identities`].
 //!
 //! What it must never do: publish a certificate whose key, name or time is wrong, give up
@@ -15,7 +15,7 @@ mod issued;
 mod keeper;
 mod order;
 mod schedule;
-mod shelf;
+mod storage;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, AcmeAccount, AcmeChallenge, Certificates, Configuration};
 use issued::Issued;
-use shelf::Shelf;
+use storage::AcmeStorage;
 
 /// Most names without a certificate that `/readyz` speaks of.
 const REASONS_MAX: usize = 5;
@@ -83,7 +83,7 @@ struct State {
 
 /// All certificates that are ordered.
 pub struct Orders {
-    shelf: Shelf,
+    storage: AcmeStorage,
     challenges: Arc<Challenges>,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
@@ -102,7 +102,7 @@ impl Orders {
         random: Arc<SystemRandom>,
     ) -> Self {
         Self {
-            shelf: Shelf::new(state),
+            storage: AcmeStorage::new(state),
             challenges,
             clock,
             random,
@@ -174,14 +174,14 @@ impl Orders {
 
     fn shelved(&self, (directory, name): &Key) -> Slot {
         let now = self.clock.now();
-        let issued = match self.shelf.certificate(directory, name, now) {
+        let issued = match self.storage.certificate(directory, name, now) {
             Ok(issued) => issued.map(Arc::new),
             Err(fault) => {
                 tracing::warn!("the certificate for {name} is not used, a new one is ordered: {fault:#}");
                 None
             }
         };
-        let hold = self.shelf.wait(directory, name).unwrap_or_default();
+        let hold = self.storage.wait(directory, name).unwrap_or_default();
         Slot { issued, renew_at: None, hold, ask_again: now, failures: 0, fault: None, ended: false }
     }
 

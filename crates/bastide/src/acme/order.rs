@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::http::{Asked, Guarded};
 use super::issued::Issued;
 use super::schedule::Cause;
-use super::shelf::{self, Shelf};
+use super::storage::{self, AcmeStorage};
 use super::{Wanted, schedule};
 use crate::config::{AcmeAccount, AcmeChallenge};
 
@@ -47,15 +47,15 @@ pub(super) struct Failure {
 /// after each failure.
 pub(super) struct Client<'s> {
     settings: AcmeAccount,
-    shelf: &'s Shelf,
+    storage: &'s AcmeStorage,
     clock: Arc<dyn Clock>,
     asked: Asked,
     account: Option<Account>,
 }
 
 impl<'s> Client<'s> {
-    pub(super) fn new(settings: &AcmeAccount, shelf: &'s Shelf, clock: Arc<dyn Clock>) -> Self {
-        Self { settings: settings.clone(), shelf, clock, asked: Asked::default(), account: None }
+    pub(super) fn new(settings: &AcmeAccount, storage: &'s AcmeStorage, clock: Arc<dyn Clock>) -> Self {
+        Self { settings: settings.clone(), storage, clock, asked: Asked::default(), account: None }
     }
 
     /// Orders a certificate and keeps it in the state folder. `old` is the one that it
@@ -77,7 +77,7 @@ impl<'s> Client<'s> {
             // A server that lost it, or an account that was closed: a new one is opened.
             tracing::warn!("{} does not know the account any more", self.settings.directory);
             self.account = None;
-            ordered = match self.shelf.forget_account(&self.settings.directory) {
+            ordered = match self.storage.forget_account(&self.settings.directory) {
                 Ok(()) => self.try_order(wanted, old, challenges).await,
                 Err(error) => Err(error.into()),
             };
@@ -131,7 +131,7 @@ impl<'s> Client<'s> {
         let (chain, key) = finalize(&mut order, &wanted.name).await?;
         let issued = Issued::check(chain.as_bytes(), key.expose().as_bytes(), &wanted.name, self.clock.now())
             .context("what was issued is not what was ordered")?;
-        self.shelf.keep_certificate(&self.settings.directory, &wanted.name, &chain, key.expose())?;
+        self.storage.keep_certificate(&self.settings.directory, &wanted.name, &chain, key.expose())?;
         Ok(issued)
     }
 
@@ -142,7 +142,7 @@ impl<'s> Client<'s> {
         issued: &Issued,
         chance: f64,
     ) -> anyhow::Result<Option<(model::Timestamp, Duration)>> {
-        if self.account.is_none() && self.shelf.account(&self.settings.directory)?.is_none() {
+        if self.account.is_none() && self.storage.account(&self.settings.directory)?.is_none() {
             return Ok(None);
         }
         let account = self.account().await?;
@@ -175,12 +175,12 @@ impl<'s> Client<'s> {
         let directory = &self.settings.directory;
         let contact = self.settings.email.as_ref().map(|email| format!("mailto:{email}"));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        let account = if let Some(kept) = self.shelf.account(directory)? {
+        let account = if let Some(kept) = self.storage.account(directory)? {
             let account = builder.from_credentials(kept.credentials).await?;
             if kept.email != self.settings.email {
                 account.update_contacts(&contact).await?;
                 // Read again: credentials cannot be copied.
-                if let Some(kept) = self.shelf.account(directory)? {
+                if let Some(kept) = self.storage.account(directory)? {
                     self.keep(kept.credentials)?;
                 }
             }
@@ -203,8 +203,8 @@ impl<'s> Client<'s> {
     }
 
     fn keep(&self, credentials: AccountCredentials) -> anyhow::Result<()> {
-        let kept = shelf::Account { email: self.settings.email.clone(), credentials };
-        self.shelf.keep_account(&self.settings.directory, &kept)
+        let kept = storage::Account { email: self.settings.email.clone(), credentials };
+        self.storage.keep_account(&self.settings.directory, &kept)
     }
 }
 

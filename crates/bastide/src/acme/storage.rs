@@ -25,13 +25,13 @@ pub(super) struct Account {
     pub(super) credentials: AccountCredentials,
 }
 
-/// The folder.
+/// The folder of accounts and certificates.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct AcmeStorage {
     folder: PathBuf,
 }
 
-impl Shelf {
+impl AcmeStorage {
     pub(super) fn new(state: &Path) -> Self {
         Self { folder: state.join("acme") }
     }
@@ -113,7 +113,7 @@ impl Shelf {
     }
 }
 
-/// A file of the shelf; `None` when it is not there.
+/// A file of it; `None` when it is not there.
 fn read(path: &Path) -> anyhow::Result<Option<Secret<Vec<u8>>>> {
     let cannot = || format!("cannot read {}", path.display());
     let file = match fs::File::open(path) {
@@ -156,24 +156,24 @@ mod tests {
     #[test]
     fn a_certificate_comes_back_and_is_its_owners_alone() {
         let state = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(state.path());
+        let storage = AcmeStorage::new(state.path());
         let made = rcgen::generate_simple_self_signed(vec!["shop.example.org".to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        assert!(shelf.certificate("https://a/dir", "shop.example.org", NOW).unwrap().is_none());
-        shelf.keep_wait("https://a/dir", "shop.example.org", NOW).unwrap();
-        assert_eq!(shelf.wait("https://a/dir", "shop.example.org"), Some(NOW));
-        shelf.keep_certificate("https://a/dir", "shop.example.org", &chain, &key).unwrap();
-        let issued = shelf.certificate("https://a/dir", "shop.example.org", NOW).unwrap().unwrap();
+        assert!(storage.certificate("https://a/dir", "shop.example.org", NOW).unwrap().is_none());
+        storage.keep_wait("https://a/dir", "shop.example.org", NOW).unwrap();
+        assert_eq!(storage.wait("https://a/dir", "shop.example.org"), Some(NOW));
+        storage.keep_certificate("https://a/dir", "shop.example.org", &chain, &key).unwrap();
+        let issued = storage.certificate("https://a/dir", "shop.example.org", NOW).unwrap().unwrap();
         assert_eq!(issued.identity.chain, [made.cert.der().clone()]);
         // What the server had asked for is over.
-        assert_eq!(shelf.wait("https://a/dir", "shop.example.org"), None);
-        let file = shelf.path("https://a/dir", "shop.example.org.pem");
+        assert_eq!(storage.wait("https://a/dir", "shop.example.org"), None);
+        let file = storage.path("https://a/dir", "shop.example.org.pem");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
         // Another directory's, or another name's, is another.
-        assert!(shelf.certificate("https://a/dir2", "shop.example.org", NOW).unwrap().is_none());
-        fs::rename(&file, shelf.path("https://a/dir", "api.example.org.pem")).unwrap();
-        assert!(shelf.certificate("https://a/dir", "api.example.org", NOW).is_err());
+        assert!(storage.certificate("https://a/dir2", "shop.example.org", NOW).unwrap().is_none());
+        fs::rename(&file, storage.path("https://a/dir", "api.example.org.pem")).unwrap();
+        assert!(storage.certificate("https://a/dir", "api.example.org", NOW).is_err());
     }
 
     #[test]
