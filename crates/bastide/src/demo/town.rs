@@ -210,14 +210,14 @@ impl Town {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         // Orders reaches payments by its way out alone.
-        let office = |instance: u32| {
+        let orders = |instance: u32| {
             let own = mesh.iter().find(|own| (own.service, own.instance) == ("orders", instance));
             let way_out = own.map(|own| format!("--payments={}", own.way_out()));
             let ledger = at.join("orders.jsonl");
             way_out.into_iter().chain([format!("--ledger={}", ledger.display())]).collect()
         };
         let (orders_1, orders_2) =
-            tokio::try_join!(service(Role::Orders, 1, office(1)), service(Role::Orders, 2, office(2)))?;
+            tokio::try_join!(service(Role::Orders, 1, orders(1)), service(Role::Orders, 2, orders(2)))?;
         let services = vec![live, catalogue, payments, accounts, orders_1, orders_2];
 
         let partners = Partners::make()?;

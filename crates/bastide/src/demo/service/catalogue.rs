@@ -30,10 +30,10 @@ struct NewPrice {
     cents: u64,
 }
 
-type Shelf = Arc<Mutex<Vec<Product>>>;
+type Catalogue = Arc<Mutex<Vec<Product>>>;
 
 pub(super) fn routes() -> Router {
-    let shelf: Shelf = Arc::new(Mutex::new(vec![
+    let catalogue: Catalogue = Arc::new(Mutex::new(vec![
         Product { id: 1, name: "Olive oil, 1 l", cents: 1_490 },
         Product { id: 2, name: "Walnuts, 500 g", cents: 890 },
         Product { id: 3, name: "Prunes from Agen, 1 kg", cents: 1_250 },
@@ -44,31 +44,31 @@ pub(super) fn routes() -> Router {
         .route("/products/{id}", get(one).put(reprice))
         .route("/recommendations", get(recommendations))
         .route("/stock", get(stock))
-        .with_state(shelf)
+        .with_state(catalogue)
 }
 
-fn products(shelf: &Shelf) -> Vec<Product> {
-    shelf.lock().unwrap_or_else(PoisonError::into_inner).clone()
+fn products(catalogue: &Catalogue) -> Vec<Product> {
+    catalogue.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-async fn list(told: Told, State(shelf): State<Shelf>, Query(search): Query<Search>) -> Response {
+async fn list(told: Told, State(catalogue): State<Catalogue>, Query(search): Query<Search>) -> Response {
     let wanted = search.q.to_lowercase();
-    let mut products = products(&shelf);
+    let mut products = products(&catalogue);
     products.retain(|product| product.name.to_lowercase().contains(&wanted));
     told.answer(StatusCode::OK, products)
 }
 
-async fn one(told: Told, State(shelf): State<Shelf>, Path(id): Path<u32>) -> Response {
-    told.found(products(&shelf).into_iter().find(|product| product.id == id))
+async fn one(told: Told, State(catalogue): State<Catalogue>, Path(id): Path<u32>) -> Response {
+    told.found(products(&catalogue).into_iter().find(|product| product.id == id))
 }
 
 async fn reprice(
     told: Told,
-    State(shelf): State<Shelf>,
+    State(catalogue): State<Catalogue>,
     Path(id): Path<u32>,
     Json(new): Json<NewPrice>,
 ) -> Response {
-    let mut products = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut products = catalogue.lock().unwrap_or_else(PoisonError::into_inner);
     let product = products.iter_mut().find(|product| product.id == id).map(|product| {
         product.cents = new.cents;
         product.clone()
@@ -76,14 +76,14 @@ async fn reprice(
     told.found(product)
 }
 
-async fn recommendations(told: Told, State(shelf): State<Shelf>) -> Response {
-    let mut products = products(&shelf);
+async fn recommendations(told: Told, State(catalogue): State<Catalogue>) -> Response {
+    let mut products = products(&catalogue);
     products.sort_by_key(|product| std::cmp::Reverse(product.cents));
     products.truncate(2);
     told.answer(StatusCode::OK, products)
 }
 
-async fn stock(told: Told, State(shelf): State<Shelf>) -> Response {
-    let stock: Vec<_> = products(&shelf).iter().map(|product| (product.id, 40 + product.id)).collect();
+async fn stock(told: Told, State(catalogue): State<Catalogue>) -> Response {
+    let stock: Vec<_> = products(&catalogue).iter().map(|product| (product.id, 40 + product.id)).collect();
     told.answer(StatusCode::OK, stock)
 }

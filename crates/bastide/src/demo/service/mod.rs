@@ -138,12 +138,13 @@ async fn serve_until_orphaned(args: ServiceArguments) -> anyhow::Result<()> {
         };
     }
     let (seen_so_far, unwell) = (AtomicU64::new(0), AtomicBool::new(false));
-    let desk = Arc::new(Desk { role: args.role, instance: args.instance, seen: seen_so_far, unwell });
+    let state =
+        Arc::new(ServiceState { role: args.role, instance: args.instance, seen: seen_so_far, unwell });
     let app = routes
         .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({ "error": "no such page" }))) })
-        .layer(middleware::from_fn_with_state(Arc::clone(&desk), count))
-        .route("/_shop/seen", get(seen).with_state(Arc::clone(&desk)))
-        .route("/_shop/health", get(health).put(fall_ill).delete(recover).with_state(desk));
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
+        .route("/_shop/seen", get(seen).with_state(Arc::clone(&state)))
+        .route("/_shop/health", get(health).put(fall_ill).delete(recover).with_state(state));
     let orphaned = async move {
         let mut rest = Vec::new();
         let _ = parent.read_to_end(&mut rest).await;
@@ -155,7 +156,8 @@ async fn serve_until_orphaned(args: ServiceArguments) -> anyhow::Result<()> {
     }
 }
 
-struct Desk {
+/// What the service says of itself.
+struct ServiceState {
     role: Role,
     instance: u32,
     seen: AtomicU64,
@@ -164,28 +166,27 @@ struct Desk {
 }
 
 /// Counts the request, and tells the handlers who they are.
-async fn count(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
-    desk.seen.fetch_add(1, Ordering::Relaxed);
-    request.extensions_mut().insert((desk.role, desk.instance));
+async fn count(State(state): State<Arc<ServiceState>>, mut request: Request, next: Next) -> Response {
+    state.seen.fetch_add(1, Ordering::Relaxed);
+    request.extensions_mut().insert((state.role, state.instance));
     next.run(request).await
 }
 
-async fn seen(State(desk): State<Arc<Desk>>) -> Json<Value> {
-    Json(
-        json!({ "service": desk.role, "instance": desk.instance, "requests": desk.seen.load(Ordering::Relaxed) }),
-    )
+async fn seen(State(state): State<Arc<ServiceState>>) -> Json<Value> {
+    let requests = state.seen.load(Ordering::Relaxed);
+    Json(json!({ "service": state.role, "instance": state.instance, "requests": requests }))
 }
 
-async fn health(State(desk): State<Arc<Desk>>) -> StatusCode {
-    if desk.unwell.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+async fn health(State(state): State<Arc<ServiceState>>) -> StatusCode {
+    if state.unwell.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-async fn fall_ill(State(desk): State<Arc<Desk>>) {
-    desk.unwell.store(true, Ordering::Relaxed);
+async fn fall_ill(State(state): State<Arc<ServiceState>>) {
+    state.unwell.store(true, Ordering::Relaxed);
 }
 
-async fn recover(State(desk): State<Arc<Desk>>) {
-    desk.unwell.store(false, Ordering::Relaxed);
+async fn recover(State(state): State<Arc<ServiceState>>) {
+    state.unwell.store(false, Ordering::Relaxed);
 }
 
 /// What a service was told: the request as it arrived.

@@ -31,7 +31,7 @@ struct NewOrder {
     cents: u64,
 }
 
-struct Office {
+struct OrderService {
     payments: SocketAddr,
     /// One order a line; what several instances share.
     ledger: PathBuf,
@@ -41,10 +41,10 @@ pub(super) fn routes(payments: SocketAddr, ledger: PathBuf) -> Router {
     Router::new()
         .route("/orders/{owner}", get(list).post(place))
         .route("/orders/{owner}/{id}", get(one))
-        .with_state(Arc::new(Office { payments, ledger }))
+        .with_state(Arc::new(OrderService { payments, ledger }))
 }
 
-impl Office {
+impl OrderService {
     async fn orders(&self, owner: &str) -> Vec<Order> {
         let standing = [("alice", 1001, 1, 1_490), ("alice", 1002, 3, 1_250), ("bob", 2001, 4, 1_800)];
         let standing = standing.map(|(owner, number, product, cents)| Order {
@@ -78,32 +78,32 @@ impl Office {
     }
 }
 
-async fn list(told: Told, State(office): State<Arc<Office>>, Path(owner): Path<String>) -> Response {
-    told.answer(StatusCode::OK, office.orders(&owner).await)
+async fn list(told: Told, State(service): State<Arc<OrderService>>, Path(owner): Path<String>) -> Response {
+    told.answer(StatusCode::OK, service.orders(&owner).await)
 }
 
 async fn one(
     told: Told,
-    State(office): State<Arc<Office>>,
+    State(service): State<Arc<OrderService>>,
     Path((owner, id)): Path<(String, String)>,
 ) -> Response {
-    told.found(office.orders(&owner).await.into_iter().find(|order| order.id == id))
+    told.found(service.orders(&owner).await.into_iter().find(|order| order.id == id))
 }
 
 async fn place(
     told: Told,
-    State(office): State<Arc<Office>>,
+    State(service): State<Arc<OrderService>>,
     Path(owner): Path<String>,
     Json(new): Json<NewOrder>,
 ) -> Response {
-    let charged = office.charge(&owner, new.cents, &told).await;
+    let charged = service.charge(&owner, new.cents, &told).await;
     let charge = charged.ok().and_then(|data| data.get("id").and_then(Value::as_str).map(str::to_owned));
     let Some(charge) = charge else {
         return told.answer(StatusCode::BAD_GATEWAY, json!({ "error": "payments did not answer" }));
     };
     let id = charge.trim_start_matches("ch-").to_owned();
     let order = Order { id, owner, product: new.product, cents: new.cents, charge };
-    match office.write(&order).await {
+    match service.write(&order).await {
         Ok(()) => told.answer(StatusCode::CREATED, order),
         Err(_) => told.answer(StatusCode::INTERNAL_SERVER_ERROR, Value::Null),
     }

@@ -31,7 +31,7 @@ struct NewRefund {
     charge: String,
 }
 
-type Till = Arc<Mutex<Vec<Charge>>>;
+type ChargeStore = Arc<Mutex<Vec<Charge>>>;
 
 pub(super) fn routes() -> Router {
     let charge = |number: u32, owner: &str, cents| Charge {
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Router {
         cents,
         refunded: false,
     };
-    let till: Till = Arc::new(Mutex::new(vec![
+    let store: ChargeStore = Arc::new(Mutex::new(vec![
         charge(1001, "alice", 1_490),
         charge(1002, "alice", 1_250),
         charge(2001, "bob", 1_800),
@@ -48,25 +48,25 @@ pub(super) fn routes() -> Router {
     Router::new()
         .route("/charges", post(new_charge))
         .route("/refunds", get(refunds).post(refund))
-        .with_state(till)
+        .with_state(store)
 }
 
-async fn new_charge(told: Told, State(till): State<Till>, Json(new): Json<NewCharge>) -> Response {
-    let mut charges = till.lock().unwrap_or_else(PoisonError::into_inner);
+async fn new_charge(told: Told, State(store): State<ChargeStore>, Json(new): Json<NewCharge>) -> Response {
+    let mut charges = store.lock().unwrap_or_else(PoisonError::into_inner);
     let id = format!("ch-{}", 3001 + charges.len());
     let charge = Charge { id, owner: new.owner, cents: new.cents, refunded: false };
     charges.push(charge.clone());
     told.answer(StatusCode::CREATED, charge)
 }
 
-async fn refunds(told: Told, State(till): State<Till>) -> Response {
-    let charges = till.lock().unwrap_or_else(PoisonError::into_inner);
+async fn refunds(told: Told, State(store): State<ChargeStore>) -> Response {
+    let charges = store.lock().unwrap_or_else(PoisonError::into_inner);
     let refunded: Vec<_> = charges.iter().filter(|charge| charge.refunded).cloned().collect();
     told.answer(StatusCode::OK, refunded)
 }
 
-async fn refund(told: Told, State(till): State<Till>, Json(new): Json<NewRefund>) -> Response {
-    let mut charges = till.lock().unwrap_or_else(PoisonError::into_inner);
+async fn refund(told: Told, State(store): State<ChargeStore>, Json(new): Json<NewRefund>) -> Response {
+    let mut charges = store.lock().unwrap_or_else(PoisonError::into_inner);
     match charges.iter_mut().find(|charge| charge.id == new.charge) {
         Some(charge) => {
             charge.refunded = true;
