@@ -9,9 +9,9 @@ use keys::svid::WorkloadKey;
 use model::{SpiffeId, Timestamp};
 use tokio::sync::watch;
 
+use crate::authority_set::AuthoritySet;
 use crate::error::Error;
 use crate::revocation::Revoked;
-use crate::ring::Ring;
 use crate::trust_domain::{IssuedX509, TrustDomain};
 
 /// What comes of asking for a document.
@@ -26,7 +26,7 @@ pub trait Issuer: Send + Sync {
     fn random(&self) -> &(dyn SecureRandom + Send + Sync);
 
     /// The authorities, and each change of them.
-    fn watch(&self) -> watch::Receiver<Arc<Ring>>;
+    fn watch(&self) -> watch::Receiver<Arc<AuthoritySet>>;
 
     /// What is revoked, and each change of it.
     fn watch_revoked(&self) -> watch::Receiver<Arc<Revoked>>;
@@ -38,7 +38,7 @@ pub trait Issuer: Send + Sync {
     fn jwt<'a>(&'a self, id: &'a SpiffeId, audiences: &'a [String]) -> Answer<'a, (String, Timestamp)>;
 
     /// The authorities of now.
-    fn ring(&self) -> Arc<Ring> {
+    fn authorities(&self) -> Arc<AuthoritySet> {
         Arc::clone(&self.watch().borrow())
     }
 
@@ -57,7 +57,7 @@ impl Issuer for TrustDomain {
         self.random()
     }
 
-    fn watch(&self) -> watch::Receiver<Arc<Ring>> {
+    fn watch(&self) -> watch::Receiver<Arc<AuthoritySet>> {
         self.watch()
     }
 

@@ -3,16 +3,16 @@
 //! The way through it:
 //!
 //! ```text
-//! store ─ TrustDomain ─ Ring ─ issue_x509, issue_jwt
+//! store ─ TrustDomain ─ AuthoritySet ─ issue_x509, issue_jwt
 //!         rotates the   what signs, what
 //!         authorities   verifiers trust
 //! ```
 //!
 //! A [`TrustDomain`] keeps the [`authority::Record`] of its authorities in the store, of
-//! which one process at a time rotates what is due, and parses it into the [`ring::Ring`] of
-//! the moment. Documents are signed by the ring; their names come from the registration of
-//! workloads, never from whoever asks. The [`directory`] says where services are, as they say it
-//! themselves under a name that they were attested to have.
+//! which one process at a time rotates what is due, and parses it into the
+//! [`authority_set::AuthoritySet`] of the moment. Documents are signed by its authorities; their
+//! names come from the registration of workloads, never from whoever asks. The [`directory`] says
+//! where services are, as they say it themselves under a name that they were attested to have.
 //!
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;
@@ -24,6 +24,7 @@
 
 pub mod attest;
 pub mod authority;
+pub mod authority_set;
 pub mod bundle;
 mod counts;
 pub mod directory;
@@ -38,7 +39,6 @@ pub mod pause;
 pub mod registry;
 mod renew;
 pub mod revocation;
-pub mod ring;
 pub mod settings;
 #[cfg(test)]
 mod testing;

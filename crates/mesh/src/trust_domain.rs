@@ -13,6 +13,7 @@ use store::{Expect, Key, Lease, Store, Transaction, Value, Version};
 use tokio::sync::watch;
 
 use crate::authority::{Kind, Record};
+use crate::authority_set::AuthoritySet;
 use crate::directory::Listed;
 use crate::error::Error;
 use crate::jwt_svid;
@@ -21,7 +22,6 @@ use crate::pages::each;
 use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
 use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
-use crate::ring::Ring;
 use crate::settings::Settings;
 use crate::workload_api::Witness;
 
@@ -91,7 +91,7 @@ pub struct TrustDomain {
     settings: Settings,
     store: Store,
     random: Arc<dyn SecureRandom + Send + Sync>,
-    ring: watch::Sender<Arc<Ring>>,
+    authorities: watch::Sender<Arc<AuthoritySet>>,
     revoked: watch::Sender<Arc<Revoked>>,
     registry: Registry,
     listed: Listed,
@@ -104,7 +104,7 @@ pub struct TrustDomain {
 /// asked earlier puts what was then in the place of what was written since.
 #[derive(Default)]
 struct Turns {
-    ring: tokio::sync::Mutex<()>,
+    authorities: tokio::sync::Mutex<()>,
     revoked: tokio::sync::Mutex<()>,
     registered: tokio::sync::Mutex<()>,
 }
@@ -154,12 +154,12 @@ impl TrustDomain {
         settings.check()?;
         check_name(&store, &settings).await?;
         let record = rotate(&store, &settings, random.as_ref()).await?;
-        let ring = Ring::at(&record, &settings, store.clock().now())?;
-        let (ring, _) = watch::channel(Arc::new(ring));
+        let authorities = AuthoritySet::at(&record, &settings, store.clock().now())?;
+        let (authorities, _) = watch::channel(Arc::new(authorities));
         let (revoked, _) =
             watch::channel(Arc::new(Revoked::new(&revocation::read(&store, REVOKED_MAX).await?)));
         let (registry, listed, turns) = (Registry::default(), Listed::default(), Turns::default());
-        let domain = Self { settings, store, random, ring, revoked, registry, listed, turns };
+        let domain = Self { settings, store, random, authorities, revoked, registry, listed, turns };
         domain.take_registered().await?;
         domain.take_endpoints().await?;
         Ok(Arc::new(domain))
@@ -201,13 +201,13 @@ impl TrustDomain {
     }
 
     /// The authorities of now.
-    pub fn ring(&self) -> Arc<Ring> {
-        Arc::clone(&self.ring.borrow())
+    pub fn authorities(&self) -> Arc<AuthoritySet> {
+        Arc::clone(&self.authorities.borrow())
     }
 
     /// The authorities, and each change of them.
-    pub fn watch(&self) -> watch::Receiver<Arc<Ring>> {
-        self.ring.subscribe()
+    pub fn watch(&self) -> watch::Receiver<Arc<AuthoritySet>> {
+        self.authorities.subscribe()
     }
 
     /// What is revoked.
@@ -279,7 +279,7 @@ impl TrustDomain {
                 tokio::time::sleep(KEEP_PAUSE * 10).await;
             }
             let now = self.now();
-            let turn = self.ring.borrow().next.map_or(KEEP_EVERY, |next| next.since(now));
+            let turn = self.authorities.borrow().next.map_or(KEEP_EVERY, |next| next.since(now));
             let often = KEEP_EVERY.min(self.settings.lifetimes.authority / 24);
             let wait = turn.min(often).max(KEEP_PAUSE);
             // Either way it is time to look.
@@ -297,14 +297,14 @@ impl TrustDomain {
     /// # Errors
     /// The store or the cryptographic library fails; the authorities of before go on.
     pub async fn look_after(&self) -> Result<(), Error> {
-        let _turn = self.turns.ring.lock().await;
+        let _turn = self.turns.authorities.lock().await;
         let record = rotate(&self.store, &self.settings, self.random.as_ref()).await?;
         self.take(&record)
     }
 
     fn take(&self, record: &Record) -> Result<(), Error> {
-        let ring = Ring::at(record, &self.settings, self.now())?;
-        renew_by(&self.ring, ring, Ring::differs);
+        let authorities = AuthoritySet::at(record, &self.settings, self.now())?;
+        renew_by(&self.authorities, authorities, AuthoritySet::differs);
         Ok(())
     }
 
@@ -321,7 +321,7 @@ impl TrustDomain {
     /// # Errors
     /// [`Error::Authority`]: the step is not possible. The store fails.
     pub async fn step(&self, step: &Step) -> Result<Record, Error> {
-        let _turn = self.turns.ring.lock().await;
+        let _turn = self.turns.authorities.lock().await;
         let record = self::step(&self.store, &self.settings, self.random.as_ref(), step).await?;
         self.take(&record)?;
         Ok(record)
@@ -370,8 +370,8 @@ impl TrustDomain {
     ) -> Result<IssuedX509, Error> {
         // INVARIANT: nobody revokes it between the look and the issuing.
         let unchanged = self.unless_revoked(stays, id).await?;
-        let (ring, now) = (self.ring(), self.now());
-        let issuing = ring.issuing.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
+        let (authorities, now) = (self.authorities(), self.now());
+        let issuing = authorities.issuing.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let lifetime = self.settings.lifetimes.x509_svid;
         let svid = issuing.authority.issue(id, key, now, lifetime, self.random.as_ref())?;
         let kept = IssuedRecord {
@@ -427,13 +427,13 @@ impl TrustDomain {
     pub async fn issue_jwt(&self, id: &SpiffeId, audiences: &[String]) -> Result<(String, Timestamp), Error> {
         // INVARIANT: the time is of before the look, so that what is taken back after it takes
         // this back too.
-        let (ring, now) = (self.ring(), self.now());
+        let (authorities, now) = (self.authorities(), self.now());
         if self.revoked().has_identity(id) {
             return Err(Error::Revoked(format!("{id} is revoked")));
         }
         self.unless_revoked(Transaction::new(), id).await?;
         self.grounds(id).await?;
-        let (signer, ends) = ring.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
+        let (signer, ends) = authorities.jwt.as_ref().ok_or(Error::NoAuthority("they are being rotated"))?;
         let until = now.plus(self.settings.lifetimes.jwt_svid).min(*ends);
         if until.unix_seconds() <= now.unix_seconds() {
             return Err(Error::NoAuthority("the key for JWT-SVIDs has ended"));

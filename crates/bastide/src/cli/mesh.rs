@@ -313,7 +313,7 @@ async fn show(
     let (settings, random) = (mesh.settings.clone(), Arc::new(SystemRandom::new()));
     let domain = TrustDomain::open(settings, store.clone(), random).await?;
     if matches!(command, MeshCommand::Bundle) {
-        say(domain.ring().bundle.to_document());
+        say(domain.authorities().bundle.to_document());
         return Ok(ExitCode::SUCCESS);
     }
     status(&domain, mesh, store.clock().now(), output).await

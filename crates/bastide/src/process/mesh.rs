@@ -551,7 +551,7 @@ impl Drop for MeshHost {
 fn bundle(domain: Option<Arc<TrustDomain>>) -> Response {
     match domain {
         Some(domain) => {
-            let document = domain.ring().bundle.to_document();
+            let document = domain.authorities().bundle.to_document();
             ([(header::CONTENT_TYPE, "application/json")], document).into_response()
         }
         None => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response(),

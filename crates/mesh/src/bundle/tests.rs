@@ -3,14 +3,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::authority::Record;
-use crate::ring::Ring;
+use crate::authority_set::AuthoritySet;
 use crate::settings::Settings;
 use crate::testing::NOW;
 
 fn bundle() -> Bundle {
     let settings = Settings::new("shop.example");
     let record = Record::default().rotated(&settings, &SystemRandom::new(), NOW).unwrap().unwrap();
-    Ring::at(&record, &settings, NOW).unwrap().bundle
+    AuthoritySet::at(&record, &settings, NOW).unwrap().bundle
 }
 
 #[test]
@@ -61,12 +61,12 @@ fn refuses_what_could_be_read_in_two_ways() {
 fn a_certificate_of_no_authority_anchors_nothing() {
     let settings = Settings::new("shop.example");
     let record = Record::default().rotated(&settings, &SystemRandom::new(), NOW).unwrap().unwrap();
-    let ring = Ring::at(&record, &settings, NOW).unwrap();
-    let issuing = ring.issuing.unwrap();
+    let authorities = AuthoritySet::at(&record, &settings, NOW).unwrap();
+    let issuing = authorities.issuing.unwrap();
     let key = crate::testing::workload_key();
     let id = settings.workload("orders").unwrap();
     let leaf = issuing.authority.issue(&id, &key, NOW, settings.lifetimes.x509_svid, &SystemRandom::new());
-    let bundle = Bundle { x509: vec![leaf.unwrap().certificate], ..ring.bundle };
+    let bundle = Bundle { x509: vec![leaf.unwrap().certificate], ..authorities.bundle };
     assert!(Bundle::parse("shop.example", bundle.to_document().as_bytes()).is_err());
 }
 

@@ -404,14 +404,14 @@ async fn watch_all(
 ) -> Result<Response<ReceiverStream<Result<Update, Status>>>, Status> {
     let node = api.node(agent).await?;
     let world = Arc::clone(&api.world);
-    let (mut ring, mut revoked) = (world.domain.watch(), world.domain.watch_revoked());
+    let (mut authorities, mut revoked) = (world.domain.watch(), world.domain.watch_revoked());
     let (mut workloads, mut foreign) = (world.workloads.clone(), world.foreign.clone());
     let mut known = world.domain.watch_endpoints();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut told = Arc::<Endpoints>::default();
         loop {
-            ring.mark_unchanged();
+            authorities.mark_unchanged();
             revoked.mark_unchanged();
             workloads.mark_unchanged();
             foreign.mark_unchanged();
@@ -423,7 +423,7 @@ async fn watch_all(
             while !changed {
                 tokio::select! {
                     () = sender.closed() => return,
-                    Ok(()) = ring.changed() => changed = true,
+                    Ok(()) = authorities.changed() => changed = true,
                     Ok(()) = revoked.changed() => changed = true,
                     Ok(()) = workloads.changed() => changed = true,
                     Ok(()) = foreign.changed() => changed = true,
@@ -463,7 +463,7 @@ async fn stays(api: &Api, agent: Agent) -> Result<(), Status> {
 
 /// Everything that a node needs to know.
 fn update(world: &NodeWorld, node: &str) -> Update {
-    let (ring, revoked) = (world.domain.ring(), world.domain.revoked());
+    let (authorities, revoked) = (world.domain.authorities(), world.domain.revoked());
     let known = Arc::clone(&world.foreign.borrow());
     let foreign = known
         .iter()
@@ -471,9 +471,9 @@ fn update(world: &NodeWorld, node: &str) -> Update {
     let foreign = foreign.collect();
     Update {
         now: world.domain.now().unix_nanos(),
-        trust_domain: ring.bundle.trust_domain.clone(),
-        bundle: ring.bundle.to_document(),
-        good: ring.good().map(str::to_owned).collect(),
+        trust_domain: authorities.bundle.trust_domain.clone(),
+        bundle: authorities.bundle.to_document(),
+        good: authorities.good().map(str::to_owned).collect(),
         foreign,
         workloads: world.workloads.borrow().on(Some(node)).list.iter().map(registered).collect(),
         revoked_serials: revoked.serials().map(str::to_owned).collect(),

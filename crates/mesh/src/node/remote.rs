@@ -28,6 +28,7 @@ use super::messages::{
 };
 use super::proof::statement;
 use super::register::JoinToken;
+use crate::authority_set::AuthoritySet;
 use crate::bundle::Bundle;
 use crate::directory::{Directory, Endpoints, Held, ServiceAt};
 use crate::error::Error;
@@ -36,7 +37,6 @@ use crate::issuer::{Answer, Issuer};
 use crate::pause;
 use crate::renew::{renew, renew_by};
 use crate::revocation::{Revoked, serial};
-use crate::ring::Ring;
 use crate::trust_domain::IssuedX509;
 use crate::workload::{Conditions, Workload, Workloads};
 use crate::workload_api::{Foreign, said};
@@ -114,7 +114,7 @@ pub struct Remote {
     prover: Prover,
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom + Send + Sync>,
-    ring: watch::Sender<Arc<Ring>>,
+    authorities: watch::Sender<Arc<AuthoritySet>>,
     revoked: watch::Sender<Arc<Revoked>>,
     workloads: watch::Sender<Arc<Workloads>>,
     foreign: watch::Sender<Arc<Foreign>>,
@@ -182,7 +182,7 @@ impl Remote {
             sequence: 0,
             refresh: Duration::from_secs(1),
         };
-        let ring = Ring::elsewhere(nothing, BTreeSet::new())?;
+        let authorities = AuthoritySet::elsewhere(nothing, BTreeSet::new())?;
         Ok(Arc::new(Self {
             server,
             door,
@@ -190,7 +190,7 @@ impl Remote {
             prover,
             clock,
             random,
-            ring: watch::Sender::new(Arc::new(ring)),
+            authorities: watch::Sender::new(Arc::new(authorities)),
             revoked: watch::Sender::new(Arc::default()),
             workloads: watch::Sender::new(Arc::default()),
             foreign: watch::Sender::new(Arc::default()),
@@ -279,7 +279,7 @@ impl Remote {
                 tracing::info!(server = self.server, node, "mesh: connected to the control plane");
                 *lock(&self.channel) = Some(Arc::clone(&channel));
                 // Whoever waits to try again tries now.
-                self.ring.send_modify(|_| {});
+                self.authorities.send_modify(|_| {});
                 self.met.send_replace(true);
                 first = false;
             }
@@ -318,7 +318,7 @@ impl Remote {
     /// Takes what the control plane says, whole or not at all.
     fn take(&self, update: Update) -> Result<(), Error> {
         let own = Bundle::parse(&update.trust_domain, update.bundle.as_bytes())?;
-        let ring = Ring::elsewhere(own, update.good.into_iter().collect())?;
+        let authorities = AuthoritySet::elsewhere(own, update.good.into_iter().collect())?;
         let mut foreign: Foreign = BTreeMap::new();
         for other in update.foreign {
             let bundle = Bundle::parse(&other.trust_domain, other.bundle.as_bytes())?;
@@ -351,7 +351,7 @@ impl Remote {
         let list = update.workloads.into_iter().map(workload).collect::<Result<Vec<_>, _>>()?;
         // First who is taken back, then who is trusted, then who is known.
         renew(&self.revoked, Revoked::of(serials, identities).with_lifted(lifted));
-        renew_by(&self.ring, ring, Ring::differs);
+        renew_by(&self.authorities, authorities, AuthoritySet::differs);
         renew(&self.foreign, foreign);
         renew(&self.workloads, Workloads { list });
         Ok(())
@@ -494,8 +494,8 @@ impl Issuer for Remote {
         self.random.as_ref()
     }
 
-    fn watch(&self) -> watch::Receiver<Arc<Ring>> {
-        self.ring.subscribe()
+    fn watch(&self) -> watch::Receiver<Arc<AuthoritySet>> {
+        self.authorities.subscribe()
     }
 
     fn watch_revoked(&self) -> watch::Receiver<Arc<Revoked>> {

@@ -26,8 +26,8 @@ async fn documents_are_good_and_their_numbers_kept_until_they_end() {
         let id = settings().workload("orders").unwrap();
         let svid = domain.issue_x509(&id, &workload_key()).await.unwrap();
         assert_eq!(svid.chain.len(), chain);
-        verifies(&svid.chain, &domain.ring().bundle.x509, domain.now()).unwrap();
-        assert!(domain.ring().is_good(&svid.authority));
+        verifies(&svid.chain, &domain.authorities().bundle.x509, domain.now()).unwrap();
+        assert!(domain.authorities().is_good(&svid.authority));
         let kept = domain.issued(100).await.unwrap();
         assert!(kept.iter().any(|kept| kept.serial == svid.serial && kept.id == id));
         let other = "spiffe://other.example/orders".parse().unwrap();
@@ -46,7 +46,7 @@ async fn a_token_is_good_for_its_audience_and_its_time() {
     let id = settings().workload("orders").unwrap();
     let (token, until) = domain.issue_jwt(&id, &audiences()).await.unwrap();
     assert_eq!(until, domain.now().plus(Duration::from_secs(300)));
-    let keys = domain.ring().bundle.jwt_keys().unwrap();
+    let keys = domain.authorities().bundle.jwt_keys().unwrap();
     let validate =
         |token: &str, audience| jwt_svid::validate(token, audience, "shop.example", &keys, domain.now());
     assert_eq!(jwt_svid::unverified_trust_domain(&token).unwrap(), "shop.example");
@@ -74,7 +74,7 @@ async fn several_processes_make_one_set_of_authorities() {
         .map(|_| {
             tokio::spawn({
                 let store = store.clone();
-                async move { open(&store, settings()).await.unwrap().ring().bundle.clone() }
+                async move { open(&store, settings()).await.unwrap().authorities().bundle.clone() }
             })
         })
         .collect();
@@ -134,7 +134,7 @@ async fn a_workload_has_documents_and_loses_them_however_long_its_name_is() {
     for bytes in [512, 513, 2048] {
         let (id, other) = (named(bytes, "b"), named(bytes, "c"));
         let kept = domain.issue_x509(&id, &workload_key()).await.unwrap();
-        verifies(&kept.chain, &domain.ring().bundle.x509, domain.now()).unwrap();
+        verifies(&kept.chain, &domain.authorities().bundle.x509, domain.now()).unwrap();
         domain.issue_x509_on("edge-1", &id, &workload_key()).await.unwrap();
         domain.issue_jwt(&id, &audiences()).await.unwrap();
         let target = Target::Identity(id.clone());
@@ -157,12 +157,12 @@ async fn another_processes_steps_are_followed_and_told() {
     let id = settings().workload("orders").unwrap();
     let svid = other.issue_x509(&id, &workload_key()).await.unwrap();
     one.step(&Step::Taint(svid.authority.clone())).await.unwrap();
-    told.wait_for(|ring| !ring.is_good(&svid.authority)).await.unwrap();
+    told.wait_for(|authorities| !authorities.is_good(&svid.authority)).await.unwrap();
     assert_ne!(other.issue_x509(&id, &workload_key()).await.unwrap().authority, svid.authority);
-    verifies(&svid.chain, &other.ring().bundle.x509, other.now()).expect("good until it is replaced");
+    verifies(&svid.chain, &other.authorities().bundle.x509, other.now()).expect("good until it is replaced");
     one.step(&Step::Revoke(svid.authority.clone())).await.unwrap();
-    told.wait_for(|ring| ring.bundle.x509.len() == 1).await.unwrap();
-    assert!(verifies(&svid.chain, &other.ring().bundle.x509, other.now()).is_err());
+    told.wait_for(|authorities| authorities.bundle.x509.len() == 1).await.unwrap();
+    assert!(verifies(&svid.chain, &other.authorities().bundle.x509, other.now()).is_err());
     keeper.abort();
 }
 

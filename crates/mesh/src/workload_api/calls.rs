@@ -115,7 +115,7 @@ async fn bundles<M: PartialEq + Clone + Send + 'static>(
     call: &'static str,
     answer: impl Fn(&[Bundle]) -> M + Send + 'static,
 ) -> Result<Response<Updates<M>>, Status> {
-    let (mut ring, mut foreign, mut workloads) =
+    let (mut authorities, mut foreign, mut workloads) =
         (world.domain.watch(), world.foreign.clone(), world.workloads.clone());
     if let Err(refused) = world.attest(&caller).await {
         return Err(told_no(&world, &caller, call, &refused).await);
@@ -124,7 +124,7 @@ async fn bundles<M: PartialEq + Clone + Send + 'static>(
     tokio::spawn(async move {
         let mut sent = None;
         loop {
-            let mut all = vec![ring.borrow_and_update().bundle.clone()];
+            let mut all = vec![authorities.borrow_and_update().bundle.clone()];
             all.extend(foreign.borrow_and_update().values().cloned());
             workloads.mark_unchanged();
             let message = answer(&all);
@@ -136,7 +136,7 @@ async fn bundles<M: PartialEq + Clone + Send + 'static>(
             }
             tokio::select! {
                 () = sender.closed() => return,
-                changed = ring.changed() => if changed.is_err() { return },
+                changed = authorities.changed() => if changed.is_err() { return },
                 changed = foreign.changed() => if changed.is_err() { return },
                 changed = workloads.changed() => if changed.is_err() { return },
             }
@@ -227,10 +227,11 @@ fn validated(world: &World, audience: &str, svid: &str) -> Result<jwt_svid::Vali
 }
 
 fn verified(world: &World, audience: &str, svid: &str) -> Result<jwt_svid::Validated, crate::Error> {
-    let (ring, now) = (world.domain.ring(), world.domain.now());
+    let (authorities, now) = (world.domain.authorities(), world.domain.now());
     let name = jwt_svid::unverified_trust_domain(svid)?;
-    if name == ring.bundle.trust_domain {
-        let keys = ring.jwt_keys.as_ref().ok_or(crate::Error::NoAuthority("there is no key for tokens"))?;
+    if name == authorities.bundle.trust_domain {
+        let keys =
+            authorities.jwt_keys.as_ref().ok_or(crate::Error::NoAuthority("there is no key for tokens"))?;
         return jwt_svid::validate(svid, audience, &name, keys, now);
     }
     let foreign = Arc::clone(&world.foreign.borrow());

@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 use super::{Event, Foreign, Refused, World};
 use crate::attest::Caller;
+use crate::authority_set::AuthoritySet;
 use crate::bundle::Bundle;
 use crate::pause;
 use crate::revocation::Revoked;
-use crate::ring::Ring;
 use crate::trust_domain::IssuedX509;
 use crate::workload::{WORKLOADS_MAX, Workload, Workloads};
 
@@ -97,7 +97,7 @@ pub(crate) struct Source {
     world: Arc<World>,
     asks: Asks,
     call: &'static str,
-    ring: watch::Receiver<Arc<Ring>>,
+    authorities: watch::Receiver<Arc<AuthoritySet>>,
     workloads: watch::Receiver<Arc<Workloads>>,
     foreign: watch::Receiver<Arc<Foreign>>,
     revoked: watch::Receiver<Arc<Revoked>>,
@@ -111,14 +111,14 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(world: Arc<World>, asks: Asks, call: &'static str) -> Self {
-        let (ring, workloads, foreign) =
+        let (authorities, workloads, foreign) =
             (world.domain.watch(), world.workloads.clone(), world.foreign.clone());
         let revoked = world.domain.watch_revoked();
         Self {
             world,
             asks,
             call,
-            ring,
+            authorities,
             workloads,
             foreign,
             revoked,
@@ -142,7 +142,7 @@ impl Source {
     /// The caller is nobody (any more), or has nothing good any more.
     pub(crate) async fn next(&mut self) -> Result<Told, Refused> {
         loop {
-            self.ring.mark_unchanged();
+            self.authorities.mark_unchanged();
             self.workloads.mark_unchanged();
             self.foreign.mark_unchanged();
             self.revoked.mark_unchanged();
@@ -199,7 +199,7 @@ impl Source {
         let documents = self.held.iter().map(|held| (held.workload.clone(), Arc::clone(&held.document)));
         Ok(Told {
             documents: documents.collect(),
-            own: self.world.domain.ring().bundle.clone(),
+            own: self.world.domain.authorities().bundle.clone(),
             foreign: Arc::clone(&self.foreign.borrow()),
         })
     }
@@ -213,7 +213,7 @@ impl Source {
 
     /// Not yet at half of its life, by a clock that did not go back behind its beginning.
     fn is_fresh(&self, held: &Held, now: Timestamp) -> bool {
-        let trusted = self.world.domain.ring().is_good(&held.document.issued.authority);
+        let trusted = self.world.domain.authorities().is_good(&held.document.issued.authority);
         trusted && self.is_good(held, now) && held.issued_at <= now && now < held.renew_at
     }
 
@@ -279,7 +279,7 @@ impl Source {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = self.ring.changed() => {}
+            _ = self.authorities.changed() => {}
             _ = self.workloads.changed() => {}
             _ = self.foreign.changed() => {}
             _ = self.revoked.changed() => {}

@@ -350,7 +350,7 @@ async fn another_domains_bundle_comes_along_and_verifies_its_tokens_alone() {
     assert_eq!(updates.next().await.unwrap().unwrap().anchors.len(), 1);
     assert!(client.validate_jwt("payments", &token).await.is_err());
 
-    let bundle = partner.ring().bundle.clone();
+    let bundle = partner.authorities().bundle.clone();
     let foreign = Foreign::from([("partner.example".to_owned(), bundle)]);
     town.foreign.send_replace(Arc::new(foreign));
     let context = updates.next().await.unwrap().unwrap();

@@ -23,7 +23,7 @@ pub(crate) struct Issuing {
 
 /// The authorities of one moment.
 #[derive(Debug)]
-pub struct Ring {
+pub struct AuthoritySet {
     pub(crate) issuing: Option<Issuing>,
     pub(crate) jwt: Option<(LocalSigner, Timestamp)>,
     /// What this domain's documents are verified with.
@@ -36,7 +36,7 @@ pub struct Ring {
     pub(crate) next: Option<Timestamp>,
 }
 
-impl Ring {
+impl AuthoritySet {
     pub(crate) fn at(record: &Record, settings: &Settings, now: Timestamp) -> Result<Self, Error> {
         let issuing = match record.signing(Kind::Issuing, settings, now) {
             Some(entry) => {
@@ -94,8 +94,8 @@ impl Ring {
 
     /// Whether others are to be told of this one in the place of `before`.
     pub(crate) fn differs(&self, before: &Self) -> bool {
-        let id = |ring: &Self| ring.issuing.as_ref().map(|issuing| issuing.id.clone());
-        let key = |ring: &Self| ring.jwt.as_ref().map(|(signer, _)| signer.key_id().to_owned());
+        let id = |authorities: &Self| authorities.issuing.as_ref().map(|issuing| issuing.id.clone());
+        let key = |authorities: &Self| authorities.jwt.as_ref().map(|(signer, _)| signer.key_id().to_owned());
         self.bundle != before.bundle
             || self.good != before.good
             || id(self) != id(before)
