@@ -92,18 +92,18 @@ fn document(realm: &Realm) -> Value {
 
 /// Answers `GET /jwks`.
 pub(crate) async fn jwks(State(realm): State<Arc<Realm>>, headers: HeaderMap) -> Response {
-    let ring = realm.ring();
+    let key_ring = realm.key_ring();
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let same = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == ring.tag));
+    let same = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == key_ring.tag));
     let mut response = if same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        ([(header::CONTENT_TYPE, "application/jwk-set+json")], ring.jwks.clone()).into_response()
+        ([(header::CONTENT_TYPE, "application/jwk-set+json")], key_ring.jwks.clone()).into_response()
     };
-    if let Ok(tag) = HeaderValue::from_str(&ring.tag) {
+    if let Ok(tag) = HeaderValue::from_str(&key_ring.tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    cached(response, ring.cache.as_secs())
+    cached(response, key_ring.cache.as_secs())
 }
 
 /// Public, and for pages of every origin: there is nothing in it that is anybody's.

@@ -216,7 +216,7 @@ impl Grant {
 
     /// What proves that a refresh token of this generation was given out by us.
     pub(crate) fn refresh_tag(&self, realm: &Realm, family: &Family, generation: u64) -> String {
-        realm.ring().derive("refresh", &format!("{} {} {generation}", self.id, family.seed))
+        realm.key_ring().derive("refresh", &format!("{} {} {generation}", self.id, family.seed))
     }
 
     /// From when on its record is of no use.

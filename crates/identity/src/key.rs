@@ -156,7 +156,7 @@ fn plan(keys: &[KeyEntry], settings: &RealmSettings, now: Timestamp) -> Vec<(Alg
 }
 
 /// The keys of a realm, ready to be used.
-pub(crate) struct Ring {
+pub(crate) struct KeyRing {
     signers: Vec<(KeyEntry, LocalSigner)>,
     /// What verifies our own tokens.
     pub(crate) verifying: KeySet,
@@ -173,7 +173,7 @@ pub(crate) struct Ring {
     pub(crate) verified: Tokens,
 }
 
-impl Ring {
+impl KeyRing {
     pub(crate) fn new(record: &KeyRecord, settings: &RealmSettings, now: Timestamp) -> Result<Self, Error> {
         let broken = |what: &str| Error::Record { what: "stored keys".to_owned(), why: what.to_owned() };
         let mut signers = Vec::new();
@@ -232,7 +232,7 @@ impl Ring {
     }
 }
 
-impl std::fmt::Debug for Ring {
+impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.entries().map(|(key_id, _)| key_id)).finish()
     }
@@ -257,8 +257,8 @@ mod tests {
     }
 
     fn kid(record: &KeyRecord, now: Timestamp) -> String {
-        let ring = Ring::new(record, &settings(), now).unwrap();
-        ring.signer(Algorithm::Es256, now).unwrap().key_id().to_owned()
+        let key_ring = KeyRing::new(record, &settings(), now).unwrap();
+        key_ring.signer(Algorithm::Es256, now).unwrap().key_id().to_owned()
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(prepared.keys.len(), 2);
         assert_eq!(kid(&prepared, at(29)), first_kid);
         assert!(rotate(&prepared, at(29)).is_none());
-        let published = Ring::new(&prepared, &settings(), at(29)).unwrap();
+        let published = KeyRing::new(&prepared, &settings(), at(29)).unwrap();
         assert_eq!(published.verifying.len(), 2);
 
         // Then it signs, and the first only verifies, then is remembered, then forgotten.
@@ -283,7 +283,7 @@ mod tests {
         assert_ne!(second_kid, first_kid);
         assert!(rotate(&prepared, at(30)).is_none());
         assert!(rotate(&prepared, at(31)).is_none());
-        let remembered = Ring::new(&prepared, &settings(), at(31)).unwrap();
+        let remembered = KeyRing::new(&prepared, &settings(), at(31)).unwrap();
         assert_eq!((remembered.verifying.len(), remembered.remembering.len()), (1, 2));
         assert!(!remembered.jwks.contains(&first_kid));
         let forgotten = rotate(&prepared, at(32)).unwrap();
@@ -327,12 +327,12 @@ mod tests {
         let random = SystemRandom::new();
         let settings = RealmSettings::new("shop", "https://id.example.org");
         let record = KeyRecord::new(&random).unwrap().rotated(&settings, &random, at(0)).unwrap().unwrap();
-        let ring = Ring::new(&record, &settings, at(0)).unwrap();
+        let key_ring = KeyRing::new(&record, &settings, at(0)).unwrap();
         for algorithm in &settings.algorithms {
-            assert_eq!(ring.signer(*algorithm, at(0)).unwrap().algorithm(), *algorithm);
+            assert_eq!(key_ring.signer(*algorithm, at(0)).unwrap().algorithm(), *algorithm);
         }
-        assert!(!ring.jwks.contains("\"d\""));
-        assert!(!format!("{ring:?}").contains(record.secret.as_str()));
-        assert_ne!(ring.derive("a", "b"), ring.derive("b", "a"));
+        assert!(!key_ring.jwks.contains("\"d\""));
+        assert!(!format!("{key_ring:?}").contains(record.secret.as_str()));
+        assert_ne!(key_ring.derive("a", "b"), key_ring.derive("b", "a"));
     }
 }

@@ -147,8 +147,8 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
     }
     let nothing = Asked::default();
     claim::add(&mut claims, &settings.claims, what.subject, Target::AccessToken, what.scopes, &nothing);
-    let ring = realm.ring();
-    let signer = ring.signer(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
+    let key_ring = realm.key_ring();
+    let signer = key_ring.signer(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
     Ok(Minted { token: sign_token(signer, ACCESS_TOKEN_TYPE, &claims)?, id, expires })
 }
 
@@ -209,7 +209,7 @@ pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Res
     }
     what.authentication.add(&mut claims, Some(&what.authentication.session));
     claim::add(&mut claims, &realm.settings.claims, what.subject, Target::IdToken, what.scopes, what.asked);
-    Ok(sign_token(realm.ring().signer(algorithm, now)?, "JWT", &claims)?)
+    Ok(sign_token(realm.key_ring().signer(algorithm, now)?, "JWT", &claims)?)
 }
 
 /// OpenID Connect Core §3.1.3.6: the left half of the hash of the token's algorithm;
@@ -243,20 +243,20 @@ pub(crate) fn logout_token(
     });
     let Value::Object(claims) = claims else { return Err(Error::Random) };
     let algorithm = client.id_token_algorithm.unwrap_or(Algorithm::Rs256);
-    Ok(sign_token(realm.ring().signer(algorithm, now)?, LOGOUT_TOKEN_TYPE, &claims)?)
+    Ok(sign_token(realm.key_ring().signer(algorithm, now)?, LOGOUT_TOKEN_TYPE, &claims)?)
 }
 
 /// An access token that one of our keys signed, with our `iss`. Times and revocation are the
 /// caller's to look at.
 pub(crate) fn read(realm: &Realm, token: &str) -> Result<Arc<Verified>, String> {
-    let ring = realm.ring();
-    ring.verified.verified(token, || read_with(realm, &ring.verifying, token, ACCESS_TOKEN_TYPE))
+    let key_ring = realm.key_ring();
+    key_ring.verified.verified(token, || read_with(realm, &key_ring.verifying, token, ACCESS_TOKEN_TYPE))
 }
 
 /// The claims of an ID token of ours that says who is meant, over or not: also of a key that
 /// signs and verifies no more (OpenID Connect Core §3.1.2.1, RP-Initiated Logout §4).
 pub(crate) fn read_hint(realm: &Realm, token: &str) -> Result<Map<String, Value>, String> {
-    read_with(realm, &realm.ring().remembering, token, "JWT")
+    read_with(realm, &realm.key_ring().remembering, token, "JWT")
 }
 
 fn read_with(

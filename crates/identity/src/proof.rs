@@ -74,7 +74,7 @@ async fn check(realm: &Realm, call: &Call, url: &str, token: Option<&str>) -> An
 
 /// The nonce of now: derived, so that every process knows it and none keeps it.
 fn nonce(realm: &Realm, now: Timestamp) -> String {
-    realm.ring().derive("dpop-nonce", &(now.unix_seconds() / NONCE_SECONDS).to_string())
+    realm.key_ring().derive("dpop-nonce", &(now.unix_seconds() / NONCE_SECONDS).to_string())
 }
 
 fn known_nonce(realm: &Realm, given: &str, now: Timestamp) -> bool {

@@ -11,7 +11,7 @@ use store::{Cursor, Expect, Store, Transaction, Version};
 use crate::Error;
 use crate::client::Client;
 use crate::deliver::Deliver;
-use crate::key::{KeyEntry, KeyRecord, Ring, SigningKey};
+use crate::key::{KeyEntry, KeyRecord, KeyRing, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::MailTransport;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
@@ -71,7 +71,7 @@ pub struct Realm {
     pub(crate) passwords: Passwords,
     pub(crate) delivery_due: tokio::sync::Notify,
     clock: Arc<dyn Clock>,
-    ring: RwLock<Arc<Ring>>,
+    key_ring: RwLock<Arc<KeyRing>>,
     clients: Clients,
 }
 
@@ -101,7 +101,7 @@ impl Realm {
                 why: format!("breached passwords {}: {error}", path.display()),
             })?;
         }
-        let ring = rotate(&records, &settings, &world.random, world.clock.now()).await?;
+        let key_ring = rotate(&records, &settings, &world.random, world.clock.now()).await?;
         Ok(Arc::new(Self {
             passwords: Passwords::new(settings.password_hashes_at_once),
             settings,
@@ -114,7 +114,7 @@ impl Realm {
             mail_waiting: AtomicUsize::new(0),
             delivery_due: tokio::sync::Notify::new(),
             clock: world.clock,
-            ring: RwLock::new(Arc::new(ring)),
+            key_ring: RwLock::new(Arc::new(key_ring)),
             clients: Clients::default(),
         }))
     }
@@ -166,8 +166,8 @@ impl Realm {
     /// # Errors
     /// The store or the cryptographic library fails; the keys of before stay in use.
     pub async fn rotate_keys(&self) -> Result<(), Error> {
-        let ring = rotate(&self.records, &self.settings, &self.random, self.now()).await?;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        let key_ring = rotate(&self.records, &self.settings, &self.random, self.now()).await?;
+        *self.key_ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key_ring);
         Ok(())
     }
 
@@ -192,8 +192,8 @@ impl Realm {
     }
 
     /// The keys of now.
-    pub(crate) fn ring(&self) -> Arc<Ring> {
-        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn key_ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.key_ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The present time by [`World::clock`].
@@ -208,7 +208,7 @@ impl Realm {
 
     /// The signing keys, without what signs.
     pub fn signing_keys(&self) -> Vec<SigningKey> {
-        let ring = self.ring();
+        let key_ring = self.key_ring();
         let one = |(id, entry): (&str, &KeyEntry)| SigningKey {
             id: id.to_owned(),
             algorithm: entry.algorithm,
@@ -217,7 +217,7 @@ impl Realm {
             signs_until: entry.signs_until,
             published_until: entry.published_until,
         };
-        ring.entries().map(one).collect()
+        key_ring.entries().map(one).collect()
     }
 
     /// The issuer.
@@ -506,7 +506,7 @@ async fn rotate(
     settings: &RealmSettings,
     random: &Arc<dyn SecureRandom + Send + Sync>,
     now: Timestamp,
-) -> Result<Ring, Error> {
+) -> Result<KeyRing, Error> {
     for attempt in 0..ATTEMPTS_MAX {
         records.pause(attempt).await;
         let stored = records.get::<KeyRecord>(Kind::Keys, &[]).await?;
@@ -521,14 +521,14 @@ async fn rotate(
             Ok::<_, Error>((record, rotated))
         });
         let (record, rotated) = task.await.map_err(|_| Error::Contended("the thread that makes keys"))??;
-        let Some(rotated) = rotated else { return Ring::new(&record, settings, now) };
+        let Some(rotated) = rotated else { return KeyRing::new(&record, settings, now) };
         if records.put(Kind::Keys, &[], &rotated, None, expect).await? == Written::Done {
             tracing::info!(
                 issuer = settings.issuer,
                 keys = rotated.keys.len(),
                 "identity: keys were rotated"
             );
-            return Ring::new(&rotated, settings, now);
+            return KeyRing::new(&rotated, settings, now);
         }
     }
     Err(Error::Contended("the realm's keys"))

@@ -2,7 +2,7 @@
 //! values, tokens whose signature was checked, and what else was found of them.
 //!
 //! INVARIANT: nothing here is an answer by itself. A token's signature counts only with the
-//! keys that it was checked with: its memory is a part of the [`Ring`](crate::key::Ring). What
+//! keys that it was checked with: its memory is a part of the [`KeyRing`](crate::key::KeyRing). What
 //! the store said counts for as long as nothing at all was written to it
 //! ([`Store::is_still`](store::Store::is_still)), so that a revocation is seen by whoever asks
 //! after it; then everything is asked again, and a client is taken at the version that its

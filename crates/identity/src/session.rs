@@ -59,7 +59,7 @@ impl Session {
 
     /// The token in forms of somebody who is logged in: of this session and its secret.
     pub(crate) fn csrf(&self, realm: &Realm) -> String {
-        realm.ring().derive("csrf", &format!("{} {}", self.id, self.secret))
+        realm.key_ring().derive("csrf", &format!("{} {}", self.id, self.secret))
     }
 
     pub(crate) fn expires(&self, realm: &Realm) -> Timestamp {

@@ -85,7 +85,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// The token in its forms where nobody is logged in and nothing waits.
     pub(crate) fn csrf(&self, realm: &Realm) -> String {
-        realm.ring().derive("browser form", &self.value)
+        realm.key_ring().derive("browser form", &self.value)
     }
 
     /// Sends the cookie along.

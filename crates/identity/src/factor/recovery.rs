@@ -32,7 +32,7 @@ pub(crate) fn new_code(realm: &Realm) -> Result<String, Error> {
 /// How a code is kept: under the realm's secret, so that the records alone do not let
 /// anybody try codes.
 pub(crate) fn hash(realm: &Realm, user: &str, code: &str) -> String {
-    realm.ring().derive("recovery", &format!("{} {user} {}", user.len(), read(code)))
+    realm.key_ring().derive("recovery", &format!("{} {user} {}", user.len(), read(code)))
 }
 
 /// What a person typed, without case, and letters for those that they are taken for.

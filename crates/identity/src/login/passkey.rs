@@ -24,7 +24,7 @@ pub(crate) const REFUSED: Notice = Notice::PasskeyRefused;
 /// What is signed in a login: another at each attempt, and each attempt is one.
 pub(super) fn challenge(realm: &Realm, waiting: &Stored<Interaction>) -> String {
     let Interaction { csrf, attempts, .. } = &waiting.value;
-    realm.ring().derive("passkey", &format!("{csrf} {attempts}"))
+    realm.key_ring().derive("passkey", &format!("{csrf} {attempts}"))
 }
 
 /// What the browser is asked with; `None`: this realm has no passkeys.

@@ -50,7 +50,7 @@ fn name_of<'a>(realm: &Realm, entry: &'a str, account: &str, now: Timestamp) -> 
 }
 
 fn sign(realm: &Realm, signed: &str, account: &str) -> String {
-    realm.ring().derive("known browser", &format!("{signed} {account}"))
+    realm.key_ring().derive("known browser", &format!("{signed} {account}"))
 }
 
 /// The cookie by which the account knows the browser from now on.
