@@ -56,7 +56,7 @@ use crate::workload::{Workload, Workloads};
 pub use client::{Client, EndpointUpdates, RevokedUpdates, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
 pub use own::Own;
-pub use source::Shelf;
+pub use source::SvidCache;
 
 /// Largest message that is read, bytes: a JWT-SVID and its audience.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -80,7 +80,7 @@ pub struct World {
     /// Who writes down what was given and refused.
     pub witness: Arc<dyn Witness>,
     /// What was issued last.
-    pub shelf: Shelf,
+    pub svid_cache: SvidCache,
 }
 
 /// One identity that was given or refused.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ::mesh::directory::Directory;
 use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
-use ::mesh::workload_api::{Foreign, Own, Shelf, Socket, World};
+use ::mesh::workload_api::{Foreign, Own, Socket, SvidCache, World};
 use ::mesh::{Issuer, TrustDomain, renew};
 use anyhow::Context as _;
 use axum::Router;
@@ -486,7 +486,7 @@ impl MeshHost {
             workloads: domain.workloads_here(),
             foreign: foreign.subscribe(),
             witness: self.audit.clone(),
-            shelf: Shelf::default(),
+            svid_cache: SvidCache::default(),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::settings::{Lifetimes, Settings};
 use crate::testing::{NOW, Notes, Real, declared, verifies, workload_key};
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Conditions, Workload, Workloads};
-use crate::workload_api::{Client, Code, Foreign, Shelf, Socket, World};
+use crate::workload_api::{Client, Code, Foreign, Socket, SvidCache, World};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -197,7 +197,7 @@ impl Agent {
             workloads: remote.workloads(),
             foreign: remote.foreign(),
             witness: Arc::new(Notes::default()),
-            shelf: Shelf::default(),
+            svid_cache: SvidCache::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();

@@ -36,12 +36,12 @@ pub(crate) struct Document {
 /// The newest document of each workload: a process that connects again, and others of the same
 /// workload, get the same one while it is fresh.
 #[derive(Clone, Default)]
-pub struct Shelf(Arc<Mutex<HashMap<SpiffeId, Place>>>);
+pub struct SvidCache(Arc<Mutex<HashMap<SpiffeId, Place>>>);
 
 /// Where the document of one workload lies.
 type Place = Arc<tokio::sync::Mutex<Option<Held>>>;
 
-impl Shelf {
+impl SvidCache {
     fn place(&self, workload: &Workload) -> Place {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // More than can be registered are left over from registrations of before.
@@ -221,7 +221,7 @@ impl Source {
     /// that is fresh, else a new one; the old one while it is good when no new one can be made,
     /// with the reason. Each giving is written down.
     async fn obtain(&self, workload: &Workload) -> Result<(Held, Option<Refused>), Refused> {
-        let place = self.world.shelf.place(workload);
+        let place = self.world.svid_cache.place(workload);
         // Of several that ask at once, one has it made.
         let mut shelved = place.lock().await;
         let now = self.world.domain.now();

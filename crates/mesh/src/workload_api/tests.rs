@@ -51,7 +51,7 @@ impl Town {
             workloads: known,
             foreign: trusted,
             witness: notes.clone(),
-            shelf: Shelf::default(),
+            svid_cache: SvidCache::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
@@ -369,7 +369,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
         workloads: town.workloads.subscribe(),
         foreign: town.foreign.subscribe(),
         witness: town.notes.clone(),
-        shelf: Shelf::default(),
+        svid_cache: SvidCache::default(),
     };
     let before = town.client().await;
     let next = Socket::listen(&path, world()).unwrap();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use ::mesh::node::{JoinToken, NodeKey, Pin, Prover, Remote};
-use ::mesh::workload_api::{Shelf, Socket, World};
+use ::mesh::workload_api::{Socket, SvidCache, World};
 use anyhow::Context as _;
 use keys::SystemRandom;
 use model::Clock;
@@ -54,7 +54,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
                 workloads: remote.workloads(),
                 foreign: remote.foreign(),
                 witness: witness.clone(),
-                shelf: Shelf::default(),
+                svid_cache: SvidCache::default(),
             };
             let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
             tracing::info!("Workload API on unix:{}", socket.path().display());
