@@ -61,7 +61,7 @@ pub enum Role {
 /// The mesh of this process.
 pub struct MeshHost {
     role: Role,
-    member: Arc<member::Seat>,
+    member: Arc<member::CurrentMember>,
     asking: Mutex<Option<(std::path::PathBuf, JoinHandle<()>)>>,
     found: Arc<found::Found>,
     /// Follows where these services are, over the socket there.
@@ -260,9 +260,9 @@ impl MeshHost {
         {
             let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
             if asking.as_ref().is_none_or(|(asked, _)| *asked != path) {
-                let (seat, service) = (Arc::clone(&self.member), service.to_owned());
+                let (current, service) = (Arc::clone(&self.member), service.to_owned());
                 let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
-                let following = tokio::spawn(member::follow(path.clone(), service, seat, clock, random));
+                let following = tokio::spawn(member::follow(path.clone(), service, current, clock, random));
                 if let Some((_, before)) = asking.replace((path.clone(), following)) {
                     before.abort();
                 }
@@ -461,8 +461,8 @@ impl MeshHost {
         }
         let world = self.world(domain, foreign);
         let own = Own::new(world, wanted.identity.clone());
-        let (seat, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
-        let keeping = Task::spawn(member::keep(own, domain.watch_revoked(), seat, random));
+        let (current, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
+        let keeping = Task::spawn(member::keep(own, domain.watch_revoked(), current, random));
         // Not the one that is there already, which may be another workload's.
         let first = tokio::time::timeout(OWN_TIME_MAX, self.member.first_of(&wanted.identity.id)).await;
         first.with_context(|| {

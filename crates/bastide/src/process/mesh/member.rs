@@ -116,20 +116,20 @@ impl Member {
     }
 }
 
-/// Where the newest [`Member`] sits.
-pub(super) struct Seat {
+/// The newest [`Member`], and each change of it.
+pub(super) struct CurrentMember {
     newest: watch::Sender<Option<Arc<Member>>>,
     told: tokio::sync::Mutex<watch::Receiver<Option<Arc<Member>>>>,
 }
 
-impl Default for Seat {
+impl Default for CurrentMember {
     fn default() -> Self {
         let (newest, told) = watch::channel(None);
         Self { newest, told: told.into() }
     }
 }
 
-impl Seat {
+impl CurrentMember {
     pub(super) fn now(&self) -> Option<Arc<Member>> {
         self.newest.borrow().clone()
     }
@@ -181,7 +181,7 @@ impl Seat {
 pub(super) async fn keep(
     mut own: Own,
     mut revoked: watch::Receiver<Arc<Revoked>>,
-    seat: Arc<Seat>,
+    current: Arc<CurrentMember>,
     random: Arc<SystemRandom>,
 ) {
     let now = |revoked: &mut watch::Receiver<Arc<Revoked>>| Arc::clone(&revoked.borrow_and_update());
@@ -190,7 +190,7 @@ pub(super) async fn keep(
         let told = tokio::select! {
             told = own.next() => told,
             Ok(()) = revoked.changed() => {
-                seat.revoke(now(&mut revoked));
+                current.revoke(now(&mut revoked));
                 continue;
             }
         };
@@ -198,7 +198,7 @@ pub(super) async fn keep(
             Ok(context) => {
                 failures = 0;
                 if let Some(first) = context.identities.into_iter().next() {
-                    seat.take(first, context.anchors, now(&mut revoked));
+                    current.take(first, context.anchors, now(&mut revoked));
                 }
             }
             Err(error) => {
@@ -207,7 +207,7 @@ pub(super) async fn keep(
                 tokio::select! {
                     () = tokio::time::sleep(pause::after(failures, random.as_ref())) => {}
                     // Also when it is lifted.
-                    Ok(()) = revoked.changed() => seat.revoke(now(&mut revoked)),
+                    Ok(()) = revoked.changed() => current.revoke(now(&mut revoked)),
                 }
             }
         }
@@ -218,18 +218,18 @@ pub(super) async fn keep(
 pub(super) async fn follow(
     path: PathBuf,
     service: String,
-    seat: Arc<Seat>,
+    current: Arc<CurrentMember>,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
 ) {
     let mut failures = 0_u32;
     loop {
-        let why = match updates(&path, &service, &seat, &mut failures).await {
+        let why = match updates(&path, &service, &current, &mut failures).await {
             Ok(()) => "it has ended".to_owned(),
             Err(why) => why,
         };
         tracing::warn!(socket = %path.display(), why, "mesh: the Workload API issues no identity; documents that are still valid stay in use");
-        let ends_in = seat.now().map_or(Duration::ZERO, |member| member.ends_in(clock.now()));
+        let ends_in = current.now().map_or(Duration::ZERO, |member| member.ends_in(clock.now()));
         tokio::time::sleep(pause::before_end(ends_in, &mut failures, random.as_ref())).await;
     }
 }
@@ -237,7 +237,7 @@ pub(super) async fn follow(
 async fn updates(
     path: &std::path::Path,
     service: &str,
-    seat: &Seat,
+    current: &CurrentMember,
     failures: &mut u32,
 ) -> Result<(), String> {
     let client = Client::connect(path).await.map_err(|error| error.to_string())?;
@@ -260,7 +260,7 @@ async fn updates(
             list = next_revoked(&mut revocations) => match list.map_err(said)? {
                 Some(list) => {
                     revoked = Arc::new(list);
-                    seat.revoke(Arc::clone(&revoked));
+                    current.revoke(Arc::clone(&revoked));
                     continue;
                 }
                 None => return Ok(()),
@@ -273,7 +273,7 @@ async fn updates(
             return Err(format!("this process is not the workload {service:?}, but {}", others.join(", ")));
         };
         *failures = 0;
-        seat.take(identity, anchors, Arc::clone(&revoked));
+        current.take(identity, anchors, Arc::clone(&revoked));
     }
 }
 
