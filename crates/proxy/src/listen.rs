@@ -28,10 +28,10 @@ use tokio::time::Instant;
 pub use bind::Inherited;
 
 use crate::accept::{Connections, Door, accept};
-use crate::crew::Crew;
 use crate::deadline::Ticker;
 use crate::limits::{Hits, Limits};
 use crate::serve2::Stream;
+use crate::task_pool::TaskPool;
 use crate::upstream::Pools;
 use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, keyed};
 use bind::{Bound, bind_new};
@@ -96,7 +96,7 @@ pub(crate) struct Core<W: World> {
     open: Rc<OpenCount>,
     /// Counts snapshots.
     epoch: Cell<u64>,
-    crew: Rc<Crew<Stream<W>>>,
+    task_pool: Rc<TaskPool<Stream<W>>>,
 }
 
 /// The snapshot that new requests on this core see.
@@ -156,9 +156,9 @@ impl<W: World> Core<W> {
         trusted
     }
 
-    /// Those who serve streams.
-    pub(crate) fn crew(&self) -> &Rc<Crew<Stream<W>>> {
-        &self.crew
+    /// The tasks that serve streams.
+    pub(crate) fn task_pool(&self) -> &Rc<TaskPool<Stream<W>>> {
+        &self.task_pool
     }
 
     pub(crate) fn count_request(&self) {
@@ -451,7 +451,7 @@ fn new_core<W: World>(
         draining: Rc::default(),
         open: Rc::default(),
         epoch: Cell::new(0),
-        crew: Rc::default(),
+        task_pool: Rc::default(),
     })
 }
 

@@ -84,8 +84,8 @@ pub(crate) async fn serve<W: World>(
         core.count_request();
         let open = OpenStream::enter(&connection.streams);
         let (core, info) = (Rc::clone(core), Rc::clone(&info));
-        let crew = Rc::clone(core.crew());
-        crew.take_up(Stream { core, info, request, respond, open }, serve_stream);
+        let pool = Rc::clone(core.task_pool());
+        pool.spawn(Stream { core, info, request, respond, open }, serve_stream);
     }
     connection.say_last().await;
     Ok(())

@@ -10,50 +10,50 @@ use std::task::{Context, Poll, Waker};
 pub(crate) const RESTING_MAX: usize = 128;
 
 /// A core's tasks that have nothing to do.
-pub(crate) struct Crew<J> {
-    resting: RefCell<Vec<Rc<Seat<J>>>>,
+pub(crate) struct TaskPool<J> {
+    resting: RefCell<Vec<Rc<Worker<J>>>>,
 }
 
 /// Where a task finds its next piece of work.
-struct Seat<J> {
+struct Worker<J> {
     job: RefCell<Option<J>>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl<J> fmt::Debug for Crew<J> {
+impl<J> fmt::Debug for TaskPool<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crew").field("resting", &self.resting.borrow().len()).finish()
+        f.debug_struct("TaskPool").field("resting", &self.resting.borrow().len()).finish()
     }
 }
 
-impl<J> Default for Crew<J> {
+impl<J> Default for TaskPool<J> {
     fn default() -> Self {
         Self { resting: RefCell::default() }
     }
 }
 
-impl<J: 'static> Crew<J> {
+impl<J: 'static> TaskPool<J> {
     /// Has `work` done on `job`, by a task that rests or by a new one. All calls give the
     /// same `work`. Must be called on a runtime that can spawn local tasks.
-    pub(crate) fn take_up<F, W>(self: &Rc<Self>, job: J, work: F)
+    pub(crate) fn spawn<F, W>(self: &Rc<Self>, job: J, work: F)
     where
         F: Fn(J) -> W + 'static,
         W: Future<Output = ()>,
     {
-        if let Some(seat) = self.resting.borrow_mut().pop() {
-            seat.job.replace(Some(job));
-            if let Some(waker) = seat.waker.take() {
+        if let Some(worker) = self.resting.borrow_mut().pop() {
+            worker.job.replace(Some(job));
+            if let Some(waker) = worker.waker.take() {
                 waker.wake();
             }
             return;
         }
-        let seat = Rc::new(Seat { job: RefCell::new(Some(job)), waker: RefCell::default() });
-        let crew = Rc::downgrade(self);
+        let worker = Rc::new(Worker { job: RefCell::new(Some(job)), waker: RefCell::default() });
+        let pool = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             loop {
-                let job = std::future::poll_fn(|cx| seat.poll_job(cx)).await;
+                let job = std::future::poll_fn(|cx| worker.poll_job(cx)).await;
                 work(job).await;
-                if !Self::rest(&crew, &seat) {
+                if !Self::rest(&pool, &worker) {
                     return;
                 }
             }
@@ -61,18 +61,18 @@ impl<J: 'static> Crew<J> {
     }
 
     /// Whether the task may wait for more.
-    fn rest(crew: &Weak<Self>, seat: &Rc<Seat<J>>) -> bool {
-        let Some(crew) = crew.upgrade() else { return false };
-        let mut resting = crew.resting.borrow_mut();
+    fn rest(pool: &Weak<Self>, worker: &Rc<Worker<J>>) -> bool {
+        let Some(pool) = pool.upgrade() else { return false };
+        let mut resting = pool.resting.borrow_mut();
         let room = resting.len() < RESTING_MAX;
         if room {
-            resting.push(Rc::clone(seat));
+            resting.push(Rc::clone(worker));
         }
         room
     }
 }
 
-impl<J> Seat<J> {
+impl<J> Worker<J> {
     fn poll_job(&self, cx: &Context<'_>) -> Poll<J> {
         if let Some(job) = self.job.borrow_mut().take() {
             return Poll::Ready(job);
@@ -104,12 +104,12 @@ mod tests {
     #[test]
     fn every_job_is_done_once_and_tasks_are_used_again() {
         local(async {
-            let crew = Rc::new(Crew::default());
+            let pool = Rc::new(TaskPool::default());
             let done = Rc::new(RefCell::new(Vec::new()));
             for round in 0..3 {
                 for number in 0..5 {
                     let done = Rc::clone(&done);
-                    crew.take_up(
+                    pool.spawn(
                         (done, round * 5 + number),
                         |(done, number): (Rc<RefCell<Vec<_>>>, _)| async move {
                             tokio::task::yield_now().await;
@@ -118,7 +118,7 @@ mod tests {
                     );
                 }
                 settle().await;
-                assert_eq!(crew.resting.borrow().len(), 5);
+                assert_eq!(pool.resting.borrow().len(), 5);
             }
             done.borrow_mut().sort_unstable();
             assert_eq!(*done.borrow(), (0..15).collect::<Vec<_>>());
@@ -129,15 +129,15 @@ mod tests {
     fn no_more_rest_than_the_limit() {
         for (jobs, resting) in [(RESTING_MAX, RESTING_MAX), (RESTING_MAX + 1, RESTING_MAX)] {
             local(async move {
-                let crew = Rc::new(Crew::default());
+                let pool = Rc::new(TaskPool::default());
                 let count = Rc::new(Cell::new(0));
                 for _ in 0..jobs {
-                    crew.take_up(Rc::clone(&count), |count: Rc<Cell<usize>>| async move {
+                    pool.spawn(Rc::clone(&count), |count: Rc<Cell<usize>>| async move {
                         count.set(count.get() + 1);
                     });
                 }
                 settle().await;
-                assert_eq!((count.get(), crew.resting.borrow().len()), (jobs, resting));
+                assert_eq!((count.get(), pool.resting.borrow().len()), (jobs, resting));
             });
         }
     }
