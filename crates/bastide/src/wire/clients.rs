@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gateway::session::{Errands, Party, PartySettings};
+use gateway::session::{Party, PartyEnvironment, PartySettings};
 use gateway::snapshot::Snapshot;
 use keys::client::{ClientCredential, OwnClient};
 use keys::{IntrospectionSettings, Introspector, IssuerSettings, Issuers, IssuersSettings, LocalSigner};
@@ -73,7 +73,7 @@ pub(super) fn party(
             .collect(),
     };
     let fetch = &parts.fetch;
-    let errands = Errands {
+    let environment = PartyEnvironment {
         runtime: parts.runtime.clone(),
         fetch: fetch.clone(),
         post: fetch.clone(),
@@ -81,7 +81,7 @@ pub(super) fn party(
         random: parts.random.clone(),
     };
     let issuers = (id_tokens, Arc::clone(access_tokens));
-    Ok(Some(Party::new(settings, issuers, Arc::clone(parts.sessions.sessions()), errands, before)))
+    Ok(Some(Party::new(settings, issuers, Arc::clone(parts.sessions.sessions()), environment, before)))
 }
 
 /// Who this process is at an issuer.

@@ -173,7 +173,7 @@ impl Party {
     ) -> Result<Vec<String>, String> {
         let text = serde_json::to_vec(login).map_err(|error| error.to_string())?;
         let purpose = self.purpose("login", origin);
-        let random = &*self.errands.random;
+        let random = &*self.environment.random;
         let sealed =
             self.sessions.ring.seal(&text, &purpose, now, random).map_err(|error| error.to_string())?;
         let before: Vec<&str> = cookies
@@ -237,7 +237,7 @@ impl Party {
 
     pub(super) fn session_cookie(&self, session: &Session, now: Timestamp) -> Result<String, String> {
         let purpose = self.purpose("session", &session.origin);
-        let random = &*self.errands.random;
+        let random = &*self.environment.random;
         let sealed = self.sessions.ring.seal(&session.name, &purpose, now, random);
         let sealed = sealed.map_err(|error| error.to_string())?;
         let ends = session.begun.plus(self.terms.absolute);
@@ -255,7 +255,7 @@ impl Party {
 
     pub(super) fn random_secret(&self) -> Result<[u8; SECRET_BYTES], String> {
         let mut bytes = [0; SECRET_BYTES];
-        self.errands
+        self.environment
             .random
             .fill(&mut bytes)
             .map_err(|_| "the system's random number generator failed".to_owned())?;

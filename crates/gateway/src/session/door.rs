@@ -84,7 +84,7 @@ impl Party {
     /// Answers one of the endpoints: `callback`, `login`, `logout`, `signed-out` and
     /// `backchannel-logout`, below the party's path.
     pub async fn answer(self: &Arc<Self>, asked: &Asked, levels: &[Level]) -> Told {
-        let now = self.errands.clock.now();
+        let now = self.environment.clock.now();
         let name = asked.path.strip_prefix(&self.settings.path).unwrap_or_default();
         match (name, &asked.method) {
             ("/callback", &Method::GET) => self.callback(asked, now).await,

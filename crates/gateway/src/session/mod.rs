@@ -88,9 +88,10 @@ pub struct PartySettings {
     pub other_prefixes: Vec<String>,
 }
 
-/// How it reaches the outside: on the control plane's runtime, never on a core's.
+/// What it uses of the process: network, time and random numbers, on the control plane's runtime, never on a
+/// core's.
 #[derive(Clone)]
-pub struct Errands {
+pub struct PartyEnvironment {
     /// The control plane's.
     pub runtime: tokio::runtime::Handle,
     /// Fetches metadata.
@@ -114,7 +115,7 @@ pub struct Party {
     access_tokens: Arc<Issuers>,
     sessions: Arc<Sessions>,
     terms: Terms,
-    errands: Errands,
+    environment: PartyEnvironment,
     provider: RwLock<Option<Arc<Metadata>>>,
 }
 
@@ -130,7 +131,7 @@ impl Party {
         settings: PartySettings,
         (id_tokens, access_tokens): (Arc<Issuers>, Arc<Issuers>),
         sessions: Arc<Sessions>,
-        errands: Errands,
+        environment: PartyEnvironment,
         before: Option<&Self>,
     ) -> Arc<Self> {
         let same = |before: &&Self| {
@@ -151,7 +152,7 @@ impl Party {
             access_tokens,
             sessions,
             terms,
-            errands,
+            environment,
             provider: RwLock::new(provider),
         })
     }
@@ -181,12 +182,12 @@ impl Party {
 
     /// Ends the sessions whose time is over, and those of another party; how many.
     pub fn sweep(&self) -> usize {
-        self.sessions.sweep(&self.name, &self.terms, self.errands.clock.now())
+        self.sessions.sweep(&self.name, &self.terms, self.environment.clock.now())
     }
 
     /// Keeps the keys fresh that verify ID tokens, for as long as it is polled.
     pub async fn keep_keys(self: Arc<Self>) {
-        let (fetch, clock) = (Arc::clone(&self.errands.fetch), Arc::clone(&self.errands.clock));
+        let (fetch, clock) = (Arc::clone(&self.environment.fetch), Arc::clone(&self.environment.clock));
         Arc::clone(&self.id_tokens).keep(fetch, clock).await;
     }
 
@@ -194,7 +195,7 @@ impl Party {
     pub async fn keep(self: Arc<Self>) {
         loop {
             let (issuer, private) = (&self.settings.issuer, self.settings.allow_private_addresses);
-            let pause = match Metadata::discover(&*self.errands.fetch, issuer, private).await {
+            let pause = match Metadata::discover(&*self.environment.fetch, issuer, private).await {
                 Ok(metadata) => {
                     *self.provider.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(metadata));
                     METADATA_FOR

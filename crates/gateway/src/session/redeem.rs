@@ -68,10 +68,10 @@ impl Party {
         let provider = self.known_provider()?;
         let url = provider.endpoint(endpoint)?.to_owned();
         let settings = &self.settings;
-        let now = self.errands.clock.now();
+        let now = self.environment.clock.now();
         let authorization = settings
             .client
-            .sign_in(&mut form, &settings.issuer, now, &*self.errands.random)
+            .sign_in(&mut form, &settings.issuer, now, &*self.environment.random)
             .map_err(|error| error.to_string())?;
         let request = FormRequest {
             url,
@@ -80,7 +80,7 @@ impl Party {
             allow_private_addresses: settings.allow_private_addresses,
             bytes_max: ANSWER_BYTES_MAX,
         };
-        self.errands.post.post(request).await.map_err(|failure| failure.0)
+        self.environment.post.post(request).await.map_err(|failure| failure.0)
     }
 
     /// Redeems a code or a refresh token at the token endpoint.
@@ -144,7 +144,7 @@ impl Party {
         let refused = |why: &str| Failure::Refused(format!("ID token: {why}"));
         let time = id_token.proven.claims.get("auth_time").and_then(Value::as_u64);
         let time = time.ok_or_else(|| refused("`auth_time` is not there, and `max_age` was asked for"))?;
-        let age = self.errands.clock.now().since(Timestamp::from_unix_seconds(time));
+        let age = self.environment.clock.now().since(Timestamp::from_unix_seconds(time));
         if age > most + self.settings.leeway {
             return Err(refused("`auth_time` is longer ago than the `max_age` that was asked for"));
         }
@@ -152,7 +152,7 @@ impl Party {
     }
 
     pub(super) async fn prove(&self, issuers: &Arc<keys::Issuers>, token: &str) -> Result<Proven, Failure> {
-        prove_once(issuers, token.as_bytes(), &*self.errands.clock).await.map_err(|unproven| {
+        prove_once(issuers, token.as_bytes(), &*self.environment.clock).await.map_err(|unproven| {
             if unproven.is_temporary() {
                 Failure::Unavailable(unproven.to_string())
             } else {
@@ -168,7 +168,7 @@ impl Party {
         id_token: Option<IdToken>,
         before: Option<(&Arc<Principal>, &keys::jwt::Accepted, &Arc<str>)>,
     ) -> Result<State, Failure> {
-        let now = self.errands.clock.now();
+        let now = self.environment.clock.now();
         let lifetime = tokens.lifetime.unwrap_or(LIFETIME_DEFAULT).min(LIFETIME_MAX);
         let mut until = now.plus(lifetime);
         let nothing = || Failure::Refused("the provider gave no ID token".to_owned());

@@ -27,7 +27,7 @@ impl Party {
         drop(state);
         let (party, session) = (Arc::clone(self), Arc::clone(session));
         // On the control plane, and whether or not whoever asked for it stays.
-        self.errands.runtime.spawn(async move {
+        self.environment.runtime.spawn(async move {
             party.refresh_now(&session).await;
             session.state().refreshing = None;
             let _ = done.send(());
@@ -75,7 +75,7 @@ impl Party {
             }
             Err(Failure::Unavailable(why)) => {
                 tracing::warn!(why, "a session's tokens cannot be refreshed now");
-                session.state().refresh_at = self.errands.clock.now().plus(AGAIN_AFTER);
+                session.state().refresh_at = self.environment.clock.now().plus(AGAIN_AFTER);
             }
         }
     }
