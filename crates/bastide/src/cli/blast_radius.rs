@@ -17,7 +17,7 @@ use super::{Output, say};
 use crate::config::{self, Configuration, Disk};
 use crate::process::clock::SystemClock;
 use crate::wire;
-use radius::{Door, Intruder, Town};
+use radius::{Deployment, Door, Intruder};
 
 /// Arguments of `bastide blast-radius`.
 #[derive(Debug, Args)]
@@ -99,9 +99,9 @@ pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
         }
     }
     let gateway_id = gateway.mesh.as_ref().map(|mesh| mesh.identity.id.clone());
-    let town = Town { doors, services, gateway: gateway_id };
-    let intruder = intruder(&arguments.who, &gateway, &town)?;
-    let radius = town.radius(&intruder);
+    let deployment = Deployment { doors, services, gateway: gateway_id };
+    let intruder = intruder(&arguments.who, &gateway, &deployment)?;
+    let radius = deployment.radius(&intruder);
     match arguments.output {
         Output::Text => say(report::text(&intruder, &radius).trim_end()),
         Output::Json => say(serde_json::to_string_pretty(&report::to_json(&intruder, &radius))?),
@@ -113,14 +113,18 @@ fn first(faults: &[config::Fault]) -> String {
     faults.first().map(ToString::to_string).unwrap_or_default()
 }
 
-fn intruder(who: &WhoArguments, gateway: &Configuration, town: &Town) -> anyhow::Result<Intruder> {
+fn intruder(
+    who: &WhoArguments,
+    gateway: &Configuration,
+    deployment: &Deployment,
+) -> anyhow::Result<Intruder> {
     if let Some(name) = &who.service {
-        let known = town.services.iter().find(|(known, _)| known == name).map(|(_, id)| id.clone());
-        let own = town.gateway.clone().filter(|id| id.path().strip_prefix('/') == Some(name));
+        let known = deployment.services.iter().find(|(known, _)| known == name).map(|(_, id)| id.clone());
+        let own = deployment.gateway.clone().filter(|id| id.path().strip_prefix('/') == Some(name));
         let id = match (known.or(own), name.parse()) {
             (Some(id), _) | (None, Ok(id)) => id,
             (None, Err(_)) => {
-                let names: Vec<&str> = town.services.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<&str> = deployment.services.iter().map(|(name, _)| name.as_str()).collect();
                 anyhow::bail!("the mesh has no service {name:?}; it has {}", names.join(", "))
             }
         };

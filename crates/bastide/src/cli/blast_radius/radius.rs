@@ -1,4 +1,4 @@
-//! From the doors of a town to what somebody can reach through them.
+//! From the doors of a deployment to what somebody can reach through them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -68,7 +68,7 @@ impl Door {
 }
 
 /// Everything that is configured.
-pub(super) struct Town {
+pub(super) struct Deployment {
     pub(super) doors: Vec<Door>,
     /// Services of the mesh with their identities.
     pub(super) services: Vec<(String, SpiffeId)>,
@@ -175,7 +175,7 @@ impl Radius {
     }
 }
 
-impl Town {
+impl Deployment {
     /// Everything that somebody can reach, and what each service that is reached could.
     pub(super) fn radius(&self, intruder: &Intruder) -> Radius {
         let mut radius = Radius { doors: self.doors.len(), ..Radius::default() };

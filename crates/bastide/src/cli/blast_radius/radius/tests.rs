@@ -45,7 +45,7 @@ when { resource.params has owner && resource.params.owner == principal.id };
 @id("stock") permit (principal == Service::"spiffe://shop.example/orders", action, resource == Route::"stock");
 "#;
 
-fn town(at: &Path, mesh: &str) -> Town {
+fn town(at: &Path, mesh: &str) -> Deployment {
     for (name, text) in
         [("town.yaml", TOWN), ("bastide.yaml", GATEWAY_FILE), ("mesh.cedar", mesh), ("gate.cedar", GATE)]
     {
@@ -60,7 +60,7 @@ fn town(at: &Path, mesh: &str) -> Town {
         doors.push(Door::service(name, &of.unwrap_or_else(|faults| panic!("{faults:#?}"))).unwrap());
         services.push((name.to_owned(), id(name)));
     }
-    Town { doors, services, gateway: Some(id("gateway")) }
+    Deployment { doors, services, gateway: Some(id("gateway")) }
 }
 
 fn id(name: &str) -> SpiffeId {
