@@ -52,11 +52,11 @@ impl Person {
 pub(crate) enum Landed {
     /// On a page.
     Page(Answer),
-    /// Outside of the town, at this address.
+    /// Outside of the demo, at this address.
     Away(String),
 }
 
-/// A browser at the town's door.
+/// A browser at the demo's door.
 #[derive(Clone)]
 pub(crate) struct Browser {
     /// A door for each host.
@@ -77,7 +77,7 @@ impl Browser {
         jar.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    /// Host and path of an address of the town.
+    /// Host and path of an address of the demo.
     fn place<'a>(&self, address: &'a str) -> Option<(&'a str, &'a str)> {
         let rest = address.strip_prefix("https://")?;
         let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));

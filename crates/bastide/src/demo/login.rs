@@ -1,4 +1,4 @@
-//! Tokens of the town's people, by the way that an application gets them: authorization
+//! Tokens of the demo's people, by the way that an application gets them: authorization
 //! code with PKCE, a login by real requests, and perhaps a proof of possession.
 
 use anyhow::{Context, bail};

@@ -1,7 +1,7 @@
 //! `bastide demo`: the sample shop, thrown away at the end, on loopback. Real services run
 //! behind a real gateway, which is their identity provider too, each a process of its own.
 //!
-//! The way through it: [`town`] builds it, [`service`] is what its processes run,
+//! The way through it: [`environment`] builds it, [`service`] is what its processes run,
 //! [`welcome`] says what to try, [`tour`] tries to break in and reports what refused
 //! it. [`client`] is the tour's own client, which can lie about anything.
 //!
@@ -11,6 +11,7 @@
 
 mod browser;
 pub mod client;
+pub mod environment;
 mod jose;
 mod login;
 mod partners;
@@ -18,7 +19,6 @@ pub mod port;
 mod process;
 pub mod service;
 pub mod tour;
-pub mod town;
 mod welcome;
 
 use std::process::ExitCode;
@@ -28,8 +28,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Output;
 use crate::cli::help::help;
+use environment::DemoEnvironment;
 pub use service::ServiceArguments;
-use town::Town;
 
 /// Arguments of `bastide demo`.
 #[derive(Clone, Debug, Args)]
@@ -59,10 +59,10 @@ pub struct DemoArguments {
 /// Runs `bastide demo`.
 ///
 /// # Errors
-/// The town does not come up.
+/// The demo does not come up.
 pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
     let rows = tour::select(&arguments.only)?;
-    let firewall = town::Rules::find(crate::cli::check::environment("BASTIDE_CRS"))?;
+    let firewall = environment::Rules::find(crate::cli::check::environment("BASTIDE_CRS"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -72,21 +72,21 @@ pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
         };
         tokio::pin!(interrupted);
         let executable = std::env::current_exe()?;
-        let mut town = tokio::select! {
-            town = Town::start(&executable, firewall) => town?,
+        let mut demo = tokio::select! {
+            demo = DemoEnvironment::start(&executable, firewall) => demo?,
             () = &mut interrupted => return Ok(ExitCode::FAILURE),
         };
         let code = if arguments.tour {
             tokio::select! {
-                report = tour::run(&mut town, &rows) => report.print(arguments.output),
+                report = tour::run(&mut demo, &rows) => report.print(arguments.output),
                 () = &mut interrupted => ExitCode::FAILURE,
             }
         } else {
-            welcome::print(&town)?;
+            welcome::print(&demo)?;
             interrupted.await;
             ExitCode::SUCCESS
         };
-        if let Some(folder) = town.end(arguments.keep).await {
+        if let Some(folder) = demo.end(arguments.keep).await {
             crate::cli::say(format!("kept: {}", folder.display()));
         }
         Ok(code)

@@ -2,30 +2,30 @@
 
 use std::fmt::Write;
 
+use super::environment::{CRS_FOLDER, DemoEnvironment, HOST, Rules, USERS};
 use super::tour::Paint;
-use super::town::{CRS_FOLDER, HOST, Rules, Town, USERS};
 use crate::cli::say;
 
 /// Prints it.
 ///
 /// # Errors
-/// A path of the town is not text.
-pub(crate) fn print(town: &Town) -> anyhow::Result<()> {
+/// A path of the demo is not text.
+pub(crate) fn print(demo: &DemoEnvironment) -> anyhow::Result<()> {
     let mut text = String::new();
-    write(&mut text, town, &Paint::for_stdout())?;
+    write(&mut text, demo, &Paint::for_stdout())?;
     say(text);
     Ok(())
 }
 
-fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
-    let (customers, partners, admin) = town.addresses();
-    let folder = town.folder().display();
+fn write(to: &mut String, demo: &DemoEnvironment, paint: &Paint) -> std::fmt::Result {
+    let (customers, partners, admin) = demo.addresses();
+    let folder = demo.folder().display();
     let port = customers.port();
     writeln!(to, "{}\n", paint.bold("The sample shop is running."))?;
     writeln!(to, "  shop      https://{HOST}:{port}   (partners: https://{HOST}:{})", partners.port())?;
     writeln!(to, "  admin     http://{admin}   /metrics /healthz /readyz")?;
     writeln!(to, "  folder    {folder}   bastide.yaml, policies/, state/audit/")?;
-    match &town.rules {
+    match &demo.rules {
         Rules::Own(why) => {
             writeln!(
                 to,
@@ -46,12 +46,12 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
         }
     }
     let mut services: Vec<String> =
-        town.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
-    services.extend(town.gateway_pid().map(|pid| format!("gateway {pid}")));
+        demo.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
+    services.extend(demo.gateway_pid().map(|pid| format!("gateway {pid}")));
     writeln!(to, "  processes {}\n", services.join(", "))?;
     writeln!(to, "Users: alice (customer), bob (merchant), eve (nobody). Their passwords and tokens:")?;
     for user in USERS {
-        writeln!(to, "  {user:6} {}  {}", town.person(user).password, paint.dim(town.token(user)))?;
+        writeln!(to, "  {user:6} {}  {}", demo.person(user).password, paint.dim(demo.token(user)))?;
     }
     writeln!(to, "In a browser (which has to be told to trust the shop's certificate authority):")?;
     writeln!(to, "  https://{HOST}:{port}/orders/alice   leads to the login and back")?;
@@ -59,7 +59,7 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
     writeln!(
         to,
         "  cd {folder}; shop() {{ curl -sS --cacert {} \"$@\"; echo; }}",
-        town.authority_file().display()
+        demo.authority_file().display()
     )?;
     let base = format!("https://{HOST}:{port}");
     let bearer = |user: &str| format!("-H \"authorization: Bearer $(cat {user}.token)\"");
@@ -87,7 +87,7 @@ fn write(to: &mut String, town: &Town, paint: &Paint) -> std::fmt::Result {
     ] {
         writeln!(to, "  shop {arguments}   {}", paint.dim(&format!("# {what}")))?;
     }
-    let executable = town.executable().display();
+    let executable = demo.executable().display();
     writeln!(to, "\nAsk why, with the id of any answer:")?;
     writeln!(to, "  {executable} explain --config bastide.yaml ID")?;
     write!(to, "\n{}", paint.bold("Ctrl-C ends it and leaves nothing behind."))

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The search that is open.
 const INJECTABLE: &str = include_str!("injectable.py");
 /// The demo's rules.
-const OWN_RULES: &str = "crates/bastide/src/demo/town/*.conf";
+const OWN_RULES: &str = "crates/bastide/src/demo/environment/*.conf";
 /// Without those that sleep or let the database work hard: what they would find, these do.
 const TECHNIQUES: &str = "BEUQ";
 

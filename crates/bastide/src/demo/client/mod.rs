@@ -1,6 +1,6 @@
 //! A client that says exactly what it is told to say: HTTP/1.1 as raw bytes, so that
 //! it can lie about framing, and HTTP/2 by `h2`. It trusts one certificate authority,
-//! the town's own.
+//! the demo's own.
 
 pub mod http1;
 pub mod http2;

@@ -16,7 +16,7 @@ use anyhow::bail;
 use model::Switch;
 use tokio::time::Instant;
 
-use super::town::Town;
+use super::environment::DemoEnvironment;
 pub(super) use report::Paint;
 pub use report::{Report, RowReport};
 pub(crate) use visitor::Trial;
@@ -115,22 +115,22 @@ pub fn select(only: &[String]) -> anyhow::Result<Vec<&'static Row>> {
 }
 
 /// Walks the rows, then reads the audit log for each trial.
-pub async fn run(town: &mut Town, rows: &[&'static Row]) -> Report {
+pub async fn run(demo: &mut DemoEnvironment, rows: &[&'static Row]) -> Report {
     let start = Instant::now();
     let mut reports = Vec::new();
     for row in rows {
-        let mut visitor = Visitor::new(town);
+        let mut visitor = Visitor::new(demo);
         let broke = (row.visit)(&mut visitor).await.err();
         let mut trials = visitor.into_trials();
         if let Some(broke) = broke {
             trials.push(Trial::broken("the row itself", &broke));
         }
-        if let Err(gone) = town.check_gateway() {
+        if let Err(gone) = demo.check_gateway() {
             trials.push(Trial::broken("the gateway itself", &gone));
         }
         reports.push(RowReport { row: row.name, trials });
     }
-    trail::settle(town, reports.iter_mut().flat_map(|report| &mut report.trials)).await;
+    trail::settle(demo, reports.iter_mut().flat_map(|report| &mut report.trials)).await;
     Report::new(reports, start.elapsed())
 }
 

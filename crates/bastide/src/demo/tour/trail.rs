@@ -9,7 +9,7 @@ use model::RequestId;
 use model::event::AccessEvent;
 
 use super::visitor::{Expected, Trial};
-use crate::demo::town::Town;
+use crate::demo::environment::DemoEnvironment;
 
 /// The log is written in batches; how long a trial's event may take to arrive.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(20);
@@ -17,8 +17,11 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Reads the log until each of these requests has an event, or until it takes too
 /// long. Gives the events that were found.
-pub(crate) async fn events(town: &Town, ids: &[RequestId]) -> HashMap<RequestId, AccessEvent<'static>> {
-    let folder = town.path("state/audit");
+pub(crate) async fn events(
+    demo: &DemoEnvironment,
+    ids: &[RequestId],
+) -> HashMap<RequestId, AccessEvent<'static>> {
+    let folder = demo.path("state/audit");
     let mut found = HashMap::new();
     let waited = tokio::time::timeout(ARRIVAL_TIME_MAX, async {
         loop {
@@ -41,10 +44,10 @@ pub(crate) async fn events(town: &Town, ids: &[RequestId]) -> HashMap<RequestId,
 
 /// Fills in step and reason of every trial that names a request, and faults those of
 /// which the log says something else, or nothing.
-pub(crate) async fn settle(town: &Town, trials: impl Iterator<Item = &mut Trial>) {
+pub(crate) async fn settle(demo: &DemoEnvironment, trials: impl Iterator<Item = &mut Trial>) {
     let mut trials: Vec<&mut Trial> = trials.collect();
     let ids: Vec<RequestId> = trials.iter().filter_map(|trial| trial.id).collect();
-    let events = events(town, &ids).await;
+    let events = events(demo, &ids).await;
     for trial in &mut trials {
         let Some(id) = trial.id else { continue };
         let Some(event) = events.get(&id) else {

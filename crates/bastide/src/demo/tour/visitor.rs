@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::demo::client::http1::{self, bytes_of};
 use crate::demo::client::{Answer, Door, PATIENCE, Request, http2};
-use crate::demo::town::{HOST, Town};
+use crate::demo::environment::{DemoEnvironment, HOST};
 
 /// How long the visitor listens for something that must not come.
 const SILENCE: Duration = Duration::from_millis(40);
@@ -181,14 +181,14 @@ impl Ask {
 
 /// Sends the requests of one row.
 pub(crate) struct Visitor<'t> {
-    /// The town.
-    pub(crate) town: &'t Town,
+    /// The demo.
+    pub(crate) demo: &'t DemoEnvironment,
     trials: Vec<Trial>,
 }
 
 impl<'t> Visitor<'t> {
-    pub(super) fn new(town: &'t Town) -> Self {
-        Self { town, trials: Vec::new() }
+    pub(super) fn new(demo: &'t DemoEnvironment) -> Self {
+        Self { demo, trials: Vec::new() }
     }
 
     pub(super) fn into_trials(self) -> Vec<Trial> {
@@ -203,7 +203,7 @@ impl<'t> Visitor<'t> {
     pub(super) fn door(&self, ask: &Ask) -> anyhow::Result<Door> {
         let door = match &ask.door {
             Some(door) => door.clone(),
-            None => self.town.door()?,
+            None => self.demo.door()?,
         };
         Ok(Door { from: ask.from, ..door })
     }
@@ -226,7 +226,7 @@ impl<'t> Visitor<'t> {
 
     /// A request that must be refused, of which no service may see anything.
     pub(super) async fn attack(&mut self, tried: &str, ask: &Ask, refusal: Refusal) -> Option<Answer> {
-        let before = self.town.seen().await;
+        let before = self.demo.seen().await;
         let answer = self.ask(ask).await;
         let mut trial = Trial::new(Kind::Attack, tried);
         let answer = self.judge_refusal(&mut trial, answer, refusal);
@@ -256,7 +256,7 @@ impl<'t> Visitor<'t> {
     /// Raw bytes that must be refused with one answer, after which the connection must
     /// be closed, and of which no service may see anything.
     pub(super) async fn attack_raw(&mut self, tried: &str, bytes: &[u8], refusal: Refusal) {
-        let before = self.town.seen().await;
+        let before = self.demo.seen().await;
         let mut trial = Trial::new(Kind::Attack, tried);
         match self.ask_raw(bytes).await {
             Ok((answer, leftovers, closed)) => {
@@ -271,7 +271,7 @@ impl<'t> Visitor<'t> {
     }
 
     async fn ask_raw(&self, bytes: &[u8]) -> anyhow::Result<(Answer, Vec<u8>, bool)> {
-        let mut connection = http1::Connection::open(&self.town.door()?).await?;
+        let mut connection = http1::Connection::open(&self.demo.door()?).await?;
         connection.send(bytes).await?;
         let answer = connection.answer(false).await?;
         // Until it closes; it must, so this wait is short unless the row turns red.
@@ -288,7 +288,7 @@ impl<'t> Visitor<'t> {
     /// Raw bytes that must be answered with `status` by a service.
     pub(super) async fn innocent_raw(&mut self, tried: &str, bytes: &[u8], status: u16) {
         let answer = async {
-            let mut connection = http1::Connection::open(&self.town.door()?).await?;
+            let mut connection = http1::Connection::open(&self.demo.door()?).await?;
             connection.send(bytes).await?;
             anyhow::Ok(connection.answer(false).await?)
         };
@@ -333,7 +333,7 @@ impl<'t> Visitor<'t> {
     async fn require_unseen(&self, trial: &mut Trial, before: &BTreeMap<u32, u64>) {
         // A request that slipped through is on its way while we look: give it a moment.
         tokio::time::sleep(SILENCE).await;
-        let after = self.town.seen().await;
+        let after = self.demo.seen().await;
         let sum = |counts: &BTreeMap<u32, u64>| counts.values().sum::<u64>();
         trial.require(
             sum(before) == sum(&after),

@@ -9,7 +9,7 @@ use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor, refusal};
 const BODY_MAX: usize = 64 * 1024;
 
 pub(in crate::demo::tour) async fn limit(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let alice = visitor.town.token("alice");
+    let alice = visitor.demo.token("alice");
     let picture = |bytes: usize| {
         let ask = Ask::new("PUT", "/accounts/alice/picture").bearer(alice);
         ask.field("content-type", "image/png").body(vec![b'.'; bytes])
@@ -24,7 +24,7 @@ pub(in crate::demo::tour) async fn limit(visitor: &mut Visitor<'_>) -> anyhow::R
 
 /// What a price has to be stands in `price.schema.json`.
 pub(in crate::demo::tour) async fn promises(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let key = visitor.town.keys.importer.clone();
+    let key = visitor.demo.keys.importer.clone();
     let price = |body: &str| {
         let ask = Ask::new("PUT", "/products/2").field("x-api-key", &key);
         ask.field("content-type", "application/json").body(body.as_bytes().to_vec())
@@ -60,7 +60,7 @@ async fn chunked(visitor: &mut Visitor<'_>, token: &str) -> anyhow::Result<()> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes.extend_from_slice(b"0\r\n\r\n");
-    let mut connection = http1::Connection::open(&visitor.town.door()?).await?;
+    let mut connection = http1::Connection::open(&visitor.demo.door()?).await?;
     // The gateway may answer and close before all of it is sent.
     let _ = connection.send(&bytes).await;
     match connection.answer(false).await {

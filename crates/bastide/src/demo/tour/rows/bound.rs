@@ -3,10 +3,10 @@
 use model::Clock as _;
 use model::event::Step;
 
+use crate::demo::environment::{HOST, SHOP};
 use crate::demo::jose::{Proof, SigningKey};
 use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
-use crate::demo::town::{HOST, SHOP};
 use crate::process::clock::SystemClock;
 
 const TARGET: &str = "/orders/alice/1001";
@@ -22,7 +22,7 @@ impl Owner {
     async fn meet(visitor: &Visitor<'_>) -> anyhow::Result<Self> {
         let key = SigningKey::generate("alice's")?;
         let wish = Wish { resource: SHOP, acr: None, key: Some(&key) };
-        let token = visitor.town.log_in("alice", &wish).await?;
+        let token = visitor.demo.log_in("alice", &wish).await?;
         Ok(Self { key, token })
     }
 

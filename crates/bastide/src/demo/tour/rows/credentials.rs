@@ -6,10 +6,10 @@ use model::event::Step;
 use serde_json::{Value, json};
 
 use crate::demo::client::http1;
+use crate::demo::environment::SHOP;
 use crate::demo::jose::claims;
 use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Kind, Refusal, Trial, Visitor, refusal};
-use crate::demo::town::SHOP;
 
 const REFUSED: Refusal = refusal(401, Step::Authenticate);
 /// How long a revocation may take; on a machine with nothing else to do, a fifth of a second.
@@ -17,7 +17,7 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let keys = visitor.town.keys.clone();
+    let keys = visitor.demo.keys.clone();
     let ask =
         |key: &str| Ask::new("PUT", "/products/2").field("x-api-key", key).json(&json!({ "cents": 900 }));
     let (start, last) = keys.importer.split_at(keys.importer.len().saturating_sub(1));
@@ -33,13 +33,13 @@ pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow:
 
 /// A token that is signed and not over, and that its owner has lost.
 pub(in crate::demo::tour) async fn revoked_token(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
+    let demo = visitor.demo;
     let wish = Wish { resource: SHOP, ..Wish::default() };
-    let (lost, other) = (town.log_in("alice", &wish).await?, town.log_in("alice", &wish).await?);
+    let (lost, other) = (demo.log_in("alice", &wish).await?, demo.log_in("alice", &wish).await?);
     let id = claims(&lost)?.get("jti").and_then(Value::as_str).unwrap_or_default().to_owned();
     let ask = |token: &str| Ask::get("/orders/alice").bearer(token);
     visitor.innocent("alice's token before it is lost", &ask(&lost), 200).await;
-    town.bastide(&["revoke", "token", &id, "--config", "bastide.yaml"]).await?;
+    demo.bastide(&["revoke", "token", &id, "--config", "bastide.yaml"]).await?;
     let deadline = tokio::time::Instant::now() + REVOKED_WITHIN;
     while visitor.ask(&ask(&lost)).await?.status == 200 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(POLL).await;
@@ -51,25 +51,25 @@ pub(in crate::demo::tour) async fn revoked_token(visitor: &mut Visitor<'_>) -> a
 }
 
 pub(in crate::demo::tour) async fn client_certificate(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
+    let demo = visitor.demo;
     let stock = Ask::get("/stock");
     visitor
-        .attack("stock without a certificate", &stock.clone().at(town.partners_door(None)?), REFUSED)
+        .attack("stock without a certificate", &stock.clone().at(demo.partners_door(None)?), REFUSED)
         .await;
-    let with_token = stock.clone().bearer(town.token("bob"));
+    let with_token = stock.clone().bearer(demo.token("bob"));
     visitor.attack("stock with bob's token", &with_token, REFUSED).await;
 
     let mut trial = Trial::new(Kind::Attack, "the warehouse's name from another authority");
-    let before = town.seen().await;
-    let impostor = town.partners_door(Some(&town.partners.impostor))?;
+    let before = demo.seen().await;
+    let impostor = demo.partners_door(Some(&demo.partners.impostor))?;
     match http1::ask(&impostor, &stock.request).await {
         Ok(answer) => trial.fault(format!("expected a failed handshake, found {}", answer.status)),
         Err(error) => trial.came_back = format!("TLS: {error}"),
     }
-    trial.require(before == town.seen().await, "a service saw it");
+    trial.require(before == demo.seen().await, "a service saw it");
     visitor.write_down(trial);
 
-    let warehouse = town.partners_door(Some(&town.partners.warehouse))?;
+    let warehouse = demo.partners_door(Some(&demo.partners.warehouse))?;
     visitor.innocent("the warehouse's certificate", &stock.clone().at(warehouse.clone()), 200).await;
     visitor.innocent("the same over HTTP/2", &stock.at(warehouse).http2(), 200).await;
     Ok(())

@@ -1,14 +1,14 @@
 //! Attacks on what stands behind a service, in arguments that the service is meant to
-//! take: from people who may ask. The rules are the town's own, or the Core Rule Set where
+//! take: from people who may ask. The rules are the demo's own, or the Core Rule Set where
 //! the demo found one: then its score refuses, and the explanation names what raised it.
 
 use model::event::Step;
 use serde_json::json;
 
 use crate::demo::client::Answer;
+use crate::demo::environment::Rules;
 use crate::demo::tour::trail;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
-use crate::demo::town::Rules;
 
 const REFUSED: Refusal = refusal(403, Step::Inspect);
 const SQL_INJECTION: &str = "rule 1020 ";
@@ -17,9 +17,9 @@ const TRAVERSAL: &str = "rule 1040 ";
 /// The rule of the Core Rule Set that refuses what the others have found.
 const SCORE: &str = "rule 949110 ";
 
-/// The rule that refuses an attack that `own` of the town's rules would find.
+/// The rule that refuses an attack that `own` of the demo's rules would find.
 fn decider(visitor: &Visitor<'_>, own: &'static str) -> &'static str {
-    match visitor.town.rules {
+    match visitor.demo.rules {
         Rules::Own(_) => own,
         Rules::CoreRuleSet(_) => SCORE,
     }
@@ -48,7 +48,7 @@ pub(in crate::demo::tour) async fn sql_injection(visitor: &mut Visitor<'_>) -> a
     let honest = note(visitor, "For Mrs O'Brien: drop it at the table, please");
     visitor.innocent("a note for Mrs O'Brien in JSON", &honest, 201).await;
     // To the Core Rule Set it is an attack.
-    if let Rules::Own(_) = visitor.town.rules {
+    if let Rules::Own(_) = visitor.demo.rules {
         let token = Ask::get("/products?q=5--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
         visitor.innocent("a token that reads like SQL", &token, 200).await;
     }
@@ -106,15 +106,15 @@ pub(in crate::demo::tour) async fn unreadable(visitor: &mut Visitor<'_>) -> anyh
 /// Alice's order of walnuts, with a note.
 fn note(visitor: &Visitor<'_>, note: &str) -> Ask {
     let order = json!({ "product": 2, "cents": 890, "note": note });
-    Ask::new("POST", "/orders/alice").bearer(visitor.town.token("alice")).json(&order)
+    Ask::new("POST", "/orders/alice").bearer(visitor.demo.token("alice")).json(&order)
 }
 
 /// `bastide explain` must say all these words about a refusal.
 async fn is_explained(visitor: &Visitor<'_>, answer: Option<Answer>, words: &[&str]) -> anyhow::Result<()> {
     let Some(id) = answer.and_then(|answer| answer.request_id()) else { return Ok(()) };
-    let town = visitor.town;
-    trail::events(town, &[id]).await;
-    let (text, _) = town.bastide(&["explain", "--config", "bastide.yaml", &id.to_string()]).await?;
+    let demo = visitor.demo;
+    trail::events(demo, &[id]).await;
+    let (text, _) = demo.bastide(&["explain", "--config", "bastide.yaml", &id.to_string()]).await?;
     for word in words {
         anyhow::ensure!(text.contains(word), "the explanation does not mention {word:?}: {text}");
     }

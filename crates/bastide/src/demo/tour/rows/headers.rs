@@ -17,7 +17,7 @@ fn told<'a>(answer: &'a Value, name: &str) -> &'a str {
 }
 
 pub(in crate::demo::tour) async fn identity(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let alice = visitor.town.token("alice");
+    let alice = visitor.demo.token("alice");
     let own = Ask::get("/orders/alice").bearer(alice);
     for name in [PRINCIPAL, "X-Bastide-Principal", "x-bastide-roles", "x-request-id"] {
         let ask = own.clone().field(name, "User:bob");
@@ -65,9 +65,9 @@ async fn lie(visitor: &mut Visitor<'_>, tried: &str, ask: &Ask, who: &str) {
 }
 
 pub(in crate::demo::tour) async fn token(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let jwks = town.admin("/.well-known/bastide/jwks.json").await?.json();
-    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
+    let demo = visitor.demo;
+    let jwks = demo.admin("/.well-known/bastide/jwks.json").await?.json();
+    let own = Ask::get("/orders/alice").bearer(demo.token("alice"));
     let Some(answer) = visitor.innocent("alice asks; the service checks the signed token", &own, 200).await
     else {
         return Ok(());
@@ -168,7 +168,7 @@ pub(in crate::demo::tour) async fn what_clients_learn(visitor: &mut Visitor<'_>)
     let own = Ask::get("/orders/alice");
     let refused =
         visitor.attack("a refusal keeps the reason to itself", &own, refusal(401, Step::Authenticate)).await;
-    let served = visitor.innocent("an answer", &own.bearer(visitor.town.token("alice")), 200).await;
+    let served = visitor.innocent("an answer", &own.bearer(visitor.demo.token("alice")), 200).await;
     for answer in [refused, served].into_iter().flatten() {
         for must in ["strict-transport-security", "x-content-type-options", "x-frame-options"] {
             anyhow::ensure!(answer.field(must).is_some(), "the {} answer has no {must}", answer.status);

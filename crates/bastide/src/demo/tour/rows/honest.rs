@@ -6,8 +6,8 @@ use crate::demo::service::Role;
 use crate::demo::tour::visitor::{Ask, Visitor};
 
 pub(in crate::demo::tour) async fn visit(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let (alice, bob) = (town.token("alice"), town.token("bob"));
+    let demo = visitor.demo;
+    let (alice, bob) = (demo.token("alice"), demo.token("bob"));
     let products = Ask::get("/products");
     visitor.innocent("anybody lists products", &products, 200).await;
     visitor.innocent("the same over HTTP/2", &products.http2(), 200).await;
@@ -33,11 +33,11 @@ pub(in crate::demo::tour) async fn visit(visitor: &mut Visitor<'_>) -> anyhow::R
 
 /// Alice orders; orders charges her at payments.
 async fn order(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let payments = town.instances(Role::Payments).first().map_or(0, |service| service.pid);
-    let before = town.seen().await;
+    let demo = visitor.demo;
+    let payments = demo.instances(Role::Payments).first().map_or(0, |service| service.pid);
+    let before = demo.seen().await;
     let ask = Ask::new("POST", "/orders/alice")
-        .bearer(town.token("alice"))
+        .bearer(demo.token("alice"))
         .json(&json!({ "product": 2, "cents": 890 }));
     let Some(answer) = visitor.innocent("alice orders walnuts; orders calls payments", &ask, 201).await
     else {
@@ -45,7 +45,7 @@ async fn order(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     };
     let charge = answer.json().pointer("/data/charge").and_then(Value::as_str).map(str::to_owned);
     anyhow::ensure!(charge.is_some(), "the order names no charge");
-    let after = town.seen().await;
+    let after = demo.seen().await;
     let calls = after.get(&payments).unwrap_or(&0) - before.get(&payments).unwrap_or(&0);
     anyhow::ensure!(calls == 1, "expected one call of payments, it saw {calls}");
     Ok(())

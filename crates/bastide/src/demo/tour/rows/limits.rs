@@ -14,11 +14,11 @@ const QUOTA: usize = 120;
 const SIGN_UPS: usize = 5;
 
 pub(in crate::demo::tour) async fn quota(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let ask = Ask::get("/recommendations").bearer(town.token("alice"));
-    let before: u64 = town.seen().await.values().sum();
+    let demo = visitor.demo;
+    let ask = Ask::get("/recommendations").bearer(demo.token("alice"));
+    let before: u64 = demo.seen().await.values().sum();
     let answers = many(visitor, &ask, 200).await?;
-    let after: u64 = town.seen().await.values().sum();
+    let after: u64 = demo.seen().await.values().sum();
 
     let count = |status| answers.iter().filter(|answer| answer.status == status).count();
     let (served, refused) = (count(200), count(429));
@@ -31,13 +31,13 @@ pub(in crate::demo::tour) async fn quota(visitor: &mut Visitor<'_>) -> anyhow::R
         answers.iter().filter(|answer| answer.status == 429).all(|a| a.field("retry-after").is_some());
     trial.require(polite, "a 429 does not say when to come back (Retry-After)");
     let ids: Vec<RequestId> = answers.iter().filter_map(Answer::request_id).collect();
-    let events = trail::events(town, &ids).await;
+    let events = trail::events(demo, &ids).await;
     trial.require(ids.len() == 200 && events.len() == 200, format!("only {} are audited", events.len()));
     visitor.write_down(trial);
 
     visitor.attack("one more", &ask, refusal(429, Step::LimitPrincipal)).await;
     visitor.attack("one more over HTTP/2", &ask.http2(), refusal(429, Step::LimitPrincipal)).await;
-    let bob = Ask::get("/recommendations").bearer(town.token("bob"));
+    let bob = Ask::get("/recommendations").bearer(demo.token("bob"));
     if let Some(answer) = visitor.innocent("bob, who has a quota of his own", &bob, 200).await {
         anyhow::ensure!(
             answer.field("ratelimit").is_some(),

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::demo::client::{Door, Request, Trust, http1};
+use crate::demo::environment::{Beside, DemoEnvironment};
 use crate::demo::process::line_of;
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
-use crate::demo::town::{Beside, Town};
 
 /// How long payments' log may take to say it.
 const LOGGED_WITHIN: Duration = Duration::from_secs(20);
@@ -24,15 +24,15 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Catalogue, with its own certificate, charges somebody; orders does when alice orders.
 pub(in crate::demo::tour) async fn by_name(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let (way_out, _) = town.in_mesh("catalogue")?;
+    let demo = visitor.demo;
+    let (way_out, _) = demo.in_mesh("catalogue")?;
     let charge = Request::new("POST", "payments", "/charges").json(&json!({ "owner": "bob", "cents": 1 }));
     let mut trial = Trial::new(Kind::Attack, "catalogue charges bob at payments");
-    let before = town.seen().await;
+    let before = demo.seen().await;
     let answer = http1::ask(&Door::clear(way_out), &charge).await?;
     trial.came_back = format!("{}", answer.status);
     trial.require(answer.status == 403, "expected 403");
-    trial.require(before == town.seen().await, "a service saw it");
+    trial.require(before == demo.seen().await, "a service saw it");
     if trial.passed() {
         told_by(visitor, "payments", "spiffe://shop.example/catalogue", Step::Authorize, &mut trial).await;
     }
@@ -43,7 +43,7 @@ pub(in crate::demo::tour) async fn by_name(visitor: &mut Visitor<'_>) -> anyhow:
 
 /// Orders charges her at payments.
 async fn alice_orders(visitor: &mut Visitor<'_>) {
-    let order = Ask::new("POST", "/orders/alice").bearer(visitor.town.token("alice"));
+    let order = Ask::new("POST", "/orders/alice").bearer(visitor.demo.token("alice"));
     let order = order.json(&json!({ "product": 2, "cents": 120 }));
     visitor.innocent("alice orders; orders charges her at payments", &order, 201).await;
 }
@@ -51,7 +51,7 @@ async fn alice_orders(visitor: &mut Visitor<'_>) {
 /// Takes step and reason from the audit log of a service's proxy: this step refused a call by this
 /// caller.
 async fn told_by(visitor: &Visitor<'_>, service: &str, caller: &str, step: Step, trial: &mut Trial) {
-    let folder = visitor.town.path(&format!("state-mesh-{service}-1/audit"));
+    let folder = visitor.demo.path(&format!("state-mesh-{service}-1/audit"));
     let deadline = Instant::now() + LOGGED_WITHIN;
     loop {
         let mut found = None;
@@ -77,10 +77,10 @@ async fn told_by(visitor: &Visitor<'_>, service: &str, caller: &str, step: Step,
 }
 
 /// Takes the reason from the log of a process.
-async fn read_back(town: &Town, process: &str, what: &str, trial: &mut Trial) {
+async fn read_back(demo: &DemoEnvironment, process: &str, what: &str, trial: &mut Trial) {
     let deadline = Instant::now() + LOGGED_WITHIN;
     loop {
-        if let Some(line) = line_of(town.folder(), process, what) {
+        if let Some(line) = line_of(demo.folder(), process, what) {
             return trial.reason = line;
         }
         if Instant::now() >= deadline {
@@ -92,19 +92,19 @@ async fn read_back(town: &Town, process: &str, what: &str, trial: &mut Trial) {
 
 /// A process that nobody registered asks for an identity; catalogue's executable gets its own.
 pub(in crate::demo::tour) async fn no_identity(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let socket = town.path("workload.sock").display().to_string();
+    let demo = visitor.demo;
+    let socket = demo.path("workload.sock").display().to_string();
     let ask = ["mesh", "svid", "--socket", &socket];
     let mut trial = Trial::new(Kind::Attack, "a process that nobody registered asks for an identity");
-    let (text, done) = town.bastide(&ask).await?;
+    let (text, done) = demo.bastide(&ask).await?;
     text.trim().clone_into(&mut trial.came_back);
     trial.require(!done, "it is somebody now");
     trial.require(text.contains("no identity issued"), "it failed otherwise");
     "attest".clone_into(&mut trial.step);
-    read_back(town, "gateway", "is no registered workload", &mut trial).await;
+    read_back(demo, "gateway", "is no registered workload", &mut trial).await;
     visitor.write_down(trial);
     let mut trial = Trial::new(Kind::Innocent, "catalogue's executable asks for its own");
-    let output = tokio::process::Command::new(Beside::executable(town.folder(), "catalogue"))
+    let output = tokio::process::Command::new(Beside::executable(demo.folder(), "catalogue"))
         .args(ask)
         .kill_on_drop(true)
         .output()
@@ -117,27 +117,27 @@ pub(in crate::demo::tour) async fn no_identity(visitor: &mut Visitor<'_>) -> any
 
 /// Plain text at payments' door.
 pub(in crate::demo::tour) async fn plain_text(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let (_, door) = town.in_mesh("payments")?;
-    let before = town.seen().await;
+    let demo = visitor.demo;
+    let (_, door) = demo.in_mesh("payments")?;
+    let before = demo.seen().await;
     let mut trial = Trial::new(Kind::Attack, "plain text at payments' door in the mesh");
     let charge = Request::new("POST", "payments", "/charges").json(&json!({ "owner": "bob", "cents": 1 }));
     match http1::ask(&Door::clear(door), &charge).await {
         Ok(answer) => trial.fault(format!("expected no answer, found {}", answer.status)),
         Err(error) => trial.came_back = format!("closed: {error}"),
     }
-    trial.require(before == town.seen().await, "a service saw it");
+    trial.require(before == demo.seen().await, "a service saw it");
     "accept".clone_into(&mut trial.step);
-    read_back(town, "mesh-payments-1", "TLS handshake refused", &mut trial).await;
+    read_back(demo, "mesh-payments-1", "TLS handshake refused", &mut trial).await;
     visitor.write_down(trial);
     Ok(())
 }
 
 /// A copy of orders' certificate is used at payments, until it is revoked.
 pub(in crate::demo::tour) async fn stolen_certificate(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let (_, address) = town.in_mesh("payments")?;
-    let (copy, anchors) = town.certificate_of("orders").await?;
+    let demo = visitor.demo;
+    let (_, address) = demo.in_mesh("payments")?;
+    let (copy, anchors) = demo.certificate_of("orders").await?;
     let (serial, payments) = (copy.serial("shop.example")?, "spiffe://shop.example/payments".parse()?);
     let door = || -> anyhow::Result<Door> {
         Ok(Door { address, tls: Some(Trust::in_mesh(&payments, &anchors, &copy)?), from: None })
@@ -150,10 +150,10 @@ pub(in crate::demo::tour) async fn stolen_certificate(visitor: &mut Visitor<'_>)
     trial.came_back = format!("{}", answer.status);
     trial.require(answer.status == 201, "expected 201");
     visitor.write_down(trial);
-    let under_way = begin_charge(town, &known).await?;
+    let under_way = begin_charge(demo, &known).await?;
 
     let revoke = ["mesh", "revoke", "--serial", &serial, "--config", "bastide.yaml"];
-    let (said, done) = town.bastide(&revoke).await?;
+    let (said, done) = demo.bastide(&revoke).await?;
     anyhow::ensure!(done, "it could not be revoked: {said}");
     let revoked = Instant::now();
     // At once: what is looked at later has had more time.
@@ -166,7 +166,7 @@ pub(in crate::demo::tour) async fn stolen_certificate(visitor: &mut Visitor<'_>)
     }
     visitor.write_down(trial);
     visitor.write_down(idle);
-    let trial = comes_in_no_more(town, [known, door()?], &serial).await;
+    let trial = comes_in_no_more(demo, [known, door()?], &serial).await;
     visitor.write_down(trial);
     alice_orders(visitor).await;
     Ok(())
@@ -190,8 +190,8 @@ async fn ends(tried: &str, mut connection: http1::Connection, revoked: Instant) 
 }
 
 /// A door at which there is a session of before, and one at which there is none.
-async fn comes_in_no_more(town: &Town, doors: [Door; 2], serial: &str) -> Trial {
-    let before = town.seen().await;
+async fn comes_in_no_more(demo: &DemoEnvironment, doors: [Door; 2], serial: &str) -> Trial {
+    let before = demo.seen().await;
     let mut trial = Trial::new(Kind::Attack, "its session of before, resumed, and a new one");
     for door in doors {
         match http1::ask(&door, &charge_alice()).await {
@@ -199,11 +199,11 @@ async fn comes_in_no_more(town: &Town, doors: [Door; 2], serial: &str) -> Trial 
             Err(error) => trial.came_back = format!("closed: {error}"),
         }
     }
-    trial.require(before == town.seen().await, "a service saw it");
+    trial.require(before == demo.seen().await, "a service saw it");
     "accept".clone_into(&mut trial.step);
     if trial.passed() {
         let why = format!("the certificate {serial} of spiffe://shop.example/orders is revoked");
-        read_back(town, "mesh-payments-1", &why, &mut trial).await;
+        read_back(demo, "mesh-payments-1", &why, &mut trial).await;
     }
     trial
 }
@@ -213,14 +213,14 @@ fn charge_alice() -> Request {
 }
 
 /// A charge that payments has begun to read: the last byte of its body is still to come.
-async fn begin_charge(town: &Town, door: &Door) -> anyhow::Result<http1::Connection> {
-    let before = town.seen().await;
+async fn begin_charge(demo: &DemoEnvironment, door: &Door) -> anyhow::Result<http1::Connection> {
+    let before = demo.seen().await;
     let mut connection = http1::Connection::open(door).await?;
     let bytes = http1::bytes_of(&charge_alice());
     let (_, most) = bytes.split_last().context("a request has bytes")?;
     connection.send(most).await?;
     let deadline = Instant::now() + LOGGED_WITHIN;
-    while before == town.seen().await {
+    while before == demo.seen().await {
         anyhow::ensure!(Instant::now() < deadline, "payments sees nothing of a charge");
         tokio::time::sleep(POLL).await;
     }
@@ -230,12 +230,12 @@ async fn begin_charge(town: &Town, door: &Door) -> anyhow::Result<http1::Connect
 /// How far somebody in orders could go, before and after a policy is tightened: worked out from the
 /// policies, and tried.
 pub(in crate::demo::tour) async fn blast_radius(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let policies = std::fs::read_to_string(town.path("mesh.cedar"))?;
+    let demo = visitor.demo;
+    let policies = std::fs::read_to_string(demo.path("mesh.cedar"))?;
     let tight = policies.replace("spiffe://shop.example/orders", "spiffe://shop.example/accounts");
     anyhow::ensure!(tight != policies, "there is nothing to tighten");
     let mut trial = Trial::new(Kind::Attack, "how far somebody in orders could go");
-    let (said, reached) = (radius(visitor).await?, reached(town).await?);
+    let (said, reached) = (radius(visitor).await?, reached(demo).await?);
     trial.came_back = shown(&said);
     trial.require(said == ["payments"], "it is not what orders may call");
     trial.require(reached == said, format!("tried, it reaches {}", shown(&reached)));
@@ -248,31 +248,31 @@ pub(in crate::demo::tour) async fn blast_radius(visitor: &mut Visitor<'_>) -> an
         return Ok(());
     }
     let mut trial = Trial::new(Kind::Attack, "the same, once its policy is gone");
-    write_policies(town, &tight)?;
+    write_policies(demo, &tight)?;
     let said = radius(visitor).await?;
     trial.came_back = shown(&said);
     trial.require(said.is_empty(), "it is not less than before");
-    let reached = reached_at_last(town, &[]).await?;
+    let reached = reached_at_last(demo, &[]).await?;
     trial.require(reached.is_empty(), format!("tried, it reaches {}", shown(&reached)));
     if trial.passed() {
         told_by(visitor, "payments", "spiffe://shop.example/orders", Step::Authorize, &mut trial).await;
     }
     visitor.write_down(trial);
-    write_policies(town, &policies)?;
-    reached_at_last(town, &["payments"]).await?;
+    write_policies(demo, &policies)?;
+    reached_at_last(demo, &["payments"]).await?;
     alice_orders(visitor).await;
     Ok(())
 }
 
 /// Writes the policies of the mesh whole or not at all: every proxy watches them.
-fn write_policies(town: &Town, text: &str) -> anyhow::Result<()> {
-    std::fs::write(town.path("mesh.cedar.new"), text)?;
-    Ok(std::fs::rename(town.path("mesh.cedar.new"), town.path("mesh.cedar"))?)
+fn write_policies(demo: &DemoEnvironment, text: &str) -> anyhow::Result<()> {
+    std::fs::write(demo.path("mesh.cedar.new"), text)?;
+    Ok(std::fs::rename(demo.path("mesh.cedar.new"), demo.path("mesh.cedar"))?)
 }
 
 /// The services that orders reaches by its way out.
-async fn reached(town: &Town) -> anyhow::Result<Vec<String>> {
-    let (way_out, _) = town.in_mesh("orders")?;
+async fn reached(demo: &DemoEnvironment) -> anyhow::Result<Vec<String>> {
+    let (way_out, _) = demo.in_mesh("orders")?;
     let mut reached = Vec::new();
     for ask in [charge_alice(), Request::new("GET", "catalogue", "/products")] {
         match http1::ask(&Door::clear(way_out), &ask).await?.status {
@@ -285,10 +285,10 @@ async fn reached(town: &Town) -> anyhow::Result<Vec<String>> {
 }
 
 /// The same once it is as `expected`, or does not come to be so.
-async fn reached_at_last(town: &Town, expected: &[&str]) -> anyhow::Result<Vec<String>> {
+async fn reached_at_last(demo: &DemoEnvironment, expected: &[&str]) -> anyhow::Result<Vec<String>> {
     let deadline = Instant::now() + TAKEN_WITHIN;
     loop {
-        let found = reached(town).await?;
+        let found = reached(demo).await?;
         if found == expected || Instant::now() >= deadline {
             return Ok(found);
         }
@@ -299,7 +299,7 @@ async fn reached_at_last(town: &Town, expected: &[&str]) -> anyhow::Result<Vec<S
 /// The services that a fallen orders could reach.
 async fn radius(visitor: &Visitor<'_>) -> anyhow::Result<Vec<String>> {
     let ask = ["blast-radius", "--service", "orders", "--output", "json"];
-    let (text, _) = visitor.town.bastide(&ask).await?;
+    let (text, _) = visitor.demo.bastide(&ask).await?;
     let report: Value = serde_json::from_str(&text)?;
     let services = report.get("services").and_then(Value::as_array).cloned().unwrap_or_default();
     Ok(services.iter().filter_map(Value::as_str).map(str::to_owned).collect())

@@ -16,23 +16,23 @@ const RELOAD_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 pub(in crate::demo::tour) async fn explain(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let ask = Ask::get("/orders/bob").bearer(town.token("alice"));
+    let demo = visitor.demo;
+    let ask = Ask::get("/orders/bob").bearer(demo.token("alice"));
     let refused = refusal(403, Step::Authorize);
     let answer = visitor.attack("alice reads bob's orders; `bastide explain` says why", &ask, refused).await;
     let Some(id) = answer.and_then(|answer| answer.request_id()) else { return Ok(()) };
-    trail::events(town, &[id]).await;
+    trail::events(demo, &[id]).await;
     let id = id.to_string();
-    let (text, _) = town.bastide(&["explain", "--config", "bastide.yaml", &id]).await?;
+    let (text, _) = demo.bastide(&["explain", "--config", "bastide.yaml", &id]).await?;
     for word in ["authorize", "own-orders", "alice", "bob"] {
         anyhow::ensure!(text.contains(word), "the explanation does not mention {word:?}: {text}");
     }
     let served = visitor
-        .innocent("alice reads her own", &Ask::get("/orders/alice").bearer(town.token("alice")), 200)
+        .innocent("alice reads her own", &Ask::get("/orders/alice").bearer(demo.token("alice")), 200)
         .await;
     if let Some(id) = served.and_then(|answer| answer.request_id()) {
-        trail::events(town, &[id]).await;
-        let (text, _) = town.bastide(&["explain", "--config", "bastide.yaml", &id.to_string()]).await?;
+        trail::events(demo, &[id]).await;
+        let (text, _) = demo.bastide(&["explain", "--config", "bastide.yaml", &id.to_string()]).await?;
         anyhow::ensure!(text.contains("own-orders"), "the explanation does not name the policy: {text}");
     }
     Ok(())
@@ -40,12 +40,12 @@ pub(in crate::demo::tour) async fn explain(visitor: &mut Visitor<'_>) -> anyhow:
 
 /// Changes the configuration as an editor would.
 fn edit(visitor: &Visitor<'_>, change: impl FnOnce(&str) -> String) -> anyhow::Result<String> {
-    let file = visitor.town.path("bastide.yaml");
+    let file = visitor.demo.path("bastide.yaml");
     let old = std::fs::read_to_string(&file)?;
     let new = change(&old);
     anyhow::ensure!(new != old, "the edit changes nothing");
     // Whole or not at all: the gateway watches this file.
-    let neighbour = visitor.town.path("bastide.yaml.new");
+    let neighbour = visitor.demo.path("bastide.yaml.new");
     std::fs::write(&neighbour, new)?;
     std::fs::rename(&neighbour, &file)?;
     Ok(old)
@@ -89,7 +89,7 @@ type Load = Vec<tokio::task::JoinHandle<(usize, Vec<String>)>>;
 
 /// Two HTTP/1.1 and two HTTP/2 connections that ask again and again and may not break.
 fn load(visitor: &Visitor<'_>, stop: &Arc<AtomicBool>) -> anyhow::Result<Load> {
-    let ask = Ask::get("/orders/alice").bearer(visitor.town.token("alice"));
+    let ask = Ask::get("/orders/alice").bearer(visitor.demo.token("alice"));
     let door = visitor.door(&ask)?;
     let worker = |number: usize| {
         let (door, request, stop) = (door.clone(), ask.request.clone(), Arc::clone(stop));
@@ -122,16 +122,16 @@ fn load(visitor: &Visitor<'_>, stop: &Arc<AtomicBool>) -> anyhow::Result<Load> {
 }
 
 pub(in crate::demo::tour) async fn broken_configuration(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let log_before = town.gateway_log().len();
+    let demo = visitor.demo;
+    let log_before = demo.gateway_log().len();
     let old = edit(visitor, |text| text.replacen("to: orders", "to: oders", 1))?;
     let mut trial = Trial::new(Kind::Attack, "`to: oders` is saved as the configuration");
-    town.signal_gateway(Signal::HUP)?;
+    demo.signal_gateway(Signal::HUP)?;
     let deadline = tokio::time::Instant::now() + RELOAD_TIME_MAX;
     let mut line = None;
     while line.is_none() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(POLL).await;
-        let log = town.gateway_log();
+        let log = demo.gateway_log();
         let news = log.get(log_before..).unwrap_or_default().to_owned();
         line = news.lines().find(|line| line.contains("oders")).map(str::to_owned);
     }
@@ -145,11 +145,11 @@ pub(in crate::demo::tour) async fn broken_configuration(visitor: &mut Visitor<'_
         }
         None => trial.fault("the gateway's log does not show the fault"),
     }
-    let (text, good) = town.bastide(&["check", "bastide.yaml"]).await?;
+    let (text, good) = demo.bastide(&["check", "bastide.yaml"]).await?;
     trial
         .require(!good && text.contains("oders"), format!("`bastide check` does not show the fault: {text}"));
     visitor.write_down(trial);
-    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
+    let own = Ask::get("/orders/alice").bearer(demo.token("alice"));
     visitor.innocent("alice reads her orders meanwhile", &own, 200).await;
     edit(visitor, |_| old)?;
     Ok(())

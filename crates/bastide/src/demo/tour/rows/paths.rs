@@ -5,7 +5,7 @@ use model::event::Step;
 use crate::demo::tour::visitor::{Ask, Visitor, refusal};
 
 pub(in crate::demo::tour) async fn visit(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let alice = visitor.town.token("alice");
+    let alice = visitor.demo.token("alice");
     let ambiguous = refusal(400, Step::Admit);
     // Anybody may read below /products; none of these may lead out of there.
     for target in [
@@ -45,7 +45,7 @@ pub(in crate::demo::tour) async fn visit(visitor: &mut Visitor<'_>) -> anyhow::R
 }
 
 pub(in crate::demo::tour) async fn unknown_route(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let alice = visitor.town.token("alice");
+    let alice = visitor.demo.token("alice");
     let unknown = refusal(404, Step::Route);
     visitor
         .attack("a path of no route: payments' own /charges", &Ask::get("/charges").bearer(alice), unknown)

@@ -3,15 +3,15 @@
 use model::event::Step;
 use serde_json::json;
 
+use crate::demo::environment::{ADMIN_HOST, SHOP};
 use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
-use crate::demo::town::{ADMIN_HOST, SHOP};
 
 const REFUSED: Refusal = refusal(403, Step::Authorize);
 
 pub(in crate::demo::tour) async fn other_owner(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let (alice, bob, eve) = (town.token("alice"), town.token("bob"), town.token("eve"));
+    let demo = visitor.demo;
+    let (alice, bob, eve) = (demo.token("alice"), demo.token("bob"), demo.token("eve"));
     let order = json!({ "product": 4, "cents": 1 });
     visitor.attack("alice reads bob's order", &Ask::get("/orders/bob/2001").bearer(alice), REFUSED).await;
     visitor
@@ -30,9 +30,9 @@ pub(in crate::demo::tour) async fn other_owner(visitor: &mut Visitor<'_>) -> any
 }
 
 pub(in crate::demo::tour) async fn administration(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let (alice, bob) = (town.token("alice"), town.token("bob"));
-    let door = town.door_of(ADMIN_HOST)?;
+    let demo = visitor.demo;
+    let (alice, bob) = (demo.token("alice"), demo.token("bob"));
+    let door = demo.door_of(ADMIN_HOST)?;
     let at = |mut ask: Ask, token: &str| {
         ADMIN_HOST.clone_into(&mut ask.request.host);
         ask.bearer(token).at(door.clone())
@@ -49,13 +49,13 @@ pub(in crate::demo::tour) async fn administration(visitor: &mut Visitor<'_>) -> 
 }
 
 pub(in crate::demo::tour) async fn refund(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
+    let demo = visitor.demo;
     let ask = |token: &str| {
         Ask::new("POST", "/payments/refunds").bearer(token).json(&json!({ "charge": "ch-1001" }))
     };
-    visitor.attack("eve refunds", &ask(town.token("eve")), REFUSED).await;
-    visitor.attack("alice, a customer, refunds", &ask(town.token("alice")), REFUSED).await;
-    let weak = town.log_in("bob", &Wish { resource: SHOP, ..Wish::default() }).await?;
+    visitor.attack("eve refunds", &ask(demo.token("eve")), REFUSED).await;
+    visitor.attack("alice, a customer, refunds", &ask(demo.token("alice")), REFUSED).await;
+    let weak = demo.log_in("bob", &Wish { resource: SHOP, ..Wish::default() }).await?;
     let told =
         visitor.attack("bob refunds with a password alone", &ask(&weak), refusal(401, Step::Authorize)).await;
     // He is told that a stronger login would do (RFC 9470).
@@ -65,6 +65,6 @@ pub(in crate::demo::tour) async fn refund(visitor: &mut Visitor<'_>) -> anyhow::
             challenge.contains("insufficient_user_authentication") && challenge.contains("acr_values=\"2\"");
         anyhow::ensure!(asks, "expected to be asked for acr 2, found {challenge:?}");
     }
-    visitor.innocent("bob refunds with one", &ask(town.token("bob")), 201).await;
+    visitor.innocent("bob refunds with one", &ask(demo.token("bob")), 201).await;
     Ok(())
 }

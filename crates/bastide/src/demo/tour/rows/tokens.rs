@@ -5,10 +5,10 @@ use std::time::Duration;
 use model::event::Step;
 use serde_json::{Value, json};
 
+use crate::demo::environment::{BANK, BRIEF, SHOP};
 use crate::demo::jose::{SigningKey, claims, hs256, key_id, tampered, unsigned};
 use crate::demo::login::Wish;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
-use crate::demo::town::{BANK, BRIEF, SHOP};
 use anyhow::Context as _;
 
 const TARGET: &str = "/orders/alice/1001";
@@ -17,7 +17,7 @@ const REFUSED: Refusal = refusal(401, Step::Authenticate);
 const TRIES_MAX: u32 = 20;
 
 pub(in crate::demo::tour) async fn none(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let alice = visitor.town.token("alice");
+    let alice = visitor.demo.token("alice");
     let answer = visitor.attack("an order without a token", &Ask::get(TARGET), REFUSED).await;
     if let Some(answer) = answer {
         let challenge = answer.field("www-authenticate").unwrap_or_default().to_ascii_lowercase();
@@ -29,17 +29,17 @@ pub(in crate::demo::tour) async fn none(visitor: &mut Visitor<'_>) -> anyhow::Re
     visitor.attack("the same over HTTP/2", &Ask::get(TARGET).http2(), REFUSED).await;
     let basic = Ask::get(TARGET).field("authorization", "Basic YWxpY2U6YWxpY2U=");
     visitor.attack("a password instead of a token", &basic, REFUSED).await;
-    let twice = Ask::get(TARGET).bearer(visitor.town.token("bob")).bearer(alice);
+    let twice = Ask::get(TARGET).bearer(visitor.demo.token("bob")).bearer(alice);
     visitor.attack("two tokens at once", &twice, refusal(400, Step::Admit)).await;
     visitor.innocent("with alice's token", &Ask::get(TARGET).bearer(alice), 200).await;
     Ok(())
 }
 
 pub(in crate::demo::tour) async fn forged(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let honest = town.token("alice");
+    let demo = visitor.demo;
+    let honest = demo.token("alice");
     let wishes = claims(honest)?;
-    let keys = town.issuer_keys().await?;
+    let keys = demo.issuer_keys().await?;
     // The very key that signed the honest token.
     let kid = key_id(honest)?;
     let published = keys.get("keys").and_then(Value::as_array);
@@ -54,7 +54,7 @@ pub(in crate::demo::tour) async fn forged(visitor: &mut Visitor<'_>) -> anyhow::
         ("signed by a key that the issuer does not know", SigningKey::generate("mine")?.sign(&wishes)?),
         (
             "bob's token with his name changed to alice",
-            tampered(town.token("bob"), |c| set(c, "sub", "alice"))?,
+            tampered(demo.token("bob"), |c| set(c, "sub", "alice"))?,
         ),
         (
             "alice's token without its signature",
@@ -72,9 +72,9 @@ pub(in crate::demo::tour) async fn forged(visitor: &mut Visitor<'_>) -> anyhow::
 }
 
 pub(in crate::demo::tour) async fn stale(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
+    let demo = visitor.demo;
     let brief = Wish { resource: BRIEF, ..Wish::default() };
-    let ended = town.log_in("alice", &brief).await?;
+    let ended = demo.log_in("alice", &brief).await?;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     visitor.attack("a token that has just ended", &Ask::get(TARGET).bearer(&ended), REFUSED).await;
     visitor.because("exp");
@@ -83,7 +83,7 @@ pub(in crate::demo::tour) async fn stale(visitor: &mut Visitor<'_>) -> anyhow::R
     // A second is short: the one that is fresh is used at once, and where the machine is busy elsewhere
     // for as long, another one.
     for tries in 1.. {
-        let fresh = town.log_in("alice", &brief).await?;
+        let fresh = demo.log_in("alice", &brief).await?;
         let answer = visitor.ask(&Ask::get(TARGET).bearer(&fresh)).await;
         let late = answer.as_ref().is_ok_and(|answer| answer.status == REFUSED.status);
         if !late || tries == TRIES_MAX {
@@ -95,14 +95,14 @@ pub(in crate::demo::tour) async fn stale(visitor: &mut Visitor<'_>) -> anyhow::R
 }
 
 pub(in crate::demo::tour) async fn foreign(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
+    let demo = visitor.demo;
     let bank = Wish { resource: BANK, ..Wish::default() };
-    let elsewhere = town.log_in("alice", &bank).await?;
+    let elsewhere = demo.log_in("alice", &bank).await?;
     visitor.attack("a token for the bank", &Ask::get(TARGET).bearer(&elsewhere), REFUSED).await;
     visitor.because("aud");
     visitor.attack("the same over HTTP/2", &Ask::get(TARGET).bearer(&elsewhere).http2(), REFUSED).await;
     let shop = Wish { resource: SHOP, ..Wish::default() };
-    let own = town.log_in("alice", &shop).await?;
+    let own = demo.log_in("alice", &shop).await?;
     visitor.innocent("a token for the shop", &Ask::get(TARGET).bearer(&own), 200).await;
     Ok(())
 }

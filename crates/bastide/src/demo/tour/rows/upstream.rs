@@ -20,14 +20,14 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// An instance says at its health check that it is unwell, and would still answer.
 pub(in crate::demo::tour) async fn sick(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let instances = town.instances(Role::Orders);
+    let demo = visitor.demo;
+    let instances = demo.instances(Role::Orders);
     let [patient, _] = instances.as_slice() else { anyhow::bail!("expected two instances of orders") };
     let mut trial =
         Trial::new(Kind::Attack, format!("orders instance {} says it is unwell", patient.instance));
-    town.fall_ill(patient, true).await?;
+    demo.fall_ill(patient, true).await?;
     let during = settles(visitor, patient.pid, 0).await?;
-    town.fall_ill(patient, false).await?;
+    demo.fall_ill(patient, false).await?;
     let after = settles(visitor, patient.pid, 1).await?;
     trial.came_back = format!("it saw {during} of {WATCHED} requests, and {after} when it was well again");
     trial.step = "forward".to_owned();
@@ -35,7 +35,7 @@ pub(in crate::demo::tour) async fn sick(visitor: &mut Visitor<'_>) -> anyhow::Re
     trial.require(during == 0, "it got requests although it said that it was unwell");
     trial.require(after > 0, "it got no requests again");
     visitor.write_down(trial);
-    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
+    let own = Ask::get("/orders/alice").bearer(demo.token("alice"));
     visitor.innocent("alice reads her orders", &own, 200).await;
     Ok(())
 }
@@ -56,26 +56,26 @@ async fn settles(visitor: &Visitor<'_>, pid: u32, least: u64) -> anyhow::Result<
 
 /// Sends so many requests; gives how many the service with this process id saw of them.
 async fn seen_of(visitor: &Visitor<'_>, pid: u32, requests: usize) -> anyhow::Result<u64> {
-    let town = visitor.town;
-    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
-    let before = town.seen().await.get(&pid).copied().unwrap_or_default();
+    let demo = visitor.demo;
+    let own = Ask::get("/orders/alice").bearer(demo.token("alice"));
+    let before = demo.seen().await.get(&pid).copied().unwrap_or_default();
     for _ in 0..requests {
         let status = visitor.ask(&own).await?.status;
         anyhow::ensure!(status == 200, "a request got {status}");
     }
-    Ok(town.seen().await.get(&pid).copied().unwrap_or_default().saturating_sub(before))
+    Ok(demo.seen().await.get(&pid).copied().unwrap_or_default().saturating_sub(before))
 }
 
 pub(in crate::demo::tour) async fn killed(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
-    let town = visitor.town;
-    let own = Ask::get("/orders/alice").bearer(town.token("alice"));
+    let demo = visitor.demo;
+    let own = Ask::get("/orders/alice").bearer(demo.token("alice"));
     // Both instances serve before: connections to both wait in the gateway's pools.
     for _ in 0..8 {
         visitor.ask(&own).await?;
     }
-    let instances = town.instances(Role::Orders);
+    let instances = demo.instances(Role::Orders);
     let [victim, survivor] = instances.as_slice() else { anyhow::bail!("expected two instances of orders") };
-    town.kill(victim)?;
+    demo.kill(victim)?;
 
     let mut trial = Trial::new(Kind::Attack, format!("orders instance {} is killed", victim.instance));
     let mut ids: Vec<RequestId> = Vec::new();
@@ -86,7 +86,7 @@ pub(in crate::demo::tour) async fn killed(visitor: &mut Visitor<'_>) -> anyhow::
         failed += usize::from(answer.status != 200);
         ids.extend(answer.request_id());
     }
-    let events = trail::events(town, &ids).await;
+    let events = trail::events(demo, &ids).await;
     let events: Vec<_> = ids.iter().filter_map(|id| events.get(id)).collect();
     let retried = events.iter().filter(|event| event.attempts > 1).count();
     let calm = events

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::Town;
+use super::DemoEnvironment;
 use crate::demo::client::ClientCertificate;
 use crate::demo::process::Process;
 use crate::demo::service::Announcement;
@@ -30,7 +30,7 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    /// Its name in the town's configuration: `door_orders_1`.
+    /// Its name in the demo's configuration: `door_orders_1`.
     pub(crate) fn place(&self) -> String {
         match self.service {
             "orders" => format!("{{{{door_{}_{}}}}}", self.service, self.instance),
@@ -100,7 +100,7 @@ impl Beside {
     }
 }
 
-impl Town {
+impl DemoEnvironment {
     /// Starts `bastide run` beside the services of the mesh, which get their identities now.
     pub(super) async fn start_proxies(&mut self) -> anyhow::Result<()> {
         let mut starting = tokio::task::JoinSet::new();

@@ -1,4 +1,4 @@
-//! The throw-away town: a folder, five kinds of processes, and the doors to knock at.
+//! The throw-away demo: a folder, five kinds of processes, and the doors to knock at.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,22 +48,22 @@ const PEOPLE: [(&str, Option<&str>); 4] =
 const START_TIME_MAX: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(20);
 
-const CONFIGURATION: &str = include_str!("town/bastide.yaml");
-const PROTOCOL: &str = include_str!("town/protocol.conf");
-const PRICE_SCHEMA: &str = include_str!("town/price.schema.json");
-const ATTACKS: &str = include_str!("town/attacks.conf");
-const SHARED: &str = include_str!("town/town.yaml");
-const MESH_POLICIES: &str = include_str!("town/mesh.cedar");
+const CONFIGURATION: &str = include_str!("environment/bastide.yaml");
+const PROTOCOL: &str = include_str!("environment/protocol.conf");
+const PRICE_SCHEMA: &str = include_str!("environment/price.schema.json");
+const ATTACKS: &str = include_str!("environment/attacks.conf");
+const SHARED: &str = include_str!("environment/town.yaml");
+const MESH_POLICIES: &str = include_str!("environment/mesh.cedar");
 const POLICIES: [(&str, &str); 3] = [
-    ("customers.cedar", include_str!("town/policies/customers.cedar")),
-    ("machines.cedar", include_str!("town/policies/machines.cedar")),
-    ("merchants.cedar", include_str!("town/policies/merchants.cedar")),
+    ("customers.cedar", include_str!("environment/policies/customers.cedar")),
+    ("machines.cedar", include_str!("environment/policies/machines.cedar")),
+    ("merchants.cedar", include_str!("environment/policies/merchants.cedar")),
 ];
 
 /// Where the Core Rule Set lies on Debian.
 pub(super) const CRS_FOLDER: &str = "/usr/share/modsecurity-crs";
 
-/// Which rules of attacks the town's firewall runs.
+/// Which rules of attacks the demo's firewall runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rules {
     /// A few of its own; perhaps because the Core Rule Set that was found cannot run, and why.
@@ -74,8 +74,8 @@ pub enum Rules {
 
 impl Rules {
     /// The Core Rule Set that `named` (the environment's `BASTIDE_CRS`) says, or the system's
-    /// own, or the town's rules where there is none that runs. An empty name asks for the
-    /// town's rules.
+    /// own, or the demo's rules where there is none that runs. An empty name asks for the
+    /// demo's rules.
     ///
     /// # Errors
     /// A folder is named, and holds no release of it that can be loaded.
@@ -136,8 +136,8 @@ struct Ready {
     admin: SocketAddr,
 }
 
-/// A running town. Dropped, all its processes are killed and its folder is removed.
-pub struct Town {
+/// A running demo. Dropped, all its processes are killed and its folder is removed.
+pub struct DemoEnvironment {
     folder: tempfile::TempDir,
     executable: PathBuf,
     gateway: Option<Process>,
@@ -163,7 +163,7 @@ pub struct Town {
     pub keys: ApiKeys,
 }
 
-/// The town's API keys.
+/// The demo's API keys.
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys {
     /// The price importer's.
@@ -172,8 +172,8 @@ pub struct ApiKeys {
     pub revoked: String,
 }
 
-impl Town {
-    /// Builds the town with `executable` as every process in it.
+impl DemoEnvironment {
+    /// Builds the demo with `executable` as every process in it.
     ///
     /// # Errors
     /// A process does not start; the error says what it said.
@@ -226,7 +226,7 @@ impl Town {
         write_files(at, services.iter().map(|(_, service)| service), &mesh, &partners, (&rules, port))?;
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut town = Self {
+        let mut demo = Self {
             executable: executable.to_owned(),
             gateway: None,
             services,
@@ -246,21 +246,21 @@ impl Town {
             keys: ApiKeys::default(),
             folder,
         };
-        town.make_keys().await?;
-        town.make_people().await?;
-        town.start_gateway().await?;
-        town.start_proxies().await?;
+        demo.make_keys().await?;
+        demo.make_people().await?;
+        demo.start_gateway().await?;
+        demo.start_proxies().await?;
         for user in USERS {
             // Bob has an authenticator app: what he may do takes it.
             let acr = (user == "bob").then_some("2");
-            let token = town.log_in(user, &Wish { resource: SHOP, acr, key: None }).await?;
-            std::fs::write(town.path(&format!("{user}.token")), &token)?;
-            town.tokens.insert(user.to_owned(), token);
+            let token = demo.log_in(user, &Wish { resource: SHOP, acr, key: None }).await?;
+            std::fs::write(demo.path(&format!("{user}.token")), &token)?;
+            demo.tokens.insert(user.to_owned(), token);
         }
-        Ok(town)
+        Ok(demo)
     }
 
-    /// Starts the gateway on the town's configuration and waits until it serves.
+    /// Starts the gateway on the demo's configuration and waits until it serves.
     async fn start_gateway(&mut self) -> anyhow::Result<()> {
         let ready_file = self.path("state/ready.json");
         let arguments = ["serve", "--config", "bastide.yaml", "--leash"].map(str::to_owned);
@@ -310,7 +310,7 @@ impl Town {
         Ok(())
     }
 
-    /// Runs a `bastide` command in the town and gives its standard output and whether
+    /// Runs a `bastide` command in the demo and gives its standard output and whether
     /// its exit code was 0.
     ///
     /// # Errors
@@ -525,12 +525,12 @@ impl Town {
         &self.executable
     }
 
-    /// The town's folder.
+    /// The demo's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A file of the town.
+    /// A file of the demo.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
