@@ -13,7 +13,7 @@ use lru::LruCache;
 use model::Timestamp;
 
 use crate::snapshot::Snapshot;
-use crate::step::user::{Users, Voucher};
+use crate::step::user::{UserSigner, Users};
 
 /// Client certificates that a core remembers to have read.
 const CERTIFICATES_MAX: usize = 1024;
@@ -46,7 +46,7 @@ impl Remembered {
         let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
-            user_tokens: RefCell::new(snapshot.user.voucher.as_ref().map(Voucher::on_core)),
+            user_tokens: RefCell::new(snapshot.user.signer.as_ref().map(UserSigner::on_core)),
             users: RefCell::default(),
             certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::step::user::{Believer, UserSettings, Voucher};
+use gateway::step::user::{UserSettings, UserSigner, UserVerifier};
 use keys::encoding::encode_base64;
 
 use super::Parts;
@@ -23,7 +23,7 @@ pub(super) fn settings(parts: &Parts, configuration: &Configuration) -> anyhow::
     let audience = format!("spiffe://{}", mesh.settings.trust_domain);
     if let Role::Workload(_) = parts.mesh.role() {
         let verify = parts.mesh.member()?.signers(&mesh.identity.id)?;
-        return Ok(UserSettings { voucher: None, believer: Some(Believer { verify, audience }) });
+        return Ok(UserSettings { signer: None, verifier: Some(UserVerifier { verify, audience }) });
     }
     if !configuration.services.iter().any(|service| service.tls.mesh.is_some()) {
         return Ok(UserSettings::default());
@@ -35,6 +35,6 @@ pub(super) fn settings(parts: &Parts, configuration: &Configuration) -> anyhow::
         certificates: member.identity().chain.iter().map(|der| encode_base64(der)).collect(),
     };
     let (signer, random) = (Arc::new(member.signer()?), parts.random.clone());
-    let voucher = Voucher { signer, settings, audience, random };
-    Ok(UserSettings { voucher: Some(voucher), believer: None })
+    let signer = UserSigner { signer, settings, audience, random };
+    Ok(UserSettings { signer: Some(signer), verifier: None })
 }

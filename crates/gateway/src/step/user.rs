@@ -33,14 +33,14 @@ const USERS_MAX: usize = 1024;
 #[derive(Clone, Default)]
 pub struct UserSettings {
     /// Tells services for whom it calls.
-    pub voucher: Option<Voucher>,
-    /// Believes what it is told.
-    pub believer: Option<Believer>,
+    pub signer: Option<UserSigner>,
+    /// Verifies for whom it is called.
+    pub verifier: Option<UserVerifier>,
 }
 
 /// Signs tokens about end users.
 #[derive(Clone)]
-pub struct Voucher {
+pub struct UserSigner {
     /// Signs: the key of the process' own SVID.
     pub signer: Arc<dyn Signer>,
     /// The SVID's chain, its name, and how long a token is good.
@@ -56,14 +56,14 @@ pub type ChainVerifier = dyn Fn(&[Vec<u8>], Timestamp) -> Result<(), String> + S
 
 /// Verifies tokens about end users.
 #[derive(Clone)]
-pub struct Believer {
+pub struct UserVerifier {
     /// Takes the chains of those who may speak for users, and no others.
     pub verify: Arc<ChainVerifier>,
     /// `aud`: the trust domain.
     pub audience: String,
 }
 
-impl Voucher {
+impl UserSigner {
     /// What one core signs with, and nothing signed yet.
     pub(crate) fn on_core(&self) -> CoreIdentities {
         CoreIdentities::new(Arc::clone(&self.signer), self.settings.clone(), Arc::clone(&self.random))
@@ -84,19 +84,24 @@ impl Default for Users {
 
 impl Users {
     /// Whom a token is about.
-    fn of(&mut self, token: &[u8], believer: &Believer, now: Timestamp) -> Result<Arc<Principal>, Unproven> {
+    fn of(
+        &mut self,
+        token: &[u8],
+        verifier: &UserVerifier,
+        now: Timestamp,
+    ) -> Result<Arc<Principal>, Unproven> {
         if let Some((user, until)) = self.known.get(token)
             && now < *until
         {
             return Ok(Arc::clone(user));
         }
-        let (user, until) = believer.verify(token, now)?;
+        let (user, until) = verifier.verify(token, now)?;
         self.known.put(token.into(), (Arc::clone(&user), until));
         Ok(user)
     }
 }
 
-impl Believer {
+impl UserVerifier {
     /// The user, and until when that is known.
     fn verify(&self, token: &[u8], now: Timestamp) -> Result<(Arc<Principal>, Timestamp), Unproven> {
         let opened = keys::open_user_token(token, &self.audience, now)?;
@@ -122,7 +127,7 @@ pub fn carried(
     journey: &mut Journey<'_>,
     head: &RequestHead,
 ) -> Result<Option<Arc<Principal>>, Stop> {
-    let Some(believer) = &gateway.snapshot().user.believer else { return Ok(None) };
+    let Some(verifier) = &gateway.snapshot().user.verifier else { return Ok(None) };
     // Without TLS it is the service's own program, on its way out: the other end will look.
     if journey.connection().tls.is_none() {
         return Ok(None);
@@ -133,7 +138,7 @@ pub fn carried(
         let why = format!("more than one {HEADER_USER} field");
         return Err(Refusal::new(Step::Authenticate, "two_credentials", StatusCode::BAD_REQUEST, why).into());
     }
-    match gateway.remembered().users.borrow_mut().of(token, believer, journey.time) {
+    match gateway.remembered().users.borrow_mut().of(token, verifier, journey.time) {
         Ok(user) => {
             journey.is_for_user = true;
             Ok(Some(user))
@@ -162,17 +167,17 @@ pub(crate) fn tell(
     request: &mut Additions,
 ) -> Result<(), keys::Error> {
     let settings = &gateway.snapshot().user;
-    if let Some(voucher) = settings.voucher.as_ref().filter(|_| route.in_mesh) {
+    if let Some(signer) = settings.signer.as_ref().filter(|_| route.in_mesh) {
         let policies: &Policies = &gateway.snapshot().policies;
         if let Some(signed) = gateway.remembered().user_tokens.borrow_mut().as_mut()
             && matches!(principal.kind, PrincipalKind::User | PrincipalKind::Client | PrincipalKind::ApiKey)
         {
             // One audience: a service sends the token along.
             let roles = || policies.roles_of(principal);
-            let token = signed.token(principal, 0, &voucher.audience, journey.time, roles)?;
+            let token = signed.token(principal, 0, &signer.audience, journey.time, roles)?;
             let _ = request.push(HEADER_USER, token.as_bytes());
         }
-    } else if settings.believer.is_some() && (route.in_mesh || journey.is_for_user) {
+    } else if settings.verifier.is_some() && (route.in_mesh || journey.is_for_user) {
         for token in head.fields.named(HEADER_USER.as_bytes()) {
             let _ = request.push(HEADER_USER, token);
         }
