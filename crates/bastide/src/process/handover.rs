@@ -70,7 +70,7 @@ pub enum Item {
 
 /// Everything that is handed over.
 #[derive(Debug, Default)]
-pub struct Estate {
+pub struct HandoverResources {
     /// Listeners.
     pub listeners: Vec<Inherited>,
     /// The admin listener.
@@ -83,7 +83,7 @@ pub struct Estate {
     pub audit_lock: Option<OwnedFd>,
 }
 
-impl Estate {
+impl HandoverResources {
     fn into_items(self) -> Vec<(Item, OwnedFd)> {
         let mut items = Vec::new();
         for listener in self.listeners {
@@ -138,10 +138,10 @@ impl Estate {
 ///
 /// # Errors
 /// The new process went away, or was too slow: nothing has changed then.
-pub fn give(stream: &UnixStream, estate: Estate) -> io::Result<u32> {
+pub fn give(stream: &UnixStream, resources: HandoverResources) -> io::Result<u32> {
     stream.set_read_timeout(Some(STEP_WITHIN))?;
     stream.set_write_timeout(Some(STEP_WITHIN))?;
-    let items = estate.into_items();
+    let items = resources.into_items();
     for (item, descriptor) in &items {
         send(stream, *item, Some(descriptor))?;
         let mut taken = [0];
@@ -205,19 +205,19 @@ impl TakenOver {
 ///
 /// # Errors
 /// No process runs there, or it did not hand everything over.
-pub fn take(state: &Path) -> anyhow::Result<(Estate, TakenOver)> {
+pub fn take(state: &Path) -> anyhow::Result<(HandoverResources, TakenOver)> {
     let path = state.join(SOCKET);
     let stream = UnixStream::connect(&path).with_context(|| {
         format!("no process to take over from ({}): start without --take-over", path.display())
     })?;
     stream.set_read_timeout(Some(STEP_WITHIN))?;
     stream.set_write_timeout(Some(STEP_WITHIN))?;
-    let mut estate = Estate::default();
+    let mut resources = HandoverResources::default();
     for _ in 0..ITEMS_MAX {
         let (item, descriptor) = receive(&stream).context("taking over")?;
         match (item, descriptor) {
-            (Item::End, _) => return Ok((estate, TakenOver { stream })),
-            (item, Some(descriptor)) => estate.take(item, descriptor),
+            (Item::End, _) => return Ok((resources, TakenOver { stream })),
+            (item, Some(descriptor)) => resources.take(item, descriptor),
             (item, None) => anyhow::bail!("taking over: {item:?} came without its descriptor"),
         }
         (&mut &stream).write_all(b".")?;
@@ -266,21 +266,26 @@ pub fn offer(state: &Path) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
 
-    fn estate() -> Estate {
+    fn resources() -> HandoverResources {
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (one, two) = (socket(), socket());
         let address = one.local_addr().unwrap();
         let key = proxy::ListenerKey { address: "127.0.0.1:0".parse().unwrap(), ordinal: 1 };
         let listener = Inherited { key, address, sockets: vec![one, two], claim: None };
         let agents = Some((key.address, socket()));
-        Estate { listeners: vec![listener], admin: Some(socket()), agents, ..Estate::default() }
+        HandoverResources {
+            listeners: vec![listener],
+            admin: Some(socket()),
+            agents,
+            ..HandoverResources::default()
+        }
     }
 
     #[test]
     fn what_is_given_is_taken_and_still_listens() {
         let folder = tempfile::tempdir().unwrap();
         let door = offer(folder.path()).unwrap();
-        let given = estate();
+        let given = resources();
         let address = given.listeners[0].address;
         let admin = given.admin.as_ref().unwrap().local_addr().unwrap();
         let agents = given.agents.as_ref().map(|(_, socket)| socket.local_addr().unwrap());
@@ -305,7 +310,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(take(folder.path()).is_err());
         let door = offer(folder.path()).unwrap();
-        let old = std::thread::spawn(move || give(&door.accept().unwrap().0, estate()));
+        let old = std::thread::spawn(move || give(&door.accept().unwrap().0, resources()));
         drop(take(folder.path()).unwrap());
         assert!(old.join().unwrap().is_err());
         // Nor is anybody told who has given up.

@@ -6,7 +6,7 @@ use proxy::ListenerSettings;
 use proxy::listen::Inherited;
 use proxy::world::keyed;
 
-use super::handover::Estate;
+use super::handover::HandoverResources;
 
 /// `FileDescriptorName=` of the admin listener's socket.
 const ADMIN: &str = "admin";
@@ -19,7 +19,7 @@ const ADMIN: &str = "admin";
 pub fn sockets(
     environment: &dyn Fn(&str) -> Option<String>,
     listeners: &[ListenerSettings],
-    estate: &mut Estate,
+    resources: &mut HandoverResources,
 ) -> anyhow::Result<()> {
     let names = environment("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
@@ -28,7 +28,7 @@ pub fn sockets(
         let socket = socket.with_context(|| format!("socket {place} of systemd ({name:?}) is not TCP"))?;
         let Some(socket) = socket else { continue };
         if name == ADMIN {
-            estate.admin = Some(socket);
+            resources.admin = Some(socket);
             continue;
         }
         let address = socket.local_addr()?;
@@ -39,7 +39,7 @@ pub fn sockets(
                  name the admin socket with FileDescriptorName={ADMIN}"
             )
         })?;
-        estate.listeners.push(Inherited { key, address, sockets: vec![socket], claim: None });
+        resources.listeners.push(Inherited { key, address, sockets: vec![socket], claim: None });
     }
     Ok(())
 }

@@ -287,7 +287,7 @@ fn taking_over(town: &Town, configuration: &str, log: &str) -> std::process::Com
 async fn fails_late(town: &Town) {
     let state = town.path("state");
     // The test stands between the two.
-    let (estate, old) = handover::take(&state).unwrap();
+    let (resources, old) = handover::take(&state).unwrap();
     let door = handover::offer(&state).unwrap();
     // Held up where it has everything.
     let lock = std::fs::File::options().write(true).open(state.join("identity.key.lock")).unwrap();
@@ -297,7 +297,7 @@ async fn fails_late(town: &Town) {
     let (stream, _) = until("the new process to ask", async || door.accept().ok()).await;
     stream.set_nonblocking(false).unwrap();
     let ours = stream.try_clone().unwrap();
-    let giver = std::thread::spawn(move || handover::give(&stream, estate));
+    let giver = std::thread::spawn(move || handover::give(&stream, resources));
     let holder = late.id().to_string();
     until("the new process to hold the folder", async || {
         (read(&state.join("lock")).trim() == holder).then_some(())

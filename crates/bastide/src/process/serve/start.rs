@@ -27,7 +27,7 @@ use crate::process::audit_handle::AuditHandle;
 use crate::process::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
 use crate::process::clock::SystemClock;
 use crate::process::fetch::{GuardedFetch, WayOut};
-use crate::process::handover::{self, Estate, TakenOver};
+use crate::process::handover::{self, HandoverResources, TakenOver};
 use crate::process::keepers::keep;
 use crate::process::mesh::{MeshHost, Role};
 use crate::process::names::Names;
@@ -58,7 +58,7 @@ struct World {
 
 /// What a process takes over from the one before it on the same state folder.
 struct Inheritance {
-    estate: Estate,
+    resources: HandoverResources,
     predecessor: Option<TakenOver>,
     state: StateFolder,
 }
@@ -66,20 +66,20 @@ struct Inheritance {
 impl Inheritance {
     /// Holds the state folder, alone; with `take_over` from the process that holds it.
     async fn enter(configuration: &Configuration, take_over: bool) -> anyhow::Result<Self> {
-        let (mut estate, mut predecessor) = (Estate::default(), None);
+        let (mut resources, mut predecessor) = (HandoverResources::default(), None);
         if take_over {
             let folder = configuration.state.clone();
             let (taken, from) = tokio::task::spawn_blocking(move || handover::take(&folder)).await??;
-            (estate, predecessor) = (taken, Some(from));
+            (resources, predecessor) = (taken, Some(from));
         }
-        let state = match estate.state_lock.take() {
+        let state = match resources.state_lock.take() {
             Some(lock) => StateFolder::taken_over(&configuration.state, lock.into())?,
             None => StateFolder::hold(&configuration.state)?,
         };
         if predecessor.is_none() {
             let _ = std::fs::remove_file(state.join(READY));
         }
-        Ok(Self { estate, predecessor, state })
+        Ok(Self { resources, predecessor, state })
     }
 }
 
@@ -105,7 +105,7 @@ impl Logs {
         let of_firewall =
             audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
         let queues = world.cores + Self::HANDLES;
-        let (audit, mut audit_queues) = match from.estate.audit_lock.take() {
+        let (audit, mut audit_queues) = match from.resources.audit_lock.take() {
             Some(lock) => audit::open_beside(settings, queues, clock(), lock.into())?,
             None => audit::open(settings, queues, clock())?,
         };
@@ -194,7 +194,7 @@ impl Server {
             false => None,
         };
         let logs = Logs::open(&configuration, &world, &mut from)?;
-        let Inheritance { mut estate, predecessor, state } = from;
+        let Inheritance { mut resources, predecessor, state } = from;
         let (process, span_lanes) = process(&world, &logs.audit, (logs.audit_queues, logs.firewall_queues))?;
         let signer = LocalSigner::load_or_create(
             &state.join("identity.key"),
@@ -214,7 +214,7 @@ impl Server {
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(clock), Arc::clone(random)));
         let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(clock), Arc::clone(random)));
         if predecessor.is_some() {
-            mesh.succeed(estate.agents.take());
+            mesh.succeed(resources.agents.take());
         }
         let (administration, doorway) = door();
         let parts = Parts {
@@ -238,9 +238,9 @@ impl Server {
         parts.sessions.follow(&current);
         fetch_first_keys(&parts, &current, clock.as_ref()).await;
         if predecessor.is_none() {
-            systemd::sockets(&environment, &current.listeners, &mut estate)?;
+            systemd::sockets(&environment, &current.listeners, &mut resources)?;
         }
-        let cores = gateway::serve::start(world.cores, Arc::clone(&current), estate.listeners)?;
+        let cores = gateway::serve::start(world.cores, Arc::clone(&current), resources.listeners)?;
         let shared = Arc::new(Shared {
             current: Mutex::new(Arc::clone(&current)),
             clock: Arc::clone(clock),
@@ -257,7 +257,7 @@ impl Server {
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
         let administration =
             Administration::open(&configuration, &current, &parts, logs.administration, doorway)?;
-        let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, estate.admin)?;
+        let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, resources.admin)?;
         let server = Self {
             load,
             program: None,

@@ -4,7 +4,7 @@ use tokio::task::JoinHandle;
 
 use super::Server;
 use crate::cli::Output;
-use crate::process::handover::{self, Estate};
+use crate::process::handover::{self, HandoverResources};
 
 impl Server {
     /// Starts the binary at this process' path anew, to take over from this one.
@@ -42,21 +42,21 @@ impl Server {
         stream: tokio::net::UnixStream,
     ) -> Option<JoinHandle<std::io::Result<u32>>> {
         let agents = self.parts.mesh.agents_socket().await;
-        let estate = || -> std::io::Result<_> {
+        let resources = || -> std::io::Result<_> {
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
-            let estate = Estate {
+            let resources = HandoverResources {
                 listeners: self.cores.sockets()?,
                 admin: Some(self.admin_socket.try_clone()?),
                 agents: agents?,
                 state_lock: Some(self.parts.state.lock()?.into()),
                 audit_lock: Some(self.log.lock()?.into()),
             };
-            Ok((stream, estate))
+            Ok((stream, resources))
         };
-        match estate() {
-            Ok((stream, estate)) => {
-                Some(tokio::task::spawn_blocking(move || handover::give(&stream, estate)))
+        match resources() {
+            Ok((stream, resources)) => {
+                Some(tokio::task::spawn_blocking(move || handover::give(&stream, resources)))
             }
             Err(error) => {
                 tracing::error!(%error, "cannot hand over");
