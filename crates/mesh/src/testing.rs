@@ -14,7 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 
 use crate::registry::Declared;
 use crate::workload::{Conditions, Workload, Workloads};
-use crate::workload_api::{Event, Witness};
+use crate::workload_api::{AuditRecorder, Event};
 
 /// Sunday, 2026-11-22.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_384_267);
@@ -79,7 +79,7 @@ pub(crate) struct Notes {
     pub(crate) full: std::sync::atomic::AtomicBool,
 }
 
-impl Witness for Notes {
+impl AuditRecorder for Notes {
     fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         let full = self.full.load(std::sync::atomic::Ordering::SeqCst);
         if !full {

@@ -23,7 +23,7 @@ use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
 use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
 use crate::settings::Settings;
-use crate::workload_api::Witness;
+use crate::workload_api::AuditRecorder;
 
 /// How often the authorities are looked at, at least.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
@@ -221,14 +221,14 @@ impl TrustDomain {
     }
 
     /// Keeps the authorities: makes, prepares and forgets them as their times say, and takes
-    /// over what other processes make, revoke and register. `witness` writes down which addresses ended
+    /// over what other processes make, revoke and register. `recorder` writes down which addresses ended
     /// because nobody renewed them. Never ends.
-    pub async fn keep(self: Arc<Self>, witness: Arc<dyn Witness>) {
+    pub async fn keep(self: Arc<Self>, recorder: Arc<dyn AuditRecorder>) {
         tokio::join!(
             self.keep_authorities(),
             self.follow(Followed::Revocations),
             self.follow(Followed::Registrations),
-            self.keep_endpoints(witness.as_ref())
+            self.keep_endpoints(recorder.as_ref())
         );
     }
 

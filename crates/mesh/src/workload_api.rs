@@ -78,7 +78,7 @@ pub struct World {
     /// Whom we trust besides.
     pub foreign: watch::Receiver<Arc<Foreign>>,
     /// Who writes down what was given and refused.
-    pub witness: Arc<dyn Witness>,
+    pub recorder: Arc<dyn AuditRecorder>,
     /// What was issued last.
     pub svid_cache: SvidCache,
 }
@@ -125,7 +125,7 @@ impl Event {
 }
 
 /// Writes events down before anything is given.
-pub trait Witness: Send + Sync {
+pub trait AuditRecorder: Send + Sync {
     /// Whether the event is taken; what it speaks of does not happen otherwise.
     fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
@@ -188,7 +188,7 @@ impl World {
         };
         tracing::warn!(call, pid = caller.pid, uid = caller.uid, reason, "mesh: no identity issued");
         let event = Event { refused: reason, ..self.event(call, caller) };
-        let _ = self.witness.record(event).await;
+        let _ = self.recorder.record(event).await;
     }
 
     pub(crate) fn event(&self, call: &'static str, caller: &Caller) -> Event {
@@ -212,7 +212,7 @@ impl World {
 
     /// Writes down what is about to be given.
     pub(crate) async fn give(&self, event: Event) -> Result<(), Refused> {
-        match self.witness.record(event).await {
+        match self.recorder.record(event).await {
             true => Ok(()),
             false => Err(Refused::Unavailable("the audit log takes no event".to_owned())),
         }

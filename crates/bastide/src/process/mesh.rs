@@ -485,7 +485,7 @@ impl MeshHost {
             directory: Arc::clone(domain) as Arc<dyn Directory>,
             workloads: domain.workloads_here(),
             foreign: foreign.subscribe(),
-            witness: self.audit.clone(),
+            recorder: self.audit.clone(),
             svid_cache: SvidCache::default(),
         }
     }
@@ -505,7 +505,7 @@ impl MeshHost {
             domain: Arc::clone(domain),
             workloads: domain.workloads(),
             foreign: foreign.subscribe(),
-            witness: self.audit.clone(),
+            recorder: self.audit.clone(),
             provers: provers.subscribe(),
         };
         let open = match before {

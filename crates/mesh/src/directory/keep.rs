@@ -17,7 +17,7 @@ use crate::pages::delete_where;
 use crate::renew::renew;
 use crate::revocation;
 use crate::trust_domain::TrustDomain;
-use crate::workload_api::{self, Witness};
+use crate::workload_api::{self, AuditRecorder};
 
 /// Most that are read: several processes may register the last ones at the same time.
 const READ_MAX: usize = ALL_MAX + 1_000;
@@ -236,12 +236,12 @@ impl TrustDomain {
     }
 
     /// Ends what was not renewed in time, and writes that down. What the store cannot take out stays.
-    pub(crate) async fn end_leases(&self, witness: &dyn Witness) -> Result<(), Error> {
+    pub(crate) async fn end_leases(&self, recorder: &dyn AuditRecorder) -> Result<(), Error> {
         for (place, version) in self.overdue() {
             let end = self.take_out(&place, version).await?;
             if let Some(event) = self.take_end(&place, version, end) {
                 // It is gone, whether or not that can be written down.
-                let _ = witness.record(event).await;
+                let _ = recorder.record(event).await;
             }
         }
         Ok(())
@@ -290,14 +290,14 @@ impl TrustDomain {
     }
 
     /// Follows what is registered, by whatever process, and ends what is not renewed. Never ends.
-    pub(crate) async fn keep_endpoints(&self, witness: &dyn Witness) {
+    pub(crate) async fn keep_endpoints(&self, recorder: &dyn AuditRecorder) {
         let mut changes = self.store().watch(&all(), self.store().version());
         // What was changed between the opening and the watch.
         let mut look = true;
         loop {
             let kept = match look {
                 true => self.take_endpoints().await,
-                false => self.end_leases(witness).await,
+                false => self.end_leases(recorder).await,
             };
             if let Err(error) = kept {
                 tracing::error!(%error, "mesh: the service registry cannot be read or written; the last known addresses stay in use");

@@ -38,7 +38,7 @@ use crate::error::Error;
 use crate::grpc::Leashed;
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Workload, Workloads};
-use crate::workload_api::{Event, Foreign, MESSAGE_BYTES_MAX, Witness};
+use crate::workload_api::{AuditRecorder, Event, Foreign, MESSAGE_BYTES_MAX};
 
 pub(super) const ATTEST: &str = "/bastide.mesh.v1.Nodes/Attest";
 pub(super) const WATCH: &str = "/bastide.mesh.v1.Nodes/Watch";
@@ -68,7 +68,7 @@ pub struct NodeWorld {
     /// Whom we trust besides.
     pub foreign: watch::Receiver<Arc<Foreign>>,
     /// Who writes down what was given and refused.
-    pub witness: Arc<dyn Witness>,
+    pub recorder: Arc<dyn AuditRecorder>,
     /// How nodes may be attested, and for how long.
     pub provers: watch::Receiver<Arc<Provers>>,
 }
@@ -293,7 +293,7 @@ impl Api {
 
     /// Writes down what is about to be given.
     pub(super) async fn give(&self, event: Event) -> Result<(), Status> {
-        match self.world.witness.record(event).await {
+        match self.world.recorder.record(event).await {
             true => Ok(()),
             false => Err(Status::unavailable("the audit log takes no event")),
         }
@@ -302,7 +302,7 @@ impl Api {
     /// Writes down that a node got nothing, and says so in the log.
     pub(super) async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
         tracing::warn!(call, node, %from, reason, "mesh: a call of an agent is refused");
-        let _ = self.world.witness.record(Event { refused: reason, ..self.event(call, node) }).await;
+        let _ = self.world.recorder.record(Event { refused: reason, ..self.event(call, node) }).await;
     }
 
     /// What is said when a workload was taken back of which this process was not told yet.

@@ -74,7 +74,7 @@ pub(super) async fn withdraw(
         let document = format!("endpoint {address}");
         let event = Event { id: Some(id), document, ..api.event(WITHDRAW, &node) };
         // What is withdrawn is gone, whether or not it can be written down.
-        let _ = api.world.witness.record(event).await;
+        let _ = api.world.recorder.record(event).await;
     }
     Ok(Response::new(EndpointResponse { known }))
 }

@@ -136,7 +136,7 @@ impl Control {
             domain: Arc::clone(&self.domain),
             workloads: self.workloads.subscribe(),
             foreign: self.foreign.subscribe(),
-            witness: self.notes.clone(),
+            recorder: self.notes.clone(),
             provers: self.provers.subscribe(),
         };
         self.door = Some(Door::listen(self.address, world).await.unwrap());
@@ -196,7 +196,7 @@ impl Agent {
             directory: remote.clone(),
             workloads: remote.workloads(),
             foreign: remote.foreign(),
-            witness: Arc::new(Notes::default()),
+            recorder: Arc::new(Notes::default()),
             svid_cache: SvidCache::default(),
         };
         let folder = tempfile::tempdir().unwrap();

@@ -94,7 +94,7 @@ async fn withdrawn(
     let withdrawn = world.directory.withdraw_endpoint(&id, address).await;
     if withdrawn.map_err(|error| Refused::Unavailable(error.to_string()))? {
         // What is withdrawn is gone, whether or not it can be written down.
-        let _ = world.witness.record(event(world, WITHDRAW, caller, &id, address)).await;
+        let _ = world.recorder.record(event(world, WITHDRAW, caller, &id, address)).await;
     }
     Ok(address)
 }

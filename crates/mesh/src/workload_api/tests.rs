@@ -50,7 +50,7 @@ impl Town {
             directory: domain.clone(),
             workloads: known,
             foreign: trusted,
-            witness: notes.clone(),
+            recorder: notes.clone(),
             svid_cache: SvidCache::default(),
         };
         let folder = tempfile::tempdir().unwrap();
@@ -368,7 +368,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
         directory: town.domain.clone(),
         workloads: town.workloads.subscribe(),
         foreign: town.foreign.subscribe(),
-        witness: town.notes.clone(),
+        recorder: town.notes.clone(),
         svid_cache: SvidCache::default(),
     };
     let before = town.client().await;

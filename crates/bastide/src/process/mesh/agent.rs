@@ -43,7 +43,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         let settings = audit::Settings::new(state.join("audit"));
         let (log, mut queues) = audit::open(settings, 1, Arc::clone(&clock))?;
         let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "mesh-audit")?;
-        let witness = Arc::new(MeshAudit::new(audit, Arc::clone(&random)));
+        let recorder = Arc::new(MeshAudit::new(audit, Arc::clone(&random)));
         let remote = Remote::new(arguments.server.clone(), pin, key, prover, clock, random)?;
         let keeper = tokio::spawn(Arc::clone(&remote).keep());
         let serve = async {
@@ -53,7 +53,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
                 directory: remote.clone(),
                 workloads: remote.workloads(),
                 foreign: remote.foreign(),
-                witness: witness.clone(),
+                recorder: recorder.clone(),
                 svid_cache: SvidCache::default(),
             };
             let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
@@ -66,7 +66,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
             _ = signals.interrupt.recv() => Ok(()),
         };
         keeper.abort();
-        drop(witness);
+        drop(recorder);
         let closed = tokio::task::spawn_blocking(move || log.close(AUDIT_CLOSE_WITHIN)).await?;
         served?;
         closed.context("at the end")?;

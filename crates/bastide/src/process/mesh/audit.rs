@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ::mesh::workload_api::{Event, Witness};
+use ::mesh::workload_api::{AuditRecorder, Event};
 use keys::{SecureRandom as _, SystemRandom};
 use model::event::{AccessEvent, Outcome, Step};
 use model::{PrincipalKind, RequestId};
@@ -26,7 +26,7 @@ impl MeshAudit {
     }
 }
 
-impl Witness for MeshAudit {
+impl AuditRecorder for MeshAudit {
     fn record(&self, event: Event) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async move {
             let mut number = [0; 16];
