@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
 use super::names::Names;
-use super::storage::Keeper;
+use super::storage::RunningStore;
 use super::upstreams;
 use crate::acme::Orders;
 use crate::config::Configuration;
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     /// The certificates that are ordered.
     pub(super) acme: Arc<Orders>,
     /// The store, where one is configured.
-    pub(super) storage: Option<Keeper>,
+    pub(super) storage: Option<RunningStore>,
 }
 
 #[derive(Default)]

@@ -26,14 +26,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The store of a running process. Dropped, its tasks end.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct RunningStore {
     opened: watch::Receiver<Option<Store>>,
     /// Of a process that waits for shares.
     sign: Option<Sign>,
     task: JoinHandle<()>,
 }
 
-impl Keeper {
+impl RunningStore {
     /// Opens the store with a key of this machine, or waits in the background for shares, which
     /// are brought once it is published.
     ///
@@ -92,7 +92,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for RunningStore {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -16,7 +16,7 @@ use crate::config::{self, Configuration};
 use crate::process::beginning::destination;
 use crate::process::generations::Generations;
 use crate::process::keepers::keep;
-use crate::process::storage::Keeper;
+use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
 use crate::process::{prepare, running};
 use crate::wire::{self, Parts};
@@ -117,7 +117,7 @@ impl Server {
     }
 
     async fn follow_mesh(&self, mesh: Option<&config::Mesh>) -> anyhow::Result<()> {
-        let store = self.shared.storage.as_ref().and_then(Keeper::store);
+        let store = self.shared.storage.as_ref().and_then(RunningStore::store);
         self.parts.mesh.follow(mesh, store.as_ref()).await
     }
 
@@ -127,13 +127,13 @@ impl Server {
         if open.are(realms) {
             return Ok(());
         }
-        let store = self.shared.storage.as_ref().and_then(Keeper::store);
+        let store = self.shared.storage.as_ref().and_then(RunningStore::store);
         Ok(open.follow(realms, store.as_ref()).await?)
     }
 
     /// Opens the realms anew, with settings that were changed in the store.
     pub(super) async fn reopen_realms(&self) {
-        let Some(store) = self.shared.storage.as_ref().and_then(Keeper::store) else { return };
+        let Some(store) = self.shared.storage.as_ref().and_then(RunningStore::store) else { return };
         match self.parts.realms.open_wanted(&store).await {
             Ok(()) => tracing::info!("settings of a realm have changed"),
             Err(fault) => tracing::error!(%fault, "settings of a realm have changed, but those before stay"),

@@ -38,7 +38,7 @@ use crate::process::sessions::SessionDoor;
 use crate::process::shared::{Shared, add_inventory, add_sources, start_admin};
 use crate::process::sinks::Sinks;
 use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
-use crate::process::storage::Keeper;
+use crate::process::storage::RunningStore;
 use crate::process::systemd;
 use crate::process::watch::Watched;
 use crate::wire::Parts;
@@ -185,11 +185,11 @@ impl Server {
         let storage = match configuration.storage.is_set {
             true => {
                 let state = from.state.path();
-                let keeper = Keeper::start(&configuration.storage, state, Arc::clone(clock)).await?;
+                let running = RunningStore::start(&configuration.storage, state, Arc::clone(clock)).await?;
                 if from.predecessor.is_none() {
-                    keeper.publish()?;
+                    running.publish()?;
                 }
-                Some(keeper)
+                Some(running)
             }
             false => None,
         };
@@ -231,7 +231,7 @@ impl Server {
             signer: Arc::new(signer),
             random: Arc::clone(random),
         };
-        let store = storage.as_ref().and_then(Keeper::store);
+        let store = storage.as_ref().and_then(RunningStore::store);
         parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
         parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
         let current = Arc::new(build(&parts, &configuration, 1, None)?);
@@ -313,7 +313,7 @@ impl Server {
     /// Takes the places of sockets in the state folder that are one process' alone, each whatever
     /// becomes of the other.
     fn take_places(&self) -> anyhow::Result<()> {
-        let storage = self.shared.storage.as_ref().map_or(Ok(()), Keeper::publish);
+        let storage = self.shared.storage.as_ref().map_or(Ok(()), RunningStore::publish);
         let administration = self.administration.publish();
         storage.and(administration)
     }
