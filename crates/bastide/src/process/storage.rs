@@ -13,7 +13,7 @@ use store::{CacheLimits, PostgresSettings, Store, UnsealKey};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::unseal::{Gate, Sign};
+use super::unseal::{SocketFile, UnsealSocket};
 use crate::cli::check::environment;
 use crate::config::{Database, Storage, Unseal};
 
@@ -29,7 +29,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct RunningStore {
     opened: watch::Receiver<Option<Store>>,
     /// Of a process that waits for shares.
-    sign: Option<Sign>,
+    file: Option<SocketFile>,
     task: JoinHandle<()>,
 }
 
@@ -41,7 +41,7 @@ impl RunningStore {
     /// The key cannot be read or is wrong, or the database cannot be used.
     pub async fn start(storage: &Storage, state: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let (opening, opened) = watch::channel(None);
-        let mut sign = None;
+        let mut file = None;
         let task = match local_key(&storage.unseal)? {
             Some(key) => {
                 let store = open_within(&storage.database, key, clock).await?;
@@ -50,19 +50,19 @@ impl RunningStore {
             }
             None => {
                 anyhow::ensure!(is_initialised(&storage.database).await?, "{}", store::Error::Uninitialised);
-                let (gate, way) = Gate::listen(state)?;
-                sign = Some(way);
+                let (socket, its_file) = UnsealSocket::listen(state)?;
+                file = Some(its_file);
                 tracing::warn!("the store is sealed: give shares of its key with `bastide unseal`");
                 let database = storage.database.clone();
                 tokio::spawn(async move {
-                    let opened = gate.open(|key| open(&database, key, Arc::clone(&clock))).await;
+                    let opened = socket.open(|key| open(&database, key, Arc::clone(&clock))).await;
                     tracing::info!("the store is unsealed");
                     opening.send_replace(Some(opened.clone()));
                     maintain(opened).await;
                 })
             }
         };
-        Ok(Self { opened, sign, task })
+        Ok(Self { opened, file, task })
     }
 
     /// Takes the place of the socket for shares.
@@ -70,13 +70,13 @@ impl RunningStore {
     /// # Errors
     /// What the system said.
     pub fn publish(&self) -> anyhow::Result<()> {
-        self.sign.as_ref().map_or(Ok(()), Sign::publish)
+        self.file.as_ref().map_or(Ok(()), SocketFile::publish)
     }
 
     /// Leaves that place to whoever succeeds this process.
     pub fn leave(&self) {
-        if let Some(sign) = &self.sign {
-            sign.leave();
+        if let Some(file) = &self.file {
+            file.leave();
         }
     }
 

@@ -39,16 +39,16 @@ pub struct Progress {
 
 /// The socket of a sealed process. It is gone when this is dropped.
 #[derive(Debug)]
-pub struct Gate {
+pub struct UnsealSocket {
     listener: UnixListener,
-    sign: Sign,
+    file: SocketFile,
 }
 
-/// Where clients find a gate, from [`Sign::publish`] until the gate is gone.
+/// The file of that socket, from [`SocketFile::publish`] until the socket is gone.
 #[derive(Clone, Debug)]
-pub struct Sign(Arc<Mutex<Option<Place>>>);
+pub struct SocketFile(Arc<Mutex<Option<Place>>>);
 
-impl Sign {
+impl SocketFile {
     /// Shows the way to this process, and no longer to one that was there before.
     ///
     /// # Errors
@@ -66,17 +66,17 @@ impl Sign {
     }
 }
 
-impl Gate {
-    /// Listens in the state folder, which this process holds; clients find it once its sign is
+impl UnsealSocket {
+    /// Listens in the state folder, which this process holds; clients find it once its file is
     /// published.
     ///
     /// # Errors
     /// What the system said.
-    pub fn listen(state: &Path) -> anyhow::Result<(Self, Sign)> {
+    pub fn listen(state: &Path) -> anyhow::Result<(Self, SocketFile)> {
         let path = unseal_socket(state);
         let (listener, place) = Place::prepare(&path).with_context(|| path.display().to_string())?;
-        let sign = Sign(Arc::new(Mutex::new(Some(place))));
-        Ok((Self { listener, sign: sign.clone() }, sign))
+        let file = SocketFile(Arc::new(Mutex::new(Some(place))));
+        Ok((Self { listener, file: file.clone() }, file))
     }
 
     /// Takes shares until `open` succeeds with the key that they make up.
@@ -100,9 +100,9 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for UnsealSocket {
     fn drop(&mut self) {
-        self.sign.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.file.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
