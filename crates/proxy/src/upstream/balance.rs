@@ -84,9 +84,9 @@ impl Latency {
 
 /// Random numbers for spreading load; nothing secret depends on them.
 #[derive(Debug)]
-pub(crate) struct Dice(Cell<u64>);
+pub(crate) struct FastRandom(Cell<u64>);
 
-impl Dice {
+impl FastRandom {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
     }
@@ -108,17 +108,17 @@ pub(crate) fn choose(
     count: usize,
     of: impl Fn(usize) -> Candidate,
     cost: impl Fn(usize) -> f64,
-    dice: &Dice,
+    random: &FastRandom,
 ) -> Option<usize> {
-    pick(count, &of, &cost, dice, |c| !c.tried && !c.unwell)
-        .or_else(|| pick(count, &of, &cost, dice, |c| !c.tried))
+    pick(count, &of, &cost, random, |c| !c.tried && !c.unwell)
+        .or_else(|| pick(count, &of, &cost, random, |c| !c.tried))
 }
 
 fn pick(
     count: usize,
     of: &impl Fn(usize) -> Candidate,
     cost: &impl Fn(usize) -> f64,
-    dice: &Dice,
+    random: &FastRandom,
     fits: impl Fn(Candidate) -> bool,
 ) -> Option<usize> {
     let fitting = || (0..count).map(|index| (index, of(index))).filter(|(_, candidate)| fits(*candidate));
@@ -134,7 +134,7 @@ fn pick(
     }
     // By weight, without the one that was drawn first.
     let draw = |without: Option<(usize, u32)>| {
-        let mut left = dice.below(total - without.map_or(0, |(_, weight)| weight as usize));
+        let mut left = random.below(total - without.map_or(0, |(_, weight)| weight as usize));
         let mut others = fitting().filter(|(index, _)| without.is_none_or(|(first, _)| first != *index));
         others.find(|(_, candidate)| {
             let weight = candidate.weight as usize;
@@ -162,10 +162,10 @@ mod tests {
     }
 
     fn chosen(list: &[Endpoint]) -> Vec<usize> {
-        let dice = Dice::new(7);
+        let random = FastRandom::new(7);
         let mut counts = vec![0; list.len()];
         for _ in 0..1000 {
-            if let Some(index) = choose(list.len(), |i| list[i].1, |i| list[i].0, &dice) {
+            if let Some(index) = choose(list.len(), |i| list[i].1, |i| list[i].0, &random) {
                 counts[index] += 1;
             }
         }

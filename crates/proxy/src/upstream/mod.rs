@@ -48,7 +48,7 @@ use crate::limits::Limits;
 use crate::route::RouteId;
 use crate::tls::ClientTls;
 use crate::world::CoreContext;
-use balance::{Candidate, Dice};
+use balance::{Candidate, FastRandom};
 use breaker::Pass;
 pub(crate) use connection::Connection;
 pub use connection::UpstreamFault;
@@ -249,7 +249,7 @@ pub struct CoreUpstreams {
     /// By service, then by endpoint.
     pools: Vec<Vec<Rc<Pool>>>,
     context: CoreContext,
-    dice: Dice,
+    random: FastRandom,
     /// Copies of requests that are under way on this core.
     mirrors: Rc<Cell<u32>>,
 }
@@ -268,7 +268,7 @@ impl CoreUpstreams {
             shared: Arc::clone(shared),
             pools,
             context: context.clone(),
-            dice: Dice::new(seed),
+            random: FastRandom::new(seed),
             mirrors: Rc::default(),
         }
     }
@@ -296,7 +296,7 @@ impl CoreUpstreams {
 
     /// True in so many of a hundred cases.
     pub(crate) fn draws(&self, percent: u32) -> bool {
-        self.dice.below(100) < percent as usize
+        self.random.below(100) < percent as usize
     }
 
     /// The service that a request of a route goes to: the first whose fields it has,
@@ -314,7 +314,7 @@ impl CoreUpstreams {
         }
         let by_weight = || settings.splits.iter().filter(|split| split.headers.is_empty());
         let total = by_weight().map(|split| split.weight as usize).sum();
-        let mut left = if total == 0 { 0 } else { self.dice.below(total) };
+        let mut left = if total == 0 { 0 } else { self.random.below(total) };
         let drawn = by_weight().find(|split| {
             let weight = split.weight as usize;
             let here = left < weight;
@@ -368,7 +368,7 @@ impl CoreUpstreams {
                 Balance::Random => 0.0,
             }
         };
-        let index = balance::choose(endpoints.len(), candidate, cost, &self.dice)?;
+        let index = balance::choose(endpoints.len(), candidate, cost, &self.random)?;
         let (endpoint, pool) = (endpoints.get(index)?, pools.get(index)?);
         // Where there is nothing to choose, nothing is measured.
         let measures = service.balance == Balance::Ewma && endpoints.len() > 1;

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use super::balance::Dice;
+use super::balance::FastRandom;
 use super::dial::{self, DialError};
 use super::health::{Health, Probed};
 use super::{EndpointSettings, Protocol, Service, Upstreams};
@@ -144,16 +144,16 @@ pub async fn keep(upstreams: Arc<Upstreams>) {
 
 impl Probe {
     async fn keep(self, at_once: Arc<Semaphore>) {
-        let dice = Dice::new(RandomState::new().hash_one(&*self.label));
+        let random = FastRandom::new(RandomState::new().hash_one(&*self.label));
         let interval = self.rule.interval;
         // Not all at the same moment after a start, and not late either.
-        tokio::time::sleep(spread(interval.min(Duration::from_secs(1)) / 10, 100, &dice)).await;
+        tokio::time::sleep(spread(interval.min(Duration::from_secs(1)) / 10, 100, &random)).await;
         loop {
             {
                 let Ok(_one) = at_once.acquire().await else { return };
                 self.once().await;
             }
-            tokio::time::sleep(spread(interval, self.rule.jitter_percent, &dice)).await;
+            tokio::time::sleep(spread(interval, self.rule.jitter_percent, &random)).await;
         }
     }
 
@@ -331,10 +331,10 @@ fn answer(error: impl ToString) -> ProbeFault {
 }
 
 /// A duration that is longer or shorter by up to so many percent.
-fn spread(around: Duration, percent: u32, dice: &Dice) -> Duration {
+fn spread(around: Duration, percent: u32, random: &FastRandom) -> Duration {
     let width = around.saturating_mul(percent.min(100)) / 100;
     let range = usize::try_from(width.as_millis().saturating_mul(2)).unwrap_or(usize::MAX - 1);
-    (around - width).saturating_add(Duration::from_millis(dice.below(range + 1) as u64))
+    (around - width).saturating_add(Duration::from_millis(random.below(range + 1) as u64))
 }
 
 /// A gRPC message (a flag, a length, then protobuf) of `HealthCheckRequest`: field 1 is
@@ -431,13 +431,13 @@ mod tests {
 
     #[test]
     fn intervals_are_spread_within_their_percent() {
-        let dice = Dice::new(3);
+        let random = FastRandom::new(3);
         let around = Duration::from_millis(1000);
-        let all: Vec<Duration> = (0..500).map(|_| spread(around, 10, &dice)).collect();
+        let all: Vec<Duration> = (0..500).map(|_| spread(around, 10, &random)).collect();
         let (least, most) = (all.iter().min().unwrap(), all.iter().max().unwrap());
         assert!(*least >= Duration::from_millis(900) && *least < Duration::from_millis(920), "{least:?}");
         assert!(*most <= Duration::from_millis(1100) && *most > Duration::from_millis(1080), "{most:?}");
-        assert_eq!(spread(around, 0, &dice), around);
+        assert_eq!(spread(around, 0, &random), around);
     }
 
     proptest! {
