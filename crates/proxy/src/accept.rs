@@ -49,20 +49,20 @@ pub(crate) struct Connections {
     /// Cleartext where TLS is what should come.
     pub(crate) cleartext: AtomicU64,
     /// What the log says of handshakes that failed, and of callers without TLS.
-    handshakes_said: Seldom,
-    cleartext_said: Seldom,
+    handshakes_said: LogLimiter,
+    cleartext_said: LogLimiter,
     /// Requests whose head was read, by core.
     requests: Vec<Padded>,
 }
 
 /// Something that is said now and then: a flood of it is counted, not told.
 #[derive(Debug, Default)]
-struct Seldom {
+struct LogLimiter {
     /// When it was last said, as a moment of the cores' clock; 0: never.
     last_ms: AtomicU64,
 }
 
-impl Seldom {
+impl LogLimiter {
     /// Whether it may be said now.
     fn is_due(&self, now_ms: u64) -> bool {
         let last = self.last_ms.load(Ordering::Relaxed);
@@ -87,8 +87,8 @@ impl Connections {
             hits: Arc::default(),
             handshakes_failed: AtomicU64::new(0),
             cleartext: AtomicU64::new(0),
-            handshakes_said: Seldom::default(),
-            cleartext_said: Seldom::default(),
+            handshakes_said: LogLimiter::default(),
+            cleartext_said: LogLimiter::default(),
             requests: (0..cores).map(|_| Padded::default()).collect(),
         }
     }
@@ -488,9 +488,9 @@ mod tests {
 
     #[test]
     fn what_is_said_seldom_is_said_at_once_and_then_once_in_its_time() {
-        let seldom = Seldom::default();
+        let limiter = LogLimiter::default();
         let said =
-            [1, 2, 1 + SAY_EVERY_MS - 1, 1 + SAY_EVERY_MS, 2 + SAY_EVERY_MS].map(|now| seldom.is_due(now));
+            [1, 2, 1 + SAY_EVERY_MS - 1, 1 + SAY_EVERY_MS, 2 + SAY_EVERY_MS].map(|now| limiter.is_due(now));
         assert_eq!(said, [true, false, false, true, false]);
     }
 }
