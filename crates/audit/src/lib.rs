@@ -29,10 +29,10 @@
 //! on behind it, block or allocate per field on a core, record a query string or a
 //! credential.
 
+mod batch_writer;
 pub mod follow;
 mod health;
 mod json;
-mod outlet;
 mod queue;
 pub mod read;
 pub mod record;

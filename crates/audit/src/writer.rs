@@ -12,8 +12,8 @@ use std::time::Duration;
 use model::Clock;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::batch_writer::BatchWriter;
 use crate::health::{Health, Lane, add};
-use crate::outlet::Outlet;
 use crate::queue::{LINE_BYTES_KEPT_MAX, Queue};
 use crate::segment::{self, Segment};
 use crate::sink::Buffer;
@@ -147,7 +147,7 @@ pub(crate) fn open(
         health: health.clone(),
         closing: closing.clone(),
         sources,
-        outlet: Outlet::default(),
+        batch_writer: BatchWriter::default(),
         sinks: sinks.clone(),
         current,
         looked: Duration::ZERO,
@@ -207,7 +207,7 @@ struct Writer {
     health: Arc<Health>,
     closing: Arc<Closing>,
     sources: Vec<Source>,
-    outlet: Outlet,
+    batch_writer: BatchWriter,
     sinks: Arc<Sinks>,
     current: Current,
     /// When the file was last seen in the folder, monotonic.
@@ -247,7 +247,7 @@ impl Writer {
     }
 
     fn drained(&self) -> bool {
-        self.outlet.is_empty() && self.sources.iter().all(|source| source.lines.is_empty())
+        self.batch_writer.is_empty() && self.sources.iter().all(|source| source.lines.is_empty())
     }
 
     /// Takes lines from the queues, round by round, so that no core waits for another.
@@ -257,13 +257,13 @@ impl Writer {
         loop {
             let mut found = false;
             for source in &mut self.sources {
-                if self.outlet.bytes() >= BATCH_BYTES_MAX {
+                if self.batch_writer.bytes() >= BATCH_BYTES_MAX {
                     return true;
                 }
                 let Ok(mut line) = source.lines.pop() else { continue };
                 found = true;
                 add(&source.lane.taken_bytes.0, line.len() as u64);
-                self.outlet.add(&line);
+                self.batch_writer.add(&line);
                 sinks.iter().for_each(|sink| sink.push(&line));
                 if line.capacity() <= LINE_BYTES_KEPT_MAX {
                     line.clear();
@@ -283,15 +283,15 @@ impl Writer {
             self.fault(&reason);
             return Err(reason);
         }
-        if self.outlet.at_start() {
+        if self.batch_writer.at_start() {
             self.rotate_if_due();
         }
-        if self.outlet.is_empty() {
+        if self.batch_writer.is_empty() {
             self.health.good();
             return Ok(());
         }
-        let start = self.current.length - self.outlet.taken();
-        match self.outlet.write(&mut self.current.file, start, self.settings.durable) {
+        let start = self.current.length - self.batch_writer.taken();
+        match self.batch_writer.write(&mut self.current.file, start, self.settings.durable) {
             Ok(batch) => {
                 self.current.length = start + batch.bytes;
                 self.wrote(batch);
@@ -299,7 +299,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.current.length = start + self.outlet.taken();
+                self.current.length = start + self.batch_writer.taken();
                 let reason = format!("cannot write {}: {error}", self.current.path.display());
                 self.fault(&reason);
                 Err(reason)
@@ -307,7 +307,7 @@ impl Writer {
         }
     }
 
-    fn wrote(&self, batch: crate::outlet::Batch) {
+    fn wrote(&self, batch: crate::batch_writer::Batch) {
         add(&self.health.written_events, batch.events);
         add(&self.health.written_bytes, batch.bytes);
     }
@@ -338,7 +338,7 @@ impl Writer {
         if !in_folder {
             let gone = self.current.path.clone();
             self.begin_next()?;
-            self.outlet.rewind();
+            self.batch_writer.rewind();
             tracing::warn!(file = %gone.display(), "the audit file was taken away; a new one is begun");
         }
         // Not before: as long as there is no file, each try comes here.
@@ -349,7 +349,7 @@ impl Writer {
     /// Begins the next file when the current one is full or old, and removes the oldest. On
     /// failure the current file is written on: a file too long is better than a line lost.
     fn rotate_if_due(&mut self) {
-        let size = self.current.length.saturating_add(self.outlet.bytes() as u64);
+        let size = self.current.length.saturating_add(self.batch_writer.bytes() as u64);
         let full = self.current.length > 0 && size > self.settings.rotate_bytes;
         let age_millis = self.clock.now().unix_millis().saturating_sub(self.current.segment.begun_millis);
         let old = !self.settings.rotate_after.is_zero()
@@ -389,7 +389,7 @@ impl Writer {
     /// The time to close is over. What is not written is lost, and said to be.
     fn give_up(mut self, reason: Option<String>) -> Result<(), Error> {
         let length = self.current.length;
-        match self.outlet.give_up(&mut self.current.file, length) {
+        match self.batch_writer.give_up(&mut self.current.file, length) {
             Ok(saved) => self.wrote(saved),
             Err(error) => tracing::error!("audit log: cannot cut off a torn line: {error}"),
         }

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: bytes go to the medium in order and once; what was taken in part is
 //! completed by the next try, or cut back to the last whole line by
-//! [`Outlet::give_up`]. Another medium gets the batch from its start ([`Outlet::rewind`]),
+//! [`BatchWriter::give_up`]. Another medium gets the batch from its start ([`BatchWriter::rewind`]),
 //! and so does one that could not say that it keeps it: after a failed `fdatasync` the
 //! system may take what is lost for written, so that only writing it again helps.
 
@@ -35,7 +35,7 @@ impl Medium for File {
 
 /// A batch on its way to a medium.
 #[derive(Debug, Default)]
-pub(crate) struct Outlet {
+pub(crate) struct BatchWriter {
     batch: Vec<u8>,
     events: u64,
     written: usize,
@@ -50,7 +50,7 @@ pub(crate) struct Batch {
     pub(crate) bytes: u64,
 }
 
-impl Outlet {
+impl BatchWriter {
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
@@ -175,25 +175,25 @@ mod tests {
         }
     }
 
-    fn outlet(lines: &[&str]) -> Outlet {
-        let mut outlet = Outlet::default();
-        lines.iter().for_each(|line| outlet.add(line.as_bytes()));
-        outlet
+    fn batch_writer(lines: &[&str]) -> BatchWriter {
+        let mut writer = BatchWriter::default();
+        lines.iter().for_each(|line| writer.add(line.as_bytes()));
+        writer
     }
 
     #[test]
     fn a_line_taken_in_part_is_completed_when_there_is_room_again() {
         let mut disk = Quota { held: Vec::new(), room: 6, chunk: 4, syncs: 0 };
-        let mut outlet = outlet(&["one\n", "two\n", "three\n"]);
+        let mut writer = batch_writer(&["one\n", "two\n", "three\n"]);
         for _ in 0..3 {
-            assert_eq!(outlet.write(&mut disk, 0, false).unwrap_err().kind(), ErrorKind::StorageFull);
+            assert_eq!(writer.write(&mut disk, 0, false).unwrap_err().kind(), ErrorKind::StorageFull);
             assert_eq!(disk.held, b"one\ntw");
         }
-        assert!(!outlet.at_start());
+        assert!(!writer.at_start());
         disk.room = 100;
-        assert_eq!(outlet.write(&mut disk, 0, true).unwrap(), Batch { events: 3, bytes: 14 });
+        assert_eq!(writer.write(&mut disk, 0, true).unwrap(), Batch { events: 3, bytes: 14 });
         assert_eq!(disk.held, b"one\ntwo\nthree\n");
-        assert!(outlet.is_empty() && outlet.at_start());
+        assert!(writer.is_empty() && writer.at_start());
         assert_eq!(disk.syncs, 1);
     }
 
@@ -239,15 +239,15 @@ mod tests {
     fn what_the_disk_could_not_write_back_is_written_again() {
         for failures in 0..3 {
             let mut disk = Forgetful::default();
-            let mut first = outlet(&["one\n"]);
+            let mut first = batch_writer(&["one\n"]);
             first.write(&mut disk, 0, true).unwrap();
             disk.failures = failures;
-            let mut outlet = outlet(&["two\n", "three\n"]);
+            let mut writer = batch_writer(&["two\n", "three\n"]);
             for _ in 0..failures {
-                outlet.write(&mut disk, 4, true).unwrap_err();
-                assert_eq!(outlet.give_up(&mut disk, 14).unwrap(), Batch::default());
+                writer.write(&mut disk, 4, true).unwrap_err();
+                assert_eq!(writer.give_up(&mut disk, 14).unwrap(), Batch::default());
             }
-            assert_eq!(outlet.write(&mut disk, 4, true).unwrap(), Batch { events: 2, bytes: 10 });
+            assert_eq!(writer.write(&mut disk, 4, true).unwrap(), Batch { events: 2, bytes: 10 });
             assert_eq!(disk.kept, b"one\ntwo\nthree\n", "{failures} failures");
             assert_eq!(disk.kept, disk.cached);
         }
@@ -259,12 +259,12 @@ mod tests {
             [(0, "", 0), (3, "", 0), (4, "one\n", 1), (6, "one\n", 1), (8, "one\ntwo\n", 2)]
         {
             let mut disk = Quota { held: Vec::new(), room, chunk: 100, syncs: 0 };
-            let mut outlet = outlet(&["one\n", "two\n", "three\n"]);
-            outlet.write(&mut disk, 0, false).unwrap_err();
+            let mut writer = batch_writer(&["one\n", "two\n", "three\n"]);
+            writer.write(&mut disk, 0, false).unwrap_err();
             let length = disk.held.len() as u64;
-            let saved = outlet.give_up(&mut disk, length).unwrap();
+            let saved = writer.give_up(&mut disk, length).unwrap();
             assert_eq!((disk.held.as_slice(), saved.events), (kept.as_bytes(), events), "room {room}");
-            assert_eq!(outlet.events(), 3 - events);
+            assert_eq!(writer.events(), 3 - events);
         }
     }
 
@@ -277,22 +277,22 @@ mod tests {
         ) {
             let lines: Vec<String> =
                 lengths.iter().enumerate().map(|(at, &length)| format!("{at}{}\n", "x".repeat(length))).collect();
-            let mut outlet = Outlet::default();
-            lines.iter().for_each(|line| outlet.add(line.as_bytes()));
+            let mut writer = BatchWriter::default();
+            lines.iter().for_each(|line| writer.add(line.as_bytes()));
             let mut disk = Quota { held: Vec::new(), room: 0, chunk, syncs: 0 };
             for room in rooms {
                 disk.room = room;
-                if outlet.write(&mut disk, 0, false).is_ok() {
+                if writer.write(&mut disk, 0, false).is_ok() {
                     break;
                 }
             }
             let length = disk.held.len() as u64;
-            let _ = outlet.give_up(&mut disk, length).unwrap();
+            let _ = writer.give_up(&mut disk, length).unwrap();
             let all = lines.concat();
             prop_assert!(all.as_bytes().starts_with(&disk.held));
             prop_assert!(disk.held.is_empty() || disk.held.ends_with(b"\n"));
             let on_disk = disk.held.iter().filter(|&&byte| byte == b'\n').count();
-            prop_assert_eq!(on_disk as u64 + outlet.events(), if outlet.is_empty() { on_disk as u64 } else { lines.len() as u64 });
+            prop_assert_eq!(on_disk as u64 + writer.events(), if writer.is_empty() { on_disk as u64 } else { lines.len() as u64 });
         }
     }
 }
