@@ -22,9 +22,9 @@ use super::process::{Process, signal_pid};
 use super::service::{Announcement, Role};
 use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
 
-mod beside;
+mod sidecar;
 
-pub(crate) use beside::Beside;
+pub(crate) use sidecar::Sidecar;
 
 /// The name by which customers know the shop. RFC 6761 §6.3: it is loopback wherever
 /// it is looked up.
@@ -142,9 +142,9 @@ pub struct DemoEnvironment {
     executable: PathBuf,
     gateway: Option<Process>,
     services: Vec<(Process, Announcement)>,
-    /// Beside the services of the mesh.
+    /// The sidecars of the services of the mesh.
     proxies: Vec<Process>,
-    mesh: Vec<Beside>,
+    mesh: Vec<Sidecar>,
     port: u16,
     _ports: Ports,
     secret: String,
@@ -200,8 +200,8 @@ impl DemoEnvironment {
         let mesh = [("orders", 1), ("orders", 2), ("payments", 1), ("catalogue", 1)]
             .into_iter()
             .map(|(service, instance)| {
-                Beside::install(at, service, executable)?;
-                Ok(Beside {
+                Sidecar::install(at, service, executable)?;
+                Ok(Sidecar {
                     service,
                     instance,
                     door: ports.another()?.port(),
@@ -576,13 +576,13 @@ impl DemoEnvironment {
 fn write_files<'a>(
     folder: &Path,
     services: impl Iterator<Item = &'a Announcement>,
-    mesh: &[Beside],
+    mesh: &[Sidecar],
     partners: &Partners,
     (rules, port): (&Rules, u16),
 ) -> std::io::Result<()> {
     let mut shared = SHARED.replace("{{folder}}", &folder.canonicalize()?.display().to_string());
-    for beside in mesh {
-        shared = shared.replace(&beside.place(), &beside.door.to_string());
+    for sidecar in mesh {
+        shared = shared.replace(&sidecar.place(), &sidecar.door.to_string());
     }
     std::fs::write(folder.join("town.yaml"), shared)?;
     std::fs::write(folder.join("mesh.cedar"), MESH_POLICIES)?;
@@ -632,12 +632,12 @@ mod tests {
             .collect();
         write_secret(&folder.path().join("clients.secret"), "0123456789abcdef0123456789abcdef").unwrap();
         let partners = Partners::make().unwrap();
-        let beside = |service, instance, door| Beside { service, instance, door, way_out: door + 1 };
+        let sidecar = |service, instance, door| Sidecar { service, instance, door, way_out: door + 1 };
         let mesh = [
-            beside("orders", 1, 7101),
-            beside("orders", 2, 7103),
-            beside("payments", 1, 7105),
-            beside("catalogue", 1, 7107),
+            sidecar("orders", 1, 7101),
+            sidecar("orders", 2, 7103),
+            sidecar("payments", 1, 7105),
+            sidecar("catalogue", 1, 7107),
         ];
         write_files(folder.path(), services.iter(), &mesh, &partners, (&Rules::Own(None), 8443)).unwrap();
         let loaded = config::load(&folder.path().join("bastide.yaml"), &|_| None, &Disk);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::demo::client::{Door, Request, Trust, http1};
-use crate::demo::environment::{Beside, DemoEnvironment};
+use crate::demo::environment::{DemoEnvironment, Sidecar};
 use crate::demo::process::line_of;
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
 
@@ -104,7 +104,7 @@ pub(in crate::demo::tour) async fn no_identity(visitor: &mut Visitor<'_>) -> any
     read_back(demo, "gateway", "is no registered workload", &mut trial).await;
     visitor.write_down(trial);
     let mut trial = Trial::new(Kind::Innocent, "catalogue's executable asks for its own");
-    let output = tokio::process::Command::new(Beside::executable(demo.folder(), "catalogue"))
+    let output = tokio::process::Command::new(Sidecar::executable(demo.folder(), "catalogue"))
         .args(ask)
         .kill_on_drop(true)
         .output()

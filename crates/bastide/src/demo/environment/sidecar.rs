@@ -16,9 +16,9 @@ use crate::demo::service::Announcement;
 const START_TIME_MAX: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Where a service of the mesh is reached, and goes out.
+/// The proxy beside a service of the mesh: where it is reached, and goes out.
 #[derive(Clone, Debug)]
-pub(crate) struct Beside {
+pub(crate) struct Sidecar {
     /// The service.
     pub(crate) service: &'static str,
     /// Which of several instances.
@@ -29,7 +29,7 @@ pub(crate) struct Beside {
     pub(crate) way_out: u16,
 }
 
-impl Beside {
+impl Sidecar {
     /// Its name in the demo's configuration: `door_orders_1`.
     pub(crate) fn place(&self) -> String {
         match self.service {
@@ -104,14 +104,14 @@ impl DemoEnvironment {
     /// Starts `bastide run` beside the services of the mesh, which get their identities now.
     pub(super) async fn start_proxies(&mut self) -> anyhow::Result<()> {
         let mut starting = tokio::task::JoinSet::new();
-        for beside in self.mesh.clone() {
+        for sidecar in self.mesh.clone() {
             let is_it = |service: &&Announcement| {
-                (service.role.name(), service.instance) == (beside.service, beside.instance)
+                (service.role.name(), service.instance) == (sidecar.service, sidecar.instance)
             };
             let address = self.services().find(is_it).map(|service| service.address);
-            let address = address.with_context(|| format!("no service {} runs", beside.service))?;
+            let address = address.with_context(|| format!("no service {} runs", sidecar.service))?;
             let folder = self.folder().to_owned();
-            starting.spawn(async move { beside.start(address, &folder).await });
+            starting.spawn(async move { sidecar.start(address, &folder).await });
         }
         while let Some(started) = starting.join_next().await {
             self.proxies.push(started??);
@@ -126,7 +126,7 @@ impl DemoEnvironment {
     /// It gives none.
     pub(crate) async fn certificate_of(&self, service: &str) -> anyhow::Result<(ClientCertificate, Vec<u8>)> {
         let out = self.path(&format!("copy-{service}"));
-        let output = tokio::process::Command::new(Beside::executable(self.folder(), service))
+        let output = tokio::process::Command::new(Sidecar::executable(self.folder(), service))
             .args(["mesh", "svid", "--socket"])
             .arg(self.path("workload.sock"))
             .arg("--out")
@@ -146,7 +146,7 @@ impl DemoEnvironment {
     /// # Errors
     /// It is none of the mesh.
     pub(crate) fn in_mesh(&self, service: &str) -> anyhow::Result<(SocketAddr, SocketAddr)> {
-        let found = self.mesh.iter().find(|beside| beside.service == service);
+        let found = self.mesh.iter().find(|sidecar| sidecar.service == service);
         let found = found.with_context(|| format!("{service} is not in the mesh"))?;
         Ok((found.way_out(), SocketAddr::from(([127, 0, 0, 1], found.door))))
     }
