@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::browser::{Browser, Landed, Person};
 use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
-use super::login::{self, Provider, Wish};
+use super::login::{self, Provider, TokenRequest};
 use super::partners::Partners;
 use super::port::Ports;
 use super::process::{Process, signal_pid};
@@ -253,7 +253,7 @@ impl DemoEnvironment {
         for user in USERS {
             // Bob has an authenticator app: what he may do takes it.
             let acr = (user == "bob").then_some("2");
-            let token = demo.log_in(user, &Wish { resource: SHOP, acr, key: None }).await?;
+            let token = demo.log_in(user, &TokenRequest { resource: SHOP, acr, key: None }).await?;
             std::fs::write(demo.path(&format!("{user}.token")), &token)?;
             demo.tokens.insert(user.to_owned(), token);
         }
@@ -359,11 +359,11 @@ impl DemoEnvironment {
     ///
     /// # Errors
     /// The provider gives none.
-    pub(crate) async fn log_in(&self, user: &str, wish: &Wish<'_>) -> anyhow::Result<String> {
+    pub(crate) async fn log_in(&self, user: &str, wanted: &TokenRequest<'_>) -> anyhow::Result<String> {
         let (mut browser, mut person) = (self.browser()?, self.person(user));
         let issuer = self.issuer();
         let provider = Provider { issuer: &issuer, host: ID_HOST, secret: &self.secret };
-        let token = login::token(&mut browser, &mut person, &provider, wish).await;
+        let token = login::token(&mut browser, &mut person, &provider, wanted).await;
         self.people().insert(user.to_owned(), person);
         token
     }

@@ -30,7 +30,7 @@ pub(crate) struct Provider<'p> {
 
 /// What a token is to be.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Wish<'w> {
+pub(crate) struct TokenRequest<'w> {
     /// For which API.
     pub(crate) resource: &'w str,
     /// After which class of login.
@@ -47,7 +47,7 @@ pub(crate) async fn token(
     browser: &mut Browser,
     person: &mut Person,
     provider: &Provider<'_>,
-    wish: &Wish<'_>,
+    wanted: &TokenRequest<'_>,
 ) -> anyhow::Result<String> {
     let (issuer, host) = (provider.issuer, provider.host);
     let mut bytes = [0; 32];
@@ -59,11 +59,11 @@ pub(crate) async fn token(
         pair("client_id", APPLICATION),
         pair("redirect_uri", CALLBACK),
         pair("scope", "openid"),
-        pair("resource", wish.resource),
+        pair("resource", wanted.resource),
         pair("code_challenge", &URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))),
         pair("code_challenge_method", "S256"),
     ];
-    query.extend(wish.acr.map(|acr| pair("acr_values", acr)));
+    query.extend(wanted.acr.map(|acr| pair("acr_values", acr)));
     let start = format!("{issuer}/authorize?{}", encode(&query));
     let landed = match browser.visit(&start, person).await? {
         Landed::Away(address) => address,
@@ -86,7 +86,7 @@ pub(crate) async fn token(
     ];
     let mut request =
         browser.request("POST", host, "/token").field("content-type", "application/x-www-form-urlencoded");
-    if let Some(key) = wish.key {
+    if let Some(key) = wanted.key {
         let url = format!("{issuer}/token");
         let seconds = SystemClock::start().now().unix_seconds();
         let proof = Proof { method: "POST", url: &url, token: None, id: &verifier, seconds };

@@ -5,7 +5,7 @@ use model::event::Step;
 
 use crate::demo::environment::{HOST, SHOP};
 use crate::demo::jose::{Proof, SigningKey};
-use crate::demo::login::Wish;
+use crate::demo::login::TokenRequest;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
 use crate::process::clock::SystemClock;
 
@@ -21,8 +21,8 @@ struct Owner {
 impl Owner {
     async fn meet(visitor: &Visitor<'_>) -> anyhow::Result<Self> {
         let key = SigningKey::generate("alice's")?;
-        let wish = Wish { resource: SHOP, acr: None, key: Some(&key) };
-        let token = visitor.demo.log_in("alice", &wish).await?;
+        let wanted = TokenRequest { resource: SHOP, acr: None, key: Some(&key) };
+        let token = visitor.demo.log_in("alice", &wanted).await?;
         Ok(Self { key, token })
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::demo::client::http1;
 use crate::demo::environment::SHOP;
 use crate::demo::jose::claims;
-use crate::demo::login::Wish;
+use crate::demo::login::TokenRequest;
 use crate::demo::tour::visitor::{Ask, Kind, Refusal, Trial, Visitor, refusal};
 
 const REFUSED: Refusal = refusal(401, Step::Authenticate);
@@ -34,8 +34,8 @@ pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow:
 /// A token that is signed and not over, and that its owner has lost.
 pub(in crate::demo::tour) async fn revoked_token(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
-    let wish = Wish { resource: SHOP, ..Wish::default() };
-    let (lost, other) = (demo.log_in("alice", &wish).await?, demo.log_in("alice", &wish).await?);
+    let wanted = TokenRequest { resource: SHOP, ..TokenRequest::default() };
+    let (lost, other) = (demo.log_in("alice", &wanted).await?, demo.log_in("alice", &wanted).await?);
     let id = claims(&lost)?.get("jti").and_then(Value::as_str).unwrap_or_default().to_owned();
     let ask = |token: &str| Ask::get("/orders/alice").bearer(token);
     visitor.innocent("alice's token before it is lost", &ask(&lost), 200).await;

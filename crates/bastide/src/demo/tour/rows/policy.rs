@@ -4,7 +4,7 @@ use model::event::Step;
 use serde_json::json;
 
 use crate::demo::environment::{ADMIN_HOST, SHOP};
-use crate::demo::login::Wish;
+use crate::demo::login::TokenRequest;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
 
 const REFUSED: Refusal = refusal(403, Step::Authorize);
@@ -55,7 +55,7 @@ pub(in crate::demo::tour) async fn refund(visitor: &mut Visitor<'_>) -> anyhow::
     };
     visitor.attack("eve refunds", &ask(demo.token("eve")), REFUSED).await;
     visitor.attack("alice, a customer, refunds", &ask(demo.token("alice")), REFUSED).await;
-    let weak = demo.log_in("bob", &Wish { resource: SHOP, ..Wish::default() }).await?;
+    let weak = demo.log_in("bob", &TokenRequest { resource: SHOP, ..TokenRequest::default() }).await?;
     let told =
         visitor.attack("bob refunds with a password alone", &ask(&weak), refusal(401, Step::Authorize)).await;
     // He is told that a stronger login would do (RFC 9470).

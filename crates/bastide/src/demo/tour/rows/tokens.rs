@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::demo::environment::{BANK, BRIEF, SHOP};
 use crate::demo::jose::{SigningKey, claims, hs256, key_id, tampered, unsigned};
-use crate::demo::login::Wish;
+use crate::demo::login::TokenRequest;
 use crate::demo::tour::visitor::{Ask, Refusal, Visitor, refusal};
 use anyhow::Context as _;
 
@@ -73,7 +73,7 @@ pub(in crate::demo::tour) async fn forged(visitor: &mut Visitor<'_>) -> anyhow::
 
 pub(in crate::demo::tour) async fn stale(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
-    let brief = Wish { resource: BRIEF, ..Wish::default() };
+    let brief = TokenRequest { resource: BRIEF, ..TokenRequest::default() };
     let ended = demo.log_in("alice", &brief).await?;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     visitor.attack("a token that has just ended", &Ask::get(TARGET).bearer(&ended), REFUSED).await;
@@ -96,12 +96,12 @@ pub(in crate::demo::tour) async fn stale(visitor: &mut Visitor<'_>) -> anyhow::R
 
 pub(in crate::demo::tour) async fn foreign(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
-    let bank = Wish { resource: BANK, ..Wish::default() };
+    let bank = TokenRequest { resource: BANK, ..TokenRequest::default() };
     let elsewhere = demo.log_in("alice", &bank).await?;
     visitor.attack("a token for the bank", &Ask::get(TARGET).bearer(&elsewhere), REFUSED).await;
     visitor.because("aud");
     visitor.attack("the same over HTTP/2", &Ask::get(TARGET).bearer(&elsewhere).http2(), REFUSED).await;
-    let shop = Wish { resource: SHOP, ..Wish::default() };
+    let shop = TokenRequest { resource: SHOP, ..TokenRequest::default() };
     let own = demo.log_in("alice", &shop).await?;
     visitor.innocent("a token for the shop", &Ask::get(TARGET).bearer(&own), 200).await;
     Ok(())
