@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::event::{DecisionRecord, Outcome};
 use model::{RequestId, Timestamp};
-use proxy::forward::{Attempt, Trail};
+use proxy::forward::{Attempt, AttemptLog};
 use proxy::telemetry::context::SAMPLED;
 use proxy::telemetry::{Event, Parent, Sampling, Span, SpanId, SpanKind, Trace, TraceId, Value};
 use proxy::{Additions, Known, RequestHead};
@@ -108,7 +108,7 @@ impl Traced {
             (None, Some(parent)) => Parent { flags, ..parent },
             (taken, _) => Parent {
                 trace_id: self.trace_id,
-                span_id: Trail::span(self.seed, 0),
+                span_id: AttemptLog::span(self.seed, 0),
                 flags: flags | if taken.is_some() { SAMPLED } else { 0 },
             },
         };
@@ -119,14 +119,14 @@ impl Traced {
     }
 
     /// Takes down the attempts of this request, if it is sampled.
-    pub(crate) fn trail<'a>(&self, clock: &'a dyn model::Clock) -> Option<Trail<'a>> {
+    pub(crate) fn attempt_log<'a>(&self, clock: &'a dyn model::Clock) -> Option<AttemptLog<'a>> {
         self.taken.as_ref()?;
         let flags = self.parent.map_or(0, |parent| parent.flags) | SAMPLED;
-        let first = Parent { trace_id: self.trace_id, span_id: Trail::span(self.seed, 0), flags };
-        Some(Trail::new(clock, first, self.seed))
+        let first = Parent { trace_id: self.trace_id, span_id: AttemptLog::span(self.seed, 0), flags };
+        Some(AttemptLog::new(clock, first, self.seed))
     }
 
-    /// Keeps what a [`Trail`] has taken down.
+    /// Keeps what a [`AttemptLog`] has taken down.
     pub(crate) fn keep(&mut self, attempts: Vec<Attempt>) {
         if let Some(taken) = &mut self.taken {
             taken.attempts = attempts;

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use model::event::{Outcome, Step};
-use proxy::forward::{ForwardError, Outcome as Forwarded, Trail};
+use proxy::forward::{AttemptLog, ForwardError, Outcome as Forwarded};
 use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit, Version};
 
 use crate::firewall::Inspected;
@@ -38,9 +38,10 @@ pub(crate) async fn forward<E: Exchange>(
     if let Some(own) = &route.own_answer {
         return Err(own.answer(cleared.routed(), added.response)?);
     }
-    let trail = journey.traced.as_ref().and_then(|traced| traced.trail(&*gateway.snapshot().process.clock));
+    let attempt_log =
+        journey.traced.as_ref().and_then(|traced| traced.attempt_log(&*gateway.snapshot().process.clock));
     let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
-    let passage = Passage { gateway, added, judge, trail: trail.as_ref() };
+    let passage = Passage { gateway, added, judge, attempt_log: attempt_log.as_ref() };
     let inspection = journey.inspection.as_deref_mut();
     let (mut refused, mut reported) = (None, None);
     let opaque = cleared.routed().head().version == Version::Opaque;
@@ -58,8 +59,8 @@ pub(crate) async fn forward<E: Exchange>(
     if let Some(violations) = reported {
         journey.report(&violations);
     }
-    if let (Some(trail), Some(traced)) = (trail, &mut journey.traced) {
-        traced.keep(trail.into_attempts());
+    if let (Some(attempt_log), Some(traced)) = (attempt_log, &mut journey.traced) {
+        traced.keep(attempt_log.into_attempts());
     }
     let begun = exchange.head_sent();
     settle(gateway, journey, route, outcome, refused.map(|refused| (refused, begun)))
@@ -70,14 +71,15 @@ struct Passage<'a> {
     gateway: &'a Gateway,
     added: Added<'a>,
     judge: Overseer<'a>,
-    trail: Option<&'a Trail<'a>>,
+    attempt_log: Option<&'a AttemptLog<'a>>,
 }
 
 impl Passage<'_> {
     async fn take<E: Exchange>(&self, cleared: Cleared, exchange: &mut E) -> Forwarded {
         let edit = ResponseEdit { set: self.added.response, remove: &[] };
         let upstreams = self.gateway.upstreams();
-        proxy::forward(cleared, exchange, upstreams, self.added.request, edit, &self.judge, self.trail).await
+        proxy::forward(cleared, exchange, upstreams, self.added.request, edit, &self.judge, self.attempt_log)
+            .await
     }
 }
 

@@ -9,12 +9,12 @@
 //! INVARIANT: nothing but a [`Cleared`] gets here, and which services its request may go
 //! to is read from its route alone.
 
+mod attempt_log;
 mod body;
 mod error;
 pub mod mirror;
 mod pump;
 mod rewrite;
-mod trail;
 mod tunnel;
 
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use model::Switch;
 
+pub use attempt_log::{Attempt, AttemptLog};
 pub use error::{ForwardError, Phase};
 pub use rewrite::{PathPiece, PathTemplate};
-pub use trail::{Attempt, Trail};
 
 use crate::deadline::{Watch, earlier};
 use crate::exchange::{BodyError, Exchange};
@@ -73,7 +73,7 @@ pub struct Outcome {
 
 /// Forwards a request and streams the answer. When the outcome has an error and no
 /// status, nothing has been sent to the client. `judge` is asked again while it is under
-/// way; `trail` takes down how each attempt went.
+/// way; `attempt_log` takes down how each attempt went.
 pub fn forward<E: Exchange>(
     cleared: Cleared,
     exchange: &mut E,
@@ -81,7 +81,7 @@ pub fn forward<E: Exchange>(
     request_additions: &Additions,
     response_edit: ResponseEdit<'_>,
     judge: &dyn Judge,
-    trail: Option<&Trail<'_>>,
+    attempt_log: Option<&AttemptLog<'_>>,
 ) -> impl Future<Output = Outcome> {
     let settings = upstreams.settings(cleared.routed().route());
     // No `async fn`: that would keep all it is given a second time, and copy it there.
@@ -114,7 +114,7 @@ pub fn forward<E: Exchange>(
                             watch: Watch::new(ticker),
                             total: earlier(total, live.until_ms()),
                             live,
-                            trail,
+                            attempt_log,
                         };
                         job.run(exchange, &mut outcome).await
                     }
@@ -148,7 +148,7 @@ struct Job<'a> {
     /// When everything must be over: the time for a request, or the end of the permit; 0: never.
     total: u64,
     live: Watched<'a>,
-    trail: Option<&'a Trail<'a>>,
+    attempt_log: Option<&'a AttemptLog<'a>>,
 }
 
 /// Whether a failed attempt may be followed by another.
@@ -193,11 +193,11 @@ impl Job<'_> {
             };
             outcome.attempts += 1;
             outcome.endpoint = Some(Arc::clone(&chosen.endpoint.label));
-            let begun = self.trail.map(Trail::now);
+            let begun = self.attempt_log.map(AttemptLog::now);
             let attempt = self.attempt(&chosen, exchange, &mut body, outcome, &mut admission).await;
-            if let (Some(trail), Some(begun)) = (self.trail, begun) {
+            if let (Some(attempt_log), Some(begun)) = (self.attempt_log, begun) {
                 let error = attempt.as_ref().err().map(|failed| &failed.error);
-                trail.note(&chosen.endpoint.label, &self.path, begun, outcome.status, error);
+                attempt_log.note(&chosen.endpoint.label, &self.path, begun, outcome.status, error);
             }
             let failed = match attempt {
                 Ok(()) => return Ok(()),
@@ -335,7 +335,9 @@ impl Job<'_> {
         connection: &mut Connection,
         attempts: u32,
     ) -> Result<Asked<'_>, UpstreamFault> {
-        let further = self.trail.and_then(|trail| trail.further(self.additions, attempts.saturating_sub(1)));
+        let further = self
+            .attempt_log
+            .and_then(|attempt_log| attempt_log.further(self.additions, attempts.saturating_sub(1)));
         let upgrade = self.allowed_upgrade().filter(|_| !connection.is_http2());
         let framing = self.head.framing;
         let mut request = UpstreamRequest {

@@ -19,7 +19,7 @@ const TRACEPARENT: &str = "traceparent";
 const ATTEMPTS_MAX: usize = 64;
 
 /// Takes down the attempts of one request. Only requests that are sampled have one.
-pub struct Trail<'a> {
+pub struct AttemptLog<'a> {
     clock: &'a dyn Clock,
     /// What the first attempt tells the upstream.
     first: Parent,
@@ -47,7 +47,7 @@ pub struct Attempt {
     pub error: &'static str,
 }
 
-impl<'a> Trail<'a> {
+impl<'a> AttemptLog<'a> {
     /// For the spans of one request: the n-th attempt is span `n + 1` of `seed`, the
     /// server's own being span 0.
     pub fn new(clock: &'a dyn Clock, first: Parent, seed: u64) -> Self {
