@@ -9,7 +9,7 @@ use model::Timestamp;
 #[derive(Debug, Default)]
 pub struct Health {
     fault: Mutex<Option<(String, Timestamp)>>,
-    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) queues: Vec<Arc<QueueCounters>>,
     pub(crate) written_events: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) write_errors: AtomicU64,
@@ -21,7 +21,7 @@ pub struct Health {
 /// plain store.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct Lane {
+pub(crate) struct QueueCounters {
     pub(crate) reserved: AtomicU64,
     pub(crate) committed_events: AtomicU64,
     pub(crate) committed_bytes: AtomicU64,
@@ -84,8 +84,8 @@ pub struct Counts {
 }
 
 impl Health {
-    pub(crate) fn new(lanes: Vec<Arc<Lane>>) -> Self {
-        Self { lanes, ..Self::default() }
+    pub(crate) fn new(queues: Vec<Arc<QueueCounters>>) -> Self {
+        Self { queues, ..Self::default() }
     }
 
     /// Whether the last write succeeded.
@@ -99,18 +99,20 @@ impl Health {
     /// The counters, summed over all queues.
     pub fn counts(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-        let sum = |of: fn(&Lane) -> &AtomicU64| self.lanes.iter().map(|lane| get(of(lane))).sum::<u64>();
+        let sum = |of: fn(&QueueCounters) -> &AtomicU64| {
+            self.queues.iter().map(|counters| get(of(counters))).sum::<u64>()
+        };
         // What was written is read first: it is never more than what was committed.
         let (written_events, written_bytes) = (get(&self.written_events), get(&self.written_bytes));
         Counts {
             written_events,
             written_bytes,
-            pending_events: sum(|lane| &lane.committed_events).saturating_sub(written_events),
-            pending_bytes: sum(|lane| &lane.committed_bytes).saturating_sub(written_bytes),
-            reserved: sum(|lane| &lane.reserved),
-            refused: sum(|lane| &lane.refused),
-            dropped: sum(|lane| &lane.dropped),
-            abandoned: sum(|lane| &lane.abandoned),
+            pending_events: sum(|counters| &counters.committed_events).saturating_sub(written_events),
+            pending_bytes: sum(|counters| &counters.committed_bytes).saturating_sub(written_bytes),
+            reserved: sum(|counters| &counters.reserved),
+            refused: sum(|counters| &counters.refused),
+            dropped: sum(|counters| &counters.dropped),
+            abandoned: sum(|counters| &counters.abandoned),
             write_errors: get(&self.write_errors),
             rotations: get(&self.rotations),
             torn_lines: get(&self.torn_lines),

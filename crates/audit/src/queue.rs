@@ -9,7 +9,7 @@ use model::event::AccessEvent;
 use model::{RequestId, Timestamp};
 use rtrb::{Consumer, Producer};
 
-use crate::health::{Lane, add};
+use crate::health::{QueueCounters, add};
 use crate::record;
 use crate::{Settings, WhenFull};
 
@@ -23,7 +23,7 @@ pub(crate) const LINE_BYTES_KEPT_MAX: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct Queue {
     ends: RefCell<Ends>,
-    lane: Arc<Lane>,
+    counters: Arc<QueueCounters>,
     /// Bytes of lines that may wait before the queue is full.
     bytes_max: u64,
     when_full: WhenFull,
@@ -47,13 +47,13 @@ impl Queue {
     pub(crate) fn new(
         lines: Producer<Vec<u8>>,
         spare: Consumer<Vec<u8>>,
-        lane: Arc<Lane>,
+        counters: Arc<QueueCounters>,
         settings: &Settings,
         shut: Arc<AtomicBool>,
     ) -> Self {
         let ends = RefCell::new(Ends { lines, spare, reserved: 0 });
         let bytes_max = u64::try_from(settings.queue_bytes).unwrap_or(u64::MAX);
-        Self { ends, lane, bytes_max, when_full: settings.when_full, shut }
+        Self { ends, counters, bytes_max, when_full: settings.when_full, shut }
     }
 
     /// Takes a place in the queue for the event of this request. Whoever holds the
@@ -64,15 +64,15 @@ impl Queue {
     /// refuse; or a sink that blocks is full.
     pub fn reserve(self: &Rc<Self>, id: RequestId, time: Timestamp) -> Result<Slot, Full> {
         if self.shut.load(Ordering::Relaxed) {
-            add(&self.lane.refused, 1);
+            add(&self.counters.refused, 1);
             return Err(Full);
         }
         let placed = self.free() > 0;
         if placed {
             self.ends.borrow_mut().reserved += 1;
-            add(&self.lane.reserved, 1);
+            add(&self.counters.reserved, 1);
         } else if self.when_full == WhenFull::Refuse {
-            add(&self.lane.refused, 1);
+            add(&self.counters.refused, 1);
             return Err(Full);
         }
         Ok(Slot { queue: Some(self.clone()), placed, id, time })
@@ -87,8 +87,8 @@ impl Queue {
     /// Places that can still be reserved. Lines that are reserved have no length yet, so that
     /// those of requests under way come on top of the bytes that may wait.
     pub fn free(&self) -> usize {
-        let committed = self.lane.committed_bytes.load(Ordering::Relaxed);
-        let taken = self.lane.taken_bytes.0.load(Ordering::Acquire);
+        let committed = self.counters.committed_bytes.load(Ordering::Relaxed);
+        let taken = self.counters.taken_bytes.0.load(Ordering::Acquire);
         if committed.saturating_sub(taken) >= self.bytes_max {
             return 0;
         }
@@ -98,7 +98,7 @@ impl Queue {
 
     fn push(&self, placed: bool, serialise: impl FnOnce(&mut Vec<u8>)) {
         if !placed {
-            add(&self.lane.dropped, 1);
+            add(&self.counters.dropped, 1);
             return;
         }
         let mut ends = self.ends.borrow_mut();
@@ -109,14 +109,14 @@ impl Queue {
         let bytes = line.len() as u64;
         // Counted before it is pushed: the writer must never have written more than
         // was committed, and a close must see the event or the reservation.
-        add(&self.lane.committed_events, 1);
-        add(&self.lane.committed_bytes, bytes);
+        add(&self.counters.committed_events, 1);
+        add(&self.counters.committed_bytes, bytes);
         if ends.lines.push(line).is_err() {
             // The reservation kept this place free; should it ever not be so, the
             // event is counted, not forgotten.
-            add(&self.lane.dropped, 1);
+            add(&self.counters.dropped, 1);
         }
-        add(&self.lane.reserved, 1u64.wrapping_neg());
+        add(&self.counters.reserved, 1u64.wrapping_neg());
     }
 }
 
@@ -153,7 +153,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            add(&queue.lane.abandoned, 1);
+            add(&queue.counters.abandoned, 1);
             queue.push(self.placed, |line| record::append_abandoned(line, self.id, self.time));
         }
     }

@@ -172,9 +172,9 @@ fn a_queue_of_long_lines_is_full_before_its_places_are_taken() {
     for when_full in [WhenFull::Refuse, WhenFull::Drop] {
         let (lines_in, mut lines) = rtrb::RingBuffer::new(8);
         let (_spare_in, spare) = rtrb::RingBuffer::new(8);
-        let lane = Arc::new(health::Lane::default());
+        let counters = Arc::new(health::QueueCounters::default());
         let settings = Settings { queue_bytes: 100, when_full, ..settings(Path::new("")) };
-        let queue = Rc::new(Queue::new(lines_in, spare, lane.clone(), &settings, Arc::default()));
+        let queue = Rc::new(Queue::new(lines_in, spare, counters.clone(), &settings, Arc::default()));
         let reserve = || queue.reserve(event(1).id, event(1).time);
         let commit = |bytes| reserve().unwrap().commit_line(|line| line.resize(bytes, b' '));
         commit(60);
@@ -189,12 +189,12 @@ fn a_queue_of_long_lines_is_full_before_its_places_are_taken() {
             Err(full) => assert_eq!(full, Full),
         }
         held.commit_line(|line| line.resize(50, b' '));
-        let counted = [&lane.refused, &lane.dropped].map(|count| count.load(Ordering::Relaxed));
+        let counted = [&counters.refused, &counters.dropped].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counted, if when_full == WhenFull::Drop { [0, 1] } else { [1, 0] });
         // The writer takes the first two: 51 bytes wait.
         for _ in 0..2 {
             let line = lines.pop().unwrap();
-            health::add(&lane.taken_bytes.0, line.len() as u64);
+            health::add(&counters.taken_bytes.0, line.len() as u64);
         }
         assert_eq!(queue.free(), 6);
     }

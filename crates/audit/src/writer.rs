@@ -13,7 +13,7 @@ use model::Clock;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::batch_writer::BatchWriter;
-use crate::health::{Health, Lane, add};
+use crate::health::{Health, QueueCounters, add};
 use crate::queue::{LINE_BYTES_KEPT_MAX, Queue};
 use crate::segment::{self, Segment};
 use crate::sink::Buffer;
@@ -122,18 +122,18 @@ pub(crate) fn open(
 ) -> Result<(Log, Vec<Queue>), Error> {
     let beside = handed.is_some();
     let lock = handed.map_or_else(|| segment::lock(&settings.folder), Ok)?;
-    let (mut queues, mut sources, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut queues, mut sources, mut all_counters) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = Arc::new(Sinks::default());
     for _ in 0..cores {
         let capacity = settings.queue_events.max(1);
         let (lines_in, lines_out) = RingBuffer::new(capacity);
         let (spare_in, spare_out) = RingBuffer::new(capacity.min(SPARE_LINES_MAX));
-        let lane = Arc::new(Lane::default());
-        queues.push(Queue::new(lines_in, spare_out, lane.clone(), &settings, sinks.shut.clone()));
-        sources.push(Source { lines: lines_out, spare: spare_in, lane: lane.clone() });
-        lanes.push(lane);
+        let counters = Arc::new(QueueCounters::default());
+        queues.push(Queue::new(lines_in, spare_out, counters.clone(), &settings, sinks.shut.clone()));
+        sources.push(Source { lines: lines_out, spare: spare_in, counters: counters.clone() });
+        all_counters.push(counters);
     }
-    let health = Arc::new(Health::new(lanes));
+    let health = Arc::new(Health::new(all_counters));
     let closing = Arc::new(Closing::default());
     let current = if beside {
         let last = segment::list(&settings.folder)?.pop();
@@ -163,7 +163,7 @@ pub(crate) fn open(
 struct Source {
     lines: Consumer<Vec<u8>>,
     spare: Producer<Vec<u8>>,
-    lane: Arc<Lane>,
+    counters: Arc<QueueCounters>,
 }
 
 /// The file that is written.
@@ -262,7 +262,7 @@ impl Writer {
                 }
                 let Ok(mut line) = source.lines.pop() else { continue };
                 found = true;
-                add(&source.lane.taken_bytes.0, line.len() as u64);
+                add(&source.counters.taken_bytes.0, line.len() as u64);
                 self.batch_writer.add(&line);
                 sinks.iter().for_each(|sink| sink.push(&line));
                 if line.capacity() <= LINE_BYTES_KEPT_MAX {
