@@ -126,7 +126,7 @@ impl Traced {
         Some(AttemptLog::new(clock, first, self.seed))
     }
 
-    /// Keeps what a [`AttemptLog`] has taken down.
+    /// Keeps what an [`AttemptLog`] has taken down.
     pub(crate) fn keep(&mut self, attempts: Vec<Attempt>) {
         if let Some(taken) = &mut self.taken {
             taken.attempts = attempts;
