@@ -59,7 +59,7 @@ pub(crate) struct Core {
     /// Its counters.
     pub(crate) metrics: Option<CoreMetrics>,
     /// Its way to whoever exports spans.
-    pub(crate) spans: Option<proxy::telemetry::Lane>,
+    pub(crate) spans: Option<proxy::telemetry::TraceSender>,
     /// Decisions that were made before, under this snapshot.
     pub(crate) decisions: RefCell<DecisionCache>,
     /// Endpoints that no document describes.

@@ -312,7 +312,7 @@ impl Journey<'_> {
 
     /// Leaves the spans, of those requests that leave some.
     fn leave_spans(&mut self, end: &End, status: u16, route: Option<&Route>, took: Duration) {
-        let (Some(sampling), Some(lane)) = (&self.gateway.snapshot().tracing, &self.gateway.core().spans)
+        let (Some(sampling), Some(sender)) = (&self.gateway.snapshot().tracing, &self.gateway.core().spans)
         else {
             return;
         };
@@ -337,7 +337,7 @@ impl Journey<'_> {
         };
         if let Some(trace) = traced.finish(sampling, &about) {
             self.trace_id = Some(trace.id.to_ascii());
-            lane.leave(trace);
+            sender.send(trace);
         }
     }
 

@@ -43,7 +43,7 @@ pub struct CoreParts {
     /// Its counters.
     pub metrics: CoreMetrics,
     /// Its way to whoever exports spans.
-    pub spans: proxy::telemetry::Lane,
+    pub spans: proxy::telemetry::TraceSender,
 }
 
 /// What outlives snapshots: shared by all cores for the life of the process.

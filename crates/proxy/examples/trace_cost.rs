@@ -10,7 +10,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use model::Timestamp;
-use proxy::telemetry::{Event, Lanes, Parent, Sampling, Span, SpanId, SpanKind, Trace, TraceId, Value, otlp};
+use proxy::telemetry::{
+    Event, Parent, Sampling, Span, SpanId, SpanKind, Trace, TraceId, TraceReceiver, Value, otlp,
+};
 
 const TIMES: u32 = 1_000_000;
 const ROUNDS: u32 = 5;
@@ -32,16 +34,16 @@ fn main() {
             black_box(sampling.samples(parent.as_ref(), id));
         })
     );
-    let (mut lanes, cores) = Lanes::new(1, 1024);
+    let (mut receiver, cores) = TraceReceiver::new(1, 1024);
     let mut drained = Vec::new();
     let mut left = 0;
     let nanos = best(|| {
-        for lane in &cores {
-            lane.leave(Box::new(trace(id)));
+        for sender in &cores {
+            sender.send(Box::new(trace(id)));
         }
         left += 1;
         if left % 1000 == 0 {
-            lanes.drain(&mut drained, usize::MAX);
+            receiver.drain(&mut drained, usize::MAX);
             drained.clear();
         }
     });

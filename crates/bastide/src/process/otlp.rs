@@ -12,7 +12,7 @@ use keys::SystemRandom;
 use model::{Clock, Timestamp};
 use proxy::fetch::FetchRules;
 use proxy::telemetry::otlp::{self, Partial};
-use proxy::telemetry::{Collected, Lanes, Trace};
+use proxy::telemetry::{Collected, Trace, TraceReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,7 +23,7 @@ use crate::config::Telemetry;
 pub(super) const TRACES_PER_CORE_MAX: usize = 2048;
 /// Spans that are sent at once.
 const BATCH_SPANS_MAX: usize = 2048;
-/// How often the lanes are looked into.
+/// How often the queues of the cores are looked into.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one batch is tried; then it is dropped and counted.
 const BATCH_TRIED_FOR: Duration = Duration::from_secs(60);
@@ -80,13 +80,13 @@ impl Exporter {
     /// Starts it, and adds its own families to the metrics.
     pub(super) fn start(
         destination: Option<Arc<Destination>>,
-        lanes: Lanes,
+        traces: TraceReceiver,
         registry: &Arc<Registry>,
         clock: &Arc<dyn Clock>,
         random: &Arc<SystemRandom>,
     ) -> Self {
         let counts = Arc::new(Counts::default());
-        add_families(registry, Arc::clone(&counts), lanes.collected());
+        add_families(registry, Arc::clone(&counts), traces.collected());
         let (destination, sees) = watch::channel(destination);
         let (closing, ends) = watch::channel(false);
         let work = Work {
@@ -97,7 +97,7 @@ impl Exporter {
             counts,
         };
         let tasks = vec![
-            tokio::spawn(work.clone().send_traces(lanes)),
+            tokio::spawn(work.clone().send_traces(traces)),
             tokio::spawn(work.send_metrics(Arc::clone(registry), clock.now())),
         ];
         Self { destination, closing, tasks }
@@ -133,13 +133,13 @@ impl Work {
         tokio::time::timeout(time, ending).await.is_ok()
     }
 
-    async fn send_traces(mut self, mut lanes: Lanes) {
+    async fn send_traces(mut self, mut traces: TraceReceiver) {
         let mut waiting: Vec<Trace> = Vec::new();
         let mut sent_at = Duration::ZERO;
         loop {
             let ending = self.pause(LOOK_EVERY).await;
             let room = BATCH_SPANS_MAX.saturating_sub(spans(&waiting));
-            let more = lanes.drain(&mut waiting, room);
+            let more = traces.drain(&mut waiting, room);
             let Some(destination) = self.destination() else {
                 waiting.clear();
                 if ending && !more {

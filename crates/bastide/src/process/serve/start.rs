@@ -13,7 +13,7 @@ use gateway::snapshot::{CoreParts, Process, Snapshot};
 use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::Clock;
 use proxy::rate::Limiter;
-use proxy::telemetry::Lanes;
+use proxy::telemetry::TraceReceiver;
 use proxy::upstream::{door, probe};
 
 use super::reload::{Settled, build, watch};
@@ -131,14 +131,14 @@ fn process(
     world: &World,
     log: &audit::Log,
     queues: (Vec<audit::Queue>, Vec<audit::Queue>),
-) -> anyhow::Result<(Arc<Process>, Lanes)> {
+) -> anyhow::Result<(Arc<Process>, TraceReceiver)> {
     let random = &world.random;
     let (registry, counters) = Registry::new(world.cores);
-    let (span_lanes, lanes) = Lanes::new(world.cores, otlp::TRACES_PER_CORE_MAX);
+    let (trace_receiver, trace_senders) = TraceReceiver::new(world.cores, otlp::TRACES_PER_CORE_MAX);
     let limiter = Arc::new(Limiter::new(LIMITER_CELLS, [number(random)?, number(random)?]));
     registry.add_audit(Arc::clone(log.health()));
     registry.add_limiter(Arc::clone(&limiter));
-    let of_cores = queues.0.into_iter().zip(queues.1).zip(counters).zip(lanes);
+    let of_cores = queues.0.into_iter().zip(queues.1).zip(counters).zip(trace_senders);
     let of_cores = of_cores
         .map(|(((audit, firewall), metrics), spans)| Some(CoreParts { audit, firewall, metrics, spans }));
     let process = Process {
@@ -152,7 +152,7 @@ fn process(
         inventory: Arc::new(Inventory::new(world.cores)),
         request_id_seed: [number(random)?, number(random)?],
     };
-    Ok((Arc::new(process), span_lanes))
+    Ok((Arc::new(process), trace_receiver))
 }
 
 /// Fetches the issuers' keys, and goes on without them when that takes too long.
@@ -195,7 +195,8 @@ impl Server {
         };
         let logs = Logs::open(&configuration, &world, &mut from)?;
         let Inheritance { mut resources, predecessor, state } = from;
-        let (process, span_lanes) = process(&world, &logs.audit, (logs.audit_queues, logs.firewall_queues))?;
+        let (process, trace_receiver) =
+            process(&world, &logs.audit, (logs.audit_queues, logs.firewall_queues))?;
         let signer = LocalSigner::load_or_create(
             &state.join("identity.key"),
             keys::Algorithm::EdDsa,
@@ -209,7 +210,7 @@ impl Server {
         let mut sinks = Sinks::new(&process.metrics, random);
         sinks.become_those(&configuration.audit.sinks, &logs.audit)?;
         let exporter =
-            Exporter::start(destination(&configuration)?, span_lanes, &process.metrics, clock, random);
+            Exporter::start(destination(&configuration)?, trace_receiver, &process.metrics, clock, random);
         let way_out = WayOut::new()?;
         let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(clock), Arc::clone(random)));
         let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(clock), Arc::clone(random)));
