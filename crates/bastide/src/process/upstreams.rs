@@ -38,19 +38,19 @@ const ENDPOINT_FAMILIES: &[OfEndpoint] = &[
         "bastide_upstream_connections_open",
         Kind::Gauge,
         "Open connections to an endpoint, over all cores.",
-        |endpoint, _| endpoint.gate.open().into(),
+        |endpoint, _| endpoint.limiter.open().into(),
     ),
     (
         "bastide_upstream_waiting",
         Kind::Gauge,
         "Requests that wait for a connection to an endpoint.",
-        |endpoint, _| endpoint.gate.waiting().into(),
+        |endpoint, _| endpoint.limiter.waiting().into(),
     ),
     (
         "bastide_upstream_waiting_refused_total",
         Kind::Counter,
         "Requests that did not get to an endpoint because too many waited.",
-        |endpoint, _| endpoint.gate.refused_total(),
+        |endpoint, _| endpoint.limiter.refused_total(),
     ),
 ];
 

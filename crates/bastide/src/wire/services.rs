@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proxy::tls::{ClientTls, ClientTlsSettings, Identity, certificates_from_pem};
 use proxy::upstream::{
-    Balance, BreakerRule, Budget, Eject, EndpointSettings, GateRule, ProbeKind, ProbeRule, Protocol,
+    Balance, BreakerRule, Budget, ConnectionLimits, Eject, EndpointSettings, ProbeKind, ProbeRule, Protocol,
     ServiceSettings, Timeouts,
 };
 
@@ -68,7 +68,7 @@ pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<Servi
         },
         probe: bears.health.as_ref().map(probe),
         connections_per_core_max: service.connections_per_core_max,
-        gate: GateRule {
+        connection_limits: ConnectionLimits {
             connections_max: bears.connections_max.unwrap_or(0),
             waiting_max: bears.waiting_max,
         },

@@ -11,9 +11,9 @@ pub mod budget;
 mod connection;
 mod connection1;
 mod connection2;
+pub mod connection_limiter;
 pub mod dial;
 pub mod door;
-pub mod gate;
 pub mod health;
 mod peer;
 mod pool;
@@ -33,8 +33,8 @@ use bytes::Bytes;
 pub use balance::Balance;
 pub use breaker::{Breaker, BreakerRule, BreakerState};
 pub use budget::{Budget, Retries};
+pub use connection_limiter::{ConnectionLimiter, ConnectionLimits};
 pub use door::{Door, Doorway, door};
-pub use gate::{Gate, GateRule};
 pub use health::{Eject, Health, Probed};
 pub use peer::UpstreamPeer;
 pub use pool::Pools;
@@ -80,7 +80,7 @@ pub struct Service {
     budget: Budget,
     probe: Option<ProbeRule>,
     connections_max: u32,
-    gate: GateRule,
+    connection_limits: ConnectionLimits,
     idle: Duration,
 }
 
@@ -127,7 +127,7 @@ pub struct Endpoint {
     /// Shared by all cores and kept over reloads.
     pub health: Arc<Health>,
     /// Its connections over all cores, likewise.
-    pub gate: Arc<Gate>,
+    pub limiter: Arc<ConnectionLimiter>,
     weight: u32,
     key: Arc<PoolKey>,
     tls: Option<ClientTls>,
@@ -201,10 +201,10 @@ impl Service {
                 tls: tls.as_ref().map(|tls| Arc::clone(&tls.fingerprint)),
             });
             let kept = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.key == key));
-            let (health, gate) =
-                kept.map(|kept| (Arc::clone(&kept.health), Arc::clone(&kept.gate))).unwrap_or_default();
+            let (health, limiter) =
+                kept.map(|kept| (Arc::clone(&kept.health), Arc::clone(&kept.limiter))).unwrap_or_default();
             let (weight, door) = (weight.max(1), settings.door.clone());
-            endpoints.push(Endpoint { label, health, gate, weight, key, tls, door });
+            endpoints.push(Endpoint { label, health, limiter, weight, key, tls, door });
         }
         Ok(Self {
             guard: before.map(|before| Arc::clone(&before.guard)).unwrap_or_default(),
@@ -217,7 +217,7 @@ impl Service {
             budget: settings.budget,
             probe: settings.probe,
             connections_max: settings.connections_per_core_max.max(1),
-            gate: settings.gate,
+            connection_limits: settings.connection_limits,
             idle: settings.idle,
         })
     }

@@ -15,11 +15,11 @@ use tokio::sync::Notify;
 
 use super::balance::Latency;
 use super::connection::Connection;
+use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, Entered, Waiting};
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Load, Names};
 use super::door::Door;
-use super::gate::{Entered, Gate, GateRule, Waiting};
 use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
@@ -76,8 +76,8 @@ impl Pools {
             ticker: Rc::clone(&self.ticker),
             in_flight: Cell::new(0),
             latency: Latency::default(),
-            gate: Arc::clone(&endpoint.gate),
-            gate_rule: Cell::new(service.gate),
+            limiter: Arc::clone(&endpoint.limiter),
+            connection_limits: Cell::new(service.connection_limits),
             slots: Rc::new(Slots {
                 open: Cell::new(0),
                 waiting: Cell::new(0),
@@ -159,8 +159,8 @@ pub(crate) struct Pool {
     pub(crate) in_flight: Cell<u32>,
     pub(crate) latency: Latency,
     /// Counts over all cores.
-    gate: Arc<Gate>,
-    gate_rule: Cell<GateRule>,
+    limiter: Arc<ConnectionLimiter>,
+    connection_limits: Cell<ConnectionLimits>,
     slots: Rc<Slots>,
     /// How long an HTTP/2 connection without streams is kept.
     session_idle: Cell<Duration>,
@@ -215,15 +215,15 @@ impl Pool {
     /// Takes the bounds of a new snapshot.
     fn set_bounds(self: &Rc<Self>, service: &Service) {
         self.slots.connections_max.set(service.connections_max);
-        self.gate_rule.set(service.gate);
+        self.connection_limits.set(service.connection_limits);
         self.session_idle.set(service.idle);
-        if service.gate.connections_max == 0 || self.gives_up.replace(true) {
+        if service.connection_limits.connections_max == 0 || self.gives_up.replace(true) {
             return;
         }
-        let (weak, gate) = (Rc::downgrade(self), Arc::clone(&self.gate));
+        let (weak, limiter) = (Rc::downgrade(self), Arc::clone(&self.limiter));
         tokio::task::spawn_local(async move {
             loop {
-                let wanted = gate.wanted.notified();
+                let wanted = limiter.wanted.notified();
                 let Some(pool) = weak.upgrade() else { return };
                 pool.give_up_one();
                 drop(pool);
@@ -235,7 +235,7 @@ impl Pool {
 
     /// Closes one unused connection, when another core waits for it.
     fn give_up_one(&self) {
-        if self.gate.waiting() > self.slots.waiting.get() && self.idle.borrow_mut().pop().is_none() {
+        if self.limiter.waiting() > self.slots.waiting.get() && self.idle.borrow_mut().pop().is_none() {
             self.close_unused_session();
         }
     }
@@ -261,7 +261,7 @@ impl Pool {
         loop {
             let free = self.slots.freed.notified();
             let room = self.slots.room.notified();
-            let free_elsewhere = self.gate.freed.notified();
+            let free_elsewhere = self.limiter.freed.notified();
             if load == Load::Requests
                 && let Some(connection) = self.take(origin)
             {
@@ -278,7 +278,7 @@ impl Pool {
                     waits = Some(self.wait().ok_or(DialError::Full)?);
                     continue;
                 }
-                self.gate.wanted.notify_waiters();
+                self.limiter.wanted.notify_waiters();
                 if self.replaces(load) {
                     self.close_unused_session();
                 }
@@ -339,19 +339,20 @@ impl Pool {
         if open >= self.slots.connections_max.get() {
             return None;
         }
-        let entered = self.gate.enter(self.gate_rule.get())?;
+        let entered = self.limiter.enter(self.connection_limits.get())?;
         self.slots.open.set(open + 1);
         Some(Slot(Rc::clone(&self.slots), entered))
     }
 
     /// Whether no further connection may be opened now.
     pub(crate) fn is_full(&self) -> bool {
-        let most = self.gate_rule.get().connections_max;
-        self.slots.open.get() >= self.slots.connections_max.get() || (most != 0 && self.gate.open() >= most)
+        let most = self.connection_limits.get().connections_max;
+        self.slots.open.get() >= self.slots.connections_max.get()
+            || (most != 0 && self.limiter.open() >= most)
     }
 
     fn wait(&self) -> Option<Waits> {
-        let waiting = self.gate.wait(self.gate_rule.get())?;
+        let waiting = self.limiter.wait(self.connection_limits.get())?;
         self.slots.waiting.set(self.slots.waiting.get() + 1);
         Some(Waits(Rc::clone(&self.slots), waiting))
     }
@@ -359,7 +360,7 @@ impl Pool {
     /// Takes a connection back whose response has ended cleanly.
     pub(crate) fn put(&self, connection: Box<Connection1>) {
         let here = self.slots.waiting.get();
-        let elsewhere = self.gate_rule.get().connections_max != 0 && self.gate.waiting() > here;
+        let elsewhere = self.connection_limits.get().connections_max != 0 && self.limiter.waiting() > here;
         // When both wait they take turns; closing it makes room for the other core.
         let turn = elsewhere && self.turn.replace(!self.turn.get());
         if elsewhere && (here == 0 || turn) {

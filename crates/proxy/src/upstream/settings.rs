@@ -10,8 +10,8 @@ use super::Upstreams;
 use super::balance::Balance;
 use super::breaker::BreakerRule;
 use super::budget::Budget;
+use super::connection_limiter::ConnectionLimits;
 use super::door::Door;
-use super::gate::GateRule;
 use super::health::Eject;
 use super::probe::ProbeRule;
 use crate::forward::PathTemplate;
@@ -98,7 +98,7 @@ pub struct ServiceSettings {
     /// Open connections to one endpoint, per core; whoever comes later waits.
     pub connections_per_core_max: u32,
     /// The same over all cores, and how many may wait.
-    pub gate: GateRule,
+    pub connection_limits: ConnectionLimits,
     /// How long an HTTP/2 connection without streams is kept.
     pub idle: Duration,
     /// Whether connections begin with a PROXY protocol header of version 2. Then each
@@ -124,7 +124,7 @@ impl ServiceSettings {
             budget: Budget::default(),
             probe: None,
             connections_per_core_max: 256,
-            gate: GateRule::default(),
+            connection_limits: ConnectionLimits::default(),
             idle: Timeouts::default().idle,
             proxy_protocol: false,
             door: None,

@@ -7,7 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use proxy::upstream::{
-    Balance, BreakerRule, BreakerState, Budget, Eject, ForwardSettings, GateRule, Protocol, ServiceSettings,
+    Balance, BreakerRule, BreakerState, Budget, ConnectionLimits, Eject, ForwardSettings, Protocol,
+    ServiceSettings,
 };
 use proxy::{Cores, Limits, Upstreams};
 
@@ -227,9 +228,9 @@ fn held() -> (Upstream, mpsc::Sender<()>) {
 #[test]
 fn who_waits_for_a_connection_is_bounded_and_one_more_gets_503() {
     let (upstream, go) = held();
-    let gate = GateRule { connections_max: 1, waiting_max: 2 };
-    let (town, upstreams) = town(ServiceSettings { gate, ..bare(&[upstream.address]) });
-    let state = &upstreams.services()[0].endpoints[0].gate;
+    let connection_limits = ConnectionLimits { connections_max: 1, waiting_max: 2 };
+    let (town, upstreams) = town(ServiceSettings { connection_limits, ..bare(&[upstream.address]) });
+    let state = &upstreams.services()[0].endpoints[0].limiter;
     let mut clients: Vec<Client> = (0..3).map(|_| town.client()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -248,9 +249,9 @@ fn who_waits_for_a_connection_is_bounded_and_one_more_gets_503() {
 #[test]
 fn the_bound_on_connections_holds_over_all_cores_and_a_core_gives_up_what_it_does_not_use() {
     let upstream = Upstream::honest("ok");
-    let gate = GateRule { connections_max: 2, waiting_max: 1024 };
+    let connection_limits = ConnectionLimits { connections_max: 2, waiting_max: 1024 };
     let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
-    let one = ServiceSettings { gate, ..bare(&[upstream.address]) };
+    let one = ServiceSettings { connection_limits, ..bare(&[upstream.address]) };
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![one], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
     let cores = Cores::start(4, Arc::new(world)).unwrap();
@@ -262,7 +263,7 @@ fn the_bound_on_connections_holds_over_all_cores_and_a_core_gives_up_what_it_doe
             scope.spawn(|| {
                 for _ in 0..40 {
                     assert_eq!(Client::connect(address).get("/").status, 200);
-                    let open = upstreams.services()[0].endpoints[0].gate.open();
+                    let open = upstreams.services()[0].endpoints[0].limiter.open();
                     most.fetch_max(open as usize, Ordering::Relaxed);
                 }
             });

@@ -128,7 +128,7 @@ fn a_stream_that_ends_makes_room_for_its_own_client_whoever_waits_longer() {
     let upstreams = Arc::clone(&world.upstreams);
     let town = Town::start(world, Arc::default());
     let waiting =
-        |count| until("it to wait", || upstreams.services()[0].endpoints[0].gate.waiting() == count);
+        |count| until("it to wait", || upstreams.services()[0].endpoints[0].limiter.waiting() == count);
     let [mine, other] = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source).stream);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let ask = |client: &mut SendRequest<Bytes>, path: &str| {

@@ -130,7 +130,7 @@ fn an_upgrade_takes_the_place_of_an_unused_connection() {
         assert_eq!(client.exactly(4).unwrap(), b"PING");
         assert_eq!(upstream.connections(), 2 * tunnels);
         drop(client);
-        until("its end", || upstreams.services()[0].endpoints[0].gate.open() == 0);
+        until("its end", || upstreams.services()[0].endpoints[0].limiter.open() == 0);
     }
 }
 
@@ -154,7 +154,7 @@ fn an_upgrade_that_waits_takes_no_requests_turn_and_then_the_place_of_their_conn
     let one = ServiceSettings { connections_per_core_max: 1, ..tls_service(&upstream, tls) };
     let timeouts = Timeouts { connect: 3 * PATIENCE, ..Timeouts::default() };
     let (town, upstreams) = town_with(one, ForwardSettings { timeouts, ..settings(0) });
-    let waiting = || upstreams.services()[0].endpoints[0].gate.waiting();
+    let waiting = || upstreams.services()[0].endpoints[0].limiter.waiting();
     go.send(()).unwrap();
     assert_eq!(town.get("/").text(), "plain");
 

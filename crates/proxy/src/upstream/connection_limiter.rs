@@ -1,7 +1,7 @@
 //! How many connections to one endpoint are open over all cores, and who waits for one.
 //!
 //! A core that keeps an unused connection while another core waits gives it up: the
-//! waiting one says what it wants through [`Gate::wanted`].
+//! waiting one says what it wants through [`ConnectionLimiter::wanted`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,14 +10,14 @@ use tokio::sync::Notify;
 
 /// The bounds of one endpoint, over all cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GateRule {
+pub struct ConnectionLimits {
     /// Open connections; 0: no bound.
     pub connections_max: u32,
     /// Requests that wait for a connection; one more is refused at once.
     pub waiting_max: u32,
 }
 
-impl Default for GateRule {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { connections_max: 0, waiting_max: 1024 }
     }
@@ -25,7 +25,7 @@ impl Default for GateRule {
 
 /// One endpoint's connections, counted over all cores and kept over reloads.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct ConnectionLimiter {
     open: AtomicU32,
     waiting: AtomicU32,
     refused: AtomicU64,
@@ -35,7 +35,7 @@ pub struct Gate {
     pub(crate) wanted: Notify,
 }
 
-impl Gate {
+impl ConnectionLimiter {
     /// Connections that are open now.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Relaxed)
@@ -52,14 +52,14 @@ impl Gate {
     }
 
     /// One more connection, unless there are enough.
-    pub(crate) fn enter(self: &Arc<Self>, rule: GateRule) -> Option<Entered> {
+    pub(crate) fn enter(self: &Arc<Self>, rule: ConnectionLimits) -> Option<Entered> {
         let fits = |open: u32| (rule.connections_max == 0 || open < rule.connections_max).then_some(open + 1);
         self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
         Some(Entered(Arc::clone(self)))
     }
 
     /// One more who waits, unless there are enough.
-    pub(crate) fn wait(self: &Arc<Self>, rule: GateRule) -> Option<Waiting> {
+    pub(crate) fn wait(self: &Arc<Self>, rule: ConnectionLimits) -> Option<Waiting> {
         let fits = |waiting: u32| (waiting < rule.waiting_max).then_some(waiting + 1);
         if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Gate {
 
 /// An open connection.
 #[derive(Debug)]
-pub(crate) struct Entered(Arc<Gate>);
+pub(crate) struct Entered(Arc<ConnectionLimiter>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -85,7 +85,7 @@ impl Drop for Entered {
 
 /// Somebody who waits.
 #[derive(Debug)]
-pub(crate) struct Waiting(Arc<Gate>);
+pub(crate) struct Waiting(Arc<ConnectionLimiter>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -99,46 +99,46 @@ mod tests {
 
     #[test]
     fn connections_and_waiting_are_bounded_at_the_number_and_not_one_before() {
-        let gate = Arc::new(Gate::default());
-        let rule = GateRule { connections_max: 2, waiting_max: 1 };
-        let first = gate.enter(rule).unwrap();
-        let _second = gate.enter(rule).unwrap();
-        assert!(gate.enter(rule).is_none());
-        let waiting = gate.wait(rule).unwrap();
-        assert!(gate.wait(rule).is_none());
-        assert_eq!((gate.open(), gate.waiting(), gate.refused_total()), (2, 1, 1));
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let rule = ConnectionLimits { connections_max: 2, waiting_max: 1 };
+        let first = limiter.enter(rule).unwrap();
+        let _second = limiter.enter(rule).unwrap();
+        assert!(limiter.enter(rule).is_none());
+        let waiting = limiter.wait(rule).unwrap();
+        assert!(limiter.wait(rule).is_none());
+        assert_eq!((limiter.open(), limiter.waiting(), limiter.refused_total()), (2, 1, 1));
         drop((first, waiting));
-        assert!(gate.enter(rule).is_some() && gate.wait(rule).is_some());
+        assert!(limiter.enter(rule).is_some() && limiter.wait(rule).is_some());
     }
 
     #[test]
     fn zero_is_no_bound_for_connections_and_nobody_for_waiting() {
-        let gate = Arc::new(Gate::default());
-        let rule = GateRule { connections_max: 0, waiting_max: 0 };
-        let held: Vec<_> = (0..1000).map(|_| gate.enter(rule).unwrap()).collect();
-        assert_eq!(gate.open(), 1000);
-        assert!(gate.wait(rule).is_none());
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let rule = ConnectionLimits { connections_max: 0, waiting_max: 0 };
+        let held: Vec<_> = (0..1000).map(|_| limiter.enter(rule).unwrap()).collect();
+        assert_eq!(limiter.open(), 1000);
+        assert!(limiter.wait(rule).is_none());
         drop(held);
-        assert_eq!(gate.open(), 0);
+        assert_eq!(limiter.open(), 0);
     }
 
     #[test]
     fn threads_never_open_more_than_the_bound() {
-        let gate = Arc::new(Gate::default());
-        let rule = GateRule { connections_max: 3, waiting_max: 0 };
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let rule = ConnectionLimits { connections_max: 3, waiting_max: 0 };
         let most = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..20_000 {
-                        if let Some(_entered) = gate.enter(rule) {
-                            most.fetch_max(gate.open(), Ordering::Relaxed);
+                        if let Some(_entered) = limiter.enter(rule) {
+                            most.fetch_max(limiter.open(), Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
         assert!((1..=3).contains(&most.load(Ordering::Relaxed)));
-        assert_eq!(gate.open(), 0);
+        assert_eq!(limiter.open(), 0);
     }
 }
