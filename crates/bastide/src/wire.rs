@@ -18,7 +18,7 @@ use model::{Switch, Timestamp};
 use policy::{Policies, Source, Vocabulary};
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::route::Router;
-use proxy::upstream::{Door, Upstreams};
+use proxy::upstream::{InProcessConnector, Upstreams};
 
 use crate::acme::Orders;
 use crate::config::{self, Configuration};
@@ -63,7 +63,7 @@ pub struct Parts {
     /// The control plane's runtime.
     pub runtime: tokio::runtime::Handle,
     /// The way in to the administration.
-    pub administration: Door,
+    pub administration: InProcessConnector,
     /// Signs identity tokens.
     pub signer: Arc<LocalSigner>,
     /// The system's random number generator.

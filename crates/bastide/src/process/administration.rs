@@ -15,7 +15,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::serve::IncomingStream;
 use gateway::snapshot::Snapshot;
-use proxy::upstream::Doorway;
+use proxy::upstream::InProcessListener;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
@@ -49,7 +49,7 @@ impl Administration {
         current: &Snapshot,
         parts: &Parts,
         audit: AuditHandle,
-        doorway: Doorway,
+        in_process: InProcessListener,
     ) -> anyhow::Result<Self> {
         let realms = RealmSource::Served(Arc::clone(&parts.realms));
         let trust = Trust::Served(Arc::clone(&parts.mesh));
@@ -57,10 +57,10 @@ impl Administration {
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies), None)?;
         let state = AdminState::new(view, realms, trust, revocations, audit, clock, random);
-        Self::start(state, doorway, parts.state.path())
+        Self::start(state, in_process, parts.state.path())
     }
 
-    fn start(state: AdminState, doorway: Doorway, state_folder: &Path) -> anyhow::Result<Self> {
+    fn start(state: AdminState, in_process: InProcessListener, state_folder: &Path) -> anyhow::Result<Self> {
         let state = Arc::new(state);
         let router = serve::router(&state);
         let path = client::socket(state_folder);
@@ -73,8 +73,8 @@ impl Administration {
             }
         });
         let by_door = tokio::spawn(async move {
-            // The door stays open as long as this process holds it.
-            let _ = axum::serve(Streams(doorway), router.layer(from_fn(by_gateway))).await;
+            // The connection stays open as long as this process holds its other end.
+            let _ = axum::serve(Streams(in_process), router.layer(from_fn(by_gateway))).await;
         });
         Ok(Self { state, place: Mutex::new(place), tasks: [by_socket, by_door] })
     }

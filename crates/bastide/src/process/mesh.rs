@@ -29,7 +29,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use keys::SystemRandom;
 use model::{Clock, SpiffeId};
-use proxy::upstream::{Door, door};
+use proxy::upstream::{InProcessConnector, in_process_pair};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -66,7 +66,7 @@ pub struct MeshHost {
     found: Arc<found::Found>,
     /// Follows where these services are, over the socket there.
     looking: Mutex<Option<(LookedUp, Task)>>,
-    door: Door,
+    connector: InProcessConnector,
     audit: Arc<MeshAudit>,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
@@ -143,7 +143,7 @@ impl MeshHost {
     /// control plane's runtime.
     pub fn start(role: Role, audit: AuditHandle, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
         let audit = Arc::new(MeshAudit::new(audit, Arc::clone(&random)));
-        let (door, doorway) = door();
+        let (connector, listener) = in_process_pair();
         let shown: Arc<RwLock<Option<Arc<TrustDomain>>>> = Arc::default();
         let serving = Arc::clone(&shown);
         let answer = move || {
@@ -153,8 +153,8 @@ impl MeshHost {
         // Wherever the route leads, there is this one document.
         let router = Router::new().fallback(get(answer));
         let server = tokio::spawn(async move {
-            // The door stays open as long as this process holds it.
-            let _ = axum::serve(Streams(doorway), router).await;
+            // The connection stays open as long as this process holds its other end.
+            let _ = axum::serve(Streams(listener), router).await;
         });
         Self {
             role,
@@ -162,7 +162,7 @@ impl MeshHost {
             asking: Mutex::default(),
             found: Arc::default(),
             looking: Mutex::default(),
-            door,
+            connector,
             audit,
             clock,
             random,
@@ -222,8 +222,8 @@ impl MeshHost {
     }
 
     /// The way to the bundle endpoint.
-    pub fn door(&self) -> &Door {
-        &self.door
+    pub fn connector(&self) -> &InProcessConnector {
+        &self.connector
     }
 
     /// What this process shows in the mesh now.

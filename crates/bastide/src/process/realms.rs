@@ -28,7 +28,7 @@ use identity::{Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
 use model::principal::{Peer, TlsPeer};
-use proxy::upstream::{Door, Doorway, door};
+use proxy::upstream::{InProcessConnector, InProcessListener, in_process_pair};
 use serde_json::{Value, json};
 use store::{Store, Watch};
 use tokio::io::DuplexStream;
@@ -48,7 +48,7 @@ pub const DECLARED: &str = "bastide.declared";
 
 /// The realms of this process.
 pub struct Realms {
-    door: Door,
+    connector: InProcessConnector,
     current: Arc<RwLock<Option<Arc<Current>>>>,
     /// The realms of the newest configuration.
     wanted: Mutex<Vec<config::Realm>>,
@@ -118,10 +118,10 @@ impl Current {
 }
 
 impl Realms {
-    /// Serves whoever comes through the door; until [`Self::follow`] with 503. Must be
+    /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
     pub fn start(way_out: WayOut, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
-        let (door, doorway) = door();
+        let (connector, listener) = in_process_pair();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
         let service = tower::service_fn(move |request: Request| {
@@ -129,11 +129,11 @@ impl Realms {
             async move { Ok::<_, Infallible>(answer(current, request).await) }
         });
         let server = tokio::spawn(async move {
-            // The door stays open as long as this process holds it.
-            let _ = axum::serve(Streams(doorway), Shared::new(service)).await;
+            // The connection stays open as long as this process holds its other end.
+            let _ = axum::serve(Streams(listener), Shared::new(service)).await;
         });
         Self {
-            door,
+            connector,
             current,
             wanted: Mutex::default(),
             keepers: Mutex::default(),
@@ -147,8 +147,8 @@ impl Realms {
     }
 
     /// The way in.
-    pub fn door(&self) -> &Door {
-        &self.door
+    pub fn connector(&self) -> &InProcessConnector {
+        &self.connector
     }
 
     /// Whether these are the realms that it was last told to serve.
@@ -414,8 +414,8 @@ fn peer(fields: &HeaderMap) -> Option<Peer> {
     Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
 }
 
-/// A door as a listener.
-pub(super) struct Streams(pub(super) Doorway);
+/// The same listener, as axum has it.
+pub(super) struct Streams(pub(super) InProcessListener);
 
 impl axum::serve::Listener for Streams {
     type Io = DuplexStream;

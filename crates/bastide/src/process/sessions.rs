@@ -12,7 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use gateway::session::{Asked, BODY_BYTES_MAX, Level, Party, Sessions, Told};
 use gateway::snapshot::Snapshot;
-use proxy::upstream::{Door, door};
+use proxy::upstream::{InProcessConnector, in_process_pair};
 use tokio::task::JoinHandle;
 
 use super::realms::Streams;
@@ -26,7 +26,7 @@ type Current = Arc<RwLock<Option<(Arc<Party>, Arc<[Level]>)>>>;
 /// The endpoints, the sessions that outlive every configuration, and who keeps the party
 /// fresh.
 pub struct SessionDoor {
-    door: Door,
+    connector: InProcessConnector,
     sessions: Arc<Sessions>,
     current: Current,
     server: JoinHandle<()>,
@@ -35,10 +35,10 @@ pub struct SessionDoor {
 }
 
 impl SessionDoor {
-    /// Serves whoever comes through the door; until [`Self::follow`] with 503. Must be
+    /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
     pub fn start() -> Self {
-        let (door, doorway) = door();
+        let (connector, listener) = in_process_pair();
         let current = Current::default();
         let serving = Arc::clone(&current);
         let router = Router::new().fallback(move |request: Request| {
@@ -46,17 +46,17 @@ impl SessionDoor {
             async move { answer(current, request).await }
         });
         let server = tokio::spawn(async move {
-            // The door stays open as long as this process holds it.
-            let _ = axum::serve(Streams(doorway), router).await;
+            // The connection stays open as long as this process holds its other end.
+            let _ = axum::serve(Streams(listener), router).await;
         });
         let sessions = Arc::<Sessions>::default();
         let sweeper = tokio::spawn(sweep(Arc::clone(&sessions), Arc::clone(&current)));
-        Self { door, sessions, current, server, sweeper, keepers: Mutex::default() }
+        Self { connector, sessions, current, server, sweeper, keepers: Mutex::default() }
     }
 
     /// The way in.
-    pub fn door(&self) -> &Door {
-        &self.door
+    pub fn connector(&self) -> &InProcessConnector {
+        &self.connector
     }
 
     /// All sessions.

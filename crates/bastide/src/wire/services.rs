@@ -20,13 +20,13 @@ const NEVER: Eject =
 /// A service, with its certificates read.
 pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<ServiceSettings> {
     if service.in_process {
-        let door = match service.name.as_str() {
-            config::BUNDLE_SERVICE => parts.mesh.door(),
+        let connector = match service.name.as_str() {
+            config::BUNDLE_SERVICE => parts.mesh.connector(),
             config::ADMINISTRATION => &parts.administration,
-            config::SESSION_SERVICE => parts.sessions.door(),
-            _ => parts.realms.door(),
+            config::SESSION_SERVICE => parts.sessions.connector(),
+            _ => parts.realms.connector(),
         };
-        return Ok(ServiceSettings::in_process(&service.name, door.clone()));
+        return Ok(ServiceSettings::in_process(&service.name, connector.clone()));
     }
     let names = &parts.names;
     let (mut endpoints, weights): (Vec<_>, Vec<_>) =

@@ -98,8 +98,8 @@ struct Opened {
 }
 
 async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened, DialError> {
-    if let Some(door) = &pool.door {
-        let link = Link::InProcess(door.knock().await.map_err(DialError::Connect)?);
+    if let Some(connector) = &pool.in_process {
+        let link = Link::InProcess(connector.connect().await.map_err(DialError::Connect)?);
         return Ok(Opened { link, http2: false, peer: None });
     }
     let endpoint = &pool.key.endpoint;

@@ -13,8 +13,8 @@ mod connection1;
 mod connection2;
 pub mod connection_limiter;
 pub mod dial;
-pub mod door;
 pub mod health;
+pub mod in_process;
 mod peer;
 mod pool;
 pub mod probe;
@@ -34,8 +34,8 @@ pub use balance::Balance;
 pub use breaker::{Breaker, BreakerRule, BreakerState};
 pub use budget::{Budget, Retries};
 pub use connection_limiter::{ConnectionLimiter, ConnectionLimits};
-pub use door::{Door, Doorway, door};
 pub use health::{Eject, Health, Probed};
+pub use in_process::{InProcessConnector, InProcessListener, in_process_pair};
 pub use peer::UpstreamPeer;
 pub use pool::Pools;
 pub use probe::{Probe, ProbeKind, ProbeRule};
@@ -131,7 +131,7 @@ pub struct Endpoint {
     weight: u32,
     key: Arc<PoolKey>,
     tls: Option<ClientTls>,
-    door: Option<Door>,
+    in_process: Option<InProcessConnector>,
 }
 
 impl Upstreams {
@@ -189,7 +189,7 @@ impl Service {
             if let Some(address) = endpoint.address {
                 let _ = write!(label, " {address}");
             }
-            if settings.door.is_some() {
+            if settings.in_process.is_some() {
                 "in process".clone_into(&mut label);
             }
             let label = label.into();
@@ -203,8 +203,8 @@ impl Service {
             let kept = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.key == key));
             let (health, limiter) =
                 kept.map(|kept| (Arc::clone(&kept.health), Arc::clone(&kept.limiter))).unwrap_or_default();
-            let (weight, door) = (weight.max(1), settings.door.clone());
-            endpoints.push(Endpoint { label, health, limiter, weight, key, tls, door });
+            let (weight, in_process) = (weight.max(1), settings.in_process.clone());
+            endpoints.push(Endpoint { label, health, limiter, weight, key, tls, in_process });
         }
         Ok(Self {
             guard: before.map(|before| Arc::clone(&before.guard)).unwrap_or_default(),

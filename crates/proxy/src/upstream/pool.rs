@@ -19,7 +19,7 @@ use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, Entered, Wa
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Load, Names};
-use super::door::Door;
+use super::in_process::InProcessConnector;
 use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
@@ -72,7 +72,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             key: Arc::clone(key),
             tls: endpoint.tls.clone(),
-            door: endpoint.door.clone(),
+            in_process: endpoint.in_process.clone(),
             ticker: Rc::clone(&self.ticker),
             in_flight: Cell::new(0),
             latency: Latency::default(),
@@ -153,7 +153,7 @@ type Idle = Vec<Box<Connection1>>;
 pub(crate) struct Pool {
     pub(crate) key: Arc<PoolKey>,
     pub(crate) tls: Option<ClientTls>,
-    pub(crate) door: Option<Door>,
+    pub(crate) in_process: Option<InProcessConnector>,
     pub(crate) ticker: Rc<Ticker>,
     /// Requests that are open.
     pub(crate) in_flight: Cell<u32>,

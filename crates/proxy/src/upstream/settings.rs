@@ -11,8 +11,8 @@ use super::balance::Balance;
 use super::breaker::BreakerRule;
 use super::budget::Budget;
 use super::connection_limiter::ConnectionLimits;
-use super::door::Door;
 use super::health::Eject;
+use super::in_process::InProcessConnector;
 use super::probe::ProbeRule;
 use crate::forward::PathTemplate;
 use crate::tls::ClientTls;
@@ -106,7 +106,7 @@ pub struct ServiceSettings {
     pub proxy_protocol: bool,
     /// The way into a service that this process runs itself; every endpoint is reached
     /// through it, whatever its host says.
-    pub door: Option<Door>,
+    pub in_process: Option<InProcessConnector>,
 }
 
 impl ServiceSettings {
@@ -127,15 +127,15 @@ impl ServiceSettings {
             connection_limits: ConnectionLimits::default(),
             idle: Timeouts::default().idle,
             proxy_protocol: false,
-            door: None,
+            in_process: None,
         }
     }
 
-    /// A service that this process runs itself, behind a door.
-    pub fn in_process(name: &str, door: Door) -> Self {
+    /// A service that this process runs itself, reached in process.
+    pub fn in_process(name: &str, connector: InProcessConnector) -> Self {
         let host = format!("{name}.in-process");
         let endpoint = EndpointSettings { tls: false, host, port: 0, address: None };
-        Self { door: Some(door), protocol: Protocol::Http1, ..Self::new(name, vec![endpoint]) }
+        Self { in_process: Some(connector), protocol: Protocol::Http1, ..Self::new(name, vec![endpoint]) }
     }
 }
 

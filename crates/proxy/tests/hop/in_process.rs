@@ -1,10 +1,10 @@
-//! Services that live in this process, behind a door.
+//! Services that live in this process.
 
 use std::time::Duration;
 
 use proxy::Limits;
-use proxy::upstream::door::{STREAM_BYTES_MAX, door};
-use proxy::upstream::{Doorway, ForwardSettings, ServiceSettings, Timeouts};
+use proxy::upstream::in_process::{STREAM_BYTES_MAX, in_process_pair};
+use proxy::upstream::{ForwardSettings, InProcessListener, ServiceSettings, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::support::settings;
@@ -12,11 +12,14 @@ use crate::town::{PATIENCE, Town};
 
 /// Answers each request with what `answer` makes of its head and body, on a runtime of
 /// its own, until nobody can come any more.
-fn serve(mut doorway: Doorway, answer: impl Fn(&str, Vec<u8>) -> Vec<u8> + Clone + Send + Sync + 'static) {
+fn serve(
+    mut listener: InProcessListener,
+    answer: impl Fn(&str, Vec<u8>) -> Vec<u8> + Clone + Send + Sync + 'static,
+) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         runtime.block_on(async {
-            while let Some(stream) = doorway.accept().await {
+            while let Some(stream) = listener.accept().await {
                 tokio::spawn(converse(stream, answer.clone()));
             }
         });
@@ -59,12 +62,12 @@ fn impatient(first_byte: Duration) -> ForwardSettings {
 
 #[test]
 fn requests_and_bodies_larger_than_the_stream_go_both_ways() {
-    let (door, doorway) = door();
-    serve(doorway, |head, body| {
+    let (connector, listener) = in_process_pair();
+    serve(listener, |head, body| {
         assert!(head.starts_with("post /echo http/1.1\r\n"), "{head}");
         body.into_iter().rev().collect()
     });
-    let town = Town::with(ServiceSettings::in_process("echo", door), settings(0), Limits::default());
+    let town = Town::with(ServiceSettings::in_process("echo", connector), settings(0), Limits::default());
     let mut client = town.client();
     let body: Vec<u8> = (0..STREAM_BYTES_MAX * 3 + 7).map(|n| u8::try_from(n % 251).unwrap()).collect();
     for _ in 0..3 {
@@ -81,27 +84,27 @@ fn requests_and_bodies_larger_than_the_stream_go_both_ways() {
 
 #[test]
 fn a_service_that_has_ended_is_a_502_and_one_that_does_not_answer_a_504() {
-    let (gone, doorway) = door();
-    drop(doorway);
+    let (gone, listener) = in_process_pair();
+    drop(listener);
     let town = Town::with(ServiceSettings::in_process("gone", gone), settings(0), Limits::default());
     assert_eq!(town.get("/").status, 502);
 
-    let (silent, doorway) = door();
+    let (silent, listener) = in_process_pair();
     let soon = impatient(Duration::from_millis(200));
     let town = Town::with(ServiceSettings::in_process("silent", silent), soon, Limits::default());
     assert_eq!(town.get("/").status, 504);
-    drop(doorway);
+    drop(listener);
 }
 
 #[test]
 fn an_answer_that_nobody_reads_stops_at_the_streams_bound() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let (door, mut doorway) = door();
-    let town = Town::with(ServiceSettings::in_process("flood", door), settings(0), Limits::default());
+    let (connector, mut listener) = in_process_pair();
+    let town = Town::with(ServiceSettings::in_process("flood", connector), settings(0), Limits::default());
     let mut client = town.client();
     client.send(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
     let written = runtime.block_on(async {
-        let mut stream = doorway.accept().await.unwrap();
+        let mut stream = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
         let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
         let mut written = 0;

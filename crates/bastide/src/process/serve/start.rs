@@ -14,7 +14,7 @@ use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::Clock;
 use proxy::rate::Limiter;
 use proxy::telemetry::TraceReceiver;
-use proxy::upstream::{door, probe};
+use proxy::upstream::{in_process_pair, probe};
 
 use super::reload::{Settled, build, watch};
 use super::{Loader, READY, Server};
@@ -217,7 +217,7 @@ impl Server {
         if predecessor.is_some() {
             mesh.succeed(resources.agents.take());
         }
-        let (administration, doorway) = door();
+        let (administration, for_administration) = in_process_pair();
         let parts = Parts {
             state,
             process,
@@ -257,7 +257,7 @@ impl Server {
         add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
         add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
         let administration =
-            Administration::open(&configuration, &current, &parts, logs.administration, doorway)?;
+            Administration::open(&configuration, &current, &parts, logs.administration, for_administration)?;
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, resources.admin)?;
         let server = Self {
             load,
