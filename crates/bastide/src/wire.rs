@@ -26,7 +26,7 @@ use crate::process::fetch::GuardedFetch;
 use crate::process::mesh::MeshHost;
 use crate::process::names::Names;
 use crate::process::realms::Realms;
-use crate::process::sessions::SessionDoor;
+use crate::process::sessions::SessionService;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
 
 mod clients;
@@ -57,7 +57,7 @@ pub struct Parts {
     /// The mesh.
     pub mesh: Arc<MeshHost>,
     /// Browsers' sessions.
-    pub sessions: Arc<SessionDoor>,
+    pub sessions: Arc<SessionService>,
     /// The guarded way out.
     pub fetch: Arc<GuardedFetch>,
     /// The control plane's runtime.

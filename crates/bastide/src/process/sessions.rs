@@ -25,7 +25,7 @@ type Current = Arc<RwLock<Option<(Arc<Party>, Arc<[Level]>)>>>;
 
 /// The endpoints, the sessions that outlive every configuration, and who keeps the party
 /// fresh.
-pub struct SessionDoor {
+pub struct SessionService {
     connector: InProcessConnector,
     sessions: Arc<Sessions>,
     current: Current,
@@ -34,7 +34,7 @@ pub struct SessionDoor {
     keepers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl SessionDoor {
+impl SessionService {
     /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
     pub fn start() -> Self {
@@ -80,7 +80,7 @@ impl SessionDoor {
     }
 }
 
-impl Drop for SessionDoor {
+impl Drop for SessionService {
     fn drop(&mut self) {
         self.server.abort();
         self.sweeper.abort();

@@ -34,7 +34,7 @@ use crate::process::names::Names;
 use crate::process::notify::Notifier;
 use crate::process::otlp::{self, Exporter};
 use crate::process::realms::Realms;
-use crate::process::sessions::SessionDoor;
+use crate::process::sessions::SessionService;
 use crate::process::shared::{Shared, add_inventory, add_sources, start_admin};
 use crate::process::sinks::Sinks;
 use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
@@ -227,7 +227,7 @@ impl Server {
             realms,
             mesh,
             administration,
-            sessions: Arc::new(SessionDoor::start()),
+            sessions: Arc::new(SessionService::start()),
             runtime: tokio::runtime::Handle::current(),
             signer: Arc::new(signer),
             random: Arc::clone(random),
