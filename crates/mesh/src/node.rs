@@ -2,9 +2,9 @@
 //! workloads get.
 //!
 //! ```text
-//! agent ── mutual TLS by pinned keys ── door ─ node? ─ registered for it? ─ signs
-//!   key of its own                        attested with a token, a certificate or
-//!   workloads' keys stay here             a token of Kubernetes
+//! agent ── mutual TLS by pinned keys ── listener ─ node? ─ registered for it? ─ signs
+//!   key of its own                            attested with a token, a certificate or
+//!   workloads' keys stay here                 a token of Kubernetes
 //! ```
 //!
 //! Both ends are known by their keys, not by certificates with a time: a clock that is wrong by
@@ -13,9 +13,9 @@
 //! What it must never do: sign for a workload that is not registered for the node that asks, take
 //! an address for one, or take a private key of a workload over the wire.
 
-mod door;
 mod endpoints;
 mod key;
+mod listener;
 mod messages;
 mod places;
 mod proof;
@@ -24,8 +24,8 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
-pub use door::{Door, NodeWorld};
 pub use key::{NodeKey, Pin};
+pub use listener::{NodeListener, NodeWorld};
 pub use proof::{Kubernetes, Proof, Provers};
 pub use register::{
     Evicted, JoinToken, NodeRecord, all_kept_out, door_pin, evict, make_token, nodes, readmit,

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::mesh::directory::Directory;
-use ::mesh::node::{Door as AgentsDoor, NodeWorld, Provers};
+use ::mesh::node::{NodeListener, NodeWorld, Provers};
 use ::mesh::workload_api::{Foreign, Own, Socket, SvidCache, World};
 use ::mesh::{Issuer, TrustDomain, renew};
 use anyhow::Context as _;
@@ -96,7 +96,7 @@ struct Running {
     domain: Arc<TrustDomain>,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     provers: watch::Sender<Arc<Provers>>,
-    agents: Option<AgentsDoor>,
+    agents: Option<NodeListener>,
     _keeper: Task,
     partners: Task,
     /// Follows where services are that are looked up.
@@ -109,17 +109,17 @@ struct Running {
 /// What a change needs and could not be had: `None` stays what it is.
 #[derive(Default)]
 struct Others {
-    agents: Option<Option<AgentsDoor>>,
+    agents: Option<Option<NodeListener>>,
     own: Option<Option<Task>>,
     socket: Option<Option<Socket>>,
 }
 
 impl Running {
     fn agents_socket(&self) -> std::io::Result<Option<AgentsSocket>> {
-        let Some((agents, door)) = self.config.agents.as_ref().zip(self.agents.as_ref()) else {
+        let Some((agents, listener)) = self.config.agents.as_ref().zip(self.agents.as_ref()) else {
             return Ok(None);
         };
-        Ok(Some((agents.listen, door.socket()?)))
+        Ok(Some((agents.listen, listener.socket()?)))
     }
 }
 
@@ -374,8 +374,8 @@ impl MeshHost {
         let mut others = Others::default();
         let listen = |mesh: &config::Mesh| mesh.agents.as_ref().map(|agents| agents.listen);
         if listen(&open.config) != listen(wanted) {
-            let door = self.agents(wanted, &open.domain, &open.foreign, &open.provers, None).await?;
-            others.agents = Some(door);
+            let listener = self.agents(wanted, &open.domain, &open.foreign, &open.provers, None).await?;
+            others.agents = Some(listener);
         }
         let socket = match open.config.socket == wanted.socket {
             true => None,
@@ -499,7 +499,7 @@ impl MeshHost {
         foreign: &watch::Sender<Arc<Foreign>>,
         provers: &watch::Sender<Arc<Provers>>,
         before: Option<&Running>,
-    ) -> anyhow::Result<Option<AgentsDoor>> {
+    ) -> anyhow::Result<Option<NodeListener>> {
         let Some(agents) = &wanted.agents else { return Ok(None) };
         let world = NodeWorld {
             domain: Arc::clone(domain),
@@ -512,13 +512,13 @@ impl MeshHost {
             Some(before) => before.agents_socket()?,
             None => self.inherited_socket()?,
         };
-        let door = match open.filter(|(listen, _)| *listen == agents.listen) {
-            Some((_, socket)) => AgentsDoor::on(socket, world).await,
-            None => AgentsDoor::listen(agents.listen, world).await,
+        let listener = match open.filter(|(listen, _)| *listen == agents.listen) {
+            Some((_, socket)) => NodeListener::on(socket, world).await,
+            None => NodeListener::listen(agents.listen, world).await,
         };
-        let door = door.context("the listener for agents")?;
-        tracing::info!(pin = %door.pin(), "agents on {}", door.address());
-        Ok(Some(door))
+        let listener = listener.context("the listener for agents")?;
+        tracing::info!(pin = %listener.pin(), "agents on {}", listener.address());
+        Ok(Some(listener))
     }
 
     /// Listens beside the place of the Workload API's socket.

@@ -10,7 +10,7 @@ use model::SpiffeId;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 
-use super::door::{Agent, Api, failed};
+use super::listener::{Agent, Api, failed};
 use super::messages::{EndpointRequest, EndpointResponse};
 use crate::directory::{self, Endpoints, ServiceAt};
 use crate::error::Error;

@@ -19,9 +19,9 @@ use tokio_rustls::TlsConnector;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::door::{ATTEST, ISSUE, ISSUE_JWT, UPDATE_BYTES_MAX, WATCH};
 use super::endpoints::{REGISTER, WITHDRAW};
 use super::key::{NodeKey, Pin};
+use super::listener::{ATTEST, ISSUE, ISSUE_JWT, UPDATE_BYTES_MAX, WATCH};
 use super::messages::{
     AttestRequest, AttestResponse, EndpointRequest, EndpointResponse, IssueJwtRequest, IssueJwtResponse,
     IssueRequest, IssueResponse, Lifted, Registered, Update, WatchRequest,

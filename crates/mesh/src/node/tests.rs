@@ -80,7 +80,7 @@ struct Control {
     notes: Arc<Notes>,
     provers: watch::Sender<Arc<Provers>>,
     clock: Offset,
-    door: Option<Door>,
+    door: Option<NodeListener>,
     address: SocketAddr,
     /// Has the port also while the door is closed, so that nobody else is given it.
     _reserved: TcpSocket,
@@ -139,7 +139,7 @@ impl Control {
             recorder: self.notes.clone(),
             provers: self.provers.subscribe(),
         };
-        self.door = Some(Door::listen(self.address, world).await.unwrap());
+        self.door = Some(NodeListener::listen(self.address, world).await.unwrap());
     }
 
     /// Closes it, until the agent has seen that.
@@ -550,7 +550,7 @@ async fn one_connection_shows_one_proof_and_leaves_one_event() {
     let attest = async || {
         let request = AttestRequest { token: "guessed".to_owned(), ..AttestRequest::default() };
         let codec = ProstCodec::<AttestRequest, AttestResponse>::default();
-        let path = http::uri::PathAndQuery::from_static(door::ATTEST);
+        let path = http::uri::PathAndQuery::from_static(listener::ATTEST);
         channel.grpc().unary(tonic::Request::new(request), path, codec).await.unwrap_err().code()
     };
     assert_eq!(attest().await, Code::PermissionDenied);

@@ -58,7 +58,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// After the system gave no connection, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the door is given of the world.
+/// What the listener is given of the world.
 #[derive(Clone)]
 pub struct NodeWorld {
     /// Who signs.
@@ -79,9 +79,9 @@ impl NodeWorld {
     }
 }
 
-/// The listener. Dropped, it and every connection are gone.
+/// The listener for agents. Dropped, it and every connection are gone.
 #[derive(Debug)]
-pub struct Door {
+pub struct NodeListener {
     address: SocketAddr,
     socket: std::net::TcpListener,
     pin: Pin,
@@ -89,7 +89,7 @@ pub struct Door {
     _leash: Arc<watch::Sender<()>>,
 }
 
-impl Door {
+impl NodeListener {
     /// Listens for agents.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for NodeListener {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
