@@ -168,14 +168,14 @@ impl Drop for Entered {
 
 /// A listener on one core.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct CoreListener {
     pub(crate) key: ListenerKey,
     closing: Cell<bool>,
     core_draining: Rc<Cell<bool>>,
     stop: Notify,
 }
 
-impl Door {
+impl CoreListener {
     pub(crate) fn new(key: ListenerKey, core_draining: &Rc<Cell<bool>>) -> Rc<Self> {
         let core_draining = Rc::clone(core_draining);
         Rc::new(Self { key, closing: Cell::new(false), core_draining, stop: Notify::new() })
@@ -193,26 +193,30 @@ impl Door {
     }
 }
 
-/// Accepts until the door closes.
-pub(crate) async fn accept<W: World>(core: Rc<Core<W>>, listener: TcpListener, door: Rc<Door>) {
+/// Accepts until the listener is closed.
+pub(crate) async fn accept<W: World>(
+    core: Rc<Core<W>>,
+    listener: TcpListener,
+    core_listener: Rc<CoreListener>,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = door.stop.notified() => break,
+            () = core_listener.stop.notified() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => admit_connection(&core, &door, socket, peer),
+            Ok((socket, peer)) => admit_connection(&core, &core_listener, socket, peer),
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(listener = %door.key, %error, "cannot accept connections; waiting");
+                tracing::warn!(listener = %core_listener.key, %error, "cannot accept connections; waiting");
                 tokio::time::sleep(OUT_OF_FILES_PAUSE).await;
             }
         }
     }
     // Those who already wait in the queue would be reset: they are served first.
     while let Some(Ok((socket, peer))) = poll_once(&listener).await {
-        admit_connection(&core, &door, socket, peer);
+        admit_connection(&core, &core_listener, socket, peer);
     }
 }
 
@@ -232,10 +236,15 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpStream, peer: SocketAddr) {
+fn admit_connection<W: World>(
+    core: &Rc<Core<W>>,
+    core_listener: &Rc<CoreListener>,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
     let current = core.current();
     let connections = core.connections();
-    let sends_header = sends_proxy_header(&*current.world, door.key, peer.ip());
+    let sends_header = sends_proxy_header(&*current.world, core_listener.key, peer.ip());
     let entered = connections.enter(&current.limits).and_then(|mut entered| {
         // Whom a balancer's connection is from is only known with its header.
         if !sends_header {
@@ -252,12 +261,12 @@ fn admit_connection<W: World>(core: &Rc<Core<W>>, door: &Rc<Door>, socket: TcpSt
         }
     };
     connections.accepted.fetch_add(1, Ordering::Relaxed);
-    let (core, door) = (Rc::clone(core), Rc::clone(door));
+    let (core, core_listener) = (Rc::clone(core), Rc::clone(core_listener));
     let open = core.count_open();
     tokio::task::spawn_local(async move {
         // An error here is the connection's end; there is nobody to tell.
         let proxied = sends_header.then_some(&mut entered);
-        let ended = serve_connection(&core, &door, socket, peer, proxied).await;
+        let ended = serve_connection(&core, &core_listener, socket, peer, proxied).await;
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "connection ended");
         }
@@ -306,7 +315,7 @@ async fn read_origin<W: World>(
 
 async fn serve_connection<W: World>(
     core: &Rc<Core<W>>,
-    door: &Rc<Door>,
+    core_listener: &Rc<CoreListener>,
     mut socket: TcpStream,
     mut peer: SocketAddr,
     proxied: Option<&mut Entered>,
@@ -317,7 +326,8 @@ async fn serve_connection<W: World>(
     }
     let local = socket.local_addr()?;
     let current = core.current();
-    let Some((key, settings)) = keyed(current.world.listeners()).find(|(key, _)| *key == door.key) else {
+    let Some((key, settings)) = keyed(current.world.listeners()).find(|(key, _)| *key == core_listener.key)
+    else {
         return Ok(());
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -352,7 +362,7 @@ async fn serve_connection<W: World>(
     }
     let Some(tls) = tls else {
         let wire = Wire::new(Link::Plain(socket));
-        return serve_wire(core, door, wire, info, (speaks, http2)).await;
+        return serve_wire(core, core_listener, wire, info, (speaks, http2)).await;
     };
     // In a box, as what serves HTTP/2 is: what most connections need only once, or never,
     // takes no room in the others.
@@ -393,16 +403,16 @@ async fn serve_connection<W: World>(
     };
     if chosen == Some(true) && speaks == Speaks::Http {
         let (link, _) = wire.into_parts();
-        return Box::pin(serve2::serve(core, door, link, bytes::Bytes::new(), info)).await;
+        return Box::pin(serve2::serve(core, core_listener, link, bytes::Bytes::new(), info)).await;
     }
     let http2 = http2 && matches!(speaks, Speaks::Either(_));
-    serve_wire(core, door, wire, info, (speaks, http2)).await
+    serve_wire(core, core_listener, wire, info, (speaks, http2)).await
 }
 
 /// Serves a connection on which nothing was agreed, or HTTP/1.1.
 async fn serve_wire<W: World>(
     core: &Rc<Core<W>>,
-    door: &Rc<Door>,
+    core_listener: &Rc<CoreListener>,
     mut wire: Wire,
     info: ConnectionInfo,
     (speaks, may_be_http2): (Speaks, bool),
@@ -419,11 +429,11 @@ async fn serve_wire<W: World>(
     if let Some(name) = opaque {
         return Box::pin(opaque::serve(core, wire, &info, &name)).await;
     }
-    match serve1::serve(core, door, wire, &info, may_be_http2).await? {
+    match serve1::serve(core, core_listener, wire, &info, may_be_http2).await? {
         serve1::Ended::Done => Ok(()),
         serve1::Ended::Http2(wire) => {
             let (link, read) = wire.into_parts();
-            Box::pin(serve2::serve(core, door, link, read.freeze(), info)).await
+            Box::pin(serve2::serve(core, core_listener, link, read.freeze(), info)).await
         }
     }
 }

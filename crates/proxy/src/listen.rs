@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub use bind::Inherited;
 
-use crate::accept::{Connections, Door, accept};
+use crate::accept::{Connections, CoreListener, accept};
 use crate::deadline::Ticker;
 use crate::limits::{Hits, Limits};
 use crate::serve2::Stream;
@@ -461,22 +461,26 @@ async fn run<W: World>(
     open: Vec<(ListenerKey, StdListener)>,
     mut messages: mpsc::Receiver<Message<W>>,
 ) -> bool {
-    let mut doors: Doors = HashMap::new();
-    open_doors(&core, &mut doors, open);
+    let mut core_listeners: CoreListeners = HashMap::new();
+    open_listeners(&core, &mut core_listeners, open);
     while let Some(message) = messages.recv().await {
         match message {
             Message::World { world, open, close, done } => {
                 core.take(world);
-                open_doors(&core, &mut doors, open);
+                open_listeners(&core, &mut core_listeners, open);
                 for key in close {
-                    doors.remove(&key).into_iter().flatten().for_each(|door| door.close());
+                    core_listeners
+                        .remove(&key)
+                        .into_iter()
+                        .flatten()
+                        .for_each(|core_listener| core_listener.close());
                 }
                 core.context.ticker.wake_all();
                 let _ = done.send(());
             }
             Message::Drain { grace } => {
                 core.draining.set(true);
-                doors.values().flatten().for_each(|door| door.close());
+                core_listeners.values().flatten().for_each(|core_listener| core_listener.close());
                 // Lets the accept loops take in those who wait in their queues.
                 tokio::task::yield_now().await;
                 core.context.ticker.wake_all();
@@ -509,15 +513,19 @@ async fn all_closed<W: World>(core: &Core<W>, messages: &mut mpsc::Receiver<Mess
 }
 
 /// A core's sockets by listener: one, or several that were inherited.
-type Doors = HashMap<ListenerKey, Vec<Rc<Door>>>;
+type CoreListeners = HashMap<ListenerKey, Vec<Rc<CoreListener>>>;
 
-fn open_doors<W: World>(core: &Rc<Core<W>>, doors: &mut Doors, open: Vec<(ListenerKey, StdListener)>) {
+fn open_listeners<W: World>(
+    core: &Rc<Core<W>>,
+    core_listeners: &mut CoreListeners,
+    open: Vec<(ListenerKey, StdListener)>,
+) {
     for (key, socket) in open {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => {
-                let door = Door::new(key, &core.draining);
-                doors.entry(key).or_default().push(Rc::clone(&door));
-                tokio::task::spawn_local(accept(Rc::clone(core), listener, door));
+                let core_listener = CoreListener::new(key, &core.draining);
+                core_listeners.entry(key).or_default().push(Rc::clone(&core_listener));
+                tokio::task::spawn_local(accept(Rc::clone(core), listener, core_listener));
             }
             Err(error) => tracing::error!(listener = %key, %error, "cannot watch the listener"),
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::accept::Door;
+use crate::accept::CoreListener;
 use crate::admit::{RawRequest, Refusal, admit};
 use crate::deadline::Watch;
 use crate::http1::request::Reader;
@@ -49,7 +49,7 @@ struct Connection {
     wire: Wire,
     reader: Reader,
     watch: Watch,
-    door: Rc<Door>,
+    core_listener: Rc<CoreListener>,
     /// Requests so far.
     served: u64,
     /// Whether its buffers were given back since its last request.
@@ -72,19 +72,19 @@ enum Next {
 /// Serves a connection to its end.
 pub(crate) async fn serve<W: World>(
     core: &Rc<Core<W>>,
-    door: &Rc<Door>,
+    core_listener: &Rc<CoreListener>,
     wire: Wire,
     info: &ConnectionInfo,
     may_be_http2: bool,
 ) -> io::Result<Ended> {
     let watch = Watch::new(&core.context().ticker);
-    let (reader, door) = (Reader::new(), Rc::clone(door));
+    let (reader, core_listener) = (Reader::new(), Rc::clone(core_listener));
     let hits = Arc::clone(&core.context().limit_hits);
     let mut connection = Connection {
         wire,
         reader,
         watch,
-        door,
+        core_listener,
         served: 0,
         may_be_http2,
         hits,
@@ -195,7 +195,7 @@ impl Connection {
                 Poll::Pending => break,
             }
         }
-        if !*begun && self.door.is_draining() && !self.last_chance {
+        if !*begun && self.core_listener.is_draining() && !self.last_chance {
             // Closing at once could meet a request on its way; its answer says `close`.
             self.last_chance = true;
             self.rested = true;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 
-use crate::accept::Door;
+use crate::accept::CoreListener;
 use crate::admit::admit;
 use crate::deadline::Watch;
 use crate::http2::head::{as_http1, from_h2};
@@ -41,7 +41,7 @@ const PENDING_RESETS_MAX: usize = 20;
 /// Serves a connection to its end. `read` is what was read from it already.
 pub(crate) async fn serve<W: World>(
     core: &Rc<Core<W>>,
-    door: &Rc<Door>,
+    core_listener: &Rc<CoreListener>,
     link: Link,
     read: Bytes,
     info: ConnectionInfo,
@@ -71,7 +71,7 @@ pub(crate) async fn serve<W: World>(
         h2,
         out,
         watch: Watch::new(ticker),
-        door: Rc::clone(door),
+        core_listener: Rc::clone(core_listener),
         streams: Rc::default(),
         quiet: false,
         leaving: false,
@@ -146,7 +146,7 @@ struct Connection {
     h2: server::Connection<Metered, Bytes>,
     out: Shared,
     watch: Watch,
-    door: Rc<Door>,
+    core_listener: Rc<CoreListener>,
     streams: Rc<Cell<usize>>,
     /// Whether the idle time is running.
     quiet: bool,
@@ -211,7 +211,7 @@ impl Connection {
                 Poll::Pending => {}
             }
             let used_up = self.served >= limits.requests_per_connection_max;
-            if !self.leaving && (self.door.is_draining() || used_up) {
+            if !self.leaving && (self.core_listener.is_draining() || used_up) {
                 self.leave();
                 continue;
             }

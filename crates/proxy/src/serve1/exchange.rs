@@ -282,7 +282,8 @@ impl Exchange for Exchange1<'_> {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        self.keep_alive &= !self.tunnel && !self.connection.door.is_draining() && self.is_rest_small();
+        self.keep_alive &=
+            !self.tunnel && !self.connection.core_listener.is_draining() && self.is_rest_small();
         let upgrade: Option<Bytes> = if self.tunnel { switched_to(head) } else { None };
         let client = Client {
             version: self.version,
