@@ -22,7 +22,7 @@ use crate::step::authenticate::{Proof, api_key, token};
 use crate::step::{opaque, possession, session};
 
 /// Judges the exchanges of one connection's request.
-pub(crate) struct Overseer<'g> {
+pub(crate) struct GatewayJudge<'g> {
     pub(crate) gateway: &'g Gateway,
     pub(crate) connection: &'g ConnectionInfo,
     pub(crate) address: IpAddr,
@@ -42,7 +42,7 @@ impl From<Cut> for Fallen {
     }
 }
 
-impl Judge for Overseer<'_> {
+impl Judge for GatewayJudge<'_> {
     fn cleared_in(&self) -> u64 {
         self.gateway.epoch()
     }
@@ -75,7 +75,7 @@ impl Judge for Overseer<'_> {
     }
 }
 
-impl Overseer<'_> {
+impl GatewayJudge<'_> {
     /// The way once more, as far as it can be walked again: connection, route,
     /// addresses, proof, policy. Limits are not charged twice.
     fn judge(&self, cleared: &Cleared) -> Result<(), Fallen> {

@@ -7,7 +7,7 @@ use proxy::{Additions, BodyError, Cleared, Exchange, ResponseEdit, Version};
 
 use crate::firewall::Inspected;
 use crate::journey::Journey;
-use crate::live::Overseer;
+use crate::live::GatewayJudge;
 use crate::respond::{Refusal, Stop};
 use crate::response::{Refused, Shaped};
 use crate::serve::{End, Gateway};
@@ -40,7 +40,7 @@ pub(crate) async fn forward<E: Exchange>(
     }
     let attempt_log =
         journey.traced.as_ref().and_then(|traced| traced.attempt_log(&*gateway.snapshot().process.clock));
-    let judge = Overseer { gateway, connection: journey.connection(), address: journey.address };
+    let judge = GatewayJudge { gateway, connection: journey.connection(), address: journey.address };
     let passage = Passage { gateway, added, judge, attempt_log: attempt_log.as_ref() };
     let inspection = journey.inspection.as_deref_mut();
     let (mut refused, mut reported) = (None, None);
@@ -70,7 +70,7 @@ pub(crate) async fn forward<E: Exchange>(
 struct Passage<'a> {
     gateway: &'a Gateway,
     added: Added<'a>,
-    judge: Overseer<'a>,
+    judge: GatewayJudge<'a>,
     attempt_log: Option<&'a AttemptLog<'a>>,
 }
 
