@@ -325,8 +325,8 @@ impl MeshHost {
         let Some(open) = running.as_mut() else { return };
         let Running { config, settled, foreign, .. } = open;
         if settled.partners != config.partners {
-            let (partners, foreign) = (config.partners.clone(), Arc::clone(foreign));
-            open.partners = Task::spawn(partners::keep(partners, foreign));
+            let (partners, before) = (config.partners.clone(), settled.partners.clone());
+            open.partners = Task::spawn(partners::keep(partners, before, Arc::clone(foreign)));
         }
         renew(&open.provers, provers(&open.config));
         open.domain.declare(open.config.declared());
@@ -426,7 +426,8 @@ impl MeshHost {
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let keeper = Task::spawn(Arc::clone(&domain).keep(self.audit.clone()));
-        let partners = Task::spawn(partners::keep(counts.partners.clone(), Arc::clone(&foreign)));
+        let partners = partners::keep(counts.partners.clone(), Vec::new(), Arc::clone(&foreign));
+        let partners = Task::spawn(partners);
         let found = self.keep_found(&wanted, &domain);
         let member = self.member.now();
         let own = self.keep_own(&wanted, &domain, &foreign).await?;

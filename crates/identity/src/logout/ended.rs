@@ -76,7 +76,8 @@ impl Ended {
 }
 
 /// Does what others left. What two do at once harms nobody: a client may be told twice. What
-/// cannot be done holds nothing else up; the first error, when there is one.
+/// cannot be done holds nothing else up, unless its record cannot be read; the first error, when
+/// there is one.
 pub(super) async fn follow(realm: &Realm, now: Timestamp) -> Result<(), Error> {
     let mut first = Ok(());
     for (_, stored) in realm.records.list::<Left>(Kind::Ended, &[], ROUND_MAX).await? {

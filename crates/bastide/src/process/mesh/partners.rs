@@ -22,9 +22,14 @@ const REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// The first wait after a failure; it doubles up to the last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Keeps the bundles of these domains. Ends when it is aborted.
-pub(super) async fn keep(partners: Vec<Partner>, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
-    foreign.send_modify(|current| *current = Arc::new(known(current, &partners)));
+/// Keeps the bundles of these domains, of which those `before` were kept until now. Ends when it is
+/// aborted.
+pub(super) async fn keep(
+    partners: Vec<Partner>,
+    before: Vec<Partner>,
+    foreign: Arc<watch::Sender<Arc<Foreign>>>,
+) {
+    foreign.send_modify(|current| *current = Arc::new(known(current, &before, &partners)));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
         tasks.spawn(follow(partner, Arc::clone(&foreign)));
@@ -33,12 +38,14 @@ pub(super) async fn keep(partners: Vec<Partner>, foreign: Arc<watch::Sender<Arc<
     std::future::pending().await
 }
 
-/// The bundles of these domains before anything was fetched.
-fn known(current: &Foreign, partners: &[Partner]) -> Foreign {
+/// The bundles of these domains before anything else was fetched.
+fn known(current: &Foreign, before: &[Partner], partners: &[Partner]) -> Foreign {
+    let of_file = |bundle: &Bundle| before.iter().any(|partner| partner.bundle.as_ref() == Some(bundle));
     let one = |partner: &Partner| {
-        // What was fetched of a partner that stays is kept, and its file counts until then. Without an
-        // endpoint the file is all there is: whoever is no longer in it is no longer trusted.
-        let fetched = current.get(&partner.trust_domain).filter(|_| partner.endpoint.is_some());
+        // What was fetched of a partner that stays is kept, and its file counts until then, as it is
+        // now: whoever is no longer in it is no longer trusted. Without an endpoint it is all there is.
+        let current = current.get(&partner.trust_domain);
+        let fetched = current.filter(|bundle| partner.endpoint.is_some() && !of_file(bundle));
         let bundle = fetched.or(partner.bundle.as_ref())?;
         Some((partner.trust_domain.clone(), bundle.clone()))
     };
@@ -139,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_all_there_is_counts_as_it_is_now() {
+    fn a_file_counts_as_it_is_now_until_something_was_fetched() {
         let there = Some("https://partner.example/bundle");
         let of = |sequence| Foreign::from([("partner.example".to_owned(), bundle(sequence))]);
         for (current, partner, expected) in [
@@ -152,8 +159,13 @@ mod tests {
             (of(7), partner(None, Some(1)), of(1)),
             (Foreign::new(), partner(there, None), Foreign::new()),
         ] {
-            assert_eq!(known(&current, &[partner]), expected);
+            assert_eq!(known(&current, &[], &[partner]), expected);
         }
-        assert_eq!(known(&of(7), &[]), Foreign::new(), "who is no partner any more");
+        assert_eq!(known(&of(7), &[], &[]), Foreign::new(), "who is no partner any more");
+        // Of an endpoint that has not answered the file of before is known.
+        let before = [partner(there, Some(1))];
+        assert_eq!(known(&of(1), &before, &[partner(there, Some(2))]), of(2));
+        assert_eq!(known(&of(1), &before, &before), of(1));
+        assert_eq!(known(&of(7), &before, &[partner(there, Some(2))]), of(7));
     }
 }
