@@ -284,7 +284,7 @@ impl Record {
     ) -> Result<Self, Error> {
         let mut next = self.clone();
         let Some(entry) = next.entries.iter_mut().find(|entry| entry.id == id) else {
-            return Err(Error::Authority(format!("there is no authority {id:?}")));
+            return Err(Error::UnknownAuthority(id.to_owned()));
         };
         let state = entry.state(now);
         if !from.contains(&state) {

@@ -26,9 +26,12 @@ pub enum Error {
     /// A JWT-SVID is refused.
     #[error("the JWT-SVID is refused: {0}")]
     Token(String),
-    /// There is no such authority, or it is not in a state for this.
+    /// The authority is not in a state for this.
     #[error("{0}")]
     Authority(String),
+    /// There is no authority of this id.
+    #[error("there is no authority {0:?}")]
+    UnknownAuthority(String),
     /// It is revoked, or cannot be.
     #[error("{0}")]
     Revoked(String),

@@ -319,7 +319,7 @@ impl TrustDomain {
     /// Takes a step of an authority's life, and gives what all of them are after it.
     ///
     /// # Errors
-    /// [`Error::Authority`]: the step is not possible. The store fails.
+    /// [`Error::Authority`]: the step is not possible. [`Error::UnknownAuthority`]. The store fails.
     pub async fn step(&self, step: &Step) -> Result<Record, Error> {
         let _turn = self.turns.authorities.lock().await;
         let record = self::step(&self.store, &self.settings, self.random.as_ref(), step).await?;

@@ -139,6 +139,7 @@ impl From<mesh::Error> for Problem {
                 Self::unfit(error.to_string())
             }
             mesh::Error::Authority(why) => Self::conflict(why),
+            mesh::Error::UnknownAuthority(id) => Self::not_found(format!("authority {id:?}")),
             mesh::Error::Busy => Self::conflict("others changed it at the same time; try again"),
             mesh::Error::Store(store::Error::Conflict { .. }) => Self::changed(),
             mesh::Error::Store(error) => error.into(),
