@@ -6,7 +6,7 @@ use model::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Page, why};
+use super::{Page, done, why};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
@@ -56,11 +56,11 @@ fn shown(record: &Record, now: Timestamp) -> Page<AuthorityOut> {
 }
 
 /// Takes a step of the life of the authority that the path names.
-async fn take(asked: &Asked, done: &str, step: fn(String) -> Step) -> Result<Reply, Problem> {
+async fn take(asked: &Asked, taken: &str, step: fn(String) -> Step) -> Result<Reply, Problem> {
     let (domain, why) = (asked.state.trust.domain()?, why(asked)?);
     let id = asked.parameter("authority");
     let record = domain.step(&step(id.to_owned())).await?;
-    Ok(Reply::ok(&shown(&record, domain.now()))?.about(format!("{done}: {id}{why}")))
+    Ok(Reply::ok(&shown(&record, domain.now()))?.about(done(format!("{taken}: {id}"), &why)))
 }
 
 /// `GET /v1/authorities`
@@ -76,8 +76,8 @@ pub async fn prepare(asked: &Asked) -> Result<Reply, Problem> {
     let record = domain.step(&Step::Prepare(kind)).await?;
     // The newest of its kind.
     let id = record.entries.iter().rfind(|entry| entry.kind == kind).map_or("", |entry| &entry.id);
-    let about = format!("prepared: another {} authority, {id}{why}", kind.name());
-    Ok(Reply::ok(&shown(&record, domain.now()))?.about(about))
+    let prepared = format!("prepared: another {} authority, {id}", kind.name());
+    Ok(Reply::ok(&shown(&record, domain.now()))?.about(done(prepared, &why)))
 }
 
 /// `POST /v1/authorities/{authority}/activate`

@@ -76,7 +76,7 @@ fn paging(asked: &Asked) -> Result<(usize, Option<Cursor>), Problem> {
 /// Longest reason of an operator, characters.
 const WHY_CHARACTERS_MAX: usize = 256;
 
-/// What moved whoever asks, as the end of a line of the audit log; empty when it was not said.
+/// What moved whoever asks, for the audit log; empty when it was not said.
 fn why(asked: &Asked) -> Result<String, Problem> {
     let Some(why) = asked.query("why") else { return Ok(String::new()) };
     if why.chars().count() > WHY_CHARACTERS_MAX || why.chars().any(char::is_control) {
@@ -84,7 +84,12 @@ fn why(asked: &Asked) -> Result<String, Problem> {
             "why: expected one line of at most {WHY_CHARACTERS_MAX} characters"
         )));
     }
-    Ok(format!(", because: {why}"))
+    Ok(format!("because: {why}"))
+}
+
+/// What was done, and the reason if one was given.
+fn done(what: String, why: &str) -> String {
+    if why.is_empty() { what } else { format!("{what}, {why}") }
 }
 
 /// A segment of a path for `Location`.

@@ -6,7 +6,7 @@ use ::mesh::node;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::why;
+use super::{done, why};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
@@ -49,9 +49,9 @@ pub async fn token(asked: &Asked) -> Result<Reply, Problem> {
     let life = asked.body::<NewToken>()?.expires_in.map_or(LIFE, Duration::from_secs);
     let domain = asked.state.trust.domain()?;
     let token = node::make_token(&domain, &node, life).await?.to_string();
-    let about = format!("made: a token with which {node} may join within {} s{why}", life.as_secs());
+    let made = format!("made: a token with which {node} may join within {} s", life.as_secs());
     let ends = domain.now().plus(life).unix_seconds();
-    Ok(Reply::ok(&TokenOut { token, node, ends })?.about(about))
+    Ok(Reply::ok(&TokenOut { token, node, ends })?.about(done(made, &why)))
 }
 
 /// `PUT /v1/nodes/{node}/eviction`
@@ -59,8 +59,8 @@ pub async fn evict(asked: &Asked) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node").to_owned(), why(asked)?);
     let domain = asked.state.trust.domain()?;
     let keys = node::evict(&domain, &name).await?;
-    let about = format!("evicted: {name}, {keys} keys of it are known no more{why}");
-    Ok(Reply::ok(&EvictedOut { node: name, keys })?.about(about))
+    let evicted = format!("evicted: {name}, {keys} keys of it are known no more");
+    Ok(Reply::ok(&EvictedOut { node: name, keys })?.about(done(evicted, &why)))
 }
 
 /// `DELETE /v1/nodes/{node}/eviction`
@@ -70,5 +70,5 @@ pub async fn admit(asked: &Asked) -> Result<Reply, Problem> {
     if !node::readmit(&domain, name).await? {
         return Err(Problem::not_found(format!("eviction of {name:?}")));
     }
-    Ok(Reply::done().about(format!("admitted: {name}{why}")))
+    Ok(Reply::done().about(done(format!("admitted: {name}"), &why)))
 }

@@ -8,7 +8,7 @@ use ::mesh::{Revocation as OfMesh, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Page, why};
+use super::{Page, done, why};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
@@ -175,9 +175,9 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
     let (given, why): (NewRevocation, String) = (asked.body()?, why(asked)?);
     if let Some(target) = target(&given)? {
         let domain = asked.state.trust.domain()?;
-        let mut done = domain.revoke(&target).await?.into_iter().filter_map(RevocationOut::of_mesh);
-        let Some(first) = done.next() else { return Err(Problem::unfit("there is nothing to revoke")) };
-        let about = format!("revoked: {}{why}", first.describe());
+        let mut revoked = domain.revoke(&target).await?.into_iter().filter_map(RevocationOut::of_mesh);
+        let Some(first) = revoked.next() else { return Err(Problem::unfit("there is nothing to revoke")) };
+        let about = done(format!("revoked: {}", first.describe()), &why);
         return Ok(Reply::ok(&first)?.created("/v1/revocations".to_owned()).about(about));
     }
     let now = asked.state.now();
@@ -199,8 +199,7 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
     };
     entry.check().map_err(Problem::unfit)?;
     file(asked).add(std::slice::from_ref(&entry), now)?;
-    let about = why.trim_start_matches(", ").to_owned();
-    Ok(Reply::ok(&RevocationOut::from(entry))?.created("/v1/revocations".to_owned()).about(about))
+    Ok(Reply::ok(&RevocationOut::from(entry))?.created("/v1/revocations".to_owned()).about(why))
 }
 
 /// `DELETE /v1/revocations/{name}`
@@ -213,6 +212,6 @@ pub async fn undo(asked: &Asked) -> Result<Reply, Problem> {
     }
     match count {
         0 => Err(Problem::not_found(format!("revocation of {name:?}"))),
-        _ => Ok(Reply::done().about(why.trim_start_matches(", ").to_owned())),
+        _ => Ok(Reply::done().about(why)),
     }
 }
