@@ -15,12 +15,12 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keys::SystemRandom;
 use keys::encoding::encode_pem;
 use model::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use store::UnsealKey;
 
 use super::help::{EXIT_CODES, examples, help};
 use super::{Output, say};
-use crate::admin::client::AdminClient;
+use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::{Configuration, Mesh};
 use crate::process::clock::SystemClock;
@@ -329,6 +329,23 @@ fn refuse(why: &str, output: Output) -> ExitCode {
         Output::Text => say(why),
     }
     ExitCode::FAILURE
+}
+
+/// Says what became of a call: that it was refused, or what was done, as JSON or in words.
+fn tell(
+    answer: &Answer,
+    output: Output,
+    json: impl FnOnce() -> Value,
+    words: impl FnOnce() -> String,
+) -> ExitCode {
+    if !answer.is_done() {
+        return refuse(&answer.complaint(), output);
+    }
+    match output {
+        Output::Json => say(json()),
+        Output::Text => say(words()),
+    }
+    ExitCode::SUCCESS
 }
 
 /// The reason that is given, as the query of a call.

@@ -9,7 +9,7 @@ use keys::SystemRandom;
 use serde_json::{Value, json};
 use store::Store;
 
-use super::{because, refuse};
+use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
@@ -33,14 +33,7 @@ pub(super) fn token(
     let body = json!(NewToken { expires_in: Some(life.as_secs()) });
     let path = below(&["nodes"], &[name, "token"]) + &because(why);
     let answer = admin.call("POST", &path, Some(&body))?;
-    if !answer.is_done() {
-        return Ok(refuse(&answer.complaint(), output));
-    }
-    match output {
-        Output::Json => say(&answer.body),
-        Output::Text => say(text(&answer.body, "token")),
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(tell(&answer, output, || answer.body.clone(), || text(&answer.body, "token").to_owned()))
 }
 
 /// Lists the nodes that are attested, and says what agents know the control plane by.

@@ -7,10 +7,10 @@ use clap::Args;
 use model::SpiffeId;
 use serde_json::{Value, json};
 
-use super::{because, refuse};
+use super::{because, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::encoded;
-use crate::cli::{Output, say};
+use crate::cli::Output;
 
 /// A certificate or a workload: one of them.
 #[derive(Clone, Debug, Args)]
@@ -49,14 +49,8 @@ pub(super) fn revoke(
 ) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/revocations{}", because(why));
     let answer = admin.call("POST", &path, Some(&whom.body()))?;
-    if !answer.is_done() {
-        return Ok(refuse(&answer.complaint(), output));
-    }
-    match output {
-        Output::Json => say(json!({ "revoked": answer.body })),
-        Output::Text => say(format_args!("revoked: {}", whom.name())),
-    }
-    Ok(ExitCode::SUCCESS)
+    let revoked = || json!({ "revoked": answer.body });
+    Ok(tell(&answer, output, revoked, || format!("revoked: {}", whom.name())))
 }
 
 /// Lifts.
@@ -71,12 +65,6 @@ pub(super) fn lift(
 ) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/revocations/{}{}", encoded(whom.name()), because(why));
     let answer = admin.call("DELETE", &path, None)?;
-    if !answer.is_done() {
-        return Ok(refuse(&answer.complaint(), output));
-    }
-    match output {
-        Output::Json => say(json!({ "lifted": whom.name() })),
-        Output::Text => say(format_args!("lifted: {}", whom.name())),
-    }
-    Ok(ExitCode::SUCCESS)
+    let lifted = || json!({ "lifted": whom.name() });
+    Ok(tell(&answer, output, lifted, || format!("lifted: {}", whom.name())))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::refuse;
+use super::tell;
 use crate::admin::client::{AdminClient, Answer};
 use crate::cli::admin_context::{below, text};
 use crate::cli::help::examples;
@@ -121,24 +121,10 @@ pub(super) fn run(admin: &AdminClient, command: WorkloadCommand, output: Output)
         }
         WorkloadCommand::Remove { name } => {
             let answer = admin.call("DELETE", &place(&name), None)?;
-            if !answer.is_done() {
-                return Ok(refuse(&answer.complaint(), output));
-            }
-            match output {
-                Output::Json => say(json!({ "removed": name })),
-                Output::Text => say(format_args!("removed: {name}")),
-            }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(tell(&answer, output, || json!({ "removed": name }), || format!("removed: {name}")));
         }
     };
-    if !answer.is_done() {
-        return Ok(refuse(&answer.complaint(), output));
-    }
-    match output {
-        Output::Json => say(&answer.body),
-        Output::Text => say(format_args!("{done}{}", line(&answer.body))),
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(tell(&answer, output, || answer.body.clone(), || format!("{done}{}", line(&answer.body))))
 }
 
 /// What the condition of a call that was not met means here.
