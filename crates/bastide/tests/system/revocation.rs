@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::handover::{Heir, ready};
-use crate::support::{PATIENCE, Town, read, until};
+use crate::support::{CONNECTIONS, PATIENCE, Town, read, until, until_each_core};
 
 /// How long silence must last to be taken for an open connection.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -79,9 +79,6 @@ fn rules(upstream: SocketAddr, forbid: &str, match_: &str, deny: &str) -> String
     )
 }
 
-/// So many connections reach each core: the system picks one for each of them.
-const CONNECTIONS: usize = 32;
-
 /// The status that a credential gets now. Asked for no body, so that the answer has an end.
 async fn status(town: &Town, credential: &str) -> std::io::Result<u16> {
     let request = Request::new("HEAD", "localhost", "/long").field("authorization", credential);
@@ -90,12 +87,9 @@ async fn status(town: &Town, credential: &str) -> std::io::Result<u16> {
 
 /// Waits until a credential is answered so by each core.
 async fn answered(town: &Town, credential: &str, statuses: &[u16]) {
-    let mut in_a_row = 0;
-    until(&format!("{credential} to be answered with {statuses:?}"), async || {
+    until_each_core(&format!("{credential} to be answered with {statuses:?}"), async || {
         // Let in by a core that does not know yet, it may be cut as well.
-        let fits = status(town, credential).await.is_ok_and(|status| statuses.contains(&status));
-        in_a_row = if fits { in_a_row + 1 } else { 0 };
-        (in_a_row >= CONNECTIONS).then_some(())
+        status(town, credential).await.is_ok_and(|status| statuses.contains(&status))
     })
     .await;
 }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::import::mirror;
 use crate::revocation::api_key;
-use crate::support::{Process, Town, Upstream, get_request, until};
+use crate::support::{Process, Town, Upstream, get_request, until, until_each_core};
 
 fn one_route(upstream: &Upstream, path: &str) -> String {
     format!(
@@ -241,11 +241,8 @@ async fn an_api_key_reaches_no_upstream_on_open_routes_either() {
         http1::ask(&town.door(), &request).await.unwrap()
     };
     // By each core: the system picks one for each connection.
-    let mut in_a_row = 0;
-    until("the key to be known", async || {
-        let known = ask("/keyed", &format!("Bearer {key}")).await.status == 200;
-        in_a_row = if known { in_a_row + 1 } else { 0 };
-        (in_a_row >= 32).then_some(())
+    until_each_core("the key to be known", async || {
+        ask("/keyed", &format!("Bearer {key}")).await.status == 200
     })
     .await;
     for scheme in ["Bearer", "ApiKey", "bearer "] {

@@ -84,6 +84,19 @@ pub(crate) async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<
     until_within(PATIENCE, what, condition).await
 }
 
+/// So many connections reach each core: the system picks one for each of them.
+pub(crate) const CONNECTIONS: usize = 32;
+
+/// Waits until a condition that asks over a connection of its own holds at each core.
+pub(crate) async fn until_each_core(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut in_a_row = 0;
+    until(what, async || {
+        in_a_row = if condition().await { in_a_row + 1 } else { 0 };
+        (in_a_row >= CONNECTIONS).then_some(())
+    })
+    .await;
+}
+
 async fn until_within<T>(longest: Duration, what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let waited = timeout(longest, async {
         loop {

@@ -144,6 +144,14 @@ async fn without_refresh(town: &Town) {
     town.put(brief).await;
 }
 
+/// The session of a person who is there, of which that client knows.
+async fn session_of_brief(town: &Town, browser: &mut Browser<'_>) -> String {
+    browser.log_in_for("brief", &[]).await;
+    let code = browser.authorize("brief", &[]).await.answer()["code"].clone();
+    let tokens = town.redeem("brief", &code).await.json();
+    payload(tokens["id_token"].as_str().unwrap())["sid"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_client_is_told_for_as_long_as_the_session_lives_whatever_became_of_its_tokens() {
     let absolute = RealmSettings::new("main", ISSUER).lifetimes.session_absolute.as_secs();
@@ -156,10 +164,7 @@ async fn a_client_is_told_for_as_long_as_the_session_lives_whatever_became_of_it
         let town = Town::with(ask_nobody).await;
         without_refresh(&town).await;
         let mut browser = Browser::new(&town);
-        browser.log_in_for("brief", &[]).await;
-        let code = browser.authorize("brief", &[]).await.answer()["code"].clone();
-        let tokens = town.redeem("brief", &code).await.json();
-        let sid = payload(tokens["id_token"].as_str().unwrap())["sid"].as_str().unwrap().to_owned();
+        let sid = session_of_brief(&town, &mut browser).await;
         town.advance(absolute - 60);
         if renewed {
             let page = browser.authorize("brief", &[("prompt", "login")]).await;
@@ -181,10 +186,7 @@ async fn a_client_of_the_same_name_is_told_of_nothing_that_the_one_before_it_kne
     let town = Town::with(|settings| settings.factors.ask_enrolled = false).await;
     without_refresh(&town).await;
     let mut browser = Browser::new(&town);
-    browser.log_in_for("brief", &[]).await;
-    let code = browser.authorize("brief", &[]).await.answer()["code"].clone();
-    let tokens = town.redeem("brief", &code).await.json();
-    let sid = payload(tokens["id_token"].as_str().unwrap())["sid"].as_str().unwrap().to_owned();
+    let sid = session_of_brief(&town, &mut browser).await;
     assert_eq!(town.realm.remove_client("brief", Expect::Present).await.unwrap(), Written::Done);
     without_refresh(&town).await;
     town.realm.end_session(&sid).await.unwrap();
