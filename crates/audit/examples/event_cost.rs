@@ -4,32 +4,23 @@
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a measurement prints")]
 
+#[path = "../../model/examples/support/real_clock.rs"]
+mod real_clock;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use audit::{Settings, open, record};
 use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
-use model::{Clock, Credential, PrincipalKind, RequestId, Timestamp};
+use model::{Credential, PrincipalKind, RequestId, Timestamp};
+use real_clock::RealClock;
 
 const EVENTS: u32 = 1_000_000;
 const ROUNDS: u32 = 5;
 const BURST: usize = 500;
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Timestamp::from_unix_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let decision = DecisionRecord {

@@ -12,9 +12,12 @@
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a measurement prints")]
 
+#[path = "../../model/examples/support/real_clock.rs"]
+mod real_clock;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -24,6 +27,7 @@ use identity::{
 };
 use keys::{Algorithm, SystemRandom};
 use model::{Clock, Secret, Timestamp};
+use real_clock::RealClock;
 use serde_json::Value;
 use store::{CacheLimits, Store, UnsealKey};
 use tokio::runtime::Runtime;
@@ -40,19 +44,6 @@ const PASSWORD: &str = "correct horse battery staple";
 /// RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Timestamp::from_unix_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

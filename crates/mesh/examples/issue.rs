@@ -6,13 +6,16 @@
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a measurement prints")]
 
+#[path = "../../model/examples/support/real_clock.rs"]
+mod real_clock;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use keys::svid::WorkloadKey;
 use keys::{Algorithm, LocalSigner, SystemRandom};
 use mesh::{Settings, TrustDomain};
-use model::{Clock, Timestamp};
+use real_clock::RealClock;
 use store::{CacheLimits, Store, UnsealKey};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -25,19 +28,6 @@ const SECONDS: u64 = 5;
 const PER_CORE_MIN: f64 = 1_000.0;
 /// Ticks per second of the times in `/proc` (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Timestamp::from_unix_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

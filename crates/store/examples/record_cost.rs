@@ -5,11 +5,14 @@
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 #![expect(clippy::print_stdout, reason = "a measurement prints")]
 
+#[path = "../../model/examples/support/real_clock.rs"]
+mod real_clock;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use model::{Clock, Timestamp};
+use real_clock::RealClock;
 use rusqlite::Connection;
 use store::{CacheLimits, Expect, Key, Store, UnsealKey};
 
@@ -23,19 +26,6 @@ const WRITERS: usize = 64;
 const RECORDS: u64 = 20_000;
 /// Records of one page of a scan.
 const PAGE: usize = 500;
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Timestamp::from_unix_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 fn main() -> Outcome<()> {
     let short = std::env::args().any(|argument| argument == "--short");
