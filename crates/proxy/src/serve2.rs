@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::link::Link;
 use crate::listen::{Core, Trust};
 use crate::proxy_protocol::Origin;
+use crate::stream2::frame_budget;
 use crate::way::Admitted;
 use crate::world::{Arrival, ConnectionInfo, Handler, World};
 use exchange::Exchange2;
@@ -30,7 +31,8 @@ use meter::Metered;
 
 /// What a client may send on one stream before the upstream has taken it, in bytes.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// The same for all streams of a connection together.
+/// The same for all streams of a connection together, when they are one client's: its stalled
+/// uploads stop its own alone. See [`connection_window`].
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What waits to be sent on one stream, in bytes.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -49,6 +51,7 @@ pub(crate) async fn serve<W: World>(
     let limits = Rc::clone(&core.current().limits);
     let ticker = &core.context().ticker;
     let hits = &core.context().limit_hits;
+    let window = connection_window(&limits, carries_strangers(&*core.current().world, &info));
     let out = Rc::new(RefCell::new(Gathering::new(link)));
     let metered = Metered::new(Rc::clone(&out), read, &limits, ticker, hits);
     let handshake = server::Builder::new()
@@ -56,7 +59,8 @@ pub(crate) async fn serve<W: World>(
         .max_header_list_size(limits.http2_header_list_bytes_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
+        .data_frame_budget(frame_budget(window))
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .handshake::<_, Bytes>(metered);
     let h2 = tokio::time::timeout(limits.header_read_ms_max, handshake)
@@ -89,6 +93,22 @@ pub(crate) async fn serve<W: World>(
     }
     connection.say_last().await;
     Ok(())
+}
+
+/// Whether requests of many clients come over one connection: it is that of a proxy in front of
+/// us, or of another process of the mesh.
+fn carries_strangers<W: World>(world: &W, info: &ConnectionInfo) -> bool {
+    world.is_trusted_proxy(info) || info.tls.as_ref().is_some_and(|tls| !tls.chain.is_empty())
+}
+
+/// What may be sent on a connection before the upstreams have taken it, in bytes. Strangers on one
+/// connection have room for all its streams, so that stalled uploads of one stop nobody else's: 16
+/// MiB at 128 streams. Anybody may open many connections, and each holds one MiB at most.
+fn connection_window(limits: &Limits, carries_strangers: bool) -> u32 {
+    let all = STREAM_WINDOW.saturating_mul(limits.http2_streams_max);
+    // No window is larger (RFC 9113 §6.9.1).
+    let all = all.clamp(CONNECTION_WINDOW, i32::MAX.unsigned_abs());
+    if carries_strangers { all } else { CONNECTION_WINDOW }
 }
 
 /// A request, and what it needs to be served.

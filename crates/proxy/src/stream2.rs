@@ -12,6 +12,13 @@ use http::HeaderMap;
 /// for the next one, so that data and the end of the stream leave in one frame.
 const PENDING_BYTES_MAX: usize = 16 * 1024;
 
+/// So many bytes of memory may frames with little data cost that nobody has read. The library
+/// charges 256 − n for each one of n bytes, and ends the connection, with all its streams, when
+/// they are used up: a window full of frames of 64 bytes fits.
+pub(crate) const fn frame_budget(connection_window: u32) -> usize {
+    3 * connection_window as usize
+}
+
 /// Sends one body. Little waits for the peer's window.
 #[derive(Debug)]
 pub(crate) struct Sender {

@@ -20,14 +20,17 @@ use crate::http2::head::{Unwritable, response_from_h2, to_h2_request, trailers_f
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::proxy_protocol::Origin;
-use crate::stream2::{Received, Receiver, Sender};
+use crate::stream2::{Received, Receiver, Sender, frame_budget};
 
-/// A stream's receive window: what an upstream may send before the client has taken it.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// A connection's receive window.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// A stream's receive window in bytes: what an upstream may send before the client has taken
+/// it.
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams on one connection before another one is opened.
 const STREAMS_MAX: u32 = 100;
+/// A connection's receive window in bytes, and so the most that we hold of its bodies: 12.5 MiB.
+/// It has room for all streams at once: the clients that share a connection are strangers to each
+/// other, and those who do not read must stop nobody else's answer.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 
 /// One connection.
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Session2 {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(frame_budget(CONNECTION_WINDOW))
             .max_header_list_size(limits.http2_header_list_bytes_max)
             .handshake(link)
             .await

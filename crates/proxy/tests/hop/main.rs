@@ -12,6 +12,7 @@ mod support;
 
 mod challenge;
 mod cores;
+mod flow;
 mod http1;
 mod http2;
 mod in_process;

@@ -41,6 +41,8 @@ pub struct TestWorld {
     /// What is said of exchanges under way; by default that they stand.
     pub judge: Arc<dyn Judge + Send + Sync>,
     pub generation: u64,
+    /// Whether all clients are proxies that others come through.
+    pub trusts_proxies: bool,
     router: Router,
     policies: Policies,
     limiter: Limiter,
@@ -144,6 +146,7 @@ impl TestWorld {
             refused: None,
             judge: Arc::new(Lenient),
             generation: 1,
+            trusts_proxies: false,
             router: Router::build(matches).unwrap(),
             policies: policy::load(vocabulary, &[], 1).unwrap(),
             limiter: Limiter::new(64, [1, 2]),
@@ -167,7 +170,7 @@ impl World for TestWorld {
     }
 
     fn is_trusted_proxy(&self, _connection: &ConnectionInfo) -> bool {
-        false
+        self.trusts_proxies
     }
 
     fn on_core(self: &Arc<Self>, core: &CoreContext, _before: Option<&TestHandler>) -> TestHandler {
