@@ -5,6 +5,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -32,6 +33,14 @@ impl Link {
             Self::TlsServer(stream) => Some(stream.get_ref().0),
             Self::TlsClient(stream) => Some(stream.get_ref().0),
             Self::InProcess(_) => None,
+        }
+    }
+
+    /// When it is dropped its peer sees a reset: one that reads until the end would take an
+    /// orderly one for the end of what was sent.
+    pub(crate) fn end_by_reset(&self) {
+        if let Some(socket) = self.socket() {
+            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
 }

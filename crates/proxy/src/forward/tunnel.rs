@@ -27,11 +27,27 @@ impl Ended {
     }
 }
 
+/// The server's side of a tunnel. Ends with a reset unless the tunnel came to its own end: also
+/// when it is dropped in the middle, by a drain that runs out of time.
+struct Upstream {
+    connection: Connection,
+    in_order: bool,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if !self.in_order {
+            self.connection.sever();
+        }
+    }
+}
+
 pub(super) async fn run<E: Exchange>(
     job: &Job<'_>,
     exchange: &mut E,
-    mut connection: Connection,
+    connection: Connection,
 ) -> Result<(), Stop> {
+    let mut upstream = Upstream { connection, in_order: false };
     let idle = job.settings.timeouts.idle;
     let mut ended = Ended::default();
     exchange.limit_request(u64::MAX);
@@ -40,10 +56,11 @@ pub(super) async fn run<E: Exchange>(
     let longest = job.settings.timeouts.tunnel.map_or(0, |longest| ticker.moment(longest));
     let until = earlier(job.live.until_ms(), longest);
     job.watch.set(earlier(until, ticker.moment(idle)));
-    std::future::poll_fn(|cx| {
+    let result = std::future::poll_fn(|cx| {
+        let connection = &mut upstream.connection;
         job.live.check(connection.peer()).map_err(Stop::Cut)?;
         loop {
-            let some = poll_both(job, exchange, &mut connection, &mut ended, cx)?;
+            let some = poll_both(job, exchange, connection, &mut ended, cx)?;
             let flushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_ready();
             if ended.both(opaque) && flushed {
                 return Poll::Ready(Ok(()));
@@ -58,7 +75,9 @@ pub(super) async fn run<E: Exchange>(
             Poll::Pending => Poll::Pending,
         }
     })
-    .await
+    .await;
+    upstream.in_order = result.is_ok();
+    result
 }
 
 /// Moves one piece each way. True when there was any.

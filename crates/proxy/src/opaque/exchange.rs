@@ -3,7 +3,6 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -43,18 +42,26 @@ impl OpaqueExchange {
 
     /// Ends the connection: politely when it came to its own end or was never let through.
     pub(super) async fn finish(mut self) -> io::Result<()> {
-        match self.state {
-            State::Ended | State::Refused | State::Waiting => {
-                let _ = std::future::poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
-            }
-            // An orderly end would look like the end of what was sent.
-            State::Open | State::Aborted => {
-                if let Some(socket) = self.wire.link().socket() {
-                    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
-                }
-            }
+        if matches!(self.state, State::Ended | State::Refused | State::Waiting) {
+            let _ = std::future::poll_fn(|cx| self.wire.poll_shutdown(cx)).await;
+            self.told = true;
         }
         Ok(())
+    }
+}
+
+/// An orderly end would look like the end of what was sent. Here, because a drain that runs out of
+/// time drops the exchange wherever it is.
+impl Drop for OpaqueExchange {
+    fn drop(&mut self) {
+        let is_whole = match self.state {
+            State::Waiting | State::Refused => true,
+            State::Ended => self.told,
+            State::Open | State::Aborted => false,
+        };
+        if !is_whole {
+            self.wire.link().end_by_reset();
+        }
     }
 }
 

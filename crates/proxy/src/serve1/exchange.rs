@@ -144,7 +144,6 @@ impl<'c> Exchange1<'c> {
                     other => other,
                 })
                 .await;
-                self.cut();
             }
             return Ok(Closing::Cut);
         }
@@ -171,18 +170,6 @@ impl<'c> Exchange1<'c> {
         Poll::Ready(true)
     }
 
-    /// A client that reads until the connection closes would take an orderly end for
-    /// the end of the body; a reset says that it is not. With a length or chunks the
-    /// end alone says so.
-    fn cut(&mut self) {
-        if self.ends_by_close
-            && let Some(socket) = self.connection.wire.link().socket()
-        {
-            let socket = socket2::SockRef::from(socket);
-            let _ = socket.set_linger(Some(Duration::ZERO));
-        }
-    }
-
     fn end(&mut self, trailers: Option<&crate::head::Fields>) -> io::Result<()> {
         match self.answer {
             Answer::Body(Framing::Chunked) => match trailers {
@@ -200,6 +187,18 @@ impl<'c> Exchange1<'c> {
         }
         self.answer = Answer::Ended;
         Ok(())
+    }
+}
+
+/// A client that reads until the connection closes would take an orderly end for the end of the
+/// body; a reset says that it is not. With a length or chunks the end alone says so. Here, because
+/// a drain that runs out of time drops the exchange wherever it is.
+impl Drop for Exchange1<'_> {
+    fn drop(&mut self) {
+        let is_whole = self.answer == Answer::Ended && self.connection.wire.is_flushed();
+        if self.ends_by_close && !is_whole {
+            self.connection.wire.link().end_by_reset();
+        }
     }
 }
 
@@ -297,7 +296,7 @@ impl Exchange for Exchange1<'_> {
             Framing::None | Framing::Length(0) => Answer::Ended,
             other => Answer::Body(other),
         };
-        self.ends_by_close = framing == Framing::Close;
+        self.ends_by_close = self.tunnel || framing == Framing::Close;
         self.keep_alive &= !self.ends_by_close;
         if self.tunnel {
             self.body = Decoder::new(Framing::Close, &Limits::default());

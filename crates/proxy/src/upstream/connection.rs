@@ -153,6 +153,13 @@ impl Connection {
         }
     }
 
+    /// Ends a tunnel with a reset: its server must not take what came so far for the whole.
+    pub(crate) fn sever(&self) {
+        if let Self::One(connection) = self {
+            connection.sever();
+        }
+    }
+
     /// It does not answer, or is about to close: no new requests for it.
     pub(crate) fn abandon(self) {
         if let Self::Two(stream) = &self {

@@ -141,6 +141,11 @@ impl Connection1 {
         self.wire.poll_shutdown(cx)
     }
 
+    /// When it is dropped its peer sees a reset, not an end.
+    pub(crate) fn sever(&self) {
+        self.wire.link().end_by_reset();
+    }
+
     /// The response's head. Interim ones are dropped, and counted.
     pub(crate) fn poll_head(
         &mut self,

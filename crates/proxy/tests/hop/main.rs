@@ -12,6 +12,7 @@ mod support;
 
 mod challenge;
 mod cores;
+mod cut;
 mod flow;
 mod http1;
 mod http2;

@@ -354,10 +354,10 @@ fn a_ticket_of_one_listener_is_none_at_another() {
 }
 
 /// Says what the test says.
-struct Fickle {
-    epoch: AtomicU64,
-    holds_for: Option<Duration>,
-    falls: bool,
+pub struct Fickle {
+    pub epoch: AtomicU64,
+    pub holds_for: Option<Duration>,
+    pub falls: bool,
 }
 
 impl Judge for Fickle {

@@ -213,6 +213,20 @@ impl Client {
         }
     }
 
+    /// Reads to the end of the connection: whether that was a reset, and not in order.
+    pub fn ends_by_reset(&mut self) -> bool {
+        let error = loop {
+            match self.stream.read(&mut [0; 16384]) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+        true
+    }
+
     /// Whether the other side has ended the connection and nothing more came.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.more()
