@@ -33,6 +33,7 @@ mod clients;
 mod finder;
 mod firewall;
 mod issuers;
+mod reading;
 mod routes;
 mod services;
 mod tls;
@@ -41,6 +42,7 @@ mod user;
 pub use clients::signer;
 pub use finder::{Finder, Place};
 pub use issuers::settings as issuer_settings;
+pub use reading::Reading;
 
 /// What stays from one snapshot to the next.
 pub struct Parts {
@@ -70,19 +72,20 @@ pub struct Parts {
     pub random: Arc<keys::SystemRandom>,
 }
 
-/// Builds the snapshot of a configuration. `before` is the one that it will replace:
-/// keys that were fetched, health that was learned and limits that were used up live on.
+/// Builds the snapshot of a configuration. Of the one that it will replace, keys that were
+/// fetched, health that was learned and limits that were used up live on.
 ///
 /// # Errors
-/// Something that a configuration names cannot be used: a certificate, a key file, an
-/// authority. Nothing has changed then.
+/// Something that a configuration names cannot be used (a certificate, a key file, an
+/// authority), and nothing of before may stay in its place. Nothing has changed then.
 pub fn build(
     parts: &Parts,
     configuration: &Configuration,
     generation: u64,
     policies: Arc<Policies>,
-    before: Option<&Snapshot>,
+    reading: &Reading<'_>,
 ) -> anyhow::Result<Snapshot> {
+    let before = reading.before();
     let now = parts.process.clock.now();
     let mut limits = configuration.limits.clone();
     if Switch::LimitHead.is_off() {
@@ -93,10 +96,11 @@ pub fn build(
     let settings =
         IssuersSettings { issuers: issuers::settings(&configuration.authentication)?, roles: roles.clone() };
     let issuers = Issuers::new(settings, before.map(|before| before.issuers.as_ref()))?;
-    issuers.set_revocations(Arc::new(revocations(parts, &configuration.authentication)?));
-    let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles)?;
+    issuers.set_revocations(Arc::new(revocations(parts, &configuration.authentication, reading)?));
+    let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles).map(Arc::new);
+    let api_keys = reading.or_before(api_keys, |before| Some(Arc::clone(&before.api_keys)))?;
     let router = router(configuration)?;
-    let services = configuration.services.iter().map(|service| services::settings(service, parts));
+    let services = configuration.services.iter().map(|service| services::settings(service, parts, reading));
     let services = services.collect::<anyhow::Result<_>>()?;
     let forward = configuration.routes.iter().map(|route| routes::forward(route, configuration, &limits));
     let upstreams = Upstreams::build(
@@ -105,7 +109,11 @@ pub fn build(
         Arc::clone(&limits),
         before.map(|before| before.upstreams.as_ref()),
     )?;
-    let ca = if needs_ca(configuration) { Some(local_ca(parts, now)?) } else { None };
+    let ca = match needs_ca(configuration) {
+        // Without it, what it issued before stays too.
+        true => reading.or_before(local_ca(parts, now).map(Some), |_| Some(None))?,
+        false => None,
+    };
     let kept = |listener: &config::Listener| {
         let same = before.into_iter().flat_map(|before| &before.listeners);
         same.filter(|settings| settings.address == listener.address)
@@ -114,7 +122,20 @@ pub fn build(
     let listeners = configuration
         .listeners
         .iter()
-        .map(|listener| tls::listener(listener, configuration, ca.as_ref(), parts, now, kept(listener)))
+        .enumerate()
+        .map(|(place, listener)| {
+            let tls = tls::server(listener, configuration, (ca.as_ref(), parts, now), kept(listener));
+            let tls = reading.or_before(tls, |before| {
+                before
+                    .listeners
+                    .get(place)
+                    .filter(|was| was.address == listener.address)?
+                    .tls
+                    .clone()
+                    .map(Some)
+            })?;
+            anyhow::Ok(tls::listener(listener, tls))
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
     let https_redirects = tls::https_redirects(configuration, &listeners);
@@ -154,11 +175,11 @@ pub fn build(
         },
         workload: parts.mesh.member().ok().map(|member| member.id().as_str().into()),
         user: user::settings(parts, configuration)?,
-        party: clients::party(parts, &configuration.authentication, &roles, &issuers, before)?,
+        party: clients::party(parts, &configuration.authentication, &roles, &issuers, reading)?,
         levels: configuration.authentication.step_up.clone(),
-        introspector: clients::introspector(&configuration.authentication, &issuers)?,
+        introspector: clients::introspector(&configuration.authentication, &issuers, reading)?,
         issuers,
-        api_keys: Arc::new(api_keys),
+        api_keys,
         firewalls,
         tracing: configuration.telemetry.as_ref().and_then(|t| t.traces).map(|traces| traces.sampling),
         certificates: CertificateRules {
@@ -202,7 +223,11 @@ fn load_api_keys(parts: &Parts, path: &Path, roles: &BTreeSet<String>) -> anyhow
 ///
 /// # Errors
 /// It cannot be read: a list that is not understood revokes nobody, so it is refused.
-pub fn revocations(parts: &Parts, authentication: &config::Authentication) -> anyhow::Result<Revocations> {
+pub fn revocations(
+    parts: &Parts,
+    authentication: &config::Authentication,
+    reading: &Reading<'_>,
+) -> anyhow::Result<Revocations> {
     let file = RevocationFile::new(&parts.state.join(REVOCATIONS), parts.random.clone());
     let mut of_realms = parts.realms.revocations();
     for entry in &mut of_realms {
@@ -213,7 +238,9 @@ pub fn revocations(parts: &Parts, authentication: &config::Authentication) -> an
             subject.insert_str(0, &issuer.prefix);
         }
     }
-    Ok(file.load(&of_realms, parts.process.clock.now())?)
+    let now = parts.process.clock.now();
+    let read = file.load(&of_realms, now).map_err(Into::into);
+    reading.or_before(read, |before| before.issuers.revocations().with(&of_realms, now).ok())
 }
 
 /// What admission takes from every client.

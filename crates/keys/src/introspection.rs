@@ -157,6 +157,11 @@ impl std::fmt::Debug for Introspector {
 }
 
 impl Introspector {
+    /// Who asks.
+    pub fn client(&self) -> &OwnClient {
+        &self.settings.client
+    }
+
     /// For one configuration; nothing that another one learned is taken over.
     ///
     /// # Errors

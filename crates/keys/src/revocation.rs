@@ -221,6 +221,17 @@ impl Revocations {
         Ok(builder.finish())
     }
 
+    /// This list and further entries; those of them that are over are left out.
+    ///
+    /// # Errors
+    /// As [`Revocations::new`].
+    pub fn with(&self, more: &[Revocation], now: Timestamp) -> Result<Self, String> {
+        let list = Self { rows: self.rows.clone(), marks: self.marks };
+        let mut builder = Builder { now, seen: 0, list };
+        more.iter().try_for_each(|entry| builder.take(entry))?;
+        Ok(builder.finish())
+    }
+
     /// Entries that are in force.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -27,7 +27,7 @@ use super::watch::Watched;
 use crate::cli::ServeArguments;
 use crate::cli::check::{Reported, environment};
 use crate::config::{self, Configuration, Disk, Fault, Written};
-use crate::wire::{self, Parts};
+use crate::wire::{self, Parts, Reading};
 
 mod hosting;
 mod reload;
@@ -120,6 +120,7 @@ struct Server {
     configuration: Configuration,
     shared: Arc<Shared>,
     settled: Settled,
+    renewal: reload::Renewal,
     watched: Watched,
     /// The revocation list.
     revocations: Watched,
@@ -187,6 +188,7 @@ impl Server {
                 () = acme.changed() => self.renew("the certificates have changed").await,
                 () = mesh.endpoints_changed() => self.renew("endpoints follow the registry").await,
                 () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
+                () = self.renewal.is_due() => self.renew("what could not be had is there now").await,
                 _ = rebuild.tick() => self.reload("time to renew").await,
                 () = realms.revocations_changed() => self.revoke().await,
                 () = realms.settings_changed() => self.reopen_realms().await,
@@ -212,19 +214,29 @@ impl Server {
     }
 
     /// Takes a changed revocation list: cached tokens and open exchanges are judged again
-    /// on every core. One that cannot be read changes nothing and is said aloud.
+    /// on every core. Of one that cannot be read the entries of before stay, and it is said aloud;
+    /// what realms have taken back counts all the same.
     async fn revoke(&mut self) {
         let taken = async {
-            let list = wire::revocations(&self.parts, &self.configuration.authentication)?;
+            let current = Arc::clone(&self.current);
+            let reading = Reading::as_far_as_possible(&current);
+            let list = wire::revocations(&self.parts, &self.configuration.authentication, &reading)?;
             let entries = list.len();
             self.current.issuers.set_revocations(Arc::new(list));
             self.cores.publish(Arc::clone(&self.current)).await?;
-            anyhow::Ok(entries)
+            anyhow::Ok((entries, reading.into_refused()))
         };
         let taken = taken.await;
-        self.shared.revocations_refused.store(taken.is_err(), Ordering::Relaxed);
+        let is_refused = !taken.as_ref().is_ok_and(|(_, refused)| refused.is_empty());
+        self.shared.revocations_refused.store(is_refused, Ordering::Relaxed);
         match taken {
-            Ok(entries) => tracing::info!(entries, "the revocation list has changed"),
+            Ok((entries, refused)) if refused.is_empty() => {
+                tracing::info!(entries, "the revocation list has changed");
+            }
+            Ok((_, refused)) => {
+                let fault = refused.join("\n");
+                tracing::error!("the revocation list is refused, its old entries stay: {fault}");
+            }
             Err(fault) => tracing::error!("the revocation list is refused, the old one stays: {fault:#}"),
         }
     }
@@ -250,6 +262,7 @@ impl Server {
             tokio::select! {
                 drained = draining.ended() => break drained,
                 () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
+                () = self.renewal.is_due() => self.renew("what could not be had is there now").await,
                 () = realms.revocations_changed() => self.revoke().await,
                 () = sessions.ended() => self.judge_again().await,
                 _ = look.tick() => {

@@ -2,7 +2,7 @@
 //! counted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) draining: AtomicBool,
     /// Whether the revocation list on disk is not the one in force.
     pub(super) revocations_refused: AtomicBool,
+    /// Files beside the configuration that cannot be used: what they held before stays.
+    pub(super) files_refused: AtomicU64,
     pub(super) reloads: Mutex<Reloads>,
     /// Of the audit log and the firewall's.
     pub(super) audit: [Arc<audit::Health>; 2],
@@ -167,6 +169,13 @@ pub(super) fn add_sources(
         let name = "bastide_revocations_refused";
         out.family(name, Kind::Gauge, "1 while the revocation list on disk is not the one in force.");
         out.sample(name, &[], u64::from(shared.revocations_refused.load(Ordering::Relaxed)));
+        let name = "bastide_files_refused";
+        out.family(
+            name,
+            Kind::Gauge,
+            "Certificates, keys and lists beside the configuration that cannot be used: what they held before stays.",
+        );
+        out.sample(name, &[], shared.files_refused.load(Ordering::Relaxed));
         out.family("bastide_issuer_keys_usable", Kind::Gauge, "1 while an issuer's keys can verify tokens.");
         for (issuer, health) in shared.issuers() {
             out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));

@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use gateway::session::{Party, PartyEnvironment, PartySettings};
-use gateway::snapshot::Snapshot;
 use keys::client::{ClientCredential, OwnClient};
 use keys::{IntrospectionSettings, Introspector, IssuerSettings, Issuers, IssuersSettings, LocalSigner};
 use model::Secret;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::Parts;
+use super::{Parts, Reading};
 use crate::config::{self, Authentication, OwnCredential};
 
 /// Who is asked about opaque tokens, if anybody.
 pub(super) fn introspector(
     authentication: &Authentication,
     issuers: &Arc<Issuers>,
+    reading: &Reading<'_>,
 ) -> anyhow::Result<Option<Arc<Introspector>>> {
     let asked =
         |issuer: &config::Issuer| issuer.introspection.clone().map(|how| (issuer.issuer.clone(), how));
@@ -27,7 +27,9 @@ pub(super) fn introspector(
     let settings = IntrospectionSettings {
         issuer,
         endpoint: how.endpoint.clone(),
-        client: own_client(&how.client)?,
+        client: reading.or_before(own_client(&how.client), |before| {
+            before.introspector.as_ref().map(|before| before.client().clone())
+        })?,
         cache: how.cache,
         audience_may_be_absent: how.any_audience,
     };
@@ -40,7 +42,7 @@ pub(super) fn party(
     authentication: &Authentication,
     roles: &BTreeSet<String>,
     access_tokens: &Arc<Issuers>,
-    before: Option<&Snapshot>,
+    reading: &Reading<'_>,
 ) -> anyhow::Result<Option<Arc<Party>>> {
     let Some(session) = &authentication.session else { return Ok(None) };
     let issuer = authentication.issuers.iter().find(|issuer| issuer.issuer == session.issuer);
@@ -54,11 +56,12 @@ pub(super) fn party(
         ..super::issuers::one(issuer, authentication)?
     };
     let settings = IssuersSettings { issuers: vec![id_token], roles: roles.clone() };
-    let before = before.and_then(|before| before.party.as_deref());
+    let before = reading.before().and_then(|before| before.party.as_deref());
     let id_tokens = Issuers::new(settings, before.map(Party::id_tokens))?;
     let settings = PartySettings {
         issuer: session.issuer.clone(),
-        client: own_client(&session.client)?,
+        client: reading
+            .or_before(own_client(&session.client), |before| Some(before.party.as_ref()?.client().clone()))?,
         path: session.path.clone(),
         scopes: session.scopes.clone(),
         resource: session.resource.clone(),

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gateway::snapshot::Snapshot;
 use proxy::tls::{ClientTls, ClientTlsSettings, Identity, certificates_from_pem};
 use proxy::upstream::{
     Balance, BreakerRule, Budget, ConnectionLimits, Eject, EndpointSettings, ProbeKind, ProbeRule, Protocol,
     ServiceSettings, Timeouts,
 };
 
-use super::{Parts, read};
+use super::{Parts, Reading, read};
 use crate::config::{self, Service};
 use crate::process::names::{Names, Place};
 
@@ -18,7 +19,11 @@ const NEVER: Eject =
     Eject { failures: 0, duration: Duration::ZERO, success_percent_min: 0, requests_min: u32::MAX };
 
 /// A service, with its certificates read.
-pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<ServiceSettings> {
+pub(super) fn settings(
+    service: &Service,
+    parts: &Parts,
+    reading: &Reading<'_>,
+) -> anyhow::Result<ServiceSettings> {
     if service.in_process {
         let connector = match service.name.as_str() {
             config::BUNDLE_SERVICE => parts.mesh.connector(),
@@ -49,7 +54,11 @@ pub(super) fn settings(service: &Service, parts: &Parts) -> anyhow::Result<Servi
             config::Protocol::Http2 => Protocol::Http2,
             config::Protocol::Negotiated => Protocol::Auto,
         },
-        tls: if secure { Some(tls(service, parts)?) } else { None },
+        tls: if secure {
+            Some(reading.or_before(tls(service, parts), |before| kept(service, before))?)
+        } else {
+            None
+        },
         eject: bears.eject.map_or(NEVER, |eject| Eject {
             failures: eject.failures,
             duration: eject.duration,
@@ -122,6 +131,12 @@ fn probe(check: &config::HealthCheck) -> ProbeRule {
         up_after: check.healthy,
         down_after: check.unhealthy,
     }
+}
+
+/// How its endpoints were spoken to before. Never by what the mesh has taken back since.
+fn kept(service: &Service, before: &Snapshot) -> Option<ClientTls> {
+    let mut services = before.upstreams.services().iter().filter(|_| service.tls.mesh.is_none());
+    services.find(|other| *other.name == *service.name)?.tls().cloned()
 }
 
 fn tls(service: &Service, parts: &Parts) -> anyhow::Result<ClientTls> {

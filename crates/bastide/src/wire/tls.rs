@@ -19,29 +19,33 @@ use proxy::world::{ListenerSettings, Speaks, keyed};
 use super::{Parts, read};
 use crate::config::{self, Configuration, HostMatch, Listener, ListenerTls};
 
-/// A listener, with its certificates read or issued.
-pub(super) fn listener(
+/// The TLS of a listener that has some, with its certificates read or issued.
+///
+/// # Errors
+/// A file cannot be used, or there is nothing yet that issues its certificate.
+pub(super) fn server(
     listener: &Listener,
     configuration: &Configuration,
-    ca: Option<&LocalCa>,
-    parts: &Parts,
-    now: Timestamp,
+    from: (Option<&LocalCa>, &Parts, Timestamp),
     before: Option<&ServerTls>,
-) -> anyhow::Result<ListenerSettings> {
-    let tls = match &listener.tls {
+) -> anyhow::Result<Option<ServerTls>> {
+    match &listener.tls {
         Some(tls) if Switch::MutualTls.is_off() && matches!(tls.certificates, config::Certificates::Mesh) => {
-            None
+            Ok(None)
         }
-        Some(tls) => Some(
-            server(tls, listener.speaks, configuration, (ca, parts, now), before)
-                .with_context(|| format!("TLS of listener {}", listener.address))?,
-        ),
-        None => None,
-    };
+        Some(tls) => build(tls, listener.speaks, configuration, from, before)
+            .map(Some)
+            .with_context(|| format!("TLS of listener {}", listener.address)),
+        None => Ok(None),
+    }
+}
+
+/// A listener.
+pub(super) fn listener(listener: &Listener, tls: Option<ServerTls>) -> ListenerSettings {
     let senders = AddressList::new(listener.proxy_protocol.iter().copied());
     let proxy_protocol = (!listener.proxy_protocol.is_empty()).then(|| senders.into());
     let name = || Bytes::from(listener.to.clone().unwrap_or_default());
-    Ok(ListenerSettings {
+    ListenerSettings {
         address: listener.address,
         tls,
         http2_cleartext: true,
@@ -52,7 +56,7 @@ pub(super) fn listener(
             config::Speaks::Detect => Speaks::Either(name()),
         },
         takes_cleartext: listener.tls.as_ref().is_some_and(|tls| tls.plain_text),
-    })
+    }
 }
 
 /// The listeners that are for one service.
@@ -90,7 +94,7 @@ pub(super) fn https_redirects(
         .collect()
 }
 
-fn server(
+fn build(
     tls: &ListenerTls,
     speaks: config::Speaks,
     configuration: &Configuration,

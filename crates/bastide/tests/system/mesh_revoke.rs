@@ -202,6 +202,45 @@ async fn a_stolen_certificate_is_revoked_and_its_connections_end() {
     .await;
 }
 
+/// Nobody has to mend a file first: what is revoked counts while keys and lists cannot be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_waits_for_no_file_that_cannot_be_read() {
+    let scene = scene().await;
+    let refused = async |count: u8| {
+        let told = format!("bastide_files_refused {count}\n");
+        until(&told, async || {
+            let page = scene.town.admin("/metrics").await.body;
+            String::from_utf8_lossy(&page).contains(&told).then_some(())
+        })
+        .await;
+    };
+    let files = ["state/api-keys.json", "state/revocations.json"].map(|name| scene.town.path(name));
+    for file in &files {
+        std::fs::write(file, "half a file").unwrap();
+    }
+    for told in ["reload refused (files changed)", "the revocation list is refused"] {
+        until(told, async || scene.town.log().contains(told).then_some(())).await;
+    }
+    let context = scene.context().await;
+    let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
+    let door = scene.doors[0];
+    let victim = end_of(begin(&stolen, door).await.unwrap());
+    let mut kept = begin(&honest, door).await.unwrap();
+    let revoked = json!({ "identity": "spiffe://shop.example/orders" });
+    assert_eq!(scene.call("POST", "/v1/revocations", Some(&revoked)), 201);
+    victim.await.unwrap();
+    assert!(begin(&stolen, door).await.is_err(), "a revoked one is let in: {}", scene.say());
+    assert!(is_open(&mut kept).await, "an honest one was cut: {}", scene.say());
+    refused(2).await;
+    // What is there again is taken, without a word from anybody.
+    for file in &files {
+        std::fs::remove_file(file).unwrap();
+    }
+    refused(0).await;
+    assert!(begin(&stolen, door).await.is_err(), "a revoked one is let in: {}", scene.say());
+    begin(&honest, door).await.unwrap();
+}
+
 /// What a service that is revoked is answering is not heard to its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_under_way_to_a_revoked_service_ends() {

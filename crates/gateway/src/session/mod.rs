@@ -171,6 +171,11 @@ impl Party {
         &self.settings
     }
 
+    /// Who we are at the provider.
+    pub fn client(&self) -> &OwnClient {
+        &self.settings.client
+    }
+
     /// What verifies ID tokens.
     pub fn id_tokens(&self) -> &Issuers {
         &self.id_tokens

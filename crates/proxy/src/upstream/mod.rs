@@ -222,6 +222,11 @@ impl Service {
         })
     }
 
+    /// The TLS that its endpoints are spoken to with, where any of them speaks it.
+    pub fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
+    }
+
     /// Whether it has a breaker.
     pub fn has_breaker(&self) -> bool {
         self.breaker.is_some()

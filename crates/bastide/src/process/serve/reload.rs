@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway::snapshot::Snapshot;
 use model::Switch;
 use proxy::upstream::probe;
+use tokio::time::Instant;
 
 use super::Server;
 use crate::config::{self, Configuration};
@@ -19,7 +21,7 @@ use crate::process::keepers::keep;
 use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
 use crate::process::{prepare, running};
-use crate::wire::{self, Parts};
+use crate::wire::{self, Parts, Reading};
 
 /// Settings that only a restart changes.
 #[derive(Clone, PartialEq)]
@@ -41,6 +43,32 @@ impl Settled {
             admin: configuration.admin.address,
             storage: configuration.storage.clone(),
         }
+    }
+}
+
+/// What of a renewal could not be had, and is tried again.
+#[derive(Default)]
+pub(super) struct Renewal {
+    failures: u32,
+    due: Option<Instant>,
+}
+
+impl Renewal {
+    /// The longest pause between two attempts.
+    const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+    /// Waits until it is time to try again; for ever where nothing is missing.
+    pub(super) async fn is_due(&self) {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, is_whole: bool) {
+        self.failures = if is_whole { 0 } else { self.failures.saturating_add(1) };
+        let pause = Duration::from_secs(1 << self.failures.min(5)).min(Self::PAUSE_MAX);
+        self.due = (!is_whole).then(|| Instant::now() + pause);
     }
 }
 
@@ -146,19 +174,35 @@ impl Server {
     }
 
     /// What the configuration speaks of is something else now: the same configuration,
-    /// with what there is.
+    /// with what there is. A file that cannot be used holds nothing else up.
     pub(super) async fn renew(&mut self, what: &str) {
-        let configuration = self.configuration.clone();
-        match self.publish(&configuration).await {
-            Ok(()) => tracing::info!("{what}"),
+        let (configuration, current) = (self.configuration.clone(), Arc::clone(&self.current));
+        let reading = Reading::as_far_as_possible(&current);
+        let published = self.publish_read(&configuration, &reading).await;
+        let refused = reading.into_refused();
+        self.renewal.ended(published.is_ok() && refused.is_empty());
+        match published {
+            Ok(()) if refused.is_empty() => tracing::info!("{what}"),
+            Ok(()) => tracing::error!("{what}, but of these what was before stays:\n{}", refused.join("\n")),
             Err(fault) => tracing::error!("{what}, but what was before stays: {fault:#}"),
         }
     }
 
-    /// Builds a snapshot and hands it to the cores.
+    /// Builds a snapshot, of files that can all be used, and hands it to the cores.
     pub(super) async fn publish(&mut self, configuration: &Configuration) -> anyhow::Result<()> {
+        let current = Arc::clone(&self.current);
+        self.publish_read(configuration, &Reading::whole(Some(&current))).await?;
+        self.renewal.ended(true);
+        Ok(())
+    }
+
+    async fn publish_read(
+        &mut self,
+        configuration: &Configuration,
+        reading: &Reading<'_>,
+    ) -> anyhow::Result<()> {
         let destination = destination(configuration)?;
-        let next = build(&self.parts, configuration, self.current.generation + 1, Some(&self.current))?;
+        let next = build(&self.parts, configuration, self.current.generation + 1, reading)?;
         let next = Arc::new(next);
         let view = self.administration.view(configuration, &next)?;
         self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
@@ -176,6 +220,7 @@ impl Server {
         self.administration.follow(view);
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;
+        self.shared.files_refused.store(reading.refused(), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -185,19 +230,19 @@ pub(super) fn build(
     parts: &Parts,
     configuration: &Configuration,
     generation: u64,
-    before: Option<&Snapshot>,
+    reading: &Reading<'_>,
 ) -> anyhow::Result<Snapshot> {
     let generations = Generations::of(parts.state.path());
     let policies = wire::load_policies(configuration, generations.next())?;
     // Policies that are the same keep their number: nothing is to be told apart.
-    let policies = match before {
+    let policies = match reading.before() {
         Some(before) if before.policies.snapshot() == policies.snapshot() => Arc::clone(&before.policies),
         _ => {
             generations.keep(&policies).context("cannot keep the policies for `bastide explain`")?;
             Arc::new(policies)
         }
     };
-    let snapshot = wire::build(parts, configuration, generation, policies, before)?;
+    let snapshot = wire::build(parts, configuration, generation, policies, reading)?;
     drop(prepare::in_background(configuration.firewalls.iter().map(|firewall| &firewall.rules)));
     Ok(snapshot)
 }

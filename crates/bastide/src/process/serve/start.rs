@@ -2,7 +2,7 @@
 //! cores share, the services of the platform, the first snapshot, the doors.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use proxy::rate::Limiter;
 use proxy::telemetry::TraceReceiver;
 use proxy::upstream::{in_process_pair, probe};
 
-use super::reload::{Settled, build, watch};
+use super::reload::{Renewal, Settled, build, watch};
 use super::{Loader, READY, Server};
 use crate::acme::Orders;
 use crate::cli::ServeArguments;
@@ -41,7 +41,7 @@ use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
 use crate::process::storage::RunningStore;
 use crate::process::systemd;
 use crate::process::watch::Watched;
-use crate::wire::Parts;
+use crate::wire::{Parts, Reading};
 
 /// Subjects × rules that the limiter has cells for: 18 MiB.
 const LIMITER_CELLS: usize = 1 << 20;
@@ -235,7 +235,7 @@ impl Server {
         let store = storage.as_ref().and_then(RunningStore::store);
         parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
         parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
-        let current = Arc::new(build(&parts, &configuration, 1, None)?);
+        let current = Arc::new(build(&parts, &configuration, 1, &Reading::whole(None))?);
         parts.sessions.follow(&current);
         fetch_first_keys(&parts, &current, clock.as_ref()).await;
         if predecessor.is_none() {
@@ -247,6 +247,7 @@ impl Server {
             clock: Arc::clone(clock),
             draining: AtomicBool::new(false),
             revocations_refused: AtomicBool::new(false),
+            files_refused: AtomicU64::new(0),
             reloads: Mutex::default(),
             audit: [Arc::clone(logs.audit.health()), Arc::clone(logs.firewall.health())],
             acme: Arc::clone(&parts.acme),
@@ -268,6 +269,7 @@ impl Server {
             watched: watch(&configuration),
             revocations,
             settled: Settled::of(&configuration),
+            renewal: Renewal::default(),
             configuration,
             parts,
             cores,
