@@ -311,7 +311,9 @@ async fn open(
         Some(key) => kept(configuration, key, &clock, &random).await?,
         None => (BTreeMap::new(), None),
     };
-    let audit = audit::Settings::new(&configuration.audit.folder);
+    // Nothing is done here that cannot be written down.
+    let when_full = audit::WhenFull::Refuse;
+    let audit = audit::Settings { when_full, ..configuration.audit.settings() };
     let opened = audit::open(audit, 1, Arc::clone(&clock));
     let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
     let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "administration")?;
@@ -352,4 +354,40 @@ async fn kept(
         None => None,
     };
     Ok((realms, domain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Disk};
+
+    /// A log of 40 files, the last begun days ago: the next event begins a file, and removes
+    /// what `keep` does not keep.
+    #[test]
+    fn a_command_without_a_process_keeps_as_many_audit_files_as_the_configuration_says() {
+        for (keep, left) in [("keep: 100", 41), ("keep: 40", 40), ("keep: 100, rotate_after: 0s", 40)] {
+            let folder = tempfile::tempdir().unwrap();
+            let logs = folder.path().join("logs");
+            std::fs::create_dir(&logs).unwrap();
+            for number in 1..=40 {
+                std::fs::write(logs.join(format!("access-{number:010}-{number}.jsonl")), "{}\n").unwrap();
+            }
+            let file = folder.path().join("bastide.yaml");
+            let text = format!(
+                "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://127.0.0.1:1 ] }}\n\
+                 routes: [ {{ match: /**, to: a, allow: anyone }} ]\naudit: {{ folder: logs, {keep} }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let configuration = config::load(&file, &|_| None, &Disk).unwrap();
+            let client = AdminClient::without_realms(&configuration).unwrap();
+            assert!(!client.is_running());
+            let wanted = serde_json::json!({ "name": "ci", "owner": "ops" });
+            client.call("POST", "/v1/api-keys", Some(&wanted)).unwrap().done().unwrap();
+            drop(client);
+            let is_log =
+                |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|ext| ext == "jsonl");
+            let count = std::fs::read_dir(&logs).unwrap().map(Result::unwrap).filter(is_log).count();
+            assert_eq!(count, left, "{keep}");
+        }
+    }
 }

@@ -1,12 +1,16 @@
 //! `audit:`: where events are written.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::decoder::Decoder;
 use super::node::Node;
 use super::schema::{Section, key};
 use super::sinks::Sink;
 use super::values;
+
+/// A file is not closed by age sooner than this after it was begun.
+const ROTATE_AFTER_MIN: Duration = Duration::from_secs(60);
 
 /// What happens to requests when an event cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +30,30 @@ pub struct Audit {
     pub firewall: PathBuf,
     /// A file is closed and the next begun at this many bytes.
     pub rotate_bytes: u64,
+    /// So it is when it was begun so long ago; zero for never.
+    pub rotate_after: Duration,
     /// Files kept, the open one included.
     pub keep: u32,
     /// When the disk or the queue is full.
     pub when_full: WhenFull,
     /// Who is told besides.
     pub sinks: Vec<Sink>,
+}
+
+impl Audit {
+    /// How the log is kept, for whoever opens it.
+    pub fn settings(&self) -> audit::Settings {
+        audit::Settings {
+            rotate_bytes: self.rotate_bytes,
+            rotate_after: self.rotate_after,
+            keep: usize::try_from(self.keep).unwrap_or(usize::MAX),
+            when_full: match self.when_full {
+                WhenFull::Refuse => audit::WhenFull::Refuse,
+                WhenFull::Drop => audit::WhenFull::Drop,
+            },
+            ..audit::Settings::new(&self.folder)
+        }
+    }
 }
 
 pub(super) const AUDIT: Section = Section {
@@ -52,7 +74,18 @@ pub(super) const AUDIT: Section = Section {
             "64MiB",
             "A file is closed and the next one started at this size.",
         ),
-        key("keep", "2 to 100000", "32", "Files kept, the open one included. The oldest is removed."),
+        key(
+            "rotate_after",
+            "duration; 0s: never",
+            "1d",
+            "And when it was started so long ago, whichever comes first. At least 1m.",
+        ),
+        key(
+            "keep",
+            "2 to 100000",
+            "32",
+            "Files kept, the open one included. The oldest is removed: 32 files of a day each are at most 32 days.",
+        ),
         key(
             "when_full",
             "refuse or drop",
@@ -70,6 +103,7 @@ impl Decoder<'_> {
             folder: state.join("audit"),
             firewall: state.join("firewall"),
             rotate_bytes: 64 << 20,
+            rotate_after: Duration::from_secs(86_400),
             keep: 32,
             when_full: WhenFull::Refuse,
             sinks: Vec::new(),
@@ -92,6 +126,14 @@ impl Decoder<'_> {
                 self.expected(node, "a size from 64KiB to 16GiB");
             }
             audit.rotate_bytes = bytes;
+        }
+        if let Some(node) = table.get("rotate_after")
+            && let Some(after) = self.duration(node, Duration::ZERO)
+        {
+            if !after.is_zero() && after < ROTATE_AFTER_MIN {
+                self.expected(node, "a duration of at least 1m, or 0s");
+            }
+            audit.rotate_after = after;
         }
         audit.keep = table.get("keep").and_then(|node| self.number(node, 2, 100_000)).unwrap_or(audit.keep);
         let words = [("refuse", WhenFull::Refuse), ("drop", WhenFull::Drop)];

@@ -9,7 +9,7 @@ use super::mesh::MeshHost;
 use super::otlp::Destination;
 use super::realms::Realms;
 use super::shared::Shared;
-use crate::config::{self, Configuration};
+use crate::config::Configuration;
 
 /// After what an unsealed store holds could not be opened.
 const OPENED_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
@@ -47,19 +47,6 @@ pub(super) fn random_bytes<const COUNT: usize>(random: &SystemRandom) -> anyhow:
     let mut bytes = [0; COUNT];
     random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system's random number generator failed"))?;
     Ok(bytes)
-}
-
-/// How the audit log is kept.
-pub(super) fn audit_settings(audit: &config::Audit) -> audit::Settings {
-    audit::Settings {
-        rotate_bytes: audit.rotate_bytes,
-        keep: usize::try_from(audit.keep).unwrap_or(usize::MAX),
-        when_full: match audit.when_full {
-            config::WhenFull::Refuse => audit::WhenFull::Refuse,
-            config::WhenFull::Drop => audit::WhenFull::Drop,
-        },
-        ..audit::Settings::new(&audit.folder)
-    }
 }
 
 /// Where telemetry goes, if anywhere.

@@ -134,6 +134,11 @@ fn at_the_top() {
             ),
             ("addresses: { deny: [ «file:gone ] }", "cannot read gone: no such file"),
             ("audit: { rotate_bytes: «1KiB }", "expected a size from 64KiB to 16GiB, found \"1KiB\""),
+            ("audit: { rotate_after: «30s }", "expected a duration of at least 1m, or 0s, found \"30s\""),
+            (
+                "audit: { rotate_after: «1min }",
+                "expected a duration such as 250ms, 2s, 5m, 1h or 7d, found \"1min\" (write \"1m\")",
+            ),
             (
                 "audit: { when_full: «ignore }",
                 "unknown answer to a full log \"ignore\" (known: refuse, drop)",

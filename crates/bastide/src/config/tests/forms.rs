@@ -118,7 +118,7 @@ fn short_and_long_forms_mean_the_same() {
         (
             "audit: bastide-state/audit\n",
             open,
-            "audit: { folder: bastide-state/audit, rotate_bytes: 64MiB, keep: 32, when_full: refuse }\n",
+            "audit: { folder: bastide-state/audit, rotate_bytes: 64MiB, rotate_after: 24h, keep: 32, when_full: refuse }\n",
             open,
         ),
         ("", open, "identity: { headers: true, token: true, lifetime: 60s, issuer: bastide }\n", open),

@@ -24,7 +24,7 @@ use crate::cli::check::environment;
 use crate::config::{self, Configuration};
 use crate::process::administration::Administration;
 use crate::process::audit_handle::AuditHandle;
-use crate::process::beginning::{all_cores, audit_settings, destination, number, take_when_unsealed};
+use crate::process::beginning::{all_cores, destination, number, take_when_unsealed};
 use crate::process::clock::SystemClock;
 use crate::process::fetch::{GuardedFetch, WayOut};
 use crate::process::handover::{self, HandoverResources, TakenOver};
@@ -101,7 +101,7 @@ impl Logs {
 
     fn open(configuration: &Configuration, world: &World, from: &mut Inheritance) -> anyhow::Result<Self> {
         let clock = || Arc::clone(&world.clock);
-        let settings = audit_settings(&configuration.audit);
+        let settings = configuration.audit.settings();
         let of_firewall =
             audit::Settings { folder: configuration.audit.firewall.clone(), ..settings.clone() };
         let queues = world.cores + Self::HANDLES;
@@ -346,7 +346,7 @@ impl Server {
             };
             tracing::info!("listening on {scheme}://{address}");
         }
-        tracing::info!("admin on http://{admin} (/metrics, /healthz, /readyz)");
+        tracing::info!("admin listener on http://{admin} (/metrics, /healthz, /readyz, /undocumented)");
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
         }
