@@ -177,32 +177,32 @@ pub(super) const TLS: Section = Section {
         key(
             "local",
             "true",
-            "",
+            "one of `local`, `certificates`, `acme`, `mesh`",
             "Certificates from an authority in the state folder, made on first use. For development.",
         ),
         key(
             "certificates",
             "list of maps",
-            "",
+            "one of `local`, `certificates`, `acme`, `mesh`",
             "Certificates from files, chosen by server name; the first is the default. Read again when they change.",
         ),
         key(
             "acme",
             "mail address or map",
-            "",
+            "one of `local`, `certificates`, `acme`, `mesh`",
             "Certificates that are ordered from an ACME server, Let's Encrypt by default, and renewed. Handshakes for other names, and for those that have no certificate yet, are refused.",
         ),
         key(
             "mesh",
             "true",
-            "",
+            "one of `local`, `certificates`, `acme`, `mesh`",
             "The certificate of this process in the mesh. Clients have to present that of a workload of a trusted domain; routes accept it with `authenticate: mtls`.",
         ),
         key(
             "plain_text",
             "true or false",
             "false",
-            "With `mesh`: also accepts clients without TLS, as `Anonymous`, and reports them in log, metrics and audit. For migrations.",
+            "With `mesh`: also accepts clients without TLS, as `Anonymous`, and reports them in log, metrics and audit. For migrations: a warning at every start.",
         ),
         key("client", "map", "none are asked for", "Client certificates."),
         key("min_version", "1.2 or 1.3", "1.2", "The oldest TLS version that is accepted."),
@@ -399,6 +399,10 @@ impl Decoder<'_> {
             );
         }
         let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+        if plain_text {
+            let what = "plain_text: clients without TLS are taken, as Anonymous";
+            self.warn(table.key_at("plain_text"), what, "plain_text: false, once nobody calls so any more");
+        }
         let version_min = table.get("min_version").and_then(|node| self.word(node, "TLS version", &versions));
         let certificates = match (files, acme) {
             (Some(files), _) => Certificates::Files(files),

@@ -114,6 +114,10 @@ impl Around {
         let files = Overlay { texts: vec![(self.main(), self.text(&declared))] };
         let loaded = config::load_written(&self.main(), &environment, &files);
         let (mut configuration, written) = loaded?;
+        // `mode: permissive`, by which the listener takes plain text, is warned of where it is written.
+        configuration
+            .warnings
+            .retain(|warning| warning.file != self.main() || !warning.message.starts_with("plain_text:"));
         // The authorities are somebody else's; nothing here is kept.
         configuration.storage.is_set = !configuration.realms.is_empty();
         Ok((configuration, written))

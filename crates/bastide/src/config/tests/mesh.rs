@@ -209,8 +209,14 @@ fn services_say_what_they_speak_and_listeners_whom_they_are_for() {
             "only a listener with `mesh: true`",
         ),
         ("{ address: 127.0.0.1:0, protocol: tcp, to: a }", ""),
+        ("{ address: 127.0.0.1:0, to: a, tls: { mesh: true, plain_text: false } }", ""),
+        (
+            "{ address: 127.0.0.1:0, to: a, tls: { mesh: true, plain_text: true } }",
+            "warning: plain_text: clients without TLS are taken, as Anonymous",
+        ),
     ] {
-        let written = BASE.replace("127.0.0.1:0 ]", &format!("{listener} ]"));
+        let mesh = if listener.contains("mesh: true") { "mesh: shop.example\n" } else { "" };
+        let written = BASE.replace("127.0.0.1:0 ]", &format!("{listener} ]")) + mesh;
         let said = said_with(&written, &[]).join("\n");
         assert!(said.contains(expected) && (expected.is_empty() == said.is_empty()), "{written}\n{said}");
     }
