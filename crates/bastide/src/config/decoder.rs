@@ -30,6 +30,8 @@ pub(super) struct Decoder<'a> {
     pub(super) acme_seen: Option<At>,
     /// Where something first needs an identity of this process in the mesh.
     pub(super) mesh_at: Option<At>,
+    /// Whether a listener asks for client certificates.
+    pub(super) certificates_asked: bool,
     /// Which listeners have `tls.acme`, and where.
     pub(super) acme_at: Vec<(usize, At)>,
     /// The services that listeners are for.
@@ -67,6 +69,7 @@ impl<'a> Decoder<'a> {
             contracts: Contracts::default(),
             acme_seen: None,
             mesh_at: None,
+            certificates_asked: false,
             acme_at: Vec::new(),
             listeners_to: Vec::new(),
             findings: Vec::new(),

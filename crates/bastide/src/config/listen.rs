@@ -385,6 +385,7 @@ impl Decoder<'_> {
             );
         }
         let client = table.get("client").and_then(|node| self.client_certificates(node));
+        self.certificates_asked |= mesh || table.get("client").is_some();
         if mesh && client.is_some() {
             self.fault(
                 table.key_at("client"),

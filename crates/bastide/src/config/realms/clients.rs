@@ -170,6 +170,10 @@ impl Decoder<'_> {
             self.fault(node.at, message);
             return None;
         }
+        if matches!(way, "tls_client_auth" | "certificates") && !self.certificates_asked {
+            let what = format!("{way}, but no listener asks for client certificates");
+            self.warn(node.at, what, "add tls.client: {ca: ca.pem} to a listener");
+        }
         match way {
             "secret" => self.client_secret(node),
             "jwks" => {

@@ -56,6 +56,29 @@ fn clients_by_certificate_are_declared() {
     }
 }
 
+/// Whoever reads the certificates of their clients, or is told of them, is a listener here.
+#[test]
+fn clients_by_certificate_need_a_listener_that_asks_for_one() {
+    let (pem, _) = certificate();
+    let more = [("own.pem", pem.as_str())];
+    let asked = "{ address: 127.0.0.1:0, tls: { local: true, client: { ca: local } } }";
+    let member = "{ address: 127.0.0.1:0, tls: { mesh: true } }, 127.0.0.1:0";
+    for (client, warned) in [
+        ("{ tls_client_auth: { san_dns: one.internal } }", true),
+        ("{ certificates: [ own.pem ] }", true),
+        ("{ redirect_uris: [ \"https://a.example.org/\" ] }", false),
+    ] {
+        let about = |main: &str| {
+            let said = said_with(main, &more);
+            said.iter().filter(|line| line.contains("but no listener asks for client certificates")).count()
+        };
+        assert_eq!(about(&town(client)), usize::from(warned), "{client}");
+        assert_eq!(about(&town(client).replace("127.0.0.1:0", asked)), 0, "{client}");
+        let mesh = town(client).replace("127.0.0.1:0", member) + "mesh: shop.example\n";
+        assert_eq!(about(&mesh), 0, "{client}");
+    }
+}
+
 #[test]
 fn policies_may_name_the_administration_where_there_are_realms() {
     let with = town("{ redirect_uris: [ \"https://a.example.org/\" ] }");
