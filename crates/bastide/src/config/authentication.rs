@@ -190,8 +190,8 @@ pub(super) const ISSUER: Section = Section {
             "A token must name one of these in `aud`.",
         ),
         key("jwks", "URL", "discovered", "Where its keys are (RFC 7517)."),
-        key("jwks_file", "path", "", "A file with its keys; read again when it changes."),
-        key("key", "JWK as a map, PEM text, or path of either", "", "Its one public key."),
+        key("jwks_file", "path", "none", "A file with its keys; read again when it changes."),
+        key("key", "JWK as a map, PEM text, or path of either", "none", "Its one public key."),
         key(
             "algorithms",
             "list of RS256 … RS512, PS256 … PS512, ES256 … ES512, EdDSA",

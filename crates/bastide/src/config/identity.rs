@@ -30,7 +30,7 @@ pub(super) const IDENTITY: Section = Section {
             "token",
             "true or false",
             "true",
-            "Sends a signed JWT whose keys are published at `/.well-known/bastide/jwks.json`.",
+            "Sends a signed JWT, whose keys are at `/.well-known/bastide/jwks.json` on the admin listener: copy them to upstreams on other machines.",
         ),
         key("issuer", "text", "bastide", "The token's `iss`."),
         key("lifetime", "duration from 5s to 1h", "60s", "How long a token is valid."),

@@ -242,7 +242,7 @@ pub(super) const CLIENT: Section = Section {
 
 pub(super) const ADMIN: Section = Section {
     path: "admin",
-    about: "The admin listener: `/metrics`, `/healthz`, `/readyz`.",
+    about: "The admin listener, for this machine's own tools: `/metrics`, `/healthz`, `/readyz`, `/undocumented`, and the identity token's keys at `/.well-known/bastide/jwks.json`. It changes nothing. Users, clients and keys are administered elsewhere: docs/administration.md.",
     short: "the address as a text: `admin: 127.0.0.1:9901`",
     keys: &[
         key(
@@ -399,11 +399,11 @@ impl Decoder<'_> {
                 "only a listener with `mesh: true` also accepts plain text",
             );
         }
-        let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
         if plain_text {
             let what = "plain_text: clients without TLS are taken, as Anonymous";
             self.warn(table.key_at("plain_text"), what, "plain_text: false, once nobody calls so any more");
         }
+        let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
         let version_min = table.get("min_version").and_then(|node| self.word(node, "TLS version", &versions));
         let certificates = match (files, acme) {
             (Some(files), _) => Certificates::Files(files),

@@ -133,14 +133,24 @@ pub(super) const HEALTH: Section = Section {
     about: "Active health checks of each endpoint: exactly one of `http`, `grpc` and `tcp`. An endpoint that fails them gets no requests while another one is healthy.",
     short: "the path of an HTTP check as a text: `health: /healthz`",
     keys: &[
-        key("http", "path", "", "`GET` of this path. Over HTTP/2 when `protocol` is http2."),
+        key(
+            "http",
+            "path",
+            "one of `http`, `grpc`, `tcp`",
+            "`GET` of this path. Over HTTP/2 when `protocol` is http2.",
+        ),
         key(
             "grpc",
             "service name or `\"\"`",
-            "",
+            "one of `http`, `grpc`, `tcp`",
             "The gRPC health service is asked about this service; `\"\"`: about the server.",
         ),
-        key("tcp", "true", "", "A connection, with its TLS handshake if there is one."),
+        key(
+            "tcp",
+            "true",
+            "one of `http`, `grpc`, `tcp`",
+            "A connection, with its TLS handshake if there is one.",
+        ),
         key("host", "host name", "the endpoint's", "`Host` of the HTTP check."),
         key("status", "status or range", "200-299", "Statuses that count as healthy: `200`, `200-399`."),
         key("interval", "duration", "5s", "From one check to the next."),

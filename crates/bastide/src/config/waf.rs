@@ -193,7 +193,7 @@ pub(super) const WAF: Section = Section {
         key(
             "rules",
             "path, glob, or list of these",
-            "",
+            "those of `waf` at the top; required where it has none",
             "Rule files in their order. A folder is a release of the Core Rule Set: its setup file, the settings below, and its rules are read.",
         ),
         key("paranoia", "1 to 4", "the setup file's, 1", "Core Rule Set: paranoia level that blocks."),
@@ -236,8 +236,8 @@ pub(super) const EXCLUSIONS: Section = Section {
     about: "One exclusion: `rule` or `tag`, and perhaps a `target`.",
     short: "",
     keys: &[
-        key("rule", "id, or FIRST-LAST", "", "The rules by id. Either this or `tag`."),
-        key("tag", "text", "", "The rules by tag. Either this or `rule`."),
+        key("rule", "id, or FIRST-LAST", "one of `rule` and `tag`", "The rules by id."),
+        key("tag", "text", "one of `rule` and `tag`", "The rules by tag."),
         key(
             "target",
             "VARIABLE or VARIABLE:NAME",
