@@ -22,6 +22,7 @@ struct Document {
 const DOCUMENTS: &[Document] = &[
     Document { path: "docs/configuration.md", example: "configuration_reference" },
     Document { path: "docs/bastide.schema.json", example: "configuration_schema" },
+    Document { path: "docs/metrics.md", example: "metrics_reference" },
     Document { path: "docs/openapi.json", example: "administration_document" },
 ];
 

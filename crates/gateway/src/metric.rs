@@ -10,6 +10,7 @@
 //! counted under `other`.
 
 pub mod exposition;
+pub mod families;
 mod pairs;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::time::Duration;
 use model::event::Step;
 
 pub use exposition::{Exposition, Kind};
+pub use families::Metric;
 use pairs::{Met, Pairs};
 pub use pairs::{PAIRS_MAX, Reporter};
 
@@ -178,14 +180,8 @@ impl Registry {
     /// Adds the families of the limiter.
     pub fn add_limiter(&self, limiter: Arc<proxy::rate::Limiter>) {
         self.add_source(move |out| {
-            out.family(
-                "bastide_limit_shared_total",
-                Kind::Counter,
-                "Charges of subjects that had no cell of their own and shared their neighbours'.",
-            );
-            out.sample("bastide_limit_shared_total", &[], limiter.shared_total());
-            out.family("bastide_limit_memory_bytes", Kind::Gauge, "Memory of the rate limiter; never grows.");
-            out.sample("bastide_limit_memory_bytes", &[], limiter.bytes() as u64);
+            out.only(&families::LIMIT_SHARED, limiter.shared_total());
+            out.only(&families::LIMIT_MEMORY, limiter.bytes() as u64);
         });
     }
 
@@ -208,9 +204,7 @@ impl Registry {
         self.upstreams(&mut out);
         self.tokens(&mut out);
         self.decisions(&mut out);
-        let name = "bastide_exchanges_cut_total";
-        out.family(name, Kind::Counter, "Exchanges ended because they would not be let through any more.");
-        out.sample(name, &[], self.sum(|core| core.cuts.load(Ordering::Relaxed)));
+        out.only(&families::CUT, self.sum(|core| core.cuts.load(Ordering::Relaxed)));
         self.bodies(&mut out);
         let cores: Vec<&Pairs> = self.cores.iter().map(|core| &core.pairs).collect();
         pairs::families(&self.names.pairs, &cores, &mut out);
@@ -225,8 +219,7 @@ impl Registry {
     }
 
     fn requests(&self, out: &mut Exposition) {
-        const NAME: &str = "bastide_requests_total";
-        out.family(NAME, Kind::Counter, "Requests by route, class of status and the step that answered.");
+        out.family(&families::REQUESTS);
         for (route, name) in self.names.routes.all() {
             let counts: Vec<&RouteCounts> =
                 self.cores.iter().filter_map(|core| core.routes.get(route)?.get()).map(|c| &**c).collect();
@@ -238,7 +231,7 @@ impl Registry {
                     let value = counts.iter().map(|c| read(c.get(class * STEPS + step))).sum();
                     if value > 0 {
                         let labels = [("route", &*name), ("status", class_name), ("step", step_name.name())];
-                        out.sample(NAME, &labels, value);
+                        out.sample(&labels, value);
                     }
                 }
             }
@@ -246,107 +239,87 @@ impl Registry {
     }
 
     fn durations(&self, out: &mut Exposition) {
-        const NAME: &str = "bastide_request_duration_seconds";
-        out.family(NAME, Kind::Histogram, "Time from the head of a request to the end of its answer.");
+        out.family(&families::DURATIONS);
         let mut total = 0u64;
         let mut bound_nanos = BUCKET_FIRST_NANOS;
         for bucket in 0..BUCKETS {
             total += self.sum(|core| read(core.durations.get(bucket)));
-            out.bucket(NAME, Some(Duration::from_nanos(bound_nanos)), total);
+            out.bucket(Some(Duration::from_nanos(bound_nanos)), total);
             bound_nanos *= 2;
         }
         total += self.sum(|core| read(core.durations.get(BUCKETS)));
-        out.bucket(NAME, None, total);
+        out.bucket(None, total);
         let nanos = self.sum(|core| core.duration_nanos.load(Ordering::Relaxed));
-        out.histogram_end(NAME, Duration::from_nanos(nanos), total);
+        out.histogram_end(Duration::from_nanos(nanos), total);
     }
 
     fn refusals(&self, out: &mut Exposition) {
-        const REFUSALS: &str = "bastide_refusals_total";
-        out.family(REFUSALS, Kind::Counter, "Refused requests by step and reason.");
+        out.family(&families::REFUSALS);
         for (reason, name) in self.names.reasons.all() {
             for (step, step_name) in Step::ALL.iter().enumerate() {
                 let value = self.sum(|core| read(core.refusals.get(step * (REASONS_MAX + 1) + reason)));
                 if value > 0 {
-                    out.sample(REFUSALS, &[("step", step_name.name()), ("reason", name)], value);
+                    out.sample(&[("step", step_name.name()), ("reason", name)], value);
                 }
             }
         }
-        const ADMISSIONS: &str = "bastide_admission_refusals_total";
-        out.family(ADMISSIONS, Kind::Counter, "Heads refused before routing, by class of input.");
+        out.family(&families::ADMISSIONS);
         for (class, name) in self.names.admissions.all() {
             let value = self.sum(|core| read(core.admissions.get(class)));
             if value > 0 {
-                out.sample(ADMISSIONS, &[("class", name)], value);
+                out.sample(&[("class", name)], value);
             }
         }
-        const LIMITS: &str = "bastide_limit_hits_total";
-        out.family(LIMITS, Kind::Counter, "Requests that a rate or concurrency limit refused, by limit.");
-        self.by_label(out, LIMITS, "limit", &self.names.limits, |core| &core.limits);
-        const DRY_RUNS: &str = "bastide_authorization_dry_run_denials_total";
-        out.family(
-            DRY_RUNS,
-            Kind::Counter,
-            "Requests that policies would have denied, where they are only tried.",
-        );
-        self.by_label(out, DRY_RUNS, "route", &self.names.routes, |core| &core.dry_runs);
+        self.by_label(out, &families::LIMIT_HITS, &self.names.limits, |core| &core.limits);
+        self.by_label(out, &families::DRY_RUNS, &self.names.routes, |core| &core.dry_runs);
     }
 
     fn upstreams(&self, out: &mut Exposition) {
         let services = &self.names.services;
-        let name = "bastide_upstream_attempts_total";
-        out.family(name, Kind::Counter, "Attempts to reach an upstream, retries included, by service.");
-        self.by_label(out, name, "service", services, |core| &core.attempts);
-        let name = "bastide_upstream_failures_total";
-        out.family(name, Kind::Counter, "Attempts that brought no answer, by service.");
-        self.by_label(out, name, "service", services, |core| &core.failures);
+        self.by_label(out, &families::ATTEMPTS, services, |core| &core.attempts);
+        self.by_label(out, &families::FAILURES, services, |core| &core.failures);
     }
 
     fn tokens(&self, out: &mut Exposition) {
-        let name = "bastide_token_cache_total";
-        out.family(name, Kind::Counter, "Tokens found verified in the cache, and newly verified ones.");
+        out.family(&families::TOKEN_CACHE);
         let hits = self.sum(|core| core.token_hits.load(Ordering::Relaxed));
         let misses = self.sum(|core| core.token_misses.load(Ordering::Relaxed));
-        out.sample(name, &[("result", "hit")], hits);
-        out.sample(name, &[("result", "miss")], misses);
+        out.sample(&[("result", "hit")], hits);
+        out.sample(&[("result", "miss")], misses);
     }
 
     fn decisions(&self, out: &mut Exposition) {
-        let name = "bastide_decision_cache_total";
-        out.family(
-            name,
-            Kind::Counter,
-            "Decisions found in the cache, newly made ones, and such as are never cached.",
-        );
+        out.family(&families::DECISION_CACHE);
         for (place, result) in ["hit", "miss", "bypassed"].into_iter().enumerate() {
             let count = self.sum(|core| core.decisions.get(place).map_or(0, |c| c.load(Ordering::Relaxed)));
-            out.sample(name, &[("result", result)], count);
+            out.sample(&[("result", result)], count);
         }
     }
 
     fn bodies(&self, out: &mut Exposition) {
-        let name = "bastide_body_bytes_total";
-        out.family(name, Kind::Counter, "Bytes of bodies, from and to clients.");
+        out.family(&families::BODY_BYTES);
         let bytes_in = self.sum(|core| core.bytes_in.load(Ordering::Relaxed));
         let bytes_out = self.sum(|core| core.bytes_out.load(Ordering::Relaxed));
-        out.sample(name, &[("direction", "in")], bytes_in);
-        out.sample(name, &[("direction", "out")], bytes_out);
+        out.sample(&[("direction", "in")], bytes_in);
+        out.sample(&[("direction", "out")], bytes_out);
     }
 
+    /// A family whose one label is a configured name.
     fn by_label(
         &self,
         out: &mut Exposition,
-        family: &str,
-        label: &str,
+        family: &'static Metric,
         names: &Names<String>,
         of: impl Fn(&Counters) -> &Counts,
     ) {
+        out.family(family);
+        let label = family.labels.first().copied().unwrap_or_default();
         for (index, name) in names.all() {
             let value = self.sum(|core| read(of(core).get(index)));
             // A configured name shows from the start, so that a rate can be taken of
             // its first event.
             if value > 0 || index > 0 {
-                out.sample(family, &[(label, &*name)], value);
+                out.sample(&[(label, &*name)], value);
             }
         }
     }
@@ -355,27 +328,21 @@ impl Registry {
 fn audit_families(out: &mut Exposition, health: &audit::Health) {
     let counts = health.counts();
     let healthy = u64::from(health.status() == audit::Status::Good);
-    for (name, kind, help, value) in [
-        ("bastide_audit_healthy", Kind::Gauge, "1 while the audit log can be written.", healthy),
-        ("bastide_audit_events_total", Kind::Counter, "Events written.", counts.written_events),
-        ("bastide_audit_bytes_total", Kind::Counter, "Bytes written.", counts.written_bytes),
-        ("bastide_audit_pending_events", Kind::Gauge, "Events waiting to be written.", counts.pending_events),
-        ("bastide_audit_pending_bytes", Kind::Gauge, "Bytes waiting to be written.", counts.pending_bytes),
-        ("bastide_audit_reserved", Kind::Gauge, "Places taken by requests under way.", counts.reserved),
-        ("bastide_audit_refused_total", Kind::Counter, "Requests refused: queue full.", counts.refused),
-        ("bastide_audit_dropped_total", Kind::Counter, "Events dropped: queue full.", counts.dropped),
-        ("bastide_audit_abandoned_total", Kind::Counter, "Requests that never reported.", counts.abandoned),
-        (
-            "bastide_audit_write_errors_total",
-            Kind::Counter,
-            "Writes that failed, and files not begun or removed.",
-            counts.write_errors,
-        ),
-        ("bastide_audit_rotations_total", Kind::Counter, "Files begun.", counts.rotations),
-        ("bastide_audit_torn_lines_total", Kind::Counter, "Lines torn by a crash.", counts.torn_lines),
+    for (family, value) in [
+        (&families::AUDIT_HEALTHY, healthy),
+        (&families::AUDIT_EVENTS, counts.written_events),
+        (&families::AUDIT_BYTES, counts.written_bytes),
+        (&families::AUDIT_PENDING, counts.pending_events),
+        (&families::AUDIT_PENDING_BYTES, counts.pending_bytes),
+        (&families::AUDIT_RESERVED, counts.reserved),
+        (&families::AUDIT_REFUSED, counts.refused),
+        (&families::AUDIT_DROPPED, counts.dropped),
+        (&families::AUDIT_ABANDONED, counts.abandoned),
+        (&families::AUDIT_WRITE_ERRORS, counts.write_errors),
+        (&families::AUDIT_ROTATIONS, counts.rotations),
+        (&families::AUDIT_TORN, counts.torn_lines),
     ] {
-        out.family(name, kind, help);
-        out.sample(name, &[], value);
+        out.only(family, value);
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gateway::metric::{Exposition, Kind};
+use gateway::metric::Exposition;
 use keys::SystemRandom;
 use model::{Clock, Timestamp};
 use proxy::challenge::Challenges;
@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::config::{self, AcmeAccount, AcmeChallenge, Certificates, Configuration};
+use crate::process::metrics;
 use issued::Issued;
 use storage::AcmeStorage;
 
@@ -208,16 +209,14 @@ impl Orders {
 
     /// Writes the metrics of orders.
     pub fn write(&self, out: &mut Exposition) {
-        let name = "bastide_acme_orders_total";
-        out.family(name, Kind::Counter, "Orders of certificates that ended, by result.");
-        out.sample(name, &[("result", "issued")], self.issued_total.load(Ordering::Relaxed));
-        out.sample(name, &[("result", "failed")], self.failed_total.load(Ordering::Relaxed));
-        let name = "bastide_acme_order_failing";
-        out.family(name, Kind::Gauge, "1 while the last order of a certificate failed, by name.");
+        out.family(&metrics::ACME_ORDERS);
+        out.sample(&[("result", "issued")], self.issued_total.load(Ordering::Relaxed));
+        out.sample(&[("result", "failed")], self.failed_total.load(Ordering::Relaxed));
+        out.family(&metrics::ACME_FAILING);
         let wanted = self.state().wanted.clone();
         for one in &wanted {
             let failing = self.slot(&one.key(), |slot| slot.fault.is_some());
-            out.sample(name, &[("name", &one.name)], u64::from(failing));
+            out.sample(&[("name", &one.name)], u64::from(failing));
         }
     }
 }

@@ -12,6 +12,7 @@ mod keepers;
 mod log;
 pub mod mail;
 pub mod mesh;
+pub mod metrics;
 pub mod names;
 pub mod notify;
 mod otlp;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use gateway::metric::{Exposition, Kind, Registry};
+use gateway::metric::{Exposition, Registry};
 use keys::SystemRandom;
 use model::{Clock, Timestamp};
 use proxy::fetch::FetchRules;
@@ -16,6 +16,7 @@ use proxy::telemetry::{Collected, Trace, TraceReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::metrics;
 use super::outward::{self, post, retry_after};
 use crate::config::Telemetry;
 
@@ -281,12 +282,7 @@ fn say_partial(what: &str, partial: &Partial) {
 
 fn add_families(registry: &Registry, counts: Arc<Counts>, collected: Collected) {
     registry.add_source(move |out: &mut Exposition| {
-        let name = "bastide_telemetry_spans_total";
-        out.family(
-            name,
-            Kind::Counter,
-            "Spans by what became of them: sent; rejected by the collector; failed: not taken in time; dropped: a core's lane was full.",
-        );
+        out.family(&metrics::SPANS);
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (result, value) in [
             ("sent", get(&counts.sent)),
@@ -294,10 +290,9 @@ fn add_families(registry: &Registry, counts: Arc<Counts>, collected: Collected) 
             ("failed", get(&counts.failed)),
             ("dropped", collected.dropped()),
         ] {
-            out.sample(name, &[("result", result)], value);
+            out.sample(&[("result", result)], value);
         }
-        let name = "bastide_telemetry_requests_total";
-        out.family(name, Kind::Counter, "Requests to the collector, by what was sent and how it went.");
+        out.family(&metrics::TELEMETRY_REQUESTS);
         let [traces_good, traces_failed, metrics_good, metrics_failed] = &counts.requests;
         for (signal, result, counter) in [
             ("traces", "good", traces_good),
@@ -305,7 +300,7 @@ fn add_families(registry: &Registry, counts: Arc<Counts>, collected: Collected) 
             ("metrics", "good", metrics_good),
             ("metrics", "failed", metrics_failed),
         ] {
-            out.sample(name, &[("signal", signal), ("result", result)], get(counter));
+            out.sample(&[("signal", signal), ("result", result)], get(counter));
         }
     });
 }

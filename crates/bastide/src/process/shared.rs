@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use gateway::inventory::Inventory;
-use gateway::metric::{Exposition, Kind, Registry};
+use gateway::metric::{Exposition, Registry};
 use gateway::snapshot::Snapshot;
 use keys::publish;
 use model::Clock;
@@ -15,6 +15,7 @@ use proxy::listen::TotalsReader;
 use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
+use super::metrics;
 use super::names::Names;
 use super::storage::RunningStore;
 use super::upstreams;
@@ -122,17 +123,8 @@ impl Shared {
 /// Metrics that are read, not counted.
 pub(super) fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
     registry.add_source(move |out: &mut Exposition| {
-        let name = "bastide_contract_reports_total";
-        out.family(
-            name,
-            Kind::Counter,
-            "Messages that broke a contract and went on, because it only reports.",
-        );
-        out.sample(name, &[], inventory.reports());
-        let report = inventory.report();
-        let name = "bastide_undocumented_endpoints";
-        out.family(name, Kind::Gauge, "Endpoints that were asked for and that no document describes.");
-        out.sample(name, &[], report.endpoints.len() as u64);
+        out.only(&metrics::CONTRACT_REPORTS, inventory.reports());
+        out.only(&metrics::UNDOCUMENTED, inventory.report().endpoints.len() as u64);
     });
 }
 
@@ -144,10 +136,9 @@ fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
         let soonest = ends.entry(&end.name).or_insert(end.not_after);
         *soonest = end.not_after.min(*soonest);
     }
-    let name = "bastide_certificate_expiry_seconds";
-    out.family(name, Kind::Gauge, "When the certificate for a name ends, in seconds since 1970.");
+    out.family(&metrics::CERTIFICATE_EXPIRY);
     for (server_name, not_after) in ends {
-        out.sample(name, &[("name", server_name)], not_after);
+        out.sample(&[("name", server_name)], not_after);
     }
 }
 
@@ -160,46 +151,30 @@ pub(super) fn add_sources(
     let shared = Arc::clone(shared);
     registry.add_source(move |out: &mut Exposition| {
         let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
-        out.family("bastide_reloads_total", Kind::Counter, "Reloads of the configuration.");
-        out.sample("bastide_reloads_total", &[("result", "good")], reloads.good);
-        out.sample("bastide_reloads_total", &[("result", "refused")], reloads.refused);
-        out.family("bastide_reload_refused", Kind::Gauge, "1 while the file on disk is not what runs.");
-        out.sample("bastide_reload_refused", &[], u64::from(!reloads.fault.is_empty()));
+        out.family(&metrics::RELOADS);
+        out.sample(&[("result", "good")], reloads.good);
+        out.sample(&[("result", "refused")], reloads.refused);
+        out.only(&metrics::RELOAD_REFUSED, u64::from(!reloads.fault.is_empty()));
         drop(reloads);
-        let name = "bastide_revocations_refused";
-        out.family(name, Kind::Gauge, "1 while the revocation list on disk is not the one in force.");
-        out.sample(name, &[], u64::from(shared.revocations_refused.load(Ordering::Relaxed)));
-        let name = "bastide_files_refused";
-        out.family(
-            name,
-            Kind::Gauge,
-            "Certificates, keys and lists beside the configuration that cannot be used: what they held before stays.",
-        );
-        out.sample(name, &[], shared.files_refused.load(Ordering::Relaxed));
-        out.family("bastide_issuer_keys_usable", Kind::Gauge, "1 while an issuer's keys can verify tokens.");
+        let refused = shared.revocations_refused.load(Ordering::Relaxed);
+        out.only(&metrics::REVOCATIONS_REFUSED, u64::from(refused));
+        out.only(&metrics::FILES_REFUSED, shared.files_refused.load(Ordering::Relaxed));
+        out.family(&metrics::ISSUER_KEYS);
         for (issuer, health) in shared.issuers() {
-            out.sample("bastide_issuer_keys_usable", &[("issuer", &issuer)], u64::from(health.is_ok()));
+            out.sample(&[("issuer", &issuer)], u64::from(health.is_ok()));
         }
-        let name = "bastide_dns_failures_total";
-        out.family(name, Kind::Counter, "Questions about names of endpoints that brought no answer.");
-        out.sample(name, &[], names.failures_total());
+        out.only(&metrics::DNS_FAILURES, names.failures_total());
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
         upstreams::write(&current.upstreams, totals.now_ms(), out);
         certificates(&current, out);
         shared.acme.write(out);
-        let name = "bastide_limit_refused_total";
-        out.family(name, Kind::Counter, "Times that a limit of the hop was met; see docs/configuration.md.");
+        out.family(&metrics::LIMIT_REFUSED);
         for (row, count) in totals.limit_hits().iter() {
-            out.sample(name, &[("limit", row.metric)], count);
+            out.sample(&[("limit", row.metric)], count);
         }
         let totals = totals.totals();
-        out.family("bastide_client_connections_open", Kind::Gauge, "Open client connections.");
-        out.sample("bastide_client_connections_open", &[], totals.connections_open);
-        out.family(
-            "bastide_client_connections_total",
-            Kind::Counter,
-            "Client connections, by what became of them.",
-        );
+        out.only(&metrics::CONNECTIONS_OPEN, totals.connections_open);
+        out.family(&metrics::CONNECTIONS);
         let by = [
             ("accepted", totals.connections_accepted),
             ("refused", totals.connections_refused),
@@ -207,14 +182,8 @@ pub(super) fn add_sources(
             ("handshake_failed", totals.handshakes_failed),
         ];
         for (result, value) in by {
-            out.sample("bastide_client_connections_total", &[("result", result)], value);
+            out.sample(&[("result", result)], value);
         }
-        let name = "bastide_plain_text_connections_total";
-        out.family(
-            name,
-            Kind::Counter,
-            "Connections without TLS to listeners of the mesh that take them for a migration.",
-        );
-        out.sample(name, &[], totals.connections_cleartext);
+        out.only(&metrics::CONNECTIONS_PLAIN_TEXT, totals.connections_cleartext);
     });
 }

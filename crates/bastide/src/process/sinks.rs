@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use audit::sink::{Bounds, Buffer};
-use gateway::metric::{Exposition, Kind, Registry};
+use gateway::metric::{Exposition, Metric, Registry};
 use keys::SystemRandom;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::metrics;
 use super::outward;
 use crate::config::{Sink, SinkKind};
 
@@ -284,12 +285,7 @@ fn add_families(registry: &Registry, shown: Arc<Mutex<Vec<Arc<Buffer>>>>) {
             .iter()
             .map(|buffer| (buffer.name().to_owned(), buffer.counts()))
             .collect();
-        let name = "bastide_audit_sink_events_total";
-        out.family(
-            name,
-            Kind::Counter,
-            "Events by sink and what became of them: sent; retried: sent once more; dropped: its buffer was full; failed: refused for good.",
-        );
+        out.family(&metrics::SINK_EVENTS);
         for (sink, counts) in &shown {
             for (result, value) in [
                 ("sent", counts.sent),
@@ -297,13 +293,13 @@ fn add_families(registry: &Registry, shown: Arc<Mutex<Vec<Arc<Buffer>>>>) {
                 ("dropped", counts.dropped),
                 ("failed", counts.failed),
             ] {
-                out.sample(name, &[("sink", sink), ("result", result)], value);
+                out.sample(&[("sink", sink), ("result", result)], value);
             }
         }
-        for (name, kind, help, of) in FAMILIES {
-            out.family(name, *kind, help);
+        for (family, of) in FAMILIES {
+            out.family(family);
             for (sink, counts) in &shown {
-                out.sample(name, &[("sink", sink)], of(counts));
+                out.sample(&[("sink", sink)], of(counts));
             }
         }
     });
@@ -311,13 +307,9 @@ fn add_families(registry: &Registry, shown: Arc<Mutex<Vec<Arc<Buffer>>>>) {
 
 type Read = fn(&audit::sink::Counts) -> u64;
 
-const FAMILIES: &[(&str, Kind, &str, Read)] = &[
-    ("bastide_audit_sink_faults_total", Kind::Counter, "Attempts to deliver to a sink that failed.", |c| {
-        c.faults
-    }),
-    ("bastide_audit_sink_pending_events", Kind::Gauge, "Events that wait for a sink.", |c| c.pending_events),
-    ("bastide_audit_sink_pending_bytes", Kind::Gauge, "Their bytes.", |c| c.pending_bytes),
-    ("bastide_audit_sink_healthy", Kind::Gauge, "1 while the last attempt succeeded.", |c| {
-        u64::from(c.healthy)
-    }),
+const FAMILIES: &[(&Metric, Read)] = &[
+    (&metrics::SINK_FAULTS, |counts| counts.faults),
+    (&metrics::SINK_PENDING_EVENTS, |counts| counts.pending_events),
+    (&metrics::SINK_PENDING_BYTES, |counts| counts.pending_bytes),
+    (&metrics::SINK_HEALTHY, |counts| u64::from(counts.healthy)),
 ];

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub use proxy::telemetry::Kind;
 use proxy::telemetry::{Family, Sample, SampleValue};
 
+use super::Metric;
+
 /// The `Content-Type` of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -13,30 +15,36 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug, Default)]
 pub struct Exposition {
     families: Vec<Family>,
+    /// What the last one is.
+    begun: Option<&'static Metric>,
 }
 
 impl Exposition {
     /// Begins a family; its samples follow.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
-        let (name, help) = (name.to_owned(), help.to_owned());
-        self.families.push(Family { name, kind, help, samples: Vec::new() });
+    pub fn family(&mut self, family: &'static Metric) {
+        let (name, help) = (family.name.to_owned(), family.help.to_owned());
+        self.families.push(Family { name, kind: family.kind, help, samples: Vec::new() });
+        self.begun = Some(family);
+    }
+
+    /// A family with one sample, which has no labels.
+    pub fn only(&mut self, family: &'static Metric, value: u64) {
+        self.family(family);
+        self.sample(&[], value);
     }
 
     /// One sample of the family that was begun last: label names and values, value.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        let labels = labels.iter().map(|(label, text)| ((*label).to_owned(), (*text).to_owned())).collect();
-        self.push(name, Sample { labels, value: SampleValue::Number(value) });
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+        self.push(labels, SampleValue::Number(value));
     }
 
     /// Begins a histogram of the family that was begun last, told apart by labels.
-    pub fn labelled(&mut self, name: &str, labels: &[(&str, &str)]) {
-        let labels = labels.iter().map(|(label, text)| ((*label).to_owned(), (*text).to_owned())).collect();
-        let value = SampleValue::Histogram { buckets: Vec::new(), sum: 0.0, count: 0 };
-        self.push(name, Sample { labels, value });
+    pub fn labelled(&mut self, labels: &[(&str, &str)]) {
+        self.push(labels, SampleValue::Histogram { buckets: Vec::new(), sum: 0.0, count: 0 });
     }
 
     /// One cumulative bucket; `None` is the last, without a bound.
-    pub fn bucket(&mut self, name: &str, bound: Option<Duration>, total: u64) {
+    pub fn bucket(&mut self, bound: Option<Duration>, total: u64) {
         // The last one is the count, which comes with the end.
         let Some(bound) = bound else { return };
         let open = self.families.last_mut().and_then(|family| family.samples.last_mut());
@@ -45,28 +53,30 @@ impl Exposition {
                 buckets.push((bound.as_secs_f64(), total));
             }
             _ => {
-                let value = SampleValue::Histogram {
-                    buckets: vec![(bound.as_secs_f64(), total)],
-                    sum: 0.0,
-                    count: 0,
-                };
-                self.push(name, Sample { labels: Vec::new(), value });
+                let buckets = vec![(bound.as_secs_f64(), total)];
+                self.push(&[], SampleValue::Histogram { buckets, sum: 0.0, count: 0 });
             }
         }
     }
 
     /// Sum and count of a histogram of durations.
-    pub fn histogram_end(&mut self, _name: &str, total: Duration, number: u64) {
+    pub fn histogram_end(&mut self, total: Duration, number: u64) {
         let open = self.families.last_mut().and_then(|family| family.samples.last_mut());
         if let Some(Sample { value: SampleValue::Histogram { sum, count, .. }, .. }) = open {
             (*sum, *count) = (total.as_secs_f64(), number);
         }
     }
 
-    fn push(&mut self, name: &str, sample: Sample) {
+    fn push(&mut self, labels: &[(&str, &str)], value: SampleValue) {
+        debug_assert!(
+            self.begun.is_some_and(|begun| labels.iter().map(|(name, _)| name).eq(begun.labels)),
+            "{labels:?} are not the labels of {:?}",
+            self.begun
+        );
         if let Some(family) = self.families.last_mut() {
-            debug_assert_eq!(family.name, name, "a sample belongs to the family that was begun last");
-            family.samples.push(sample);
+            let labels =
+                labels.iter().map(|(label, text)| ((*label).to_owned(), (*text).to_owned())).collect();
+            family.samples.push(Sample { labels, value });
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::{
-    AllNames, BUCKET_FIRST_NANOS, BUCKETS, CLASSES, Exposition, Kind, Label, Names, OTHER, add, bucket, read,
+    AllNames, BUCKET_FIRST_NANOS, BUCKETS, CLASSES, Exposition, Label, Names, OTHER, add, bucket, read,
 };
 
 /// Most pairs of caller and callee with counts of their own.
@@ -119,19 +119,13 @@ impl Met {
 
 /// Writes the families of the pairs.
 pub(super) fn families(names: &Names<String>, cores: &[&Pairs], out: &mut Exposition) {
-    const REQUESTS: &str = "bastide_mesh_requests_total";
-    const DURATION: &str = "bastide_mesh_request_duration_seconds";
     let pairs: Vec<(String, Vec<&PairCounts>)> = names
         .all()
         .into_iter()
         .map(|(index, name)| (name, cores.iter().filter_map(|core| core.get(index)).collect::<Vec<_>>()))
         .filter(|(_, counts)| !counts.is_empty())
         .collect();
-    out.family(
-        REQUESTS,
-        Kind::Counter,
-        "Calls between services by caller, callee, class of status and the end that counts.",
-    );
+    out.family(&super::families::MESH_REQUESTS);
     for (name, counts) in &pairs {
         for (place, class) in CLASSES.iter().enumerate() {
             let value: u64 = counts.iter().map(|counts| read(counts.classes.get(place))).sum();
@@ -139,29 +133,25 @@ pub(super) fn families(names: &Names<String>, cores: &[&Pairs], out: &mut Exposi
                 let [reporter, caller, callee] = parts(name);
                 let labels =
                     [("callee", callee), ("caller", caller), ("reporter", reporter), ("status", *class)];
-                out.sample(REQUESTS, &labels, value);
+                out.sample(&labels, value);
             }
         }
     }
-    out.family(
-        DURATION,
-        Kind::Histogram,
-        "Time from the head of a call to the end of its answer, by caller and callee.",
-    );
+    out.family(&super::families::MESH_DURATIONS);
     for (name, counts) in &pairs {
         let [reporter, caller, callee] = parts(name);
-        out.labelled(DURATION, &[("callee", callee), ("caller", caller), ("reporter", reporter)]);
+        out.labelled(&[("callee", callee), ("caller", caller), ("reporter", reporter)]);
         let mut total = 0;
         let mut bound_nanos = BUCKET_FIRST_NANOS;
         for place in 0..=BUCKETS {
             total += counts.iter().map(|counts| read(counts.durations.get(place))).sum::<u64>();
             let bound = (place < BUCKETS).then(|| Duration::from_nanos(bound_nanos));
-            out.bucket(DURATION, bound, total);
+            out.bucket(bound, total);
             bound_nanos = bound_nanos.saturating_mul(2);
         }
         let nanos =
             counts.iter().map(|counts| counts.nanos.load(Ordering::Relaxed)).fold(0, u64::wrapping_add);
-        out.histogram_end(DURATION, Duration::from_nanos(nanos), total);
+        out.histogram_end(Duration::from_nanos(nanos), total);
     }
 }
 
