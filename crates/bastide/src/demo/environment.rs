@@ -52,7 +52,7 @@ const CONFIGURATION: &str = include_str!("environment/bastide.yaml");
 const PROTOCOL: &str = include_str!("environment/protocol.conf");
 const PRICE_SCHEMA: &str = include_str!("environment/price.schema.json");
 const ATTACKS: &str = include_str!("environment/attacks.conf");
-const SHARED: &str = include_str!("environment/town.yaml");
+const SHARED: &str = include_str!("environment/mesh.yaml");
 const MESH_POLICIES: &str = include_str!("environment/mesh.cedar");
 const POLICIES: [(&str, &str); 3] = [
     ("customers.cedar", include_str!("environment/policies/customers.cedar")),
@@ -584,7 +584,7 @@ fn write_files<'a>(
     for sidecar in mesh {
         shared = shared.replace(&sidecar.place(), &sidecar.door.to_string());
     }
-    std::fs::write(folder.join("town.yaml"), shared)?;
+    std::fs::write(folder.join("mesh.yaml"), shared)?;
     std::fs::write(folder.join("mesh.cedar"), MESH_POLICIES)?;
     let text = CONFIGURATION.replace("{{rules}}", &rules.written());
     let mut text = text.replace("{{port}}", &port.to_string());

@@ -82,7 +82,7 @@ pub fn run(arguments: DemoArguments) -> anyhow::Result<ExitCode> {
                 () = &mut interrupted => ExitCode::FAILURE,
             }
         } else {
-            welcome::print(&demo)?;
+            welcome::print(&demo, arguments.keep)?;
             interrupted.await;
             ExitCode::SUCCESS
         };

@@ -10,11 +10,21 @@ use crate::cli::say;
 ///
 /// # Errors
 /// A path of the demo is not text.
-pub(crate) fn print(demo: &DemoEnvironment) -> anyhow::Result<()> {
+pub(crate) fn print(demo: &DemoEnvironment, keep: bool) -> anyhow::Result<()> {
     let mut text = String::new();
-    write(&mut text, demo, &Paint::for_stdout())?;
+    let paint = Paint::for_stdout();
+    write(&mut text, demo, &paint)?;
+    text.push_str(&paint.bold(end(keep)));
     say(text);
     Ok(())
+}
+
+/// What is said last.
+fn end(keep: bool) -> &'static str {
+    match keep {
+        true => "Ctrl-C ends it, and the folder stays.",
+        false => "Ctrl-C ends it and leaves nothing behind.",
+    }
 }
 
 fn write(to: &mut String, demo: &DemoEnvironment, paint: &Paint) -> std::fmt::Result {
@@ -24,7 +34,7 @@ fn write(to: &mut String, demo: &DemoEnvironment, paint: &Paint) -> std::fmt::Re
     writeln!(to, "{}\n", paint.bold("The sample shop is running."))?;
     writeln!(to, "  shop      https://{HOST}:{port}   (partners: https://{HOST}:{})", partners.port())?;
     writeln!(to, "  admin     http://{admin}   /metrics /healthz /readyz")?;
-    writeln!(to, "  folder    {folder}   bastide.yaml, policies/, state/audit/")?;
+    writeln!(to, "  folder    {folder}   bastide.yaml, mesh.yaml, mesh.cedar, policies/, state/audit/")?;
     match &demo.rules {
         Rules::Own(why) => {
             writeln!(
@@ -49,7 +59,10 @@ fn write(to: &mut String, demo: &DemoEnvironment, paint: &Paint) -> std::fmt::Re
         demo.services().map(|service| format!("{} {}", service.role.name(), service.pid)).collect();
     services.extend(demo.gateway_pid().map(|pid| format!("gateway {pid}")));
     writeln!(to, "  processes {}\n", services.join(", "))?;
-    writeln!(to, "Users: alice (customer), bob (merchant), eve (nobody). Their passwords and tokens:")?;
+    writeln!(
+        to,
+        "Users: alice (customer), bob (merchant), eve (nobody); dora is the tour's. Their passwords and tokens:"
+    )?;
     for user in USERS {
         writeln!(to, "  {user:6} {}  {}", demo.person(user).password, paint.dim(demo.token(user)))?;
     }
@@ -90,5 +103,6 @@ fn write(to: &mut String, demo: &DemoEnvironment, paint: &Paint) -> std::fmt::Re
     let executable = demo.executable().display();
     writeln!(to, "\nAsk why, with the id of any answer:")?;
     writeln!(to, "  {executable} explain --config bastide.yaml ID")?;
-    write!(to, "\n{}", paint.bold("Ctrl-C ends it and leaves nothing behind."))
+    writeln!(to, "\nHow far somebody in a service could get:")?;
+    writeln!(to, "  {executable} blast-radius --config bastide.yaml --service orders\n")
 }
