@@ -14,7 +14,7 @@ use super::help::help;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = help(
     "The program listens on 127.0.0.1 at the port that its environment names as PORT, or at --to.\n\
-     It reaches other services of the mesh by name through BASTIDE_WAY_OUT, which http_proxy names too:\n\
+     It reaches other services of the mesh by name through BASTIDE_OUTBOUND_PROXY, which http_proxy names too:\n\
      http://payments/charges. TCP services, such as a database or a broker, are reached by --reach.",
     "the program's own; 128 plus the signal when a signal ended it; 2 wrong usage, 3 could not start it",
     "bastide run --service orders --listen 0.0.0.0:7001 -- ./orders\n\
@@ -40,7 +40,7 @@ pub struct RunArguments {
     pub to: Option<u16>,
     /// The port of 127.0.0.1 of the outbound proxy. Default: a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub way_out: u16,
+    pub outbound_port: u16,
     /// Opens a port of 127.0.0.1 that leads to a service of the mesh, for any protocol, even if the
     /// server speaks first. Without a port, or with 0, a free one; the program finds it as
     /// BASTIDE_TO_NAME.

@@ -68,7 +68,7 @@ impl Program {
         command.args(arguments).env("PORT", self.port.to_string()).kill_on_drop(true);
         if let Some(address) = way_out {
             let url = format!("http://{address}");
-            command.env("BASTIDE_WAY_OUT", &url);
+            command.env("BASTIDE_OUTBOUND_PROXY", &url);
             if self.proxy_environment {
                 command.env("http_proxy", &url).env("HTTP_PROXY", &url);
                 command.env("no_proxy", "localhost,127.0.0.1,::1").env("NO_PROXY", "localhost,127.0.0.1,::1");

@@ -64,7 +64,7 @@ pub fn configuration(
         service: service.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
         to: None,
-        way_out: 0,
+        outbound_port: 0,
         reach: Vec::new(),
         config: Some(shared.to_owned()),
         state: None,
@@ -183,7 +183,7 @@ impl Around {
             let _ = writeln!(
                 text,
                 "- {{ name: {}, match: {}, to: {}, authenticate: none, allow: anyone, upgrades: [ websocket ] }}",
-                quoted(&format!("way out to {}", other.name)),
+                quoted(&format!("outbound to {}", other.name)),
                 quoted(&format!("{only}{}/**", other.name)),
                 quoted(&other.name)
             );
@@ -209,7 +209,7 @@ impl Around {
             "- {{ address: {}, to: {}, protocol: {protocol}{tls} }}\n- {{ address: \"127.0.0.1:{}\" }}",
             quoted(&self.arguments.listen.to_string()),
             quoted(&own.name),
-            self.arguments.way_out,
+            self.arguments.outbound_port,
         );
         for reach in &self.arguments.reach {
             let (port, name) = (reach.port, quoted(&reach.service));

@@ -233,7 +233,7 @@ async fn tools(shop: &Shop) {
 
     // What orders could reach, and a proxy's calls as they end.
     let (code, said, err) = shop.town.bastide(&["blast-radius", "--service", "orders"]);
-    assert!(code == 1 && said.contains("POST payments at the door of payments"), "{said}{err}");
+    assert!(code == 1 && said.contains("POST payments, enforced at payments"), "{said}{err}");
     let mut tap = Command::new(BASTIDE);
     tap.args(["mesh", "tap", "--most", "1", "--from", "orders", "--status", "2xx", "--output", "json"])
         .args(of_payments)

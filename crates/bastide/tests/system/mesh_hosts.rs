@@ -84,7 +84,7 @@ impl Scene {
         let listen = of_callee(CALLEE_TO_CALLER);
         scene.run(Host::Callee, "payments", &["--listen", &listen], SPEAKS_HTTP).await;
         let listen = format!("{}:{DOOR}", CALLEE_TO_CALLER.1[1]);
-        scene.run(Host::Caller, "orders", &["--listen", &listen, "--way-out", WAY_OUT], CALLS).await;
+        scene.run(Host::Caller, "orders", &["--listen", &listen, "--outbound-port", WAY_OUT], CALLS).await;
         assert_eq!(scene.ask("/rates").0, "200", "{}", scene.say("payments"));
         scene
     }

@@ -135,7 +135,7 @@ async fn callers_follow_the_registry_through_deaths_of_instances_and_of_the_cont
     let way_out = free_address();
     let port = way_out.port().to_string();
     assert_eq!(town.get("/hello").await.status, 503, "nobody is there yet");
-    let _shop = Instance::start(&town, "shop", "shop", &["--way-out", &port]).await;
+    let _shop = Instance::start(&town, "shop", "shop", &["--outbound-port", &port]).await;
     assert_eq!(ask(way_out).await.0, 503);
     let mut one = Instance::start(&town, "orders", "one", &[]).await;
     let two = Instance::start(&town, "orders", "two", &[]).await;

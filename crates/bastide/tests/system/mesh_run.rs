@@ -213,9 +213,9 @@ async fn a_program_that_ends_or_is_not_there_ends_the_run() {
     assert_eq!(exit(&["sh", "-c", "kill -9 $$"]).0, Some(137));
     let (code, said) = exit(&["./not-there"]);
     assert!(code == Some(3) && said.contains("not-there"), "{said}");
-    let (code, said) = exit(&["sh", "-c", "echo out; echo err >&2; env | grep BASTIDE_WAY_OUT"]);
+    let (code, said) = exit(&["sh", "-c", "echo out; echo err >&2; env | grep BASTIDE_OUTBOUND_PROXY"]);
     assert_eq!(code, Some(0));
-    for line in ["out", "err", "BASTIDE_WAY_OUT=http://127.0.0.1:"] {
+    for line in ["out", "err", "BASTIDE_OUTBOUND_PROXY=http://127.0.0.1:"] {
         assert!(said.contains(line), "{said}");
     }
 }

@@ -131,7 +131,7 @@ fn way_out(mesh: &Mesh, name: &str) -> String {
 
 const SAYS_ITS_WAY_OUT: &str = r#"
 import os, signal
-print("way out at", os.environ["BASTIDE_WAY_OUT"].removeprefix("http://"), flush=True)
+print("way out at", os.environ["BASTIDE_OUTBOUND_PROXY"].removeprefix("http://"), flush=True)
 print("the program is up", flush=True)
 signal.pause()
 "#;

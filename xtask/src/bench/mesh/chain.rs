@@ -132,7 +132,7 @@ policies:
         "caller",
         "--listen",
         &nowhere,
-        "--way-out",
+        "--outbound-port",
         &out,
         "--",
         "sleep",

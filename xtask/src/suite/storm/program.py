@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.parse
 
-WAY_OUT = urllib.parse.urlsplit(os.environ["BASTIDE_WAY_OUT"])
+WAY_OUT = urllib.parse.urlsplit(os.environ["BASTIDE_OUTBOUND_PROXY"])
 
 
 class Way:

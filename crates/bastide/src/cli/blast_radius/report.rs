@@ -21,7 +21,7 @@ pub(super) fn text(intruder: &Intruder, radius: &Radius) -> String {
     let mut from = None;
     for reached in &radius.reached {
         if from != Some(&reached.from) {
-            let then = if reached.depth == 0 { "directly" } else { "when it has fallen too" };
+            let then = if reached.depth == 0 { "directly" } else { "once it is compromised" };
             let _ = writeln!(out, "\nfrom {}, {then}:", reached.from);
             from = Some(&reached.from);
         }
@@ -47,7 +47,7 @@ fn line(reached: &Reached) -> String {
     let route =
         if reached.door == reach.route { String::new() } else { format!(", route {:?}", reach.route) };
     let free = if reach.by.is_empty() { ", which needs no policy" } else { "" };
-    format!("{} {} at the door of {}{route}{free}", reach.method, reach.service, reached.door)
+    format!("{} {}, enforced at {}{route}{free}", reach.method, reach.service, reached.door)
 }
 
 fn grant_text(grant: &Grant) -> String {
@@ -65,7 +65,7 @@ pub(super) fn to_json(intruder: &Intruder, radius: &Radius) -> Value {
         "who": intruder.title,
         "services": radius.services,
         "always": always, "when": when,
-        "open_to_anybody": radius.open, "doors": radius.doors,
+        "open_to_anybody": radius.open, "enforcement_points": radius.doors,
         "reached": radius.reached.iter().map(reached_json).collect::<Vec<_>>(),
     })
 }
@@ -77,7 +77,7 @@ fn reached_json(reached: &Reached) -> Value {
     };
     let reach = &reached.reach;
     json!({
-        "from": reached.from, "fallen_before": reached.depth, "door": reached.door,
+        "from": reached.from, "hops_before": reached.depth, "enforced_at": reached.door,
         "route": reach.route, "service": reach.service, "method": reach.method,
         "certainty": if reach.certainty == Certainty::Always { "always" } else { "when" },
         "by": grants(&reach.by), "unless": grants(&reach.unless),

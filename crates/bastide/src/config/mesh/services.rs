@@ -186,7 +186,7 @@ impl Decoder<'_> {
             self.fault(at, "an address of the registry is trusted for its certificate alone, and with `danger_plain_text` there is none");
         }
         if let Some(table) = &table {
-            self.danger(table, DRY_RUN, "what policies deny goes on, at the service's own door");
+            self.danger(table, DRY_RUN, "what policies deny goes on, at the service's proxy");
         }
         if mode == Mode::Permissive {
             let at = table.as_ref().map_or(node.at, |table| table.key_at("mode"));

@@ -72,7 +72,7 @@ impl Sidecar {
             "--leash".to_owned(),
             format!("--service={}", self.service),
             format!("--listen=127.0.0.1:{}", self.door),
-            format!("--way-out={}", self.way_out),
+            format!("--outbound-port={}", self.way_out),
             format!("--to={}", address.port()),
             format!("--state=state-{name}"),
             // The service runs already: what is run is a process that only waits.

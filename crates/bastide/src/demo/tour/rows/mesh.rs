@@ -120,7 +120,7 @@ pub(in crate::demo::tour) async fn plain_text(visitor: &mut Visitor<'_>) -> anyh
     let demo = visitor.demo;
     let (_, door) = demo.in_mesh("payments")?;
     let before = demo.seen().await;
-    let mut trial = Trial::new(Kind::Attack, "plain text at payments' door in the mesh");
+    let mut trial = Trial::new(Kind::Attack, "plain text at payments' mesh listener");
     let charge = Request::new("POST", "payments", "/charges").json(&json!({ "owner": "bob", "cents": 1 }));
     match http1::ask(&Door::clear(door), &charge).await {
         Ok(answer) => trial.fault(format!("expected no answer, found {}", answer.status)),
