@@ -86,7 +86,8 @@ fn ratios(text: &mut String, past: &mut Vec<String>, row: &Row, samples: &Sample
         for bound in bounds {
             let holds = ratio <= bound.times;
             if !holds {
-                past.push(format!("{} ({ratio:.2} × {name}, at most {:.2})", row.id, bound.times));
+                let ratio = shown(ratio, bound.times);
+                past.push(format!("{} ({ratio} × {name}, at most {:.2})", row.id, bound.times));
             }
             let aim = match bound.aim {
                 Aim::First => "first",
@@ -95,11 +96,20 @@ fn ratios(text: &mut String, past: &mut Vec<String>, row: &Row, samples: &Sample
             let verdict = if holds { "holds" } else { "**past its bound**" };
             let _ = writeln!(
                 text,
-                "| `{}` | {name} | {ratio:.2} | {:.2} | {aim} | {verdict} |",
-                row.id, bound.times
+                "| `{}` | {name} | {} | {:.2} | {aim} | {verdict} |",
+                row.id,
+                shown(ratio, bound.times),
+                bound.times
             );
         }
     }
+}
+
+/// A ratio in as many digits as show on which side of its bound it is, two at least.
+fn shown(ratio: f64, bound: f64) -> String {
+    let is_seen = |text: &String| text.parse::<f64>().is_ok_and(|seen| (seen <= bound) == (ratio <= bound));
+    let mut texts = (2..6).map(|places| format!("{ratio:.places$}"));
+    texts.find(is_seen).unwrap_or_else(|| ratio.to_string())
 }
 
 /// Median and the outermost values.
@@ -190,6 +200,10 @@ mod tests {
         assert!(all_hold.text.contains("| `tls` | nginx | 2.25 | – | – | reported |"), "{}", all_hold.text);
         assert_eq!(judged_at(30.0).past, ["tls (0.75 × nginx, at most 0.70)"]);
         assert_eq!(judged_at(31.0).past.len(), 2);
+        // Rounded to two digits it would be at its bound.
+        let hardly = judged_at(28.04);
+        assert!(hardly.text.contains("| `tls` | nginx | 0.701 | 0.70 | second | **past its bound** |"));
+        assert_eq!(hardly.past, ["tls (0.701 × nginx, at most 0.70)"]);
     }
 
     #[test]
