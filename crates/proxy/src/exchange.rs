@@ -61,6 +61,10 @@ pub trait Exchange {
     /// The two ends of the client's connection; `None` where there is none.
     fn origin(&self) -> Option<Origin>;
 
+    /// When the whole exchange has to be over (`request_ms_max`), as a moment of the core's ticker;
+    /// 0: never. Says nothing of what the exchange becomes when it is a tunnel.
+    fn until_ms(&self) -> u64;
+
     /// Ready when the client has gone away while its answer is awaited.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
 

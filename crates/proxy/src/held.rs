@@ -247,6 +247,10 @@ mod tests {
             None
         }
 
+        fn until_ms(&self) -> u64 {
+            0
+        }
+
         fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
             Poll::Pending
         }

@@ -76,6 +76,10 @@ impl<L: Layer> Exchange for L {
         self.inner().origin()
     }
 
+    fn until_ms(&self) -> u64 {
+        self.inner().until_ms()
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.inner_mut().poll_gone(cx)
     }

@@ -112,7 +112,8 @@ pub fn forward<E: Exchange>(
                             edit: response_edit,
                             origin: exchange.origin(),
                             watch: Watch::new(ticker),
-                            total: earlier(total, live.until_ms()),
+                            total: earlier(earlier(total, exchange.until_ms()), live.until_ms()),
+                            request_until: exchange.until_ms(),
                             live,
                             attempt_log,
                         };
@@ -145,8 +146,10 @@ struct Job<'a> {
     /// The ends of the client's connection.
     origin: Option<Origin>,
     watch: Watch,
-    /// When everything must be over: the time for a request, or the end of the permit; 0: never.
+    /// When everything must be over: the times for a request, or the end of the permit; 0: never.
     total: u64,
+    /// When the client's time for a request (`request_ms_max`) is over; 0: never.
+    request_until: u64,
     live: Watched<'a>,
     attempt_log: Option<&'a AttemptLog<'a>>,
 }
@@ -264,11 +267,12 @@ impl Job<'_> {
         outcome.status = Some(status);
         connection.recycle(head.fields);
         let result = if status == StatusCode::SWITCHING_PROTOCOLS {
-            tunnel::run(self, exchange, connection).await
+            tunnel::run(self, exchange, connection).await.map_err(|stop| stop.into_error(Phase::Body))
         } else {
-            pump::bodies(self, exchange, connection, body, chosen).await
+            let bodies = pump::bodies(self, exchange, connection, body, chosen).await;
+            bodies.map_err(|stop| self.error(stop, Phase::Body))
         };
-        result.map_err(|stop| Failed { error: stop.into_error(Phase::Body), again: Again::No })
+        result.map_err(|error| Failed { error, again: Again::No })
     }
 
     /// Opens the other half of an opaque connection and joins both.
@@ -411,7 +415,16 @@ impl Job<'_> {
         // When the time for everything is over there is none for another attempt.
         let over = self.total != 0 && self.total <= self.watch.ticker().now_ms();
         let again = if over { Again::No } else { again };
-        Failed { error: stop.into_error(Phase::FirstByte), again }
+        Failed { error: self.error(stop, Phase::FirstByte), again }
+    }
+
+    /// The error of what ended early. Counts the limit when that is why.
+    fn error(&self, stop: Stop, phase: Phase) -> ForwardError {
+        let now = self.watch.ticker().now_ms();
+        if matches!(stop, Stop::Timeout) && self.request_until != 0 && self.request_until <= now {
+            self.upstreams.context().limit_hits.count("request_ms_max");
+        }
+        stop.into_error(phase)
     }
 
     /// The moment `after` from now, but not past the end of everything.

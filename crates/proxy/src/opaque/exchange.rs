@@ -81,6 +81,11 @@ impl Exchange for OpaqueExchange {
         Some(self.origin)
     }
 
+    /// A connection may last.
+    fn until_ms(&self) -> u64 {
+        0
+    }
+
     /// A client that has ended its side may still wait for the other's.
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
         Poll::Pending

@@ -256,6 +256,10 @@ impl Exchange for Exchange1<'_> {
         self.body.set_limit(bytes_max);
     }
 
+    fn until_ms(&self) -> u64 {
+        self.total
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let wire = &mut self.connection.wire;
         while wire.input.len() < PIPELINED_BYTES_MAX {

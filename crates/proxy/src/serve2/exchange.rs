@@ -195,6 +195,10 @@ impl Exchange for Exchange2<'_> {
         self.body_bytes_max = bytes_max;
     }
 
+    fn until_ms(&self) -> u64 {
+        self.total
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         match &mut self.sender {
             Some(sender) if sender.is_ended() => Poll::Pending,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use proxy::Limits;
+use proxy::upstream::{ForwardSettings, Timeouts};
 
 use crate::support::{service, settings};
-use crate::town::{Town, Upstream, runtime, undisturbed};
+use crate::town::{PATIENCE, Town, Upstream, runtime, undisturbed};
 use tokio::time::Instant;
 
 #[test]
@@ -39,6 +40,91 @@ fn a_request_that_never_ends_is_ended() {
     assert!(endless.is_closed());
 }
 
+/// A town where only the limit of a request's time bounds it, over an upstream that begins an
+/// answer, when it does, and goes on with it for ever.
+fn dripping(most: Duration, answers: bool) -> Town {
+    let upstream = Upstream::new(move |_, peer| {
+        while let Some(request) = peer.request() {
+            let is_short = request.head.contains("/short");
+            match (is_short, answers) {
+                (true, _) => peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
+                (false, false) => assert!(peer.client.is_closed(), "nobody waits any more"),
+                (false, true) => {
+                    peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+                    while std::io::Write::write_all(&mut peer.client.stream, b"1\r\nx\r\n").is_ok() {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    return;
+                }
+            }
+        }
+    });
+    let unbounded = Timeouts {
+        connect: PATIENCE,
+        first_byte: 60 * PATIENCE,
+        idle: 60 * PATIENCE,
+        total: Duration::ZERO,
+        tunnel: None,
+    };
+    let settings = ForwardSettings { timeouts: unbounded, ..settings(0) };
+    let limits = Limits { request_ms_max: most, ..Limits::default() };
+    Town::with(service("test", &[upstream.address]), settings, limits)
+}
+
+fn hits(town: &Town) -> u64 {
+    let totals = town.cores.as_ref().unwrap().totals_reader();
+    let hits = totals.limit_hits().iter().find(|(row, _)| row.name == "request_ms_max");
+    hits.map(|(_, count)| count).unwrap()
+}
+
+#[test]
+fn an_answer_that_never_begins_or_never_ends_is_ended() {
+    let most = Duration::from_millis(300);
+    for answers in [false, true] {
+        let town = dripping(most, answers);
+        // Whoever is held up for as long gets no answer either.
+        undisturbed("answer in time", most, || {
+            town.client().status("/short").filter(|status| *status == 200)
+        });
+        let before = hits(&town);
+        let reply = town.get("/long");
+        // Also of one that goes on for ever nothing may have come in time.
+        let began = answers && reply.status == 200;
+        assert_eq!((reply.status, reply.whole), if began { (200, false) } else { (504, true) });
+        assert_eq!(hits(&town), before + 1);
+
+        // The same over HTTP/2.
+        runtime().block_on(async {
+            let socket = tokio::net::TcpStream::connect(town.address).await.unwrap();
+            let (send, connection) = h2::client::handshake(socket).await.unwrap();
+            tokio::spawn(connection);
+            let mut send = send.ready().await.unwrap();
+            let request = http::Request::get("http://test/long").body(()).unwrap();
+            let (response, _) = send.send_request(request, true).unwrap();
+            let response = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+            let began = answers && response.status() == 200;
+            assert!(began || response.status() == 504, "{}", response.status());
+            let mut body = response.into_body();
+            let rest = async {
+                while let Some(data) = body.data().await {
+                    data?;
+                }
+                Ok::<_, h2::Error>(())
+            };
+            let rest = tokio::time::timeout(PATIENCE, rest).await.unwrap();
+            assert_eq!(rest.is_err(), began, "the answer was not whole");
+        });
+        assert_eq!(hits(&town), before + 2);
+    }
+    // Nobody is ended before the time.
+    let town = dripping(60 * PATIENCE, true);
+    let mut client = town.client();
+    client.send("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.head().unwrap();
+    assert!(client.exactly(6 * 30).is_some());
+    assert_eq!(hits(&town), 0);
+}
+
 #[test]
 fn a_client_is_told_how_many_streams_it_may_open() {
     let upstream = Upstream::honest("ok");
@@ -60,7 +146,7 @@ fn a_client_is_told_how_many_streams_it_may_open() {
 }
 
 /// A frame of HTTP/2 (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags];
     bytes.extend_from_slice(&stream.to_be_bytes());
     bytes.extend_from_slice(payload);
