@@ -163,7 +163,14 @@ enum Again {
     /// A pooled connection was closed before we used it: says nothing about the
     /// endpoint.
     Fresh,
+    /// A connection that others use too takes no more requests, as one whose upstream restarts:
+    /// says nothing about the endpoint, and as little about its other connections.
+    NextSession,
 }
+
+/// So many sessions in a row may refuse a request before that counts. Each goes from the pool, so
+/// there are as many at most; the bound is for those that come while we ask.
+const SESSIONS_MAX: u32 = 64;
 
 struct Failed {
     error: ForwardError,
@@ -188,6 +195,7 @@ impl Job<'_> {
         let once = Switch::Forward.is_off();
         let mut retries_left = if once { 0 } else { self.settings.retries };
         let mut fresh_left = u32::from(!once);
+        let mut sessions_left = if once { 0 } else { SESSIONS_MAX };
         let mut last = None;
         loop {
             self.live.check(None).map_err(ForwardError::Cut)?;
@@ -207,11 +215,12 @@ impl Job<'_> {
                 Err(failed) => failed,
             };
             match failed.again {
-                Again::Fresh if fresh_left > 0 => {
+                Again::NextSession if sessions_left > 0 => sessions_left -= 1,
+                Again::Fresh | Again::NextSession if fresh_left > 0 => {
                     fresh_left -= 1;
                     chosen.pool.clear();
                 }
-                Again::Fresh | Again::Elsewhere
+                Again::Fresh | Again::NextSession | Again::Elsewhere
                     if retries_left > 0 && !is_trial && self.upstreams.may_retry(service) =>
                 {
                     retries_left -= 1;
@@ -388,7 +397,13 @@ impl Job<'_> {
         let again = match &stop {
             Stop::Client(_) | Stop::Request(_) | Stop::Cut(_) => Again::No,
             // Never looked at by the upstream: safe whatever the method.
-            Stop::Upstream(UpstreamFault::Refused) if body.can_rewind() => Again::Fresh,
+            Stop::Upstream(UpstreamFault::Refused) if body.can_rewind() => {
+                if connection.is_shared() {
+                    Again::NextSession
+                } else {
+                    Again::Fresh
+                }
+            }
             Stop::Upstream(UpstreamFault::Closed | UpstreamFault::Io(_)) if was_used && can_repeat => {
                 Again::Fresh
             }
@@ -409,7 +424,7 @@ impl Job<'_> {
             Stop::Upstream(_) | Stop::Timeout => true,
             Stop::Client(_) | Stop::Request(_) | Stop::Cut(_) => false,
         };
-        if is_about_endpoint && again != Again::Fresh {
+        if is_about_endpoint && !matches!(again, Again::Fresh | Again::NextSession) {
             chosen.failed(admission);
         }
         // When the time for everything is over there is none for another attempt.

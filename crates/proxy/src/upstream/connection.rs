@@ -57,6 +57,11 @@ impl Connection {
         }
     }
 
+    /// Whether other requests opened it: its upstream may have taken enough of them.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Two(stream) if stream.is_shared())
+    }
+
     /// What the upstream has proved, where that is judged again.
     pub(crate) fn peer(&self) -> Option<&UpstreamPeer> {
         match self {

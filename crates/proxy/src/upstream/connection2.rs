@@ -46,6 +46,8 @@ pub(crate) struct Session2 {
 #[derive(Debug)]
 struct State {
     streams: Cell<u32>,
+    /// Whether it has carried a stream.
+    used: Cell<bool>,
     over: Cell<bool>,
     idle_until_ms: Cell<u64>,
 }
@@ -69,7 +71,12 @@ impl Session2 {
             .await
             .map_err(|error| DialError::Http2(error.to_string()))?;
         let idle_until_ms = Cell::new(idle_until_ms);
-        let state = Rc::new(State { streams: Cell::new(0), over: Cell::new(false), idle_until_ms });
+        let state = Rc::new(State {
+            streams: Cell::new(0),
+            used: Cell::new(false),
+            over: Cell::new(false),
+            idle_until_ms,
+        });
         let watched = Rc::clone(&state);
         // Per connection, not per request: it moves the frames of all streams.
         tokio::task::spawn_local(async move {
@@ -105,6 +112,8 @@ impl Session2 {
 pub(crate) struct Stream2 {
     pool: Rc<Pool>,
     session: Rc<Session2>,
+    /// Whether the session carried streams before.
+    shared: bool,
     response: Option<ResponseFuture>,
     sender: Option<Sender>,
     receiver: Option<Receiver>,
@@ -117,11 +126,16 @@ impl Stream2 {
         Self {
             pool: Rc::clone(pool),
             session: Rc::clone(session),
+            shared: session.state.used.replace(true),
             response: None,
             sender: None,
             receiver: None,
             interim: 0,
         }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// What the other end has proved.
@@ -168,7 +182,8 @@ impl Stream2 {
         limits: &Limits,
     ) -> Poll<Result<ResponseHead, UpstreamFault>> {
         let Some(response) = &mut self.response else { return Poll::Ready(Err(UpstreamFault::Closed)) };
-        while let Poll::Ready(Some(_)) = response.poll_informational(cx) {
+        while let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+            interim.map_err(fault)?;
             self.interim += 1;
             if self.interim > limits.interim_responses_max {
                 return Poll::Ready(Err(UpstreamFault::InterimFlood));

@@ -14,6 +14,7 @@ mod challenge;
 mod cores;
 mod cut;
 mod flow;
+mod goaway;
 mod http1;
 mod http2;
 mod in_process;
