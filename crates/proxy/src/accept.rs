@@ -330,7 +330,8 @@ async fn serve_connection<W: World>(
     else {
         return Ok(());
     };
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    // A socket for both families has the addresses of IPv4 mapped.
+    let [peer, local] = [peer, local].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
     let mut peer_node = Vec::new();
     append_node(&mut peer_node, peer.ip());
     let mut info = ConnectionInfo {

@@ -78,6 +78,21 @@ fn the_clients_address_comes_from_a_sender_and_goes_to_the_upstream_one_connecti
 }
 
 #[test]
+fn a_client_of_ipv4_is_one_to_the_upstream_at_a_listener_for_both_families_too() {
+    let (upstream, headers) = told();
+    let one = ServiceSettings { proxy_protocol: true, ..service("test", &[upstream.address]) };
+    let both = cleartext("[::]:0".parse().unwrap());
+    let town = Town::behind(both, one, settings(0), Limits::default());
+    let mut client = Client::connect(([127, 0, 0, 1], town.address.port()).into());
+    assert_eq!(client.get("/").status, 200);
+    let origin = Origin {
+        source: client.stream.local_addr().unwrap(),
+        destination: client.stream.peer_addr().unwrap(),
+    };
+    assert_eq!(*headers.lock().unwrap(), [Header::Proxied(origin)]);
+}
+
+#[test]
 fn an_http2_connection_that_somebody_else_left_makes_room() {
     let behind = Upstream::honest("ok");
     let here = || from("127.0.0.1/32");
