@@ -92,7 +92,9 @@ impl Gateway {
         journey.leave_step();
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);
-        let cleared = proxy::clear(permit, grant, contract, firewall, journey.time).map_err(|_| expired())?;
+        // A body that is read before it is forwarded takes its time, and the credential may end meanwhile.
+        let now = permit.expires().map_or(journey.time, |_| self.snapshot.process.clock.now());
+        let cleared = proxy::clear(permit, grant, contract, firewall, now).map_err(|_| expired(route))?;
         let added = step::forward::Added { request: &request, response: &response };
         let end = step::forward::forward(self, journey, route, cleared, added, exchange).await;
         for fields in [request, response] {
@@ -222,9 +224,10 @@ async fn reserve_event(core: &Core, journey: &mut Journey<'_>) -> Result<(), Sto
     })
 }
 
-fn expired() -> Stop {
+fn expired(route: &Route) -> Stop {
     let why = "the credential ended on the way";
-    Refusal::new(Step::Authorize, "expired", StatusCode::UNAUTHORIZED, why).into()
+    let refusal = Refusal::new(Step::Authorize, "expired", StatusCode::UNAUTHORIZED, why);
+    step::authenticate::challenge(route, refusal).into()
 }
 
 /// The trusted proxies of each listener that has some.

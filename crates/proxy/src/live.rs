@@ -28,7 +28,7 @@ pub trait Judge {
     /// be let through.
     fn epoch(&self) -> u64;
 
-    /// How long the permit still holds by itself; `None`: for ever.
+    /// How long the permit still holds by itself; `None`: for ever, zero: it is over.
     fn holds_for(&self, cleared: &Cleared) -> Option<Duration>;
 
     /// Whether the request would be let through now.
@@ -83,7 +83,12 @@ pub(crate) struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     pub(crate) fn new(judge: &'a dyn Judge, cleared: &'a Cleared, ticker: &Rc<Ticker>) -> Self {
-        let until_ms = judge.holds_for(cleared).map_or(0, |left| ticker.moment(left));
+        let until_ms = match judge.holds_for(cleared) {
+            None => 0,
+            // What is over gets no tick of grace.
+            Some(Duration::ZERO) => ticker.now_ms(),
+            Some(left) => ticker.moment(left),
+        };
         let (seen, ticker) = (Cell::new(judge.cleared_in()), Rc::clone(ticker));
         Self { judge, cleared, seen, until_ms, ticker }
     }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::handover::{Heir, ready};
-use crate::support::{CONNECTIONS, PATIENCE, Town, read, until, until_each_core};
+use crate::support::{CONNECTIONS, PATIENCE, Town, Upstream, read, until, until_each_core};
 
 /// How long silence must last to be taken for an open connection.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -343,6 +343,45 @@ async fn an_exchange_ends_with_its_token_and_with_its_address() {
     assert!(honest.is_open().await);
     town.configure(&rules(upstream, "", "/**", "127.0.0.0/8"));
     assert!(honest.ends().await);
+}
+
+#[tokio::test]
+async fn a_body_that_is_read_ahead_does_not_outlive_its_token() {
+    let upstream = Upstream::start().await;
+    // The contract reads the whole body before anything is forwarded.
+    let validate = "    validate: { body: any.json }\npolicies:";
+    let mut town = Town::prepare(&rules(upstream.address, "", "/**", "").replacen("policies:", validate, 1));
+    std::fs::write(town.path("any.json"), "{}").unwrap();
+    let issuer = Issuer::new(&town);
+    town.start_gateway().await;
+    // One that ends while the body is on its way, and one that does not.
+    for (seconds, expected) in [(3, 401), (600, 200)] {
+        let before = upstream.seen();
+        let mut connection = until("a token that is taken", async || {
+            let ends = SystemClock::start().now().unix_seconds() + seconds;
+            let mut connection = Connection::open(&town.door()).await.unwrap();
+            let token = issuer.token("alice", "t1", "s1", seconds);
+            let head = format!(
+                "POST /long HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+                 content-type: application/json\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+            );
+            connection.send(head.as_bytes()).await.unwrap();
+            // Whoever is told to go on was let in.
+            let (seen, _) = connection.leftovers(Duration::from_millis(500)).await;
+            seen.starts_with(b"HTTP/1.1 100 ").then_some((connection, ends))
+        })
+        .await;
+        if expected == 401 {
+            let over = async || (SystemClock::start().now().unix_seconds() > connection.1).then_some(());
+            until("the end of the token", over).await;
+        }
+        connection.0.send(b"{}").await.unwrap();
+        let answer = connection.0.answer(false).await.unwrap();
+        assert_eq!(answer.status, expected, "{}", town.log());
+        let challenge = answer.fields.iter().find(|(name, _)| name == "www-authenticate");
+        assert_eq!(challenge.is_some(), expected == 401, "{:?}", answer.fields);
+        assert_eq!(upstream.seen() - before, u64::from(expected == 200));
+    }
 }
 
 #[tokio::test]

@@ -345,7 +345,7 @@ fn refuse(route: &Route, unproven: &Unproven) -> Refusal {
 }
 
 /// Names the schemes that would be accepted (RFC 9110 §11.6.1). A certificate has none.
-pub(super) fn challenge(route: &Route, mut refusal: Refusal) -> Refusal {
+pub(crate) fn challenge(route: &Route, mut refusal: Refusal) -> Refusal {
     for proof in &route.authenticate {
         match proof {
             Proof::Jwt if route.authenticate.contains(&Proof::Opaque) => {}

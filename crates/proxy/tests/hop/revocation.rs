@@ -461,6 +461,22 @@ fn a_change_cuts_what_falls_and_leaves_what_stands() {
 }
 
 #[test]
+fn nothing_is_sent_under_a_permit_that_is_over() {
+    for (holds_for, status, requests) in
+        [(Some(Duration::ZERO), "401", 0), (Some(HOUR), "200", 1), (None, "200", 1)]
+    {
+        let upstream = Upstream::honest("here");
+        let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for, falls: true });
+        let (town, _) = watched(&upstream, &judge);
+        let mut client = town.client();
+        client.send("POST /here HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\none");
+        let head = client.head().unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{holds_for:?}: {head}");
+        assert_eq!(upstream.requests(), requests, "{holds_for:?}");
+    }
+}
+
+#[test]
 fn an_exchange_ends_when_its_permit_does() {
     for request in [LONG, TUNNEL] {
         for (holds_for, ends) in [(Some(Duration::from_millis(300)), true), (Some(HOUR), false)] {
