@@ -31,7 +31,7 @@ const KEPT_MAX: Duration = Duration::from_secs(300);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// One question to one server; there are two attempts.
 const QUESTION_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a start or a reload waits for names that are not known yet.
+/// How long a start or a reload waits for names that were not asked for before.
 const FIRST_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is asked about a name.
@@ -61,9 +61,26 @@ struct State {
     servers: Option<Vec<SocketAddr>>,
     resolver: Option<TokioResolver>,
     known: HashMap<Question, Vec<Place>>,
+    followed: Followed,
     failures: u64,
+}
+
+/// What is asked again and again, and of whom.
+#[derive(Debug, Default)]
+struct Followed {
+    servers: Vec<SocketAddr>,
+    questions: Vec<Question>,
     /// One for each name; they end when this is replaced.
-    keepers: JoinSet<()>,
+    _keepers: JoinSet<()>,
+}
+
+/// The names of a configuration, asked for once: what [`Names::follow`] goes on with.
+#[derive(Debug)]
+pub struct Learned {
+    servers: Vec<SocketAddr>,
+    questions: Vec<Question>,
+    /// `None` where names are left to the system.
+    resolver: Option<TokioResolver>,
 }
 
 /// The names of a configuration and what they stand for.
@@ -71,6 +88,15 @@ struct State {
 pub struct Names {
     state: Mutex<State>,
     changed: Notify,
+}
+
+impl State {
+    /// Whether a start or a reload waits for the answer: it is not known, and is not what these
+    /// servers are being asked for without end already.
+    fn awaits(&self, question: &Question, servers: &[SocketAddr]) -> bool {
+        let asked = self.followed.servers == servers && self.followed.questions.contains(question);
+        !asked && !self.known.contains_key(question)
+    }
 }
 
 fn question(endpoint: &Endpoint) -> Option<Question> {
@@ -103,28 +129,27 @@ impl Names {
         self.changed.notified().await;
     }
 
-    /// Asks for the names of a configuration that are not known yet, for a bounded time,
-    /// and keeps asking for all of them from then on. Where that cannot be done, names
-    /// are left to the system, which is asked when a connection is opened.
-    pub async fn follow(self: &Arc<Self>, configuration: &Configuration) {
+    /// Asks for the names of a configuration that are neither known nor followed yet, for a bounded
+    /// time. What is followed stays as it is. Where that cannot be done, names are left to the
+    /// system, which is asked when a connection is opened.
+    pub async fn learn(self: &Arc<Self>, configuration: &Configuration) -> Learned {
         let endpoints = configuration.services.iter().flat_map(|service| &service.endpoints);
         let mut questions: Vec<Question> = endpoints.filter_map(question).collect();
         questions.sort_by_key(|question| format!("{question:?}"));
         questions.dedup();
+        let servers = configuration.dns_servers.clone();
         if questions.is_empty() {
-            *self.state() = State::default();
-            return;
+            return Learned { servers, questions, resolver: None };
         }
-        let resolver = match self.resolver(&configuration.dns_servers) {
+        let resolver = match self.resolver(&servers) {
             Ok(resolver) => resolver,
             Err(fault) => {
                 tracing::warn!("names are not followed: {fault:#}");
-                *self.state() = State::default();
-                return;
+                return Learned { servers, questions, resolver: None };
             }
         };
         let mut first = JoinSet::new();
-        for question in questions.iter().filter(|question| !self.state().known.contains_key(question)) {
+        for question in questions.iter().filter(|question| self.state().awaits(question, &servers)) {
             let (names, resolver, question) = (Arc::clone(self), resolver.clone(), question.clone());
             first.spawn(async move { _ = names.ask(&resolver, &question).await });
         }
@@ -132,6 +157,16 @@ impl Names {
         let _ = tokio::time::timeout(FIRST_WITHIN, all).await;
         // Whoever called builds with these answers in any case.
         let _ = tokio::time::timeout(Duration::ZERO, self.changed.notified()).await;
+        Learned { servers, questions, resolver: Some(resolver) }
+    }
+
+    /// Keeps asking for these names from now on, and forgets all others.
+    pub fn follow(self: &Arc<Self>, learned: Learned) {
+        let Learned { servers, questions, resolver } = learned;
+        let Some(resolver) = resolver else {
+            *self.state() = State::default();
+            return;
+        };
         let mut keepers = JoinSet::new();
         for question in &questions {
             let (names, resolver, question) = (Arc::downgrade(self), resolver.clone(), question.clone());
@@ -147,7 +182,7 @@ impl Names {
         }
         let mut state = self.state();
         state.known.retain(|question, _| questions.contains(question));
-        state.keepers = keepers;
+        state.followed = Followed { servers, questions, _keepers: keepers };
     }
 
     /// The resolver of these servers; none: the system's.
@@ -260,4 +295,64 @@ async fn services(resolver: &TokioResolver, name: &str) -> Result<(Vec<Place>, D
         }));
     }
     Ok((places, kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::{Memory, load};
+
+    fn configuration(server: SocketAddr, names: &[&str]) -> Configuration {
+        let mut text = format!("listen: 127.0.0.1:0\ndns: [ \"{server}\" ]\nservices:\n");
+        for (number, name) in names.iter().enumerate() {
+            text += &format!("  s{number}: http://{name}.test\n");
+        }
+        text += "routes: [ { match: /**, to: s0, authenticate: none, allow: anyone } ]\n";
+        let files = Memory::new([("bastide.yaml".into(), text.into_bytes())]);
+        load(Path::new("bastide.yaml"), &|_| None, &files).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_not_answered_is_waited_for_once() {
+        let [silent, mute] = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let names = Arc::new(Names::default());
+        let own = |socket: &std::net::UdpSocket| socket.local_addr().unwrap();
+        for (case, server, asked, waits) in [
+            ("the first time", &silent, &["one"][..], true),
+            ("once more", &silent, &["one"], false),
+            ("another name", &silent, &["one", "two"], true),
+            ("one of them", &silent, &["two"], false),
+            ("another server", &mute, &["two"], true),
+        ] {
+            let begun = Instant::now();
+            let learned = names.learn(&configuration(own(server), asked)).await;
+            let waited = begun.elapsed();
+            assert_eq!(waited > Duration::from_secs(1), waits, "{case}: {waited:?}");
+            assert!(waited <= FIRST_WITHIN + Duration::from_millis(100), "{case}: {waited:?}");
+            names.follow(learned);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_refused_configuration_does_not_name_stays_known() {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (one, two) = (
+            configuration(silent.local_addr().unwrap(), &["one"]),
+            configuration(silent.local_addr().unwrap(), &["two"]),
+        );
+        let names = Arc::new(Names::default());
+        names.follow(names.learn(&one).await);
+        let place =
+            Place { address: [192, 0, 2, 1].into(), port: None, weight: None, host: "one.test".to_owned() };
+        names.state().known.insert(Question::Addresses("one.test".to_owned()), vec![place]);
+        let endpoint = &one.services[0].endpoints[0];
+        let learned = names.learn(&two).await;
+        assert_eq!(names.places(endpoint).len(), 1);
+        names.follow(learned);
+        assert_eq!(names.places(endpoint).len(), 0);
+    }
 }

@@ -445,6 +445,51 @@ async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
     }
 }
 
+#[tokio::test]
+async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
+    let upstream = endless().await;
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let named = |name: &str| {
+        let dns = format!("dns: [ \"{}\" ]\nservices:\n", silent.local_addr().unwrap());
+        let services = format!("{dns}  named: [ \"http://{name}.test:1\" ]\n");
+        rules(upstream, "", "/**", "").replacen("services:\n", &services, 1)
+    };
+    let mut town = Town::prepare(&named("first"));
+    let issuer = Issuer::new(&town);
+    town.start_gateway().await;
+    // Until the machine lets all of it happen within the time for which a reload waits.
+    let mut attempt = 0;
+    until("a cut during a reload", async || {
+        attempt += 1;
+        let (id, name) = (format!("t{attempt}"), format!("name{attempt}"));
+        let victim =
+            Live::begin(&town.door(), &format!("Bearer {}", issuer.token("alice", &id, "s1", 600)), 0).await;
+        let taken = || {
+            let log = town.log();
+            ["the revocation list has changed", "reloaded ("]
+                .map(|line| (log.matches(line).count(), log.rfind(line)))
+        };
+        let [(lists, _), (reloads, _)] = taken();
+        town.configure(&named(&name));
+        until("the question", async || {
+            let mut packet = [0; 512];
+            let length = silent.recv(&mut packet).await.ok()?;
+            let asked = packet[..length].windows(name.len()).any(|part| part == name.as_bytes());
+            asked.then_some(())
+        })
+        .await;
+        assert_eq!(town.bastide(&["revoke", "token", &id]).0, 0);
+        assert!(victim.ends().await, "{}", town.log());
+        until("list and reload", async || {
+            let [list, reload] = taken();
+            (list.0 > lists && reload.0 > reloads).then_some(list.1 < reload.1)
+        })
+        .await
+        .then_some(())
+    })
+    .await;
+}
+
 /// A certificate of the file's authority with this serial number, and a list of the
 /// revoked ones.
 struct Partners {

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -13,11 +14,12 @@ use model::Switch;
 use proxy::upstream::probe;
 use tokio::time::Instant;
 
-use super::Server;
+use super::{Server, looks};
 use crate::config::{self, Configuration};
 use crate::process::beginning::destination;
 use crate::process::generations::Generations;
 use crate::process::keepers::keep;
+use crate::process::names::Learned;
 use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
 use crate::process::{prepare, running};
@@ -110,7 +112,7 @@ impl Server {
             "{} take a restart",
             config::RESTART.map(|key| format!("`{key}`")).join(", ")
         );
-        self.parts.names.follow(&configuration).await;
+        let names = self.learn_names(&configuration).await;
         if let Err(fault) = self.take(&configuration).await {
             // What stays is the old configuration whole.
             let before = self.configuration.clone();
@@ -121,13 +123,13 @@ impl Server {
             if mesh.is_ok() {
                 self.parts.mesh.settle().await;
             }
-            self.parts.names.follow(&before).await;
             for lost in [realms, mesh].into_iter().filter_map(Result::err) {
                 tracing::error!("{lost:#}");
             }
             return Err(fault);
         }
         self.parts.mesh.settle().await;
+        self.parts.names.follow(names);
         self.parts.acme.follow(&configuration);
         self.watched = watch(&configuration).since(&looked);
         for warning in &configuration.warnings {
@@ -136,6 +138,28 @@ impl Server {
         running::keep(self.parts.state.path(), &configuration, &written);
         self.configuration = configuration;
         Ok(())
+    }
+
+    /// Asks for names that nobody has asked for yet. What is revoked does not wait until DNS answers.
+    async fn learn_names(&mut self, configuration: &Configuration) -> Learned {
+        let (names, realms) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.realms));
+        let sessions = Arc::clone(self.parts.sessions.sessions());
+        let mut learning = pin!(names.learn(configuration));
+        let (mut look, mut seen) = (looks(), self.watched.again());
+        loop {
+            tokio::select! {
+                learned = &mut learning => return learned,
+                () = realms.revocations_changed() => self.revoke().await,
+                () = sessions.ended() => self.judge_again().await,
+                _ = look.tick() => {
+                    self.follow_revocations().await;
+                    if let Some(now) = seen.changed() {
+                        seen = now;
+                        self.renew_beside().await;
+                    }
+                }
+            }
+        }
     }
 
     async fn take(&mut self, configuration: &Configuration) -> anyhow::Result<()> {

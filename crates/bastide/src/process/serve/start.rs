@@ -204,7 +204,7 @@ impl Server {
         )?;
         let revocations = Watched::look([state.join(REVOCATIONS)]);
         let names = Arc::new(Names::default());
-        names.follow(&configuration).await;
+        names.follow(names.learn(&configuration).await);
         let challenges = Arc::clone(&process.challenges);
         let acme = Orders::new(state.path(), challenges, Arc::clone(clock), Arc::clone(random));
         let mut sinks = Sinks::new(&process.metrics, random);
