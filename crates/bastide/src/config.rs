@@ -102,6 +102,7 @@ pub use routes::{Allow, Proof, Route};
 pub use services::{Endpoint, Protocol, Service, Timeouts, UpstreamTls};
 pub use session::{SESSION_SERVICE, SessionLogin};
 pub use sinks::{Sink, SinkKind, Syslog, Transport};
+pub(crate) use sources::matching;
 pub use splits::{Mirror, Split};
 pub use storage::{Database, Storage, Unseal};
 pub use telemetry::{Telemetry, Traces};
@@ -302,7 +303,26 @@ pub fn load(
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Files,
 ) -> Result<Configuration, Vec<Fault>> {
-    load_written(path, environment, files).map(|(configuration, _)| configuration)
+    let loaded = load_written(path, environment, files);
+    loaded.map(|(configuration, _)| configuration).map_err(|refused| refused.faults)
+}
+
+/// Why there is no configuration, and where that may change.
+#[derive(Debug)]
+pub struct Refused {
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// Every file that was looked at, those that are not there included.
+    pub files: Vec<PathBuf>,
+    /// The globs after which was looked for files.
+    pub globs: Vec<PathBuf>,
+}
+
+impl Refused {
+    fn new(faults: Vec<Fault>, sources: Sources<'_>) -> Self {
+        let (files, globs) = sources.into_looked_at();
+        Self { faults, files, globs }
+    }
 }
 
 /// What a file declares under `mesh.services`, without a look at the rest.
@@ -313,14 +333,17 @@ pub fn mesh_services(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Files,
-) -> Result<Vec<Declared>, Vec<Fault>> {
+) -> Result<Vec<Declared>, Refused> {
     let mut decoder = Decoder::new(Sources::new(environment, files));
     let tree = decoder.document(path);
     let faulty = decoder.faulty();
     let declared = tree.as_ref().map(mesh::services::declared);
     match declared.filter(|_| !faulty) {
         Some(declared) => Ok(declared),
-        None => Err(decoder.into_findings().0),
+        None => {
+            let (faults, _, sources) = decoder.into_findings();
+            Err(Refused::new(faults, sources))
+        }
     }
 }
 
@@ -332,7 +355,7 @@ pub fn load_written(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Files,
-) -> Result<(Configuration, Written), Vec<Fault>> {
+) -> Result<(Configuration, Written), Refused> {
     let mut decoder = Decoder::new(Sources::new(environment, files));
     let tree = decoder.document(path);
     let configuration = tree.as_ref().and_then(|tree| decoder.configuration(path, tree));
@@ -356,7 +379,7 @@ pub fn load_written(
             if !faulty {
                 findings.push(Fault::whole_file(path, "the configuration could not be read".to_owned()));
             }
-            Err(findings)
+            Err(Refused::new(findings, sources))
         }
     }
 }

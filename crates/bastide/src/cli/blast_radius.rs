@@ -85,7 +85,7 @@ pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
     let mut services = Vec::new();
     if let Some(shared) = &shared {
         let found = config::mesh_services(shared, &super::check::environment, &Disk);
-        let found = found.map_err(|faults| anyhow::anyhow!("{}", first(&faults)))?;
+        let found = found.map_err(|refused| anyhow::anyhow!("{}", first(&refused.faults)))?;
         for service in found {
             let loaded = crate::process::run::configuration(&service.name, shared)?;
             let of_service = loaded.map_err(|faults| anyhow::anyhow!("{}", first(&faults)))?;

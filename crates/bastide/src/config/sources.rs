@@ -121,44 +121,52 @@ impl<'a> Sources<'a> {
         self.files.world_readable(path)
     }
 
-    /// The files that a glob names, sorted. `*`, `?`, `[…]` and `{…}` within one path
-    /// segment; names that begin with a dot only when the pattern does.
+    /// The files that a glob names, see [`matching`].
     ///
     /// # Errors
     /// A sentence for the fault.
     pub(super) fn glob(&mut self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
         self.globs.insert(pattern.to_owned());
-        let mut found = vec![PathBuf::new()];
-        for component in pattern.components() {
-            let part = component.as_os_str().to_string_lossy();
-            if !part.contains(['*', '?', '[', '{']) {
-                for path in &mut found {
-                    path.push(component);
-                }
-                continue;
-            }
-            if part.contains("**") {
-                return Err("** is not supported here (name each folder)".to_owned());
-            }
-            let glob = Glob::new(&part).map_err(|error| format!("{part:?} is not a pattern: {error}"))?;
-            let matcher = glob.compile_matcher();
-            let mut next = Vec::new();
-            for folder in &found {
-                for name in self.files.list(folder_or_here(folder)).unwrap_or_default() {
-                    let hidden = name.to_string_lossy().starts_with('.') && !part.starts_with('.');
-                    if !hidden && matcher.is_match(&name) {
-                        next.push(folder.join(name));
-                    }
-                }
-                if next.len() > MATCHES_MAX {
-                    return Err(format!("{} matches more than {MATCHES_MAX} files", pattern.display()));
-                }
-            }
-            found = next;
-        }
-        found.sort();
-        Ok(found)
+        matching(self.files, pattern)
     }
+}
+
+/// The files that a glob names, sorted. `*`, `?`, `[…]` and `{…}` within one path
+/// segment; names that begin with a dot only when the pattern does.
+///
+/// # Errors
+/// A sentence for the fault.
+pub(crate) fn matching(files: &dyn Files, pattern: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut found = vec![PathBuf::new()];
+    for component in pattern.components() {
+        let part = component.as_os_str().to_string_lossy();
+        if !part.contains(['*', '?', '[', '{']) {
+            for path in &mut found {
+                path.push(component);
+            }
+            continue;
+        }
+        if part.contains("**") {
+            return Err("** is not supported here (name each folder)".to_owned());
+        }
+        let glob = Glob::new(&part).map_err(|error| format!("{part:?} is not a pattern: {error}"))?;
+        let matcher = glob.compile_matcher();
+        let mut next = Vec::new();
+        for folder in &found {
+            for name in files.list(folder_or_here(folder)).unwrap_or_default() {
+                let hidden = name.to_string_lossy().starts_with('.') && !part.starts_with('.');
+                if !hidden && matcher.is_match(&name) {
+                    next.push(folder.join(name));
+                }
+            }
+            if next.len() > MATCHES_MAX {
+                return Err(format!("{} matches more than {MATCHES_MAX} files", pattern.display()));
+            }
+        }
+        found = next;
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn folder_or_here(folder: &Path) -> &Path {

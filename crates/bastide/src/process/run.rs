@@ -21,7 +21,7 @@ use super::serve::{Loader, run_as};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
 use crate::cli::run::{Reach, RunArguments};
-use crate::config::{self, Declared, Disk, Fault, Files, Mode, Spoken};
+use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Spoken};
 
 /// Runs the program until it ends; its exit code is ours.
 ///
@@ -77,7 +77,8 @@ pub fn configuration(
         command: Vec::new(),
     };
     // Nothing is sent to this port.
-    Ok(Around::new(&arguments, 1)?.load().map(|(configuration, _)| configuration))
+    let loaded = Around::new(&arguments, 1)?.load();
+    Ok(loaded.map(|(configuration, _)| configuration).map_err(|refused| refused.faults))
 }
 
 /// A port that nobody listens on now.
@@ -108,9 +109,13 @@ impl Around {
         self.shared.with_file_name(format!("(bastide run {})", self.arguments.service))
     }
 
-    fn load(&self) -> Result<(config::Configuration, config::Written), Vec<Fault>> {
+    fn load(&self) -> Result<(config::Configuration, config::Written), Refused> {
         let declared = config::mesh_services(&self.shared, &environment, &Disk)?;
-        self.reaches(&declared)?;
+        self.reaches(&declared).map_err(|faults| Refused {
+            faults,
+            files: vec![self.shared.clone()],
+            globs: Vec::new(),
+        })?;
         let files = Overlay { texts: vec![(self.main(), self.text(&declared))] };
         let loaded = config::load_written(&self.main(), &environment, &files);
         let (mut configuration, written) = loaded?;

@@ -26,7 +26,7 @@ use super::sinks::Sinks;
 use super::watch::Watched;
 use crate::cli::ServeArguments;
 use crate::cli::check::{Reported, environment};
-use crate::config::{self, Configuration, Disk, Fault, Written};
+use crate::config::{self, Configuration, Disk, Fault, Refused, Written};
 use crate::wire::{self, Parts, Reading};
 
 mod hosting;
@@ -57,7 +57,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Where the configuration comes from, at the start and at each reload.
-pub(super) type Loader = Box<dyn Fn() -> Result<(Configuration, Written), Vec<Fault>> + Send + Sync>;
+pub(super) type Loader = Box<dyn Fn() -> Result<(Configuration, Written), Refused> + Send + Sync>;
 
 /// Runs it in another role, with a program that it is started for.
 ///
@@ -72,8 +72,8 @@ pub(super) fn run_as(
     log::start(arguments.log_format);
     let (configuration, written) = match load() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            say_faults(&faults);
+        Err(refused) => {
+            say_faults(&refused.faults);
             return Err(Reported.into());
         }
     };

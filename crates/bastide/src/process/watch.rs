@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use crate::config::{Disk, matching};
+
 /// What a file looked like: device, inode, size, modification time in nanoseconds.
 type Look = Option<(u64, u64, u64, i64, i64)>;
 
@@ -12,8 +14,8 @@ type Look = Option<(u64, u64, u64, i64, i64)>;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Watched {
     looks: BTreeMap<PathBuf, Look>,
-    globs: Vec<PathBuf>,
-    matches: Vec<PathBuf>,
+    /// What matches each glob.
+    globs: BTreeMap<PathBuf, Vec<PathBuf>>,
 }
 
 impl Watched {
@@ -28,19 +30,30 @@ impl Watched {
         Self { looks: looks.collect(), ..Self::default() }
     }
 
-    /// Watches besides which files match these globs (`policies/*.cedar`; only the last
-    /// part of a path has a pattern).
+    /// Watches besides which files match these globs (`tenants/*/policies/*.cedar`).
     #[must_use]
-    pub fn with_globs(mut self, globs: Vec<PathBuf>) -> Self {
-        self.matches = matching(&globs);
-        self.globs = globs;
+    pub fn with_globs(mut self, globs: impl IntoIterator<Item = PathBuf>) -> Self {
+        let matches = |glob: PathBuf| {
+            // One that cannot be read is a fault of the configuration, which says so.
+            let matches = matching(&Disk, &glob).unwrap_or_default();
+            (glob, matches)
+        };
+        self.globs = globs.into_iter().map(matches).collect();
+        self
+    }
+
+    /// Watches what `other` watches as well.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.looks.extend(other.looks);
+        self.globs.extend(other.globs);
         self
     }
 
     /// Looks again.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self::look(self.looks.keys().cloned()).with_globs(self.globs.clone())
+        Self::look(self.looks.keys().cloned()).with_globs(self.globs.keys().cloned())
     }
 
     /// Takes the looks of an earlier moment for what was watched then: a file that has
@@ -52,8 +65,10 @@ impl Watched {
                 *look = *then;
             }
         }
-        if self.globs == earlier.globs {
-            self.matches.clone_from(&earlier.matches);
+        for (glob, matches) in &mut self.globs {
+            if let Some(then) = earlier.globs.get(glob) {
+                matches.clone_from(then);
+            }
         }
         self
     }
@@ -63,28 +78,6 @@ impl Watched {
         let now = self.again();
         (now != *self).then_some(now)
     }
-}
-
-fn matching(globs: &[PathBuf]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for glob in globs {
-        let (Some(folder), Some(pattern)) = (glob.parent(), glob.file_name().and_then(|name| name.to_str()))
-        else {
-            continue;
-        };
-        let Ok(pattern) = globset::Glob::new(pattern) else { continue };
-        let pattern = pattern.compile_matcher();
-        let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        found.extend(
-            entries
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| path.file_name().is_some_and(|name| pattern.is_match(name))),
-        );
-    }
-    found.sort_unstable();
-    found
 }
 
 #[cfg(test)]
@@ -123,11 +116,26 @@ mod tests {
 
     #[test]
     fn sees_a_new_file_that_matches_a_glob_and_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let watched = Watched::look([]).with_globs(vec![folder.path().join("*.cedar")]);
-        std::fs::write(folder.path().join("readme.md"), "x").unwrap();
-        assert_eq!(watched.changed(), None);
-        std::fs::write(folder.path().join("a.cedar"), "x").unwrap();
-        assert!(watched.changed().is_some());
+        for (glob, other, new) in [
+            ("*.cedar", "readme.md", "a.cedar"),
+            ("*/*.cedar", "team/readme.md", "team/a.cedar"),
+            ("team-*/*/a.cedar", "team/new/a.cedar", "team-1/new/a.cedar"),
+            ("{team,crew}/policies/*.cedar", "team/policies/.a.cedar", "crew/policies/a.cedar"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["team/policies", "team-1", "crew/policies"] {
+                std::fs::create_dir_all(folder.path().join(name)).unwrap();
+            }
+            let watched = Watched::look([]).with_globs([folder.path().join(glob)]);
+            let write = |name: &str| {
+                let path = folder.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "x").unwrap();
+            };
+            write(other);
+            assert_eq!(watched.changed(), None, "{glob}");
+            write(new);
+            assert!(watched.changed().is_some(), "{glob}");
+        }
     }
 }

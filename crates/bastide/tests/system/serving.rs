@@ -113,6 +113,37 @@ async fn a_broken_reload_keeps_the_old_configuration_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_refused_reload_is_tried_again_when_a_file_that_it_names_is_mended() {
+    let upstream = Upstream::start().await;
+    let good = one_route(&upstream, "/here");
+    let town = Town::start(&good).await;
+    let refused = async |is: u8| {
+        let line = format!("bastide_reload_refused {is}\n");
+        until(&line, async || {
+            let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+            metrics.contains(&line).then_some(())
+        })
+        .await;
+    };
+    let more = "addresses: { deny: [ 192.0.2.1 ] }\n";
+    let permit = "permit (principal, action, resource);";
+    for (named, file, before, mended) in [
+        ("include: faulty.yaml\n", "faulty.yaml", Some("nonsense: 1\n"), more),
+        ("include: not-there-yet.yaml\n", "not-there-yet.yaml", None, more),
+        ("policies: faulty.cedar\n", "faulty.cedar", Some("permit ("), permit),
+    ] {
+        if let Some(text) = before {
+            std::fs::write(town.path(file), text).unwrap();
+        }
+        town.configure(&(good.clone() + named));
+        refused(1).await;
+        assert!(town.log().contains(file), "{}", town.log());
+        std::fs::write(town.path(file), mended).unwrap();
+        refused(0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_broken_configuration_does_not_start() {
     let town = Town::prepare("services: { a: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: b } ]\n");
     let mut process = Process::spawn(&mut town.serve("log"));

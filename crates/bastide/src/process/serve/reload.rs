@@ -103,8 +103,17 @@ impl Server {
             return Ok(());
         }
         let looked = self.watched.again();
-        let (configuration, written) = (self.load)().map_err(|faults| {
-            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let loaded = (self.load)();
+        // Whatever comes of it: what is wrong may be mended in a file that was not named before.
+        let named = match &loaded {
+            Ok((configuration, _)) => watch(configuration),
+            Err(refused) => {
+                Watched::look(refused.files.iter().cloned()).with_globs(refused.globs.iter().cloned())
+            }
+        };
+        self.watched = watch(&self.configuration).and(named).since(&looked);
+        let (configuration, written) = loaded.map_err(|refused| {
+            let lines: Vec<String> = refused.faults.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", lines.join("\n"))
         })?;
         anyhow::ensure!(
@@ -131,7 +140,7 @@ impl Server {
         self.parts.mesh.settle().await;
         self.parts.names.follow(names);
         self.parts.acme.follow(&configuration);
-        self.watched = watch(&configuration).since(&looked);
+        self.watched = watch(&configuration).since(&self.watched);
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
         }
