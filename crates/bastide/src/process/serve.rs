@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use gateway::snapshot::Snapshot;
 use proxy::Cores;
+use proxy::upstream::Prober;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
@@ -125,7 +126,7 @@ struct Server {
     /// The revocation list.
     revocations: Watched,
     keeper: JoinHandle<()>,
-    prober: JoinHandle<()>,
+    prober: Prober,
     admin: JoinHandle<()>,
     administration: Administration,
     admin_socket: std::net::TcpListener,
@@ -296,7 +297,7 @@ impl Server {
         }
         self.drain().await;
         self.keeper.abort();
-        self.prober.abort();
+        drop(self.prober);
         self.admin.abort();
         drop(self.administration);
         let (log, firewall_log) = (self.log, self.firewall_log);

@@ -38,7 +38,7 @@ pub use health::{Eject, Health, Probed};
 pub use in_process::{InProcessConnector, InProcessListener, in_process_pair};
 pub use peer::UpstreamPeer;
 pub use pool::Pools;
-pub use probe::{Probe, ProbeKind, ProbeRule};
+pub use probe::{Probe, ProbeKind, ProbeRule, Prober};
 pub use settings::{
     EndpointSettings, ForwardSettings, Mirror, Protocol, ServiceSettings, Split, Timeouts, UpstreamError,
 };

@@ -6,6 +6,7 @@
 //! nothing, sends nothing of any client, and reads a bounded answer within a bounded
 //! time.
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
@@ -16,12 +17,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::balance::FastRandom;
 use super::dial::{self, DialError};
 use super::health::{Health, Probed};
+use super::pool::PoolKey;
 use super::{EndpointSettings, Protocol, Service, Upstreams};
 use crate::http1::response::{Asked, Reader};
 use crate::limits::Limits;
@@ -96,12 +98,10 @@ pub enum ProbeFault {
 /// One endpoint, as the prober sees it.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    service: Arc<str>,
     label: Arc<str>,
-    endpoint: EndpointSettings,
+    /// Its service and endpoint, and how it is spoken to.
+    key: Arc<PoolKey>,
     tls: Option<ClientTls>,
-    protocol: Protocol,
-    proxy_protocol: bool,
     health: Arc<Health>,
     rule: Arc<ProbeRule>,
 }
@@ -112,12 +112,9 @@ impl Service {
         let rule = self.probe.clone().map(Arc::new);
         self.endpoints.iter().filter_map(move |endpoint| {
             Some(Probe {
-                service: Arc::clone(&self.name),
                 label: Arc::clone(&endpoint.label),
-                endpoint: endpoint.key.endpoint.clone(),
+                key: Arc::clone(&endpoint.key),
                 tls: endpoint.tls.clone(),
-                protocol: endpoint.key.protocol,
-                proxy_protocol: endpoint.key.proxy_protocol,
                 health: Arc::clone(&endpoint.health),
                 rule: Arc::clone(rule.as_ref()?),
             })
@@ -125,24 +122,66 @@ impl Service {
     }
 }
 
-/// Probes the endpoints of a snapshot until it is dropped: to be started anew with each
-/// snapshot. Never returns while there is an endpoint to probe.
-pub async fn keep(upstreams: Arc<Upstreams>) {
-    let mut tasks = JoinSet::new();
-    let at_once = Arc::new(Semaphore::new(PROBES_AT_ONCE_MAX));
-    for service in upstreams.services() {
-        if service.probe.is_none() {
-            service.endpoints.iter().for_each(|endpoint| endpoint.health.probes_stopped());
-        }
-        for probe in service.probes() {
-            tasks.spawn(probe.keep(Arc::clone(&at_once)));
+/// Probes the endpoints of the snapshots, of one after the other.
+#[derive(Debug)]
+pub struct Prober {
+    at_once: Arc<Semaphore>,
+    /// By service.
+    running: HashMap<Arc<str>, Vec<Running>>,
+}
+
+/// A probe that is made again and again, until this is dropped.
+#[derive(Debug)]
+struct Running {
+    probe: Probe,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Default for Prober {
+    fn default() -> Self {
+        Self { at_once: Arc::new(Semaphore::new(PROBES_AT_ONCE_MAX)), running: HashMap::new() }
+    }
+}
+
+impl Prober {
+    /// Probes the endpoints of this snapshot from now on. Those that are probed alike already go on:
+    /// however often snapshots follow each other, each probe comes to its end.
+    ///
+    /// Must be called on a runtime, which the probes run on.
+    pub fn follow(&mut self, upstreams: &Upstreams) {
+        let mut before = std::mem::take(&mut self.running);
+        for service in upstreams.services() {
+            if service.probe.is_none() {
+                service.endpoints.iter().for_each(|endpoint| endpoint.health.probes_stopped());
+            }
+            let mut same_service = before.remove(&service.name).unwrap_or_default();
+            let running = service.probes().map(|probe| {
+                match same_service.iter().position(|running| running.probe.is_like(&probe)) {
+                    Some(place) => same_service.swap_remove(place),
+                    None => {
+                        let task = tokio::spawn(probe.clone().keep(Arc::clone(&self.at_once)));
+                        Running { probe, task }
+                    }
+                }
+            });
+            let running = running.collect();
+            self.running.insert(Arc::clone(&service.name), running);
         }
     }
-    drop(upstreams);
-    while tasks.join_next().await.is_some() {}
 }
 
 impl Probe {
+    /// Whether both ask the same of the same endpoint in the same way.
+    fn is_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.health, &other.health) && self.key == other.key && self.rule == other.rule
+    }
+
     async fn keep(self, at_once: Arc<Semaphore>) {
         let random = FastRandom::new(RandomState::new().hash_one(&*self.label));
         let interval = self.rule.interval;
@@ -161,7 +200,7 @@ impl Probe {
     async fn once(&self) {
         let result = self.run().await;
         let changed = self.health.probe_ended(result.is_ok(), self.rule.up_after, self.rule.down_after);
-        let (service, endpoint) = (&*self.service, &*self.label);
+        let (service, endpoint) = (&*self.key.service, &*self.label);
         match (changed, result) {
             (Some(Probed::Up), _) => tracing::info!(service, endpoint, "health check: up"),
             (Some(_), Err(fault)) => tracing::warn!(service, endpoint, %fault, "health check: down"),
@@ -190,15 +229,16 @@ impl Probe {
     }
 
     async fn link(&self, offer: Offer) -> Result<Link, ProbeFault> {
-        let (host, port) = (&self.endpoint.host, self.endpoint.port);
+        let endpoint = &self.key.endpoint;
+        let (host, port) = (&endpoint.host, endpoint.port);
         let name = |source| ProbeFault::Connect(DialError::Name { host: host.clone(), source });
-        let addresses: Vec<_> = match self.endpoint.address {
+        let addresses: Vec<_> = match endpoint.address {
             Some(address) => vec![SocketAddr::new(address, port)],
             None => tokio::net::lookup_host((host.as_str(), port)).await.map_err(name)?.collect(),
         };
         let failed = |error| ProbeFault::Connect(DialError::Connect(error));
         let mut socket = dial::connect(&addresses).await.map_err(failed)?;
-        if self.proxy_protocol {
+        if self.key.proxy_protocol {
             dial::send_proxy_header(&mut socket, None).await.map_err(failed)?;
         }
         let Some(tls) = &self.tls else { return Ok(Link::Plain(socket)) };
@@ -212,13 +252,13 @@ impl Probe {
     }
 
     fn authority(&self) -> String {
-        let EndpointSettings { host, port, .. } = &self.endpoint;
+        let EndpointSettings { host, port, .. } = &self.key.endpoint;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     async fn http(&self, path: &str, host: Option<&str>) -> Result<StatusCode, ProbeFault> {
         let host = host.map_or_else(|| self.authority(), str::to_owned);
-        if self.protocol == Protocol::Http2 {
+        if self.key.protocol == Protocol::Http2 {
             let request = self.request2(Method::GET, path, &host).map_err(answer)?;
             return Ok(self.ask2(request, None).await?.0);
         }

@@ -20,6 +20,7 @@ mod http2;
 mod in_process;
 mod limits;
 mod opaque;
+mod probes;
 mod resilience;
 mod revocation;
 mod sharing;

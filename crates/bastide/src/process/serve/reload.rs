@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gateway::snapshot::Snapshot;
 use model::Switch;
-use proxy::upstream::probe;
 use tokio::time::Instant;
 
 use super::{Server, looks};
@@ -248,8 +247,7 @@ impl Server {
         self.keeper.abort();
         self.keeper = keep(&next, &self.parts);
         self.parts.sessions.follow(&next);
-        self.prober.abort();
-        self.prober = tokio::spawn(probe::keep(Arc::clone(&next.upstreams)));
+        self.prober.follow(&next.upstreams);
         self.administration.follow(view);
         *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         self.current = next;

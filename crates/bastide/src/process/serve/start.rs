@@ -14,7 +14,7 @@ use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::Clock;
 use proxy::rate::Limiter;
 use proxy::telemetry::TraceReceiver;
-use proxy::upstream::{in_process_pair, probe};
+use proxy::upstream::{Prober, in_process_pair};
 
 use super::reload::{Renewal, Settled, build, watch};
 use super::{Loader, READY, Server};
@@ -260,12 +260,14 @@ impl Server {
         let administration =
             Administration::open(&configuration, &current, &parts, logs.administration, for_administration)?;
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, resources.admin)?;
+        let mut prober = Prober::default();
+        prober.follow(&current.upstreams);
         let server = Self {
             load,
             program: None,
             registered: None,
             keeper: keep(&current, &parts),
-            prober: tokio::spawn(probe::keep(Arc::clone(&current.upstreams))),
+            prober,
             watched: watch(&configuration),
             revocations,
             settled: Settled::of(&configuration),
