@@ -55,8 +55,9 @@ pub struct Issuers {
     pub(crate) roles: BTreeSet<String>,
     pub(crate) entries: Vec<Issuer>,
     /// Moves whenever the keys of any issuer were looked at again; cores compare it
-    /// with what they have seen.
-    keys_generation: AtomicU64,
+    /// with what they have seen. Shared with what these replace, whose last fetch may
+    /// end later.
+    keys_generation: Arc<AtomicU64>,
     /// Tokens that count no more.
     revocations: Mutex<Arc<Revocations>>,
     /// Moves whenever the list above changed; cached tokens from before it are judged
@@ -68,11 +69,20 @@ pub struct Issuers {
 pub(crate) struct Issuer {
     pub(crate) settings: IssuerSettings,
     pub(crate) other_prefixes: Vec<String>,
+    held: Arc<Held>,
+}
+
+/// The keys of an issuer and what is known about fetching them: over all configurations
+/// that take them from the same source.
+#[derive(Debug)]
+struct Held {
     state: Mutex<KeyState>,
     budget: AtomicU64,
     asked: AtomicBool,
     wake: Notify,
     attempts: watch::Sender<u64>,
+    /// Held by the one fetch that is under way.
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The keys of an issuer at one time.
@@ -101,20 +111,16 @@ impl Issuers {
             let other = |prefix: &&String| !prefix.is_empty() && **prefix != issuer.prefix;
             let other_prefixes = prefixes.iter().filter(other).cloned().collect();
             let kept = previous.and_then(|previous| previous.kept(&issuer));
-            Issuer {
-                other_prefixes,
-                state: Mutex::new(kept.unwrap_or_else(|| KeyState::first(&issuer))),
-                settings: issuer,
-                budget: AtomicU64::new(0),
-                asked: AtomicBool::new(false),
-                wake: Notify::new(),
-                attempts: watch::Sender::new(0),
-            }
+            let held = kept.unwrap_or_else(|| Arc::new(Held::new(KeyState::first(&issuer))));
+            Issuer { other_prefixes, settings: issuer, held }
         };
         Ok(Arc::new(Self {
             roles: settings.roles,
             entries: settings.issuers.into_iter().map(entry).collect(),
-            keys_generation: AtomicU64::new(1),
+            keys_generation: previous.map_or_else(
+                || Arc::new(AtomicU64::new(1)),
+                |previous| Arc::clone(&previous.keys_generation),
+            ),
             revocations: Mutex::new(previous.map(Self::revocations).unwrap_or_default()),
             revocation_generation: AtomicU64::new(0),
         }))
@@ -130,7 +136,7 @@ impl Issuers {
                 .eq(other.entries.iter().map(|entry| &entry.settings))
     }
 
-    fn kept(&self, wanted: &IssuerSettings) -> Option<KeyState> {
+    fn kept(&self, wanted: &IssuerSettings) -> Option<Arc<Held>> {
         let same = |entry: &&Issuer| {
             let settings = &entry.settings;
             settings.issuer == wanted.issuer
@@ -143,7 +149,10 @@ impl Issuers {
                     _ => false,
                 }
         };
-        self.entries.iter().find(same).map(|entry| entry.state().clone())
+        let entry = self.entries.iter().find(same)?;
+        // What is under way does not go on by rules that are another configuration's.
+        let alike = entry.settings.allow_private_addresses == wanted.allow_private_addresses;
+        Some(if alike { Arc::clone(&entry.held) } else { Arc::new(Held::new(entry.state().clone())) })
     }
 
     /// How often keys changed or were confirmed.
@@ -197,7 +206,8 @@ impl Issuers {
     }
 
     /// Keeps the keys fresh, for as long as it is polled. Spawn it on the control
-    /// plane's runtime and abort it when the configuration is replaced.
+    /// plane's runtime and abort it when the configuration is replaced: a fetch that is
+    /// under way then still comes to its end, also for what replaces these.
     pub async fn keep(self: Arc<Self>, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) {
         let mut tasks = tokio::task::JoinSet::new();
         for place in 0..self.entries.len() {
@@ -209,13 +219,31 @@ impl Issuers {
                 }
                 loop {
                     entry.due(clock.as_ref()).await;
-                    if let Err(error) = issuers.refresh(entry, fetch.as_ref(), clock.as_ref()).await {
-                        tracing::warn!(issuer = entry.settings.issuer, %error, "keys were not refreshed");
+                    let Ok(turn) = Arc::clone(&entry.held.fetching).try_lock_owned() else {
+                        // Somebody before us fetches: what is due is another question then.
+                        drop(entry.held.fetching.lock().await);
+                        continue;
+                    };
+                    let issuers = Arc::clone(&issuers);
+                    let (fetch, clock) = (Arc::clone(&fetch), Arc::clone(&clock));
+                    let fetching = async move {
+                        issuers.refresh_at(place, fetch.as_ref(), clock.as_ref()).await;
+                        drop(turn);
+                    };
+                    if tokio::spawn(fetching).await.is_err() {
+                        return;
                     }
                 }
             });
         }
         while tasks.join_next().await.is_some() {}
+    }
+
+    async fn refresh_at(&self, place: usize, fetch: &dyn Fetch, clock: &dyn Clock) {
+        let Some(entry) = self.entries.get(place) else { return };
+        if let Err(error) = self.refresh(entry, fetch, clock).await {
+            tracing::warn!(issuer = entry.settings.issuer, %error, "keys were not refreshed");
+        }
     }
 
     async fn refresh(&self, entry: &Issuer, fetch: &dyn Fetch, clock: &dyn Clock) -> Result<(), Error> {
@@ -224,8 +252,8 @@ impl Issuers {
         let fetched = entry.fetch(fetch).await;
         let result = entry.take(fetched, begun, clock.now());
         self.keys_generation.fetch_add(1, Ordering::AcqRel);
-        entry.asked.store(false, Ordering::Release);
-        entry.attempts.send_modify(|attempts| *attempts += 1);
+        entry.held.asked.store(false, Ordering::Release);
+        entry.held.attempts.send_modify(|attempts| *attempts += 1);
         result
     }
 }
@@ -249,9 +277,22 @@ impl KeyState {
     }
 }
 
+impl Held {
+    fn new(state: KeyState) -> Self {
+        Self {
+            state: Mutex::new(state),
+            budget: AtomicU64::new(0),
+            asked: AtomicBool::new(false),
+            wake: Notify::new(),
+            attempts: watch::Sender::new(0),
+            fetching: Arc::default(),
+        }
+    }
+}
+
 impl Issuer {
     pub(crate) fn state(&self) -> MutexGuard<'_, KeyState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a refresh. `None` when none is due: too many were asked for lately, or
@@ -263,32 +304,36 @@ impl Issuer {
         if let Some(wait) = self.join() {
             return Some(wait);
         }
-        if !take_token(&self.budget, now) {
+        if !take_token(&self.held.budget, now) {
             return None;
         }
-        let wait = KeyWait { attempts: self.attempts.subscribe() };
-        self.asked.store(true, Ordering::Release);
-        self.wake.notify_one();
+        let wait = KeyWait { attempts: self.held.attempts.subscribe() };
+        self.held.asked.store(true, Ordering::Release);
+        self.held.wake.notify_one();
         Some(wait)
     }
 
     /// Waits with those who asked already; `None` when nobody did.
     pub(crate) fn join(&self) -> Option<KeyWait> {
         // A flood of invented `kid`s ends here, without writing to anything shared.
-        if !self.asked.load(Ordering::Acquire) {
+        if !self.held.asked.load(Ordering::Acquire) {
             return None;
         }
         // Asked once more behind the subscription: if it is still under way now, its
         // end wakes this waiter.
-        let wait = KeyWait { attempts: self.attempts.subscribe() };
-        self.asked.load(Ordering::Acquire).then_some(wait)
+        let wait = KeyWait { attempts: self.held.attempts.subscribe() };
+        self.held.asked.load(Ordering::Acquire).then_some(wait)
     }
 
     async fn due(&self, clock: &dyn Clock) {
-        // A clock that was set back must not stop the refreshes.
-        let wait = self.state().due.since(clock.now()).min(REFRESH_MOST);
+        let wait = match self.held.asked.load(Ordering::Acquire) {
+            // Whoever was woken for it may have been replaced.
+            true => Duration::ZERO,
+            // A clock that was set back must not stop the refreshes.
+            false => self.state().due.since(clock.now()).min(REFRESH_MOST),
+        };
         // Either way it is time.
-        let _ = tokio::time::timeout(wait, self.wake.notified()).await;
+        let _ = tokio::time::timeout(wait, self.held.wake.notified()).await;
     }
 
     async fn fetch(&self, fetch: &dyn Fetch) -> Result<Fetched, Error> {

@@ -106,6 +106,19 @@ impl Kept {
         kept
     }
 
+    /// Replaces the configuration by one that is alike, as each new snapshot does.
+    fn replace(&mut self) {
+        let settings = IssuersSettings {
+            issuers: vec![settings(KeySource::JwksUrl(KEYS_URL.to_owned()))],
+            roles: BTreeSet::new(),
+        };
+        let issuers = Issuers::new(settings, Some(&self.issuers)).unwrap();
+        let keeper = Arc::clone(&issuers).keep(self.origin.clone(), self.clock.clone());
+        self.verifier.adopt(Arc::clone(&issuers));
+        self.issuers = issuers;
+        std::mem::replace(&mut self.keeper, tokio::spawn(keeper)).abort();
+    }
+
     fn verify(&mut self, token: &[u8]) -> Verdict {
         self.verifier.verify(token, self.clock.now())
     }
@@ -244,6 +257,39 @@ async fn many_who_wait_cause_one_fetch() {
     }
     assert_eq!(kept.origin.requests(), 2);
     assert!(kept.verify_waiting(&wanted).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_ends_although_its_configuration_is_replaced_meanwhile() {
+    let (one, two) = (signer(Algorithm::Es256), signer(Algorithm::EdDsa));
+    let mut kept = Kept::start(&[&one], by_url()).await;
+    kept.origin.serve_keys(&[&one, &two]);
+    let origin = Arc::clone(&kept.origin);
+    origin.open.acquire_many(GATE).await.unwrap().forget();
+    let Verdict::NeedsKey(wait) = kept.verify(&token(&two)) else { panic!("it is not known yet") };
+    settle().await;
+    for _ in 0..5 {
+        kept.replace();
+        kept.pass(Duration::from_secs(1)).await;
+    }
+    let Verdict::NeedsKey(joins) = kept.verify(&token(&two)) else { panic!("it is not known yet") };
+    assert_eq!(origin.requests(), 2, "one is under way, and no other is begun");
+    origin.open.add_permits(GATE as usize);
+    assert!(wait.ended().await && joins.ended().await);
+    assert!(settled(kept.verify(&token(&two))).is_ok());
+    assert_eq!(origin.requests(), 2);
+
+    // Asked for in the moment of another replacement.
+    let three = signer(Algorithm::EdDsa);
+    origin.serve_keys(&[&one, &three]);
+    let Verdict::NeedsKey(wait) = kept.verify(&token(&three)) else { panic!("it is not known yet") };
+    kept.replace();
+    assert!(wait.ended().await);
+    assert!(settled(kept.verify(&token(&three))).is_ok());
+    assert_eq!(origin.requests(), 3);
+    // And the newest configuration goes on in the background.
+    kept.pass(REFRESH_MOST).await;
+    assert!(origin.requests() > 3);
 }
 
 #[tokio::test(start_paused = true)]
