@@ -88,7 +88,8 @@ impl Gateway {
         let exchange = &mut Held::new(exchange);
         let firewall =
             step::inspect::request(self, journey, route, permit.subject().head(), exchange).await?;
-        let contract = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await?;
+        let contract = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await;
+        let contract = contract.inspect_err(|_| step::inspect::observe_held(journey, exchange))?;
         journey.leave_step();
         let request = step::identity::additions(self, journey, route, permit.subject(), &principal)?;
         let response = step::hygiene::additions(self, journey, route, permit.subject(), &grant);

@@ -170,6 +170,11 @@ impl<'e, E: Exchange> Held<'e, E> {
         }
     }
 
+    /// Whether the body was read to its end.
+    pub fn is_whole(&self) -> bool {
+        self.over
+    }
+
     /// What is held of the body, as one piece.
     pub fn body(&self) -> Bytes {
         let mut data = self.frames.iter().filter_map(|frame| match frame {

@@ -3,8 +3,9 @@
 use crate::{Transaction, Verdict};
 
 /// What a request needs from the firewall to be forwarded. Made only here: by
-/// [`crate::Transaction::pass`] after both request phases found nothing that stops it,
-/// or by the one mint for requests that no firewall is configured for.
+/// [`crate::Transaction::pass`] after both request phases found nothing that stops it, by
+/// [`crate::Transaction::detected`] where nothing is stopped, or by the one mint for requests
+/// that no firewall is configured for.
 ///
 /// None is made by hand:
 /// ```compile_fail,E0451
@@ -47,9 +48,9 @@ impl Transaction {
         (self.request_is_judged() && self.verdict() == Verdict::Pass).then_some(Pass { inspected: true })
     }
 
-    /// The same for a caller that only writes down what was found: both request phases
-    /// are done, whatever they came to.
+    /// The same for a caller that only writes down what is found: the first phase is done,
+    /// whatever it came to. The second may look at a copy of the body while that goes on.
     pub fn detected(&self) -> Option<Pass> {
-        self.request_is_judged().then_some(Pass { inspected: true })
+        self.head_is_judged().then_some(Pass { inspected: true })
     }
 }

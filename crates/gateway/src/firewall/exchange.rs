@@ -1,5 +1,5 @@
 //! Between the hop and the client: holds the answer back until it is judged, where a rule
-//! needs it.
+//! needs it. In detect mode it holds nothing back, and shows the rules a copy.
 
 use std::collections::VecDeque;
 use std::io;
@@ -72,6 +72,16 @@ impl<'e, E: Exchange> Inspected<'e, E> {
         Self { inner, inspection, answer: Answer::None }
     }
 
+    /// The inspection, where it sees a copy of what goes on.
+    fn observing(&mut self) -> Option<&mut Inspection> {
+        self.inspection.as_deref_mut().filter(|inspection| inspection.is_observing())
+    }
+
+    /// Shows the copy to the rules.
+    fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.observing().map_or(Poll::Ready(()), |inspection| inspection.poll_beside(cx))
+    }
+
     fn refused(&mut self) -> io::Error {
         self.answer = Answer::Refused;
         io::Error::other("the firewall refused the answer")
@@ -106,8 +116,7 @@ impl<'e, E: Exchange> Inspected<'e, E> {
     /// What becomes of the answer with this head, against which phase 3 has nothing.
     fn behind_head(&mut self, head: &ResponseHead) -> io::Result<Behind> {
         let Some(inspection) = &mut self.inspection else { return Ok(Behind::Passes) };
-        let has_body = head.framing != Framing::None && head.status != StatusCode::SWITCHING_PROTOCOLS;
-        if has_body && !is_stream(head) && inspection.needs_response_body() {
+        if has_readable_body(head) && inspection.needs_response_body() {
             match inspection.reading(Side::Response, &head.fields) {
                 Ok(Reading::Plain) => return Ok(Behind::Collects(None)),
                 Ok(Reading::Unpacked(unpacker)) => {
@@ -227,10 +236,21 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
             // Before it knows of the switch, the exchange has nothing of the tunnel to give.
             ready!(self.poll_release(cx))?;
         }
-        self.inner.poll_request(cx)
+        ready!(self.poll_beside(cx));
+        let frame = ready!(self.inner.poll_request(cx))?;
+        if let Some(inspection) = self.observing() {
+            inspection.observe_request(&frame);
+            // What is not judged yet is when the next piece is asked for, or comes back.
+            let _ = inspection.poll_beside(cx);
+        }
+        Poll::Ready(Ok(frame))
     }
 
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
+        if let Some(inspection) = self.observing() {
+            inspection.observe_head(head);
+            return self.inner.send_head(head, additions);
+        }
         let Some(inspection) = &mut self.inspection else {
             return self.inner.send_head(head, additions);
         };
@@ -257,6 +277,7 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_beside(cx));
         ready!(self.poll_release(cx))?;
         // What is held back has its own limit.
         if matches!(self.answer, Answer::Collecting(_)) {
@@ -267,6 +288,10 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
     }
 
     fn send_frame(&mut self, frame: Frame) -> io::Result<()> {
+        if let Some(inspection) = self.observing() {
+            inspection.observe_answer(&frame);
+            return self.inner.send_frame(frame);
+        }
         let Some(inspection) = &mut self.inspection else { return self.inner.send_frame(frame) };
         match &mut self.answer {
             Answer::Collecting(whole) => {
@@ -304,9 +329,16 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_beside(cx));
         ready!(self.poll_release(cx))?;
         self.inner.poll_flush(cx)
     }
+}
+
+/// Whether there is a body behind a head that rules may look at.
+pub(super) fn has_readable_body(head: &ResponseHead) -> bool {
+    let has_body = head.framing != Framing::None && head.status != StatusCode::SWITCHING_PROTOCOLS;
+    has_body && !is_stream(head)
 }
 
 /// Answers that never end, or that both sides speak in turns: to hold one back would

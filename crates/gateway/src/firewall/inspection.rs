@@ -1,5 +1,7 @@
 //! One request under inspection: the engine's transaction, taken through its phases.
 
+mod observe;
+
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use waf::{Budget, EngineMode, Intake, Match, Pass, Step, Transaction, Verdict};
 
 use super::unpack::{Coding, Unpacker, Unreadable};
 use super::work::{NOTHING, SLICE, Work, rest};
+use observe::Observation;
+
 use super::{Allowance, CompressedRequests, Firewall, Head, Mode};
 
 /// Bytes that are unpacked between two rests.
@@ -105,6 +109,8 @@ pub(crate) struct Inspection {
     unfinished: bool,
     /// Whether the engine holds the request's body.
     lent: bool,
+    /// What detect mode has of the exchange.
+    observation: Option<Box<Observation>>,
     end: End,
 }
 
@@ -155,6 +161,7 @@ impl Inspection {
             unread: None,
             unfinished: true,
             lent: false,
+            observation: None,
             end: End::Ahead,
         }
     }
@@ -363,7 +370,7 @@ impl Inspection {
     }
 
     /// What the request needs to go on. `None`: the engine has not seen all of it, or
-    /// has something against it.
+    /// has something against it; where it only detects, it has not seen the head.
     pub(crate) fn pass(&self) -> Option<Pass> {
         match self.mode() {
             Mode::Block => self.work.here()?.pass(),
@@ -410,8 +417,10 @@ impl Inspection {
         }
     }
 
-    /// Phase 5, once, when the request is over; rests between slices.
+    /// Phase 5, once, when the request is over; rests between slices. Before it, what detect mode
+    /// has not judged yet.
     pub(crate) async fn end(&mut self, now: Timestamp) {
+        self.finish_observing().await;
         if self.work.here().is_none() {
             return self.break_off(now);
         }
@@ -427,6 +436,7 @@ impl Inspection {
 
     /// Phase 5 where nobody can wait for it any more: as much as fits into a slice.
     pub(crate) fn break_off(&mut self, now: Timestamp) {
+        self.stop_observing();
         self.begin_end(now);
         let budget = if self.work.is_long() { NOTHING } else { SLICE };
         let ends = std::mem::replace(&mut self.end, End::Over) != End::Over;
@@ -452,11 +462,16 @@ impl Inspection {
 
     /// A phase, from its beginning on.
     async fn finish(&mut self, begin: impl FnOnce(&mut Transaction) -> Step) -> Result<(), Stopped> {
+        self.begin_only(begin);
+        poll_fn(|cx| self.poll_judge(cx)).await
+    }
+
+    /// The beginning of a phase, for [`Self::poll_judge`] to go on with.
+    fn begin_only(&mut self, begin: impl FnOnce(&mut Transaction) -> Step) {
         if let Some(transaction) = self.work.here_mut() {
             // With nothing to spend it runs nothing yet.
             let _ = begin(transaction);
         }
-        poll_fn(|cx| self.poll_judge(cx)).await
     }
 
     /// The first slice of a phase; nothing of it where a slice is too much for the core.

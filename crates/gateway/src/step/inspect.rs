@@ -7,7 +7,7 @@ use http::StatusCode;
 use model::Switch;
 use model::event::Step;
 use proxy::head::Framing;
-use proxy::{BodyError, Exchange, Held, RequestHead, Version};
+use proxy::{BodyError, Exchange, Frame, Held, RequestHead, Version};
 use waf::Pass;
 
 use crate::firewall::{
@@ -46,7 +46,8 @@ pub fn body_limit<E: Exchange>(
 }
 
 /// Takes the request through the firewall's phases 1 and 2. Its body is read for that
-/// only when a rule needs it, and then goes on from what was read. Where the firewall blocks,
+/// only when a rule needs it, and then goes on from what was read; a firewall that only detects
+/// reads none of it, and is shown a copy of what goes by. Where the firewall blocks,
 /// trailers do not go on: phase 1 is over when they come, and where the body is not read to its
 /// end phase 2 does not see them either.
 ///
@@ -78,7 +79,11 @@ pub(crate) async fn request<E: Exchange>(
     let cookies = cookies_of_upstreams(gateway, head);
     let shown = Head::admitted(head, cookies.as_deref());
     inspection.request_headers(&shown).await.map_err(|stopped| refuse(&stopped))?;
-    if head.framing != Framing::None && inspection.needs_request_body() {
+    let reads = head.framing != Framing::None && inspection.needs_request_body();
+    if firewall.mode == Mode::Detect {
+        return observe(inspection, head, reads).await;
+    }
+    if reads {
         match read_body(inspection, head, exchange).await {
             Ok(()) => {}
             Err(Unread::Stopped(stopped)) => return Err(refuse(&stopped)),
@@ -95,6 +100,35 @@ pub(crate) async fn request<E: Exchange>(
     judged.map_err(|stopped| refuse(&stopped))?;
     // INVARIANT: without the engine's own word the request does not go on.
     inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))
+}
+
+/// Lets the request go on, and shows the rules a copy of its body as that goes by: to wait for it
+/// would be an effect.
+async fn observe(inspection: &mut Inspection, head: &RequestHead, reads: bool) -> Result<Pass, Stop> {
+    let reading = match reads {
+        true => inspection.reading(Side::Request, &head.fields).map_err(|stopped| refuse(&stopped))?,
+        false => Reading::Not,
+    };
+    if let Reading::Not = reading {
+        inspection.request_body_end().await.map_err(|stopped| refuse(&stopped))?;
+        inspection.observe(None);
+    } else {
+        inspection.observe(Some(reading));
+    }
+    inspection.pass().ok_or_else(|| refuse(&Stopped::Unable))
+}
+
+/// Shows the rules what was read of the body of a request that does not go on.
+pub(crate) fn observe_held<E: Exchange>(journey: &mut Journey<'_>, exchange: &Held<'_, E>) {
+    let Some(inspection) = journey.inspection.as_deref_mut().filter(|seen| seen.is_observing()) else {
+        return;
+    };
+    inspection.observe_request(&Frame::Data(exchange.body()));
+    match exchange.trailers() {
+        Some(fields) => inspection.observe_request(&Frame::Trailers(fields.clone())),
+        None if exchange.is_whole() => inspection.observe_request(&Frame::End),
+        None => {}
+    }
 }
 
 /// The cookies that upstreams see, where the request brings some of our own besides.

@@ -62,6 +62,8 @@ pub(super) struct Body {
     reader: Option<BodyReader>,
     started: bool,
     cut: bool,
+    /// Whether the rest of the request's body does not come.
+    pub(super) broken_off: bool,
     pub(super) response_wanted: bool,
     response: Vec<u8>,
     response_cut: bool,
@@ -85,6 +87,7 @@ impl Body {
             reader: None,
             started: false,
             cut: false,
+            broken_off: false,
             response_wanted: false,
             response: Vec::new(),
             response_cut: false,
@@ -222,8 +225,9 @@ impl State {
             self.start_reader(set);
         }
         let cut = self.body.cut;
-        let parsed =
-            self.body.reader.take().map(|reader| if cut { reader.finish_cut() } else { reader.finish() });
+        let partial = cut || self.body.broken_off;
+        let reader = self.body.reader.take();
+        let parsed = reader.map(|reader| if partial { reader.finish_cut() } else { reader.finish() });
         if let Some(parsed) = &parsed {
             for (name, value) in &parsed.args {
                 self.store.add_named(Variable::ArgsPost, Variable::ArgsPostNames, name, value);

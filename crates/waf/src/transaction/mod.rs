@@ -202,6 +202,8 @@ impl Watch for () {
 pub struct Transaction {
     set: Arc<RuleSet>,
     state: State,
+    /// Whether the request's first phase is done.
+    head_is_judged: bool,
     /// Whether both request phases are done.
     request_is_judged: bool,
 }
@@ -219,7 +221,7 @@ impl Transaction {
         let mut state = State::new(&set, connection, now_ms);
         state.collections.attach(memory, set.settings.collection_timeout_s);
         state.take_connection(&set, unique_id);
-        Self { set, state, request_is_judged: false }
+        Self { set, state, head_is_judged: false, request_is_judged: false }
     }
 
     /// Overrides the engine's mode for this transaction; before phase 1.
@@ -256,6 +258,12 @@ impl Transaction {
     /// headers, as a recipient does that merges them. Phase 1 is over by then.
     pub fn request_trailers<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
         self.state.take_trailers(fields);
+    }
+
+    /// The rest of the request's body does not come: that its end is missing is no fault of it.
+    /// Before [`Self::request_body_end`].
+    pub fn request_body_breaks_off(&mut self) {
+        self.state.body.broken_off = true;
     }
 
     /// Phase 2.
@@ -302,6 +310,7 @@ impl Transaction {
         if !self.state.run(&self.set, watch) {
             return Step::Yield;
         }
+        self.head_is_judged |= self.state.phase == Some(Phase::RequestHeaders);
         self.request_is_judged |= self.state.phase == Some(Phase::RequestBody);
         if self.state.phase == Some(Phase::Logging) {
             self.close();
@@ -316,6 +325,11 @@ impl Transaction {
         self.state.position = usize::MAX;
         self.state.collections.close(self.state.now_ms);
         record::mask(&mut self.state.matches, &self.state.secrets, self.state.secrets_further);
+    }
+
+    /// Whether the request's first phase is done.
+    pub(crate) fn head_is_judged(&self) -> bool {
+        self.head_is_judged
     }
 
     /// Whether both request phases are done.

@@ -2,6 +2,8 @@
 
 use super::super::testing::{firewall, inspection, slow_argument, slow_rules};
 use super::*;
+use proxy::head::{FieldsBuilder, Framing};
+use proxy::{Frame, ResponseHead};
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(2);
 /// Rules of phase 5 that take many slices, and one behind them.
@@ -108,4 +110,85 @@ async fn what_only_detects_is_stopped_by_nothing() {
     let mut blocks = inspection(&firewall(rules), Mode::Block);
     assert!(blocks.request_headers(&Head::refused(b"GET / HTTP/1.1\r\n\r\n")).await.is_err());
     assert!(blocks.pass().is_none());
+}
+
+/// A head of detect mode that goes on, and a piece of its body.
+async fn observed(rules: &str, content_type: &str, piece: &'static [u8]) -> Inspection {
+    let mut inspection = inspection(&firewall(rules), Mode::Detect);
+    let raw = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n\r\n");
+    inspection.request_headers(&Head::refused(raw.as_bytes())).await.unwrap();
+    assert!(inspection.needs_request_body());
+    assert!(inspection.pass().is_some());
+    inspection.observe(Some(Reading::Plain));
+    inspection.observe_request(&Frame::Data(Bytes::from_static(piece)));
+    inspection
+}
+
+const OBSERVING: &str = "SecRequestBodyAccess On\nSecResponseBodyAccess On\n\
+    SecRule REQUEST_HEADERS:Content-Type \"@contains json\" \"id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON\"\n\
+    SecRule REQBODY_ERROR \"@eq 1\" \"id:2,phase:2,deny,log\"\n\
+    SecRule ARGS \"@contains attack\" \"id:3,phase:2,deny,log\"\n\
+    SecRule RESPONSE_BODY \"@contains leak\" \"id:4,phase:4,deny,log\"\n";
+
+#[tokio::test]
+async fn of_a_body_that_breaks_off_is_seen_what_came_and_its_missing_end_is_no_fault() {
+    let json = "application/json";
+    for (piece, end, found, unfinished) in [
+        (&b"{\"a\":\"attack\",\"b\":"[..], false, vec![3], true),
+        (b"{\"a\":\"attack\",\"b\":", true, vec![2, 3], false),
+        (b"{\"a\":\"attack\"}", true, vec![3], false),
+    ] {
+        let mut inspection = observed(OBSERVING, json, piece).await;
+        if end {
+            inspection.observe_request(&Frame::End);
+        }
+        inspection.end(NOW).await;
+        assert_eq!((ids(&inspection), inspection.is_unfinished()), (found, unfinished));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_requests_end_waits_for_its_phase() {
+    let head = || {
+        let mut fields = FieldsBuilder::default();
+        fields.push(b"content-type", b"text/html").unwrap();
+        ResponseHead { status: StatusCode::OK, fields: fields.finish(), framing: Framing::Close }
+    };
+    let chunk = |text: &'static [u8]| Frame::Data(Bytes::from_static(text));
+    for (over, waits) in [(true, false), (true, true), (false, true)] {
+        let mut inspection = observed(OBSERVING, "application/x-www-form-urlencoded", b"q=att").await;
+        if !waits {
+            inspection.observe_request(&chunk(b"ack"));
+            inspection.observe_request(&Frame::End);
+        }
+        inspection.observe_head(&head());
+        poll_fn(|cx| inspection.poll_observe(cx)).await;
+        inspection.observe_answer(&chunk(b"a le"));
+        if waits && over {
+            inspection.observe_request(&chunk(b"ack"));
+            inspection.observe_request(&Frame::End);
+        }
+        inspection.observe_answer(&chunk(b"ak"));
+        inspection.observe_answer(&Frame::End);
+        inspection.end(NOW).await;
+        let found = if over { vec![3, 4] } else { vec![4] };
+        assert_eq!((ids(&inspection), inspection.is_unfinished()), (found, !over), "{over} {waits}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_its_phase_is_held_within_the_engines_limits() {
+    let limits = "SecRequestBodyLimit 4096\nSecRequestBodyNoFilesLimit 4096\nSecResponseBodyLimit 4096\n";
+    let rules = format!("{limits}{OBSERVING}");
+    let mut inspection = observed(&rules, "application/x-www-form-urlencoded", b"q=att").await;
+    let fields = Fields::default();
+    inspection.observe_head(&ResponseHead { status: StatusCode::OK, fields, framing: Framing::Close });
+    for _ in 0..10_000 {
+        inspection.observe_answer(&Frame::Data(Bytes::from_static(&[b'a'; 1_000])));
+        inspection.observe_request(&Frame::Data(Bytes::from_static(&[b'a'; 1_000])));
+    }
+    let held = inspection.observation.as_ref().unwrap().bytes_held();
+    assert!((8_192..32_768).contains(&held), "{held}");
+    inspection.end(NOW).await;
+    assert!(!inspection.is_unfinished(), "the rules saw as much as they want");
 }
