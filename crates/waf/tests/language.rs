@@ -133,6 +133,11 @@ fn get(target: &str) -> Raw {
     Raw::parse(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n").as_bytes())
 }
 
+/// The same with one more header.
+fn get_with(target: &str, header: &str) -> Raw {
+    Raw::parse(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n{header}\r\n\r\n").as_bytes())
+}
+
 /// The ids that match, in order.
 fn ids(text: &str, target: &str) -> Vec<u64> {
     let set = rules(&format!("SecRuleEngine On\n{text}"), &Options::default());
@@ -293,8 +298,43 @@ fn detection_only_has_no_effect_but_the_record() {
 #[test]
 fn an_operator_that_cannot_answer_is_a_denial() {
     let text = "SecRule ARGS:a \"@rx ^%{ARGS.p}$\" \"id:1,pass\"";
-    assert!(matches!(verdict(text, "/?a=x&p=(["), Verdict::Deny { status: 500, rule: 0 }));
+    let longer = format!("/?a=x&p={}", "y".repeat(8_192));
+    assert!(matches!(verdict(text, &longer), Verdict::Deny { status: 500, rule: 0 }));
     assert_eq!(verdict(text, "/?a=x&p=x"), Verdict::Pass);
+}
+
+#[test]
+fn what_a_macro_brings_into_an_expression_is_text() {
+    let text = "SecRule ARGS:csrf \"!@rx ^%{REQUEST_COOKIES.csrf}$\" \"id:1,phase:2,deny\"";
+    let set = rules(&format!("SecRuleEngine On\n{text}"), &Options::default());
+    for (cookie, argument, passes) in [
+        ("token", "token", true),
+        ("token", "other", false),
+        (".*", "other", false),
+        ("x|other", "other", false),
+        ("a.b+c", "a.b%2bc", true),
+        ("a.b", "axb", false),
+        ("([", "(%5b", true),
+        ("([", "x", false),
+    ] {
+        let request = get_with(&format!("/?csrf={argument}"), &format!("Cookie: csrf={cookie}"));
+        let verdict = run(&set, &request).1;
+        assert_eq!(verdict == Verdict::Pass, passes, "{cookie} {argument}");
+    }
+}
+
+#[test]
+fn an_expression_that_a_client_had_a_part_in_is_compiled_once_for_all_values() {
+    let text = "SecRuleEngine On\nSecRule ARGS \"@rx ^%{REQUEST_HEADERS.X-Token}$\" \"id:1,phase:2,deny\"";
+    let set = rules(text, &Options::default());
+    let work = |token: &str, arguments: usize| {
+        let target = format!("/?{}", "a=1&".repeat(arguments));
+        run(&set, &get_with(&target, &format!("X-Token: {token}"))).0.work_done()
+    };
+    let (first, long) = ("a".repeat(50), "b".repeat(2_000));
+    assert!(work(&first, 1) < work(&long, 1), "what is compiled is paid for");
+    let (one, many) = (work(&long, 1), work(&long, 900));
+    assert!(many < one + 2_000, "{one} {many}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What an operator found in a value.
 
+use super::rx::Expanded;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -14,9 +15,18 @@ pub(crate) struct Found {
     text: Option<Vec<u8>>,
     place: Vec<(&'static str, Vec<u8>)>,
     fault: Option<String>,
+    /// The last expression that a macro was part of; outlives [`Self::clear`].
+    pub(super) expanded: Option<Box<Expanded>>,
+    /// What compiling such expressions has cost, in units of work.
+    pub(super) work: u64,
 }
 
 impl Found {
+    /// What was worked besides reading the values, once, in units of work.
+    pub(crate) fn take_work(&mut self) -> u64 {
+        std::mem::take(&mut self.work)
+    }
+
     /// Forgets the last call.
     pub(crate) fn clear(&mut self) {
         self.captures.clear();

@@ -31,6 +31,7 @@ mod tests;
 pub(crate) use found::Found;
 pub(crate) use literal::Literal;
 pub(crate) use number::Order;
+pub(crate) use rx::escape;
 
 use crate::{
     classes::{self, Classes},
@@ -304,6 +305,11 @@ impl Operator {
                 script
             }
         }
+    }
+
+    /// Whether its argument is an expression, in which macros stand for themselves.
+    pub(crate) fn expands_expression(&self) -> bool {
+        matches!(self.kind, Kind::ExpandingRegex(_))
     }
 
     /// Whether its answer is of the value and the argument alone and cannot fail.

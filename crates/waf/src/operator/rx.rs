@@ -9,7 +9,7 @@ use super::{Cost, Found, Literal, OperatorFault, class, literal, pcre};
 use crate::classes::{self, Classes};
 use regex_automata::{Input, meta::Regex, util::syntax};
 use regex_syntax::hir::{Hir, HirKind};
-use std::sync::OnceLock;
+use std::{fmt, sync::OnceLock};
 
 /// Deepest nesting of groups.
 pub(super) const GROUP_DEPTH_MAX: u32 = 200;
@@ -21,6 +21,10 @@ pub(super) const STATES_MAX: u64 = 200_000;
 /// Memory of one compiled expression, in bytes. More than [`STATES_MAX`] states ever
 /// need, so that what passed the check at load compiles later.
 const COMPILED_SIZE_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of an expanded expression that are read for one unit of work.
+const BYTES_PER_WORK: u64 = 16;
+/// What compiling a state counts for, in units of work.
+const WORK_PER_STATE: u64 = 4;
 
 /// A checked expression.
 pub(super) struct Pattern {
@@ -105,10 +109,14 @@ fn compile(source: &str) -> Result<Regex, String> {
 impl Pattern {
     pub(super) fn new(pattern: &str, global: bool) -> Result<Self, OperatorFault> {
         let (source, tree) = check(pattern)?;
-        let cost = if states(&tree) > 1_000 { Cost::LargeRegex } else { Cost::Regex };
-        let needs = classes::required(&tree).unwrap_or(0);
-        let (literals, unless) = literal::required(&tree).unzip();
-        Ok(Self {
+        Ok(Self::of(pattern, source, &tree, global))
+    }
+
+    fn of(pattern: &str, source: String, tree: &Hir, global: bool) -> Self {
+        let cost = if states(tree) > 1_000 { Cost::LargeRegex } else { Cost::Regex };
+        let needs = classes::required(tree).unwrap_or(0);
+        let (literals, unless) = literal::required(tree).unzip();
+        Self {
             literals,
             unless: unless.unwrap_or(0),
             needs,
@@ -117,7 +125,7 @@ impl Pattern {
             cost,
             global,
             whole: WHOLE.contains(&pattern) && !global,
-        })
+        }
     }
 
     pub(super) fn literals(&self) -> Option<&[Literal]> {
@@ -190,37 +198,117 @@ fn search(regex: &Regex, value: &[u8], global: bool, found: &mut Found) -> bool 
 }
 
 /// An expression with macros: compiled when its text is known. The text is the same for
-/// nearly every transaction, so the first one is kept.
+/// nearly every transaction, so the first one is kept. Of others the transaction keeps the last
+/// one: it is compiled once for all values.
 pub(super) struct Expanding {
-    first: OnceLock<(Vec<u8>, Result<Pattern, String>)>,
+    first: OnceLock<Expanded>,
     global: bool,
+}
+
+/// An expression whose text was not known when the rules were loaded.
+pub(super) struct Expanded {
+    text: Vec<u8>,
+    global: bool,
+    pattern: Result<Pattern, String>,
+}
+
+impl Expanded {
+    /// Compiles it, and what that cost.
+    fn new(text: &[u8], global: bool) -> (Self, u64) {
+        let (pattern, states) = match Self::check(text, global) {
+            Ok((pattern, states)) => (Ok(pattern), states),
+            Err(error) => (Err(error), 0),
+        };
+        if let Ok(pattern) = &pattern {
+            // What is wrong with it is told when it runs.
+            let _ = pattern.regex();
+        }
+        let work = text.len() as u64 / BYTES_PER_WORK + states * WORK_PER_STATE;
+        (Self { text: text.to_vec(), global, pattern }, work)
+    }
+
+    fn check(text: &[u8], global: bool) -> Result<(Pattern, u64), String> {
+        if text.len() > Expanding::EXPANDED_LENGTH_MAX {
+            let most = Expanding::EXPANDED_LENGTH_MAX;
+            return Err(format!("the expanded expression has more than {most} bytes"));
+        }
+        let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+        let (source, tree) = check(text).map_err(|fault| fault.to_string())?;
+        let states = states(&tree);
+        if states > Expanding::EXPANDED_STATES_MAX {
+            let most = Expanding::EXPANDED_STATES_MAX;
+            return Err(format!(
+                "the expanded expression has about {states} states, at most {most} are allowed"
+            ));
+        }
+        Ok((Pattern::of(text, source, &tree, global), states))
+    }
+
+    fn is(&self, text: &[u8], global: bool) -> bool {
+        self.global == global && self.text == text
+    }
+}
+
+impl fmt::Debug for Expanded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expanded").field("text", &self.text).finish_non_exhaustive()
+    }
 }
 
 impl Expanding {
     /// Longest text after expansion, in bytes: it may come from a request.
-    pub(super) const EXPANDED_LENGTH_MAX: usize = 4_096;
+    pub(super) const EXPANDED_LENGTH_MAX: usize = 8_192;
+    /// Most states then: it is compiled while a request waits.
+    pub(super) const EXPANDED_STATES_MAX: u64 = 20_000;
 
     pub(super) fn new(global: bool) -> Self {
         Self { first: OnceLock::new(), global }
     }
 
-    pub(super) fn evaluate(&self, value: &[u8], pattern: &[u8], found: &mut Found) -> bool {
-        let build = || -> Result<Pattern, String> {
-            if pattern.len() > Self::EXPANDED_LENGTH_MAX {
-                return Err(format!(
-                    "the expanded expression has more than {} bytes",
-                    Self::EXPANDED_LENGTH_MAX
-                ));
-            }
-            let pattern = std::str::from_utf8(pattern).map_err(|error| error.to_string())?;
-            Pattern::new(pattern, self.global).map_err(|fault| fault.to_string())
+    pub(super) fn evaluate(&self, value: &[u8], text: &[u8], found: &mut Found) -> bool {
+        let mut work = 0;
+        let mut compile = || {
+            let (expanded, cost) = Expanded::new(text, self.global);
+            work = cost;
+            expanded
         };
-        let (text, first) = self.first.get_or_init(|| (pattern.to_vec(), build()));
-        let mut run = |pattern: &Result<Pattern, String>| match pattern {
+        let first = self.first.get_or_init(&mut compile);
+        let matches = if first.is(text, self.global) {
+            first.evaluate(value, found)
+        } else {
+            let kept = found.expanded.take().filter(|kept| kept.is(text, self.global));
+            let last = kept.unwrap_or_else(|| Box::new(compile()));
+            let matches = last.evaluate(value, found);
+            found.expanded = Some(last);
+            matches
+        };
+        found.work += work;
+        matches
+    }
+}
+
+impl Expanded {
+    fn evaluate(&self, value: &[u8], found: &mut Found) -> bool {
+        match &self.pattern {
             Ok(pattern) => pattern.evaluate(value, found),
             Err(error) => found.fail(error.clone()),
-        };
-        if text == pattern { run(first) } else { run(&build()) }
+        }
+    }
+}
+
+/// What a macro brings into an expression stands for itself: who sends it does not write
+/// expressions.
+pub(crate) fn escape(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' => out.push(byte),
+            b'!'..=b'~' => out.extend_from_slice(&[b'\\', byte]),
+            _ => {
+                let digit =
+                    |half: u8| char::from_digit(u32::from(half), 16).map_or(b'0', |digit| digit as u8);
+                out.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
     }
 }
 

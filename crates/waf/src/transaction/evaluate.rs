@@ -283,6 +283,7 @@ impl State {
                 let work = bytes.len();
                 let holds = test.operator.evaluate(bytes, expanded, &mut self.found);
                 self.spend_bytes(work);
+                self.take_work(test);
                 self.take_found();
                 holds != test.negated
             }
@@ -306,7 +307,10 @@ impl State {
         let Some(template) = test.argument.as_ref().filter(|_| !self.argument_holds) else { return };
         let mut text = std::mem::take(&mut self.argument);
         text.clear();
-        self.expand(here.set, template, &mut text);
+        match test.operator.expands_expression() {
+            true => self.expand_expression(here.set, template, &mut text),
+            false => self.expand(here.set, template, &mut text),
+        }
         self.argument = text;
         self.argument_holds = true;
     }
@@ -440,6 +444,7 @@ impl State {
         let expanded = test.argument.is_some().then_some(self.argument.as_slice());
         let matches = test.operator.evaluate(value, expanded, &mut self.found) != test.negated;
         self.spend_bytes(value.len());
+        self.take_work(test);
         self.take_found();
         if matches {
             self.matched(here, Some(origin), value, Some(test));
@@ -473,6 +478,15 @@ impl State {
     fn capture(&mut self, value: &[u8]) {
         for number in 0..crate::rule::CAPTURES {
             self.tx.capture(number, self.found.get(value, usize::from(number)));
+        }
+    }
+
+    /// What an argument cost that had to be made sense of first.
+    #[inline]
+    fn take_work(&mut self, test: &Test) {
+        if test.argument.is_some() {
+            let work = self.found.take_work();
+            self.spend(work);
         }
     }
 

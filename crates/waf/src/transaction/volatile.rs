@@ -6,6 +6,7 @@ use super::{
     tx::{Value, write_number},
 };
 use crate::{
+    operator,
     ruleset::RuleSet,
     target::Selector,
     template::{Part, Template},
@@ -140,15 +141,35 @@ impl State {
     /// Appends a text with its macros expanded. A macro without a value is nothing.
     pub(super) fn expand(&self, set: &RuleSet, template: &Template, out: &mut Vec<u8>) {
         for part in &template.parts {
+            self.expand_part(set, part, out);
+        }
+        out.truncate(EXPANDED_BYTES_MAX);
+    }
+
+    /// As [`Self::expand`], into an expression in which only what the author wrote has a meaning.
+    pub(super) fn expand_expression(&self, set: &RuleSet, template: &Template, out: &mut Vec<u8>) {
+        let mut brought = Vec::new();
+        for part in &template.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
-                Part::Tx(slot) => {
-                    self.tx.slot(*slot).write(out);
+                part => {
+                    brought.clear();
+                    self.expand_part(set, part, &mut brought);
+                    operator::escape(&brought, out);
                 }
-                Part::Macro(variable, name) => self.expand_one(set, *variable, name.as_deref(), out),
             }
         }
         out.truncate(EXPANDED_BYTES_MAX);
+    }
+
+    fn expand_part(&self, set: &RuleSet, part: &Part, out: &mut Vec<u8>) {
+        match part {
+            Part::Literal(text) => out.extend_from_slice(text),
+            Part::Tx(slot) => {
+                self.tx.slot(*slot).write(out);
+            }
+            Part::Macro(variable, name) => self.expand_one(set, *variable, name.as_deref(), out),
+        }
     }
 
     fn expand_one(&self, set: &RuleSet, variable: Variable, name: Option<&[u8]>, out: &mut Vec<u8>) {

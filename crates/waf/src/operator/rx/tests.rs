@@ -76,7 +76,57 @@ fn an_expression_with_macros_is_compiled_when_it_is_known() {
     found.clear();
     let longer = vec![b'a'; Expanding::EXPANDED_LENGTH_MAX + 1];
     assert!(!expanding.evaluate(&longer, &longer, &mut found));
-    assert!(found.fault().unwrap().contains("4096"));
+    assert!(found.fault().unwrap().contains(&Expanding::EXPANDED_LENGTH_MAX.to_string()));
+    for (count, fits) in [(9, true), (10, false)] {
+        found.clear();
+        let text = format!("(?:a{{1000}}){{{count}}}|b");
+        assert_eq!(expanding.evaluate(b"b", text.as_bytes(), &mut found), fits, "{count}");
+        assert_eq!(found.fault().is_some(), !fits, "{count}");
+    }
+}
+
+#[test]
+fn an_expanded_expression_is_compiled_once_for_all_values_and_paid_for() {
+    let (one, other) = (Expanding::new(false), Expanding::new(true));
+    let mut found = Found::default();
+    let mut costs = |expanding: &Expanding, text: &[u8]| {
+        expanding.evaluate(b"a value", text, &mut found);
+        found.clear();
+        found.take_work()
+    };
+    // The first text is kept for all transactions, the last one for this.
+    assert!(costs(&one, b"first") > 0);
+    for text in [&b"second"[..], b"third", b"(?:x{1000}){9}"] {
+        assert!(costs(&one, text) > 0);
+        assert_eq!([costs(&one, text), costs(&one, b"first"), costs(&one, text)], [0, 0, 0]);
+    }
+    assert!(costs(&one, b"(?:y{1000}){9}") > 9_000, "a long one costs more");
+    // What one operator compiled is none of another kind's.
+    assert!(costs(&other, b"first") > 0);
+    assert!(costs(&one, b"last") > 0 && costs(&other, b"last") > 0);
+}
+
+proptest! {
+    #[test]
+    fn what_a_macro_brings_matches_itself_alone(text in proptest::collection::vec(any::<u8>(), 0..40), other in proptest::collection::vec(any::<u8>(), 0..40)) {
+        for (before, after) in [("^", "$"), ("^(?:", ")$"), ("(?x)^", "$"), ("(?s)^", "$")] {
+            let mut expression = before.as_bytes().to_vec();
+            escape(&text, &mut expression);
+            expression.extend_from_slice(after.as_bytes());
+            let expanding = Expanding::new(false);
+            let mut found = Found::default();
+            prop_assert!(expanding.evaluate(&text, &expression, &mut found), "{:?} {:?}", expression, found.fault());
+            prop_assert_eq!(expanding.evaluate(&other, &expression, &mut found), text == other);
+        }
+        let mut class = b"^[".to_vec();
+        escape(&text, &mut class);
+        class.extend_from_slice(b"x]$");
+        let expanding = Expanding::new(false);
+        for byte in 0..=255_u8 {
+            let expected = text.contains(&byte) || byte == b'x';
+            prop_assert_eq!(expanding.evaluate(&[byte], &class, &mut Found::default()), expected, "{}", byte);
+        }
+    }
 }
 
 #[test]
