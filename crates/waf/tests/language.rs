@@ -6,8 +6,8 @@ mod support;
 
 use proptest::prelude::*;
 use std::sync::Arc;
-use support::{Files, Raw, memory, rules, run, run_with};
-use waf::{Options, RuleSet, Verdict};
+use support::{Files, Raw, connection, memory, rules, run, run_with};
+use waf::{Budget, Options, ResponseHead, RuleSet, Transaction, Verdict};
 
 fn load(text: &str) -> Result<RuleSet, String> {
     load_files(&[("test.conf", text)])
@@ -142,6 +142,19 @@ fn get_with(target: &str, header: &str) -> Raw {
 fn ids(text: &str, target: &str) -> Vec<u64> {
     let set = rules(&format!("SecRuleEngine On\n{text}"), &Options::default());
     run(&set, &get(target)).0.matches().iter().map(|found| found.rule).collect()
+}
+
+/// A transaction after the phases of its request.
+fn begun(set: &Arc<RuleSet>, raw: &Raw) -> (Transaction, Verdict) {
+    let mut transaction =
+        Transaction::new(Arc::clone(set), memory(), connection(), "f3b0c8a1d2e4", 1_700_000_000_000);
+    let _ = raw.head(|head| transaction.request_headers(head, Budget::UNLIMITED));
+    if transaction.needs_request_body() {
+        let _ = transaction.request_body_chunk(&raw.body);
+    }
+    let _ = transaction.request_body_end(Budget::UNLIMITED);
+    let verdict = transaction.verdict();
+    (transaction, verdict)
 }
 
 fn verdict(text: &str, target: &str) -> Verdict {
@@ -573,4 +586,44 @@ proptest! {
     fn fuzz_smoke_any_text_is_answered(text in "(Sec(Rule|Action|Marker|DefaultAction|RuleUpdateTargetById)[ \"'A-Z@a-z0-9:,|!&%{}./=\\\\\n-]{0,60}\n?){1,4}") {
         let _ = load(&text);
     }
+}
+
+/// Whether a rule finds the leak in an answer of this type.
+fn leaks(directives: &str, content_type: &str) -> bool {
+    let text = format!(
+        "SecRuleEngine On\nSecResponseBodyAccess On\n{directives}\n\
+         SecRule RESPONSE_BODY \"@contains leak\" \"id:1,phase:4,deny\""
+    );
+    let set = rules(&text, &Options::default());
+    let (mut transaction, _) = begun(&set, &get("/"));
+    let headers = [(&b"content-type"[..], content_type.as_bytes())];
+    let head = ResponseHead { status: 200, protocol: b"HTTP/1.1", headers: &headers };
+    let _ = transaction.response_headers(&head, Budget::UNLIMITED);
+    let _ = transaction.response_body_chunk(b"a leak");
+    let _ = transaction.response_body_end(Budget::UNLIMITED);
+    transaction.verdict() != Verdict::Pass
+}
+
+#[test]
+fn media_types_of_answers_add_up_until_they_are_cleared() {
+    let named = |name: &str| format!("SecResponseBodyMimeType {name}\n");
+    let clear = "SecResponseBodyMimeTypesClear\n";
+    let (html, json) = (named("text/html"), named("application/json text/xml"));
+    for (directives, seen, unseen) in [
+        (String::new(), &["text/html", "text/plain"][..], &["application/json"][..]),
+        (html.clone(), &["text/html"], &["text/plain", "application/json"]),
+        (format!("{html}{json}{html}"), &["text/html", "application/json", "text/xml"], &["text/plain"]),
+        (format!("{html}{clear}{json}"), &["application/json", "text/xml"], &["text/html", "text/plain"]),
+        (format!("{clear}{json}"), &["application/json"], &["text/html", "text/plain"]),
+        (format!("{html}{clear}"), &[], &["text/html", "text/plain"]),
+    ] {
+        for (types, expected) in [(seen, true), (unseen, false)] {
+            for name in types {
+                assert_eq!(leaks(&directives, name), expected, "{directives:?} {name}");
+            }
+        }
+    }
+    let many = |count: usize| (0..count).map(|number| named(&format!("a/t{number}"))).collect::<String>();
+    assert!(load(&many(256)).is_ok());
+    assert!(load(&many(257)).unwrap_err().contains("1 to 256 media types in all"));
 }

@@ -136,6 +136,8 @@ pub(crate) struct Builder<'s> {
     pub(crate) files: usize,
     /// The database of `SecGeoLookupDb`, for `@geoLookup`.
     pub(crate) geo_path: Option<String>,
+    /// Whether a `SecResponseBodyMimeType` has been read.
+    pub(crate) media_types_named: bool,
     ids: HashMap<u64, Place>,
     /// The last rule ended in `chain` and waits for its next link.
     open: Option<Place>,
@@ -158,6 +160,7 @@ impl<'s> Builder<'s> {
             links: 0,
             files: 0,
             geo_path: None,
+            media_types_named: false,
             ids: HashMap::new(),
             open: None,
             broken: false,

@@ -166,11 +166,22 @@ impl Builder<'_> {
             .flat_map(|word| word.text.split_whitespace())
             .map(str::to_ascii_lowercase)
             .collect();
-        if types.is_empty() || types.len() > TYPES_MAX {
-            let message = format!("expected 1 to {TYPES_MAX} media types");
+        // The first directive stands in the place of what is preset, further ones add to it.
+        let set = &mut self.settings.response_body_types;
+        if !std::mem::replace(&mut self.media_types_named, true) {
+            set.clear();
+        }
+        let known = set.len();
+        for name in &types {
+            if !set.contains(name) {
+                set.push(name.clone());
+            }
+        }
+        if types.is_empty() || set.len() > TYPES_MAX {
+            set.truncate(known);
+            let message = format!("expected 1 to {TYPES_MAX} media types in all");
             return Err(text.fault(statement.name.offset(0), message));
         }
-        self.settings.response_body_types = types;
         Ok(())
     }
 }
