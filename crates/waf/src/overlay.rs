@@ -12,8 +12,9 @@ use crate::{
     },
     settings::Settings,
     sources::{SourceFault, Sources},
-    target::{Exclusion, Selector},
+    target::{Exclusion, Selector, Target},
     transaction::{Opening, Value},
+    variable::Variable,
 };
 use std::sync::Arc;
 
@@ -60,12 +61,12 @@ pub(crate) struct Laid {
 }
 
 impl Laid {
-    /// Whether a rule's first link does not look at something.
+    /// Whether a rule does not look at something.
     pub(crate) fn excludes_of(&self, rule: usize) -> bool {
         !self.excluded.is_empty() && self.exclusions_of(rule).next().is_some()
     }
 
-    /// What a rule's first link does not look at.
+    /// What no link of a rule looks at.
     pub(crate) fn exclusions_of(&self, rule: usize) -> impl Iterator<Item = &Exclusion> {
         let rule = u32::try_from(rule).unwrap_or(u32::MAX);
         let from = self.excluded.partition_point(|(known, _)| *known < rule);
@@ -109,6 +110,16 @@ impl RuleSet {
             };
             let from = laid.exclusions.len();
             laid.exclusions.extend(targets(target)?);
+            let new = laid.exclusions.get(from..).unwrap_or_default();
+            if let Chosen::Ids(first, last) = excluded.rules
+                && first == last
+                && !meant.is_empty()
+                && !new.iter().all(|exclusion| self.is_looked_at(&meant, exclusion))
+            {
+                let message = format!("{} does not look at {target}, which it is not to", excluded.rules);
+                let place = Place { file: PLACE.into(), line: 1, column: 1 };
+                notes.push(Note { place, message, suggestion: None, weight: Weight::Warning });
+            }
             for rule in meant {
                 let all = from..laid.exclusions.len();
                 let pairs = all.filter_map(|at| Some((u32::try_from(rule).ok()?, u32::try_from(at).ok()?)));
@@ -142,6 +153,21 @@ impl RuleSet {
     #[must_use]
     pub fn shares_rules(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rules, &other.rules) && Arc::ptr_eq(&self.plan, &other.plan)
+    }
+
+    /// Whether one of these rules looks at what an exclusion takes.
+    fn is_looked_at(&self, rules: &[usize], exclusion: &Exclusion) -> bool {
+        // Slots of the rule set are none of the exclusion's: it has the name.
+        let takes = |target: &Target| match (&target.selector, &exclusion.selector) {
+            (Selector::Slot(slot), selector) => {
+                exclusion.variable == Variable::Tx
+                    && !target.count
+                    && selector.takes(self.names.name(*slot).as_bytes())
+            }
+            _ => exclusion.may_take(target),
+        };
+        let rules = rules.iter().filter_map(|at| self.rules.get(*at));
+        rules.flat_map(|rule| &rule.links).flat_map(|link| &link.targets).any(takes)
     }
 
     fn chosen(&self, chosen: &Chosen) -> Vec<usize> {

@@ -86,6 +86,18 @@ impl Exclusion {
                 selector => selector.takes(name),
             }
     }
+
+    /// Whether it could take something of a target out.
+    pub(crate) fn may_take(&self, target: &Target) -> bool {
+        self.variable == target.variable
+            && !target.count
+            && match (&self.selector, &target.selector) {
+                (Selector::Name(own), Selector::Name(name)) => own.eq_ignore_ascii_case(name),
+                (Selector::Pattern(pattern), Selector::Name(name)) => pattern.is_match(name),
+                (Selector::Slot(own), Selector::Slot(slot)) => own == slot,
+                _ => true,
+            }
+    }
 }
 
 #[cfg(test)]

@@ -627,3 +627,39 @@ fn media_types_of_answers_add_up_until_they_are_cleared() {
     assert!(load(&many(256)).is_ok());
     assert!(load(&many(257)).unwrap_err().contains("1 to 256 media types in all"));
 }
+
+#[test]
+fn an_update_of_targets_reaches_each_link_of_a_chain_unless_it_names_one() {
+    let chain = "SecRule ARGS:a x \"id:1,phase:2,pass,msg:'m',tag:'t',chain\"\nSecRule ARGS|!ARGS:z y \"\"\n";
+    for (update, target, found) in [
+        ("", "/?a=x&b=y", true),
+        ("SecRuleUpdateTargetById 1 \"!ARGS:b\"", "/?a=x&b=y", false),
+        ("SecRuleUpdateTargetById 1 \"!ARGS:b\"", "/?a=x&c=y", true),
+        ("SecRuleUpdateTargetById 1:0 \"!ARGS:b\"", "/?a=x&b=y", true),
+        ("SecRuleUpdateTargetById 1:1 \"!ARGS:b\"", "/?a=x&b=y", false),
+        ("SecRuleUpdateTargetByTag ^t$ \"!ARGS:b\"", "/?a=x&b=y", false),
+        ("SecRuleUpdateTargetByMsg ^m$ \"!ARGS:b\"", "/?a=x&b=y", false),
+        ("SecRuleUpdateTargetByMsg ^n$ \"!ARGS:b\"", "/?a=x&b=y", true),
+        // Targets are added everywhere too.
+        ("", "/xy", false),
+        ("SecRuleUpdateTargetById 1 \"REQUEST_URI\"", "/xy", true),
+        ("SecRuleUpdateTargetById 1:0 \"REQUEST_URI\"", "/xy", false),
+        // What stands in the place of others stands only there.
+        ("SecRuleUpdateTargetById 1 \"REQUEST_URI\" \"ARGS:a\"", "/x?b=y", true),
+        ("SecRuleUpdateTargetById 1 \"REQUEST_URI\" \"ARGS:a\"", "/xy", false),
+    ] {
+        assert_eq!(
+            ids(&format!("{chain}{update}\n"), target),
+            if found { vec![1] } else { vec![] },
+            "{update} {target}"
+        );
+    }
+    let warned = |update: &str| {
+        let set = load(&format!("{chain}{update}\n")).unwrap();
+        set.notes().iter().any(|note| note.to_string().contains("names something that no rule"))
+    };
+    assert!(
+        !warned("SecRuleUpdateTargetById 1 \"!ARGS:b\"") && warned("SecRuleUpdateTargetById 1:0 \"!ARGS:b\"")
+    );
+    assert!(warned("SecRuleUpdateTargetById 1 \"!REQUEST_COOKIES:b\""));
+}

@@ -19,6 +19,8 @@ SecRule REQUEST_HEADERS:X-Level "@unconditionalMatch" "id:20,phase:1,deny,status
     SecRule TX:level "@eq 3" ""
 SecRule TX:level "@eq 9" "id:30,phase:2,deny,log,tag:'tx'"
 SecRule TX:other "@eq 1" "id:31,phase:2,pass,log"
+SecRule &ARGS "@ge 2" "id:40,phase:2,pass,log,chain,tag:'long'"
+    SecRule ARGS "@gt 5" "t:length"
 "#;
 
 fn overlaid(set: &Arc<RuleSet>, exclusions: &[Excluded], variables: &[(&str, &str)]) -> Arc<RuleSet> {
@@ -32,7 +34,9 @@ fn ids(set: &Arc<RuleSet>, request: &[u8]) -> (Verdict, Vec<u64>) {
     (verdict, transaction.matches().iter().map(|found| found.rule).collect())
 }
 
-const REQUESTS: [&[u8]; 7] = [
+const REQUESTS: [&[u8]; 9] = [
+    b"GET /?q=longer-than-five&a=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /?q=1&comment=longer-than-five HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /?q=attack HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /?comment=attack HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /?comment=attack&q=attack HTTP/1.1\r\nHost: x\r\nX-Also: yes\r\n\r\n",
@@ -63,6 +67,15 @@ fn an_exclusion_does_what_the_directive_of_a_file_does() {
         ("SecRuleUpdateTargetByTag ^tx$ \"!TX:level\"", tag("tx"), Some("TX:level")),
         ("SecRuleRemoveById 3", ids_of(3, 3), None),
         ("SecRuleUpdateTargetById 3 \"!TX:level\"", ids_of(3, 3), Some("TX:level")),
+        // What only the last link of a chain looks at.
+        (
+            "SecRuleUpdateTargetById 11 \"!REQUEST_HEADERS:X-Also\"",
+            ids_of(11, 11),
+            Some("REQUEST_HEADERS:X-Also"),
+        ),
+        ("SecRuleUpdateTargetById 40 \"!ARGS:q\"", ids_of(40, 40), Some("ARGS:q")),
+        ("SecRuleUpdateTargetByTag ^long$ \"!ARGS:/comment/\"", tag("long"), Some("ARGS:/comment/")),
+        ("SecRuleUpdateTargetById 20 \"!TX:level\"", ids_of(20, 20), Some("TX:level")),
         ("SecRuleUpdateTargetById 1000 \"!ARGS\"", ids_of(1000, 1000), Some("ARGS")),
     ] {
         for level in [None, Some("3"), Some("9")] {
@@ -98,11 +111,11 @@ fn overlays_share_what_is_compiled_and_leave_it_alone() {
     assert!(over.shares_rules(&shared) && over.shares_rules(&beside));
     assert!(!over.shares_rules(&rules(RULES, &Options::default())));
     assert_eq!(over.statistics().rules + 1, shared.statistics().rules);
-    assert_eq!(ids(&shared, REQUESTS[0]), (Verdict::Deny { status: 403, rule: 10 }, vec![10]));
-    assert_eq!(ids(&beside, REQUESTS[5]), (Verdict::Pass, vec![]));
-    assert_eq!(ids(&over, REQUESTS[5]), (Verdict::Deny { status: 410, rule: 20 }, vec![20]));
+    assert_eq!(ids(&shared, REQUESTS[2]), (Verdict::Deny { status: 403, rule: 10 }, vec![10]));
+    assert_eq!(ids(&beside, REQUESTS[7]), (Verdict::Pass, vec![]));
+    assert_eq!(ids(&over, REQUESTS[7]), (Verdict::Deny { status: 410, rule: 20 }, vec![20]));
     // An overlay over an overlay is laid over the rules.
-    assert_eq!(ids(&overlaid(&over, &[], &[]), REQUESTS[0]).0, Verdict::Deny { status: 403, rule: 10 });
+    assert_eq!(ids(&overlaid(&over, &[], &[]), REQUESTS[2]).0, Verdict::Deny { status: 403, rule: 10 });
 }
 
 #[test]
@@ -114,7 +127,7 @@ fn settings_of_an_overlay_count() {
     settings.request_body_limit_action = LimitAction::Reject;
     let overlay = |settings| Overlay { settings, variables: Vec::new(), exclusions: Vec::new() };
     let detecting = Arc::new(shared.overlaid(&overlay(settings.clone())).unwrap());
-    assert_eq!(ids(&detecting, REQUESTS[0]), (Verdict::Pass, vec![10]));
+    assert_eq!(ids(&detecting, REQUESTS[2]), (Verdict::Pass, vec![10]));
     settings.engine = EngineMode::On;
     let limiting = Arc::new(shared.overlaid(&overlay(settings)).unwrap());
     let long = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\na=1&b=2";
@@ -146,4 +159,24 @@ fn a_target_that_is_none_is_refused_and_a_rule_that_is_none_is_noted() {
         notes.iter().any(|note| note.contains("no rule is meant by the exclusion of rule 7")),
         "{notes:?}"
     );
+}
+
+#[test]
+fn an_exclusion_reaches_what_only_a_later_link_looks_at_and_one_of_nothing_is_noted() {
+    let shared = rules(RULES, &Options::default());
+    for (rule, target, request, found, warned) in [
+        (40, "ARGS:q", 0, false, false),
+        (40, "ARGS:q", 1, true, false),
+        (40, "ARGS:other", 0, true, false),
+        (40, "REQUEST_COOKIES:q", 0, true, true),
+        (11, "ARGS:comment", 0, false, true),
+        (20, "TX:level", 0, false, false),
+        (20, "TX:other", 0, false, true),
+    ] {
+        let exclusion = Excluded { rules: Chosen::Ids(rule, rule), target: Some(target.to_owned()) };
+        let over = overlaid(&shared, &[exclusion], &[]);
+        assert_eq!(ids(&over, REQUESTS[request]).1.contains(&rule), found, "{rule} {target}");
+        let noted = over.notes().iter().any(|note| note.to_string().contains("does not look at"));
+        assert_eq!(noted, warned, "{rule} {target}");
+    }
 }

@@ -13,8 +13,8 @@ use regex::Regex;
 
 /// Which rules a directive means.
 enum Which {
-    /// Ranges of ids; the second number counts links of the chain.
-    Id(Vec<(u64, u64)>, usize),
+    /// Ranges of ids, and the one link of the chain that is meant.
+    Id(Vec<(u64, u64)>, Option<usize>),
     Tag(Regex),
     Message(Regex),
 }
@@ -33,11 +33,19 @@ impl Which {
         }
     }
 
-    fn link(&self) -> usize {
+    /// The link that is named, of a chain.
+    fn link(&self) -> Option<usize> {
         match self {
             Self::Id(_, link) => *link,
-            Self::Tag(_) | Self::Message(_) => 0,
+            Self::Tag(_) | Self::Message(_) => None,
         }
+    }
+
+    /// The links of a rule whose targets are meant: all, unless one is named.
+    fn links<'r>(&self, rule: &'r mut RuleDraft) -> impl Iterator<Item = &'r mut LinkDraft> {
+        let named = self.link();
+        let links = rule.links.iter_mut().enumerate();
+        links.filter(move |(at, _)| named.is_none_or(|named| named == *at)).map(|(_, link)| link)
     }
 }
 
@@ -52,11 +60,11 @@ fn which(at: At<'_>, by: &str) -> Result<Which, Fault> {
         "tag" => Which::Tag(text_pattern(at, &piece)?),
         "msg" => Which::Message(text_pattern(at, &piece)?),
         _ => {
-            let mut link = 0;
+            let mut link = None;
             if let Some((id, offset)) = at.word.text.split_once(':') {
-                link = offset.parse().map_err(|_| {
+                link = Some(offset.parse().map_err(|_| {
                     at.fault(id.len() + 1, "expected the number of a chained rule after the colon")
-                })?;
+                })?);
                 piece.text = id.to_owned();
             }
             Which::Id(ids(at, &piece)?, link)
@@ -107,13 +115,22 @@ impl Builder<'_> {
             None => Vec::new(),
         };
         let mut found = false;
+        let mut unlooked: Vec<&Exclusion> = excluded.iter().collect();
         for rule in self.drafts.iter_mut().filter(|rule| which.takes(rule)) {
-            if let Some(link) = rule.links.get_mut(which.link()) {
+            for link in which.links(rule) {
+                unlooked.retain(|exclusion| !link.targets.iter().any(|target| exclusion.may_take(target)));
                 change_targets(link, &added, &excluded, &replaced);
                 found = true;
             }
         }
         self.unmet(found, at);
+        if let (true, Which::Id(..), Some(_)) = (found, &which, unlooked.first()) {
+            let message = format!(
+                "\"{}\" names something that no rule meant by \"{}\" looks at",
+                targets.text, rules.text
+            );
+            self.warn(At { text, word: targets }.place(0), message);
+        }
     }
 
     /// `SecRuleUpdateActionById ID[:LINK] "ACTIONS"`.
@@ -132,14 +149,14 @@ impl Builder<'_> {
             let fault = actions_at.fault(0, "id, phase and chain of a rule cannot be changed");
             return self.faults.push(fault);
         }
-        if let (1.., Some(word)) = (which.link(), set.starter_only()) {
+        if let (Some(1..), Some(word)) = (which.link(), set.starter_only()) {
             let fault =
                 actions_at.fault(0, format!("\"{word}\" may stand only in the first rule of a chain"));
             return self.faults.push(fault);
         }
         let mut found = false;
         for rule in self.drafts.iter_mut().filter(|rule| which.takes(rule)) {
-            if let Some(link) = rule.links.get_mut(which.link()) {
+            if let Some(link) = rule.links.get_mut(which.link().unwrap_or_default()) {
                 link.actions.update(set.clone());
                 found = true;
             }
@@ -199,8 +216,17 @@ fn checked_default(set: &ActionSet) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Of targets that stand in the place of others, only a link that has those gets them. A link
+/// without a test looks at nothing.
 fn change_targets(link: &mut LinkDraft, added: &[Target], excluded: &[Exclusion], replaced: &[Target]) {
+    if link.targets.is_empty() {
+        return;
+    }
+    let before = link.targets.len();
     link.targets.retain(|target| !replaced.contains(target));
-    link.targets.extend(added.iter().filter(|new| !link.targets.contains(new)).cloned().collect::<Vec<_>>());
+    if replaced.is_empty() || link.targets.len() < before {
+        let new: Vec<_> = added.iter().filter(|new| !link.targets.contains(new)).cloned().collect();
+        link.targets.extend(new);
+    }
     link.exclusions.extend(excluded.iter().cloned());
 }

@@ -161,7 +161,7 @@ impl State {
                 true => self.removed_targets(set, index),
                 false => Vec::new(),
             };
-            if number == 0 && set.laid.excludes_of(index) {
+            if set.laid.excludes_of(index) {
                 removed.extend(set.laid.exclusions_of(index));
             }
             let here = Here { set, rule, index, link, number, removed: &removed };

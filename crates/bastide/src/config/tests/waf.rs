@@ -166,7 +166,7 @@ fn with_identity(top: &str, listener: &str, route: &str) -> Configuration {
     let text = format!(
         "listen:\n  - address: 127.0.0.1:0\n{listener}services: {{ a: [ http://10.0.0.1 ] }}\nrealms: {{ town: {{ issuer: \"https://id.example.org\" }} }}\n{top}routes:\n  - match: id.example.org/**\n    to: identity\n    authenticate: none\n    allow: anyone\n{route}  - match: /**\n    to: a\n    allow: anyone\n"
     );
-    let rule = |id| format!("SecRule ARGS:state \"@contains x\" \"id:{id},phase:2,deny\"\n");
+    let rule = |id| format!("SecRule ARGS \"@contains x\" \"id:{id},phase:2,deny\"\n");
     let attack = [920_230, 920_271, 942_100].map(rule).concat();
     let files = [files(), vec![("crs/rules/REQUEST-942.conf", attack.as_str())]].concat();
     read_with(&text, &files).unwrap_or_else(|faults| panic!("{faults:#?}"))
