@@ -663,3 +663,24 @@ fn an_update_of_targets_reaches_each_link_of_a_chain_unless_it_names_one() {
     );
     assert!(warned("SecRuleUpdateTargetById 1 \"!REQUEST_COOKIES:b\""));
 }
+
+#[test]
+fn an_action_without_a_test_is_counted_and_named_as_itself() {
+    let closed = "SecRule ARGS \"@rx .\" \"id:10,phase:2,pass,log\"\n\
+        SecAction \"id:11,phase:2,deny,log,msg:'closed',logdata:'%{rule.id} %{rule.msg}'\"\n";
+    let set = rules(&format!("SecRuleEngine On\n{closed}"), &Options::default());
+    for arguments in [0, 1, 8, 9, 100] {
+        let (transaction, verdict) = run(&set, &get(&format!("/?{}", "a=1&".repeat(arguments))));
+        assert_eq!(verdict, Verdict::Deny { status: 403, rule: 11 });
+        let last = transaction.matches().last().unwrap();
+        assert_eq!((last.rule, last.log_data.as_str()), (11, "11 closed"), "{arguments}");
+        assert_eq!(transaction.matches().len(), arguments.min(8) + 1);
+    }
+    // Also where what the first rules come to is worked out at load.
+    let opens = "SecAction \"id:1,phase:1,pass,nolog,setvar:tx.a=1\"\nSecAction \"id:2,phase:1,pass,nolog,setvar:tx.b=1\"\n";
+    let told = |rule: &str| {
+        let text = format!("{opens}SecRule RULE:id \"@eq {rule}\" \"id:3,phase:1,log,pass\"");
+        ids(&text, "/")
+    };
+    assert_eq!([told("2"), told("1")], [vec![3], vec![]]);
+}

@@ -36,7 +36,6 @@ impl State {
                 false => self.intervene_internal(),
             }
         }
-        self.rule = here.index;
     }
 
     /// The same of a `TX` variable that a rule without actions of its own looked at.

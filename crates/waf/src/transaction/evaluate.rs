@@ -456,6 +456,8 @@ impl State {
     /// and the verdict.
     fn matched(&mut self, here: Here<'_>, origin: Option<Origin<'_>>, value: &[u8], test: Option<&Test>) {
         self.argument_holds = false;
+        // Also of a rule that looks at nothing: what it does and logs is its own.
+        self.rule = here.index;
         if here.link.capture && test.is_some_and(|test| !test.negated) {
             self.capture(value);
         }

@@ -34,8 +34,10 @@ pub(super) struct Block {
     next: usize,
     /// What they set.
     set: Vec<(u16, Value)>,
-    /// What matched last, and in which rule.
-    matched: Option<(Matched, usize)>,
+    /// What matched last.
+    matched: Option<Matched>,
+    /// Which rule did something last.
+    rule: Option<usize>,
 }
 
 /// What is known of a rule before any transaction.
@@ -62,7 +64,9 @@ impl Opening {
         while position < entries.len() {
             let before = state.tx.clone();
             state.matched_var.variable = None;
-            let mut block = Block { first: position, next: position, set: Vec::new(), matched: None };
+            state.rule = usize::MAX;
+            let (set_by_it, matched, rule) = (Vec::new(), None, None);
+            let mut block = Block { first: position, next: position, set: set_by_it, matched, rule };
             let mut last = None;
             while let Some(entry) = entries.get(block.next) {
                 let Some(rule) = set.rules.get(entry.rule as usize) else { break };
@@ -74,8 +78,9 @@ impl Opening {
                 block.next = if matched { entry.next as usize } else { block.next + 1 };
                 block.set = state.tx.changed_since(&before);
                 if state.matched_var.variable.is_some() {
-                    block.matched = Some((state.matched_var.clone(), state.rule));
+                    block.matched = Some(state.matched_var.clone());
                 }
+                block.rule = Some(state.rule).filter(|rule| *rule != usize::MAX);
             }
             position = block.next + 1;
             if block.next > block.first {
@@ -102,10 +107,10 @@ impl State {
                 kept.clone_from(value);
             }
         }
-        if let Some((matched, rule)) = &block.matched {
+        if let Some(matched) = &block.matched {
             self.matched_var = matched.clone();
-            self.rule = *rule;
         }
+        self.rule = block.rule.unwrap_or(self.rule);
         self.position = block.next;
         self.opened += 1;
     }
