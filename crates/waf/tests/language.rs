@@ -684,3 +684,11 @@ fn an_action_without_a_test_is_counted_and_named_as_itself() {
     };
     assert_eq!([told("2"), told("1")], [vec![3], vec![]]);
 }
+
+#[test]
+fn the_highest_severity_is_of_rules_that_matched_whole() {
+    let text = "SecRule ARGS:a x \"id:1,phase:2,pass,severity:CRITICAL,chain\"\nSecRule ARGS:b y \"\"\n\
+        SecRule HIGHEST_SEVERITY \"@le 2\" \"id:2,phase:2,deny\"";
+    assert_eq!(verdict(text, "/?a=x&b=z"), Verdict::Pass);
+    assert_eq!(verdict(text, "/?a=x&b=y"), Verdict::Deny { status: 403, rule: 2 });
+}

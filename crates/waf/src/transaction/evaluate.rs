@@ -464,7 +464,7 @@ impl State {
         if let Some(origin) = origin {
             self.remember_match(here, origin, value);
         }
-        if let Some(severity) = here.rule.metadata.severity.filter(|_| here.number == 0) {
+        if let Some(severity) = here.rule.metadata.severity.filter(|_| here.is_last()) {
             self.highest_severity = self.highest_severity.min(severity);
         }
         for position in 0..here.link.acts.len() {
