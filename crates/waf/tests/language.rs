@@ -692,3 +692,29 @@ fn the_highest_severity_is_of_rules_that_matched_whole() {
     assert_eq!(verdict(text, "/?a=x&b=z"), Verdict::Pass);
     assert_eq!(verdict(text, "/?a=x&b=y"), Verdict::Deny { status: 403, rule: 2 });
 }
+
+#[test]
+fn an_engine_that_a_rule_turns_off_runs_no_further_rule_of_its_phase() {
+    let counts = "SecAction \"id:2,phase:PHASE,deny,log,initcol:global=g,setvar:global.hits=+1\"\nSecAction \"id:3,phase:5,pass,log\"\n";
+    for phase in ["1", "2", "3", "4"] {
+        for (address, found) in [("203.0.113.0/24", vec![]), ("198.51.100.0/24", vec![2, 3])] {
+            let text = format!(
+                "SecRuleEngine On\nSecRule REMOTE_ADDR \"@ipMatch {address}\" \"id:1,phase:{phase},pass,nolog,ctl:ruleEngine=Off\"\n{}",
+                counts.replace("PHASE", phase)
+            );
+            let memory = memory();
+            let (transaction, verdict) =
+                run_with(&rules(&text, &Options::default()), &get("/"), &memory, 1_700_000_000_000);
+            let ids: Vec<_> = transaction.matches().iter().map(|found| found.rule).collect();
+            assert_eq!(
+                (memory.len(), verdict == Verdict::Pass),
+                (usize::from(!found.is_empty()), found.is_empty())
+            );
+            assert_eq!(
+                (ids, transaction.intended().is_some()),
+                (found.clone(), !found.is_empty()),
+                "{phase} {address}"
+            );
+        }
+    }
+}

@@ -144,7 +144,7 @@ impl State {
 
     /// Whether what a rule did ends the phase.
     fn ended_phase(&mut self, phase: Phase) -> bool {
-        if self.allow_phase {
+        if self.allow_phase || self.engine == EngineMode::Off {
             return true;
         }
         match &self.ended {
