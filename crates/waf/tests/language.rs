@@ -718,3 +718,37 @@ fn an_engine_that_a_rule_turns_off_runs_no_further_rule_of_its_phase() {
         }
     }
 }
+
+#[test]
+fn a_counter_falls_with_time_also_where_the_same_transaction_raises_it() {
+    let raise = "SecAction \"id:1,phase:1,nolog,pass,initcol:ip=%{REMOTE_ADDR},setvar:ip.score=+5\"\n";
+    let lower = "SecAction \"id:2,phase:5,nolog,pass,deprecatevar:ip.score=60/300\"\n";
+    let check = "SecRule IP:score \"@gt 5\" \"id:3,phase:2,deny\"\n";
+    let calls = |text: &str, seconds: &[i64]| {
+        let set = rules(&format!("SecRuleEngine On\n{text}"), &Options::default());
+        let memory = memory();
+        let denied =
+            |at: &i64| run_with(&set, &get("/"), &memory, 1_700_000_000_000 + at * 1_000).1 != Verdict::Pass;
+        seconds.iter().map(denied).collect::<Vec<_>>()
+    };
+    let every = [0, 600, 1_200, 1_800];
+    // What is left of it at the end of each is 0.
+    let over = "SecRule IP:score \"@gt 0\" \"id:3,phase:5,pass,setvar:ip.over=1\"\n\
+        SecRule IP:over \"@eq 1\" \"id:4,phase:2,deny\"\n";
+    assert_eq!(calls(&format!("{raise}{lower}{over}"), &every), [false, true, true, true]);
+    let over = over.replace("@gt 0", "@gt 5");
+    assert_eq!(calls(&format!("{raise}{lower}{over}"), &every), [false; 4]);
+    // Without it, and too early for it, the score rises.
+    assert_eq!(calls(&format!("{raise}{check}"), &every), [false, true, true, true]);
+    assert_eq!(calls(&format!("{raise}{lower}{check}"), &[0, 100, 200, 290]), [false, true, true, true]);
+    // A transaction that only lowers does so once, however often it says so.
+    let slow = "SecAction \"id:2,phase:1,nolog,pass,initcol:ip=%{REMOTE_ADDR},deprecatevar:ip.score=1/300,deprecatevar:ip.score=1/300\"\n";
+    let set = |text: &str| rules(&format!("SecRuleEngine On\n{text}"), &Options::default());
+    let memory = memory();
+    let _ = run_with(&set(raise), &get("/"), &memory, 1_700_000_000_000);
+    for (at, left) in [(300, 4), (301, 4), (650, 3), (949, 3), (950, 2)] {
+        let text = format!("{slow}SecRule IP:score \"@eq {left}\" \"id:3,phase:1,deny\"\n");
+        let verdict = run_with(&set(&text), &get("/"), &memory, 1_700_000_000_000 + at * 1_000).1;
+        assert_ne!(verdict, Verdict::Pass, "{at} {left}");
+    }
+}

@@ -17,10 +17,20 @@ struct Open {
     place: Vec<u8>,
     record: Record,
     is_new: bool,
-    /// What counters stood at when it was opened: differences are written back, so that
-    /// transactions at the same time all count.
-    before: Vec<(Vec<u8>, i64)>,
+    /// What variables were when it was opened.
+    before: Vec<Before>,
     changed: Vec<Vec<u8>>,
+}
+
+/// A variable as another transaction left it.
+#[derive(Debug)]
+struct Before {
+    name: Vec<u8>,
+    /// What a counter stood at: differences are written back, so that transactions at the same
+    /// time all count.
+    number: i64,
+    /// Since when it has not been lowered for the time that passed.
+    changed_ms: i64,
 }
 
 /// All open ones.
@@ -59,7 +69,13 @@ impl Collections {
         let mut record =
             found.unwrap_or(Record { created_ms: now_ms, updated_ms: now_ms, ..Record::default() });
         record.variables.retain(|kept| kept.is_live(now_ms));
-        let before = record.variables.iter().map(|kept| (kept.name.clone(), kept.value.number())).collect();
+        let kept = record.variables.iter();
+        let before = kept.map(|kept| Before {
+            name: kept.name.clone(),
+            number: kept.value.number(),
+            changed_ms: kept.changed_ms,
+        });
+        let before = before.collect();
         self.open.push(Open { kind, key, place, record, is_new, before, changed: Vec::new() });
     }
 
@@ -91,13 +107,22 @@ impl Collections {
         open.touch(name);
     }
 
-    /// Lowers a counter by `amount` for each whole period since it was last changed.
+    /// Lowers a counter by `amount` for each whole period since an earlier transaction changed it:
+    /// what this one adds does not begin the period anew.
     pub(super) fn deprecate(&mut self, kind: Variable, name: &[u8], amount: i64, period_s: i64, now_ms: i64) {
         let Some(open) = self.open.iter_mut().find(|open| open.kind == kind) else { return };
-        let kept = open.kept(name);
-        let elapsed_s = now_ms.saturating_sub(kept.changed_ms).max(0) / 1_000;
+        let Some(before) = open.before.iter_mut().find(|before| before.name.eq_ignore_ascii_case(name))
+        else {
+            return;
+        };
+        let elapsed_s = now_ms.saturating_sub(before.changed_ms).max(0) / 1_000;
         let periods = elapsed_s / period_s.max(1);
-        if kept.value == Value::Unset || periods == 0 {
+        if periods == 0 {
+            return;
+        }
+        before.changed_ms = now_ms;
+        let kept = open.kept(name);
+        if kept.value == Value::Unset {
             return;
         }
         let lowered = kept.value.number().saturating_sub(periods.saturating_mul(amount)).max(0);
@@ -180,8 +205,8 @@ impl Open {
     fn written(&self, kept: &Kept, stored: &Value, bytes_max: usize) -> Value {
         match (&kept.value, stored) {
             (Value::Number(now), Value::Number(theirs)) => {
-                let before =
-                    self.before.iter().find(|(name, _)| *name == kept.name).map_or(0, |(_, before)| *before);
+                let before = self.before.iter().find(|before| before.name == kept.name);
+                let before = before.map_or(0, |before| before.number);
                 Value::Number(theirs.saturating_add(now.saturating_sub(before)).max(0))
             }
             (Value::Text(text), _) => Value::Text(text.get(..bytes_max).unwrap_or(text).to_vec()),
