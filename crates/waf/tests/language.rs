@@ -28,6 +28,10 @@ fn every_fault_has_its_place_and_where_it_can_a_suggestion() {
             "1:14: SCRIPT_UID is not supported: a gateway has no script file",
         ),
         (
+            "SecRule &FILES_TMPNAMES \"@gt 0\" \"id:1\"",
+            "1:10: FILES_TMPNAMES is not supported: no temporary files are written",
+        ),
+        (
             "SecRule ARGS \"@contians a\" \"id:1\"",
             "1:16: unknown operator \"contians\" (did you mean \"contains\"?)",
         ),

@@ -63,7 +63,6 @@ impl Variable {
                 | V::FilesNames
                 | V::FilesSizes
                 | V::FilesTmpContent
-                | V::FilesTmpNames
                 | V::FullRequest
                 | V::FullRequestLength
                 | V::InboundDataError
