@@ -42,6 +42,7 @@ pub use body::BodyCheck;
 pub use contract::{Contract, Mode, Settings, load_openapi, load_schema};
 pub use document::{DEPTH_MAX as DOCUMENT_DEPTH_MAX, DOCUMENT_BYTES_MAX};
 pub use fault::Fault;
+#[doc(hidden)]
 pub use fuzz::fuzz;
 pub use json::DEPTH_MAX as BODY_DEPTH_MAX;
 pub use multipart::PARTS_MAX;

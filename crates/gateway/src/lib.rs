@@ -1,9 +1,9 @@
-//! North-south: everything that enters the town.
+//! North-south: traffic from outside.
 //!
 //! The way through it: [`snapshot`] is what is configured, built whole by the binary;
 //! [`serve`] is the way of a request, one step after the other; [`step`] holds the
 //! steps; [`firewall`] is what `step::inspect` asks; `live` walks them again for exchanges
-//! under way; [`respond`] is the one place where a reason becomes an answer; [`journey`]
+//! under way; `respond` is the one place where a reason becomes an answer; [`journey`]
 //! keeps what the audit event will say; [`session`] is the relying party that browsers log
 //! in by; [`metric`] counts; `trace` makes the spans of
 //! requests that are sampled.

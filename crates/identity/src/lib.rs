@@ -9,11 +9,57 @@
 //!                                               └─ introspect, revoke, userinfo, logout, device, par
 //! ```
 //!
-//! The way of a request: [`call`](crate::call) reads it, [`client`] says who the client is,
-//! one file per grant or endpoint decides, [`mint`](crate::mint) signs, and
-//! [`record`](crate::record) keeps what has to be kept as typed records of the store. A
-//! "no" is a [`refusal`](crate::refusal): the specification's code and a sentence for the
-//! client, the reason for the log.
+//! ```
+//! use std::sync::Arc;
+//! use identity::claim::{ClaimRule, Source, Target};
+//! use identity::{Client, ClientAuthentication, GrantType, NoDelivery, Realm, RealmSettings, User, World};
+//! # struct Still;
+//! # impl model::Clock for Still {
+//! #     fn now(&self) -> model::Timestamp { model::Timestamp::from_unix_seconds(1_800_000_000) }
+//! #     fn monotonic(&self) -> std::time::Duration { std::time::Duration::ZERO }
+//! # }
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+//! # let clock: Arc<dyn model::Clock> = Arc::new(Still);
+//! // What it is given of the world: a store, the time, randomness, and who delivers what it sends.
+//! let world = World {
+//!     store: store::Store::in_memory(Arc::clone(&clock))?,
+//!     clock: Arc::clone(&clock),
+//!     random: Arc::new(keys::SystemRandom::new()),
+//!     deliver: Arc::new(NoDelivery),
+//!     mail_transport: None,
+//! };
+//! let mut settings = RealmSettings::new("town", "https://id.example.org");
+//! settings.claims.push(ClaimRule {
+//!     claim: "department".to_owned(),
+//!     from: Source::Attribute("department".to_owned()),
+//!     scope: None,
+//!     into: [Target::AccessToken].into(),
+//! });
+//! let realm = Realm::open(settings, world).await?;
+//!
+//! let secret = Client::secret_hash("a-client-secret-of-more-than-32-characters")?;
+//! let mut importer = Client::new("importer", ClientAuthentication::Secret { hashes: vec![secret] });
+//! importer.grant_types = [GrantType::ClientCredentials].into();
+//! realm.put_client(&importer).await?;
+//!
+//! let alice = User::new(&realm.new_user_id()?, "alice", clock.now());
+//! realm.put_user(&alice).await?;
+//! realm.set_password(&alice.id, model::Secret::new("correct horse".to_owned())).await?;
+//! // An authenticator app whose secret is known, as a move from another provider has it.
+//! realm.put_totp(&alice.id, "phone", model::Secret::new(vec![7; 20])).await?;
+//! assert_eq!(realm.factors(&alice.id).await?.len(), 1);
+//!
+//! // Served by whatever serves axum; `Realm::keep` rotates keys and sends mail beside it.
+//! let app: axum::Router = identity::router(realm);
+//! # drop(app);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! The way through it: a [`Realm`] is opened from its [`RealmSettings`] with what it is given
+//! of the [`World`]; it administers its [`User`]s and [`Client`]s; [`router()`] serves it. A
+//! request is read, the client is authenticated, one file per grant or endpoint decides, and
+//! what has to be kept are typed records of the store. A "no" is the specification's code and
+//! a sentence for the client, and a reason for the log.
 //!
 //! What it must never do:
 //! - send a browser or an error to an address that is not registered for the client;
@@ -35,6 +81,7 @@ mod device;
 mod discovery;
 mod error;
 mod factor;
+#[doc(hidden)]
 pub mod fuzz;
 mod grant;
 mod introspect;

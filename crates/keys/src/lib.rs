@@ -37,6 +37,7 @@ pub mod encoding;
 mod error;
 mod fetch;
 mod file;
+#[doc(hidden)]
 pub mod fuzz;
 mod identity;
 mod introspection;

@@ -1,4 +1,5 @@
-//! East-west: every service has an identity.
+//! East-west: SPIFFE identities for services. Calls between them are made by `gateway` and the
+//! binary, with the certificates from here.
 //!
 //! The way through it:
 //!
@@ -13,6 +14,15 @@
 //! [`authority_set::AuthoritySet`] of the moment. Documents are signed by its authorities; their
 //! names come from the registration of workloads, never from whoever asks. The [`directory`] says
 //! where services are, as they say it themselves under a name that they were attested to have.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`workload_api`] | workloads fetch their documents: the Workload API and Envoy's SDS |
+//! | [`attest`] | which process asks there, as the kernel says |
+//! | [`registry`], [`workload`] | which workloads there are, and which of them a process is |
+//! | [`node`] | agents of other nodes, which ask the control plane instead of a store |
+//! | [`verify`] | who is at the other end of a TLS connection |
+//! | [`revocation`] | what is taken back before its time |
 //!
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;

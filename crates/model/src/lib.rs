@@ -3,8 +3,9 @@
 //! it is ([`Timestamp`], [`Clock`]).
 //!
 //! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
-//! names, [`subscriber`] for whom an address counts as, [`event`] for what the audit log holds, [`clock`] and [`secret`] for the
-//! two things that STYLE says are arguments and never globals.
+//! names, [`subscriber`] for whom an address counts as, [`event`] for what the audit log
+//! holds, [`clock`] for the time, which is an argument and never a global, and [`secret`] for
+//! what must not be shown.
 //!
 //! What it must never do: hold behaviour that belongs to one floor above, read the
 //! clock, open a file or a socket. It stays small.

@@ -40,6 +40,7 @@ pub use cache::{CacheCounts, DecisionCache};
 pub use decide::{Certificate, Circumstances, decide, decide_cached, would_permit};
 pub use explain::{Explanation, Unexplainable, explain_record, explain_request};
 pub use fault::{Fault, Severity};
+#[doc(hidden)]
 pub use fuzz::fuzz;
 pub use load::{Policies, load};
 pub use permit::{Denied, Permit, Reason, Subject};

@@ -30,7 +30,8 @@ pub trait Subject {
 /// Numbers of the policies that decided; few, so kept inline.
 pub(crate) type Determining = SmallVec<[u32; 4]>;
 
-/// The proof that policy permitted `S`. Made by [`crate::decide()`]; nowhere else.
+/// The proof that policy permitted `S`. Made by [`crate::decide()`] and
+/// [`crate::decide_cached()`]; nowhere else.
 ///
 /// There is no way to make one by hand:
 /// ```compile_fail,E0451

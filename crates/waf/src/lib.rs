@@ -2,13 +2,53 @@
 //! OWASP Core Rule Set is loaded unmodified, compiled once into a plan per phase, and
 //! judges HTTP transactions.
 //!
-//! The way through it: [`RuleSet::load`] reads rule files through the caller's
-//! [`Sources`] ([`seclang`] parses them, [`operator`] and [`transform`] compile them,
-//! [`plan`] lays them out); [`RuleSet::overlaid`] gives the same rules other settings and
-//! exclusions. A [`Transaction`] over a shared rule set is fed the head, the
-//! body and the answer, runs the five phases and gives a [`Verdict`] with the
-//! [`Match`]es that led to it. `examples/judge.rs` has all of the interface on one page;
-//! what the rule language is here stands in `docs/firewall-language.md`.
+//! ```
+//! use std::sync::Arc;
+//! use waf::{Budget, Connection, Memory, MemoryLimits, Options, RequestHead, RuleSet};
+//! use waf::{SourceFault, Sources, Step, Transaction, Verdict};
+//!
+//! // Rule files are read by the caller; here there is one, in memory.
+//! struct InMemory;
+//! impl Sources for InMemory {
+//!     fn read(&self, _: &str) -> Result<Vec<u8>, SourceFault> {
+//!         let rule = r#"SecRule ARGS "@detectSQLi" "id:1001,phase:1,deny,status:403""#;
+//!         Ok(format!("SecRuleEngine On\n{rule}\n").into_bytes())
+//!     }
+//!     fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, SourceFault> {
+//!         Ok(Vec::new())
+//!     }
+//! }
+//!
+//! let rules = Arc::new(RuleSet::load(&InMemory, &["rules.conf"], &Options::default())?);
+//! let memory = Arc::new(Memory::new(MemoryLimits::default()));
+//! let connection = Connection {
+//!     client_address: [203, 0, 113, 9].into(),
+//!     client_port: 40_000,
+//!     server_address: [192, 0, 2, 1].into(),
+//!     server_port: 443,
+//! };
+//! // The clock is the caller's: milliseconds since 1970.
+//! let mut transaction = Transaction::new(rules, memory, connection, "request-1", 1_700_000_000_000);
+//! let head = RequestHead {
+//!     line: b"GET /search?q=1'+OR+'1'='1 HTTP/1.1",
+//!     method: b"GET",
+//!     target: b"/search?q=1'+OR+'1'='1",
+//!     protocol: b"HTTP/1.1",
+//!     headers: &[(b"Host", b"shop.example")],
+//! };
+//! let step = transaction.request_headers(&head, Budget::UNLIMITED);
+//! assert!(matches!(step, Step::Done(Verdict::Deny { .. })));
+//! assert_eq!(transaction.matches()[0].rule, 1001);
+//! # Ok::<(), waf::LoadFaults>(())
+//! ```
+//!
+//! The way through it: [`RuleSet::load`] reads rule files through the caller's [`Sources`],
+//! by its [`Options`], and compiles them; [`RuleSet::overlaid`] gives the same rules other
+//! settings and exclusions. A [`Transaction`] over a shared rule set, within a shared
+//! [`Memory`], is fed the head, the body and the answer, runs the five phases and gives a
+//! [`Verdict`] with the [`Match`]es that led to it. `examples/judge.rs` has all of the
+//! interface on one page; what the rule language is here stands in
+//! `docs/firewall-language.md`.
 //!
 //! A call takes a [`Budget`] and gives [`Step::Yield`] when that is used up, so that a
 //! server's other requests go on. It is looked at between rules: a transaction whose
