@@ -12,6 +12,12 @@
 //!
 //! Remembered: for as long as a session lasts an ID token that is over still says, as a hint,
 //! who was meant. Nothing else verifies with such a key, and nobody else is told of it.
+//!
+//! Lifetimes change while keys sign: a key that still signs stays published for the longest token
+//! that was ever allowed in its time.
+//!
+//! INVARIANT: however many keys there are, one signs. Of more than verifiers read the newest are
+//! published, and of more than that the newest are remembered.
 
 use std::time::Duration;
 
@@ -32,7 +38,7 @@ const PUBLISHED_AFTER: Duration = Duration::from_secs(3600);
 const CACHE_MAX: Duration = Duration::from_secs(300);
 
 /// One key, as kept.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KeyEntry {
     pub(crate) algorithm: Algorithm,
     /// PKCS #8, base64url.
@@ -48,8 +54,30 @@ pub(crate) struct KeyEntry {
 }
 
 impl KeyEntry {
+    fn is_published(&self, now: Timestamp) -> bool {
+        self.published_until > now
+    }
+
     fn is_remembered(&self, now: Timestamp) -> bool {
         self.published_until.max(self.remembered_until) > now
+    }
+
+    /// The longest life of anything that it may have signed.
+    fn longest_token(&self) -> Duration {
+        self.published_until.since(self.signs_until).saturating_sub(PUBLISHED_AFTER)
+    }
+
+    /// The same key where it outlives what may be signed with it, by the settings of now.
+    fn outliving(&self, settings: &RealmSettings, now: Timestamp) -> Self {
+        if self.signs_until <= now {
+            return self.clone();
+        }
+        let (published, remembered) = ends(settings, self.signs_until);
+        Self {
+            published_until: self.published_until.max(published),
+            remembered_until: self.remembered_until.max(remembered),
+            ..self.clone()
+        }
     }
 }
 
@@ -92,49 +120,85 @@ impl KeyRecord {
     ) -> Result<Option<Self>, Error> {
         let kept: Vec<KeyEntry> = self.keys.iter().filter(|key| key.is_remembered(now)).cloned().collect();
         let wanted = plan(&kept, settings, now);
-        if wanted.is_empty() && kept.len() == self.keys.len() {
+        let kept = newest(kept, keys::JWKS_KEYS_MAX.saturating_sub(wanted.len()), now);
+        let kept: Vec<KeyEntry> = kept.iter().map(|key| key.outliving(settings, now)).collect();
+        if wanted.is_empty() && kept == self.keys {
             return Ok(None);
         }
         let mut record = Self { keys: kept, secret: self.secret.clone() };
         for (algorithm, signs_from) in wanted {
             let (_, document) = LocalSigner::generate(algorithm, random)?;
             let signs_until = signs_from.plus(settings.lifetimes.key_signs);
+            let (published_until, remembered_until) = ends(settings, signs_until);
             record.keys.push(KeyEntry {
                 algorithm,
                 document: Zeroizing::new(encode_base64url(&document)),
                 created: now,
                 signs_from,
                 signs_until,
-                published_until: signs_until.plus(longest_token(settings)).plus(PUBLISHED_AFTER),
-                remembered_until: signs_until.plus(settings.lifetimes.session_absolute).plus(PUBLISHED_AFTER),
+                published_until,
+                remembered_until,
             });
         }
         Ok(Some(record))
     }
 
     /// Whether so many are published that other ones would be more than verifiers read.
-    pub(crate) fn is_full(&self, settings: &RealmSettings) -> bool {
-        self.keys.len() + settings.algorithms.len() > keys::JWKS_KEYS_MAX
+    pub(crate) fn is_full(&self, settings: &RealmSettings, now: Timestamp) -> bool {
+        let published = self.keys.iter().filter(|key| key.is_published(now)).count();
+        published + settings.algorithms.len() > keys::JWKS_KEYS_MAX
     }
 
     /// Ends the signing of every key of today: the next [`KeyRecord::rotated`] makes
     /// others, which sign at once. They stay published until nothing that they signed is good;
     /// with `forget`, it is good no more.
     pub(crate) fn ended(&self, settings: &RealmSettings, now: Timestamp, forget: bool) -> Self {
-        let last = now.plus(longest_token(settings)).plus(PUBLISHED_AFTER);
-        let ended = |key: &KeyEntry| KeyEntry {
-            signs_from: key.signs_from.min(now),
-            signs_until: key.signs_until.min(now),
-            published_until: if forget { now } else { key.published_until.min(last) },
-            remembered_until: if forget { now } else { key.remembered_until },
-            ..key.clone()
+        let (last, last_remembered) = ends(settings, now);
+        let ended = |key: &KeyEntry| {
+            let last = last.max(now.plus(key.longest_token()).plus(PUBLISHED_AFTER));
+            KeyEntry {
+                signs_from: key.signs_from.min(now),
+                signs_until: key.signs_until.min(now),
+                published_until: if forget { now } else { key.published_until.min(last) },
+                remembered_until: if forget { now } else { key.remembered_until.min(last_remembered) },
+                ..key.clone()
+            }
         };
         Self { keys: self.keys.iter().map(ended).collect(), secret: self.secret.clone() }
     }
 }
 
+/// Until when a key is published and remembered that signs until then.
+fn ends(settings: &RealmSettings, signs_until: Timestamp) -> (Timestamp, Timestamp) {
+    let after = |life: Duration| signs_until.plus(life).plus(PUBLISHED_AFTER);
+    (after(longest_token(settings)), after(settings.lifetimes.session_absolute))
+}
+
+/// The published ones, and as many of the others as make `most` with them, the newest. They stand
+/// in the order in which they were made.
+fn newest(keys: Vec<KeyEntry>, most: usize, now: Timestamp) -> Vec<KeyEntry> {
+    let published = keys.iter().filter(|key| key.is_published(now)).count();
+    let remembered = most.saturating_sub(published);
+    let mut too_many = (keys.len() - published).saturating_sub(remembered);
+    let mut kept = keys;
+    kept.retain(|key| {
+        let goes = too_many > 0 && !key.is_published(now);
+        too_many -= usize::from(goes);
+        !goes
+    });
+    kept
+}
+
+/// How many keys of an algorithm may be published at the same time.
+pub(crate) fn published_at_once(settings: &RealmSettings) -> u64 {
+    let Lifetimes { key_signs, key_prepared, .. } = settings.lifetimes;
+    let published = key_prepared.saturating_add(longest_token(settings)).saturating_add(PUBLISHED_AFTER);
+    // The one that signs, and all that are published before or after they do.
+    published.as_secs().div_ceil(key_signs.as_secs().max(1)).saturating_add(2)
+}
+
 /// The longest life of anything that a realm signs.
-pub(crate) fn longest_token(settings: &RealmSettings) -> Duration {
+fn longest_token(settings: &RealmSettings) -> Duration {
     let Lifetimes { access_token, id_token, .. } = settings.lifetimes;
     let of_resources = settings.resources.values().filter_map(|resource| resource.access_token);
     of_resources.fold(access_token.max(id_token), Duration::max)
@@ -177,7 +241,10 @@ impl KeyRing {
     pub(crate) fn new(record: &KeyRecord, settings: &RealmSettings, now: Timestamp) -> Result<Self, Error> {
         let broken = |what: &str| Error::Record { what: "stored keys".to_owned(), why: what.to_owned() };
         let mut signers = Vec::new();
-        for entry in &record.keys {
+        // Lifetimes of before may have left more than verifiers read.
+        let kept = newest(record.keys.clone(), keys::JWKS_KEYS_MAX, now);
+        let too_many = kept.len().saturating_sub(keys::JWKS_KEYS_MAX);
+        for entry in kept.iter().skip(too_many) {
             let document =
                 decode_base64url(entry.document.as_bytes()).ok_or_else(|| broken("not base64url"))?;
             let signer = LocalSigner::from_pkcs8(&Zeroizing::new(document))?;
@@ -188,7 +255,7 @@ impl KeyRing {
         }
         let all: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
         let (remembering, _) = KeySet::parse(publish(&all).as_bytes(), &Algorithm::ALL)?;
-        signers.retain(|(entry, _)| entry.published_until > now);
+        signers.retain(|(entry, _)| entry.is_published(now));
         let published: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
         let jwks = publish(&published);
         let (verifying, _) = KeySet::parse(jwks.as_bytes(), &Algorithm::ALL)?;
@@ -215,6 +282,12 @@ impl KeyRing {
             what: format!("signing key for {algorithm}"),
             why: "none signs now; keys are rotated by the control plane".to_owned(),
         })
+    }
+
+    /// The longest life of anything that the keys may have signed and that is still good.
+    pub(crate) fn longest_token(&self, settings: &RealmSettings) -> Duration {
+        let of_keys = self.signers.iter().map(|(entry, _)| entry.longest_token());
+        of_keys.fold(longest_token(settings), Duration::max)
     }
 
     /// What is published of each key: its `kid`, algorithm and times.
@@ -312,14 +385,83 @@ mod tests {
         assert_eq!(ended.keys[0].published_until, last);
         let mut many = ended.clone();
         many.keys.resize(keys::JWKS_KEYS_MAX - settings().algorithms.len(), ended.keys[0].clone());
-        assert!(!many.is_full(&settings()));
+        assert!(!many.is_full(&settings(), at(1)));
         many.keys.push(ended.keys[0].clone());
-        assert!(many.is_full(&settings()), "verifiers would take no more");
+        assert!(many.is_full(&settings(), at(1)), "verifiers would take no more");
         assert_ne!(kid(&ended, at(1)), kid(&first, at(0)));
         let forgotten =
             first.ended(&settings(), at(1), true).rotated(&settings(), &random, at(1)).unwrap().unwrap();
         assert_eq!(forgotten.keys.len(), 1);
         assert_ne!(kid(&forgotten, at(1)), kid(&first, at(0)));
+    }
+
+    #[test]
+    fn however_often_keys_are_rotated_one_signs() {
+        let random = SystemRandom::new();
+        let mut settings = settings();
+        settings.lifetimes.key_signs = Duration::from_secs(DAY);
+        settings.lifetimes.key_prepared = Duration::from_secs(DAY / 2);
+        settings.lifetimes.session_absolute = Duration::from_secs(400 * DAY);
+        assert!(published_at_once(&settings) < 5);
+        let mut record = KeyRecord::new(&random).unwrap();
+        for day in 0..150 {
+            let now = at(day);
+            if day % 2 == 1 {
+                // By hand, too.
+                assert!(!record.is_full(&settings, now), "day {day}: of few that are published");
+                record = record.ended(&settings, now, false);
+            }
+            record = record.rotated(&settings, &random, now).unwrap().unwrap_or(record);
+            let key_ring = KeyRing::new(&record, &settings, now).unwrap();
+            assert!(key_ring.signer(Algorithm::Es256, now).is_ok(), "day {day}");
+            assert!(record.keys.len() <= keys::JWKS_KEYS_MAX, "day {day}: {}", record.keys.len());
+        }
+        assert_eq!(record.keys.len(), keys::JWKS_KEYS_MAX, "the newest are remembered");
+        // What was written before there was a bound, or under lifetimes that need more.
+        let mut heap = record.clone();
+        for _ in 0..2 {
+            heap.keys.extend(record.keys.clone());
+        }
+        for published_until in [at(0), at(200)] {
+            heap.keys.iter_mut().rev().skip(1).for_each(|key| key.published_until = published_until);
+            let key_ring = KeyRing::new(&heap, &settings, at(149)).unwrap();
+            assert!(key_ring.signer(Algorithm::Es256, at(149)).is_ok());
+            assert!(key_ring.verifying.len() <= keys::JWKS_KEYS_MAX);
+        }
+    }
+
+    #[test]
+    fn a_key_outlives_the_longest_token_that_it_may_have_signed() {
+        let random = SystemRandom::new();
+        let (short, mut long) = (settings(), settings());
+        long.lifetimes.access_token = Duration::from_secs(DAY);
+        let rotate = |record: &KeyRecord, settings: &RealmSettings, now| {
+            record.rotated(settings, &random, now).unwrap().unwrap_or_else(|| record.clone())
+        };
+        let is_verified = |record: &KeyRecord, kid: &str, now: Timestamp| {
+            KeyRing::new(record, &short, now).unwrap().jwks.contains(kid)
+        };
+        let hour = Duration::from_secs(3600);
+        // Raised while it signs, and lowered again before it ends.
+        let first = rotate(&KeyRecord::new(&random).unwrap(), &short, at(0));
+        let kid = kid(&first, at(0));
+        assert_eq!(KeyRing::new(&first, &short, at(0)).unwrap().longest_token(&short), hour / 12);
+        let raised = rotate(&first, &long, at(1));
+        let lowered = rotate(&raised, &short, at(2));
+        assert!(rotate(&lowered, &short, at(2)).keys == lowered.keys);
+        assert_eq!(KeyRing::new(&lowered, &short, at(2)).unwrap().longest_token(&short), 24 * hour);
+        let last = first.keys[0].signs_until.plus(23 * hour);
+        let later = rotate(&rotate(&lowered, &short, at(29)), &short, last);
+        assert!(is_verified(&later, &kid, last));
+        assert!(!is_verified(&later, &kid, last.plus(3 * hour)));
+        // Ended by hand, it is published for as long.
+        let ended = rotate(&lowered.ended(&short, at(2), false), &short, at(2));
+        assert!(is_verified(&ended, &kid, at(2).plus(23 * hour)));
+        assert_eq!(KeyRing::new(&ended, &short, at(2)).unwrap().longest_token(&short), 24 * hour);
+        // What it signed before is over already when it has ended before.
+        let after = rotate(&rotate(&first, &short, at(29)), &long, at(30).plus(hour / 2));
+        assert!(is_verified(&after, &kid, at(30).plus(hour)));
+        assert!(!is_verified(&after, &kid, at(30).plus(2 * hour)));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Res
     let records = &realm.records;
     let ended = Ended::Session { id: session.id.clone(), user: session.user.clone() };
     // What was given out last ends within the longest life of a token.
-    let until = now.plus(crate::key::longest_token(&realm.settings));
+    let until = now.plus(realm.longest_token());
     let gone = Transaction::new()
         .delete(records.key(Kind::Session, &[&session.id]), Expect::Any)
         .delete(records.key(Kind::UserSession, &[&session.user, &session.id]), Expect::Any);

@@ -181,7 +181,7 @@ impl Realm {
         const WHAT: &str = "the realm's keys";
         let decide = |stored: Option<Stored<KeyRecord>>| {
             let before = stored.ok_or(Error::Contended(WHAT))?.value;
-            if !forget && before.is_full(&self.settings) {
+            if !forget && before.is_full(&self.settings, self.now()) {
                 let why = "so many were made recently that verifiers would accept no more; wait for an hour";
                 return Err(Error::Record { what: "keys".to_owned(), why: why.to_owned() });
             }
@@ -194,6 +194,12 @@ impl Realm {
     /// The keys of now.
     pub(crate) fn key_ring(&self) -> Arc<KeyRing> {
         Arc::clone(&self.key_ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The longest life of anything that was signed and may still be good: lifetimes may have been
+    /// longer than they are. What is revoked has to be remembered for as long.
+    pub(crate) fn longest_token(&self) -> Duration {
+        self.key_ring().longest_token(&self.settings)
     }
 
     /// The present time by [`World::clock`].
@@ -522,13 +528,15 @@ async fn rotate(
         });
         let (record, rotated) = task.await.map_err(|_| Error::Contended("the thread that makes keys"))??;
         let Some(rotated) = rotated else { return KeyRing::new(&record, settings, now) };
+        // What cannot be used is not written.
+        let key_ring = KeyRing::new(&rotated, settings, now)?;
         if records.put(Kind::Keys, &[], &rotated, None, expect).await? == Written::Done {
             tracing::info!(
                 issuer = settings.issuer,
                 keys = rotated.keys.len(),
                 "identity: keys were rotated"
             );
-            return KeyRing::new(&rotated, settings, now);
+            return Ok(key_ring);
         }
     }
     Err(Error::Contended("the realm's keys"))

@@ -200,6 +200,7 @@ impl RealmSettings {
             self.check_issuer(),
             self.check_algorithms(),
             self.check_lifetimes(),
+            self.check_key_count(),
             self.check_names(),
             self.claims.iter().find_map(ClaimRule::fault),
             AcrLevel::fault(&self.acr_levels),
@@ -318,6 +319,20 @@ impl RealmSettings {
         )
     }
 
+    /// More keys at once than verifiers read would leave tokens that nobody verifies.
+    fn check_key_count(&self) -> Option<String> {
+        let algorithms = u64::try_from(self.algorithms.len()).unwrap_or(u64::MAX);
+        let keys = crate::key::published_at_once(self).saturating_mul(algorithms);
+        let most = u64::try_from(keys::JWKS_KEYS_MAX).unwrap_or(u64::MAX);
+        (keys > most).then(|| {
+            format!(
+                "key_signs: {} seconds make {keys} keys that are published at the same time, expected at most \
+                 {most}: let keys sign longer, or prepare them and let tokens last less long",
+                self.lifetimes.key_signs.as_secs()
+            )
+        })
+    }
+
     fn check_names(&self) -> Option<String> {
         for scope in self.scopes.keys() {
             if !crate::scope::is_token(scope) || STANDARD_SCOPES.contains(&scope.as_str()) {
@@ -379,6 +394,24 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lifetimes_that_need_more_keys_than_verifiers_read_are_refused() {
+        let settings = |signs: u64, prepared: u64, access: u64| {
+            let mut settings = RealmSettings::new("shop", "https://id.example.org");
+            settings.lifetimes.key_signs = Duration::from_secs(signs);
+            settings.lifetimes.key_prepared = Duration::from_secs(prepared);
+            settings.lifetimes.access_token = Duration::from_secs(access);
+            settings.check().err().map(|error| error.to_string())
+        };
+        for (signs, prepared, access) in [(30 * DAY, DAY, 300), (HOUR, HOUR, DAY), (180, 60, 300)] {
+            assert_eq!(settings(signs, prepared, access), None, "{signs}");
+        }
+        for (signs, prepared, access) in [(1800, 60, DAY), (60, 60, 300), (1, 1, 300)] {
+            let why = settings(signs, prepared, access).unwrap();
+            assert!(why.contains("keys that are published at the same time"), "{why}");
+        }
+    }
 
     #[test]
     fn issuers_are_addresses_of_one_spelling() {

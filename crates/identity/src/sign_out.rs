@@ -173,7 +173,7 @@ impl Realm {
         // Tokens tell their time in whole seconds. Those of the second under way are told
         // by their session or grant, so that whoever logs in again in it keeps what they get.
         let issued_until = now.unix_seconds().saturating_sub(1);
-        let until = now.plus(crate::key::longest_token(&self.settings));
+        let until = now.plus(self.longest_token());
         let changes = Ended::User { id: user.to_owned(), until: now }.note(self, changes, now)?;
         revocation::write(self, changes, Named::Subject(user, issued_until), until)
     }

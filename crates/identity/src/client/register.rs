@@ -97,7 +97,7 @@ impl Realm {
     /// Adds the end of a client's own tokens at the gateways to a transaction, that of codes and
     /// devices, and what is left to do.
     fn end_granted(&self, changes: Transaction, id: &str, now: Timestamp) -> Result<Transaction, Error> {
-        let until = now.plus(crate::key::longest_token(&self.settings));
+        let until = now.plus(self.longest_token());
         let changes = Ended::Client { id: id.to_owned() }.note(self, changes, now)?;
         let changes = consent::withdrawn(self, changes, &[id], now)?;
         // Those of the second under way too: no session and no grant tells them apart. What others

@@ -1,6 +1,9 @@
 //! People who are switched off, removed, given another password or signed out: what they
 //! began is over here and at the gateways, and their neighbours' is not.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use identity::{ClientAuthentication, GrantType, Written};
 use keys::Revocation;
@@ -498,4 +501,28 @@ async fn a_client_that_is_switched_off_may_refer_to_what_is_gone() {
     gone.disabled = true;
     gone.redirect_uris = vec!["javascript:x".to_owned()];
     assert!(town.realm.put_client(&gone).await.is_err());
+}
+
+/// Lifetimes are lowered because a token is in wrong hands: it is as old as it was.
+#[tokio::test]
+async fn what_is_revoked_stays_so_for_as_long_as_tokens_lasted_when_they_were_issued() {
+    const HOUR: u64 = 3600;
+    let town = Town::with(|settings| settings.lifetimes.access_token = Duration::from_secs(24 * HOUR)).await;
+    let own = [("grant_type", "client_credentials"), ("client_id", "service"), ("client_secret", SECRET)];
+    let tokens = town.post("/token", &own).await.json();
+    assert_eq!(tokens["expires_in"], 24 * HOUR);
+    let lowered = Town::on(town.store.clone(), Arc::clone(&town.clock), |_| {}).await;
+    assert!(gateway_takes(&lowered, &tokens).await);
+    let (mut service, _) = lowered.realm.find_client("service").await.unwrap().unwrap();
+    service.disabled = true;
+    lowered.put(service).await;
+    lowered.realm.sign_out("bob").await.unwrap();
+    let revoked = lowered.realm.revocations().await.unwrap().len();
+    for hours in [0, 1, 22] {
+        lowered.advance(hours * HOUR);
+        // As it opens again, too.
+        let _ = Town::on(town.store.clone(), Arc::clone(&town.clock), |_| {}).await;
+        assert!(!gateway_takes(&lowered, &tokens).await, "{hours}");
+        assert!(lowered.realm.revocations().await.unwrap().len() >= revoked, "{hours}");
+    }
 }
