@@ -5,7 +5,7 @@
 //! | failures of | from | then |
 //! |---|---|---|
 //! | one account at one address | the sixth | refused for a second, two, four … up to 15 minutes |
-//! | one account from everywhere | the fifty-first | one attempt each second, in turn |
+//! | one account from everywhere | the fifty-first | one attempt each second, in turn; newcomers in a turn of their own |
 //! | one address, whatever the account | the hundred and first | one attempt each second, in turn |
 //! | one known browser | the eleventh | it counts as an unknown one, and is refused as above |
 //!
@@ -14,6 +14,11 @@
 //! counted by itself, so an attacker who fails at an account as often as they like does not
 //! keep its person out of their own browser, nor out of any other at another address. Names
 //! that do not exist are counted like others.
+//!
+//! A newcomer is of a network (of IPv6 a /48, of IPv4 the address) that had fewer than three places
+//! among the newcomers while the account is tried in turn. A place is counted when it is taken, also
+//! of whoever hangs up, and forgotten when its attempt succeeds: one subscriber, however many
+//! addresses they hold, keeps nobody waiting who is elsewhere.
 //!
 //! Where nobody says which address a request is from (the gateway always does), nothing is
 //! counted by it: all of them together would be one address, at which everybody could lock
@@ -32,6 +37,7 @@
 
 mod browser;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +73,8 @@ const FREE_AT_ADDRESS: u32 = 5;
 const FREE_OF_BROWSER: u32 = 10;
 const FREE_OF_ACCOUNT: u32 = 50;
 const FREE_OF_ADDRESS: u32 = 100;
+/// Places of one network among the newcomers to an account.
+const PLACES_OF_NETWORK: u32 = 3;
 
 /// Messages about recovery that one address may ask for, and that may be asked for in one name.
 const RECOVERIES_AT_ADDRESS: u32 = 20;
@@ -108,10 +116,13 @@ impl Tally {
     /// When the next turn is, where more than the `free` ones failed, and the tally in which
     /// it is taken.
     fn turn(&self, free: u32, now: Timestamp) -> Option<(Timestamp, Self)> {
-        (self.level(now) > free).then(|| {
-            let turn = self.next.max(now);
-            (turn, Self { next: turn.plus(TURN), ..*self })
-        })
+        (self.level(now) > free).then(|| self.next_turn(now))
+    }
+
+    /// The next turn, and the tally in which it is taken.
+    fn next_turn(&self, now: Timestamp) -> (Timestamp, Self) {
+        let turn = self.next.max(now);
+        (turn, Self { next: turn.plus(TURN), ..*self })
     }
 
     /// Without one that was counted at this time and was none.
@@ -131,6 +142,8 @@ impl Tally {
 pub(crate) struct Attempt {
     account: String,
     address: Option<String>,
+    /// Of which network it has a place among the newcomers to the account.
+    newcomer: Option<String>,
     /// The known browser that it is of.
     browser: Option<String>,
 }
@@ -138,7 +151,8 @@ pub(crate) struct Attempt {
 /// Whether an attempt at an account may be judged, and when: waits for its turn. `account`:
 /// what the person typed.
 pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<Attempt> {
-    let mut attempt = Attempt { account: account_name(account), address: address(call), browser: None };
+    let account = account_name(account);
+    let mut attempt = Attempt { account, address: address(call), newcomer: None, browser: None };
     if let Some(browser) = browser::known(realm, call, &attempt.account)
         && count(realm, &["browser", &browser], FREE_OF_BROWSER, call.now).await?.is_none()
     {
@@ -150,7 +164,7 @@ pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<A
     {
         return Err(refused(until, call.now, "an account at an address"));
     }
-    match attempt.take_turns(realm, call.now).await {
+    match attempt.take_turns(realm, call).await {
         Ok(turn) => tokio::time::sleep(turn.since(call.now)).await,
         Err(refusal) => {
             attempt.never_judged(realm, call.now).await;
@@ -170,19 +184,44 @@ impl Attempt {
         }
     }
 
-    /// Where the account and the address are counted alone, and how much of each is free.
+    /// Where its place among the newcomers is counted.
+    fn place(&self) -> Option<[&str; 3]> {
+        Some(["network", &self.account, self.newcomer.as_deref()?])
+    }
+
+    /// Where the address and the account are counted alone, and how much of each is free. Whoever is
+    /// refused for their address takes no place of others at the account.
     fn everywhere(&self) -> impl Iterator<Item = ([&str; 2], u32)> {
         let address = self.address.as_deref().map(|address| (["address", address], FREE_OF_ADDRESS));
-        std::iter::once((["account", self.account.as_str()], FREE_OF_ACCOUNT)).chain(address)
+        address.into_iter().chain([(["account", self.account.as_str()], FREE_OF_ACCOUNT)])
     }
 
     /// When its turn is everywhere.
-    async fn take_turns(&self, realm: &Realm, now: Timestamp) -> Answer<Timestamp> {
+    async fn take_turns(&mut self, realm: &Realm, call: &Call) -> Answer<Timestamp> {
+        let now = call.now;
+        self.newcomer = self.newcomer(realm, call).await?;
         let mut latest = now;
         for (path, free) in self.everywhere() {
-            latest = latest.max(take_turn(realm, &path, free, now).await?);
+            let turn = match &self.newcomer {
+                Some(_) if path.first() == Some(&"account") => {
+                    take_turn(realm, &["newcomers", &self.account], None, now).await?
+                }
+                _ => take_turn(realm, &path, Some(free), now).await?,
+            };
+            latest = latest.max(turn);
         }
         Ok(latest)
+    }
+
+    /// Its network, where the account is tried in turn and it is a newcomer; the place is taken.
+    async fn newcomer(&self, realm: &Realm, call: &Call) -> Result<Option<String>, Error> {
+        let Some(network) = call.address().map(network) else { return Ok(None) };
+        let tally = realm.records.get::<Tally>(Kind::Failures, &["account", &self.account]).await?;
+        if tally.is_none_or(|tally| tally.value.level(call.now) <= FREE_OF_ACCOUNT) {
+            return Ok(None);
+        }
+        let path = ["network", &self.account, &network];
+        Ok(within(realm, &path, PLACES_OF_NETWORK, call.now).await?.then_some(network))
     }
 
     /// It failed. One's own browser slows nobody else down.
@@ -194,7 +233,8 @@ impl Attempt {
 
     /// Nobody looked whether it was good or wrong: it is not counted.
     pub(crate) async fn never_judged(&self, realm: &Realm, now: Timestamp) {
-        if let Some(path) = self.beforehand() {
+        let place = self.place().map(Vec::from);
+        for path in self.beforehand().into_iter().chain(place) {
             noted(change(realm, &path, now, |tally| Some(tally.taken_back(now))).await);
         }
     }
@@ -202,7 +242,8 @@ impl Attempt {
     /// It was the person's own: what failed before it at this place is forgotten. Gives the
     /// cookie by which the browser is known from now on.
     pub(crate) async fn succeeded(&self, realm: &Realm, call: &Call) -> Answer<HeaderValue> {
-        if let Some(path) = self.beforehand() {
+        let place = self.place().map(Vec::from);
+        for path in self.beforehand().into_iter().chain(place) {
             noted(realm.records.remove(Kind::Failures, &path).await);
         }
         Ok(browser::remember(realm, call, &self.account)?)
@@ -233,12 +274,15 @@ async fn count(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Resul
     Ok(until)
 }
 
-/// When the turn of an attempt is.
-async fn take_turn(realm: &Realm, path: &[&str], free: u32, now: Timestamp) -> Answer<Timestamp> {
+/// When the turn of an attempt is: where more than the `free` ones failed, or of everybody.
+async fn take_turn(realm: &Realm, path: &[&str], free: Option<u32>, now: Timestamp) -> Answer<Timestamp> {
     let (mut turn, mut late) = (now, None);
     change(realm, path, now, |tally| {
         (turn, late) = (now, None);
-        let (next, taken) = tally.turn(free, now)?;
+        let (next, taken) = match free {
+            Some(free) => tally.turn(free, now)?,
+            None => tally.next_turn(now),
+        };
         if next.since(now) > TURN_WAIT_MAX {
             late = Some(next);
             return None;
@@ -313,6 +357,17 @@ fn account_name(typed: &str) -> String {
     if folded.len() > NAME_BYTES_MAX { crate::random::hash(&folded) } else { folded }
 }
 
+/// Who may hold many subscribers' addresses (RFC 6177 §2): of IPv6 a /48, of IPv4 nobody.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}::/48")
+        }
+    }
+}
+
 /// What an address is counted under.
 fn address(call: &Call) -> Option<String> {
     Some(Subscriber::of(call.address()?).to_string())
@@ -361,6 +416,14 @@ mod tests {
         let (late, _) = taken.turn(FREE_OF_ACCOUNT, at(60)).unwrap();
         assert_eq!((first, second, late), (at(0), at(1), at(60)));
         assert_eq!(taken.turn(FREE_OF_ACCOUNT, at(3600)), None, "forgotten");
+    }
+
+    #[test]
+    fn a_network_is_what_one_party_may_hold() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:ffff::7"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:2:2::1"));
+        assert_eq!((of("192.0.2.1"), of("::ffff:192.0.2.1")), ("192.0.2.1".into(), "192.0.2.1".into()));
     }
 
     #[test]

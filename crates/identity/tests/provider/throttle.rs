@@ -378,3 +378,25 @@ async fn an_account_that_everybody_guesses_at_is_tried_in_turn() {
     town.advance(10);
     assert!(is_in(&attempt(&mut Browser::at(&town, "203.0.113.77"), "alice", PASSWORD).await));
 }
+
+/// An ordinary home line has hundreds of /64s, each of which has failed at nothing.
+#[tokio::test]
+async fn one_line_with_many_addresses_keeps_nobody_else_waiting() {
+    let town = Town::new().await;
+    for number in 0..51 {
+        let mut bot = Browser::at(&town, &format!("2001:db8:7:{number:x}::1"));
+        assert_eq!(attempt(&mut bot, "alice", "wrong").await.status, 401);
+    }
+    // The clock stands: whoever is let in fills a place, and the line goes on until there is none.
+    let mut refused = 0;
+    for number in 100.. {
+        let mut bot = Browser::at(&town, &format!("2001:db8:7:{number:x}::1"));
+        refused += u32::from(attempt(&mut bot, "alice", "wrong").await.status == 429);
+        if refused == 3 {
+            break;
+        }
+    }
+    for address in ["2001:db8:8::1", "192.0.2.1"] {
+        assert!(is_in(&attempt(&mut Browser::at(&town, address), "alice", PASSWORD).await), "{address}");
+    }
+}
