@@ -219,6 +219,38 @@ mod tests {
         }
     }
 
+    /// Also where those who asked hang up: the work goes on, and counts.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_so_many_work_at_once() {
+        const AT_ONCE: usize = 2;
+        let passwords = Arc::new(Passwords::new(AT_ONCE));
+        let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let ask = || {
+            let (passwords, working, most) =
+                (Arc::clone(&passwords), Arc::clone(&working), Arc::clone(&most));
+            tokio::spawn(async move {
+                let job = move || {
+                    most.fetch_max(working.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    // Whoever is let in beside it has time to come.
+                    std::thread::sleep(Duration::from_millis(20));
+                    working.fetch_sub(1, Ordering::SeqCst);
+                };
+                passwords.work(job).await
+            })
+        };
+        let asked: Vec<_> = (0..20).map(|_| ask()).collect();
+        for (number, asked) in asked.into_iter().enumerate() {
+            if number % 2 == 0 {
+                asked.await.unwrap().unwrap().unwrap();
+            } else {
+                asked.abort();
+                let _ = asked.await;
+            }
+        }
+        assert!((1..=AT_ONCE).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+        assert_eq!(passwords.waiting.load(Ordering::SeqCst), 0);
+    }
+
     #[tokio::test]
     async fn only_so_many_wait() {
         let passwords = Passwords::new(1);
