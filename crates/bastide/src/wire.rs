@@ -33,6 +33,7 @@ mod clients;
 mod finder;
 mod firewall;
 mod issuers;
+mod listeners;
 mod reading;
 mod routes;
 mod services;
@@ -42,6 +43,7 @@ mod user;
 pub use clients::signer;
 pub use finder::{Finder, Place};
 pub use issuers::settings as issuer_settings;
+pub use listeners::Listeners;
 pub use reading::Reading;
 
 /// What stays from one snapshot to the next.
@@ -72,8 +74,9 @@ pub struct Parts {
     pub random: Arc<keys::SystemRandom>,
 }
 
-/// Builds the snapshot of a configuration. Of the one that it will replace, keys that were
-/// fetched, health that was learned and limits that were used up live on.
+/// Builds the snapshot of a configuration, with the listeners that close beside its own. Of the one
+/// that it will replace, keys that were fetched, health that was learned and limits that were used
+/// up live on.
 ///
 /// # Errors
 /// Something that a configuration names cannot be used (a certificate, a key file, an
@@ -81,6 +84,7 @@ pub struct Parts {
 pub fn build(
     parts: &Parts,
     configuration: &Configuration,
+    listeners: &Listeners,
     generation: u64,
     policies: Arc<Policies>,
     reading: &Reading<'_>,
@@ -109,51 +113,27 @@ pub fn build(
         Arc::clone(&limits),
         before.map(|before| before.upstreams.as_ref()),
     )?;
-    let ca = match needs_ca(configuration) {
+    let ca = match needs_ca(configuration, listeners) {
         // Without it, what it issued before stays too.
         true => reading.or_before(local_ca(parts, now).map(Some), |_| Some(None))?,
         false => None,
     };
-    let kept = |listener: &config::Listener| {
-        let same = before.into_iter().flat_map(|before| &before.listeners);
-        same.filter(|settings| settings.address == listener.address)
-            .find_map(|settings| settings.tls.as_ref())
-    };
-    let listeners = configuration
-        .listeners
-        .iter()
-        .enumerate()
-        .map(|(place, listener)| {
-            let tls = tls::server(listener, configuration, (ca.as_ref(), parts, now), kept(listener));
-            let tls = reading.or_before(tls, |before| {
-                before
-                    .listeners
-                    .get(place)
-                    .filter(|was| was.address == listener.address)?
-                    .tls
-                    .clone()
-                    .map(Some)
-            })?;
-            anyhow::Ok(tls::listener(listener, tls))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let trusted_proxies = tls::trusted_proxies(configuration, &listeners);
-    let https_redirects = tls::https_redirects(configuration, &listeners);
-    let listener_services = tls::listener_services(configuration, &listeners);
+    let sources = tls::Sources { configuration, ca: ca.as_ref(), parts, now, reading };
+    let listener_settings = listeners.settings(&sources)?;
     let firewalls = firewall::Loaded::new(configuration, &parts.process.firewall_memory);
     let rules = configuration
         .routes
         .iter()
         .map(|route| routes::settings(route, configuration, parts, &limits, before, &firewalls))
         .collect::<anyhow::Result<_>>()?;
-    let firewalls = firewalls.of_listeners(configuration, &listeners);
+    let firewalls = firewalls.of_listeners(configuration, listeners, before);
     Ok(Snapshot {
         generation,
         process: Arc::clone(&parts.process),
-        listeners,
-        trusted_proxies,
-        https_redirects,
-        listener_services,
+        listeners: listener_settings,
+        trusted_proxies: listeners.trusted_proxies(configuration),
+        https_redirects: listeners.https_redirects(configuration),
+        listener_services: listeners.services(configuration),
         limits,
         admission: admission(configuration),
         router,
@@ -259,7 +239,7 @@ fn security(configuration: &Configuration) -> SecurityHeaders {
     })
 }
 
-fn needs_ca(configuration: &Configuration) -> bool {
+fn needs_ca(configuration: &Configuration, listeners: &Listeners) -> bool {
     let local = |listener: &config::Listener| {
         listener.tls.as_ref().is_some_and(|tls| {
             matches!(tls.certificates, config::Certificates::Local)
@@ -269,7 +249,7 @@ fn needs_ca(configuration: &Configuration) -> bool {
                     .is_some_and(|client| matches!(client.authorities, config::ClientAuthorities::Local))
         })
     };
-    configuration.listeners.iter().any(local)
+    listeners.all(configuration).any(|(_, listener)| local(listener))
 }
 
 /// The authority in the state folder, made on first use.

@@ -173,12 +173,18 @@ pub(crate) struct CoreListener {
     closing: Cell<bool>,
     core_draining: Rc<Cell<bool>>,
     stop: Notify,
+    /// Held for as long as it, or a connection of it, is there.
+    _in_use: Arc<InUse>,
 }
 
+/// Whether a listener, or a connection of it, is there on any core.
+#[derive(Debug)]
+pub(crate) struct InUse;
+
 impl CoreListener {
-    pub(crate) fn new(key: ListenerKey, core_draining: &Rc<Cell<bool>>) -> Rc<Self> {
+    pub(crate) fn new(key: ListenerKey, core_draining: &Rc<Cell<bool>>, in_use: Arc<InUse>) -> Rc<Self> {
         let core_draining = Rc::clone(core_draining);
-        Rc::new(Self { key, closing: Cell::new(false), core_draining, stop: Notify::new() })
+        Rc::new(Self { key, closing: Cell::new(false), core_draining, stop: Notify::new(), _in_use: in_use })
     }
 
     /// Stops accepting; connections end after their request.

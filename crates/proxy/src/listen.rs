@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ use tokio::time::Instant;
 
 pub use bind::Inherited;
 
-use crate::accept::{Connections, CoreListener, accept};
+use crate::accept::{Connections, CoreListener, InUse, accept};
 use crate::deadline::Ticker;
 use crate::limits::{Hits, Limits};
 use crate::serve2::Stream;
 use crate::task_pool::TaskPool;
 use crate::upstream::Pools;
 use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, keyed};
-use bind::{Bound, bind_new};
+use bind::{Bound, CoreSocket, bind_new};
 
 /// Snapshots on their way to a core.
 const MESSAGES_MAX: usize = 8;
@@ -76,15 +76,8 @@ pub enum ListenError {
 
 /// What a core is told.
 enum Message<W> {
-    World {
-        world: Arc<W>,
-        open: Vec<(ListenerKey, StdListener)>,
-        close: Vec<ListenerKey>,
-        done: oneshot::Sender<()>,
-    },
-    Drain {
-        grace: Duration,
-    },
+    World { world: Arc<W>, open: Vec<CoreSocket>, close: Vec<ListenerKey>, done: oneshot::Sender<()> },
+    Drain { grace: Duration },
 }
 
 /// A core, as its tasks see it.
@@ -206,6 +199,8 @@ pub struct Cores<W: World> {
     /// Whether a core may be gone: it is, once its last connection has ended.
     draining: bool,
     listeners: HashMap<ListenerKey, Bound>,
+    /// Those that were closed while they had connections.
+    closing: Vec<(ListenerKey, Weak<InUse>)>,
     connections: Arc<Connections>,
     /// When their clocks began.
     start: Instant,
@@ -297,7 +292,7 @@ impl<W: World> Cores<W> {
             senders.push(sender);
             threads.push(thread);
         }
-        Ok(Self { senders, threads, draining: false, listeners, connections, start })
+        Ok(Self { senders, threads, draining: false, listeners, closing: Vec::new(), connections, start })
     }
 
     /// The address of each listener, with the port that the system picked.
@@ -324,16 +319,24 @@ impl<W: World> Cores<W> {
         self.listeners.iter().map(again).collect()
     }
 
+    /// Whether a listener is closed and the last of its connections has ended: until then
+    /// its settings have to stay in the snapshots.
+    pub fn has_ended(&self, key: ListenerKey) -> bool {
+        let mut closing = self.closing.iter().filter(|(closed, _)| *closed == key);
+        !self.listeners.contains_key(&key) && closing.all(|(_, in_use)| in_use.strong_count() == 0)
+    }
+
     /// Publishes a snapshot and returns when every core uses it. Listeners that it
-    /// names as before stay open, new ones open, the others drain. While all drain, what is
-    /// open is judged by it, and no listener opens.
+    /// names as before stay open, new ones open, the others drain, and those that it calls
+    /// closing. While all drain, what is open is judged by it, and no listener opens.
     ///
     /// # Errors
     /// A new listener that cannot be bound: nothing has changed then. A core that is
     /// gone.
     pub async fn publish(&mut self, world: Arc<W>) -> Result<(), ListenError> {
         let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.senders.len(), Vec::new())?;
-        let wanted: Vec<ListenerKey> = keyed(world.listeners()).map(|(key, _)| key).collect();
+        let wanted = keyed(world.listeners()).filter(|(_, settings)| !settings.closing);
+        let wanted: Vec<ListenerKey> = wanted.map(|(key, _)| key).collect();
         let close: Vec<ListenerKey> =
             self.listeners.keys().filter(|key| !wanted.contains(key)).copied().collect();
         let gone = |core| ListenError::Core { core, source: io::ErrorKind::BrokenPipe.into() };
@@ -352,7 +355,11 @@ impl<W: World> Cores<W> {
                 return Err(gone(core));
             }
         }
-        self.listeners.retain(|key, _| !close.contains(key));
+        self.closing.retain(|(_, in_use)| in_use.strong_count() > 0);
+        for key in close {
+            let closed = self.listeners.remove(&key);
+            self.closing.extend(closed.map(|bound| (key, Arc::downgrade(&bound.in_use))));
+        }
         self.listeners.extend(listeners.drain());
         Ok(())
     }
@@ -458,7 +465,7 @@ fn new_core<W: World>(
 /// Runs a core until it has drained (true: completely) or its handle is gone (false).
 async fn run<W: World>(
     core: Rc<Core<W>>,
-    open: Vec<(ListenerKey, StdListener)>,
+    open: Vec<CoreSocket>,
     mut messages: mpsc::Receiver<Message<W>>,
 ) -> bool {
     let mut core_listeners: CoreListeners = HashMap::new();
@@ -515,15 +522,11 @@ async fn all_closed<W: World>(core: &Core<W>, messages: &mut mpsc::Receiver<Mess
 /// A core's sockets by listener: one, or several that were inherited.
 type CoreListeners = HashMap<ListenerKey, Vec<Rc<CoreListener>>>;
 
-fn open_listeners<W: World>(
-    core: &Rc<Core<W>>,
-    core_listeners: &mut CoreListeners,
-    open: Vec<(ListenerKey, StdListener)>,
-) {
-    for (key, socket) in open {
+fn open_listeners<W: World>(core: &Rc<Core<W>>, core_listeners: &mut CoreListeners, open: Vec<CoreSocket>) {
+    for CoreSocket { key, socket, in_use } in open {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => {
-                let core_listener = CoreListener::new(key, &core.draining);
+                let core_listener = CoreListener::new(key, &core.draining, in_use);
                 core_listeners.entry(key).or_default().push(Rc::clone(&core_listener));
                 tokio::task::spawn_local(accept(Rc::clone(core), listener, core_listener));
             }

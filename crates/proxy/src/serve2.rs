@@ -88,8 +88,8 @@ pub(crate) async fn serve<W: World>(
         core.count_request();
         let open = OpenStream::enter(&connection.streams);
         let (core, info) = (Rc::clone(core), Rc::clone(&info));
-        let pool = Rc::clone(core.task_pool());
-        pool.spawn(Stream { core, info, request, respond, open }, serve_stream);
+        let (pool, core_listener) = (Rc::clone(core.task_pool()), Rc::clone(core_listener));
+        pool.spawn(Stream { core, core_listener, info, request, respond, open }, serve_stream);
     }
     connection.say_last().await;
     Ok(())
@@ -114,6 +114,8 @@ fn connection_window(limits: &Limits, carries_strangers: bool) -> u32 {
 /// A request, and what it needs to be served.
 pub(crate) struct Stream<W: World> {
     core: Rc<Core<W>>,
+    /// It may outlive its connection, and is its listener's all the same.
+    core_listener: Rc<CoreListener>,
     info: Rc<ConnectionInfo>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
@@ -121,7 +123,7 @@ pub(crate) struct Stream<W: World> {
 }
 
 async fn serve_stream<W: World>(stream: Stream<W>) {
-    let Stream { core, info, request, respond, open: _open } = stream;
+    let Stream { core, core_listener: _core_listener, info, request, respond, open: _open } = stream;
     let current = core.current();
     let (world, limits) = (&current.world, &current.limits);
     let (parts, body) = request.into_parts();

@@ -22,8 +22,10 @@ pub trait World: Send + Sync + 'static {
     /// What serves requests on one core.
     type Handler: Handler;
 
-    /// Where to listen. A listener that stands here with the same address as before
-    /// stays open over a reload, whatever else of it changed.
+    /// Where to listen. A listener that stands here with the same key as before stays open
+    /// over a reload, whatever else of it changed. One that closes stays here until its last
+    /// connection has ended ([`crate::Cores::has_ended`]): what it is, and whom it takes,
+    /// is asked for each of their requests.
     fn listeners(&self) -> &[ListenerSettings];
 
     /// The limits of the hop.
@@ -69,6 +71,10 @@ pub struct CoreContext {
 pub struct ListenerSettings {
     /// The address; port 0 lets the system pick.
     pub address: SocketAddr,
+    /// Tells it from others that are configured with the same address (port 0).
+    pub ordinal: u16,
+    /// Whether it takes no new connections: those that it has are still its own.
+    pub closing: bool,
     /// TLS; without it the listener is cleartext.
     pub tls: Option<ServerTls>,
     /// Whether cleartext clients may speak HTTP/2 with prior knowledge (RFC 9113 §3.3).
@@ -88,7 +94,16 @@ impl ListenerSettings {
     /// For HTTP alone, with TLS or without.
     pub fn new(address: SocketAddr, tls: Option<ServerTls>) -> Self {
         let speaks = Speaks::default();
-        Self { address, tls, http2_cleartext: false, proxy_protocol: None, speaks, takes_cleartext: false }
+        Self {
+            address,
+            ordinal: 0,
+            closing: false,
+            tls,
+            http2_cleartext: false,
+            proxy_protocol: None,
+            speaks,
+            takes_cleartext: false,
+        }
     }
 }
 
@@ -110,7 +125,7 @@ pub enum Speaks {
 pub struct ListenerKey {
     /// The address as configured.
     pub address: SocketAddr,
-    /// How many listeners before it have the same address.
+    /// Tells it from others of the same address.
     pub ordinal: u16,
 }
 
@@ -122,11 +137,9 @@ impl fmt::Display for ListenerKey {
 
 /// Each listener with its key.
 pub fn keyed(listeners: &[ListenerSettings]) -> impl Iterator<Item = (ListenerKey, &ListenerSettings)> {
-    listeners.iter().enumerate().map(|(index, settings)| {
-        let before = listeners.iter().take(index).filter(|other| other.address == settings.address).count();
-        let ordinal = u16::try_from(before).unwrap_or(u16::MAX);
-        (ListenerKey { address: settings.address, ordinal }, settings)
-    })
+    listeners
+        .iter()
+        .map(|settings| (ListenerKey { address: settings.address, ordinal: settings.ordinal }, settings))
 }
 
 /// What is known about a client's connection.
@@ -153,9 +166,11 @@ impl ConnectionInfo {
     pub fn is_still_trusted(&self, listeners: &[ListenerSettings], now_ms: u64) -> bool {
         let Some(peer) = &self.tls else { return true };
         let listener = keyed(listeners).find(|(key, _)| *key == self.listener);
-        // A listener that closes drains its connections; it judges nobody any more.
-        let tls = listener.and_then(|(_, settings)| settings.tls.as_ref());
-        peer.is_still_trusted(tls, now_ms)
+        // One that closes judges its connections to their end.
+        let tls = listener.map(|(_, settings)| settings.tls.as_ref());
+        // Without TLS it takes no certificate at all.
+        let takes_none = tls.is_some_and(|tls| tls.is_none()) && !peer.chain.is_empty();
+        !takes_none && peer.is_still_trusted(tls.flatten(), now_ms)
     }
 }
 

@@ -28,7 +28,7 @@ use super::watch::Watched;
 use crate::cli::ServeArguments;
 use crate::cli::check::{Reported, environment};
 use crate::config::{self, Configuration, Disk, Fault, Refused, Written};
-use crate::wire::{self, Parts, Reading};
+use crate::wire::{self, Listeners, Parts, Reading};
 
 mod hosting;
 mod reload;
@@ -115,6 +115,8 @@ struct Server {
     program: Option<RunningProgram>,
     /// Its address in the registry.
     registered: Option<Registered>,
+    /// Which listener is which, and those that close.
+    listeners: Listeners,
     parts: Parts,
     cores: Cores<Snapshot>,
     current: Arc<Snapshot>,

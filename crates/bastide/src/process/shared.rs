@@ -131,7 +131,8 @@ pub(super) fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
 /// When the certificates end that listeners show; of several for one name the soonest.
 fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
     let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
-    let listeners = snapshot.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let open = snapshot.listeners.iter().filter(|listener| !listener.closing);
+    let listeners = open.filter_map(|listener| listener.tls.as_ref());
     for end in listeners.flat_map(|tls| tls.ends()) {
         let soonest = ends.entry(&end.name).or_insert(end.not_after);
         *soonest = end.not_after.min(*soonest);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use gateway::firewall::{Choice, CompressedRequests, Firewall, Firewalls, Mode};
-use proxy::world::{ListenerSettings, keyed};
+use gateway::snapshot::Snapshot;
 
+use super::Listeners;
 use crate::config::{Configuration, WafChoice, WafCompressed, WafMode};
 
 /// The configuration's firewalls, each once.
@@ -61,13 +62,15 @@ impl Loaded {
     pub(super) fn of_listeners(
         &self,
         configuration: &Configuration,
-        listeners: &[ListenerSettings],
+        listeners: &Listeners,
+        before: Option<&Snapshot>,
     ) -> Firewalls {
-        let by_listener = configuration
-            .listeners
-            .iter()
-            .zip(keyed(listeners))
-            .map(|(listener, (key, _))| (key, self.choice(listener.waf)));
-        Firewalls { default: self.choice(configuration.waf), by_listener: by_listener.collect() }
+        let open = listeners.open.iter().zip(&configuration.listeners);
+        let mut by_listener: Vec<_> = open.map(|(key, listener)| (*key, self.choice(listener.waf))).collect();
+        // What one that closes names is a firewall of the configuration that had it.
+        let closes = |key| listeners.closing.iter().any(|(closing, _)| closing == key);
+        let earlier = before.into_iter().flat_map(|before| &before.firewalls.by_listener);
+        by_listener.extend(earlier.filter(|(key, _)| closes(key)).cloned());
+        Firewalls { default: self.choice(configuration.waf), by_listener }
     }
 }

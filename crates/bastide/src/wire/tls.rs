@@ -1,11 +1,8 @@
 //! Listeners and their certificates.
 
-use std::sync::Arc;
-
 use anyhow::Context;
 use bytes::Bytes;
-use gateway::serve::TrustedProxies;
-use gateway::step::challenge::HttpsRedirect;
+use gateway::snapshot::Snapshot;
 use keys::LocalCa;
 use model::{Switch, Timestamp};
 use proxy::ListenerKey;
@@ -16,37 +13,59 @@ use proxy::tls::{
 };
 use proxy::world::{ListenerSettings, Speaks, keyed};
 
-use super::{Parts, read};
+use super::{Parts, Reading, read};
 use crate::config::{self, Configuration, HostMatch, Listener, ListenerTls};
 
-/// The TLS of a listener that has some, with its certificates read or issued.
-///
-/// # Errors
-/// A file cannot be used, or there is nothing yet that issues its certificate.
-pub(super) fn server(
-    listener: &Listener,
-    configuration: &Configuration,
-    from: (Option<&LocalCa>, &Parts, Timestamp),
-    before: Option<&ServerTls>,
-) -> anyhow::Result<Option<ServerTls>> {
-    match &listener.tls {
-        Some(tls) if Switch::MutualTls.is_off() && matches!(tls.certificates, config::Certificates::Mesh) => {
-            Ok(None)
-        }
-        Some(tls) => build(tls, listener.speaks, configuration, from, before)
-            .map(Some)
-            .with_context(|| format!("TLS of listener {}", listener.address)),
-        None => Ok(None),
+/// What listeners are made from.
+pub(super) struct Sources<'s> {
+    pub(super) configuration: &'s Configuration,
+    /// The local authority, where a listener needs it.
+    pub(super) ca: Option<&'s LocalCa>,
+    pub(super) parts: &'s Parts,
+    pub(super) now: Timestamp,
+    /// How files are read, and what is served until now.
+    pub(super) reading: &'s Reading<'s>,
+}
+
+impl Sources<'_> {
+    /// What a listener was until now.
+    pub(super) fn before(&self, key: ListenerKey) -> Option<&ListenerSettings> {
+        of_before(self.reading.before()?, key)
     }
 }
 
-/// A listener.
-pub(super) fn listener(listener: &Listener, tls: Option<ServerTls>) -> ListenerSettings {
+fn of_before(before: &Snapshot, key: ListenerKey) -> Option<&ListenerSettings> {
+    keyed(&before.listeners).find(|(old, _)| *old == key).map(|(_, settings)| settings)
+}
+
+/// A listener, with its certificates read or issued.
+///
+/// # Errors
+/// A file cannot be used, and nothing of before may stay in its place; or there is nothing yet that
+/// issues its certificate.
+pub(super) fn listener(
+    listener: &Listener,
+    key: ListenerKey,
+    sources: &Sources<'_>,
+) -> anyhow::Result<ListenerSettings> {
+    let before = sources.before(key).and_then(|settings| settings.tls.as_ref());
+    let tls = match &listener.tls {
+        Some(tls) if Switch::MutualTls.is_off() && matches!(tls.certificates, config::Certificates::Mesh) => {
+            Ok(None)
+        }
+        Some(tls) => server(tls, listener.speaks, sources, before)
+            .map(Some)
+            .with_context(|| format!("TLS of listener {}", listener.address)),
+        None => Ok(None),
+    };
+    let tls = sources.reading.or_before(tls, |before| of_before(before, key)?.tls.clone().map(Some))?;
     let senders = AddressList::new(listener.proxy_protocol.iter().copied());
     let proxy_protocol = (!listener.proxy_protocol.is_empty()).then(|| senders.into());
     let name = || Bytes::from(listener.to.clone().unwrap_or_default());
-    ListenerSettings {
-        address: listener.address,
+    Ok(ListenerSettings {
+        address: key.address,
+        ordinal: key.ordinal,
+        closing: false,
         tls,
         http2_cleartext: true,
         proxy_protocol,
@@ -56,51 +75,16 @@ pub(super) fn listener(listener: &Listener, tls: Option<ServerTls>) -> ListenerS
             config::Speaks::Detect => Speaks::Either(name()),
         },
         takes_cleartext: listener.tls.as_ref().is_some_and(|tls| tls.plain_text),
-    }
+    })
 }
 
-/// The listeners that are for one service.
-pub(super) fn listener_services(
-    configuration: &Configuration,
-    listeners: &[ListenerSettings],
-) -> Vec<(ListenerKey, Arc<str>)> {
-    let keys = keyed(listeners).map(|(key, _)| key);
-    let each = configuration.listeners.iter().zip(keys);
-    each.filter_map(|(listener, key)| Some((key, listener.to.as_deref()?.into()))).collect()
-}
-
-/// The trusted proxies of the listeners that have some.
-pub(super) fn trusted_proxies(
-    configuration: &Configuration,
-    listeners: &[ListenerSettings],
-) -> TrustedProxies {
-    let by_listener = configuration
-        .listeners
-        .iter()
-        .zip(keyed(listeners))
-        .filter(|(listener, _)| !listener.trusted_proxies.is_empty())
-        .map(|(listener, (key, _))| (key, AddressList::new(listener.trusted_proxies.iter().copied())));
-    TrustedProxies { by_listener: by_listener.collect() }
-}
-
-/// The listeners that send everybody to https.
-pub(super) fn https_redirects(
-    configuration: &Configuration,
-    listeners: &[ListenerSettings],
-) -> Vec<HttpsRedirect> {
-    let keys = keyed(listeners).map(|(key, _)| key);
-    let each = configuration.listeners.iter().zip(keys);
-    each.filter_map(|(listener, key)| Some(HttpsRedirect { listener: key, port: listener.https_redirect? }))
-        .collect()
-}
-
-fn build(
+fn server(
     tls: &ListenerTls,
     speaks: config::Speaks,
-    configuration: &Configuration,
-    (ca, parts, now): (Option<&LocalCa>, &Parts, Timestamp),
+    sources: &Sources<'_>,
     before: Option<&ServerTls>,
 ) -> anyhow::Result<ServerTls> {
+    let Sources { configuration, ca, parts, now, .. } = *sources;
     let local = || ca.context("the local certificate authority was not opened");
     let identities = match &tls.certificates {
         config::Certificates::Local => {

@@ -29,6 +29,7 @@ mod mail;
 mod mesh;
 mod mesh_agent;
 mod mesh_calls;
+mod mesh_end;
 mod mesh_hosts;
 mod mesh_refusals;
 mod mesh_registry;

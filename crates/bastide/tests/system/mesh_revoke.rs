@@ -106,19 +106,22 @@ fn serial(identity: &X509Identity) -> String {
 
 /// As this identity, with a memory for tickets.
 fn client(context: &X509Context, name: &str) -> TlsConnector {
+    TlsConnector::from(Arc::new(client_config(context, name)))
+}
+
+pub(crate) fn client_config(context: &X509Context, name: &str) -> ClientConfig {
     let identity = named(context, name).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Verifier::new(&context.anchors, None, &provider).unwrap();
     let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.to_vec()));
-    let config = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(chain, key)
-        .unwrap();
-    TlsConnector::from(Arc::new(config))
+        .unwrap()
 }
 
 type Stream = TlsStream<TcpStream>;

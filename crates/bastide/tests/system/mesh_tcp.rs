@@ -4,6 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -105,20 +106,43 @@ impl Mesh {
 
     /// Runs a Python program as this service, and waits until it is up.
     pub(crate) async fn run(&mut self, name: &str, more: &[&str], program: &str) {
+        let listen = format!("127.0.0.1:{}", self.port(name));
+        self.run_at(name, &listen, more, program).await;
+    }
+
+    /// The same, and it is reached at this address.
+    pub(crate) async fn run_at(&mut self, name: &str, listen: &str, more: &[&str], program: &str) {
         std::fs::write(self.town.path(&format!("{name}.py")), program).unwrap();
         let script = format!("{name}.py");
-        self.run_command(name, more, &["python3", &script]).await;
+        self.spawn(name, listen, more, &["python3", &script]);
         until("the program", async || self.say(name).contains("the program is up").then_some(())).await;
     }
 
     pub(crate) async fn run_command(&mut self, name: &str, more: &[&str], program: &[&str]) {
-        let mut command = Command::new(BASTIDE);
         let listen = format!("127.0.0.1:{}", self.port(name));
-        command.args(["run", "--service", name, "--listen", &listen]).args(more).arg("--").args(program);
+        self.spawn(name, &listen, more, program);
+        until("the service", async || self.say(name).contains("started").then_some(())).await;
+    }
+
+    /// Starts `bastide run`, in a process group of its own.
+    pub(crate) fn spawn(&mut self, name: &str, listen: &str, more: &[&str], program: &[&str]) {
+        let mut command = Command::new(BASTIDE);
+        command.args(["run", "--service", name, "--listen", listen]).args(more).arg("--").args(program);
+        command.process_group(0);
         command.current_dir(self.town.folder.path()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(self.town.path(&format!("{name}.log"))).unwrap());
         self.running.push(Process::spawn(&mut command));
-        until("the service", async || self.say(name).contains("started").then_some(())).await;
+    }
+
+    /// The n-th that was started.
+    pub(crate) fn running(&mut self, number: usize) -> &mut Process {
+        &mut self.running[number]
+    }
+
+    /// Adds to the configuration that all services share.
+    pub(crate) fn add(&self, text: &str) {
+        let shared = self.town.path("town.yaml");
+        std::fs::write(&shared, read(&shared) + text).unwrap();
     }
 
     /// Runs a caller with a loopback port that leads to a service; gives the port.
@@ -172,6 +196,8 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
+        let moment = Duration::from_millis(20);
+        self.running.retain_mut(|process| !process.ended_within(moment));
         self.running.iter().for_each(|process| process.signal(Signal::TERM));
         for process in &mut self.running {
             process.ended_within(Duration::from_secs(10));

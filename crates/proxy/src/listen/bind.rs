@@ -11,6 +11,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ListenError;
+use crate::accept::InUse;
 use crate::world::{ListenerKey, World, keyed};
 
 /// Connections that wait to be accepted, per listener and core.
@@ -22,6 +23,15 @@ pub(super) struct Bound {
     pub(super) claim: UnixListener,
     /// Handles of the cores' sockets, to be handed to a process that takes over.
     pub(super) sockets: Vec<StdListener>,
+    /// What the cores hold for as long as they have connections of it.
+    pub(super) in_use: Arc<InUse>,
+}
+
+/// A socket of a listener, for one core.
+pub(super) struct CoreSocket {
+    pub(super) key: ListenerKey,
+    pub(super) socket: StdListener,
+    pub(super) in_use: Arc<InUse>,
 }
 
 /// A listener that another process opened: the one that is taken over from, or systemd.
@@ -38,7 +48,7 @@ pub struct Inherited {
 }
 
 /// One socket per core for a listener.
-type PerCore = Vec<Vec<(ListenerKey, StdListener)>>;
+type PerCore = Vec<Vec<CoreSocket>>;
 
 /// Binds the listeners that are not open yet, one socket per core.
 pub(super) fn bind_new<W: World>(
@@ -49,7 +59,8 @@ pub(super) fn bind_new<W: World>(
 ) -> Result<(HashMap<ListenerKey, Bound>, PerCore), ListenError> {
     let mut bound = HashMap::new();
     let mut per_core: PerCore = (0..cores).map(|_| Vec::new()).collect();
-    for (key, _) in keyed(world.listeners()).filter(|(key, _)| !open.contains_key(key)) {
+    let wanted = keyed(world.listeners()).filter(|(_, settings)| !settings.closing);
+    for (key, _) in wanted.filter(|(key, _)| !open.contains_key(key)) {
         let known = inherited.iter().position(|listener| listener.key == key);
         let (address, claim, sockets) = match known.map(|place| inherited.swap_remove(place)) {
             Some(Inherited { address, sockets, claim, .. }) if !sockets.is_empty() => {
@@ -64,8 +75,9 @@ pub(super) fn bind_new<W: World>(
                 (address, claim, (0..cores).map(bind).collect::<Result<_, _>>()?)
             }
         };
-        spread(key, address, &sockets, &mut per_core)?;
-        bound.insert(key, Bound { address, claim, sockets });
+        let new = Bound { address, claim, sockets, in_use: Arc::new(InUse) };
+        spread(key, &new, &mut per_core)?;
+        bound.insert(key, new);
     }
     Ok((bound, per_core))
 }
@@ -87,19 +99,15 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Gives every core a socket of a listener, and every socket a core: one that nobody
 /// accepted from would swallow its share of the connections.
-fn spread(
-    key: ListenerKey,
-    address: SocketAddr,
-    sockets: &[StdListener],
-    per_core: &mut PerCore,
-) -> Result<(), ListenError> {
-    let cores = per_core.len();
-    let failed = |source| ListenError::Bind { address, source };
+fn spread(key: ListenerKey, bound: &Bound, per_core: &mut PerCore) -> Result<(), ListenError> {
+    let (cores, sockets) = (per_core.len(), &bound.sockets);
+    let failed = |source| ListenError::Bind { address: bound.address, source };
     for place in 0..cores.max(sockets.len()) {
         let socket = sockets.iter().cycle().nth(place % sockets.len().max(1));
         let (Some(socket), Some(list)) = (socket, per_core.get_mut(place % cores)) else { continue };
         socket.set_nonblocking(true).map_err(failed)?;
-        list.push((key, socket.try_clone().map_err(failed)?));
+        let (socket, in_use) = (socket.try_clone().map_err(failed)?, Arc::clone(&bound.in_use));
+        list.push(CoreSocket { key, socket, in_use });
     }
     Ok(())
 }

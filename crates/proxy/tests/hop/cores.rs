@@ -266,3 +266,92 @@ fn connections_pass_at_their_limits_and_not_one_past() {
         assert_eq!(cores.totals().connections_refused, 1);
     }
 }
+
+/// Runs a world's publication; what holds the core up is let go once the core has been told.
+fn publish_then(cores: &mut Cores<TestWorld>, world: Arc<TestWorld>, told: impl FnOnce()) {
+    runtime().block_on(async {
+        let (published, ()) = tokio::join!(cores.publish(world), async { told() });
+        published.unwrap();
+    });
+}
+
+#[test]
+fn who_waits_to_be_accepted_when_a_listener_closes_is_served() {
+    let upstream = Upstream::honest("ok");
+    let listener = cleartext("127.0.0.5:0".parse().unwrap());
+    let (held, is_held) = mpsc::channel::<()>();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+    let services = vec![service("test", &[upstream.address])];
+    let mut first = TestWorld::new(vec![listener.clone()], services, routes, Limits::default(), None);
+    // Stands still on the core's own thread.
+    first.report = Some(Arc::new(move |_| {
+        let _ = held.send(());
+        let _ = wait.lock().unwrap().recv();
+    }));
+    let mut cores = Cores::start(1, Arc::new(first)).unwrap();
+    let (key, address) = cores.addresses()[0];
+    let mut first = Client::connect(address);
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    is_held.recv().unwrap();
+    let mut waits = Client::connect(address);
+    waits.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let closing = ListenerSettings { closing: true, ..listener };
+    let second = world(vec![closing.clone()], upstream.address, 2, None);
+    publish_then(&mut cores, second, || drop(go));
+    let reply = waits.reply();
+    assert_eq!((reply.status, reply.field("connection")), (200, Some("close")));
+    assert!(waits.is_closed());
+    wait_for(|| refused(address));
+    assert_eq!(first.reply().status, 200);
+    assert!(first.is_closed());
+    wait_for(|| cores.has_ended(key));
+    runtime().block_on(cores.drain(PATIENCE));
+}
+
+#[test]
+fn a_listener_has_ended_when_the_last_of_its_connections_has() {
+    let (upstream, go) = patient();
+    let listener = cleartext("127.0.0.6:0".parse().unwrap());
+    let mut cores = Cores::start(2, world(vec![listener.clone()], upstream.address, 1, None)).unwrap();
+    let (key, address) = cores.addresses()[0];
+    assert!(!cores.has_ended(key), "it is open");
+    let mut open = Client::connect(address);
+    open.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    wait_for(|| upstream.requests() == 1);
+    for generation in 2..4 {
+        let closing = ListenerSettings { closing: true, ..listener.clone() };
+        runtime().block_on(cores.publish(world(vec![closing], upstream.address, generation, None))).unwrap();
+        assert!(cores.addresses().is_empty());
+        wait_for(|| refused(address));
+        assert!(!cores.has_ended(key), "a request is open");
+    }
+    go.send(()).unwrap();
+    assert_eq!(open.reply().status, 200);
+    assert!(open.is_closed());
+    wait_for(|| cores.has_ended(key));
+    // Opened again, it is there again.
+    runtime().block_on(cores.publish(world(vec![listener], upstream.address, 4, None))).unwrap();
+    assert!(!cores.has_ended(key));
+    runtime().block_on(cores.drain(PATIENCE));
+}
+
+/// Which of several at one address is which does not depend on their places.
+#[test]
+fn a_listener_that_goes_leaves_the_others_of_its_address_as_they_are() {
+    let upstream = Upstream::honest("ok");
+    let own = cleartext("127.0.0.7:0".parse().unwrap());
+    let numbered = |ordinal| ListenerSettings { ordinal, ..own.clone() };
+    let three = (0..3).map(numbered).collect();
+    let mut cores = Cores::start(1, world(three, upstream.address, 1, None)).unwrap();
+    let before = cores.addresses();
+    let rest = vec![numbered(2), numbered(1)];
+    runtime().block_on(cores.publish(world(rest, upstream.address, 2, None))).unwrap();
+    assert_eq!(cores.addresses(), before[1..]);
+    for (_, address) in &before[1..] {
+        assert_eq!(Client::connect(*address).get("/").field("x-generation"), Some("2"));
+    }
+    wait_for(|| refused(before[0].1));
+    runtime().block_on(cores.drain(PATIENCE));
+}

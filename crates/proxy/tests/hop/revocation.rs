@@ -246,6 +246,50 @@ fn a_revocation_list_ends_open_connections_and_tickets_of_those_it_names() {
     assert!(Tls::connect(&scene.client(&issue(&others, 1, HOUR)), town.address).asks());
 }
 
+/// What a connection was accepted by judges it, also while it takes no others.
+#[test]
+fn a_listener_that_closes_still_judges_its_connections() {
+    let scene = Scene::new();
+    let before = scene.settings(vec![list(&scene.clients, &[], 2 * HOUR)]);
+    let first = ServerTls::build(&before).unwrap();
+    let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
+    let second = ServerTls::renew(&revoked, Some(&first)).unwrap();
+    let world = |tls: Option<&ServerTls>, closing| {
+        let mut world = scene.world(first.clone());
+        world.limits = Arc::new(Limits { header_read_ms_max: HOUR, ..Limits::default() });
+        world.listeners[0] =
+            ListenerSettings { closing, ..ListenerSettings::new(scene.address, tls.cloned()) };
+        world
+    };
+    // Who has begun to ask is waited for.
+    let begin = |town: &Town, serial| {
+        let mut open = Tls::connect(&scene.client(&issue(&scene.clients, serial, HOUR)), town.address);
+        assert!(open.asks());
+        open.0.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        open
+    };
+    let mut town = Town::start(world(Some(&first), false), Arc::default());
+    let (mut honest, mut stolen) = (begin(&town, 1), begin(&town, 2));
+    for tls in [&first, &second] {
+        let next = Arc::new(world(Some(tls), true));
+        town.runtime.block_on(town.cores.as_mut().unwrap().publish(next)).unwrap();
+    }
+    assert!(stolen.is_ended());
+    assert_eq!(town.cores.as_ref().unwrap().totals().connections_cut, 1);
+    honest.0.write_all(b"host: test\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    honest.0.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    // One that speaks no TLS any more takes no certificate either.
+    let mut town = Town::start(world(Some(&first), false), Arc::default());
+    let mut open = begin(&town, 1);
+    let next = Arc::new(world(None, false));
+    town.runtime.block_on(town.cores.as_mut().unwrap().publish(next)).unwrap();
+    assert!(open.is_ended());
+    assert_eq!(town.cores.as_ref().unwrap().totals().connections_cut, 1);
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn speaking(mut config: Arc<ClientConfig>, protocol: Option<&str>) -> Arc<ClientConfig> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use proxy::ListenerKey;
 use rustix::process::Signal;
 
 use super::Server;
@@ -14,10 +15,10 @@ impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
     pub(super) fn start_program(&mut self, program: Program) -> anyhow::Result<()> {
         let bound = self.cores.addresses();
-        let keys: Vec<_> = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key).collect();
-        let address = |key| bound.iter().find(|(bound, _)| *bound == key).map(|(_, address)| *address);
+        let address =
+            |key: &ListenerKey| bound.iter().find(|(bound, _)| bound == key).map(|(_, address)| *address);
         let (mut way_out, mut reached, mut door) = (None, Vec::new(), None);
-        for (listener, key) in self.configuration.listeners.iter().zip(keys) {
+        for (listener, key) in self.configuration.listeners.iter().zip(&self.listeners.open) {
             match (&listener.to, address(key)) {
                 (None, address) => way_out = address,
                 (Some(service), Some(address)) if *service != program.service => {
@@ -54,6 +55,7 @@ impl Server {
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {
         self.withdraw().await;
         let Some(program) = &self.program else { return false };
+        // Whoever is connected already stays at the listener, which closes.
         let mut configuration = self.configuration.clone();
         configuration.listeners.retain(|listener| listener.to.as_ref() != Some(&program.service));
         match self.publish(&configuration).await {

@@ -22,7 +22,7 @@ use crate::process::names::Learned;
 use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
 use crate::process::{prepare, running};
-use crate::wire::{self, Parts, Reading};
+use crate::wire::{self, Listeners, Parts, Reading};
 
 /// Settings that only a restart changes.
 #[derive(Clone, PartialEq)]
@@ -234,8 +234,11 @@ impl Server {
         reading: &Reading<'_>,
     ) -> anyhow::Result<()> {
         let destination = destination(configuration)?;
-        let next = build(&self.parts, configuration, self.current.generation + 1, reading)?;
-        let next = Arc::new(next);
+        let has_ended = |key| self.cores.has_ended(key);
+        let before = &self.configuration.listeners;
+        let listeners = self.listeners.followed_by(before, &configuration.listeners, has_ended);
+        let generation = self.current.generation + 1;
+        let next = Arc::new(build(&self.parts, configuration, &listeners, generation, reading)?);
         let view = self.administration.view(configuration, &next)?;
         self.sinks.become_those(&configuration.audit.sinks, &self.log)?;
         self.exporter.redirect(destination);
@@ -244,6 +247,7 @@ impl Server {
             self.exporter.redirect(self::destination(&self.configuration)?);
             return Err(fault.into());
         }
+        self.listeners = listeners;
         self.keeper.abort();
         self.keeper = keep(&next, &self.parts);
         self.parts.sessions.follow(&next);
@@ -260,6 +264,7 @@ impl Server {
 pub(super) fn build(
     parts: &Parts,
     configuration: &Configuration,
+    listeners: &Listeners,
     generation: u64,
     reading: &Reading<'_>,
 ) -> anyhow::Result<Snapshot> {
@@ -273,7 +278,7 @@ pub(super) fn build(
             Arc::new(policies)
         }
     };
-    let snapshot = wire::build(parts, configuration, generation, policies, reading)?;
+    let snapshot = wire::build(parts, configuration, listeners, generation, policies, reading)?;
     drop(prepare::in_background(configuration.firewalls.iter().map(|firewall| &firewall.rules)));
     Ok(snapshot)
 }

@@ -41,7 +41,7 @@ use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
 use crate::process::storage::RunningStore;
 use crate::process::systemd;
 use crate::process::watch::Watched;
-use crate::wire::{Parts, Reading};
+use crate::wire::{Listeners, Parts, Reading};
 
 /// Subjects × rules that the limiter has cells for: 18 MiB.
 const LIMITER_CELLS: usize = 1 << 20;
@@ -235,7 +235,8 @@ impl Server {
         let store = storage.as_ref().and_then(RunningStore::store);
         parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
         parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
-        let current = Arc::new(build(&parts, &configuration, 1, &Reading::whole(None))?);
+        let listeners = Listeners::first(&configuration.listeners);
+        let current = Arc::new(build(&parts, &configuration, &listeners, 1, &Reading::whole(None))?);
         parts.sessions.follow(&current);
         fetch_first_keys(&parts, &current, clock.as_ref()).await;
         if predecessor.is_none() {
@@ -266,6 +267,7 @@ impl Server {
             load,
             program: None,
             registered: None,
+            listeners,
             keeper: keep(&current, &parts),
             prober,
             watched: watch(&configuration),
@@ -335,9 +337,9 @@ impl Server {
     fn announce(&self) -> anyhow::Result<()> {
         let (configuration, admin) = (&self.configuration, self.admin_socket.local_addr()?);
         let bound = self.cores.addresses();
-        let keys = proxy::world::keyed(&self.current.listeners).map(|(key, _)| key);
+        let keys = self.listeners.open.iter();
         let listen: Vec<SocketAddr> = keys
-            .filter_map(|key| bound.iter().find(|(k, _)| *k == key).map(|(_, address)| *address))
+            .filter_map(|key| bound.iter().find(|(k, _)| k == key).map(|(_, address)| *address))
             .collect();
         for (listener, address) in configuration.listeners.iter().zip(&listen) {
             let scheme = match (&listener.speaks, &listener.tls) {

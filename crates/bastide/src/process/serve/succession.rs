@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use super::Server;
 use crate::cli::Output;
 use crate::process::handover::{self, HandoverResources};
+use crate::wire::Listeners;
 
 impl Server {
     /// Starts the binary at this process' path anew, to take over from this one.
@@ -45,8 +46,15 @@ impl Server {
         let resources = || -> std::io::Result<_> {
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
+            let mut listeners = self.cores.sockets()?;
+            // As the configuration alone names them: the successor knows of no earlier one.
+            let names = Listeners::first(&self.configuration.listeners).open;
+            for listener in &mut listeners {
+                let place = self.listeners.open.iter().position(|key| *key == listener.key);
+                listener.key = place.and_then(|place| names.get(place)).copied().unwrap_or(listener.key);
+            }
             let resources = HandoverResources {
-                listeners: self.cores.sockets()?,
+                listeners,
                 admin: Some(self.admin_socket.try_clone()?),
                 agents: agents?,
                 state_lock: Some(self.parts.state.lock()?.into()),

@@ -1,0 +1,266 @@
+//! How `bastide run` ends, and what a listener that closes still is: the door first, the way out
+//! last, whoever is connected already kept to what the door is for.
+
+use std::sync::Arc;
+
+use mesh::workload_api::Client;
+use rustix::process::Signal;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::mesh_revoke::client_config;
+use crate::mesh_tcp::{Mesh, SPEAKS_FIRST};
+use crate::revocation::endless;
+use crate::support::{PATIENCE, Town, until};
+
+/// Answers, `/slow` only when there is a file `go`; told to end it stays until then.
+const STAYS: &str = r#"
+import http.server, os, signal, threading, time
+slow = 0
+def wait_for_go():
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        global slow
+        self.send_response(200)
+        if self.path == "/slow":
+            slow += 1
+            self.send_header("content-length", "10")
+            self.end_headers()
+            self.wfile.write(b"begun")
+            wait_for_go()
+            self.wfile.write(b"whole")
+            slow -= 1
+        else:
+            self.send_header("content-length", "9")
+            self.end_headers()
+            self.wfile.write(b"an answer")
+    do_POST = do_GET
+    def log_message(self, *_):
+        pass
+def end():
+    wait_for_go()
+    while slow:
+        time.sleep(0.02)
+    os._exit(7)
+def told(*_):
+    print("told", "to end", flush=True)
+    threading.Thread(target=end).start()
+signal.signal(signal.SIGTERM, told)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
+print("the program is", "up", flush=True)
+server.serve_forever()
+"#;
+
+/// As an identity that the Workload API gives this process, and without a server's name.
+async fn connect(town: &Town, identity: &str, protocol: Option<&str>, door: u16) -> TlsStream<TcpStream> {
+    let client = Client::connect(&town.path("api.sock")).await.unwrap();
+    let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
+    let mut config = client_config(&context, identity);
+    config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(("127.0.0.1", door)).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+/// Reads until one of these texts has come, or the end; gives all that came.
+async fn read_until(stream: &mut (impl AsyncReadExt + Unpin), texts: &[&str]) -> String {
+    let mut seen = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        if texts.iter().any(|expected| text.contains(expected)) {
+            return text;
+        }
+        match timeout(PATIENCE, stream.read_buf(&mut seen)).await.expect("an answer comes") {
+            Ok(count) if count > 0 => {}
+            _ => return text,
+        }
+    }
+}
+
+/// A request in one frame of HTTP/2 (RFC 9113 §6.2), its fields literal (RFC 7541 §6.2.2).
+fn request(stream: u8, method: &str, authority: &str, path: &str) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in
+        [(":method", method), (":scheme", "https"), (":authority", authority), (":path", path)]
+    {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let length = u8::try_from(block.len()).unwrap();
+    [&[0, 0, length, 1, 5, 0, 0, 0, stream], &block[..]].concat()
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// A head without its end.
+const PAY: &[u8] = b"POST /charges HTTP/1.1\r\nhost: payments\r\ncontent-length: 0\r\n";
+const REFUSED: &str = "\"status\":421";
+
+#[tokio::test]
+async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
+    let policies = r#"
+        @id("orders is called")
+        permit (principal == Service::"spiffe://shop.example/intruder", action, resource)
+        when { resource.service == "orders" };
+        @id("orders pays")
+        permit (principal == Service::"spiffe://shop.example/orders", action, resource)
+        when { resource.service == "payments" };
+    "#;
+    let mut mesh = Mesh::start(&[("orders", ""), ("payments", "")], policies).await;
+    mesh.add("limits: { header_read_ms_max: 5m }\n");
+    mesh.run("payments", &[], STAYS).await;
+    mesh.run("orders", &[], STAYS).await;
+    let door = mesh.port("orders");
+    let mut before = connect(&mesh.town, "intruder", None, door).await;
+    before.write_all(&[PAY, b"\r\n"].concat()).await.unwrap();
+    let answer = read_until(&mut before, &["}"]).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+
+    let mut http1 = connect(&mesh.town, "intruder", None, door).await;
+    http1.write_all(b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut http1, &["an answer"]).await.starts_with("HTTP/1.1 200 "));
+    http1.write_all(PAY).await.unwrap();
+    let mut http2 = connect(&mesh.town, "intruder", Some("h2"), door).await;
+    http2.write_all(&[PREFACE, &request(1, "GET", "orders", "/slow")].concat()).await.unwrap();
+    assert!(read_until(&mut http2, &["begun"]).await.contains("begun"));
+    mesh.running(1).signal(Signal::TERM);
+    until("the signal", async || mesh.say("orders").contains("told to end").then_some(())).await;
+
+    http1.write_all(b"\r\n").await.unwrap();
+    let answer = read_until(&mut http1, &["}", "an answer"]).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    http2.write_all(&request(3, "POST", "payments", "/charges")).await.unwrap();
+    let answer = read_until(&mut http2, &[REFUSED, "an answer"]).await;
+    assert!(answer.contains(REFUSED), "{answer}");
+    assert!(!mesh.audit("payments").contains("spiffe://shop.example/orders"), "{}", mesh.audit("payments"));
+    // Nobody new comes in, and who was let in before is answered to the end.
+    assert!(TcpStream::connect(("127.0.0.1", door)).await.is_err());
+    std::fs::write(mesh.town.path("go"), "").unwrap();
+    assert!(read_until(&mut http2, &["whole"]).await.contains("whole"));
+    assert_eq!(mesh.running(1).ended().await.code(), Some(7), "{}", mesh.say("orders"));
+}
+
+#[tokio::test]
+async fn an_answer_in_plain_text_is_whole_when_the_service_ends_meanwhile() {
+    let policies = r#"@id("anybody") permit (principal is Anonymous, action, resource);"#;
+    let mut mesh = Mesh::start(&[("moving", ", mode: permissive")], policies).await;
+    mesh.run("moving", &[], STAYS).await;
+    let mut plain = TcpStream::connect(("127.0.0.1", mesh.port("moving"))).await.unwrap();
+    plain.write_all(b"GET /slow HTTP/1.1\r\nhost: moving\r\n\r\n").await.unwrap();
+    let begun = read_until(&mut plain, &["begun"]).await;
+    assert!(begun.starts_with("HTTP/1.1 200 "), "{begun}{}", mesh.say("moving"));
+    mesh.running(0).signal(Signal::TERM);
+    until("the signal", async || mesh.say("moving").contains("told to end").then_some(())).await;
+    std::fs::write(mesh.town.path("go"), "").unwrap();
+    assert_eq!(read_until(&mut plain, &["whole"]).await, "whole", "{}", mesh.audit("moving"));
+    assert_eq!(mesh.running(0).ended().await.code(), Some(7));
+}
+
+/// Told to end, it looks at its own door, and calls others by both ways.
+const CALLS_AT_THE_END: &str = r#"
+import json, os, signal, socket, urllib.request
+def end(*_):
+    host, port = json.load(open("bastide-orders/ready.json"))["listen"][0].split(":")
+    try:
+        socket.create_connection((host, int(port)))
+        print("the door is", "open", flush=True)
+    except ConnectionRefusedError:
+        print("the door is", "closed", flush=True)
+    print("paid", urllib.request.urlopen("http://payments/", timeout=50).status, flush=True)
+    host, port = os.environ["BASTIDE_TO_DB"].split(":")
+    print("greeted", socket.create_connection((host, int(port))).makefile().readline(), flush=True)
+    os._exit(7)
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, end)
+print("the program is", "up", flush=True)
+while True:
+    signal.pause()
+"#;
+
+#[tokio::test]
+async fn the_door_closes_before_the_program_is_told_and_the_way_out_after_it_has_ended() {
+    let policies = r#"
+        @id("orders calls")
+        permit (principal == Service::"spiffe://shop.example/orders", action, resource);
+    "#;
+    let services = [("orders", ""), ("payments", ""), ("db", ", protocol: tcp")];
+    let mut mesh = Mesh::start(&services, policies).await;
+    mesh.run("payments", &[], STAYS).await;
+    mesh.run("db", &[], SPEAKS_FIRST).await;
+    for (number, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {
+        // All its listeners are configured with the same address.
+        mesh.run_at("orders", "127.0.0.1:0", &["--reach", "db"], CALLS_AT_THE_END).await;
+        mesh.running(2 + number).signal(signal);
+        let status = mesh.running(2 + number).ended().await;
+        let said = mesh.say("orders");
+        assert_eq!(status.code(), Some(7), "{said}");
+        for expected in ["the door is closed", "paid 200", "greeted 220 ready"] {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    }
+}
+
+/// The gateway's own listeners, taken away and moved by a reload.
+#[tokio::test]
+async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement() {
+    let upstream = endless().await;
+    let mut town = Town::prepare("routes: []\n");
+    let uid = rustix::process::geteuid().as_raw();
+    let rules = |listeners: &str| {
+        format!(
+            "{listeners}limits: {{ header_read_ms_max: 5m }}\nmesh:\n  trust_domain: shop.example\n  \
+             socket: api.sock\n  services: {{ payments: \"127.0.0.1:1\" }}\n  \
+             workloads: {{ orders: {{ uid: {uid} }}, honest: {{ uid: {uid} }} }}\n\
+             services: {{ long: [ \"http://{upstream}\" ], other: [ \"http://{upstream}\" ] }}\n\
+             policies: {{ inline: \"permit (principal, action, resource);\" }}\n\
+             routes:\n  - {{ name: long, match: long/**, to: long, authenticate: mtls }}\n  \
+             - {{ name: other, match: payments/**, to: other, authenticate: none, allow: anyone }}\n"
+        )
+    };
+    let closes = "  - { address: 127.0.0.1:0, to: long, tls: { mesh: true } }\n";
+    let stays =
+        "  - { address: 127.0.0.1:0, to: other }\n  - { address: 127.0.0.2:0, tls: { mesh: true } }\n";
+    town.configure(&rules(&format!("{closes}{stays}")));
+    let (code, out, err) = town.bastide(&["init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    town.start_gateway().await;
+    let (door, other) = (town.address(2), town.address(3));
+    let begin = async |name| {
+        let mut stream = connect(&town, name, None, door.port()).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: long\r\n\r\n").await.unwrap();
+        assert!(read_until(&mut stream, &["hello"]).await.contains("hello"), "{}", town.log());
+        stream
+    };
+    let (mut stolen, mut honest) = (begin("orders").await, begin("honest").await);
+    let mut half = connect(&town, "honest", None, door.port()).await;
+    half.write_all(PAY).await.unwrap();
+
+    town.configure(&rules(stays));
+    until("the closed door", async || TcpStream::connect(door).await.is_err().then_some(())).await;
+    // The one behind it is still where it was, and what it was.
+    let mut client = TcpStream::connect(other).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut client, &["hello"]).await.contains("hello"), "{}", town.log());
+    half.write_all(b"\r\n").await.unwrap();
+    let answer = read_until(&mut half, &["}", "hello"]).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+
+    let revoke = ["mesh", "revoke", "--identity", "spiffe://shop.example/orders"];
+    let (code, out, err) = town.bastide(&revoke);
+    assert_eq!(code, 0, "{out}{err}");
+    let rest = timeout(PATIENCE, stolen.read_to_end(&mut Vec::new())).await;
+    rest.expect("what is revoked goes on at a listener that closes").ok();
+    // Somebody else's goes on; the neighbour too.
+    let silence = std::time::Duration::from_millis(300);
+    assert!(timeout(silence, honest.read(&mut [0; 64])).await.is_err(), "an honest one was cut");
+    assert!(timeout(silence, client.read(&mut [0; 64])).await.is_err(), "the neighbour's was cut");
+}
