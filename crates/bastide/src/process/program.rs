@@ -6,10 +6,11 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Longest line of its output that is one event, bytes; a longer one is several.
 const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -48,6 +49,8 @@ pub(super) struct RunningProgram {
     pub(super) service: String,
     child: Child,
     outputs: Vec<JoinHandle<()>>,
+    /// Until when its last output is waited for; none while it runs.
+    outputs_until: Option<Instant>,
     forced: Option<JoinHandle<()>>,
 }
 
@@ -78,6 +81,9 @@ impl Program {
             command.env(reached_variable(service), address.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What a terminal sends to all in our group comes to the program from us: once, and after
+        // the door has closed.
+        command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
         tracing::info!(service = self.service, process = child.id(), "started {program}");
         let mut outputs = Vec::new();
@@ -87,7 +93,7 @@ impl Program {
         if let Some(stderr) = child.stderr.take() {
             outputs.push(tokio::spawn(log_lines(stderr, self.service.clone(), "stderr")));
         }
-        Ok(RunningProgram { service: self.service, child, outputs, forced: None })
+        Ok(RunningProgram { service: self.service, child, outputs, outputs_until: None, forced: None })
     }
 }
 
@@ -98,19 +104,31 @@ fn reached_variable(service: &str) -> String {
 }
 
 impl RunningProgram {
-    /// Passes a signal on; one that does not end in time is killed. Once asked, it is asked
-    /// again as often as we are.
-    pub(super) fn ask_to_end(&mut self, signal: Signal, grace: Duration) {
-        let Some(process) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) else {
-            return;
+    /// Its number while it is not waited for: our child's own.
+    fn process(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    }
+
+    /// Passes a signal on. What a terminal sends goes to all that the program has started as
+    /// well, as it would from the terminal.
+    pub(super) fn pass_on(&self, signal: Signal) {
+        let Some(process) = self.process() else { return };
+        let _ = match signal {
+            Signal::INT | Signal::QUIT | Signal::HUP => kill_process_group(process, signal),
+            _ => kill_process(process, signal),
         };
-        // It is our child and not waited for yet: the number is its own.
-        let _ = kill_process(process, signal);
+    }
+
+    /// Passes a signal on; one that does not end in time is killed, with all that it has started.
+    /// Once asked, it is asked again as often as we are.
+    pub(super) fn ask_to_end(&mut self, signal: Signal, grace: Duration) {
+        self.pass_on(signal);
+        let Some(process) = self.process() else { return };
         if self.forced.is_none() {
             self.forced = Some(tokio::spawn(async move {
                 tokio::time::sleep(grace).await;
                 tracing::warn!("the program did not end within {} s and is killed", grace.as_secs());
-                let _ = kill_process(process, Signal::KILL);
+                let _ = kill_process_group(process, Signal::KILL);
             }));
         }
     }
@@ -122,8 +140,9 @@ pub(super) async fn ended(program: &mut Option<RunningProgram>) -> std::io::Resu
     let status = running.child.wait().await?;
     running.forced.iter().for_each(JoinHandle::abort);
     // Taken off only when it is over: this may be called off at each wait and called again.
+    let until = *running.outputs_until.get_or_insert_with(|| Instant::now() + OUTPUT_WITHIN);
     while let Some(output) = running.outputs.last_mut() {
-        let _ = tokio::time::timeout(OUTPUT_WITHIN, output).await;
+        let _ = tokio::time::timeout_at(until, output).await;
         running.outputs.pop();
     }
     *program = None;

@@ -84,14 +84,17 @@ pub(super) fn run_as(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let signals = Signals::new(arguments.leash)?;
-        let starting = Server::start(arguments, configuration, load, role);
-        let mut signals = signals;
-        // Told to end before there was an identity: nothing was begun.
-        let mut server = tokio::select! {
-            server = starting => server?,
-            _ = signals.terminate.recv() => return Ok(ExitCode::SUCCESS),
-            _ = signals.interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        let mut signals = Signals::new(arguments.leash, program.is_some())?;
+        let mut starting = std::pin::pin!(Server::start(arguments, configuration, load, role));
+        let mut server = loop {
+            tokio::select! {
+                biased;
+                // Told to end before there was an identity: nothing was begun.
+                _ = signals.ends.told() => return Ok(ExitCode::SUCCESS),
+                // There is no program yet that could be meant.
+                _ = signals.passed.told() => {}
+                server = &mut starting => break server?,
+            }
         };
         running::keep(server.parts.state.path(), &server.configuration, &written);
         if let Some(program) = program {
@@ -164,16 +167,19 @@ impl Server {
         let mut handing: Option<JoinHandle<std::io::Result<u32>>> = None;
         loop {
             tokio::select! {
-                _ = signals.terminate.recv() => if !self.retire(Signal::TERM).await { break },
-                _ = signals.interrupt.recv() => if !self.retire(Signal::INT).await { break },
+                signal = signals.ends.told() => if !self.retire(signal).await { break },
+                signal = signals.passed.told() => self.pass_on(signal),
                 ended = program::ended(&mut self.program) => {
                     let code = program::exit_code(ended?);
                     self.end(End::Alone).await?;
                     return Ok(code);
                 }
                 _ = &mut signals.leash => break,
-                _ = signals.hang_up.recv() => self.reload("SIGHUP").await,
-                _ = signals.upgrade.recv() => self.upgrade(),
+                _ = signals.hang_up.recv() => match signals.terminal_has_gone() {
+                    true => if !self.retire(Signal::HUP).await { break },
+                    false => self.reload("SIGHUP").await,
+                },
+                _ = signals.upgrade.recv(), if self.program.is_none() => self.upgrade(),
                 Ok((stream, _)) = offer.accept(), if handing.is_none() => {
                     handing = self.hand_over(stream).await;
                 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use mesh::workload_api::Client;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process_group};
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::mesh_revoke::client_config;
 use crate::mesh_tcp::{Mesh, SPEAKS_FIRST};
 use crate::revocation::endless;
-use crate::support::{PATIENCE, Town, until};
+use crate::support::{PATIENCE, Town, read, until};
 
 /// Answers, `/slow` only when there is a file `go`; told to end it stays until then.
 const STAYS: &str = r#"
@@ -209,6 +210,96 @@ async fn the_door_closes_before_the_program_is_told_and_the_way_out_after_it_has
     }
 }
 
+/// Says which signals it gets; ends by SIGQUIT.
+const SAYS_SIGNALS: &str = r#"
+import os, signal
+def got(number, _):
+    print("got", signal.Signals(number).name, flush=True)
+    if number == signal.SIGQUIT:
+        os._exit(9)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+    signal.signal(number, got)
+print("the program is", "up", flush=True)
+while True:
+    signal.pause()
+"#;
+
+#[tokio::test]
+async fn each_signal_reaches_the_program_once() {
+    let mut mesh = Mesh::start(&[("orders", "")], "").await;
+    mesh.run("orders", &[], SAYS_SIGNALS).await;
+    for (signal, name) in [(Signal::USR1, "USR1"), (Signal::USR2, "USR2"), (Signal::ALARM, "ALRM")] {
+        mesh.running(0).signal(signal);
+        let got = format!("got SIG{name}");
+        until(&got, async || mesh.say("orders").contains(&got).then_some(())).await;
+    }
+    // That one is ours: who does not expect it would end by it.
+    mesh.running(0).signal(Signal::HUP);
+    until("the reload", async || mesh.say("orders").contains("reloaded (SIGHUP)").then_some(())).await;
+    // As a terminal sends it: to all in our group.
+    let group = rustix::process::Pid::from_raw(i32::try_from(mesh.running(0).id()).unwrap()).unwrap();
+    kill_process_group(group, Signal::INT).unwrap();
+    until("SIGINT", async || mesh.say("orders").contains("got SIGINT").then_some(())).await;
+    mesh.running(0).signal(Signal::QUIT);
+    assert_eq!(mesh.running(0).ended().await.code(), Some(9), "{}", mesh.say("orders"));
+    let said = mesh.say("orders");
+    let got = |name: &str| said.matches(&format!("got {name}")).count();
+    let all = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGINT", "SIGQUIT", "SIGHUP"].map(got);
+    assert_eq!(all, [1, 1, 1, 1, 1, 0], "{said}");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_end_in_time_is_killed_with_all_that_it_started() {
+    let mut mesh = Mesh::start(&[("orders", "")], "").await;
+    mesh.add("limits: { drain_ms_max: 1s }\n");
+    let program = r#"
+import os, signal, subprocess
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "1000"])
+open("child", "w").write(str(child.pid))
+print("the program is", "up", flush=True)
+while True:
+    signal.pause()
+"#;
+    mesh.run("orders", &[], program).await;
+    mesh.running(0).signal(Signal::TERM);
+    assert_eq!(mesh.running(0).ended().await.code(), Some(137), "{}", mesh.say("orders"));
+    assert!(mesh.say("orders").contains("did not end within 1 s"), "{}", mesh.say("orders"));
+    let child = format!("/proc/{}/cmdline", read(&mesh.town.path("child")));
+    until("the end of its child", async || (!read(child.as_ref()).contains("sleep")).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_program_starts_only_when_there_is_an_identity() {
+    let mut mesh = Mesh::start(&[("orders", "")], "").await;
+    mesh.town.stop_gateway().await;
+    mesh.spawn("orders", "127.0.0.1:0", &[], &["sh", "-c", "touch started; sleep 1000"]);
+    let waits = "the Workload API issues no identity";
+    until("two attempts", async || (mesh.say("orders").matches(waits).count() > 1).then_some(())).await;
+    assert!(!mesh.town.path("started").exists(), "{}", mesh.say("orders"));
+    mesh.town.start_gateway().await;
+    until("the program", async || mesh.town.path("started").exists().then_some(())).await;
+    mesh.running(0).signal(Signal::TERM);
+    assert_eq!(mesh.running(0).ended().await.code(), Some(143), "{}", mesh.say("orders"));
+}
+
+/// Told to end while it waits, it has begun nothing.
+#[tokio::test]
+async fn a_run_that_waits_for_an_identity_ends_when_it_is_told() {
+    let mut mesh = Mesh::start(&[("orders", "")], "").await;
+    mesh.town.stop_gateway().await;
+    for (number, signal) in [Signal::TERM, Signal::INT, Signal::QUIT].into_iter().enumerate() {
+        mesh.spawn("orders", "127.0.0.1:0", &[], &["touch", "started"]);
+        let waits = "the Workload API issues no identity";
+        until("an attempt", async || mesh.say("orders").contains(waits).then_some(())).await;
+        // What is for the program is nobody's yet.
+        mesh.running(number).signal(Signal::USR1);
+        mesh.running(number).signal(signal);
+        assert_eq!(mesh.running(number).ended().await.code(), Some(0), "{}", mesh.say("orders"));
+    }
+    assert!(!mesh.town.path("started").exists());
+}
+
 /// The gateway's own listeners, taken away and moved by a reload.
 #[tokio::test]
 async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement() {
@@ -263,4 +354,50 @@ async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement
     let silence = std::time::Duration::from_millis(300);
     assert!(timeout(silence, honest.read(&mut [0; 64])).await.is_err(), "an honest one was cut");
     assert!(timeout(silence, client.read(&mut [0; 64])).await.is_err(), "the neighbour's was cut");
+}
+
+/// Starts a command in a terminal of its own, and takes the terminal away when there is a file
+/// `gone`.
+const IN_A_TERMINAL: &str = r#"
+import os, pty, sys, time
+child, terminal = pty.fork()
+if child == 0:
+    os.dup2(os.open("orders.log", os.O_WRONLY | os.O_CREAT, 0o600), 2)
+    os.execvp(sys.argv[1], sys.argv[1:])
+while not os.path.exists("gone"):
+    time.sleep(0.02)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+
+#[tokio::test]
+async fn a_program_ends_with_the_terminal_that_it_was_started_from() {
+    let mesh = Mesh::start(&[("orders", "")], "").await;
+    let up = "echo the program is up; exec sleep 1000";
+    for (nohup, ends) in [(&["nohup"][..], false), (&[][..], true)] {
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", IN_A_TERMINAL]).args(nohup).arg(crate::support::BASTIDE);
+        command.args(["run", "--service", "orders", "--listen", "127.0.0.1:0", "--", "sh", "-c", up]);
+        command.current_dir(mesh.town.folder.path());
+        let _ = std::fs::remove_file(mesh.town.path("gone"));
+        let _ = std::fs::remove_file(mesh.town.path("orders.log"));
+        let mut terminal = crate::support::Process::spawn(&mut command);
+        let started = "stream=\"stdout\"";
+        until("the program", async || mesh.say("orders").contains(started).then_some(())).await;
+        std::fs::write(mesh.town.path("gone"), "").unwrap();
+        if !ends {
+            let reloaded = "reloaded (SIGHUP)";
+            until("the reload", async || mesh.say("orders").contains(reloaded).then_some(())).await;
+            let said = mesh.say("orders");
+            let ready: Value =
+                serde_json::from_str(&read(&mesh.town.path("bastide-orders/ready.json"))).unwrap();
+            let process = i32::try_from(ready["process"].as_u64().unwrap()).unwrap();
+            let process = rustix::process::Pid::from_raw(process).unwrap();
+            rustix::process::kill_process(process, Signal::TERM).unwrap();
+            assert!(!said.contains("the program ended"), "{said}");
+        }
+        // 128 and the signal, of the program; python gives what it was given.
+        let code = terminal.ended().await.code();
+        assert_eq!(code, Some(if ends { 129 } else { 143 }), "{}", mesh.say("orders"));
+    }
 }

@@ -25,7 +25,7 @@ pub async fn advertise(
     output: Output,
 ) -> anyhow::Result<()> {
     log::start(output);
-    let mut signals = Signals::new(false)?;
+    let mut signals = Signals::new(false, false)?;
     let failed = |status: Status| anyhow::anyhow!(said(&status));
     let client = Client::connect(socket).await?;
     let context = client.x509().await.map_err(failed)?.next().await.map_err(failed)?;
@@ -35,8 +35,7 @@ pub async fn advertise(
     let address = Address { socket: socket.to_owned(), id, address, program: None };
     let registered = Registered::start(address, Arc::new(SystemRandom::new()));
     tokio::select! {
-        _ = signals.terminate.recv() => {}
-        _ = signals.interrupt.recv() => {}
+        _ = signals.ends.told() => {}
     }
     registered.withdraw().await;
     Ok(())

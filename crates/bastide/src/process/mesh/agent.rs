@@ -39,7 +39,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
     let key = own_key(&state.join(KEY_FILE), clock.as_ref(), random.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let mut signals = Signals::new(false)?;
+        let mut signals = Signals::new(false, false)?;
         let settings = audit::Settings::new(state.join("audit"));
         let (log, mut queues) = audit::open(settings, 1, Arc::clone(&clock))?;
         let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "mesh-audit")?;
@@ -62,8 +62,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         };
         let served = tokio::select! {
             ended = serve => ended,
-            _ = signals.terminate.recv() => Ok(()),
-            _ = signals.interrupt.recv() => Ok(()),
+            _ = signals.ends.told() => Ok(()),
         };
         keeper.abort();
         drop(recorder);

@@ -50,6 +50,13 @@ impl Server {
         }
     }
 
+    /// Passes on a signal that the program is meant by.
+    pub(super) fn pass_on(&self, signal: Signal) {
+        if let Some(program) = &self.program {
+            program.pass_on(signal);
+        }
+    }
+
     /// Takes no new connection from the mesh, then asks the program to end; the way out stays
     /// open until it has. Nothing to do without a program.
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {

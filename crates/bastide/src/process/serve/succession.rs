@@ -10,10 +10,6 @@ use crate::wire::Listeners;
 impl Server {
     /// Starts the binary at this process' path anew, to take over from this one.
     pub(super) fn upgrade(&self) {
-        if self.program.is_some() {
-            tracing::warn!("SIGUSR2: a program that runs here cannot be handed over; restart it");
-            return;
-        }
         let format = match self.arguments.log_format {
             Output::Text => "text",
             Output::Json => "json",
