@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::serve::Gateway;
 use crate::snapshot::{Route, Snapshot};
 use crate::step::authenticate::{Proof, api_key, token};
-use crate::step::{opaque, possession, session};
+use crate::step::{opaque, possession, session, user};
 
 /// Judges the exchanges of one connection's request.
 pub(crate) struct GatewayJudge<'g> {
@@ -91,7 +91,11 @@ impl GatewayJudge<'_> {
         self.welcome(&snapshot.addresses, "addresses")?;
         self.welcome(&route.addresses, "the route's addresses")?;
         let principal = self.prove(core, &snapshot, route, &routed, cleared.permit().principal(), now)?;
-        let user = cleared.permit().user().cloned();
+        let user = user::carried_still(core, self.connection, routed.head(), cleared.permit().user(), now);
+        let user = user.map_err(|unproven| {
+            let why = format!("the token about the end user is refused: {unproven}");
+            cut(Step::Authenticate, "user_token", StatusCode::UNAUTHORIZED, why)
+        })?;
         self.decide(core, &snapshot, &principal, routed, (now, user))
     }
 

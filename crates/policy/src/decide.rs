@@ -27,7 +27,8 @@ pub struct Circumstances {
     /// The verified client certificate.
     pub certificate: Option<Arc<Certificate>>,
     /// The end user on whose behalf a service of the mesh calls, as a verified token says; its
-    /// roles hold those that they include.
+    /// roles hold those that they include. What is permitted ends with its `expires`, as with the
+    /// principal's.
     pub user: Option<Arc<Principal>>,
 }
 
@@ -125,7 +126,7 @@ fn answer<S: Subject>(
     verdict: Verdict,
     recorded: Option<Arc<[u8]>>,
 ) -> Result<Permit<S>, Box<Denied<S>>> {
-    let (expires, route) = (principal.expires, subject.route());
+    let (expires, route) = (end(principal, circumstances), subject.route());
     let decided = |determining| Decided {
         subject,
         principal: Arc::clone(principal),
@@ -161,9 +162,15 @@ pub fn would_permit<S: Subject>(
     judge(policies, principal, circumstances, subject).is_ok()
 }
 
+/// When what was proved ends: who asks, or for whom, whichever is sooner.
+fn end(principal: &Principal, circumstances: &Circumstances) -> Option<Timestamp> {
+    let user = circumstances.user.as_ref().and_then(|user| user.expires);
+    principal.expires.into_iter().chain(user).min()
+}
+
 /// A credential that has ended permits nothing, whatever was decided before.
-fn has_expired(principal: &Principal, circumstances: &Circumstances) -> bool {
-    principal.expires.is_some_and(|end| end <= circumstances.now)
+pub(crate) fn has_expired(principal: &Principal, circumstances: &Circumstances) -> bool {
+    end(principal, circumstances).is_some_and(|end| end <= circumstances.now)
 }
 
 fn judge(

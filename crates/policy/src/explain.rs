@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::compile::{Compiled, Effect, conjuncts, role_asked};
-use crate::decide::{Circumstances, conclude};
+use crate::decide::{Circumstances, conclude, has_expired};
 use crate::evaluate::{Question, ask, settle, truth, with_evaluator};
 use crate::fault::Place;
 use crate::inspect::{chain, root};
@@ -184,7 +184,7 @@ pub fn explain_request(
         action: policies.schema().action(subject.method()),
         reader: Live { principal, circumstances, subject, route: route.unwrap_or(&nowhere) },
     };
-    let expired = principal.expires.is_some_and(|end| end <= circumstances.now);
+    let expired = has_expired(principal, circumstances);
     explain(policies, &question, subject.method(), expired)
 }
 

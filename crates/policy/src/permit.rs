@@ -142,7 +142,7 @@ impl<S> Permit<S> {
         self.would_deny.as_ref()
     }
 
-    /// When it ends: the end of the credential.
+    /// When it ends: with the credential, or with what proves the end user, whichever is sooner.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
     }

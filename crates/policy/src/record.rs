@@ -5,7 +5,7 @@ use model::Principal;
 use model::event::DecisionRecord;
 use serde::Serialize;
 
-use crate::decide::Circumstances;
+use crate::decide::{Circumstances, has_expired};
 use crate::evaluate::{Question, concerning};
 use crate::load::Policies;
 use crate::names::Bits;
@@ -87,7 +87,7 @@ fn read(
     out.push(b']');
     key(out, ACTION, false);
     json(out, subject.method());
-    if principal.expires.is_some_and(|end| end <= circumstances.now) {
+    if has_expired(principal, circumstances) {
         key(out, EXPIRED, false);
         json(out, &true);
     }

@@ -473,6 +473,32 @@ fn a_credential_that_ended_decides_nothing() {
 }
 
 #[test]
+fn what_is_decided_for_an_end_user_ends_with_what_proves_them() {
+    let policies = load("permit(principal, action, resource);");
+    let end = |seconds| Some(Timestamp::from_unix_seconds(seconds));
+    let ask = |own: Option<u64>, of_user: Option<u64>| {
+        let ending = |who: Principal, at: Option<u64>| Principal { expires: at.and_then(end), ..who };
+        let around = Circumstances {
+            user: Some(std::sync::Arc::new(ending(user("erin", &["customer"]), of_user))),
+            ..circumstances()
+        };
+        decide(&policies, &ending(user("x", &[]), own), &around, request(ORDERS, "GET", &[]))
+    };
+    for (own, of_user, expected) in [
+        (Some(NOW + 9), Some(NOW + 1), end(NOW + 1)),
+        (Some(NOW + 1), Some(NOW + 9), end(NOW + 1)),
+        (None, Some(NOW + 2), end(NOW + 2)),
+        (Some(NOW + 3), None, end(NOW + 3)),
+        (None, None, None),
+    ] {
+        assert_eq!(ask(own, of_user).unwrap().expires(), expected, "{own:?} {of_user:?}");
+    }
+    let denied = ask(Some(NOW + 9), Some(NOW)).unwrap_err();
+    assert_eq!(denied.reason(), &Reason::Expired);
+    assert_eq!(denied.record(&policies).read["expired"], true);
+}
+
+#[test]
 fn a_route_of_another_generation_is_denied() {
     let policies = load("permit(principal, action, resource);");
     let denied = decide(&policies, &user("x", &[]), &circumstances(), request(99, "GET", &[])).unwrap_err();

@@ -123,7 +123,7 @@ impl Shop {
 }
 
 /// A token about a customer, signed by the key of an SVID.
-fn token(svid: &X509Identity, audience: &str, now: Timestamp) -> String {
+pub(crate) fn token(svid: &X509Identity, audience: &str, now: Timestamp) -> String {
     let user = Principal {
         kind: PrincipalKind::User,
         id: "alice".to_owned(),

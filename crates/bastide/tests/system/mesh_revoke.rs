@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::mesh_calls::token;
 use crate::peers::free_port;
 use crate::revocation::endless;
 use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
@@ -44,8 +45,8 @@ async fn scene_at(at: impl Fn(u16) -> String) -> Scene {
     let uid = rustix::process::geteuid().as_raw();
     let shared = format!(
         "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  services:\n    payments: {}\n  \
-         workloads:\n    orders: {{ uid: {uid} }}\n    honest: {{ uid: {uid} }}\n    payments: {{ uid: {uid} }}\n\
-         policies: shop.cedar\n",
+         workloads:\n    orders: {{ uid: {uid} }}\n    honest: {{ uid: {uid} }}\n    payments: {{ uid: {uid} }}\n    \
+         gateway: {{ uid: {uid} }}\npolicies: shop.cedar\n",
         at(port)
     );
     std::fs::write(town.path("town.yaml"), shared).unwrap();
@@ -133,12 +134,21 @@ async fn connect(client: &TlsConnector, door: SocketAddr) -> std::io::Result<Str
 
 /// Begins an answer that never ends.
 async fn begin(client: &TlsConnector, door: SocketAddr) -> std::io::Result<Stream> {
+    begin_with(client, door, "").await
+}
+
+/// The same for the end user of this token.
+async fn begin_for(client: &TlsConnector, door: SocketAddr, token: &str) -> std::io::Result<Stream> {
+    begin_with(client, door, &format!("x-bastide-user: {token}\r\n")).await
+}
+
+async fn begin_with(client: &TlsConnector, door: SocketAddr, fields: &str) -> std::io::Result<Stream> {
     let mut stream = connect(client, door).await?;
-    stream.write_all(b"GET /long HTTP/1.1\r\nhost: payments\r\n\r\n").await?;
+    stream.write_all(format!("GET /long HTTP/1.1\r\nhost: payments\r\n{fields}\r\n").as_bytes()).await?;
     let mut seen = Vec::new();
     while !seen.windows(5).any(|window| window == b"hello") {
         let read = timeout(PATIENCE, stream.read_buf(&mut seen)).await?;
-        if read? == 0 {
+        if read? == 0 || seen.starts_with(b"HTTP/1.1 4") {
             return Err(std::io::Error::other(String::from_utf8_lossy(&seen).into_owned()));
         }
     }
@@ -242,6 +252,42 @@ async fn a_revocation_waits_for_no_file_that_cannot_be_read() {
     refused(0).await;
     assert!(begin(&stolen, door).await.is_err(), "a revoked one is let in: {}", scene.say());
     begin(&honest, door).await.unwrap();
+}
+
+/// A service that calls for somebody does so no longer than the token about them says, and not by
+/// the word of a gateway that is revoked. The gateway's own calls go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_for_a_user_ends_with_the_token_and_with_its_signer() {
+    const AUDIENCE: &str = "spiffe://shop.example";
+    let scene = scene().await;
+    let door = scene.doors[1];
+    let context = scene.context().await;
+    let gateway = named(&context, "gateway").unwrap();
+    let [orders, itself] = ["orders", "gateway"].map(|name| client(&context, name));
+    let clock = bastide::process::clock::SystemClock::start();
+    let now = || model::Clock::now(&clock);
+    // Issued within what clocks may differ by, and good for 90 s from then.
+    let good = token(gateway, AUDIENCE, now().plus(Duration::from_secs(25)));
+    let mut for_itself = begin(&orders, door).await.unwrap();
+    let mut for_another = begin_for(&orders, door, &good).await.unwrap();
+    let (ending, mut of_gateway, ends) = until("calls by a token that ends soon", async || {
+        // Of its 60 s and the 30 s of tolerance, 8 s are left.
+        let ending = token(gateway, AUDIENCE, now().minus(Duration::from_secs(82)));
+        let of_gateway = begin_for(&itself, door, &ending).await.ok()?;
+        let ends = begin_for(&orders, door, &ending).await.ok()?;
+        Some((ending, of_gateway, ends))
+    })
+    .await;
+    end_of(ends).await.unwrap();
+    assert!(begin_for(&orders, door, &ending).await.is_err(), "it has ended: {}", scene.say());
+    for stream in [&mut for_itself, &mut for_another, &mut of_gateway] {
+        assert!(is_open(stream).await, "one whose proof is good was cut: {}", scene.say());
+    }
+    let number = serial(gateway);
+    assert_eq!(scene.call("POST", "/v1/revocations", Some(&json!({ "certificate": number }))), 201);
+    end_of(for_another).await.unwrap();
+    end_of(of_gateway).await.unwrap();
+    assert!(is_open(&mut for_itself).await, "one for nobody was cut: {}", scene.say());
 }
 
 /// What a service that is revoked is answering is not heard to its end.

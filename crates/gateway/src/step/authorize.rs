@@ -53,7 +53,7 @@ pub async fn authorize(
 ) -> Result<Permit<Routed>, Stop> {
     journey.step = Step::Authorize;
     let snapshot = gateway.snapshot();
-    let user = user::carried(gateway, journey, routed.head())?;
+    let user = user::carried(gateway, journey, routed.head(), principal)?;
     let circumstances =
         gateway.circumstances(journey.connection(), snapshot, journey.address, journey.time, user);
     let policies = &gateway.snapshot().policies;

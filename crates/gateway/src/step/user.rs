@@ -3,6 +3,9 @@
 //! verifies it and hands it to the program, which sends it along when it calls others for that
 //! user; the proxy there verifies it again. Policies read it as `context.user`.
 //!
+//! A call for a user ends with the token. The gateway's own calls do not: it judges its users as
+//! long as the calls last, and the token only says who it is.
+//!
 //! What it must never do: read one that did not come over the mesh, or pass over one that is
 //! wrong.
 
@@ -16,8 +19,9 @@ use lru::LruCache;
 use model::event::Step;
 use model::{Principal, PrincipalKind, Timestamp};
 use policy::Policies;
-use proxy::{Additions, RequestHead};
+use proxy::{Additions, ConnectionInfo, RequestHead};
 
+use crate::core::Core;
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -72,7 +76,7 @@ impl UserSigner {
 
 /// Tokens that one core has verified, until they end.
 pub(crate) struct Users {
-    known: LruCache<Box<[u8]>, (Arc<Principal>, Timestamp), RandomState>,
+    known: LruCache<Box<[u8]>, Verified, RandomState>,
 }
 
 impl Default for Users {
@@ -84,26 +88,39 @@ impl Default for Users {
 
 impl Users {
     /// Whom a token is about.
-    fn of(
-        &mut self,
-        token: &[u8],
-        verifier: &UserVerifier,
-        now: Timestamp,
-    ) -> Result<Arc<Principal>, Unproven> {
-        if let Some((user, until)) = self.known.get(token)
-            && now < *until
+    fn of(&mut self, token: &[u8], verifier: &UserVerifier, now: Timestamp) -> Result<Verified, Unproven> {
+        if let Some(known) = self.known.get(token)
+            && known.user.expires.is_some_and(|until| now < until)
         {
-            return Ok(Arc::clone(user));
+            return Ok(known.clone());
         }
-        let (user, until) = verifier.verify(token, now)?;
-        self.known.put(token.into(), (Arc::clone(&user), until));
-        Ok(user)
+        let verified = verifier.verify(token, now)?;
+        self.known.put(token.into(), verified.clone());
+        Ok(verified)
+    }
+}
+
+/// A token that was verified.
+#[derive(Clone)]
+struct Verified {
+    /// Whom it is about, until the token or its signer's certificate ends.
+    user: Arc<Principal>,
+    /// The same, spoken for by who signed it: without an end of its own.
+    user_of_signer: Arc<Principal>,
+    /// The SPIFFE ID of who signed it.
+    signer: Box<str>,
+}
+
+impl Verified {
+    /// The user of a call by this caller.
+    fn called_for_by(self, caller: &Principal) -> Arc<Principal> {
+        let by_signer = caller.kind == PrincipalKind::Service && *caller.id == *self.signer;
+        if by_signer { self.user_of_signer } else { self.user }
     }
 }
 
 impl UserVerifier {
-    /// The user, and until when that is known.
-    fn verify(&self, token: &[u8], now: Timestamp) -> Result<(Arc<Principal>, Timestamp), Unproven> {
+    fn verify(&self, token: &[u8], now: Timestamp) -> Result<Verified, Unproven> {
         let opened = keys::open_user_token(token, &self.audience, now)?;
         (self.verify)(&opened.chain, now).map_err(|why| Unproven::UserTokenSigner { why })?;
         let leaf = opened.chain.first().ok_or(Unproven::Signature)?;
@@ -114,8 +131,54 @@ impl UserVerifier {
                 format!("it says {}, and its certificate is that of {}", opened.issuer, signer.principal.id);
             return Err(Unproven::UserTokenSigner { why });
         }
-        Ok((opened.user, opened.until.min(signer.not_after)))
+        let ends = |expires| Arc::new(Principal { expires, ..Principal::clone(&opened.user) });
+        Ok(Verified {
+            user: ends(Some(opened.until.min(signer.not_after))),
+            user_of_signer: ends(None),
+            signer: opened.issuer.into(),
+        })
     }
+}
+
+/// The token that a call over the mesh brings, if any.
+///
+/// # Errors
+/// It brings two.
+fn token<'h>(connection: &ConnectionInfo, head: &'h RequestHead) -> Result<Option<&'h [u8]>, Refusal> {
+    // Without TLS it is the service's own program, on its way out: the other end will look.
+    if connection.tls.is_none() {
+        return Ok(None);
+    }
+    let mut tokens = head.fields.named(HEADER_USER.as_bytes());
+    let token = tokens.next();
+    if tokens.next().is_some() {
+        let why = format!("more than one {HEADER_USER} field");
+        return Err(Refusal::new(Step::Authenticate, "two_credentials", StatusCode::BAD_REQUEST, why));
+    }
+    Ok(token)
+}
+
+/// The user of a call that is under way, as the newest snapshot and this moment have it.
+///
+/// # Errors
+/// The token does not count any more.
+pub(crate) fn carried_still(
+    core: &Core,
+    connection: &ConnectionInfo,
+    head: &RequestHead,
+    before: Option<&Arc<Principal>>,
+    now: Timestamp,
+) -> Result<Option<Arc<Principal>>, Unproven> {
+    let Some(before) = before else { return Ok(None) };
+    // The signer's own call: its certificate is judged with the connection.
+    if before.expires.is_none() {
+        return Ok(Some(Arc::clone(before)));
+    }
+    let newest = core.newest();
+    let token = token(connection, head).ok().flatten();
+    let Some((verifier, token)) = newest.user.verifier.as_ref().zip(token) else { return Ok(None) };
+    let verified = core.remembered().users.borrow_mut().of(token, verifier, now)?;
+    Ok(Some(verified.user))
 }
 
 /// The end user for whom a service of the mesh calls, when it says so.
@@ -126,22 +189,14 @@ pub fn carried(
     gateway: &Gateway,
     journey: &mut Journey<'_>,
     head: &RequestHead,
+    caller: &Principal,
 ) -> Result<Option<Arc<Principal>>, Stop> {
     let Some(verifier) = &gateway.snapshot().user.verifier else { return Ok(None) };
-    // Without TLS it is the service's own program, on its way out: the other end will look.
-    if journey.connection().tls.is_none() {
-        return Ok(None);
-    }
-    let mut tokens = head.fields.named(HEADER_USER.as_bytes());
-    let Some(token) = tokens.next() else { return Ok(None) };
-    if tokens.next().is_some() {
-        let why = format!("more than one {HEADER_USER} field");
-        return Err(Refusal::new(Step::Authenticate, "two_credentials", StatusCode::BAD_REQUEST, why).into());
-    }
+    let Some(token) = token(journey.connection(), head)? else { return Ok(None) };
     match gateway.remembered().users.borrow_mut().of(token, verifier, journey.time) {
-        Ok(user) => {
+        Ok(verified) => {
             journey.is_for_user = true;
-            Ok(Some(user))
+            Ok(Some(verified.called_for_by(caller)))
         }
         Err(unproven) => {
             let why = format!("the token about the end user is refused: {unproven}");
