@@ -52,6 +52,11 @@ families! {
         &["issuer"],
         "1 while an issuer's keys can verify tokens.",
     );
+    LOG_DROPPED = Metric::counter(
+        "bastide_log_dropped_total",
+        &[],
+        "Entries of the process' log that found no room: nobody reads standard error.",
+    );
     DNS_FAILURES = Metric::counter(
         "bastide_dns_failures_total",
         &[],

@@ -12,6 +12,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::log::Log;
+
 /// Longest line of its output that is one event, bytes; a longer one is several.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 /// How long its last output may take after it has ended: a child of its own may hold it open.
@@ -49,7 +51,7 @@ pub(super) struct RunningProgram {
     pub(super) service: String,
     child: Child,
     outputs: Vec<JoinHandle<()>>,
-    /// Until when its last output is waited for; none while it runs.
+    /// Until when its last output is waited for, once it has ended.
     outputs_until: Option<Instant>,
     forced: Option<JoinHandle<()>>,
 }
@@ -63,6 +65,7 @@ impl Program {
         self,
         way_out: Option<SocketAddr>,
         reached: &[(String, SocketAddr)],
+        log: &Log,
     ) -> anyhow::Result<RunningProgram> {
         let Some((program, arguments)) = self.command.split_first() else {
             anyhow::bail!("no program was given");
@@ -88,10 +91,10 @@ impl Program {
         tracing::info!(service = self.service, process = child.id(), "started {program}");
         let mut outputs = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            outputs.push(tokio::spawn(log_lines(stdout, self.service.clone(), "stdout")));
+            outputs.push(tokio::spawn(log_lines(stdout, log.clone(), self.service.clone(), "stdout")));
         }
         if let Some(stderr) = child.stderr.take() {
-            outputs.push(tokio::spawn(log_lines(stderr, self.service.clone(), "stderr")));
+            outputs.push(tokio::spawn(log_lines(stderr, log.clone(), self.service.clone(), "stderr")));
         }
         Ok(RunningProgram { service: self.service, child, outputs, outputs_until: None, forced: None })
     }
@@ -157,7 +160,9 @@ pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-async fn log_lines(mut output: impl AsyncRead + Unpin, service: String, stream: &'static str) {
+/// Takes the output into the log, line by line. While nobody reads the log the program has to wait,
+/// as at any pipe.
+async fn log_lines(mut output: impl AsyncRead + Unpin, log: Log, service: String, stream: &'static str) {
     let mut held = Vec::new();
     let mut buffer = vec![0; 8 * 1024];
     loop {
@@ -167,6 +172,7 @@ async fn log_lines(mut output: impl AsyncRead + Unpin, service: String, stream: 
         };
         for byte in buffer.get(..count).unwrap_or_default() {
             if *byte == b'\n' || held.len() == LINE_BYTES_MAX {
+                log.room().await;
                 say(&held, &service, stream);
                 held.clear();
             }
@@ -176,6 +182,7 @@ async fn log_lines(mut output: impl AsyncRead + Unpin, service: String, stream: 
         }
     }
     if !held.is_empty() {
+        log.room().await;
         say(&held, &service, stream);
     }
 }

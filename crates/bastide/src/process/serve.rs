@@ -70,7 +70,8 @@ pub(super) fn run_as(
     role: Role,
     program: Option<Program>,
 ) -> anyhow::Result<ExitCode> {
-    log::start(arguments.log_format);
+    let log_writer = log::start(arguments.log_format).context("the log")?;
+    let log = log_writer.log();
     let (configuration, written) = match load() {
         Ok(loaded) => loaded,
         Err(refused) => {
@@ -85,7 +86,7 @@ pub(super) fn run_as(
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::new(arguments.leash, program.is_some())?;
-        let mut starting = std::pin::pin!(Server::start(arguments, configuration, load, role));
+        let mut starting = std::pin::pin!(Server::start(arguments, configuration, load, (role, log.clone())));
         let mut server = loop {
             tokio::select! {
                 biased;
@@ -98,7 +99,7 @@ pub(super) fn run_as(
         };
         running::keep(server.parts.state.path(), &server.configuration, &written);
         if let Some(program) = program {
-            server.start_program(program)?;
+            server.start_program(program, log)?;
         }
         server.run(signals).await
     })

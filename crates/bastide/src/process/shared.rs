@@ -15,6 +15,7 @@ use proxy::listen::TotalsReader;
 use tokio::task::JoinHandle;
 
 use super::admin::{self, Admin};
+use super::log::Log;
 use super::metrics;
 use super::names::Names;
 use super::storage::RunningStore;
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) audit: [Arc<audit::Health>; 2],
     /// The certificates that are ordered.
     pub(super) acme: Arc<Orders>,
+    /// The process' own log.
+    pub(super) log: Log,
     /// The store, where one is configured.
     pub(super) storage: Option<RunningStore>,
 }
@@ -164,6 +167,7 @@ pub(super) fn add_sources(
         for (issuer, health) in shared.issuers() {
             out.sample(&[("issuer", &issuer)], u64::from(health.is_ok()));
         }
+        out.only(&metrics::LOG_DROPPED, shared.log.dropped_total());
         out.only(&metrics::DNS_FAILURES, names.failures_total());
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
         upstreams::write(&current.upstreams, totals.now_ms(), out);

@@ -175,6 +175,7 @@ async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_long
     // A client would refuse it anyway; here the listener does.
     until("the refusal", async || serial(address, "shop.test").await.is_none().then_some(())).await;
     let ended = "the certificate for shop.test has ended and was not renewed";
+    until("the log", async || town.log().contains(ended).then_some(())).await;
     assert_eq!(town.log().matches(ended).count(), 1, "{}", town.log());
     // It is not taken up again by a restart either. What answers nonsense is tried again
     // after seconds.

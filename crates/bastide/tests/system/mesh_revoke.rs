@@ -2,6 +2,7 @@
 //! that is a member, and at a service of `bastide run`. Says how long it takes, from before the call
 //! to the end of the last connection as its client sees it.
 
+use std::io::PipeWriter;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
 
 struct Scene {
     town: Town,
-    _payments: Process,
+    payments: Process,
     /// The gateway's listener of the mesh, and the service's.
     doors: [SocketAddr; 2],
 }
@@ -39,6 +40,11 @@ async fn scene() -> Scene {
 
 /// The same, and `at` says where payments are.
 async fn scene_at(at: impl Fn(u16) -> String) -> Scene {
+    scene_of(at, &["sleep", "1000"], None).await
+}
+
+/// The same, and payments run beside this program, with a log that is read, or not, elsewhere.
+async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<PipeWriter>) -> Scene {
     let upstream = endless().await;
     let port = free_port();
     let mut town = Town::prepare("");
@@ -62,14 +68,19 @@ async fn scene_at(at: impl Fn(u16) -> String) -> Scene {
     town.start_gateway().await;
     let mut run = Command::new(BASTIDE);
     run.args(["run", "--service", "payments", "--listen", &format!("127.0.0.1:{port}")])
-        .args(["--to", &upstream.port().to_string(), "--", "sleep", "1000"])
+        .args(["--to", &upstream.port().to_string(), "--"])
+        .args(program)
         .current_dir(town.folder.path())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(town.path("payments.log")).unwrap());
+        .stderr(match log {
+            Some(log) => Stdio::from(log),
+            None => std::fs::File::create(town.path("payments.log")).unwrap().into(),
+        });
     let payments = Process::spawn(&mut run);
+    drop(run);
     let doors = [town.address(2), SocketAddr::from(([127, 0, 0, 1], port))];
     until("the service", async || TcpStream::connect(doors[1]).await.ok()).await;
-    Scene { town, _payments: payments, doors }
+    Scene { town, payments, doors }
 }
 
 impl Scene {
@@ -252,6 +263,42 @@ async fn a_revocation_waits_for_no_file_that_cannot_be_read() {
     refused(0).await;
     assert!(begin(&stolen, door).await.is_err(), "a revoked one is let in: {}", scene.say());
     begin(&honest, door).await.unwrap();
+}
+
+/// Whoever reads the log may stand still: the program waits, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_holds_up_neither_calls_nor_revocations_nor_the_end() {
+    let (unread, log) = std::io::pipe().unwrap();
+    let mut scene = scene_of(|port| format!("127.0.0.1:{port}"), &["yes"], Some(log)).await;
+    // There is no room for another line.
+    let mut before = 0;
+    until("the pipe to be full", async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let waiting = rustix::io::ioctl_fionread(&unread).unwrap();
+        (waiting == std::mem::replace(&mut before, waiting) && waiting > 60_000).then_some(())
+    })
+    .await;
+    let door = scene.doors[1];
+    for _ in 0..20 {
+        // The core has something to say of each.
+        let mut stranger = TcpStream::connect(door).await.unwrap();
+        let _ = stranger.write_all(b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").await;
+        let ended = timeout(PATIENCE, stranger.read_to_end(&mut Vec::new())).await;
+        let _ = ended.expect("a stranger is not answered");
+    }
+    let context = scene.context().await;
+    let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
+    let victim = end_of(begin(&stolen, door).await.unwrap());
+    let mut kept = begin(&honest, door).await.unwrap();
+    let revoked = json!({ "identity": "spiffe://shop.example/orders" });
+    assert_eq!(scene.call("POST", "/v1/revocations", Some(&revoked)), 201);
+    victim.await.unwrap();
+    assert!(is_open(&mut kept).await, "an honest one was cut");
+    drop(kept);
+    scene.payments.signal(rustix::process::Signal::TERM);
+    let status = scene.payments.ended().await;
+    assert_eq!(status.code(), Some(128 + 15), "{status}");
+    drop(unread);
 }
 
 /// A service that calls for somebody does so no longer than the token about them says, and not by

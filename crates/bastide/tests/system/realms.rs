@@ -4,7 +4,7 @@
 use bastide::demo::client::{Answer, Request, http1};
 use serde_json::Value;
 
-use crate::support::{Town, Upstream, get_request, read, until};
+use crate::support::{Town, Upstream, get_request, until};
 
 const SECRET: &str = "a-client-secret-of-more-than-32-characters";
 
@@ -167,5 +167,5 @@ async fn people_are_added_listed_and_switched_off() {
     assert_eq!(list.as_array().unwrap().len(), 1);
     assert_eq!(town.bastide(&["user", "password", "nobody"]).0, 1);
     town.start_gateway().await;
-    assert!(read(&town.path("log")).contains("listening"), "{}", town.log());
+    until("the log", async || town.log().contains("listening").then_some(())).await;
 }

@@ -24,7 +24,7 @@ pub async fn advertise(
     address: SocketAddr,
     output: Output,
 ) -> anyhow::Result<()> {
-    log::start(output);
+    let _log = log::start(output)?;
     let mut signals = Signals::new(false, false)?;
     let failed = |status: Status| anyhow::anyhow!(said(&status));
     let client = Client::connect(socket).await?;

@@ -31,7 +31,7 @@ const AUDIT_CLOSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(5
 /// # Errors
 /// It cannot start: the state folder is held, the socket cannot be had.
 pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
-    log::start(arguments.log_format);
+    let _written = log::start(arguments.log_format)?;
     let (pin, prover) = proof(arguments)?;
     let state = StateFolder::hold(&arguments.state)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());

@@ -8,12 +8,13 @@ use proxy::ListenerKey;
 use rustix::process::Signal;
 
 use super::Server;
+use crate::process::log::Log;
 use crate::process::mesh::{Address, Registered};
 use crate::process::program::{Advertise, Program};
 
 impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
-    pub(super) fn start_program(&mut self, program: Program) -> anyhow::Result<()> {
+    pub(super) fn start_program(&mut self, program: Program, log: &Log) -> anyhow::Result<()> {
         let bound = self.cores.addresses();
         let address =
             |key: &ListenerKey| bound.iter().find(|(bound, _)| bound == key).map(|(_, address)| *address);
@@ -33,7 +34,7 @@ impl Server {
             Advertise::At(address) => Some(address),
         };
         let listens_at = Some(SocketAddr::from(([127, 0, 0, 1], program.port)));
-        self.program = Some(program.start(way_out, &reached)?);
+        self.program = Some(program.start(way_out, &reached, log)?);
         let socket = self.configuration.mesh.as_ref().and_then(|mesh| mesh.socket.clone());
         if let Some((address, socket)) = address.zip(socket) {
             let id = self.parts.mesh.member()?.id().clone();

@@ -29,6 +29,7 @@ use crate::process::clock::SystemClock;
 use crate::process::fetch::{GuardedFetch, WayOut};
 use crate::process::handover::{self, HandoverResources, TakenOver};
 use crate::process::keepers::keep;
+use crate::process::log::Log;
 use crate::process::mesh::{MeshHost, Role};
 use crate::process::names::Names;
 use crate::process::notify::Notifier;
@@ -175,7 +176,7 @@ impl Server {
         arguments: &ServeArguments,
         configuration: Configuration,
         load: Loader,
-        role: Role,
+        (role, own_log): (Role, Log),
     ) -> anyhow::Result<Self> {
         let cores = configuration.workers.map_or_else(all_cores, Ok)?;
         let world =
@@ -252,6 +253,7 @@ impl Server {
             reloads: Mutex::default(),
             audit: [Arc::clone(logs.audit.health()), Arc::clone(logs.firewall.health())],
             acme: Arc::clone(&parts.acme),
+            log: own_log,
             storage,
         });
         let (realms, mesh) = (Arc::clone(&parts.realms), Arc::clone(&parts.mesh));
