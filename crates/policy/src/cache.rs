@@ -2,7 +2,7 @@
 //!
 //! A decision is a function of what its slice's policies can read and of nothing else.
 //! So the key holds exactly that, value by value and whole: who asks (kind, id, roles),
-//! for which route and method, and every attribute that a policy of the slice names,
+//! for whom (kind, roles), for which route and method, and every attribute that a policy of the slice names,
 //! or that lies below or above what it names. Keys are compared byte by byte, so two
 //! requests share an entry only if no policy could tell them apart.
 //!
@@ -181,6 +181,8 @@ pub(crate) enum Missing {
 /// What of a request is no attribute.
 pub(crate) struct Asked<'a> {
     pub(crate) principal: &'a model::Principal,
+    /// The end user of a service's call: the record names their kind and roles.
+    pub(crate) user: Option<&'a model::Principal>,
     pub(crate) route: usize,
     pub(crate) method: &'a str,
 }
@@ -203,6 +205,12 @@ fn write_key(
     number(key, asked.principal.roles.len());
     for role in &asked.principal.roles {
         text(key, role);
+    }
+    key.push(u8::from(asked.user.is_some()));
+    if let Some(user) = asked.user {
+        key.push(user.kind as u8);
+        number(key, user.roles.len());
+        user.roles.iter().for_each(|role| text(key, role));
     }
     let leaves = &policies.schema().leaves;
     for place in read.iter() {

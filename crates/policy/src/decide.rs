@@ -91,7 +91,8 @@ pub fn decide_cached<S: Subject>(
         return decide(policies, principal, circumstances, subject);
     };
     let reader = Live { principal, circumstances, subject: &subject, route };
-    let asked = Asked { principal, route: number, method: subject.method() };
+    let user = circumstances.user.as_deref();
+    let asked = Asked { principal, user, route: number, method: subject.method() };
     match cache.find(policies, policies.slice_reads(number, action), &asked, &reader) {
         Ok(known) => {
             let Known { verdict, record } = known.clone();

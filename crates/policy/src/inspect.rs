@@ -155,7 +155,10 @@ impl Inspector<'_> {
             ExprKind::Lit(_) | ExprKind::Slot(_) | ExprKind::Unknown(_) => {}
             ExprKind::Var(_) => self.read(expr, &[], loc, reads),
             ExprKind::GetAttr { expr: base, attr } => self.read(base, &[attr], loc, reads),
-            ExprKind::HasAttr { expr: base, attr } => self.read(base, &[attr], loc, reads),
+            ExprKind::HasAttr { expr: base, attr } => match self.presence_of_user(base, attr) {
+                Some(group) => reads.leaves.insert(group),
+                None => self.read(base, &[attr], loc, reads),
+            },
             ExprKind::ExtHasAttr { expr: base, attrs } => {
                 // Each record on the way must be there before the last is asked for.
                 let attrs: Vec<&SmolStr> = attrs.iter().collect();
@@ -181,6 +184,14 @@ impl Inspector<'_> {
             ExprKind::Set(elements) => elements.iter().for_each(|element| self.walk(element, reads)),
             ExprKind::Record(fields) => fields.values().for_each(|field| self.walk(field, reads)),
         }
+    }
+
+    /// The number of the end user's record, where only that is asked: whether there is one. Each
+    /// record of a decision says it, so nothing of what lies below is read for it.
+    fn presence_of_user(&self, base: &Expr, attribute: &SmolStr) -> Option<usize> {
+        let is_context = matches!(base.expr_kind(), ExprKind::Var(Var::Context));
+        let group = Schema::group(Root::Context, attribute).filter(|_| is_context && attribute == "user")?;
+        Some(self.schema.leaves.len() + group)
     }
 
     fn binary(&mut self, op: BinaryOp, left: &Expr, right: &Expr, loc: Option<&Loc>, reads: &mut Reads) {

@@ -1,8 +1,8 @@
 //! What the audit log keeps of a decision: enough to make it again.
 
-use model::Principal;
 #[expect(unused_imports, reason = "the documentation names it")]
 use model::event::DecisionRecord;
+use model::{Principal, PrincipalKind};
 use serde::Serialize;
 
 use crate::decide::{Circumstances, has_expired};
@@ -10,6 +10,7 @@ use crate::evaluate::{Question, concerning};
 use crate::load::Policies;
 use crate::names::Bits;
 use crate::permit::{Reason, Subject};
+use crate::schema::{Root, Schema};
 use crate::values::{Live, Reader};
 
 /// Keys of a record that are no attributes.
@@ -18,10 +19,12 @@ pub(crate) const ROLES: &str = "principal.roles";
 pub(crate) const ACTION: &str = "action";
 pub(crate) const RESOURCE: &str = "resource";
 pub(crate) const EXPIRED: &str = "expired";
+/// Whether it was for an end user: of each call of a service, and wherever a policy asks.
+pub(crate) const FOR_USER: &str = "for_user";
 
 /// Appends the record of a decision that `policies` made, as the JSON of a
-/// [`DecisionRecord`]: who, what, where, and every attribute that the policies concerned
-/// can read, with its value. On the way of a request, so nothing is built beside it.
+/// [`DecisionRecord`]: who, what, where, for whom, and every attribute that the policies
+/// concerned can read, with its value. On the way of a request, so nothing is built beside it.
 pub(crate) fn append(
     out: &mut Vec<u8>,
     policies: &Policies,
@@ -58,7 +61,7 @@ pub(crate) fn append_would_deny(out: &mut Vec<u8>, reason: &Reason) {
     }
 }
 
-/// The members of `read`. The first four are no attributes.
+/// The members of `read`. Those before the attributes are the constants above.
 fn read(
     out: &mut Vec<u8>,
     policies: &Policies,
@@ -111,6 +114,19 @@ fn read(
     let mut leaves = Bits::default();
     for (_, policy) in concerning(policies, slice, &question) {
         leaves.extend(&policy.reads.leaves);
+    }
+    let is_for_user = circumstances.user.is_some();
+    let is_asked = Schema::group(Root::Context, "user")
+        .is_some_and(|group| leaves.contains(policies.schema().leaves.len() + group));
+    if is_for_user || is_asked || principal.kind == PrincipalKind::Service {
+        key(out, FOR_USER, false);
+        json(out, &is_for_user);
+    }
+    if is_for_user {
+        let known = policies.schema().leaves.iter().enumerate();
+        for (number, _) in known.filter(|(_, leaf)| leaf.is_always_recorded()) {
+            leaves.insert(number);
+        }
     }
     let opaque = policies.schema().is_opaque(action);
     let read = leaves.iter().filter_map(|number| policies.schema().leaves.get(number));

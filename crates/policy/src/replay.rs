@@ -18,7 +18,7 @@ use crate::inspect::Reads;
 use crate::load::Policies;
 use crate::names::{Bits, kind_of};
 use crate::permit::{Determining, Reason};
-use crate::record::{ACTION, EXPIRED, PRINCIPAL, RESOURCE, ROLES};
+use crate::record::{ACTION, EXPIRED, FOR_USER, PRINCIPAL, RESOURCE, ROLES};
 use crate::schema::{Leaf, Read, Schema};
 use crate::values::{Datum, Reader, Recorded, Unreadable};
 
@@ -86,7 +86,9 @@ pub fn replay(
         policies.vocabulary().routes.get(route).zip(policies.slice(route, action)).ok_or_else(nowhere)?;
     let roles = who.roles(policies, recorded_by);
     let told_of = ToldOf::of(recorded_by, &who, route_name, method)?;
-    let known = Known { record, beside, told_of: &told_of, recorded_by, who: &who, method, described };
+    let is_for_user = record.read.get(FOR_USER).and_then(Json::as_bool);
+    let known =
+        Known { record, beside, told_of: &told_of, recorded_by, who: &who, is_for_user, method, described };
     let question =
         Question { kind: who.kind, id: who.id, roles: roles.at_most.clone(), route, action, reader: &known };
     let mut judged = Judged::default();
@@ -219,6 +221,8 @@ struct Known<'a> {
     told_of: &'a ToldOf,
     recorded_by: &'a Policies,
     who: &'a Who<'a>,
+    /// Whether it was for an end user, when the record says so.
+    is_for_user: Option<bool>,
     method: &'a str,
     described: &'a crate::vocabulary::Route,
 }
@@ -256,7 +260,8 @@ impl Known<'_> {
         for (place, (_, group, _)) in
             Schema::GROUPS.iter().enumerate().filter(|(_, (.., optional))| *optional)
         {
-            if needed.contains(leaves.len() + place) {
+            let is_said = *group == "user" && self.is_for_user.is_some();
+            if needed.contains(leaves.len() + place) && !is_said {
                 let of_group = |leaf: &Leaf| leaf.group.as_deref() == Some(*group);
                 for (number, _) in leaves.iter().enumerate().filter(|(_, leaf)| of_group(leaf)) {
                     needed.insert(number);
@@ -271,6 +276,12 @@ impl Known<'_> {
         matches!(leaf.read, Read::Id | Read::RouteName | Read::RouteService | Read::Method)
             || self.recorded(leaf).is_some()
             || self.beside.contains_key(&leaf.text)
+            || (leaf.is_of_user() && self.knows_of_user(leaf))
+    }
+
+    /// Of nobody everything is known, of an end user what is always recorded.
+    fn knows_of_user(&self, leaf: &Leaf) -> bool {
+        self.is_for_user.is_some_and(|is_for_user| !is_for_user || leaf.is_always_recorded())
     }
 
     /// The attribute of then that says what `leaf` says now. Of another type now, the
@@ -295,6 +306,7 @@ impl Reader for &Known<'_> {
         }
         let json = match self.recorded(leaf) {
             Some(old) => self.record.read.get(&old.text),
+            None if leaf.is_always_recorded() => self.record.read.get(&leaf.text),
             None => self.beside.get(&leaf.text).and_then(Option::as_ref),
         };
         json.map(|json| Datum::of(leaf, json)).transpose()

@@ -151,6 +151,19 @@ impl Leaf {
     }
 }
 
+impl Leaf {
+    /// Whether it is about the end user of a call.
+    pub(crate) fn is_of_user(&self) -> bool {
+        self.root == Root::Context && self.group.as_deref() == Some("user")
+    }
+
+    /// Whether the record of a call for an end user holds it, whoever reads it: what policies tell
+    /// end users apart by.
+    pub(crate) fn is_always_recorded(&self) -> bool {
+        matches!(self.read, Read::UserKind | Read::UserRoles)
+    }
+}
+
 /// Whether a record between root and key is there only where HTTP is spoken.
 pub(crate) fn is_group_of_http(group: &str) -> bool {
     matches!(group, "params" | "headers")

@@ -31,6 +31,8 @@ pub struct Call {
     pub caller: Caller,
     /// The end user on whose behalf a service called, when the log says so.
     pub user: Option<Caller>,
+    /// Whether the log says that it was on nobody's behalf.
+    pub for_nobody: bool,
     /// The method, as it was sent.
     pub method: String,
     /// The route's name.
@@ -122,7 +124,26 @@ struct Seen {
     path: String,
     caller: Caller,
     user: Option<Caller>,
+    for_nobody: bool,
     parameters: BTreeMap<String, String>,
+}
+
+/// For whom calls were, as far as the log says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ForWhom {
+    Unsaid,
+    Nobody,
+    EndUser(PrincipalKind),
+}
+
+impl Seen {
+    fn for_whom(&self) -> ForWhom {
+        match &self.user {
+            Some(user) => ForWhom::EndUser(user.kind),
+            None if self.for_nobody => ForWhom::Nobody,
+            None => ForWhom::Unsaid,
+        }
+    }
 }
 
 /// Gathers calls.
@@ -140,8 +161,7 @@ pub struct Suggester<'v> {
 #[derive(Debug)]
 struct Group<'s> {
     subject: Subject,
-    /// What kind of end user every call was for; `None`: some were for nobody.
-    user: Option<PrincipalKind>,
+    for_whom: ForWhom,
     route: usize,
     method: &'s str,
     shape: Shape,
@@ -180,7 +200,10 @@ impl<'v> Suggester<'v> {
         if call.caller.id.is_empty() {
             return Err(Unsuggestible::Nobody);
         }
-        let ends_open = self.forms.get(&call.route).is_some_and(|form| form.pattern.ends_with("**"));
+        // Of an opaque connection, what only HTTP has cannot be asked for.
+        let opaque = self.schema.is_opaque(self.schema.action(&call.method));
+        let ends_open =
+            !opaque && self.forms.get(&call.route).is_some_and(|form| form.pattern.ends_with("**"));
         let seen = Seen {
             route,
             method: call.method,
@@ -188,7 +211,8 @@ impl<'v> Suggester<'v> {
             path: if ends_open { call.path } else { String::new() },
             caller: call.caller,
             user: call.user,
-            parameters: call.parameters,
+            for_nobody: call.for_nobody,
+            parameters: if opaque { BTreeMap::new() } else { call.parameters },
         };
         if self.seen.len() >= CALLS_MAX && !self.seen.contains_key(&seen) {
             return Err(Unsuggestible::TooMany);
@@ -215,16 +239,15 @@ impl<'v> Suggester<'v> {
         for ((route, method), calls) in by_place {
             let pattern = self.pattern(route);
             let shape_of = shapes(pattern, calls.iter().map(|(seen, _)| seen.path.as_str()));
-            let mut by_shape: BTreeMap<(&Shape, Option<PrincipalKind>), Calls<'_>> = BTreeMap::new();
+            let mut by_shape: BTreeMap<(&Shape, ForWhom), Calls<'_>> = BTreeMap::new();
             for call in calls {
                 if let Some(shape) = shape_of.get(call.0.path.as_str()) {
-                    let user = call.0.user.as_ref().map(|user| user.kind);
-                    by_shape.entry((shape, user)).or_default().push(call);
+                    by_shape.entry((shape, call.0.for_whom())).or_default().push(call);
                 }
             }
-            for ((shape, user), calls) in by_shape {
+            for ((shape, for_whom), calls) in by_shape {
                 for (subject, calls) in self.by_subject(calls) {
-                    groups.push(Group { subject, user, route, method, shape: shape.clone(), calls });
+                    groups.push(Group { subject, for_whom, route, method, shape: shape.clone(), calls });
                 }
             }
         }

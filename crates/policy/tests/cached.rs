@@ -215,7 +215,7 @@ type Change = fn(&mut Asked);
 
 /// Every attribute that a policy can read, with a change of it alone that changes the
 /// decision.
-const READS: [(&str, Change); 27] = [
+const READS: [(&str, Change); 28] = [
     ("principal.id == \"alice\"", |asked| asked.who.id = "eve".into()),
     ("principal is User", |asked| asked.who.kind = PrincipalKind::Client),
     ("principal has issuer && principal.issuer == \"https://id.shop.example\"", |asked| {
@@ -247,6 +247,7 @@ const READS: [(&str, Change); 27] = [
         asked.around.tls_version = Some("1.2")
     }),
     ("!(context has certificate)", |asked| asked.around.certificate = Some(certificate())),
+    ("!(context has user)", |asked| asked.around.user = Some(Arc::new(user("erin", &["customer"])))),
     ("context.credential == \"jwt\"", |asked| asked.who.credential = Credential::ApiKey),
     ("!(context.headers has \"x-tenant\")", |asked| {
         asked.what = with_headers(asked.what.clone(), &[("x-tenant", "a")])

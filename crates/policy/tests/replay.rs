@@ -62,6 +62,39 @@ fn what_the_record_lacks_is_not_guessed() {
     assert!(again(new, old, &who, orders("alice")).unwrap().allowed);
 }
 
+/// Whom a service called for is known, whatever the policies of then read.
+#[test]
+fn the_end_user_of_a_service_s_call_is_always_recorded() {
+    let new = r#"@id("customers") permit(principal, action, resource)
+        when { context has user && context.user.kind == "User" && context.user.roles.contains("customer") };
+        @id("nobody") permit(principal, action, resource) when { !(context has user) };"#;
+    let orders = somebody(PrincipalKind::Service, "spiffe://shop.example/orders", &[]);
+    let (old, new) = (load(""), load(new));
+    let mut cache = policy::DecisionCache::new();
+    let mut again = |who: &Principal, user: Option<Principal>| {
+        let around = Circumstances { user: user.map(std::sync::Arc::new), ..circumstances() };
+        // Remembered, a decision is recorded like another.
+        let who = std::sync::Arc::new(who.clone());
+        let records = [0; 2].map(|_| {
+            let denied = policy::decide_cached(&mut cache, &old, &who, &around, self::orders("alice"));
+            let mut record = Vec::new();
+            denied.unwrap_err().append_record(&old, &mut record);
+            serde_json::from_slice::<DecisionRecord>(&record).unwrap()
+        });
+        assert_eq!(records[0], records[1]);
+        replay(&new, &old, &records[0], &Beside::new())
+    };
+    let (erin, dora) = (user("erin", &["customer"]), user("dora", &["auditor"]));
+    assert_eq!(again(&orders, Some(erin)).unwrap().policies, ["customers"]);
+    assert!(!again(&orders, Some(dora)).unwrap().allowed);
+    let client = somebody(PrincipalKind::Client, "batch", &["customer"]);
+    assert!(!again(&orders, Some(client)).unwrap().allowed);
+    assert_eq!(again(&orders, None).unwrap().policies, ["nobody"]);
+    // A record that says nothing of it: whose callers are end users themselves.
+    let lack = again(&user("alice", &[]), None).unwrap_err();
+    assert!(matches!(&lack, Undecidable::Attribute(name) if name.starts_with("context.user.")), "{lack}");
+}
+
 #[test]
 fn what_the_rest_settles_is_decided() {
     let hour = r#"permit(principal, action, resource) when { context.hour >= 9 };"#;

@@ -51,6 +51,7 @@ impl Asked {
         Call {
             caller: Caller { kind: self.who.kind, id: self.who.id.clone(), roles },
             user: None,
+            for_nobody: false,
             method: self.method.clone(),
             route: ROUTES[self.route].0.to_owned(),
             path: self.path.clone(),
@@ -266,6 +267,44 @@ fn services_of_the_mesh_are_named_by_service() {
     ] {
         assert_eq!(one(&orders, "POST", 1, path).is_permitted(&policies), allowed, "{path}");
     }
+}
+
+#[test]
+fn opaque_connections_are_permitted_as_such_and_nothing_else_is() {
+    let vocabulary = vocabulary();
+    let form = |by_service| Form { pattern: "/**".into(), by_service };
+    for by_service in [true, false] {
+        let forms = BTreeMap::from([("refunds".into(), form(by_service))]);
+        let mut suggester = Suggester::new(&vocabulary, forms, false);
+        let orders = somebody(PrincipalKind::Service, "spiffe://shop.example/orders", &[]);
+        suggester.see(one(&orders, "CONNECT", 1, "/").call(1)).unwrap();
+        let suggestions = suggester.suggestions();
+        let policies = loaded(&suggestions);
+        let text = &suggestions[0].text;
+        assert!(one(&orders, "CONNECT", 1, "/").is_permitted(&policies), "{text}");
+        assert!(!one(&orders, "GET", 1, "/").is_permitted(&policies), "{text}");
+        let payments = somebody(PrincipalKind::Service, "spiffe://shop.example/payments", &[]);
+        assert!(!one(&payments, "CONNECT", 1, "/").is_permitted(&policies), "{text}");
+    }
+}
+
+#[test]
+fn calls_for_nobody_are_permitted_for_nobody() {
+    let vocabulary = vocabulary();
+    let form = Form { pattern: "/**".into(), by_service: true };
+    let mut suggester = Suggester::new(&vocabulary, BTreeMap::from([("refunds".into(), form)]), false);
+    let orders = somebody(PrincipalKind::Service, "spiffe://shop.example/orders", &[]);
+    suggester.see(Call { for_nobody: true, ..one(&orders, "POST", 1, "/charges").call(1) }).unwrap();
+    let policies = loaded(&suggester.suggestions());
+    let call = one(&orders, "POST", 1, "/charges");
+    assert!(call.is_permitted(&policies));
+    let around = policy::Circumstances {
+        user: Some(std::sync::Arc::new(user("dora", &["auditor"]))),
+        ..circumstances()
+    };
+    let mut what = request(REFUNDS, "POST", &[]);
+    what.path = b"/charges".to_vec();
+    assert!(!would_permit(&policies, &orders, &around, &what));
 }
 
 #[test]

@@ -98,6 +98,7 @@ pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyho
         finder: Finder::new(&configuration)?,
         now: Arc::new(wire::load_policies(&configuration, 0)?),
         denied_too: arguments.denied_too,
+        of_mesh: service.is_some(),
     };
     let mut report = Report::default();
     let forms = forms(&configuration, service.is_some());
@@ -150,6 +151,8 @@ struct Reader {
     /// The policies of now.
     now: Arc<Policies>,
     denied_too: bool,
+    /// Whether the log is that of a service of the mesh.
+    of_mesh: bool,
 }
 
 impl Reader {
@@ -193,6 +196,8 @@ impl Reader {
         let call = Call {
             caller: caller(event, record),
             user: user(record),
+            // At the door of a service; the gateway knows of no end user but the caller.
+            for_nobody: self.of_mesh && record.read.get("for_user").and_then(Value::as_bool) == Some(false),
             method: event.method.clone().into_owned(),
             route: place.route,
             path: String::from_utf8_lossy(&place.path).into_owned(),
@@ -277,7 +282,7 @@ fn caller(event: &AccessEvent<'_>, record: &DecisionRecord) -> Caller {
     }
 }
 
-/// The end user of the call, as far as the policies that decided read it.
+/// The end user of the call.
 fn user(record: &DecisionRecord) -> Option<Caller> {
     let text = |key: &str| record.read.get(key).and_then(Value::as_str);
     let kinds = [PrincipalKind::User, PrincipalKind::Client, PrincipalKind::ApiKey];

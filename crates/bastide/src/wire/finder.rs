@@ -12,6 +12,9 @@ use proxy::{Admission, Limits, Router};
 
 use crate::config::Configuration;
 
+/// The request for a tunnel names a port; routes do not.
+const PORT_OF_TUNNEL: u16 = 1;
+
 /// Finds routes.
 pub struct Finder {
     router: Router,
@@ -51,14 +54,20 @@ impl Finder {
         self.place(what).map(|place| (place.route, place.parameters))
     }
 
-    /// Where the request would arrive.
+    /// Where the request would arrive. `CONNECT` is an opaque connection to the service that the
+    /// host names.
     ///
     /// # Errors
     /// As [`Self::find`].
     pub fn place(&self, what: &What) -> Result<Place, String> {
         let method = what.method.as_deref().unwrap_or("GET");
-        let path = what.path.as_deref().ok_or("the case names neither a route nor a path")?;
         let host = what.host.as_deref().unwrap_or("localhost");
+        let opaque = method == "CONNECT";
+        let tunnel = format!("{host}:{PORT_OF_TUNNEL}");
+        let path = match opaque {
+            true => tunnel.as_str(),
+            false => what.path.as_deref().ok_or("the case names neither a route nor a path")?,
+        };
         let mut head = BytesMut::new();
         head.extend_from_slice(format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").as_bytes());
         for (name, values) in &what.headers {
@@ -74,7 +83,9 @@ impl Finder {
         let refused = |refusal: proxy::Refusal| format!("admission would refuse it: {refusal}");
         let raw = Reader::new().read(&mut head, &self.limits).map_err(refused)?;
         let raw = raw.ok_or("the request is not one head")?;
-        let admitted = admit(raw, &Admission::default(), &self.limits, false).map_err(refused)?;
+        // No client's request is an opaque connection; read like this, it comes down to the same.
+        let admission = Admission { lenient: opaque, ..Admission::default() };
+        let admitted = admit(raw, &admission, &self.limits, false).map_err(refused)?;
         let routed =
             self.router.route(admitted).map_err(|unrouted| format!("no route: {:?}", unrouted.why))?;
         let name = self.names.get(routed.route().0 as usize).cloned().unwrap_or_default();
@@ -94,6 +105,7 @@ listen: [ { address: 127.0.0.1:0 } ]
 services: { orders: [ http://127.0.0.1:1 ] }
 routes:
   - { name: orders, match: \"GET shop.example/orders/{owner}/**\", to: orders, authenticate: none, allow: anyone }
+  - { name: db, match: \"db/**\", to: orders, authenticate: none, allow: anyone }
 ";
 
     #[test]
@@ -111,6 +123,15 @@ routes:
         let (name, parameters) = finder.find(&what("/x/../orders/al%69ce/1")).unwrap();
         assert_eq!((name.as_str(), parameters["owner"].as_str()), ("orders", "alice"));
         assert!(finder.find(&what("/orders/..;/1")).unwrap_err().contains("admission"));
+        let opaque =
+            What { method: Some("CONNECT".to_owned()), host: Some("db".to_owned()), ..What::default() };
+        let place = finder.place(&opaque).unwrap();
+        assert_eq!(
+            (place.route.as_str(), place.path.as_slice(), place.parameters.len()),
+            ("db", &b"/"[..], 0)
+        );
+        let elsewhere = What { host: Some("queue".to_owned()), ..opaque };
+        assert!(finder.find(&elsewhere).unwrap_err().contains("no route"));
         assert!(finder.find(&what("/elsewhere")).unwrap_err().contains("no route"));
     }
 }

@@ -43,6 +43,11 @@ struct Shop {
 
 /// `of_payments` is put behind the address of payments.
 async fn shop(of_payments: &str) -> Shop {
+    shop_under(POLICIES, of_payments).await
+}
+
+/// The same under other policies.
+async fn shop_under(policies: &str, of_payments: &str) -> Shop {
     let (orders, payments) = (free_port(), free_port());
     let mut town = Town::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
@@ -55,7 +60,7 @@ async fn shop(of_payments: &str) -> Shop {
          policies: shop.cedar\n"
     );
     std::fs::write(town.path("town.yaml"), shared).unwrap();
-    std::fs::write(town.path("shop.cedar"), POLICIES).unwrap();
+    std::fs::write(town.path("shop.cedar"), policies).unwrap();
     town.configure(
         "include: town.yaml\nroutes:\n- { name: shop, match: localhost/**, to: orders, authenticate: api_key, allow: authenticated }\n\
          - { name: open, match: open.localhost/**, to: orders, authenticate: none, allow: anyone }\n",
@@ -267,6 +272,45 @@ async fn where_policies_are_only_tried_nothing_is_denied_and_what_would_be_is_lo
     assert_eq!(allowed["unmapped"]["decision"]["would_deny"], Value::Null);
     assert_eq!(shop.ask_as("forged").await, 401);
     assert_eq!(shop.events().matches("would_deny").count(), 1);
+}
+
+/// The way to begin: nothing is permitted yet, calls pass and are logged, and policies come of the log.
+#[tokio::test]
+async fn policies_from_a_log_without_any_keep_the_end_user_s_role() {
+    const NOTHING_YET: &str = r#"
+        permit (principal == Service::"spiffe://shop.example/gateway", action, resource)
+        when { resource.service == "orders" };
+    "#;
+    let shop = shop_under(NOTHING_YET, ", danger_dry_run: true").await;
+    assert_eq!(shop.ask(Some(&shop.merchant), PAY, None).await.0, 200);
+    shop.event_with("policies would deny it").await;
+    let of_payments = ["--service", "payments", "--config", "town.yaml"];
+    let log = ["--from-log", "bastide-payments/audit", "--denied-too", "--output", "json"];
+    let (code, said, err) = shop.town.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["calls"], &report["replayed_allowed"]), (&1.into(), &1.into()), "{said}");
+    let policy = report["policies"][0]["policy"].as_str().unwrap();
+    // Under the proposal what was seen is permitted, and a call for anybody else is not.
+    std::fs::write(shop.town.path("shop.cedar"), format!("{NOTHING_YET}{policy}")).unwrap();
+    until("the proposal to count", async || {
+        assert_eq!(shop.ask(Some(&shop.merchant), PAY, None).await.0, 200);
+        let events = shop.events();
+        let last = events.lines().last().map(str::to_owned)?;
+        (!last.contains("policies would deny it")).then_some(())
+    })
+    .await;
+    let denied = shop.events().matches("policies would deny it").count();
+    assert_eq!(shop.ask(Some(&shop.auditor), PAY, None).await.0, 200);
+    until("the auditor's denial", async || {
+        (shop.events().matches("policies would deny it").count() == denied + 1).then_some(())
+    })
+    .await;
+    assert_eq!(shop.ask(None, PAY, None).await.0, 200);
+    until("nobody's denial", async || {
+        (shop.events().matches("policies would deny it").count() == denied + 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -272,6 +272,23 @@ async fn a_server_that_speaks_first_is_reached_by_name_and_either_side_may_end_f
         (log.contains("\"CONNECT\"") && log.contains("spiffe://shop.example/orders")).then_some(())
     })
     .await;
+
+    // The tools speak of such calls as of others.
+    let of_db = ["--service", "db", "--config", "town.yaml"];
+    let log = ["--from-log", "bastide-db/audit", "--output", "json"];
+    let (code, said, err) = mesh.town.bastide(&[&["policy", "suggest"][..], &log, &of_db].concat());
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+    assert_eq!(code, 0, "{said}{err}");
+    assert!(report["calls"].as_u64() >= Some(1) && report["calls"] == report["replayed_allowed"], "{said}");
+    let policies = report["policies"].as_array().unwrap();
+    assert_eq!(policies.len(), 1, "{said}");
+    assert!(policies[0]["policy"].as_str().unwrap().contains("action == Action::\"CONNECT\""), "{said}");
+    for (who, code) in [("orders", 0), ("intruder", 1)] {
+        let who = format!("Service:spiffe://shop.example/{who}");
+        let asked = ["explain", "--as", &who, "--method", "CONNECT", "--url", "db"];
+        let explained = mesh.town.bastide(&[&asked[..], &of_db].concat());
+        assert_eq!(explained.0, code, "{explained:?}");
+    }
 }
 
 #[tokio::test]

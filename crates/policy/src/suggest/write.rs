@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use model::PrincipalKind;
 
 use super::shape::Shape;
-use super::{Evidence, Group, Subject, Suggester, Suggestion};
+use super::{Evidence, ForWhom, Group, Subject, Suggester, Suggestion};
 
 /// The policy of a group; `number` makes its name the only one of its kind.
 pub(super) fn suggestion(of: &Suggester<'_>, group: &Group<'_>, number: usize) -> Suggestion {
@@ -84,14 +84,19 @@ fn path(shape: &Shape, pattern: &str, conditions: &mut Vec<String>, generalised:
     }
 }
 
-/// The kind of end user that every call was for, and the narrowest role that all of them held.
+/// The kind of end user that every call was for, and the narrowest role that all of them held; or
+/// that it was for nobody.
 fn end_user(
     of: &Suggester<'_>,
     group: &Group<'_>,
     conditions: &mut Vec<String>,
     generalised: &mut Vec<String>,
 ) {
-    let Some(kind) = group.user else { return };
+    let kind = match group.for_whom {
+        ForWhom::EndUser(kind) => kind,
+        ForWhom::Nobody => return conditions.push("!(context has user)".to_owned()),
+        ForWhom::Unsaid => return,
+    };
     conditions.push("context has user".to_owned());
     conditions.push(format!("context.user.kind == {}", quoted(kind.name())));
     let role = of.user_role(&group.calls).and_then(|role| of.vocabulary.roles.get(role));
