@@ -39,6 +39,7 @@ pub mod bundle;
 mod counts;
 pub mod directory;
 mod error;
+mod given;
 mod grpc;
 mod handshake;
 pub mod issuer;

@@ -6,7 +6,7 @@ pub(super) mod workloads;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keys::LocalSigner;
+use keys::{LocalSigner, SystemRandom};
 use mesh::directory::Here;
 use mesh::workload::{Workload, Workloads};
 use mesh::{Anchor, Bundle, Declared, Given, Settings};
@@ -208,7 +208,9 @@ impl Decoder<'_> {
         let name = self.required(&table, "trust_domain")?;
         self.text(name)?.clone_into(&mut mesh.settings.trust_domain);
         mesh.socket = table.get("socket").and_then(|node| self.path(node));
-        if let Some(anchor) = table.get("authority").and_then(|node| self.mesh_authority(node)) {
+        if let Some(anchor) =
+            table.get("authority").and_then(|node| self.mesh_authority(node, &mesh.settings))
+        {
             mesh.settings.anchor = anchor;
         }
         if let Some(table) = table.get("lifetimes").and_then(|node| self.table(node, &LIFETIMES)) {
@@ -241,7 +243,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn mesh_authority(&mut self, node: &Node) -> Option<Anchor> {
+    fn mesh_authority(&mut self, node: &Node, settings: &Settings) -> Option<Anchor> {
         if node.text().is_some() {
             let rooted = self.word(node, "authority", &[("issuing", false), ("root", true)])?;
             return Some(if rooted { Anchor::Root } else { Anchor::Issuing });
@@ -272,7 +274,15 @@ impl Decoder<'_> {
             self.fault(certificate.at, error.to_string());
             return None;
         }
-        Some(Anchor::Given(Given { chain, signer }))
+        let given = Given { chain, signer };
+        // Of a name that is none, that is said.
+        if settings.check().is_ok()
+            && let Err(error) = given.check(&settings.trust_domain, &SystemRandom::new())
+        {
+            self.fault(certificate.at, error.to_string());
+            return None;
+        }
+        Some(Anchor::Given(given))
     }
 
     fn mesh_lifetimes(&mut self, table: &Table<'_>, lifetimes: &mut mesh::Lifetimes) {

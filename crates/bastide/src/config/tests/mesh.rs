@@ -13,9 +13,25 @@ services: { a: [ http://10.0.0.1 ] }
 routes: [ { match: /**, to: a, allow: anyone } ]
 ";
 
-fn files() -> [(&'static str, String); 3] {
+fn files() -> [(&'static str, String); 5] {
     let (certificate, key) = certificate();
-    [("ca.pem", certificate), ("ca.key", key), ("bundle.json", "{}".to_owned())]
+    let (usual, usual_key) = intermediate();
+    [
+        ("ca.pem", certificate),
+        ("ca.key", key),
+        ("usual.pem", usual),
+        ("usual.key", usual_key),
+        ("bundle.json", "{}".to_owned()),
+    ]
+}
+
+/// An authority that signs no further ones, as most intermediates.
+fn intermediate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
 fn mesh(written: &str) -> Option<Mesh> {
@@ -137,6 +153,10 @@ fn faults_say_what_and_where() {
         (
             "mesh: { trust_domain: a.example, federates: { b.example: { endpoint: \"https://b.example/\", endpoint_id: spiffe://b.example/x } } }",
             "`endpoint_id` needs `bundle`",
+        ),
+        (
+            "mesh: { trust_domain: a.example, authority: { cert: usual.pem, key: usual.key } }",
+            "certificate 1 of the file has pathlen 0: it takes 1 or more, or none",
         ),
         (
             "mesh: { trust_domain: a.example, authority: { cert: ca.pem, key: ca.key } }",
