@@ -1,25 +1,25 @@
 //! Counts frames that cost us and not the client: `h2` bounds streams and CONTINUATION
-//! frames, but not RST_STREAM after a stream was taken up, nor SETTINGS, PING, PRIORITY
-//! and empty DATA.
+//! frames, but not RST_STREAM after a stream was taken up, nor SETTINGS, PING and PRIORITY; and
+//! empty DATA, which it never sees (`Frames`), so that it is counted here alone.
 
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::gather::Shared;
 use crate::deadline::Ticker;
+use crate::http2::frames::{FrameHead, Frames};
 use crate::limits::{Hits, Limits};
 
 /// Over which time frames are counted, in milliseconds.
 const WINDOW_MS: u64 = 10_000;
 /// The preface (RFC 9113 §3.4) comes before the first frame.
 const PREFACE_BYTES: usize = 24;
-const FRAME_HEAD_BYTES: usize = 9;
 
 /// A link whose incoming HTTP/2 frames are counted.
 #[derive(Debug)]
@@ -29,15 +29,12 @@ pub(super) struct Metered {
     read: Bytes,
     ticker: Rc<Ticker>,
     hits: Arc<Hits>,
+    frames: Frames,
     count: Count,
 }
 
 #[derive(Debug)]
 struct Count {
-    /// Bytes until the next frame's head.
-    skip: usize,
-    head: [u8; FRAME_HEAD_BYTES],
-    have: usize,
     window_start_ms: u64,
     resets: u64,
     idle: u64,
@@ -59,52 +56,23 @@ impl Metered {
         hits: &Arc<Hits>,
     ) -> Self {
         let count = Count {
-            skip: PREFACE_BYTES,
-            head: [0; FRAME_HEAD_BYTES],
-            have: 0,
             window_start_ms: ticker.now_ms(),
             resets: 0,
             idle: 0,
             resets_max: limits.http2_resets_max,
             idle_max: limits.http2_idle_frames_max,
         };
-        Self { link, read, ticker: Rc::clone(ticker), hits: Arc::clone(hits), count }
+        let frames = Frames::after(PREFACE_BYTES);
+        Self { link, read, ticker: Rc::clone(ticker), hits: Arc::clone(hits), frames, count }
     }
 }
 
 impl Count {
-    fn look(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
+    fn frame(&mut self, head: FrameHead, now_ms: u64) -> Result<(), Flood> {
         if now_ms.saturating_sub(self.window_start_ms) >= WINDOW_MS {
             (self.window_start_ms, self.resets, self.idle) = (now_ms, 0, 0);
         }
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let step = self.skip.min(bytes.len());
-                self.skip -= step;
-                bytes.advance(step);
-                continue;
-            }
-            let step = (FRAME_HEAD_BYTES - self.have).min(bytes.len());
-            for (to, from) in self.head.iter_mut().skip(self.have).zip(bytes) {
-                *to = *from;
-            }
-            self.have += step;
-            bytes.advance(step);
-            if self.have == FRAME_HEAD_BYTES {
-                self.have = 0;
-                self.frame()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A frame's head is complete (RFC 9113 §4.1).
-    fn frame(&mut self) -> Result<(), Flood> {
-        let [a, b, c, kind, flags, ..] = self.head;
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        self.skip = length;
-        let ends_stream = flags & 1 != 0;
-        match kind {
+        match head.kind {
             3 => {
                 self.resets += 1;
                 if self.resets > self.resets_max {
@@ -113,7 +81,7 @@ impl Count {
             }
             // PRIORITY, SETTINGS, PING; DATA without data that does not end its stream.
             2 | 4 | 6 => self.idle += 1,
-            0 if length == 0 && !ends_stream => self.idle += 1,
+            _ if head.is_empty_data() => self.idle += 1,
             _ => {}
         }
         if self.idle > self.idle_max { Err(Flood("http2_idle_frames_max")) } else { Ok(()) }
@@ -122,20 +90,23 @@ impl Count {
 
 impl AsyncRead for Metered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        if this.read.is_empty() {
-            ready!(this.link.borrow_mut().poll_read(cx, buf))?;
-        } else {
-            let step = this.read.len().min(buf.remaining());
-            buf.put_slice(&this.read.split_to(step));
-        }
-        let fresh = buf.filled().get(before..).unwrap_or_default();
-        Poll::Ready(this.count.look(fresh, this.ticker.now_ms()).map_err(|flood| {
-            tracing::debug!(%flood, "HTTP/2 connection cut");
-            this.hits.count(flood.0);
-            io::Error::new(io::ErrorKind::InvalidData, flood)
-        }))
+        let Self { link, read, ticker, hits, frames, count } = self.get_mut();
+        let source = |cx: &mut Context<'_>, buf: &mut ReadBuf<'_>| {
+            if read.is_empty() {
+                return link.borrow_mut().poll_read(cx, buf);
+            }
+            let step = read.len().min(buf.remaining());
+            buf.put_slice(&read.split_to(step));
+            Poll::Ready(Ok(()))
+        };
+        let now = ticker.now_ms();
+        frames.poll_read(cx, buf, source, |head| {
+            count.frame(head, now).map_err(|flood| {
+                tracing::debug!(%flood, "HTTP/2 connection cut");
+                hits.count(flood.0);
+                io::Error::new(io::ErrorKind::InvalidData, flood)
+            })
+        })
     }
 }
 
@@ -167,19 +138,35 @@ impl AsyncWrite for Metered {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     fn count(resets_max: u64, idle_max: u64) -> Count {
-        Count {
-            skip: 0,
-            head: [0; FRAME_HEAD_BYTES],
-            have: 0,
-            window_start_ms: 0,
-            resets: 0,
-            idle: 0,
-            resets_max,
-            idle_max,
+        Count { window_start_ms: 0, resets: 0, idle: 0, resets_max, idle_max }
+    }
+
+    /// Counts these bytes; an error when a limit is passed.
+    fn look(count: &mut Count, frames: &mut Frames, mut bytes: &[u8], now_ms: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let mut space = [0; 2000];
+            let mut buf = ReadBuf::new(&mut space);
+            let source = |_: &mut Context<'_>, buf: &mut ReadBuf<'_>| {
+                if bytes.is_empty() {
+                    return Poll::Pending;
+                }
+                let (now, later) = bytes.split_at(bytes.len().min(buf.remaining()));
+                buf.put_slice(now);
+                bytes = later;
+                Poll::Ready(Ok(()))
+            };
+            let judge = |head| count.frame(head, now_ms).map_err(io::Error::other);
+            let mut cx = Context::from_waker(Waker::noop());
+            if let Poll::Ready(result) = frames.poll_read(&mut cx, &mut buf, source, judge) {
+                result?;
+            }
         }
+        Ok(())
     }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -201,10 +188,10 @@ mod tests {
         ];
         for (name, bytes, counted) in table {
             for cut in [1, 3, 9, 1000] {
-                let mut count = count(5, 5);
+                let (mut count, mut frames) = (count(5, 5), Frames::after(0));
                 let mut send = |times: usize| {
                     let all = bytes.repeat(times);
-                    all.chunks(cut).try_for_each(|piece| count.look(piece, 1))
+                    all.chunks(cut).try_for_each(|piece| look(&mut count, &mut frames, piece, 1))
                 };
                 assert!(send(5).is_ok(), "{name} at the limit, cut {cut}");
                 assert_eq!(send(1).is_err(), counted, "{name} one past, cut {cut}");
@@ -214,10 +201,10 @@ mod tests {
 
     #[test]
     fn counting_starts_again_after_the_window() {
-        let mut count = count(5, 5);
+        let (mut count, mut frames) = (count(5, 5), Frames::after(0));
         let bytes = frame(3, 0, &[0; 4]).repeat(5);
         for window in 0..10 {
-            assert!(count.look(&bytes, window * WINDOW_MS).is_ok());
+            assert!(look(&mut count, &mut frames, &bytes, window * WINDOW_MS).is_ok());
         }
     }
 }

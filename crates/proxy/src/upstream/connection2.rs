@@ -11,6 +11,7 @@ use http::Method;
 
 use super::connection::UpstreamFault;
 use super::dial::DialError;
+use super::filtered::Filtered;
 use super::peer::UpstreamPeer;
 use super::pool::{Pool, Slot};
 use crate::exchange::{BodyError, Frame};
@@ -67,7 +68,7 @@ impl Session2 {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .data_frame_budget(frame_budget(CONNECTION_WINDOW))
             .max_header_list_size(limits.http2_header_list_bytes_max)
-            .handshake(link)
+            .handshake(Filtered::new(link))
             .await
             .map_err(|error| DialError::Http2(error.to_string()))?;
         let idle_until_ms = Cell::new(idle_until_ms);

@@ -13,6 +13,7 @@ mod connection1;
 mod connection2;
 pub mod connection_limiter;
 pub mod dial;
+mod filtered;
 pub mod health;
 pub mod in_process;
 mod peer;

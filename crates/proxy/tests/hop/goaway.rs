@@ -11,6 +11,7 @@ use crate::limits::frame;
 use crate::support::{service, settings};
 use crate::town::{PATIENCE, Peer, Town, Upstream};
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -197,6 +198,28 @@ fn over_http2_only_what_was_never_looked_at_is_sent_again() {
             assert_eq!(town.get("/").status, 200, "{name}: the next one");
         }
     }
+}
+
+#[test]
+fn data_without_data_ends_no_connection_to_an_upstream() {
+    let upstream = Upstream::new(|_, peer| {
+        let Some(mut session) = Session::begin(peer, 100) else { return };
+        while let Some(stream) = session.request() {
+            let mut answer = frame(HEADERS, 0b100, stream, &[0x88]);
+            for _ in 0..150 {
+                answer.extend(frame(DATA, 0, stream, &[]));
+                answer.extend(frame(DATA, 0, stream, b"x"));
+            }
+            answer.extend(frame(DATA, 1, stream, &[]));
+            session.0.client.send(answer);
+        }
+    });
+    let town = town(&upstream, 0);
+    for _ in 0..3 {
+        let reply = town.get("/");
+        assert_eq!((reply.status, reply.text(), reply.whole), (200, "x".repeat(150), true));
+    }
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[test]

@@ -153,6 +153,49 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A request whose body has so many frames without data in it. The answer's status; `None` when the
+/// connection ends without one.
+fn with_empty_data(town: &Town, frames: usize) -> Option<u16> {
+    let mut client = town.client();
+    // :method POST, and as below.
+    let head = [&[0x83, 0x86, 0x84, 0x41, 4][..], b"test"].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes.extend(frame(1, 0b100, 1, &head));
+    for _ in 0..frames {
+        bytes.extend(frame(0, 0, 1, &[]));
+    }
+    bytes.extend(frame(0, 0, 1, b"h"));
+    bytes.extend(frame(0, 1, 1, b"i"));
+    client.send(bytes);
+    loop {
+        let head = client.exactly(9)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let payload = client.exactly(length)?;
+        match head[3] {
+            // Indexed :status 200 (RFC 7541 §A).
+            1 => return Some(if payload.first() == Some(&0x88) { 200 } else { 0 }),
+            3 | 7 => return None,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn data_without_data_is_counted_by_its_limit_alone() {
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    // SETTINGS, and the client's word that it has ours, count too.
+    let limits = Limits { http2_idle_frames_max: 500, ..Limits::default() };
+    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+    assert_eq!(with_empty_data(&town, 150), Some(200));
+    assert_eq!(with_empty_data(&town, 499), Some(200));
+    assert!(upstream.last().contains("POST / "), "{}", upstream.last());
+    assert_eq!(with_empty_data(&town, 500), None);
+    let totals = town.cores.as_ref().unwrap().totals_reader();
+    let hits = totals.limit_hits().iter().find(|(row, _)| row.name == "http2_idle_frames_max");
+    assert_eq!(hits.map(|(_, count)| count), Some(1));
+}
+
 #[test]
 fn one_stream_more_than_allowed_is_refused_and_the_others_are_served() {
     // Answers when all streams have arrived.
