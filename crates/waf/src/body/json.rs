@@ -22,6 +22,12 @@ pub(crate) struct Json {
     path: Vec<u8>,
     /// Where the last key in it begins.
     key: usize,
+    /// Whether there is an argument, and the name of the last one.
+    named: bool,
+    name: Vec<u8>,
+    /// Bytes of all names so far; those of a list's items count once.
+    names_bytes: usize,
+    names_bytes_max: usize,
     /// The scalar or key that is being read.
     text: Vec<u8>,
     unicode: Unicode,
@@ -83,6 +89,12 @@ impl Json {
             open: Vec::new(),
             path: b"json".to_vec(),
             key: 0,
+            named: false,
+            name: Vec::new(),
+            names_bytes: 0,
+            names_bytes_max: usize::try_from(limits.no_files_bytes_max)
+                .unwrap_or(usize::MAX)
+                .max(NAMES_BYTES_MIN),
             text: Vec::new(),
             unicode: Unicode::default(),
             bytes: 0,
@@ -407,12 +419,27 @@ impl Json {
             self.parsed.error.get_or_insert_with(|| over_arguments_limit(self.arguments_max));
             return;
         }
-        self.parsed.args.push((self.path.clone(), std::mem::take(&mut self.text)));
+        let value = std::mem::take(&mut self.text);
+        if self.named && self.name == self.path {
+            self.parsed.args.push((None, value));
+            return;
+        }
+        self.names_bytes = self.names_bytes.saturating_add(self.path.len());
+        if self.names_bytes > self.names_bytes_max {
+            let most = self.names_bytes_max;
+            return self.fail(&format!("names of more than {most} bytes in all"));
+        }
+        self.named = true;
+        self.name.clone_from(&self.path);
+        self.parsed.args.push((Some(self.path.clone()), value));
     }
 }
 
 /// Longest name of an argument, bytes: all keys on the way to it.
 const NAME_BYTES_MAX: usize = 4096;
+/// So long may all names together be, however short the body may be: each carries all keys on the
+/// way to its value. Bytes.
+const NAMES_BYTES_MIN: usize = 128 * 1024;
 /// Longest number, bytes.
 const BARE_BYTES_MAX: usize = 1024;
 

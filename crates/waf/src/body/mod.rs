@@ -78,6 +78,8 @@ pub(crate) struct BodyLimits {
     pub(crate) files_max: usize,
     /// Parts of one multipart body, files included.
     pub(crate) parts_max: usize,
+    /// Whether the headers of parts are kept for `MULTIPART_PART_HEADERS`.
+    pub(crate) keeps_part_headers: bool,
     /// Bytes of files that are kept for `FILES_TMP_CONTENT`; 0 when no rule reads it.
     pub(crate) files_content_bytes_max: usize,
     /// What stands between arguments (`SecArgumentSeparator`).
@@ -93,6 +95,7 @@ impl Default for BodyLimits {
             xml_depth_max: 256,
             files_max: 100,
             parts_max: 1_000,
+            keeps_part_headers: true,
             files_content_bytes_max: 0,
             separator: b'&',
         }
@@ -115,12 +118,14 @@ pub(crate) struct FilePart {
 /// What a body held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parsed {
-    /// Arguments in their order: name, value.
-    pub(crate) args: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Arguments in their order: name, value. One without a name of its own has that of the
+    /// argument before it, which is kept once.
+    pub(crate) args: Vec<(Option<Vec<u8>>, Vec<u8>)>,
     /// Files in their order.
     pub(crate) files: Vec<FilePart>,
-    /// Each header line of each part, with the part's name: `MULTIPART_PART_HEADERS`.
-    pub(crate) part_headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Each header line of each part, with the part's name, which is kept once:
+    /// `MULTIPART_PART_HEADERS`.
+    pub(crate) part_headers: Vec<(Option<Vec<u8>>, Vec<u8>)>,
     /// All `MULTIPART_…` flags.
     pub(crate) multipart: MultipartFlags,
     /// `XML:/*`: all text of the document, in its order.
@@ -216,6 +221,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         xml_depth_max: 8,
         files_max: 2,
         parts_max: 8,
+        keeps_part_headers: first & 0x80 == 0,
         files_content_bytes_max: 64,
         separator: b'&',
     };

@@ -22,7 +22,12 @@ fn read_with(kind: BodyKind, content_type: &str, body: impl AsRef<[u8]>, limits:
 /// Arguments as text: `name=value`.
 fn args(parsed: &Parsed) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    parsed.args.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
+    let mut last = &b""[..];
+    let named = parsed.args.iter().map(|(name, value)| {
+        last = name.as_deref().unwrap_or(last);
+        format!("{}={}", text(last), text(value))
+    });
+    named.collect()
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Urlencoded {
             return;
         }
         let (name, value, broken) = split(&self.token);
-        self.parsed.args.push((name, value));
+        self.parsed.args.push((Some(name), value));
         self.parsed.urlencoded_error |= broken;
         self.token.clear();
     }

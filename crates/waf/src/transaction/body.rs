@@ -230,7 +230,11 @@ impl State {
         let parsed = reader.map(|reader| if partial { reader.finish_cut() } else { reader.finish() });
         if let Some(parsed) = &parsed {
             for (name, value) in &parsed.args {
-                self.store.add_named(Variable::ArgsPost, Variable::ArgsPostNames, name, value);
+                let (of, names) = (Variable::ArgsPost, Variable::ArgsPostNames);
+                match name {
+                    Some(name) => self.store.add_named(of, names, name, value),
+                    None => self.store.add_alike(of, names, value),
+                }
             }
             self.files(parsed);
         }
@@ -318,7 +322,7 @@ impl State {
         }
         store.set(Variable::FilesCombinedSize, combined.to_string().as_bytes());
         for (name, line) in &parsed.part_headers {
-            store.add(Variable::MultipartPartHeaders, name, line);
+            store.add_to(Variable::MultipartPartHeaders, name.as_deref(), line);
         }
         if self.body.kind == Some(BodyKind::Xml) {
             store.add(Variable::Xml, b"/*", &parsed.xml_text);
@@ -392,6 +396,7 @@ fn limits(set: &RuleSet, no_files_bytes_max: usize) -> BodyLimits {
         xml_depth_max: XML_DEPTH_MAX,
         files_max: settings.files_max,
         parts_max: PARTS_MAX,
+        keeps_part_headers: set.plan.uses(Variable::MultipartPartHeaders),
         files_content_bytes_max: if keeps_files { FILES_CONTENT_BYTES_MAX } else { 0 },
         separator: settings.argument_separator,
     }

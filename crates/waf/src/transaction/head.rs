@@ -162,6 +162,7 @@ impl State {
         }
         let parsed = query(set, parts.query);
         for (name, value) in &parsed.args {
+            let name = name.as_deref().unwrap_or_default();
             self.store.add_named(Variable::ArgsGet, Variable::ArgsGetNames, name, value);
         }
         if parsed.urlencoded_error {

@@ -140,6 +140,16 @@ impl Store {
         self.push(variable, Member { name, value });
     }
 
+    /// Adds a member; without a name of its own it has that of the one before it.
+    pub(crate) fn add_to(&mut self, variable: Variable, name: Option<&[u8]>, value: &[u8]) {
+        let name = match (name, self.members(variable).last()) {
+            (None, Some(before)) => before.name,
+            (name, _) => self.values.text(name.unwrap_or_default()),
+        };
+        let value = self.values.add(value);
+        self.push(variable, Member { name, value });
+    }
+
     /// Adds a member called `name` and one of `names` whose value is that name.
     pub(crate) fn add_named(&mut self, variable: Variable, names: Variable, name: &[u8], value: &[u8]) {
         let name = self.values.text(name);
@@ -147,6 +157,16 @@ impl Store {
         self.push(variable, Member { name, value });
         let value = self.values.slot(name);
         self.push(names, Member { name, value });
+    }
+
+    /// The same of one that is called as the one before it: what is named alike is kept, looked
+    /// through and transformed once.
+    pub(crate) fn add_alike(&mut self, variable: Variable, names: Variable, value: &[u8]) {
+        let Some(before) = self.members(names).last().copied() else { return };
+        self.values.repeat(before.name);
+        let value = self.values.add(value);
+        self.push(variable, Member { name: before.name, value });
+        self.push(names, before);
     }
 
     /// Sets a variable that is a single value.

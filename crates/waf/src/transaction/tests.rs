@@ -70,3 +70,53 @@ fn without_the_right_to_interfere_it_is_only_noted() {
 const VALUES_ENOUGH: usize = 5_000;
 /// Holds the request's values only.
 const VALUES_FEW: usize = 1_600;
+
+/// Bytes of values and names that are kept of a body.
+fn kept(rules: &'static str, content_type: &str, body: &str) -> usize {
+    let set = Arc::new(RuleSet::load(&Text(rules), &["rules.conf"], &Options::default()).unwrap());
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let connection =
+        Connection { client_address: address, client_port: 1, server_address: address, server_port: 2 };
+    let memory = Arc::new(Memory::new(MemoryLimits::default()));
+    let mut transaction = Transaction::new(set, memory, connection, "id", 0);
+    let headers = [(&b"content-type"[..], content_type.as_bytes())];
+    let head = RequestHead {
+        line: b"POST / HTTP/1.1",
+        method: b"POST",
+        target: b"/",
+        protocol: b"HTTP/1.1",
+        headers: &headers,
+    };
+    let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+    let _ = transaction.request_body_chunk(body.as_bytes());
+    let _ = transaction.request_body_end(Budget::UNLIMITED);
+    let said = transaction.variable("REQBODY_ERROR_MSG", None).unwrap_or_default();
+    assert_eq!(String::from_utf8_lossy(&said), "");
+    transaction.state.store.values.bytes_kept()
+}
+
+#[test]
+fn a_body_is_kept_as_a_small_multiple_of_its_length() {
+    let json = "SecRuleEngine On\nSecRequestBodyAccess On\nSecAction \"id:1,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON\"\n\
+        SecRule ARGS_NAMES \"@contains 9\" \"id:2,phase:2,pass,nolog,t:none,t:lowercase\"\n";
+    let list = |key: &str| format!("{{\"{key}\":[{}1]}}", "1,".repeat(999));
+    let (short, long) = (list("K"), list(&"K".repeat(2_040)));
+    let honest = kept(json, "application/json", &short);
+    let kept_long = kept(json, "application/json", &long);
+    assert!(kept_long < 8 * long.len(), "{kept_long} of {}, {honest} of {}", long.len(), short.len());
+
+    let files = |rule: &str| format!("SecRuleEngine On\nSecRequestBodyAccess On\n{rule}");
+    let parts = "SecRule MULTIPART_PART_HEADERS|ARGS_NAMES \"@contains 9\" \"id:2,phase:2,pass,nolog\"\n";
+    let without: &str = "SecRule ARGS_NAMES \"@contains 9\" \"id:2,phase:2,pass,nolog\"\n";
+    let part = |name: usize, headers: usize| {
+        let lines: String = (0..headers).map(|number| format!("a{number}: b\r\n")).collect();
+        let name = "n".repeat(name);
+        format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n{lines}\r\nx\r\n")
+    };
+    let body = format!("{}--b--\r\n", part(3_900, 62).repeat(10));
+    for rule in [parts, without] {
+        let text: &'static str = Box::leak(files(rule).into_boxed_str());
+        let kept = kept(text, "multipart/form-data; boundary=b", &body);
+        assert!(kept < 4 * body.len(), "{rule}: {kept} of {}", body.len());
+    }
+}

@@ -84,6 +84,8 @@ pub(crate) struct Values {
     /// More came than may be kept: what is missing reads as nothing, so no rule may be
     /// believed any more that it does not match.
     pub(crate) overflow: bool,
+    /// Bytes of texts that are values once more without being kept again.
+    repeated: usize,
 }
 
 impl Values {
@@ -97,6 +99,7 @@ impl Values {
             bytes_read: 0,
             bytes_max: VALUE_BYTES_MAX,
             overflow: false,
+            repeated: 0,
         }
     }
 
@@ -141,9 +144,21 @@ impl Values {
         self.slots.get(id.0 as usize).map_or(&[], |slot| self.get(slot.span))
     }
 
-    /// Bytes of all values and names, transformed ones and the shared body included.
+    /// A text that is kept is a value once more.
+    pub(crate) fn repeat(&mut self, span: Span) {
+        self.repeated = self.repeated.saturating_add(span.length as usize);
+    }
+
+    /// Bytes that are kept of values and names.
+    #[cfg(test)]
+    pub(crate) fn bytes_kept(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of all values and names, transformed ones and the shared body included. What is a
+    /// value more than once counts as often: that much is read by a rule that looks at all.
     pub(crate) fn bytes_held(&self) -> usize {
-        self.bytes.len() + self.shared.as_ref().map_or(0, |body| body.as_ref().len())
+        self.bytes.len() + self.repeated + self.shared.as_ref().map_or(0, |body| body.as_ref().len())
     }
 
     /// How many bytes transformations and scans have read so far.

@@ -275,14 +275,16 @@ impl Multipart {
     /// A part is over.
     fn keep(&mut self, part: Part) {
         let name = part.name.unwrap_or_default();
-        for header in part.headers {
-            self.parsed.part_headers.push((name.clone(), header.line));
+        if self.limits.keeps_part_headers {
+            let mut own = Some(name.clone());
+            let headers = part.headers.into_iter().map(|header| (own.take(), header.line));
+            self.parsed.part_headers.extend(headers);
         }
         match part.filename {
             Some(filename) => {
                 self.parsed.files.push(FilePart { name, filename, size: part.size, content: part.content })
             }
-            None => self.parsed.args.push((name, part.value)),
+            None => self.parsed.args.push((Some(name), part.value)),
         }
     }
 

@@ -127,11 +127,32 @@ fn a_very_long_name_is_an_error_and_seen() {
     assert_eq!(named(4096).error, None);
     let over = named(4097);
     assert!(over.error.unwrap().contains("longer than 4096"));
-    assert_eq!(over.args[0].0.len(), 4096);
+    assert_eq!(over.args[0].0.as_ref().unwrap().len(), 4096);
     // Lists in lists repeat their key.
     let nested = |depth: usize| {
         read(format!("{{\"{}\":{}1{}}}", "k".repeat(100), "[".repeat(depth), "]".repeat(depth)))
     };
     assert_eq!(nested(39).error, None);
     assert!(nested(40).error.unwrap().contains("longer than 4096"));
+}
+
+#[test]
+fn names_are_not_given_out_for_more_than_the_body_may_have() {
+    // Each of these carries the long key; items of a list share it.
+    let key = "k".repeat(2_000);
+    let members = |count: usize| {
+        let all: Vec<_> = (0..count).map(|number| format!("\"m{number}\":1")).collect();
+        read(format!("{{\"{key}\":{{{}}}}}", all.join(",")))
+    };
+    assert_eq!(members(65).error, None);
+    let over = members(66);
+    assert!(over.error.unwrap().contains("names of more than 131072 bytes in all"));
+    assert_eq!(over.args.len(), 65);
+    let items = read(format!("{{\"{key}\":[{}1]}}", "1,".repeat(999)));
+    assert_eq!((items.error.as_deref(), items.args.len()), (None, 1_000));
+    let names: usize = items.args.iter().filter_map(|(name, _)| name.as_ref().map(Vec::len)).sum();
+    assert_eq!(names, "json..".len() + 2 * key.len());
+    // A thousand honest ones of a hundred bytes each fit.
+    let honest: Vec<_> = (0..1_000).map(|number| format!("\"{number:0>100}\":1")).collect();
+    assert_eq!(read(format!("{{{}}}", honest.join(","))).error, None);
 }
