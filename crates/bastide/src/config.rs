@@ -405,6 +405,7 @@ impl Decoder<'_> {
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
         let realms = self.realms(top.get("realms"), &roles);
+        Self::own_roles(top.get("authentication"), &realms, &mut authentication.issuers);
         let mut mesh = self.mesh(top.get("mesh"));
         if let Some(mesh) = &mesh {
             self.mesh_services(top.get("mesh"), mesh, &mut services);

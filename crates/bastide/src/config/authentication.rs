@@ -10,6 +10,7 @@ use super::decoder::{Decoder, Table};
 use super::introspection::Introspection;
 use super::node::{Node, Value};
 use super::outward::is_loopback;
+use super::realms::Realm;
 use super::schema::{Section, key};
 use super::session::SessionLogin;
 use super::values::{self, Unfit};
@@ -207,8 +208,8 @@ pub(super) const ISSUER: Section = Section {
         key(
             "roles",
             "list of claim paths",
-            "roles, groups, realm_access.roles",
-            "Claims that carry role names. Only declared roles count.",
+            "roles, groups, realm_access.roles; roles alone for a realm of this configuration",
+            "Claims that carry role names. Only declared roles count. In a realm of Bastide's, whoever may put users into groups gives them roles if `groups` is listed here.",
         ),
         key(
             "client_claim",
@@ -284,6 +285,10 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
 
 /// Largest key file, in bytes.
 const KEYS_BYTES_MAX: usize = 1 << 20;
+/// The claims that carry role names in tokens of whoever issues them.
+const ROLE_CLAIMS: [&str; 3] = ["roles", "groups", "realm_access.roles"];
+/// The claim of a realm's own tokens that does. Its groups are names that others may give.
+const OWN_ROLE_CLAIM: &str = "roles";
 /// Longest leeway. More would keep expired tokens alive.
 const LEEWAY_MAX: Duration = Duration::from_secs(300);
 
@@ -337,6 +342,19 @@ impl Decoder<'_> {
         })
     }
 
+    /// INVARIANT: a group of a realm of ours is no role, unless the configuration says so: who may
+    /// put somebody into groups must not give them roles by it.
+    pub(super) fn own_roles(node: Option<&Node>, realms: &[Realm], issuers: &mut [Issuer]) {
+        let items = node.and_then(|node| node.get("issuers")).map_or(&[][..], Node::items);
+        for issuer in issuers {
+            let is_own = realms.iter().any(|realm| realm.settings.issuer == issuer.issuer);
+            let of_issuer = |item: &&Node| item.get("issuer").and_then(Node::text) == Some(&issuer.issuer);
+            if is_own && !items.iter().filter(of_issuer).any(|item| item.has("roles")) {
+                issuer.roles = vec![OWN_ROLE_CLAIM.to_owned()];
+            }
+        }
+    }
+
     /// Two issuers must not be able to speak of the same user.
     fn beside_others(&mut self, node: &Node, issuer: &Issuer, others: &[Issuer]) {
         let asked = |issuer: &&Issuer| issuer.introspection.is_some();
@@ -365,7 +383,7 @@ impl Decoder<'_> {
             keys: KeySource::Discovery,
             algorithms: ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).collect(),
             prefix: String::new(),
-            roles: ["roles", "groups", "realm_access.roles"].map(str::to_owned).to_vec(),
+            roles: ROLE_CLAIMS.map(str::to_owned).to_vec(),
             client_claim: None,
             allow_private_addresses: false,
             plain_http: false,

@@ -394,6 +394,40 @@ async fn who_may_write_users_alone_gives_nobody_a_role_or_a_group() {
     assert!(explained.contains("administration:roles, DELETE: no policy permits it"), "{explained}");
 }
 
+#[tokio::test]
+async fn a_group_that_is_called_like_a_role_gives_nobody_the_role() {
+    let upstream = Upstream::start().await;
+    let policies = format!(
+        "{POLICIES}\npermit (principal == ApiKey::\"clerk\", action, resource == Route::\"admin\");\n\
+         permit (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:groups\");"
+    );
+    let mut town = town(&upstream, &policies).await;
+    let clerk = api_key(&town, "clerk", &[]);
+    town.start_gateway().await;
+    let users = "/v1/realms/town/users";
+    let (status, bob) = call(&town, "POST", users, Some(json!({ "username": "bob" }))).await;
+    assert_eq!(status, 201, "{bob}");
+    let path = format!("{users}/{}", bob["id"].as_str().unwrap());
+    let password = json!({ "password": "correct horse" });
+    assert_eq!(call(&town, "PUT", &format!("{path}/password"), Some(password)).await.0, 200);
+    for (group, expected) in [("staff", 200), ("administrator", 403)] {
+        for method in ["PUT", "DELETE", "PUT"] {
+            let answer = remote(&town, method, &format!("{path}/groups/{group}"), &clerk, "").await;
+            assert_eq!(answer.status, expected, "{method} {group}: {}", town.log());
+        }
+    }
+    // Who holds all permits may call a group so; it is a name still.
+    assert_eq!(call(&town, "PUT", &format!("{path}/groups/administrator"), None).await.0, 200);
+    let asked = async || {
+        let tokens = tokens(&town, "bob", "correct horse").await;
+        let request = get_request(users).bearer(tokens["access_token"].as_str().unwrap());
+        http1::ask(&town.door(), &request).await.unwrap().status
+    };
+    assert_eq!(asked().await, 403, "{}", town.log());
+    assert_eq!(call(&town, "PUT", &format!("{path}/roles/administrator"), None).await.0, 200);
+    assert_eq!(asked().await, 200, "{}", town.log());
+}
+
 fn audit(town: &Town) -> String {
     let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()

@@ -238,9 +238,21 @@ fn check_given(asked: &Asked, given: &UserIn, id: &str, before: Option<&User>) -
         let taken = before.difference(after).map(|value| ("DELETE", value));
         for (method, value) in added.chain(taken) {
             asked.also(area, method, &[("user", id), (name, value)])?;
+            if area == Area::Groups {
+                check_group(asked, method, id, value)?;
+            }
         }
     }
     Ok(())
+}
+
+/// A group that is called like a declared role takes the permit that the role does: a gateway that
+/// reads roles from `groups` makes no difference between them.
+fn check_group(asked: &Asked, method: &'static str, user: &str, group: &str) -> Result<(), Problem> {
+    if !asked.view.roles().contains(group) {
+        return Ok(());
+    }
+    asked.also(Area::Roles, method, &[("user", user), ("role", group)])
 }
 
 fn contended() -> Problem {
@@ -383,6 +395,7 @@ pub async fn take_role(asked: &Asked) -> Result<Reply, Problem> {
 /// `PUT …/users/{user}/groups/{group}`
 pub async fn join_group(asked: &Asked) -> Result<Reply, Problem> {
     let group = asked.parameter("group");
+    check_group(asked, "PUT", asked.parameter("user"), group)?;
     change(asked, |user| {
         let _ = user.groups.insert(group.to_owned());
     })
@@ -392,6 +405,7 @@ pub async fn join_group(asked: &Asked) -> Result<Reply, Problem> {
 /// `DELETE …/users/{user}/groups/{group}`
 pub async fn leave_group(asked: &Asked) -> Result<Reply, Problem> {
     let group = asked.parameter("group");
+    check_group(asked, "DELETE", asked.parameter("user"), group)?;
     change(asked, |user| {
         let _ = user.groups.remove(group);
     })

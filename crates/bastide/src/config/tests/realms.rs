@@ -100,3 +100,20 @@ fn a_mail_server_is_talked_to_by_tls_or_said_to_be_in_danger() {
         assert!(found.iter().any(|fault| fault.contains("or a name and an address")), "{from}: {found:?}");
     }
 }
+
+#[test]
+fn a_group_of_a_realm_of_ours_is_no_role_unless_it_says_so() {
+    let all = &["roles", "groups", "realm_access.roles"][..];
+    for (issuers, roles) in [
+        ("[ https://id.example.org ]", &["roles"][..]),
+        ("[ { issuer: https://id.example.org, prefix: \"town:\" } ]", &["roles"]),
+        ("[ { issuer: https://id.example.org, roles: [ roles, groups ] } ]", &["roles", "groups"]),
+        ("[ { issuer: https://id.example.org, roles: [] } ]", &[]),
+        ("[ https://other.example.org ]", all),
+        ("[ https://id.example.org/other ]", all),
+    ] {
+        let written = format!("authentication: {{ audience: a.b, issuers: {issuers} }}\n{}", around(""));
+        let found = read_with(&written, &[]).unwrap();
+        assert_eq!(found.authentication.issuers[0].roles, roles, "{issuers}");
+    }
+}
