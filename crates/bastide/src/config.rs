@@ -404,7 +404,8 @@ impl Decoder<'_> {
         let before = self.count();
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
-        let realms = self.realms(top.get("realms"), &roles);
+        let mut realms = self.realms(top.get("realms"), &roles);
+        realms::of_members(&roles, &authentication.issuers, &mut realms);
         Self::own_roles(top.get("authentication"), &realms, &mut authentication.issuers);
         let mut mesh = self.mesh(top.get("mesh"));
         if let Some(mesh) = &mesh {

@@ -72,11 +72,13 @@ pub struct FactorRules {
     pub ask_enrolled: bool,
     /// The class of authentication (`acr`) that people of a role have to reach, by role.
     pub roles: BTreeMap<String, String>,
+    /// The class that single people have to reach, whatever their roles here, by `sub`.
+    pub users: BTreeMap<String, String>,
 }
 
 impl Default for FactorRules {
     fn default() -> Self {
-        Self { ask_enrolled: true, roles: BTreeMap::new() }
+        Self { ask_enrolled: true, roles: BTreeMap::new(), users: BTreeMap::new() }
     }
 }
 
@@ -353,8 +355,11 @@ impl RealmSettings {
     }
 
     fn check_factors(&self) -> Option<String> {
-        let mut rules = self.factors.roles.iter();
-        rules.find_map(|(role, class)| Some(format!("factors: role {role:?}: {}", self.class_fault(class)?)))
+        let roles = self.factors.roles.iter().map(|rule| ("role", rule));
+        let mut rules = roles.chain(self.factors.users.iter().map(|rule| ("user", rule)));
+        rules.find_map(|(kind, (name, class))| {
+            Some(format!("factors: {kind} {name:?}: {}", self.class_fault(class)?))
+        })
     }
 
     /// What is wrong with asking for a class: nobody could log in.

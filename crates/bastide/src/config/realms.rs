@@ -1,6 +1,7 @@
 //! `realms:`: the identity provider's realms, each an issuer with clients of its own.
 
 mod clients;
+mod factors;
 mod mail;
 mod passwords;
 mod theme;
@@ -19,6 +20,7 @@ use super::values::{self, Unfit};
 use super::{Role, Service};
 
 pub(super) use clients::{CLIENT, TLS_CLIENT_AUTH};
+pub(super) use factors::of_members;
 pub(super) use mail::MAIL;
 pub use mail::{Mail, MailSecurity};
 pub(super) use passwords::PASSWORDS;
@@ -149,7 +151,7 @@ pub(super) const FACTORS: Section = Section {
             "roles",
             "map of role to class",
             "none",
-            "The class that users with a role need: `{ admin: \"2\" }`.",
+            "The class that users with a role need: `{ admin: \"2\" }`. Users with a role that includes it, and its `members`, need it too.",
         ),
     ],
 };
@@ -319,28 +321,6 @@ impl Decoder<'_> {
         let clients = self.realm_clients(table.get("clients"), &settings);
         let mail = table.get("mail").and_then(|node| self.mail(node));
         Some(Realm { settings, clients, mail })
-    }
-
-    fn factor_rules(&mut self, table: &Table<'_>, roles: &[Role], settings: &mut RealmSettings) {
-        if let Some(node) = table.get("ask") {
-            let words = [("enrolled", true), ("needed", false)];
-            let asked = self.word(node, "way of asking", &words);
-            settings.factors.ask_enrolled = asked.unwrap_or(true);
-        }
-        let Some(node) = table.get("roles") else { return };
-        for (role, node) in self.named(node, "a map of roles") {
-            // Nobody has a role that is not declared: a slip of the pen would ask nobody.
-            let declared = roles.iter().map(|role| role.name.as_str());
-            if !declared.clone().any(|name| name == role.text) {
-                self.unknown(role.at, "role", &role.text, declared);
-            }
-            let Some(class) = self.text(node) else { continue };
-            if let Some(why) = settings.class_fault(class) {
-                self.fault(node.at, why);
-                continue;
-            }
-            settings.factors.roles.insert(role.text.clone(), class.to_owned());
-        }
     }
 
     fn check_realm(&mut self, node: &Node, settings: &RealmSettings) {

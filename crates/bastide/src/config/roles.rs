@@ -94,21 +94,26 @@ impl Decoder<'_> {
     /// A role that includes itself, over whatever way, means nothing.
     fn no_circles(&mut self, roles: &[Role], entries: &[(Name, Node)]) {
         for (role, (name, _)) in roles.iter().zip(entries) {
-            let mut reached: Vec<&str> = role.includes.iter().map(String::as_str).collect();
-            let mut next = 0;
-            while let Some(current) = reached.get(next).copied() {
-                next += 1;
-                for role in roles.iter().filter(|role| role.name == current) {
-                    for included in &role.includes {
-                        if !reached.contains(&included.as_str()) {
-                            reached.push(included);
-                        }
-                    }
-                }
-            }
-            if reached.contains(&role.name.as_str()) {
+            if reached(roles, role).contains(&role.name.as_str()) {
                 self.fault(name.at, format!("role {:?} includes itself", role.name));
             }
         }
     }
+}
+
+/// The roles that the holders of a role have too, over whatever way.
+pub(super) fn reached<'r>(roles: &'r [Role], role: &'r Role) -> Vec<&'r str> {
+    let mut reached: Vec<&str> = role.includes.iter().map(String::as_str).collect();
+    let mut next = 0;
+    while let Some(current) = reached.get(next).copied() {
+        next += 1;
+        for role in roles.iter().filter(|role| role.name == current) {
+            for included in &role.includes {
+                if !reached.contains(&included.as_str()) {
+                    reached.push(included);
+                }
+            }
+        }
+    }
+    reached
 }

@@ -43,8 +43,10 @@ pub(crate) fn wanted(
     asked: Option<&request::Request>,
     user: &User,
 ) -> Wanted {
-    let roles = user.roles.iter().filter_map(|role| realm.settings.factors.roles.get(role));
-    let mut required: Vec<Vec<String>> = roles.map(|class| vec![class.clone()]).collect();
+    let rules = &realm.settings.factors;
+    let of_roles = user.roles.iter().filter_map(|role| rules.roles.get(role));
+    let classes = of_roles.chain(rules.users.get(&user.id));
+    let mut required: Vec<Vec<String>> = classes.map(|class| vec![class.clone()]).collect();
     required.extend(client.map(|class| vec![class.to_owned()]));
     let essential = asked.map(|request| request.asked.essential_acr.clone()).unwrap_or_default();
     required.extend((!essential.is_empty()).then_some(essential));

@@ -117,3 +117,52 @@ fn a_group_of_a_realm_of_ours_is_no_role_unless_it_says_so() {
         assert_eq!(found.authentication.issuers[0].roles, roles, "{issuers}");
     }
 }
+
+#[test]
+fn what_a_role_needs_is_asked_of_all_who_have_it() {
+    let town = |roles: &str, factors: &str| {
+        let written = format!(
+            "authentication: {{ audience: a.b, issuers: [ {{ issuer: https://id.example.org, prefix: \"town:\" }} ] }}\n{}",
+            around(&format!("    factors: {{ roles: {{ {factors} }} }}\n"))
+        );
+        let written = written.replace("roles: { admin: {}, customer: {} }", &format!("roles: {{ {roles} }}"));
+        read_with(&written, &[]).unwrap().realms.remove(0).settings.factors
+    };
+    for (roles, factors, by_role, by_user) in [
+        (
+            "admin: {}, owner: { includes: [ admin ] }, founder: { includes: [ owner ] }, customer: {}",
+            "admin: \"2\"",
+            &[("admin", "2"), ("founder", "2"), ("owner", "2")][..],
+            &[][..],
+        ),
+        // Of two the stronger, whichever is written where.
+        (
+            "admin: {}, clerk: {}, owner: { includes: [ clerk, admin ] }",
+            "admin: \"2\", clerk: \"1\"",
+            &[("admin", "2"), ("clerk", "1"), ("owner", "2")],
+            &[],
+        ),
+        (
+            "admin: {}, owner: { includes: [ admin ] }",
+            "admin: \"2\", owner: \"1\"",
+            &[("admin", "2"), ("owner", "2")],
+            &[],
+        ),
+        ("admin: { includes: [ clerk ] }, clerk: {}", "admin: \"2\"", &[("admin", "2")], &[]),
+        // Members of the role, and of one that includes it; others' prefixes are other people.
+        (
+            "admin: { members: [ \"User:town:alice\", \"User:bob\", \"Client:town:job\" ] }, \
+             owner: { includes: [ admin ], members: [ \"User:town:carol\" ] }",
+            "admin: \"2\"",
+            &[("admin", "2"), ("owner", "2")],
+            &[("alice", "2"), ("carol", "2")],
+        ),
+    ] {
+        let of = |rules: &[(&str, &str)]| {
+            rules.iter().map(|(name, class)| ((*name).to_owned(), (*class).to_owned())).collect()
+        };
+        let found = town(roles, factors);
+        assert_eq!(found.roles, of(by_role), "{roles}");
+        assert_eq!(found.users, of(by_user), "{roles}");
+    }
+}
