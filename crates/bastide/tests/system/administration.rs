@@ -428,6 +428,112 @@ async fn a_group_that_is_called_like_a_role_gives_nobody_the_role() {
     assert_eq!(asked().await, 200, "{}", town.log());
 }
 
+#[tokio::test]
+async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
+    let upstream = Upstream::start().await;
+    let clerk_may = |area: &str| {
+        format!("permit (principal == ApiKey::\"clerk\", action, resource == Route::\"{area}\");\n")
+    };
+    let areas = ["admin", "administration:clients", "administration:api-keys", "administration:users"];
+    let policies = format!(
+        "{POLICIES}\n{}\
+         permit (principal == ApiKey::\"clerk\", action == Action::\"PUT\", resource == Route::\"administration:roles\")\n\
+         when {{ resource.params has role && resource.params.role == \"customer\" }};",
+        areas.map(clerk_may).concat()
+    );
+    let mut town = town(&upstream, &policies).await;
+    // Who has a role by the configuration has it.
+    let main = read(&town.path("bastide.yaml"));
+    let members =
+        "administrator: { members: [ \"User:town:root\", \"Client:town:robot\", \"ApiKey:boss\" ] }";
+    std::fs::write(town.path("bastide.yaml"), main.replace("administrator: {}", members)).unwrap();
+    let clerk = api_key(&town, "clerk", &[]);
+    town.start_gateway().await;
+    let realm = "/v1/realms/town";
+    let hash = identity::Client::secret_hash(SECRET).unwrap();
+    let client = |id: &str, roles: &[&str], more: Value| {
+        let mut client = json!({
+            "id": id, "authentication": { "method": "secret", "hashes": [hash] }, "roles": roles,
+            "grant_types": ["client_credentials"], "resources": ["https://orders.test"],
+        });
+        client.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        client
+    };
+    let user = |name: &str, roles: &[&str], more: Value| {
+        let mut user = json!({ "username": name, "roles": roles });
+        user.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        user
+    };
+    // What is there before.
+    for (path, body) in [
+        ("clients/theirs", client("theirs", &["administrator"], json!({}))),
+        ("users/chief", user("chief", &["administrator"], json!({ "email": "chief@town.test" }))),
+        ("users/off", user("off", &["administrator"], json!({ "disabled": true }))),
+        ("users/alice", user("alice", &["customer"], json!({}))),
+    ] {
+        let (status, answer) = call(&town, "PUT", &format!("{realm}/{path}"), Some(body)).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    let (none, made) = (json!({}), json!({ "password": "correct horse" }));
+    let key = |name: &str, roles: &[&str]| json!({ "owner": "ops", "name": name, "roles": roles });
+    for (method, path, body, expected) in [
+        ("PUT", "clients/mine", client("mine", &["administrator"], none.clone()), 403),
+        ("PUT", "clients/mine", client("mine", &["customer"], none.clone()), 200),
+        ("PUT", "clients/mine", client("mine", &["customer", "administrator"], none.clone()), 403),
+        ("PUT", "clients/mine", client("mine", &[], none.clone()), 403),
+        ("POST", "clients/mine/secret", none.clone(), 200),
+        ("PUT", "clients/robot", client("robot", &[], none.clone()), 403),
+        ("PUT", "clients/plain", client("plain", &[], none.clone()), 200),
+        ("POST", "clients/plain/secret", none.clone(), 200),
+        ("POST", "clients/theirs/secret", none.clone(), 403),
+        ("PUT", "clients/theirs", client("theirs", &["administrator"], json!({ "name": "x" })), 403),
+        ("PUT", "clients/theirs", client("theirs", &["administrator"], json!({ "disabled": true })), 200),
+        ("PUT", "clients/theirs", client("theirs", &["administrator"], none.clone()), 403),
+        ("PUT", "users/chief/password", made.clone(), 403),
+        ("PUT", "users/chief/password", none.clone(), 403),
+        ("DELETE", "users/chief/factors/any", Value::Null, 403),
+        ("PUT", "users/chief", user("chief", &["administrator"], json!({ "email": "me@evil.test" })), 403),
+        (
+            "PUT",
+            "users/chief",
+            user("chief", &["administrator"], json!({ "email": "chief@town.test", "name": "C" })),
+            200,
+        ),
+        ("PUT", "users/off", user("off", &["administrator"], none.clone()), 403),
+        ("PUT", "users/root", user("root", &[], none.clone()), 403),
+        ("PUT", "users/alice/password", made.clone(), 200),
+        ("DELETE", "users/alice/factors/any", Value::Null, 404),
+        ("PUT", "users/alice", user("alice", &["customer"], json!({ "email": "alice@town.test" })), 200),
+        ("PUT", "users/plainly", user("plainly", &[], none.clone()), 200),
+        ("PUT", "users/plainly/password", none.clone(), 200),
+    ] {
+        let path = format!("{realm}/{path}");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = remote(&town, method, &path, &clerk, &body).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, expected, "{method} {path} {body}: {text} {}", town.log());
+    }
+    for (body, expected) in [
+        (key("mine", &["administrator"]), 403),
+        (key("boss", &[]), 403),
+        (key("mine", &["customer"]), 201),
+        (key("plain", &[]), 201),
+    ] {
+        let answer = remote(&town, "POST", "/v1/api-keys", &clerk, &body.to_string()).await;
+        assert_eq!(answer.status, expected, "{body}: {}", town.log());
+    }
+    // Whoever holds the permit over roles may do all of it.
+    for (method, path, body) in [
+        ("PUT", "clients/theirs", client("theirs", &["administrator"], none.clone())),
+        ("POST", "clients/theirs/secret", none.clone()),
+        ("PUT", "users/chief/password", made),
+        ("PUT", "users/root", user("root", &[], none.clone())),
+    ] {
+        let (status, answer) = call(&town, method, &format!("{realm}/{path}"), Some(body)).await;
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+    }
+}
+
 fn audit(town: &Town) -> String {
     let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()

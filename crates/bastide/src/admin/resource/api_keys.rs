@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Page;
+use super::holder::Holder;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 
@@ -105,9 +106,11 @@ pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
     if given.expires_in == Some(0) {
         return Err(Problem::unfit("expires_in: expected more than nothing"));
     }
+    let name = given.name.unwrap_or_else(|| given.owner.clone());
+    Holder::api_key(asked, &name, &given.roles).check(asked)?;
     let now = asked.state.now();
     let wanted = NewApiKey {
-        name: given.name.unwrap_or_else(|| given.owner.clone()),
+        name,
         owner: given.owner,
         roles: given.roles,
         scopes: given.scopes,

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{Expect, Version};
 
-use super::{Made, Page, paging};
+use super::holder::Holder;
+use super::{ATTEMPTS_MAX, Made, Page, paging};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 use crate::config::Area;
@@ -90,25 +91,52 @@ fn check_undeclared(client: &Client) -> Result<(), Problem> {
 pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let id = asked.parameter("client");
-    let mut client: Client = asked.body()?;
+    let client: Client = asked.body()?;
     if client.id != id {
         return Err(Problem::unfit(format!("id: expected {id:?} as in the path, found {:?}", client.id)));
     }
     if client.attributes.contains_key(DECLARED) {
         return Err(Problem::unfit(format!("attribute {DECLARED:?} is the configuration's")));
     }
-    let before = realm.find_client(id).await?.map(|(client, _)| client);
-    if let Some(before) = &before {
-        check_undeclared(before)?;
-        keep_secret(&mut client, before);
-    }
-    match realm.write_client(&client, asked.expect()).await? {
-        Written::Conflict => Err(Problem::changed()),
-        Written::Done => {
+    for _ in 0..ATTEMPTS_MAX {
+        let mut client = client.clone();
+        let found = realm.find_client(id).await?;
+        let before = found.as_ref().map(|(client, _)| client);
+        if let Some(before) = before {
+            check_undeclared(before)?;
+            keep_secret(&mut client, before);
+        }
+        check_roles(asked, &realm, before, &client)?;
+        // What was judged is what is written over.
+        let expect = match (asked.expect(), &found) {
+            (Expect::Any, None) => Expect::Absent,
+            (Expect::Any | Expect::Present, Some((_, version))) => Expect::Version(*version),
+            (wanted, _) => wanted,
+        };
+        if realm.write_client(&client, expect).await? == Written::Done {
             let (client, version) = find(asked, &realm).await?;
-            Ok(Reply::ok(&ClientOut::of(client, false))?.of(version))
+            return Ok(Reply::ok(&ClientOut::of(client, false))?.of(version));
+        }
+        if expect == asked.expect() {
+            return Err(Problem::changed());
         }
     }
+    Err(Problem::conflict("others changed the client at the same time; try again"))
+}
+
+/// Roles that a client is given or loses take the permit that giving and taking them does; so does
+/// every other change of one that has roles, which may be about who can be it. It may be switched off.
+fn check_roles(asked: &Asked, realm: &Realm, before: Option<&Client>, after: &Client) -> Result<(), Problem> {
+    if let Some(before) = before {
+        for role in before.roles.difference(&after.roles) {
+            asked.also(Area::Roles, "DELETE", &[("client", &after.id), ("role", role)])?;
+        }
+        let switched_off = Client { disabled: true, ..before.clone() };
+        if after == before || *after == switched_off {
+            return Ok(());
+        }
+    }
+    Holder::client(asked, realm, after).check(asked)
 }
 
 /// What is not shown is not taken away by writing back what was shown.
@@ -138,6 +166,7 @@ pub async fn make_secret(asked: &Asked) -> Result<Reply, Problem> {
     let wanted: NewSecret = asked.body()?;
     let (mut client, version) = find(asked, &realm).await?;
     check_undeclared(&client)?;
+    Holder::client(asked, &realm, &client).check(asked)?;
     let mut bytes = [0; SECRET_BYTES];
     asked.state.random.fill(&mut bytes).map_err(|_| Problem::random())?;
     let secret = ::keys::encoding::encode_base64url(&bytes);

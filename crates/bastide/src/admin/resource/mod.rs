@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod authorities;
 pub mod clients;
+mod holder;
 pub mod keys;
 pub mod nodes;
 pub mod realms;
@@ -33,6 +34,9 @@ use super::serve::Asked;
 const LIMIT_DEFAULT: usize = 100;
 /// Most items of a page.
 const LIMIT_MAX: usize = 1_000;
+
+/// How often a change of one record is tried again that others change at the same time.
+const ATTEMPTS_MAX: usize = 8;
 
 /// Some of a list.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

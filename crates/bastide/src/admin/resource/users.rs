@@ -10,15 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Expect, Version};
 
-use super::{Made, Page, encoded, paging};
+use super::holder::Holder;
+use super::{ATTEMPTS_MAX, Made, Page, encoded, paging};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Asked, Reply};
 use crate::config::Area;
 
 /// Users that one call looks at for those that are asked for; `next` goes on.
 const EXAMINED_MAX: usize = 10_000;
-/// How often a change of one member of a user is tried again.
-const ATTEMPTS_MAX: usize = 8;
 /// Random bytes of a password that is made: 120 bits.
 const PASSWORD_BYTES: usize = 15;
 
@@ -216,6 +215,7 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
             (wanted, _) => wanted,
         };
         let user = given.clone().into_user(id, before, asked.state.now());
+        check_access(asked, &realm, before, &user)?;
         if realm.write_user(&user, expect).await? == Written::Done {
             return get(asked).await;
         }
@@ -244,6 +244,22 @@ fn check_given(asked: &Asked, given: &UserIn, id: &str, before: Option<&User>) -
         }
     }
     Ok(())
+}
+
+/// What decides who can log in as somebody takes the permit over the roles that they hold: their
+/// address, to which a link to another password goes, that they are not switched off, and an id that
+/// the configuration gives roles.
+fn check_access(asked: &Asked, realm: &Realm, before: Option<&User>, after: &User) -> Result<(), Problem> {
+    let Some(before) = before else {
+        let nameless = User { roles: BTreeSet::new(), ..after.clone() };
+        return Holder::user(asked, realm, &nameless).check(asked);
+    };
+    let same_address = (&before.email, before.email_verified) == (&after.email, after.email_verified);
+    if same_address && (after.disabled || !before.disabled) {
+        return Ok(());
+    }
+    // What is taken of them at the same time was judged with what is given.
+    Holder::user(asked, realm, after).check(asked)
 }
 
 /// A group that is called like a declared role takes the permit that the role does: a gateway that
@@ -294,6 +310,7 @@ pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
         realm.invite(&user).await?;
         return Reply::ok(&Made { secret: None });
     }
+    Holder::user(asked, &realm, &user).check(asked)?;
     let most = identity::login::PASSWORD_BYTES_MAX;
     let made = match (given.password, given.hash) {
         (Some(_), Some(_)) => return Err(Problem::unfit("expected either `password` or `hash`")),
@@ -346,6 +363,7 @@ pub async fn factors(asked: &Asked) -> Result<Reply, Problem> {
 pub async fn remove_factor(asked: &Asked) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
+    Holder::user(asked, &realm, &user).check(asked)?;
     let id = asked.parameter("factor");
     match realm.remove_factor(&user.id, id).await? {
         true => Ok(Reply::done()),

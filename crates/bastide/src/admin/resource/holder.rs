@@ -1,0 +1,79 @@
+//! Whoever can log in as somebody has their roles: what gives access as them takes the permit that
+//! giving those roles does.
+
+use std::collections::BTreeSet;
+
+use identity::{Client, Realm, User};
+use model::PrincipalKind;
+
+use crate::admin::problem::Problem;
+use crate::admin::serve::Asked;
+use crate::config::Area;
+
+/// A principal that holds roles, or is about to.
+pub(super) struct Holder<'a> {
+    kind: PrincipalKind,
+    /// The parameter that names it, and its value.
+    named: (&'static str, &'a str),
+    roles: BTreeSet<&'a str>,
+}
+
+impl<'a> Holder<'a> {
+    /// A user, with the roles of their record and those that the configuration gives them.
+    pub(super) fn user(asked: &'a Asked, realm: &Realm, user: &'a User) -> Self {
+        let own = user.roles.iter().map(String::as_str);
+        Self::of_realm(asked, realm, PrincipalKind::User, ("user", &user.id), own)
+    }
+
+    /// A client, likewise.
+    pub(super) fn client(asked: &'a Asked, realm: &Realm, client: &'a Client) -> Self {
+        let own = client.roles.iter().map(String::as_str);
+        Self::of_realm(asked, realm, PrincipalKind::Client, ("client", &client.id), own)
+    }
+
+    /// The principal of an API key.
+    pub(super) fn api_key(asked: &'a Asked, name: &'a str, own: &'a [String]) -> Self {
+        let mut holder = Self {
+            kind: PrincipalKind::ApiKey,
+            named: ("name", name),
+            roles: own.iter().map(String::as_str).collect(),
+        };
+        holder.add_configured(asked, "");
+        holder
+    }
+
+    fn of_realm(
+        asked: &'a Asked,
+        realm: &Realm,
+        kind: PrincipalKind,
+        named: (&'static str, &'a str),
+        own: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let mut holder = Self { kind, named, roles: own.collect() };
+        for issuer in &asked.view.configuration.authentication.issuers {
+            if issuer.issuer == realm.issuer() {
+                holder.add_configured(asked, &issuer.prefix);
+            }
+        }
+        holder
+    }
+
+    /// Adds the roles that the configuration gives it by `members`.
+    fn add_configured(&mut self, asked: &'a Asked, prefix: &str) {
+        let (kind, id) = (self.kind, self.named.1);
+        for role in &asked.view.configuration.roles {
+            let is_it = |id_there: &str| id_there.strip_prefix(prefix) == Some(id);
+            if role.members.iter().any(|member| member.kind == kind && is_it(&member.id)) {
+                self.roles.insert(&role.name);
+            }
+        }
+    }
+
+    /// Asks for the permit to give each of the roles.
+    ///
+    /// # Errors
+    /// The policies do not permit one of them.
+    pub(super) fn check(&self, asked: &Asked) -> Result<(), Problem> {
+        self.roles.iter().try_for_each(|role| asked.also(Area::Roles, "PUT", &[self.named, ("role", role)]))
+    }
+}
