@@ -10,5 +10,5 @@
 pub mod plan;
 pub mod read;
 
-pub use plan::{Action, Change, Plan, plan};
+pub use plan::{Action, Carried, Change, Plan, plan};
 pub use read::{Document, Fault, fuzz, read};

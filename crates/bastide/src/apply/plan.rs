@@ -396,33 +396,64 @@ impl Plan {
     }
 
     /// Carries every change out, kind by kind in their order, people some at once: each waits
-    /// for the disk. The first that fails ends it.
+    /// for the disk. What is refused is left as it was, and the rest goes on; but nothing is removed
+    /// any more, for what was refused may be what takes its place.
     ///
     /// # Errors
-    /// The change that failed, with its place, and why. Those before it are done, and of people
-    /// up to [`AT_ONCE`] after it.
-    pub fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Result<usize, Fault>> {
-        let mut done = 0;
+    /// There is no answer. What was done until then is done.
+    pub fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Carried> {
+        let mut carried = Carried::default();
         let apart = |one: &Change, next: &Change| one.kind == "user" && next.kind == "user";
         for some in self.changes.chunk_by(apart).flat_map(|kind| kind.chunks(AT_ONCE)) {
+            let is_refused = !carried.faults.is_empty();
+            let (kept, some): (Vec<&Change>, Vec<&Change>) =
+                some.iter().partition(|change| is_refused && change.action == Action::Remove);
+            carried.left += kept.len();
             let outcomes: Vec<_> = std::thread::scope(|scope| {
                 let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| one.carry_out(admin))).collect();
                 threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
             });
+            let mut ends = false;
             for outcome in outcomes {
                 let outcome = outcome.map_err(|_| anyhow::anyhow!("a change was interrupted"))?;
                 match outcome? {
-                    Ok(()) => done += 1,
-                    Err(fault) => return Ok(Err(fault)),
+                    Ok(()) => carried.done += 1,
+                    Err(refused) => {
+                        ends |= refused.ends;
+                        carried.faults.push(refused.fault);
+                    }
                 }
             }
+            if ends {
+                carried.left = self.changes.len() - carried.done - carried.faults.len();
+                break;
+            }
         }
-        Ok(Ok(done))
+        Ok(carried)
     }
 }
 
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// How many of its changes are done.
+    pub done: usize,
+    /// Those that were refused, each with its place and why.
+    pub faults: Vec<Fault>,
+    /// How many were not asked for after that: what would have been removed, and everything once
+    /// the process could do no more.
+    pub left: usize,
+}
+
+/// A change that was refused.
+struct Refused {
+    fault: Fault,
+    /// Whether every other would be, too: it is not the change's own fault.
+    ends: bool,
+}
+
 impl Change {
-    fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Result<(), Fault>> {
+    fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Result<(), Refused>> {
         let mut made: Option<String> = None;
         for call in &self.calls {
             // The password of a user who was given an id just now.
@@ -437,7 +468,8 @@ impl Change {
             if !(200..300).contains(&answer.status) {
                 let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
                 let message = format!("{} {:?}: {}", self.kind, self.name, answer.complaint());
-                return Ok(Err(Fault { place: self.place.clone().unwrap_or_else(nowhere), message }));
+                let fault = Fault { place: self.place.clone().unwrap_or_else(nowhere), message };
+                return Ok(Err(Refused { fault, ends: answer.status >= 500 }));
             }
             if call.method == "POST" {
                 made = answer.body.get("id").and_then(Value::as_str).map(str::to_owned);

@@ -10,13 +10,14 @@ use serde_json::{Map, json};
 use super::admin_context::{self, AdminContext, At, text};
 use super::help::help;
 use super::{COULD_NOT_RUN, Output, say};
-use crate::apply::{self, Action, Fault, Plan};
+use crate::apply::{self, Action, Carried, Fault, Plan};
 
 /// Arguments of `bastide apply`.
 #[derive(Debug, Args)]
 #[command(after_help = help(
     "What a file does not mention stays. Each object is changed in a transaction of its own, and only if\n\
-     nobody changed it since it was compared. See docs/administration.md.",
+     nobody changed it since it was compared. What is refused is reported with its place and the rest goes on,\n\
+     but then nothing is removed. See docs/administration.md.",
     "0 nothing to do, or done; 1 something would change (with --dry-run); 2 wrong usage; 3 a file has faults, or a change was refused",
     "bastide apply -f shop.yaml --dry-run      what would change, field by field\n\
      bastide apply -f realm/                   every *.yaml, *.yml and *.json of a folder\n\
@@ -57,14 +58,25 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
             show(&plan, context.output, "would");
             return Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        match plan.carry_out(&context.admin)? {
-            Err(fault) => Ok(complain(&[fault], context.output)),
-            Ok(_) => {
-                show(&plan, context.output, "did");
-                Ok(ExitCode::SUCCESS)
-            }
+        let carried = plan.carry_out(&context.admin)?;
+        if carried.faults.is_empty() {
+            show(&plan, context.output, "did");
+            return Ok(ExitCode::SUCCESS);
         }
+        Ok(refused(&carried, context.output))
     })
+}
+
+/// Says what was refused, and how much was done all the same.
+fn refused(carried: &Carried, output: Output) -> ExitCode {
+    let Carried { done, faults, left } = carried;
+    if output == Output::Json {
+        say(json!({ "faults": faults, "changed": done, "left": left }));
+        return ExitCode::from(COULD_NOT_RUN);
+    }
+    let code = complain(faults, output);
+    say(format_args!("{done} changed, {} refused, {left} left as they were", faults.len()));
+    code
 }
 
 #[expect(clippy::print_stderr, reason = "faults are the result of this command")]

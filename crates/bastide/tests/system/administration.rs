@@ -986,3 +986,89 @@ async fn a_realm_of_keycloak_is_imported_and_applied() {
     );
     assert_eq!(mode & 0o777, 0o600, "hashes are for the owner alone");
 }
+
+#[tokio::test]
+async fn what_is_refused_of_files_ends_nothing_else_and_removes_nothing() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, POLICIES).await;
+    let apply = |file: &str, text: &str, more: &[&str]| {
+        std::fs::write(town.path(file), text).unwrap();
+        let (code, out, err) = town.bastide(&[&["apply", "-f", file], more].concat());
+        (code, format!("{out}{err}"))
+    };
+    let (code, text) = apply("before.yaml", "users: { old: {} }\n", &[]);
+    assert_eq!(code, 0, "{text}");
+    let wanted = "clients:\n  a:b: { redirect_uris: [ https://app.test/cb ], grant_types: [ authorization_code ] }\n  \
+                  good: { redirect_uris: [ https://app.test/cb ], grant_types: [ authorization_code ] }\n\
+                  users:\n  alice: {}\n  bob: { email: nowhere }\n  carol: {}\n";
+    let (code, text) = apply("town.yaml", wanted, &["--prune"]);
+    assert_eq!(code, 3, "{text}");
+    for part in [
+        "town.yaml:2:3: client \"a:b\": ",
+        "town.yaml:6:3: user \"bob\": ",
+        "email: expected one address",
+        "3 changed, 2 refused, 1 left as they were",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, users, _) = town.bastide(&["user", "list"]);
+    for name in ["alice", "carol", "old"] {
+        assert!(users.contains(name), "{name}: {users}");
+    }
+    assert!(!users.contains("bob"), "{users}");
+    assert_eq!(town.bastide(&["client", "show", "good"]).0, 0);
+    // In words for machines, and once everything fits.
+    let (code, out) = apply("town.yaml", wanted, &["--prune", "--output", "json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["changed"], &told["left"]), (3, &json!(0), &json!(1)), "{told}");
+    assert_eq!(told["faults"].as_array().unwrap().len(), 2, "{told}");
+    let mended = wanted.replace("a:b:", "ab:").replace("nowhere", "bob@town.test");
+    let (code, text) = apply("town.yaml", &mended, &["--prune"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("- user \"old\"") && text.contains("3 changed"), "{text}");
+}
+
+#[tokio::test]
+async fn who_stands_behind_what_cannot_be_imported_is_imported() {
+    let upstream = Upstream::start().await;
+    let town = town(&upstream, POLICIES).await;
+    let mut realm: Value = serde_json::from_str(&read(&fixture("keycloak/shop-realm.json"))).unwrap();
+    let keys = r#"{"keys":[{"kty":"oct","use":"enc","k":"AA","kid":"1"}]}"#;
+    for (id, attributes) in [("urn:shop:web", json!({})), ("by-keys", json!({ "jwks.string": keys }))] {
+        let how = if attributes.get("jwks.string").is_some() { "client-jwt" } else { "client-secret" };
+        realm["clients"].as_array_mut().unwrap().insert(
+            0,
+            json!({
+                "clientId": id, "secret": SECRET, "clientAuthenticatorType": how, "attributes": attributes,
+                "redirectUris": ["https://app.test/cb"],
+            }),
+        );
+    }
+    realm["users"].as_array_mut().unwrap().insert(0, json!({ "username": "aa", "email": "nowhere" }));
+    // A group that is called like a role is a name.
+    realm["groups"].as_array_mut().unwrap().push(json!({ "name": "admin" }));
+    let alice = realm["users"].as_array_mut().unwrap().iter_mut().find(|user| user["username"] == "alice");
+    alice.unwrap()["groups"].as_array_mut().unwrap().push(json!("/admin"));
+    std::fs::write(town.path("realm.json"), realm.to_string()).unwrap();
+    let (code, out, err) =
+        town.bastide(&["import", "keycloak", "realm.json", "--issuer", "https://localhost/shop"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("client \"urn:shop:web\": not translated: it cannot be one here"), "{out}");
+    assert!(out.contains("client \"by-keys\": closed"), "{out}");
+    let main = read(&town.path("bastide.yaml"));
+    let rest = main.split("roles:").next().unwrap();
+    let shop = format!(
+        "include: imported/realm.yaml\n{rest}authentication: {{ audience: a.test, issuers: [ https://localhost/shop ] }}\n\
+         routes:\n  - match: localhost/shop/**\n    to: identity\n    authenticate: none\n    allow: anyone\n"
+    );
+    std::fs::write(town.path("shop.yaml"), shop).unwrap();
+    let at = ["--config", "shop.yaml"];
+    let (code, out, err) = town.bastide(&[&["apply", "-f", "imported/shop.json"][..], &at].concat());
+    assert_eq!(code, 0, "{out}{err}");
+    let (_, out, _) = town.bastide(&[&["user", "list"][..], &at].concat());
+    assert!(out.contains("alice") && out.contains("aa"), "{out}");
+    let (_, out, _) = town.bastide(&[&["user", "show", "alice", "--output", "json"][..], &at].concat());
+    let alice: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(alice["groups"], json!(["admin", "company/sales"]));
+    assert!(!alice["roles"].as_array().unwrap().contains(&json!("admin")), "{alice}");
+}

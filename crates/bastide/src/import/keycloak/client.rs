@@ -13,7 +13,7 @@ use crate::config::node::Node;
 use crate::import::Outcome;
 
 /// The hash of no secret: nobody can find a text with it.
-const NOBODYS_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+pub(super) const NOBODYS_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 pub(super) fn read(
     importer: &mut Importer<'_>,
@@ -40,6 +40,11 @@ pub(super) fn read(
         let mut one = Translation { importer: &mut *importer, node, what, closed: None };
         let client = one.client(id, settings, roles, trees);
         let (closed, what) = (one.closed, one.what);
+        // What cannot be one here is left out: `bastide apply` would refuse it.
+        if let Err(error) = client.check(settings) {
+            importer.find(node.at, what, Outcome::Dropped, format!("it cannot be one here: {error}"));
+            continue;
+        }
         match closed {
             Some(why) => importer.find(node.at, what, Outcome::Closed, why),
             None => importer.find(node.at, what, Outcome::Translated, "a client"),
@@ -104,6 +109,10 @@ impl Translation<'_, '_> {
             client.post_logout_redirect_uris.clear();
             client.backchannel_logout_uri = None;
             client.grant_types.clear();
+            // By keys or a name that cannot be read here nobody can be it.
+            if client.check(settings).is_err() {
+                client.authentication = nobodys();
+            }
         }
         client
     }
@@ -112,7 +121,6 @@ impl Translation<'_, '_> {
         if flag(self.node, "publicClient") {
             return ClientAuthentication::None;
         }
-        let nobodys = || ClientAuthentication::Secret { hashes: vec![NOBODYS_HASH.to_owned()] };
         match text(self.node, "clientAuthenticatorType").unwrap_or("client-secret") {
             "client-secret" => {
                 let secret = text(self.node, "secret").filter(|secret| !secret.starts_with('*'));
@@ -264,13 +272,17 @@ impl Translation<'_, '_> {
     }
 }
 
+/// How nobody can show to be a client.
+fn nobodys() -> ClientAuthentication {
+    ClientAuthentication::Secret { hashes: vec![NOBODYS_HASH.to_owned()] }
+}
+
 /// Whether an address can be registered.
 fn fit(client: &Client, settings: &RealmSettings, uri: &str) -> Result<(), String> {
     if uri.contains('*') {
         return Err("it has a wildcard: register each address that the client uses, whole".to_owned());
     }
-    let mut alone =
-        Client::new("probe", ClientAuthentication::Secret { hashes: vec![NOBODYS_HASH.to_owned()] });
+    let mut alone = Client::new("probe", nobodys());
     if client.is_public() {
         alone.authentication = ClientAuthentication::None;
     }

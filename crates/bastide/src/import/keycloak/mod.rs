@@ -6,6 +6,9 @@
 //!
 //! INVARIANT: nothing becomes more open than it was. A redirect URI with a wildcard is left
 //! out, a client whose secret or keys cannot be taken is switched off, and both are said.
+//!
+//! INVARIANT: what is written out is what `bastide apply` takes. What cannot be a client or a person
+//! here is left out, and said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -180,7 +183,7 @@ impl<'n> Importer<'n> {
         self.scopes(&mut settings);
         let roles = roles::read(self);
         let clients = client::read(self, &settings, &roles, trees);
-        let users = people::read(self, &roles, trees);
+        let users = people::read(self, &roles, &clients, trees);
         self.rest();
         let document = json!({ "realm": tidy, "clients": clients, "users": users });
         let records = format!("{tidy}.json");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use model::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::roles::{Roles, named};
@@ -11,9 +12,10 @@ use super::{Importer, Records, entries, flag, items, text, texts};
 use crate::config::node::Node;
 use crate::import::Outcome;
 
-pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, trees: &[Node]) -> Records {
+pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, clients: &Records, trees: &[Node]) -> Records {
     let mut users = Records::new();
     let mut seen = BTreeSet::new();
+    let mut ids: BTreeSet<&str> = clients.keys().map(String::as_str).collect();
     for user in trees.iter().flat_map(|tree| items(tree, "users")) {
         let Some(name) = text(user, "username") else { continue };
         // The account of a client: its roles are the client's.
@@ -25,7 +27,22 @@ pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, trees: &[Node]) -
             importer.find(user.at, what, Outcome::Dropped, "there is one of this name already");
             continue;
         }
-        let record = one(importer, user, &what, roles);
+        if let Err(error) = identity::User::new("id", name, Timestamp::default()).check() {
+            importer.find(user.at, what, Outcome::Dropped, format!("they cannot be one here: {error}"));
+            continue;
+        }
+        let mut record = one(importer, user, &what, roles);
+        if let Some(id) = text(user, "id") {
+            match identity::User::new(id, name, Timestamp::default()).check() {
+                Ok(()) if ids.insert(id) => {
+                    record.insert("id".to_owned(), json!(id));
+                }
+                _ => {
+                    let note = "it cannot be theirs here: they get another `sub`";
+                    importer.find(user.at, format!("id of {what}"), Outcome::Changed, note);
+                }
+            }
+        }
         users.insert(name.to_owned(), Value::Object(record));
         importer.find(user.at, what, Outcome::Translated, "a user");
     }
@@ -34,16 +51,13 @@ pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, trees: &[Node]) -
 
 fn one(importer: &mut Importer<'_>, user: &Node, what: &str, roles: &Roles) -> Map<String, Value> {
     let mut record = Map::new();
-    if let Some(id) = text(user, "id") {
-        record.insert("id".to_owned(), json!(id));
-    }
     let (first, last) = (text(user, "firstName"), text(user, "lastName"));
     let name =
         [first, last].into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     if !name.is_empty() {
         record.insert("name".to_owned(), json!(name));
     }
-    if let Some(email) = text(user, "email").filter(|email| !email.is_empty()) {
+    if let Some(email) = email(importer, user, what) {
         record.insert("email".to_owned(), json!(email));
         record.insert("email_verified".to_owned(), json!(flag(user, "emailVerified")));
     }
@@ -90,6 +104,21 @@ fn one(importer: &mut Importer<'_>, user: &Node, what: &str, roles: &Roles) -> M
     record
 }
 
+/// The address, where it can be one here.
+fn email<'n>(importer: &mut Importer<'_>, user: &'n Node, what: &str) -> Option<&'n str> {
+    let email = text(user, "email").filter(|email| !email.is_empty())?;
+    let mut probe = identity::User::new("id", "name", Timestamp::default());
+    probe.email = Some(email.to_owned());
+    match probe.check() {
+        Ok(()) => Some(email),
+        Err(_) => {
+            let note = "it is not one address: give them another";
+            importer.find(user.at, format!("e-mail address of {what}"), Outcome::Dropped, note);
+            None
+        }
+    }
+}
+
 /// The hash of the password; other credentials are said to be left out.
 fn credentials(importer: &mut Importer<'_>, user: &Node, what: &str) -> Option<String> {
     let mut found = None;
@@ -100,7 +129,11 @@ fn credentials(importer: &mut Importer<'_>, user: &Node, what: &str) -> Option<S
             importer.find(credential.at, format!("credential {kind:?} of {what}"), Outcome::Dropped, note);
             continue;
         }
-        match phc(credential) {
+        let hash = phc(credential).and_then(|hash| {
+            identity::check_password_hash(&hash)?;
+            Ok(hash)
+        });
+        match hash {
             Ok(hash) => found = Some(hash),
             Err(why) => {
                 let note = format!("{why}: give them another password");

@@ -82,6 +82,106 @@ fn clients_come_closed_where_they_would_be_more_open() {
     assert!(!report.contains("yWl8cXt3") && !report.contains("Ca/W1uHP"));
 }
 
+/// An export with one more client and one more person for each thing that cannot be so here.
+pub(crate) fn with_what_cannot_be() -> String {
+    let mut realm: Value = serde_json::from_str(REALM).unwrap();
+    let client = |id: &str, more: Value| {
+        let mut client = json!({
+            "clientId": id, "enabled": true, "secret": "yWl8cXt3aHbq0SxVQm7dZ5uKp2Rf9TnE",
+            "redirectUris": ["https://app.example.org/cb"],
+        });
+        client.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        client
+    };
+    let keys = |jwks: &str| json!({ "clientAuthenticatorType": "client-jwt", "attributes": { "jwks.string": jwks } });
+    let clients = realm["clients"].as_array_mut().unwrap();
+    clients.splice(
+        0..0,
+        [
+            client("urn:shop:web", json!({})),
+            client("My app", json!({})),
+            client("a\u{e4}", json!({ "publicClient": true })),
+            client(&"a".repeat(200), json!({})),
+            client("encrypts", keys(r#"{"keys":[{"kty":"oct","use":"enc","k":"AA","kid":"1"}]}"#)),
+            client("strange", keys(r#"{"keys":7}"#)),
+            client(
+                "nameless",
+                json!({ "clientAuthenticatorType": "client-x509", "attributes": { "x509.subjectdn": " " } }),
+            ),
+        ],
+    );
+    let user = |name: &str, more: Value| {
+        let mut user = json!({ "username": name, "enabled": true });
+        user.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        user
+    };
+    let users = realm["users"].as_array_mut().unwrap();
+    let alices = users[0]["id"].clone();
+    let password = |data: &str| {
+        json!({ "credentials": [{
+            "type": "password", "secretData": r#"{"value":"AAAA","salt":"AAAA"}"#, "credentialData": data,
+        }] })
+    };
+    users.splice(0..0, [
+        user(" outer", json!({})),
+        user(&"u".repeat(300), json!({})),
+        user("mailless", json!({ "email": "two@example.org, three@example.org" })),
+        user("odd", json!({ "id": "n\u{f6}" })),
+        user("like-a-client", json!({ "id": "shop" })),
+        user("dear", password(r#"{"algorithm":"pbkdf2-sha256","hashIterations":4000000000}"#)),
+        user("short", password(r#"{"algorithm":"argon2","hashIterations":5,"additionalParameters":{"type":["id"],"version":["1.3"],"memory":["4000000000"],"parallelism":["1"]}}"#)),
+    ]);
+    users.push(user("twin", json!({ "id": alices })));
+    realm.to_string()
+}
+
+#[test]
+fn what_cannot_be_here_is_left_out_and_said() {
+    let imported = import(&[with_what_cannot_be()], &Wanted::default()).unwrap();
+    let file = imported.files.iter().find(|file| file.path.as_os_str() == "shop.json").unwrap();
+    let records: Value = serde_json::from_slice(&file.bytes).unwrap();
+    let said = |what: &str, outcome: Outcome| {
+        let found = imported.findings.iter().any(|found| found.what == what && found.outcome == outcome);
+        assert!(found, "{what}: {:#?}", imported.findings);
+    };
+    let long = "a".repeat(200);
+    for id in ["urn:shop:web", "My app", "a\u{e4}", &long] {
+        assert!(records["clients"].get(id).is_none(), "{id}");
+        said(&format!("client {id:?}"), Outcome::Dropped);
+    }
+    for id in ["encrypts", "strange", "nameless"] {
+        let client = &records["clients"][id];
+        assert_eq!((&client["disabled"], &client["grant_types"]), (&json!(true), &json!([])), "{id}");
+        assert_eq!(client["authentication"]["hashes"], json!([client::NOBODYS_HASH]), "{id}");
+        said(&format!("client {id:?}"), Outcome::Closed);
+    }
+    for name in [" outer", &"u".repeat(300)] {
+        assert!(records["users"].get(name).is_none(), "{name}");
+        said(&format!("user {name:?}"), Outcome::Dropped);
+    }
+    for (name, without, what, outcome) in [
+        ("mailless", "email", "e-mail address", Outcome::Dropped),
+        ("odd", "id", "id", Outcome::Changed),
+        ("like-a-client", "id", "id", Outcome::Changed),
+        ("twin", "id", "id", Outcome::Changed),
+        ("dear", "password_hash", "password", Outcome::Dropped),
+        ("short", "password_hash", "password", Outcome::Dropped),
+    ] {
+        let user = records["users"].get(name).unwrap();
+        assert!(user.get(without).is_none(), "{name}: {user}");
+        said(&format!("{what} of user {name:?}"), outcome);
+    }
+    // All that is left can be written here.
+    let settings = RealmSettings::new("shop", "https://id.example.org");
+    for (id, client) in records["clients"].as_object().unwrap() {
+        let mut client = client.clone();
+        client["id"] = json!(id);
+        let mut client: identity::Client = serde_json::from_value(client).unwrap();
+        client.disabled = true;
+        client.check(&settings).unwrap();
+    }
+}
+
 #[test]
 fn the_configuration_is_one_that_loads() {
     let (_, _, yaml) = imported();
