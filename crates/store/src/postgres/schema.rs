@@ -83,8 +83,7 @@ impl Statements {
             ") r ON true ORDER BY r.version, r.key"
         );
         let state = "SELECT revision, generation, compacted FROM bastide.store_state";
-        let lock = "SELECT revision, generation, compacted, pg_current_xact_id()::text
-            FROM bastide.store_state FOR UPDATE";
+        let lock = "SELECT revision, generation, compacted FROM bastide.store_state FOR UPDATE";
         let set_revision = "UPDATE bastide.store_state SET revision = $1";
         let all = [get, get_many, range, changes, state, lock, PUT, set_revision, NOTIFY];
         let mut prepared = Vec::with_capacity(all.len());
@@ -179,11 +178,6 @@ fn read_state_after(row: &SqlRow, columns: usize) -> Result<State, Error> {
         generation: generation(column(row, columns + 1)?)?,
         compacted: unsigned(column(row, columns + 2)?)?,
     })
-}
-
-/// The transaction's number, beside the state that its lock gave.
-pub(super) fn read_transaction(row: &SqlRow) -> Result<String, Error> {
-    column(row, 3)
 }
 
 /// The keyring, sealed.

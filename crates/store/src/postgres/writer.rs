@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
 
 use super::schema::{self, signed};
-use super::session::{self, Session};
+use super::session::Session;
 use super::{PostgresSettings, Shared};
 use crate::barrier::Row;
 use crate::error::Error;
@@ -19,6 +19,8 @@ use crate::record::Version;
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two tries.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Rows of a group that are looked for to find that out.
+const RESOLVED_BY: usize = 64;
 
 pub(super) struct Writer {
     settings: PostgresSettings,
@@ -35,8 +37,8 @@ enum Failure {
     Undone(Error),
     /// Nothing was done, and the connection is gone.
     Broken(Error),
-    /// The connection broke while transaction `transaction` was being committed.
-    Open { transaction: String, why: Error, done: Done },
+    /// The connection broke while these rows, some of the group's, were being committed.
+    Open { rows: Vec<Row>, why: Error, done: Done },
     /// The same, and what became of it cannot be found out.
     Unknown(Error),
 }
@@ -116,8 +118,8 @@ impl Writer {
     /// Tries, and finds out what became of it.
     async fn settle(&mut self, jobs: &[Job]) -> Result<Done, Failure> {
         match self.try_commit(jobs).await {
-            Err(Failure::Open { transaction, why, done }) => {
-                self.resolve(&transaction, why).await.map(|()| done)
+            Err(Failure::Open { rows, why, done }) => {
+                self.resolve(&rows, done.revision, why).await.map(|()| done)
             }
             tried => tried,
         }
@@ -194,21 +196,20 @@ impl Writer {
         });
         let outcomes = outcomes.collect();
         let rows = group.rows(jobs, barrier)?;
-        let transaction = schema::read_transaction(&locked)?;
-        Ok(Begun { rows, transaction, done: Done { outcomes, revision: group.revision() } })
+        Ok(Begun { rows, done: Done { outcomes, revision: group.revision() } })
     }
 
-    /// Finds out what became of a transaction.
-    async fn resolve(&mut self, transaction: &str, why: Error) -> Result<(), Failure> {
+    /// Finds out what became of a commit: whether its rows are there.
+    async fn resolve(&mut self, rows: &[Row], revision: u64, why: Error) -> Result<(), Failure> {
         self.session = None;
         let unknown = || Failure::Unknown(Error::Unknown(why.to_string()));
         let asking = async {
             loop {
-                match status(&self.settings, transaction).await.as_deref() {
-                    Ok("committed") => return Ok(()),
-                    Ok("aborted") => return Err(Failure::Broken(Error::Unavailable(why.to_string()))),
-                    Ok("in progress") | Err(_) => tokio::time::sleep(RETRY_AFTER).await,
-                    Ok(_) => return Err(unknown()),
+                match outcome(&self.settings, rows, revision).await {
+                    Ok(Outcome::Committed) => return Ok(()),
+                    Ok(Outcome::Undone) => return Err(Failure::Broken(Error::Unavailable(why.to_string()))),
+                    Ok(Outcome::Unknown) => return Err(unknown()),
+                    Err(_) => tokio::time::sleep(RETRY_AFTER).await,
                 }
             }
         };
@@ -219,16 +220,67 @@ impl Writer {
     }
 }
 
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Committed,
+    Undone,
+    /// What would tell is gone.
+    Unknown,
+}
+
+impl Outcome {
+    /// From what stands in the place of some rows, once no commit is under way: `revision` is the last
+    /// of the commit's, `reached` the one that the database has.
+    ///
+    /// Not by the number of the transaction: a server that lost it in a crash gives the number
+    /// out again, and its next transaction is somebody else's. What is sealed is sealed with a nonce
+    /// of its own.
+    fn of(rows: &[Row], revision: u64, found: &[Row], reached: u64) -> Self {
+        if reached < revision {
+            return Self::Undone;
+        }
+        let mut outcome = Self::Unknown;
+        for row in rows {
+            // Deleted for good since, or never there.
+            let Some(there) = found.iter().find(|there| there.key.as_bytes() == row.key.as_bytes()) else {
+                continue;
+            };
+            if there.sealed == row.sealed {
+                return Self::Committed;
+            }
+            let (one, other) = (there.head.version, row.head.version);
+            // Before it, or in its place; what was sealed anew since is of another generation.
+            if one < other || (one == other && there.head.generation == row.head.generation) {
+                outcome = Self::Undone;
+            }
+        }
+        outcome
+    }
+}
+
+/// Looks for rows of a commit whose connection broke. The lock is had when nobody commits: neither
+/// the server's end of that connection nor another process.
+async fn outcome(settings: &PostgresSettings, rows: &[Row], revision: u64) -> Result<Outcome, Error> {
+    let wrong = |error: tokio_postgres::Error| schema::fault(&error);
+    let Session { client, statements } = Session::start(settings, None).await?;
+    let keys: Vec<&[u8]> = rows.iter().map(|row| row.key.as_bytes()).collect();
+    client.batch_execute("BEGIN").await.map_err(wrong)?;
+    let locked = client.query_opt(&statements.lock, &[]).await.map_err(wrong)?.ok_or(Error::Uninitialised)?;
+    let found = schema::read_rows(&client.query(&statements.get_many, &[&keys]).await.map_err(wrong)?)?;
+    client.batch_execute("ROLLBACK").await.map_err(wrong)?;
+    Ok(Outcome::of(rows, revision, &found, schema::read_state(&locked)?.revision))
+}
+
 /// A transaction that was judged and waits to be written.
 struct Begun {
     rows: Vec<Row>,
-    transaction: String,
     done: Done,
 }
 
 /// Writes the rows, tells of them and commits, all on their way at once.
 async fn write(session: &Session, begun: Begun) -> Result<Done, Failure> {
-    let Begun { rows, transaction, done } = begun;
+    let Begun { mut rows, done } = begun;
     let (client, statements) = (&session.client, &session.statements);
     let columns = Columns::of(&rows);
     let (values, revision) = (columns.values(), signed(done.revision));
@@ -249,7 +301,11 @@ async fn write(session: &Session, begun: Begun) -> Result<Done, Failure> {
     }
     match refused.into_iter().flatten().next() {
         None => Ok(done),
-        Some(error) => Err(Failure::Open { transaction, why: schema::fault(error), done }),
+        Some(error) => {
+            let why = schema::fault(error);
+            rows.truncate(RESOLVED_BY);
+            Err(Failure::Open { rows, why, done })
+        }
     }
 }
 
@@ -257,14 +313,6 @@ async fn write(session: &Session, begun: Begun) -> Result<Done, Failure> {
 /// ends, it may have committed before.
 fn undoes(told: &tokio_postgres::error::DbError) -> bool {
     told.parsed_severity() == Some(tokio_postgres::error::Severity::Error)
-}
-
-async fn status(settings: &PostgresSettings, transaction: &str) -> Result<String, Error> {
-    let client = session::connect(settings, None).await?;
-    let asked = client.query_one("SELECT pg_xact_status($1::text::xid8)", &[&transaction]).await;
-    let row = asked.map_err(|error| schema::fault(&error))?;
-    let status: Option<String> = row.try_get(0).map_err(|error| schema::fault(&error))?;
-    Ok(status.unwrap_or_else(|| "forgotten".to_owned()))
 }
 
 /// Rows by column, as `unnest` takes them.
@@ -291,5 +339,44 @@ impl<'a> Columns<'a> {
 
     pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 6] {
         [&self.keys, &self.versions, &self.expires, &self.generations, &self.live, &self.sealed]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::barrier::{Head, StoredKey};
+
+    fn row(key: &str, version: u64, generation: u32, sealed: &str) -> Row {
+        let head = Head { version, expires: None, generation, live: true };
+        Row { key: StoredKey::from_bytes(key.as_bytes().to_vec()), head, sealed: sealed.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn what_became_of_a_commit_is_told_by_what_stands_there() {
+        let ours = [row("a", 7, 1, "one"), row("b", 8, 1, "two")];
+        for (found, reached, outcome) in [
+            (vec![row("a", 7, 1, "one"), row("b", 8, 1, "two")], 8, Outcome::Committed),
+            // Another has written over one of them since, or moved both to another generation.
+            (vec![row("a", 9, 1, "other"), row("b", 8, 1, "two")], 9, Outcome::Committed),
+            (vec![row("a", 7, 2, "anew"), row("b", 8, 2, "anew")], 9, Outcome::Unknown),
+            (vec![row("a", 9, 1, "other"), row("b", 10, 1, "other")], 10, Outcome::Unknown),
+            (vec![], 12, Outcome::Unknown),
+            // Nobody came so far.
+            (vec![], 6, Outcome::Undone),
+            (vec![row("a", 3, 1, "before")], 7, Outcome::Undone),
+            // Another has taken the numbers.
+            (vec![row("a", 3, 1, "before"), row("b", 8, 1, "other")], 8, Outcome::Undone),
+            (vec![row("a", 3, 1, "before"), row("b", 11, 1, "other")], 11, Outcome::Undone),
+            (vec![row("a", 7, 1, "other")], 9, Outcome::Undone),
+        ] {
+            let told = Outcome::of(&ours, 8, &found, reached);
+            assert_eq!(
+                told,
+                outcome,
+                "{reached}: {:?}",
+                found.iter().map(|row| row.head).collect::<Vec<_>>()
+            );
+        }
     }
 }

@@ -5,6 +5,8 @@ mod backups;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod commits;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod disk;
