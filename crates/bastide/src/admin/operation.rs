@@ -133,6 +133,8 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, Some(of::<PasswordIn>), 200 Some(of::<Made>), false, users::set_password),
     operation!(GET "/v1/realms/{realm}/users/{user}/password", Hashes, "getPasswordHash", "Shows the hash of a user's password, for an export.",
         NONE, None, 200 Some(of::<PasswordIn>), false, users::password_hash),
+    operation!(POST "/v1/realms/{realm}/users/{user}/verification", Users, "askVerification", "Sends a user a link by which they show that their e-mail address is theirs.",
+        NONE, None, 204 None, false, users::ask_verification),
     operation!(GET "/v1/realms/{realm}/users/{user}/factors", Users, "listFactors", "Lists what a user enrolled beside their password.",
         NONE, None, 200 Some(of::<Page<FactorOut>>), false, users::factors),
     operation!(DELETE "/v1/realms/{realm}/users/{user}/factors/{factor}", Users, "removeFactor", "Removes a factor that a user lost; with the last one their recovery codes.",

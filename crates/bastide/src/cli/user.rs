@@ -112,6 +112,13 @@ enum UserCommand {
         /// The user name.
         username: String,
     },
+    /// Sends a user a link by which they show that their e-mail address is theirs, in a realm with
+    /// `mail:`.
+    #[command(after_help = examples("bastide user verify-mail alice"))]
+    VerifyMail {
+        /// The user name.
+        username: String,
+    },
     /// Lists the factors that a user enrolled.
     #[command(after_help = examples(
         "bastide user factors alice\n\
@@ -173,6 +180,10 @@ fn serve(context: &AdminContext, command: UserCommand) -> anyhow::Result<ExitCod
             let ended = context.call("DELETE", &context.of_user(&username, &["sessions"])?, None)?;
             let count = ended.get("ended").and_then(Value::as_u64).unwrap_or_default();
             context.done(&format!("{username}: {count} sessions and grants ended"), &ended);
+        }
+        UserCommand::VerifyMail { username } => {
+            context.call("POST", &context.of_user(&username, &["verification"])?, None)?;
+            context.done(&format!("{username}: a link is on its way"), &json!({ "asked": username }));
         }
         UserCommand::Factors { username } => {
             let factors = context.admin.list(&context.of_user(&username, &["factors"])?, false)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastide::config::{Mail, MailSecurity};
+use bastide::demo::client::{Request, http1};
 use bastide::process::clock::SystemClock;
 use bastide::process::mail::MailServer;
 use identity::mail::{MailMessage, MailTransport as _, NotSent};
@@ -256,9 +257,8 @@ async fn a_server_that_takes_no_connection_is_given_up() {
     assert_eq!(begun.elapsed().as_secs(), 20);
 }
 
-#[tokio::test]
-async fn whoever_is_added_with_an_address_is_invited() {
-    let Some(post) = Post::start(false) else { return };
+/// A town whose realm sends letters.
+async fn town_with_mail(post: &Post) -> Town {
     let mut town = Town::prepare("routes: []\n");
     std::fs::write(town.path("ca.pem"), &post.ca).unwrap();
     std::fs::write(town.path("mail.secret"), "s3cret\n").unwrap();
@@ -271,18 +271,67 @@ async fn whoever_is_added_with_an_address_is_invited() {
     let (code, out, err) = town.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     town.start_gateway().await;
+    town
+}
+
+/// The path of the link in the first letter.
+async fn link(post: &Post) -> String {
+    let letter = until("the letter", async || post.letters().into_iter().next()).await;
+    let data = letter["data"].as_str().unwrap().replace("=\r\n", "").replace("=3D", "=");
+    let link = data.split("https://localhost").nth(1).unwrap_or_else(|| panic!("{data}"));
+    link.split_whitespace().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn whoever_is_added_with_an_address_is_invited() {
+    let Some(post) = Post::start(false) else { return };
+    let town = town_with_mail(&post).await;
     let (code, out, err) =
         town.bastide(&["user", "add", "alice", "--email", "alice@example.org", "--invite"]);
     assert!(code == 0 && out.contains("alice: done"), "{out}{err}");
-    let letter = until("the invitation", async || post.letters().into_iter().next()).await;
-    let data = letter["data"].as_str().unwrap().replace("=\r\n", "").replace("=3D", "=");
-    let link = data.split("https://localhost").nth(1).unwrap();
-    let target = link.split_whitespace().next().unwrap();
-    assert!(target.starts_with("/recover/password?token="), "{data}");
-    let page = town.get(target).await;
+    let target = link(&post).await;
+    assert!(target.starts_with("/recover/password?token="), "{target}");
+    let page = town.get(&target).await;
     let text = String::from_utf8_lossy(&page.body).into_owned();
     assert!(page.status == 200 && text.contains("Passwort wählen"), "{text}");
     // Without an address a password is made, as before.
     let (code, out, err) = town.bastide(&["user", "add", "bob"]);
     assert!(code == 0 && out.contains("This is the only time"), "{out}{err}");
+}
+
+#[tokio::test]
+async fn whoever_has_an_address_is_asked_to_show_that_it_is_theirs() {
+    let Some(post) = Post::start(false) else { return };
+    let town = town_with_mail(&post).await;
+    for add in [&["user", "add", "alice", "--email", "alice@example.org"][..], &["user", "add", "bob"]] {
+        assert_eq!(town.bastide(add).0, 0);
+    }
+    let (code, out, err) = town.bastide(&["user", "verify-mail", "bob"]);
+    assert!(code != 0 && err.contains("there is no e-mail address to write to"), "{out}{err}");
+    let (code, out, err) = town.bastide(&["user", "verify-mail", "alice"]);
+    assert!(code == 0 && out.contains("alice: a link is on its way"), "{out}{err}");
+    let target = link(&post).await;
+    assert!(target.starts_with("/verify?token="), "{target}");
+    let page = town.get(&target).await;
+    let text = String::from_utf8_lossy(&page.body).into_owned();
+    let cookies = page.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+    let cookies: Vec<&str> = cookies.map(|(_, value)| value.split(';').next().unwrap()).collect();
+    let value = |name: &str| {
+        let input = text.split("<input").find(|input| input.contains(&format!("name=\"{name}\"")));
+        let input = input.unwrap_or_else(|| panic!("no {name}: {text}"));
+        input.split("value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let mut confirm = Request::new("POST", "localhost", "/verify")
+        .field("content-type", "application/x-www-form-urlencoded")
+        .field("origin", "https://localhost")
+        .field("cookie", &cookies.join("; "));
+    confirm.body = format!("token={}&csrf={}", value("token"), value("csrf")).into_bytes();
+    let answer = http1::ask(&town.door(), &confirm).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    let (_, out, _) = town.bastide(&["user", "show", "alice", "--output", "json"]);
+    let alice: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(alice["email_verified"], true, "{alice}");
+    // Whoever has shown it is not asked again.
+    let (code, out, err) = town.bastide(&["user", "verify-mail", "alice"]);
+    assert!(code == 1 && out.contains("verified already"), "{out}{err}");
 }

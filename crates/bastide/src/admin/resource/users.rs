@@ -345,6 +345,20 @@ pub async fn password_hash(asked: &Asked) -> Result<Reply, Problem> {
     Reply::ok(&PasswordIn { password: None, hash: Some(hash), invite: false })
 }
 
+/// `POST …/users/{user}/verification`
+pub async fn ask_verification(asked: &Asked) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let (user, _) = find(asked, &realm).await?;
+    if user.email_verified {
+        return Err(Problem::conflict(format!(
+            "the address of user {:?} is verified already",
+            user.username
+        )));
+    }
+    realm.ask_verification(&user).await?;
+    Ok(Reply::done())
+}
+
 /// `GET …/users/{user}/factors`
 pub async fn factors(asked: &Asked) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
