@@ -62,6 +62,8 @@ const TESTED_BY: &[(&str, &str, &str)] = &[
     ("requests_per_connection_max", "tests/hop/http1.rs", "requests_on_one_connection_end_at_their_number"),
     ("drain_ms_max", "tests/hop/cores.rs", "a_drain_is_bounded"),
     ("request_ms_max", "tests/hop/limits.rs", "a_request_that_never_ends_is_ended"),
+    ("request_ms_max", "tests/hop/limits.rs", "an_answer_that_never_begins_or_never_ends_is_ended"),
+    ("http2_idle_frames_max", "tests/hop/limits.rs", "data_without_data_is_counted_by_its_limit_alone"),
     (
         "http2_streams_max",
         "tests/hop/limits.rs",
