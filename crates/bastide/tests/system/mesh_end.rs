@@ -1,10 +1,11 @@
 //! How `bastide run` ends, and what a listener that closes still is: the door first, the way out
 //! last, whoever is connected already kept to what the door is for.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh::workload_api::Client;
-use rustix::process::{Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,12 +61,17 @@ server.serve_forever()
 "#;
 
 /// As an identity that the Workload API gives this process, and without a server's name.
-async fn connect(town: &Town, identity: &str, protocol: Option<&str>, door: u16) -> TlsStream<TcpStream> {
+async fn connect(
+    town: &Town,
+    identity: &str,
+    protocol: Option<&str>,
+    door: SocketAddr,
+) -> TlsStream<TcpStream> {
     let client = Client::connect(&town.path("api.sock")).await.unwrap();
     let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
     let mut config = client_config(&context, identity);
     config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(("127.0.0.1", door)).await.unwrap();
+    let stream = TcpStream::connect(door).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
@@ -120,7 +126,7 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
     mesh.add("limits: { header_read_ms_max: 5m }\n");
     mesh.run("payments", &[], STAYS).await;
     mesh.run("orders", &[], STAYS).await;
-    let door = mesh.port("orders");
+    let door = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
     let mut before = connect(&mesh.town, "intruder", None, door).await;
     before.write_all(&[PAY, b"\r\n"].concat()).await.unwrap();
     let answer = read_until(&mut before, &["}"]).await;
@@ -144,9 +150,10 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
     assert!(answer.contains(REFUSED), "{answer}");
     assert!(!mesh.audit("payments").contains("spiffe://shop.example/orders"), "{}", mesh.audit("payments"));
     // Nobody new comes in, and who was let in before is answered to the end.
-    assert!(TcpStream::connect(("127.0.0.1", door)).await.is_err());
+    assert!(TcpStream::connect(door).await.is_err());
     std::fs::write(mesh.town.path("go"), "").unwrap();
     assert!(read_until(&mut http2, &["whole"]).await.contains("whole"));
+    drop((before, http1, http2));
     assert_eq!(mesh.running(1).ended().await.code(), Some(7), "{}", mesh.say("orders"));
 }
 
@@ -237,7 +244,7 @@ async fn each_signal_reaches_the_program_once() {
     mesh.running(0).signal(Signal::HUP);
     until("the reload", async || mesh.say("orders").contains("reloaded (SIGHUP)").then_some(())).await;
     // As a terminal sends it: to all in our group.
-    let group = rustix::process::Pid::from_raw(i32::try_from(mesh.running(0).id()).unwrap()).unwrap();
+    let group = Pid::from_raw(i32::try_from(mesh.running(0).id()).unwrap()).unwrap();
     kill_process_group(group, Signal::INT).unwrap();
     until("SIGINT", async || mesh.say("orders").contains("got SIGINT").then_some(())).await;
     mesh.running(0).signal(Signal::QUIT);
@@ -300,9 +307,16 @@ async fn a_run_that_waits_for_an_identity_ends_when_it_is_told() {
     assert!(!mesh.town.path("started").exists());
 }
 
-/// The gateway's own listeners, taken away and moved by a reload.
+/// The gateway's own listeners.
 #[tokio::test]
 async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement() {
+    // At an address of its own, and at one that others are configured with too.
+    for address in ["127.0.0.3:0", "127.0.0.1:0"] {
+        is_kept_to_its_service(address).await;
+    }
+}
+
+async fn is_kept_to_its_service(address: &str) {
     let upstream = endless().await;
     let mut town = Town::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
@@ -317,7 +331,7 @@ async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement
              - {{ name: other, match: payments/**, to: other, authenticate: none, allow: anyone }}\n"
         )
     };
-    let closes = "  - { address: 127.0.0.1:0, to: long, tls: { mesh: true } }\n";
+    let closes = format!("  - {{ address: {address}, to: long, tls: {{ mesh: true }} }}\n");
     let stays =
         "  - { address: 127.0.0.1:0, to: other }\n  - { address: 127.0.0.2:0, tls: { mesh: true } }\n";
     town.configure(&rules(&format!("{closes}{stays}")));
@@ -326,13 +340,13 @@ async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement
     town.start_gateway().await;
     let (door, other) = (town.address(2), town.address(3));
     let begin = async |name| {
-        let mut stream = connect(&town, name, None, door.port()).await;
+        let mut stream = connect(&town, name, None, door).await;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: long\r\n\r\n").await.unwrap();
         assert!(read_until(&mut stream, &["hello"]).await.contains("hello"), "{}", town.log());
         stream
     };
     let (mut stolen, mut honest) = (begin("orders").await, begin("honest").await);
-    let mut half = connect(&town, "honest", None, door.port()).await;
+    let mut half = connect(&town, "honest", None, door).await;
     half.write_all(PAY).await.unwrap();
 
     town.configure(&rules(stays));
@@ -370,6 +384,15 @@ os.close(terminal)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 "#;
 
+/// Killed when the test ends, whatever it still has started.
+struct Left(Pid);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
 #[tokio::test]
 async fn a_program_ends_with_the_terminal_that_it_was_started_from() {
     let mesh = Mesh::start(&[("orders", "")], "").await;
@@ -384,16 +407,15 @@ async fn a_program_ends_with_the_terminal_that_it_was_started_from() {
         let mut terminal = crate::support::Process::spawn(&mut command);
         let started = "stream=\"stdout\"";
         until("the program", async || mesh.say("orders").contains(started).then_some(())).await;
+        let ready: Value = serde_json::from_str(&read(&mesh.town.path("bastide-orders/ready.json"))).unwrap();
+        let process = i32::try_from(ready["process"].as_u64().unwrap()).unwrap();
+        let left = Left(Pid::from_raw(process).unwrap());
         std::fs::write(mesh.town.path("gone"), "").unwrap();
         if !ends {
             let reloaded = "reloaded (SIGHUP)";
             until("the reload", async || mesh.say("orders").contains(reloaded).then_some(())).await;
             let said = mesh.say("orders");
-            let ready: Value =
-                serde_json::from_str(&read(&mesh.town.path("bastide-orders/ready.json"))).unwrap();
-            let process = i32::try_from(ready["process"].as_u64().unwrap()).unwrap();
-            let process = rustix::process::Pid::from_raw(process).unwrap();
-            rustix::process::kill_process(process, Signal::TERM).unwrap();
+            kill_process(left.0, Signal::TERM).unwrap();
             assert!(!said.contains("the program ended"), "{said}");
         }
         // 128 and the signal, of the program; python gives what it was given.
