@@ -337,6 +337,13 @@ impl Decoder<'_> {
         if let Some(node) = table.get("endpoint_id") {
             let id = self.text(node)?.parse::<model::SpiffeId>();
             match id {
+                Ok(id) if id.trust_domain() != partner.trust_domain => {
+                    let own = &partner.trust_domain;
+                    let said = format!(
+                        "expected a SPIFFE ID of {own}, whose bundle verifies the endpoint, found {id}"
+                    );
+                    self.fault(node.at, said);
+                }
                 Ok(id) => partner.endpoint_id = Some(id),
                 Err(error) => self.fault(node.at, error.to_string()),
             }

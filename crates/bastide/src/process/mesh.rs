@@ -94,6 +94,8 @@ struct Running {
     /// Whose workloads, partners and ways of attestation count.
     settled: config::Mesh,
     domain: Arc<TrustDomain>,
+    /// Keeps what was fetched of partners.
+    store: Store,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     provers: watch::Sender<Arc<Provers>>,
     agents: Option<NodeListener>,
@@ -323,10 +325,10 @@ impl MeshHost {
     pub async fn settle(&self) {
         let mut running = self.running.lock().await;
         let Some(open) = running.as_mut() else { return };
-        let Running { config, settled, foreign, .. } = open;
+        let Running { config, settled, foreign, store, .. } = open;
         if settled.partners != config.partners {
             let (partners, before) = (config.partners.clone(), settled.partners.clone());
-            open.partners = Task::spawn(partners::keep(partners, before, Arc::clone(foreign)));
+            open.partners = Task::spawn(partners::keep(partners, before, store.clone(), Arc::clone(foreign)));
         }
         renew(&open.provers, provers(&open.config));
         open.domain.declare(open.config.declared());
@@ -421,12 +423,15 @@ impl MeshHost {
         let counts = counts.unwrap_or(&wanted).clone();
         domain.declare(counts.declared());
         let (provers, _) = watch::channel(Arc::new(provers(&counts)));
-        let (foreign, _) = watch::channel(Arc::default());
-        let foreign = Arc::new(foreign);
+        // What was fetched of partners stays in use.
+        let fetched = before.filter(|it| it.settled.settings.trust_domain == wanted.settings.trust_domain);
+        let fetched = fetched.map(|before| Arc::clone(&before.foreign.borrow())).unwrap_or_default();
+        let foreign = Arc::new(watch::channel(fetched).0);
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let keeper = Task::spawn(Arc::clone(&domain).keep(self.audit.clone()));
-        let partners = partners::keep(counts.partners.clone(), Vec::new(), Arc::clone(&foreign));
+        let known = counts.partners.clone();
+        let partners = partners::keep(known.clone(), known, store.clone(), Arc::clone(&foreign));
         let partners = Task::spawn(partners);
         let found = self.keep_found(&wanted, &domain);
         let member = self.member.now();
@@ -438,6 +443,7 @@ impl MeshHost {
             settled: counts,
             config: wanted,
             domain,
+            store: store.clone(),
             foreign,
             provers,
             agents,

@@ -155,6 +155,10 @@ fn faults_say_what_and_where() {
             "`endpoint_id` needs `bundle`",
         ),
         (
+            "mesh: { trust_domain: a.example, federates: { b.example: { endpoint: \"https://b.example/\", endpoint_id: spiffe://c.example/x, bundle: bundle.json } } }",
+            "expected a SPIFFE ID of b.example, whose bundle verifies the endpoint, found spiffe://c.example/x",
+        ),
+        (
             "mesh: { trust_domain: a.example, authority: { cert: usual.pem, key: usual.key } }",
             "certificate 1 of the file has pathlen 0: it takes 1 or more, or none",
         ),

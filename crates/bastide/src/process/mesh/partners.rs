@@ -1,5 +1,7 @@
 //! The bundles of other trust domains: fetched from their endpoints as often as they ask,
-//! and kept while an endpoint does not answer.
+//! and kept while an endpoint does not answer, over restarts too. A domain of short-lived
+//! authorities has soon none in common with a file that somebody brought once; what was fetched
+//! last proves who its endpoint is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use ::mesh::verify::Verifier;
 use ::mesh::workload_api::Foreign;
 use proxy::fetch::{FetchRules, fetch};
 use proxy::tls::{ClientTls, ClientTlsSettings, ServerVerifier, certificates_from_pem};
+use serde::{Deserialize, Serialize};
+use store::{Expect, Key, Store};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,37 +26,97 @@ const REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// The first wait after a failure; it doubles up to the last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// A bundle that was fetched, in the store.
+#[derive(Serialize, Deserialize)]
+struct Fetched {
+    /// What its domain was trusted by when it was fetched.
+    from: String,
+    /// The document.
+    document: String,
+}
+
+fn place(trust_domain: &str) -> Key {
+    Key::new("mesh").name("partners").hidden(trust_domain)
+}
+
+/// What a domain is trusted by at first. Who changes that means that nothing else counts.
+fn origin(partner: &Partner) -> String {
+    let file = partner.bundle.as_ref().map(Bundle::to_document).unwrap_or_default();
+    let endpoint = partner.endpoint.as_deref().unwrap_or_default();
+    let id = partner.endpoint_id.as_ref().map_or("", |id| id.as_str());
+    let ca = partner.ca.as_ref().map(|(_, pem)| pem.as_slice()).unwrap_or_default();
+    let parts = [endpoint.as_bytes(), id.as_bytes(), file.as_bytes(), ca];
+    let hashes: Vec<u8> = parts.into_iter().flat_map(keys::sha256).collect();
+    keys::encoding::hex(&keys::sha256(&hashes))
+}
+
+/// What was fetched of these domains before this process was started, as far as it is told.
+async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
+    let mut found = Foreign::new();
+    for partner in partners.iter().filter(|partner| partner.endpoint.is_some()) {
+        let read = async {
+            let Some(record) = store.get(&place(&partner.trust_domain)).await? else { return Ok(None) };
+            let Fetched { from, document } = record.json()?;
+            let same = from == origin(partner);
+            anyhow::Ok(same.then(|| Bundle::parse(&partner.trust_domain, document.as_bytes())).transpose()?)
+        };
+        match read.await {
+            Ok(bundle) => found.extend(bundle.map(|bundle| (partner.trust_domain.clone(), bundle))),
+            Err(fault) => {
+                let name = partner.trust_domain.as_str();
+                tracing::warn!(trust_domain = name, %fault, "mesh: the bundle that was fetched last cannot be read");
+            }
+        }
+    }
+    found
+}
+
+/// Keeps what was fetched for the next start.
+async fn put(store: &Store, partner: &Partner, bundle: &Bundle) {
+    let kept = Fetched { from: origin(partner), document: bundle.to_document() };
+    let put = async {
+        let value = store::Value::from_json(&kept)?;
+        store.put(place(&partner.trust_domain), value, None, Expect::Any).await
+    };
+    if let Err(fault) = put.await {
+        let name = partner.trust_domain.as_str();
+        tracing::warn!(trust_domain = name, %fault, "mesh: a bundle is not kept for the next start");
+    }
+}
+
 /// Keeps the bundles of these domains, of which those `before` were kept until now. Ends when it is
 /// aborted.
 pub(super) async fn keep(
     partners: Vec<Partner>,
     before: Vec<Partner>,
+    store: Store,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
 ) {
-    foreign.send_modify(|current| *current = Arc::new(known(current, &before, &partners)));
+    let stored = stored(&store, &partners).await;
+    foreign.send_modify(|current| *current = Arc::new(known(current, &before, &stored, &partners)));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
-        tasks.spawn(follow(partner, Arc::clone(&foreign)));
+        tasks.spawn(follow(partner, store.clone(), Arc::clone(&foreign)));
     }
     while tasks.join_next().await.is_some() {}
     std::future::pending().await
 }
 
 /// The bundles of these domains before anything else was fetched.
-fn known(current: &Foreign, before: &[Partner], partners: &[Partner]) -> Foreign {
+fn known(current: &Foreign, before: &[Partner], stored: &Foreign, partners: &[Partner]) -> Foreign {
     let of_file = |bundle: &Bundle| before.iter().any(|partner| partner.bundle.as_ref() == Some(bundle));
     let one = |partner: &Partner| {
         // What was fetched of a partner that stays is kept, and its file counts until then, as it is
         // now: whoever is no longer in it is no longer trusted. Without an endpoint it is all there is.
         let current = current.get(&partner.trust_domain);
         let fetched = current.filter(|bundle| partner.endpoint.is_some() && !of_file(bundle));
-        let bundle = fetched.or(partner.bundle.as_ref())?;
+        let bundle = fetched.or(stored.get(&partner.trust_domain)).or(partner.bundle.as_ref())?;
         Some((partner.trust_domain.clone(), bundle.clone()))
     };
     partners.iter().filter_map(one).collect()
 }
 
-async fn follow(partner: Partner, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
+async fn follow(partner: Partner, store: Store, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
     let mut failures = 0_u32;
     loop {
         let known = foreign.borrow().get(&partner.trust_domain).cloned();
@@ -61,6 +125,7 @@ async fn follow(partner: Partner, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
                 failures = 0;
                 let pause = bundle.refresh.clamp(REFRESH.0, REFRESH.1);
                 if known.as_ref() != Some(&bundle) {
+                    put(&store, &partner, &bundle).await;
                     let (name, sequence) = (partner.trust_domain.as_str(), bundle.sequence);
                     tracing::info!(
                         trust_domain = name,
@@ -159,13 +224,49 @@ mod tests {
             (of(7), partner(None, Some(1)), of(1)),
             (Foreign::new(), partner(there, None), Foreign::new()),
         ] {
-            assert_eq!(known(&current, &[], &[partner]), expected);
+            assert_eq!(known(&current, &[], &Foreign::new(), &[partner]), expected);
         }
-        assert_eq!(known(&of(7), &[], &[]), Foreign::new(), "who is no partner any more");
+        let none = Foreign::new();
+        assert_eq!(known(&of(7), &[], &none, &[]), none, "who is no partner any more");
         // Of an endpoint that has not answered the file of before is known.
         let before = [partner(there, Some(1))];
-        assert_eq!(known(&of(1), &before, &[partner(there, Some(2))]), of(2));
-        assert_eq!(known(&of(1), &before, &before), of(1));
-        assert_eq!(known(&of(7), &before, &[partner(there, Some(2))]), of(7));
+        assert_eq!(known(&of(1), &before, &none, &[partner(there, Some(2))]), of(2));
+        assert_eq!(known(&of(1), &before, &none, &before), of(1));
+        assert_eq!(known(&of(7), &before, &none, &[partner(there, Some(2))]), of(7));
+    }
+
+    #[tokio::test]
+    async fn what_was_fetched_last_counts_again_after_a_start_until_the_file_is_another() {
+        let store = Store::in_memory(Arc::new(crate::process::clock::SystemClock::start())).unwrap();
+        let there = Some("https://partner.example/bundle");
+        let (random, now) = (keys::SystemRandom::new(), model::Timestamp::from_unix_seconds(1_800_000_000));
+        let signer = || {
+            let made = keys::LocalSigner::generate(keys::Algorithm::Es256, &random);
+            Arc::new(made.unwrap().0)
+        };
+        let terms = keys::svid::AuthorityTerms {
+            trust_domain: "partner.example",
+            from: now,
+            until: now.plus(Duration::from_secs(9)),
+            signs_authorities: false,
+        };
+        let authority = keys::svid::X509Authority::self_signed(signer(), &terms, &random).unwrap();
+        let newest = Bundle { x509: vec![authority.certificate().to_vec()], ..bundle(7) };
+        put(&store, &partner(there, Some(1)), &newest).await;
+
+        let begins = async |partners: &[Partner]| {
+            let foreign = Arc::new(watch::channel(Arc::default()).0);
+            let mut told = foreign.subscribe();
+            let keeping = tokio::spawn(keep(partners.to_vec(), Vec::new(), store.clone(), foreign));
+            told.changed().await.unwrap();
+            let known = told.borrow().get("partner.example").cloned();
+            keeping.abort();
+            known
+        };
+        assert_eq!(begins(&[partner(there, Some(1))]).await, Some(newest));
+        // Somebody brought another one, or means another endpoint.
+        assert_eq!(begins(&[partner(there, Some(2))]).await, Some(bundle(2)));
+        assert_eq!(begins(&[partner(Some("https://partner.example/other"), Some(1))]).await, Some(bundle(1)));
+        assert_eq!(begins(&[partner(None, Some(1))]).await, Some(bundle(1)));
     }
 }
