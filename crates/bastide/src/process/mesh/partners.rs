@@ -72,7 +72,7 @@ async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
 }
 
 /// Keeps what was fetched for the next start.
-async fn put(store: &Store, partner: &Partner, bundle: &Bundle) {
+pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) {
     let kept = Fetched { from: origin(partner), document: bundle.to_document() };
     let put = async {
         let value = store::Value::from_json(&kept)?;
@@ -92,8 +92,19 @@ pub(super) async fn keep(
     store: Store,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
 ) {
+    let none = Foreign::new();
+    // Whom the configuration trusts no longer is not trusted until the store has answered.
+    foreign.send_if_modified(|current| {
+        let next = known(current, &before, &none, &partners);
+        let is_other = !current.is_empty() && **current != next;
+        if is_other {
+            *current = Arc::new(next);
+        }
+        is_other
+    });
     let stored = stored(&store, &partners).await;
-    foreign.send_modify(|current| *current = Arc::new(known(current, &before, &stored, &partners)));
+    let files = [before, partners.clone()].concat();
+    foreign.send_modify(|current| *current = Arc::new(known(current, &files, &stored, &partners)));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
         tasks.spawn(follow(partner, store.clone(), Arc::clone(&foreign)));

@@ -117,3 +117,53 @@ async fn a_process_whose_new_configuration_cannot_be_had_is_the_workload_that_it
     }
     close(host, log).await;
 }
+
+/// A partner's newest bundle is not forgotten where the trust domain is opened anew.
+#[tokio::test]
+async fn what_was_fetched_of_a_partner_stays_in_use_over_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, store, log) = host(folder.path());
+    let partner = config::Partner {
+        trust_domain: "partner.example".to_owned(),
+        endpoint: Some("https://127.0.0.1:1/".to_owned()),
+        endpoint_id: None,
+        ca: None,
+        allow_private_addresses: false,
+        bundle: None,
+    };
+    let random = SystemRandom::new();
+    let signer = Arc::new(keys::LocalSigner::generate(keys::Algorithm::Es256, &random).unwrap().0);
+    let now = store.clock().now();
+    let terms = keys::svid::AuthorityTerms {
+        trust_domain: "partner.example",
+        from: now,
+        until: now.plus(Duration::from_secs(3600)),
+        signs_authorities: false,
+    };
+    let authority = keys::svid::X509Authority::self_signed(signer, &terms, &random).unwrap();
+    let fetched = ::mesh::Bundle {
+        trust_domain: "partner.example".to_owned(),
+        x509: vec![authority.certificate().to_vec()],
+        jwt: Vec::new(),
+        sequence: 7,
+        refresh: Duration::from_secs(60),
+    };
+    partners::put(&store, &partner, &fetched).await;
+    let mut first = configured("orders", "gateway");
+    first.partners = vec![partner];
+    host.follow(Some(&first), Some(&store)).await.unwrap();
+    host.settle().await;
+    let foreign = async || host.running.lock().await.as_ref().unwrap().foreign.subscribe();
+    let is_known = |known: &Arc<Foreign>| known.get("partner.example") == Some(&fetched);
+    let mut told = foreign().await;
+    tokio::time::timeout(Duration::from_secs(60), told.wait_for(is_known)).await.unwrap().unwrap();
+
+    // Nor by the store's word alone.
+    store.delete_all(&store::Key::new("mesh").name("partners")).await.unwrap();
+    let mut other = first.clone();
+    other.settings.lifetimes.x509_svid /= 2;
+    host.follow(Some(&other), Some(&store)).await.unwrap();
+    host.settle().await;
+    assert!(is_known(&foreign().await.borrow()), "it is forgotten");
+    close(host, log).await;
+}
