@@ -108,7 +108,7 @@ struct Verified {
     /// The same, spoken for by who signed it: without an end of its own.
     user_of_signer: Arc<Principal>,
     /// The SPIFFE ID of who signed it.
-    signer: Box<str>,
+    signer: Arc<str>,
 }
 
 impl Verified {
