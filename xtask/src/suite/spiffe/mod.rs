@@ -267,26 +267,97 @@ fn watch(python: &Path, program: &Path, counts: &mut Counts) -> Result<()> {
     Ok(())
 }
 
-/// Envoy on both sides of mutual TLS, with certificates of four seconds from the socket.
+/// Envoy on both sides of mutual TLS, then at either side of `bastide run`, with certificates of four
+/// seconds from the socket.
 fn envoy(python: &Path, program: &Path, long: u64, counts: &mut Counts) -> Result<()> {
     let binary = python.parent().context("an interpreter lies in a folder")?.join("envoy");
     let domain = Domain::start(program, "example.org", SECONDS_OF_ENVOY)?;
-    for (name, expected, good) in
-        [("envoy-mutual", "myservice2", true), ("envoy-other-name", "myservice3", false)]
+    for (name, expected, wanted, seconds) in
+        [("envoy-mutual", "myservice2", "200", long), ("envoy-other-name", "myservice3", "503", 3)]
     {
-        let (way_in, secure) = (free_port()?, free_port()?);
+        let secure = free_port()?;
+        let mut envoy = Envoy::start(&binary, &domain, name, expected, (secure, secure))?;
+        let (asked, wrong) = envoy.ask(wanted, seconds)?;
+        tell(name, wanted, (asked, wrong), counts);
+    }
+    with_proxy(&binary, &domain, (python, program), long, counts)
+}
+
+/// Envoy calls a service behind our proxy, while a program behind another of our proxies calls Envoy.
+fn with_proxy(
+    binary: &Path,
+    domain: &Domain,
+    (python, program): (&Path, &Path),
+    long: u64,
+    counts: &mut Counts,
+) -> Result<()> {
+    let (door, other_door, secure) = (free_port()?, free_port()?, free_port()?);
+    let folder = domain.folder.path();
+    let run = |service: &str, door: u16, services: &str, script: &str| {
+        let text = format!(
+            "mesh:\n  trust_domain: example.org\n  socket: api.sock\n  services: {{ {services} }}\n\
+             policies:\n  inline: |\n    permit (principal == Service::\"spiffe://example.org/myservice\", action, \
+             resource)\n    when {{ resource.service == \"myservice2\" }};\n"
+        );
+        std::fs::write(folder.join(format!("{service}.yaml")), text)?;
+        let mut run = Command::new(program);
+        run.current_dir(folder).args(["run", "--service", service, "--listen", &format!("127.0.0.1:{door}")]);
+        run.args(["--config", &format!("{service}.yaml"), "--", "sh", "-c", script]);
+        Process::start(&format!("run-{service}"), folder, &mut run)
+    };
+    let serves = format!("exec {} -m http.server $PORT --bind 127.0.0.1", python.display());
+    let _service = run("myservice2", door, &format!("myservice2: \"127.0.0.1:{door}\""), &serves)?;
+    let mut envoy = Envoy::start(binary, domain, "envoy-to-proxy", "myservice2", (secure, door))?;
+    let calls = "while sleep 0.05; do curl --silent --max-time 5 --output /dev/null \
+                 --write-out '%{http_code}\\n' http://myservice2/ >> answers; done";
+    let services = format!("myservice: \"127.0.0.1:{other_door}\", myservice2: \"127.0.0.1:{secure}\"");
+    let mut caller = run("myservice", other_door, &services, calls)?;
+    let answers = || std::fs::read_to_string(folder.join("answers")).unwrap_or_default();
+    caller.wait(|| answers().lines().any(|status| status == "200").then_some(()))?;
+    let before = answers().lines().count();
+    tell("envoy-to-proxy", "200", envoy.ask("200", long)?, counts);
+    drop(caller);
+    let answers = answers();
+    let since: Vec<&str> = answers.lines().skip(before).collect();
+    let wrong = since.iter().filter(|status| **status != "200").count();
+    tell("proxy-to-envoy", "200", (since.len(), wrong), counts);
+    Ok(())
+}
+
+/// An Envoy that is asked in clear.
+struct Envoy {
+    running: Process,
+    way_in: u16,
+}
+
+impl Envoy {
+    /// With a listener of its own, and the one that it goes to: `(secure, upstream)`.
+    fn start(
+        binary: &Path,
+        domain: &Domain,
+        name: &str,
+        expected: &str,
+        (secure, upstream): (u16, u16),
+    ) -> Result<Self> {
+        let way_in = free_port()?;
         let text = include_str!("envoy.yaml")
             .replace("@WAY_IN@", &way_in.to_string())
             .replace("@SECURE@", &secure.to_string())
+            .replace("@UPSTREAM@", &upstream.to_string())
             .replace("@EXPECTED@", expected)
             .replace("@SOCKET@", &domain.socket().display().to_string());
         let file = domain.folder.path().join(format!("{name}.yaml"));
         std::fs::write(&file, text)?;
-        let mut start = Command::new(&binary);
+        let mut start = Command::new(binary);
         start.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "-l", "warning"]);
-        let mut running = Process::start("envoy", domain.folder.path(), &mut start)?;
+        Ok(Self { running: Process::start("envoy", domain.folder.path(), &mut start)?, way_in })
+    }
+
+    /// Asks for so long, a handshake each: how often, and how often something else came than is
+    /// wanted.
+    fn ask(&mut self, wanted: &str, seconds: u64) -> Result<(usize, usize)> {
+        let address = format!("http://127.0.0.1:{}/", self.way_in);
         let ask = || {
-            let address = format!("http://127.0.0.1:{way_in}/");
             let mut curl = Command::new("curl");
             curl.args([
                 "--silent",
@@ -297,13 +368,11 @@ fn envoy(python: &Path, program: &Path, long: u64, counts: &mut Counts) -> Resul
                 "--write-out",
                 "%{http_code}",
             ]);
-            command::read(curl.arg(address)).ok().map(|status| status.trim().to_owned())
+            command::read(curl.arg(&address)).ok().map(|status| status.trim().to_owned())
         };
         // Until the certificates are there, nobody answers or 503 does.
-        let wanted = if good { "200" } else { "503" };
-        running.wait(|| ask().filter(|status| status == wanted).map(|_| ()))?;
+        self.running.wait(|| ask().filter(|status| status == wanted).map(|_| ()))?;
         let (began, mut asked, mut wrong) = (Stopwatch::start(), 0, 0);
-        let seconds = if good { long } else { 3 };
         while began.elapsed() < Duration::from_secs(seconds) {
             asked += 1;
             if ask().as_deref() != Some(wanted) {
@@ -311,9 +380,13 @@ fn envoy(python: &Path, program: &Path, long: u64, counts: &mut Counts) -> Resul
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let outcome = if wrong == 0 { "ok" } else { "FAIL" };
-        println!("{outcome} {name}: {asked} requests in {seconds} s, {wrong} not answered with {wanted}");
-        if wrong == 0 { counts.passed += 1 } else { counts.failed += 1 }
+        Ok((asked, wrong))
     }
-    Ok(())
+}
+
+fn tell(name: &str, wanted: &str, (asked, wrong): (usize, usize), counts: &mut Counts) {
+    let is_well = wrong == 0 && asked > 0;
+    let outcome = if is_well { "ok" } else { "FAIL" };
+    println!("{outcome} {name}: {asked} requests, {wrong} not answered with {wanted}");
+    if is_well { counts.passed += 1 } else { counts.failed += 1 }
 }
