@@ -58,7 +58,13 @@ pub fn operators(data: &[u8]) {
         for index in 0..found.len() {
             let _ = found.get(value, index);
         }
-        // What the plan relies on: a match contains one of the operator's literals.
+        // What the plan relies on: a match holds a byte of those kinds of which the operator needs
+        // one, and contains one of its literals.
+        let needs = operator.needs();
+        assert!(
+            needs == 0 || crate::classes::of(value) & needs != 0,
+            "@{name} {argument} matches without what it needs"
+        );
         if crate::classes::of(value) & operator.unless() == 0
             && let Some(literals) = operator.literals()
         {
