@@ -176,3 +176,31 @@ fn shortcuts_change_nothing_on_the_core_rule_set() {
         }
     }
 }
+
+#[test]
+fn shortcuts_change_nothing_where_the_core_rule_set_stops_what_it_finds() {
+    let Some(shared) = support::shared() else {
+        eprintln!("skipped: no ../shared/crs beside the repository");
+        return;
+    };
+    // The rules that judge the scores stop at the first match of weight.
+    let thresholds = "SecRuleEngine On\n\
+        SecAction \"id:900999,phase:1,pass,nolog,setvar:tx.inbound_anomaly_score_threshold=1,\
+        setvar:tx.outbound_anomaly_score_threshold=1\"\n";
+    let settings = support::test_settings().replace("ctl:ruleEngine=DetectionOnly", "ctl:ruleEngine=On");
+    let settings = format!("{settings}\n{thresholds}");
+    let planned = support::core_rule_set(&Options::default(), &settings).unwrap();
+    let plain = support::core_rule_set(&plain(), &settings).unwrap();
+    let mut stopped = 0;
+    for (number, case) in cases(&shared.join("crs/tests")).iter().enumerate() {
+        // One in sixteen as it is, one in sixteen changed.
+        let bytes = match number % 16 {
+            2 => case.bytes.clone(),
+            10 => mutate(&case.bytes, number as u64),
+            _ => continue,
+        };
+        compare(&planned, &plain, &bytes, &case.id);
+        stopped += usize::from(support::run(&planned, &Raw::parse(&bytes)).1 != waf::Verdict::Pass);
+    }
+    assert!(stopped > 50, "hardly anything was stopped: {stopped}");
+}
