@@ -479,6 +479,22 @@ mod tests {
     }
 
     #[test]
+    fn a_list_and_further_entries_revoke_what_either_names() {
+        let list = Revocations::new(&[named("token", "t1")], NOW).unwrap();
+        let over = Revocation { until: Some(1_000), ..named("token", "t3") };
+        let both = list.with(&[named("session", "s1"), named("token", "t1"), over], NOW).unwrap();
+        assert_eq!(both.len(), 2);
+        let of = |list: &Revocations, token, session| {
+            list.revoked(&marks(Some(token), Some(session), None), "https://id.test", "alice")
+        };
+        assert_eq!(of(&both, "t1", "s2"), Some("token"));
+        assert_eq!(of(&both, "t2", "s1"), Some("session"));
+        assert_eq!(of(&both, "t3", "s2"), None);
+        assert_eq!(of(&list, "t2", "s1"), None, "the list itself is as it was");
+        assert!(list.with(&[Revocation::default()], NOW).is_err());
+    }
+
+    #[test]
     fn what_is_named_is_revoked_and_nothing_else() {
         let until = |seconds| Revocation { issued_until: Some(seconds), ..named("subject", "bob") };
         let of = |issuer: &str| Revocation { issuer: Some(issuer.to_owned()), ..named("token", "t1") };
