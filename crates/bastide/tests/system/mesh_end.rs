@@ -159,6 +159,21 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_keeps_no_listener_open_when_a_service_ends() {
+    let policies = r#"@id("nobody") forbid (principal, action, resource);"#;
+    let mut mesh = Mesh::start(&[("orders", "")], policies).await;
+    mesh.run("orders", &[], STAYS).await;
+    let door = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
+    drop(TcpStream::connect(door).await.unwrap());
+    std::fs::write(mesh.town.path("bastide-orders/api-keys.json"), "neither keys nor JSON").unwrap();
+    mesh.running(0).signal(Signal::TERM);
+    until("the signal", async || mesh.say("orders").contains("told to end").then_some(())).await;
+    assert!(TcpStream::connect(door).await.is_err(), "{}", mesh.say("orders"));
+    std::fs::write(mesh.town.path("go"), "").unwrap();
+    assert_eq!(mesh.running(0).ended().await.code(), Some(7), "{}", mesh.say("orders"));
+}
+
+#[tokio::test]
 async fn an_answer_in_plain_text_is_whole_when_the_service_ends_meanwhile() {
     let policies = r#"@id("anybody") permit (principal is Anonymous, action, resource);"#;
     let mut mesh = Mesh::start(&[("moving", ", mode: permissive")], policies).await;

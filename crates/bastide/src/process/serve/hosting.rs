@@ -11,6 +11,7 @@ use super::Server;
 use crate::process::log::Log;
 use crate::process::mesh::{Address, Registered};
 use crate::process::program::{Advertise, Program};
+use crate::wire::Reading;
 
 impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
@@ -66,7 +67,9 @@ impl Server {
         // Whoever is connected already stays at the listener, which closes.
         let mut configuration = self.configuration.clone();
         configuration.listeners.retain(|listener| listener.to.as_ref() != Some(&program.service));
-        match self.publish(&configuration).await {
+        let current = Arc::clone(&self.current);
+        // A file that cannot be read keeps no listener open.
+        match self.publish_read(&configuration, &Reading::as_far_as_possible(&current)).await {
             // Whatever is renewed from here on opens no listener again.
             Ok(()) => self.configuration = configuration,
             Err(fault) => tracing::error!("the listener of the mesh stays open: {fault:#}"),

@@ -228,7 +228,8 @@ impl Server {
         Ok(())
     }
 
-    async fn publish_read(
+    /// Builds a snapshot of what can be read, and hands it to the cores.
+    pub(super) async fn publish_read(
         &mut self,
         configuration: &Configuration,
         reading: &Reading<'_>,
