@@ -89,16 +89,18 @@ class Page:
 
     def wait(self, text):
         end = time.monotonic() + WAIT_SECONDS
+        before = ""
         while time.monotonic() < end:
             try:
                 html = self.html()
             except AssertionError:
                 html = ""
-            if re.search(text, html):
-                # Laid out and focused a moment later.
-                time.sleep(0.3)
+            found = re.search(text, html)
+            # Read to its end, laid out and focused when it is the same a moment later.
+            if found and html == before:
                 return html
-            time.sleep(0.05)
+            before = html
+            time.sleep(0.3 if found else 0.05)
         raise AssertionError(f"expected {text!r}, found {html}; {self.complaints}")
 
     def type(self, text):
