@@ -103,6 +103,7 @@ pub fn forward<E: Exchange>(
                 match rewrite::outgoing_path(routed.head(), settings, upstreams.limits().path_segments_max) {
                     Err(error) => Err(error),
                     Ok(path) => {
+                        let request_until = exchange.until_ms();
                         let job = Job {
                             head: routed.head(),
                             path,
@@ -112,8 +113,8 @@ pub fn forward<E: Exchange>(
                             edit: response_edit,
                             origin: exchange.origin(),
                             watch: Watch::new(ticker),
-                            total: earlier(earlier(total, exchange.until_ms()), live.until_ms()),
-                            request_until: exchange.until_ms(),
+                            total: earlier(earlier(total, request_until), live.until_ms()),
+                            request_until,
                             live,
                             attempt_log,
                         };
