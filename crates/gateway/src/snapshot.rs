@@ -11,7 +11,7 @@ use proxy::address::AddressRules;
 use proxy::challenge::Challenges;
 use proxy::concurrency::Concurrency;
 use proxy::rate::{Limiter, Rule};
-use proxy::world::keyed;
+use proxy::world::find_listener;
 use proxy::{
     Admission, ConnectionInfo, CoreContext, CoreUpstreams, Limits, ListenerKey, ListenerSettings, Router,
     Upstreams, World,
@@ -217,10 +217,8 @@ impl Snapshot {
     /// anything then, and policies see `Anonymous`.
     pub(crate) fn came_in_clear(&self, connection: &ConnectionInfo) -> bool {
         connection.tls.is_none()
-            // Looked at first: where no listener does, their keys need not be worked out.
-            && self.listeners.iter().any(|listener| listener.takes_cleartext)
-            && keyed(&self.listeners)
-                .any(|(key, listener)| key == connection.listener && listener.takes_cleartext)
+            && find_listener(&self.listeners, connection.listener)
+                .is_some_and(|listener| listener.takes_cleartext)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::link::{Link, Wire};
 use crate::listen::Core;
 use crate::proxy_protocol::{self, Header};
 use crate::tls::{ServerTls, TlsPeer};
-use crate::world::{ConnectionInfo, ListenerKey, Speaks, World, keyed};
+use crate::world::{ConnectionInfo, ListenerKey, Speaks, World, find_listener};
 use crate::{opaque, serve1, serve2};
 
 /// How long to leave the listener alone when the process is out of file descriptors.
@@ -282,12 +282,9 @@ fn admit_connection<W: World>(
 
 /// Whether a peer begins its connections to a listener with a PROXY protocol header.
 fn sends_proxy_header<W: World>(world: &W, listener: ListenerKey, peer: IpAddr) -> bool {
-    // Most worlds have no such listener.
-    world.listeners().iter().any(|settings| settings.proxy_protocol.is_some())
-        && keyed(world.listeners())
-            .find(|(key, _)| *key == listener)
-            .and_then(|(_, settings)| settings.proxy_protocol.as_ref())
-            .is_some_and(|senders| senders.contains(peer.to_canonical()))
+    find_listener(world.listeners(), listener)
+        .and_then(|settings| settings.proxy_protocol.as_ref())
+        .is_some_and(|senders| senders.contains(peer.to_canonical()))
 }
 
 /// Reads who a connection is really from, and counts it for that address.
@@ -332,10 +329,8 @@ async fn serve_connection<W: World>(
     }
     let local = socket.local_addr()?;
     let current = core.current();
-    let Some((key, settings)) = keyed(current.world.listeners()).find(|(key, _)| *key == core_listener.key)
-    else {
-        return Ok(());
-    };
+    let key = core_listener.key;
+    let Some(settings) = find_listener(current.world.listeners(), key) else { return Ok(()) };
     // A socket for both families has the addresses of IPv4 mapped.
     let [peer, local] = [peer, local].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
     let mut peer_node = Vec::new();

@@ -33,7 +33,7 @@ use crate::limits::{Hits, Limits};
 use crate::serve2::Stream;
 use crate::task_pool::TaskPool;
 use crate::upstream::Pools;
-use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, keyed};
+use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, accepting};
 use bind::{Bound, CoreSocket, bind_new};
 
 /// Snapshots on their way to a core.
@@ -302,6 +302,11 @@ impl<W: World> Cores<W> {
         list
     }
 
+    /// The address of one of them.
+    pub fn address(&self, key: ListenerKey) -> Option<SocketAddr> {
+        self.listeners.get(&key).map(|bound| bound.address)
+    }
+
     /// Handles of everything that listens, for a process that takes over. While both
     /// hold them, either may accept.
     ///
@@ -335,8 +340,7 @@ impl<W: World> Cores<W> {
     /// gone.
     pub async fn publish(&mut self, world: Arc<W>) -> Result<(), ListenError> {
         let (mut listeners, mut sockets) = bind_new(&world, &self.listeners, self.senders.len(), Vec::new())?;
-        let wanted = keyed(world.listeners()).filter(|(_, settings)| !settings.closing);
-        let wanted: Vec<ListenerKey> = wanted.map(|(key, _)| key).collect();
+        let wanted: Vec<ListenerKey> = accepting(world.listeners()).collect();
         let close: Vec<ListenerKey> =
             self.listeners.keys().filter(|key| !wanted.contains(key)).copied().collect();
         let gone = |core| ListenError::Core { core, source: io::ErrorKind::BrokenPipe.into() };

@@ -105,6 +105,11 @@ impl ListenerSettings {
             takes_cleartext: false,
         }
     }
+
+    /// Its key.
+    pub fn key(&self) -> ListenerKey {
+        ListenerKey { address: self.address, ordinal: self.ordinal }
+    }
 }
 
 /// What the clients of a listener speak.
@@ -135,11 +140,14 @@ impl fmt::Display for ListenerKey {
     }
 }
 
-/// Each listener with its key.
-pub fn keyed(listeners: &[ListenerSettings]) -> impl Iterator<Item = (ListenerKey, &ListenerSettings)> {
-    listeners
-        .iter()
-        .map(|settings| (ListenerKey { address: settings.address, ordinal: settings.ordinal }, settings))
+/// The listener with this key.
+pub fn find_listener(listeners: &[ListenerSettings], key: ListenerKey) -> Option<&ListenerSettings> {
+    listeners.iter().find(|settings| settings.key() == key)
+}
+
+/// The keys of those that take new connections.
+pub(crate) fn accepting(listeners: &[ListenerSettings]) -> impl Iterator<Item = ListenerKey> {
+    listeners.iter().filter(|settings| !settings.closing).map(ListenerSettings::key)
 }
 
 /// What is known about a client's connection.
@@ -165,9 +173,8 @@ impl ConnectionInfo {
     /// the chain anew only when the listener's TLS is not the one that last verified it.
     pub fn is_still_trusted(&self, listeners: &[ListenerSettings], now_ms: u64) -> bool {
         let Some(peer) = &self.tls else { return true };
-        let listener = keyed(listeners).find(|(key, _)| *key == self.listener);
         // One that closes judges its connections to their end.
-        let tls = listener.map(|(_, settings)| settings.tls.as_ref());
+        let tls = find_listener(listeners, self.listener).map(|settings| settings.tls.as_ref());
         // Without TLS it takes no certificate at all.
         let takes_none = tls.is_some_and(|tls| tls.is_none()) && !peer.chain.is_empty();
         !takes_none && peer.is_still_trusted(tls.flatten(), now_ms)

@@ -4,7 +4,6 @@ use anyhow::Context;
 use listenfd::ListenFd;
 use proxy::ListenerSettings;
 use proxy::listen::Inherited;
-use proxy::world::keyed;
 
 use super::handover::HandoverResources;
 
@@ -32,13 +31,14 @@ pub fn sockets(
             continue;
         }
         let address = socket.local_addr()?;
-        let known = keyed(listeners).find(|(key, _)| key.address == address);
-        let (key, _) = known.with_context(|| {
+        let known = listeners.iter().find(|listener| listener.address == address);
+        let known = known.with_context(|| {
             format!(
                 "systemd opened {address} ({name:?}), which no listener of the configuration has; \
                  name the admin socket with FileDescriptorName={ADMIN}"
             )
         })?;
+        let key = known.key();
         resources.listeners.push(Inherited { key, address, sockets: vec![socket], claim: None });
     }
     Ok(())

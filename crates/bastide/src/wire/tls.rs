@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use bytes::Bytes;
-use gateway::snapshot::Snapshot;
 use keys::LocalCa;
 use model::{Switch, Timestamp};
 use proxy::ListenerKey;
@@ -11,7 +10,7 @@ use proxy::tls::{
     ClientCertificates, Identity, ServerOffer, ServerTls, ServerTlsSettings, TlsVersion,
     certificates_from_pem, revocations_from_pem,
 };
-use proxy::world::{ListenerSettings, Speaks, keyed};
+use proxy::world::{ListenerSettings, Speaks, find_listener};
 
 use super::{Parts, Reading, read};
 use crate::config::{self, Configuration, HostMatch, Listener, ListenerTls};
@@ -30,12 +29,8 @@ pub(super) struct Sources<'s> {
 impl Sources<'_> {
     /// What a listener was until now.
     pub(super) fn before(&self, key: ListenerKey) -> Option<&ListenerSettings> {
-        of_before(self.reading.before()?, key)
+        find_listener(&self.reading.before()?.listeners, key)
     }
-}
-
-fn of_before(before: &Snapshot, key: ListenerKey) -> Option<&ListenerSettings> {
-    keyed(&before.listeners).find(|(old, _)| *old == key).map(|(_, settings)| settings)
 }
 
 /// A listener, with its certificates read or issued.
@@ -58,7 +53,7 @@ pub(super) fn listener(
             .with_context(|| format!("TLS of listener {}", listener.address)),
         None => Ok(None),
     };
-    let tls = sources.reading.or_before(tls, |before| of_before(before, key)?.tls.clone().map(Some))?;
+    let tls = sources.reading.or_before(tls, |_| before.cloned().map(Some))?;
     let senders = AddressList::new(listener.proxy_protocol.iter().copied());
     let proxy_protocol = (!listener.proxy_protocol.is_empty()).then(|| senders.into());
     let name = || Bytes::from(listener.to.clone().unwrap_or_default());

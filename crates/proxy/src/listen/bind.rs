@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ListenError;
 use crate::accept::InUse;
-use crate::world::{ListenerKey, World, keyed};
+use crate::world::{ListenerKey, World, accepting};
 
 /// Connections that wait to be accepted, per listener and core.
 const BACKLOG: i32 = 1024;
@@ -59,8 +59,7 @@ pub(super) fn bind_new<W: World>(
 ) -> Result<(HashMap<ListenerKey, Bound>, PerCore), ListenError> {
     let mut bound = HashMap::new();
     let mut per_core: PerCore = (0..cores).map(|_| Vec::new()).collect();
-    let wanted = keyed(world.listeners()).filter(|(_, settings)| !settings.closing);
-    for (key, _) in wanted.filter(|(key, _)| !open.contains_key(key)) {
+    for key in accepting(world.listeners()).filter(|key| !open.contains_key(key)) {
         let known = inherited.iter().position(|listener| listener.key == key);
         let (address, claim, sockets) = match known.map(|place| inherited.swap_remove(place)) {
             Some(Inherited { address, sockets, claim, .. }) if !sockets.is_empty() => {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use proxy::ListenerKey;
 use rustix::process::Signal;
 
 use super::Server;
@@ -16,12 +15,9 @@ use crate::wire::Reading;
 impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
     pub(super) fn start_program(&mut self, program: Program, log: &Log) -> anyhow::Result<()> {
-        let bound = self.cores.addresses();
-        let address =
-            |key: &ListenerKey| bound.iter().find(|(bound, _)| bound == key).map(|(_, address)| *address);
         let (mut way_out, mut reached, mut door) = (None, Vec::new(), None);
         for (listener, key) in self.configuration.listeners.iter().zip(&self.listeners.open) {
-            match (&listener.to, address(key)) {
+            match (&listener.to, self.cores.address(*key)) {
                 (None, address) => way_out = address,
                 (Some(service), Some(address)) if *service != program.service => {
                     reached.push((service.clone(), address));

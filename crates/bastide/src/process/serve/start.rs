@@ -338,11 +338,8 @@ impl Server {
     /// Says where it listens: in the log, and in `ready.json` for scripts.
     fn announce(&self) -> anyhow::Result<()> {
         let (configuration, admin) = (&self.configuration, self.admin_socket.local_addr()?);
-        let bound = self.cores.addresses();
-        let keys = self.listeners.open.iter();
-        let listen: Vec<SocketAddr> = keys
-            .filter_map(|key| bound.iter().find(|(k, _)| k == key).map(|(_, address)| *address))
-            .collect();
+        let listen: Vec<SocketAddr> =
+            self.listeners.open.iter().filter_map(|key| self.cores.address(*key)).collect();
         for (listener, address) in configuration.listeners.iter().zip(&listen) {
             let scheme = match (&listener.speaks, &listener.tls) {
                 (config::Speaks::Tcp, Some(_)) => "tls",
