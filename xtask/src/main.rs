@@ -3,7 +3,7 @@
 //!
 //! The way through it: [`test`] runs named steps, most of them programs, some of them
 //! checks of ours ([`deps`], [`floors`], [`house`]); [`bench`] measures the product
-//! beside nginx; [`suite`] tries it beside its peers and under attack; [`fuzz`] and [`docs`]
+//! beside its peers; [`suite`] tries it beside them and under attack; [`fuzz`] and [`docs`]
 //! drive the fuzzers and the generated pages.
 //!
 //! What it must never do: pass because something was missing. What cannot run is said

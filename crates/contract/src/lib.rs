@@ -1,5 +1,5 @@
-//! What an API promised to take and to give: OpenAPI 3.0 and 3.1 documents and JSON
-//! Schemas, and the judgement whether a request or an answer keeps the promise.
+//! API contracts: OpenAPI 3.0 and 3.1 documents and JSON Schemas, and the validation of
+//! requests and responses against them.
 //!
 //! The way through it: [`load_openapi`] and [`load_schema`] read a document, refuse what
 //! they cannot hold in full, and compile everything; [`Contract::open`] judges a

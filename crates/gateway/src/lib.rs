@@ -1,4 +1,4 @@
-//! North-south: traffic from outside.
+//! The API gateway: what happens to a request from outside, from its head to its audit event.
 //!
 //! The way through it: [`snapshot`] is what is configured, built whole by the binary;
 //! [`serve`] is the way of a request, one step after the other; [`step`] holds the

@@ -33,9 +33,9 @@ pub(crate) struct Clients(Mutex<LruCache<String, KnownClient, RandomState>>);
 
 struct KnownClient {
     client: Arc<Client>,
-    /// Of its record.
+    /// The version of its record.
     version: Version,
-    /// Of the store before it was read.
+    /// The version of the store before it was read.
     as_of: Version,
 }
 

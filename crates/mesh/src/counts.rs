@@ -1,10 +1,11 @@
-//! Places of which each has some and all have some together: nobody keeps the others out.
+//! Quotas: so many slots for each holder and so many for all together, so that nobody keeps
+//! the others out.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many places are taken, and by whom.
+/// How many slots are taken, and by whom.
 #[derive(Debug)]
 pub(crate) struct Counts<K> {
     each: usize,
@@ -18,7 +19,7 @@ impl<K: Eq + Hash + Copy> Counts<K> {
         Arc::new(Self { each, all, taken: Mutex::default() })
     }
 
-    /// Takes a place; `None`: there is none.
+    /// Takes a slot; `None`: none is free.
     pub(crate) fn take(self: &Arc<Self>, who: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, own) = (taken.values().sum::<usize>(), taken.get(&who).copied().unwrap_or(0));
@@ -30,7 +31,7 @@ impl<K: Eq + Hash + Copy> Counts<K> {
     }
 }
 
-/// A place, free again when it is dropped.
+/// A slot, free again when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place<K: Eq + Hash> {
     counts: Arc<Counts<K>>,

@@ -1,4 +1,4 @@
-//! What is kept below a prefix, however much that is: read and deleted page by page.
+//! Scans of the store: all records below a key prefix, read or deleted page by page.
 
 use serde::de::DeserializeOwned;
 use store::limits::{SCAN_RECORDS_MAX, TRANSACTION_OPERATIONS_MAX};
@@ -6,7 +6,7 @@ use store::{Expect, Key, Record, Store, Transaction};
 
 use crate::error::Error;
 
-/// Reads each of them.
+/// Reads each record below the prefix.
 pub(crate) async fn each<T: DeserializeOwned>(
     store: &Store,
     prefix: &Key,
@@ -25,7 +25,8 @@ pub(crate) async fn each<T: DeserializeOwned>(
     }
 }
 
-/// Deletes those that are so, in one transaction for each page that has some. Gives how many they were.
+/// Deletes the records that `is_so` picks, in one transaction for each page that has some. Gives
+/// how many they were.
 pub(crate) async fn delete_where(
     store: &Store,
     prefix: &Key,

@@ -25,10 +25,12 @@ use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
 use crate::settings::Settings;
 use crate::workload_api::AuditRecorder;
 
-/// How often the authorities are looked at, at least.
+/// The longest time between two looks at the authorities.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
-/// And at most.
+/// The shortest time between two looks at them, and between two attempts at one change.
 const KEEP_PAUSE: Duration = Duration::from_millis(100);
+/// How long it waits before it tries again what failed.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long one process may take for a rotation.
 const LEASE_LIFETIME: Duration = Duration::from_secs(3);
 /// How often a change is tried that others' changes undo: longer than a lease lives.
@@ -248,7 +250,7 @@ impl TrustDomain {
                     Err(store::Error::Closed) => return,
                     Err(error) => {
                         tracing::error!(%error, ?what, "mesh: changes in the store cannot be watched");
-                        tokio::time::sleep(KEEP_PAUSE * 10).await;
+                        tokio::time::sleep(RETRY_AFTER_FAILURE).await;
                     }
                 }
             }
@@ -259,7 +261,7 @@ impl TrustDomain {
             };
             if let Err(error) = taken {
                 tracing::error!(%error, ?what, "mesh: the store cannot be read; what was read last stays in use");
-                tokio::time::sleep(KEEP_PAUSE * 10).await;
+                tokio::time::sleep(RETRY_AFTER_FAILURE).await;
                 look = true;
             }
         }
@@ -276,7 +278,7 @@ impl TrustDomain {
         loop {
             if let Err(error) = self.look_after().await {
                 tracing::error!(trust_domain = self.settings.trust_domain, %error, "mesh: the authorities could not be checked for rotation; the present ones stay in use");
-                tokio::time::sleep(KEEP_PAUSE * 10).await;
+                tokio::time::sleep(RETRY_AFTER_FAILURE).await;
             }
             let now = self.now();
             let turn = self.authorities.borrow().next.map_or(KEEP_EVERY, |next| next.since(now));
@@ -287,7 +289,7 @@ impl TrustDomain {
                 if matches!(error, store::Error::Closed) {
                     return;
                 }
-                tokio::time::sleep(KEEP_PAUSE * 10).await;
+                tokio::time::sleep(RETRY_AFTER_FAILURE).await;
             }
         }
     }

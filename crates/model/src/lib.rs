@@ -1,4 +1,4 @@
-//! The nouns that every part of Bastide shares: who asks ([`Principal`]), what
+//! The types that every part of Bastide shares: who asks ([`Principal`]), what
 //! happened ([`event::AccessEvent`]), what must not leak ([`Secret`]) and what time
 //! it is ([`Timestamp`], [`Clock`]).
 //!

@@ -111,7 +111,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// `, did you mean "x"?` for the nearest of the known names, or nothing.
+/// ` (did you mean "x"?)` for the nearest of the known names, or nothing.
 pub(crate) fn suggestion<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(found, known).map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
 }

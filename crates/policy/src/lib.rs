@@ -1,6 +1,5 @@
-//! May this principal do that? Cedar policies over a schema generated from the
-//! configuration, checked whole at load, sliced by route and method, and asked once
-//! per request.
+//! Authorization: Cedar policies over a schema generated from the configuration, checked
+//! whole at load, sliced by route and method, and asked once per request.
 //!
 //! The way through it: [`vocabulary`] holds the configured names, `schema` turns them
 //! into a Cedar schema, [`load()`] checks every policy and literal against it and slices,

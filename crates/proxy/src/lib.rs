@@ -1,5 +1,5 @@
-//! The hop that gateway and mesh share: from a socket's bytes to a request that may
-//! be judged, and from a [`Cleared`] request to an upstream and back.
+//! The reverse proxy that gateway and mesh share: from a socket's bytes to a request that
+//! may be judged, and from a [`Cleared`] request to an upstream and back.
 //!
 //! The way through it: [`listen`] accepts, [`tls`] decrypts, [`http1`] and [`http2`]
 //! parse, [`admit`] refuses what two readers could read differently and makes

@@ -1,4 +1,4 @@
-//! Is this request an attack? ModSecurity's rule language (SecLang), run natively: the
+//! A web application firewall: ModSecurity's rule language (SecLang), run natively. The
 //! OWASP Core Rule Set is loaded unmodified, compiled once into a plan per phase, and
 //! judges HTTP transactions.
 //!

@@ -7,10 +7,10 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::problem::Problem;
 use super::resource::{
-    ApiKeyOut, AuthorityOut, ClientOut, Created, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut, Made,
-    NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PasswordIn, RealmOut, RevocationOut,
-    RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut, api_keys, authorities,
-    clients, keys, nodes, realms, revocations, sessions, users, workloads,
+    ApiKeyOut, AuthorityOut, ClientOut, CreatedApiKey, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut,
+    Made, NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PasswordIn, RealmOut,
+    RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut, api_keys,
+    authorities, clients, keys, nodes, realms, revocations, sessions, users, workloads,
 };
 use super::serve::{Asked, Reply};
 use crate::config::{Area, NewWorkload};
@@ -178,7 +178,7 @@ pub static OPERATIONS: &[Operation] = &[
     operation!(GET "/v1/api-keys", ApiKeys, "listApiKeys", "Lists the API keys of the gateway.",
         NONE, None, 200 Some(of::<Page<ApiKeyOut>>), false, api_keys::list),
     operation!(POST "/v1/api-keys", ApiKeys, "makeApiKey", "Makes an API key and shows it, this once.",
-        NONE, Some(of::<NewApiKeyIn>), 201 Some(of::<Created>), false, api_keys::make),
+        NONE, Some(of::<NewApiKeyIn>), 201 Some(of::<CreatedApiKey>), false, api_keys::make),
     operation!(DELETE "/v1/api-keys/{key}", ApiKeys, "revokeApiKey", "Revokes an API key.",
         NONE, None, 204 None, false, api_keys::revoke),
     operation!(GET "/v1/revocations", Revocations, "listRevocations", "Lists what the gateway's own list and the mesh revoke.",

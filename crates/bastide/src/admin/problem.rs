@@ -20,7 +20,7 @@ pub struct Problem {
     pub decision: Option<Box<DecisionRecord>>,
 }
 
-/// What a client gets.
+/// A problem as the client gets it (RFC 9457).
 #[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 #[schemars(rename = "Problem")]
 pub struct Details {

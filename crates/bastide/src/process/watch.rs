@@ -1,5 +1,5 @@
-//! Notices that files changed, by looking at them once a second: works on every file
-//! system, network mounts and Kubernetes' symlinked volumes included.
+//! Notices that files changed, by looking at them several times a second: works on every
+//! file system, network mounts and Kubernetes' symlinked volumes included.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

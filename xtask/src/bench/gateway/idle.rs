@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// At most so much at rest, MB (10⁶ bytes).
+/// The most memory that it may take at rest, MB (10⁶ bytes).
 const REST_MB_MAX: f64 = 40.0;
 /// Idle connections.
 const CONNECTIONS: u32 = 5_000;

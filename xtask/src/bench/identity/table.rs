@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// At most so long from the start to the first token.
 const START_MS_MAX: f64 = 500.0;
-/// At most so much memory with 100,000 people, MB (10⁶ bytes).
+/// The most memory that it may take with 100,000 people, MB (10⁶ bytes).
 const CROWD_MB_MAX: f64 = 120.0;
 
 /// One measurement.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// At most so many times the CPU of a peer.
 const BOUNDS: [(Proxy, f64); 2] = [(Proxy::Nginx, 0.65), (Proxy::Envoy, 0.35)];
-/// At most so much memory for each of our proxies, MB (10⁶ bytes).
+/// The most memory that each of our proxies may take, MB (10⁶ bytes).
 const MEMORY_MB_MAX: f64 = 20.0;
 /// Before the first round, so that nobody pays for what is made once.
 const WARM_UP_SECONDS: u32 = 1;

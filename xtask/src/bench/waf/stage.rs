@@ -42,7 +42,7 @@ impl Way {
         }
     }
 
-    /// At most so much may the firewall add.
+    /// The most that the firewall may add.
     pub(super) const fn micros_max(self) -> f64 {
         match self {
             Self::Get => 60.0,

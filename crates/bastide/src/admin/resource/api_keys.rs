@@ -20,7 +20,7 @@ pub struct ApiKeyOut {
     pub id: String,
     /// The principal: `ApiKey::"<name>"` in policies.
     pub name: String,
-    /// Who answers for it.
+    /// The person or team that is responsible for it.
     pub owner: String,
     /// Its roles.
     pub roles: Vec<String>,
@@ -39,7 +39,7 @@ pub struct ApiKeyOut {
 
 /// An API key that was made.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Created {
+pub struct CreatedApiKey {
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its members are described")]
     pub record: ApiKeyOut,
@@ -54,7 +54,7 @@ pub struct NewApiKeyIn {
     /// The principal's name; the owner's when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Who answers for it.
+    /// The person or team that is responsible for it.
     pub owner: String,
     /// Declared roles.
     #[serde(default)]
@@ -119,7 +119,7 @@ pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
     };
     let made = create_api_key(&file(asked), &wanted, now, asked.state.random.as_ref());
     let (key, record) = made.map_err(|error| Problem::unfit(error.to_string()))?;
-    let made = Created { record: ApiKeyOut::from(&record), key: key.expose().to_owned() };
+    let made = CreatedApiKey { record: ApiKeyOut::from(&record), key: key.expose().to_owned() };
     Ok(Reply::ok(&made)?.created(format!("/v1/api-keys/{}", record.id)))
 }
 

@@ -18,7 +18,7 @@ pub struct AuthorityOut {
     /// What it signs.
     #[schemars(with = "String", extend("enum" = ["root", "issuing", "jwt"]))]
     kind: Kind,
-    /// What it is now.
+    /// Its state: prepared, active, retired, tainted or revoked.
     #[schemars(with = "String", extend("enum" = ["prepared", "active", "retired", "tainted", "revoked"]))]
     state: State,
     /// Since when it signs, or from when on it will, Unix seconds.

@@ -12,7 +12,7 @@ pub mod sessions;
 pub mod users;
 pub mod workloads;
 
-pub use api_keys::{ApiKeyOut, Created, NewApiKeyIn};
+pub use api_keys::{ApiKeyOut, CreatedApiKey, NewApiKeyIn};
 pub use authorities::{AuthorityOut, NewAuthority};
 pub use clients::{ClientOut, NewSecret};
 pub use keys::{KeyOut, Rotate};
@@ -38,8 +38,9 @@ const LIMIT_MAX: usize = 1_000;
 /// How often a change of one record is tried again that others change at the same time.
 const ATTEMPTS_MAX: usize = 8;
 
-/// Some of a list.
+/// One page of a list.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,

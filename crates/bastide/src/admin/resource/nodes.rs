@@ -16,7 +16,7 @@ const LIFE: Duration = Duration::from_secs(3600);
 /// A node that was evicted.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EvictedOut {
-    /// What it is called.
+    /// The node's name.
     node: String,
     /// How many keys of this name were attested, and are no more.
     keys: usize,

@@ -14,7 +14,7 @@ use crate::admin::serve::{Asked, Reply};
 pub struct SessionOut {
     /// Its `sid`.
     pub id: String,
-    /// Whose it is.
+    /// The id of the user who logged in.
     pub user: String,
     /// When the person last showed who they are, Unix seconds.
     pub authenticated: u64,
