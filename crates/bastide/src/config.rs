@@ -112,7 +112,6 @@ pub use waf::{
 };
 
 use decoder::{Decoder, Table};
-pub(crate) use schema::nearest;
 use schema::{Section, key};
 use sources::Sources;
 

@@ -4,8 +4,8 @@
 //!
 //! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
 //! names, [`subscriber`] for whom an address counts as, [`event`] for what the audit log
-//! holds, [`clock`] for the time, which is an argument and never a global, and [`secret`] for
-//! what must not be shown.
+//! holds, [`clock`] for the time, which is an argument and never a global, [`secret`] for
+//! what must not be shown, and [`mod@suggestion`] for names that are misspelt.
 //!
 //! What it must never do: hold behaviour that belongs to one floor above, read the
 //! clock, open a file or a socket. It stays small.
@@ -18,6 +18,7 @@ pub mod request_id;
 pub mod secret;
 pub mod spiffe_id;
 pub mod subscriber;
+pub mod suggestion;
 pub mod switch;
 
 pub use calendar::Date;

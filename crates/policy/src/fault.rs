@@ -110,26 +110,3 @@ impl<'a> Place<'a> {
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(before + 1).unwrap_or(u32::MAX))
     }
 }
-
-/// ` (did you mean "x"?)` for the nearest of the known names, or nothing.
-pub(crate) fn suggestion<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(found, known).map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
-}
-
-/// The nearest known name, when one is near enough to be a typing error.
-pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = found.to_lowercase();
-    let score = |name: &str| {
-        let name = name.to_lowercase();
-        // One swapped or wrong letter of a short name counts for little in Jaro-Winkler.
-        let slips = strsim::osa_distance(&lower, &name);
-        let few = slips <= 1 || slips * 4 <= name.chars().count();
-        strsim::jaro_winkler(&lower, &name) + if few { 1.0 } else { 0.0 }
-    };
-    known
-        .into_iter()
-        .map(|name| (score(name), name))
-        .filter(|(score, _)| *score >= 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}

@@ -6,10 +6,11 @@ use cedar_policy_core::ast::{
     BinaryOp, EntityType, EntityUID, Expr, ExprKind, Literal, PrincipalOrResourceConstraint, Var,
 };
 use cedar_policy_core::parser::Loc;
+use model::suggestion::suggestion;
 use model::{PrincipalKind, SpiffeId};
 use smol_str::SmolStr;
 
-use crate::fault::{Fault, Kind, Place, suggestion};
+use crate::fault::{Fault, Kind, Place};
 use crate::names::{Bits, Names, kind_of};
 use crate::schema::{ANONYMOUS, ENTITY_TYPES, Leaf, READ, Root, Schema, WRITE};
 use crate::vocabulary::Vocabulary;

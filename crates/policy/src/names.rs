@@ -4,10 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
+use model::suggestion::suggestion;
 use model::{Principal, PrincipalKind};
 use smallvec::SmallVec;
 
-use crate::fault::{Fault, Kind, suggestion};
+use crate::fault::{Fault, Kind};
 use crate::limits;
 use crate::vocabulary::Vocabulary;
 

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::principal::Attribute;
+use model::suggestion::suggestion;
 use model::{Credential, Date, Principal, PrincipalKind, SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::decide::{Certificate, Circumstances};
 use crate::explain::{Explanation, Finding, explain_request};
-use crate::fault::suggestion;
 use crate::load::Policies;
 use crate::names::kind_of;
 use crate::permit::Subject;

@@ -9,7 +9,7 @@ use crate::{
     score::ScoreSlots,
     seclang::{
         actions::ActionSet,
-        fault::{LoadFaults, Place, nearest},
+        fault::{LoadFaults, Place},
         load,
         rules::{Builder, Item, LinkDraft, RuleDraft},
     },
@@ -17,6 +17,7 @@ use crate::{
     sources::Sources,
     transaction::Opening,
 };
+use model::suggestion::nearest;
 use std::{collections::HashMap, sync::Arc};
 
 /// The status of `deny` without `status`.
@@ -357,8 +358,10 @@ fn lost(rule: &Rule, name: &str, names: &[(String, usize)]) -> Note {
         rule.id,
         if before { " (it stands before the rule)" } else { "" }
     );
-    let suggestion =
-        (!before).then(|| nearest(name, names.iter().map(|(known, _)| known.as_str()))).flatten();
+    let suggestion = (!before)
+        .then(|| nearest(name, names.iter().map(|(known, _)| known.as_str())))
+        .flatten()
+        .map(str::to_owned);
     Note { place: rule.place.clone(), message, suggestion, weight: Weight::Warning }
 }
 

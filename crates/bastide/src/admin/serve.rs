@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
 use keys::{CertificateRules, SecureRandom as _, SystemRandom, api_key_id};
 use model::event::{AccessEvent, Outcome, Step};
+use model::suggestion::suggestion;
 use model::{Clock, RequestId, Switch, Timestamp};
 use policy::{Permit, Subject};
 use serde::Serialize;
@@ -505,8 +506,7 @@ fn query(operation: &Operation, text: &str) -> Result<BTreeMap<String, String>, 
         };
         let (name, value) = (decode(name)?, decode(value)?);
         if !operation.queries.iter().any(|known| known.name == name) {
-            let known: Vec<&str> = operation.queries.iter().map(|known| known.name).collect();
-            let hint = super::view::suggestion(&name, &known);
+            let hint = suggestion(&name, operation.queries.iter().map(|known| known.name));
             return Err(Problem::malformed(format!("the query has an unknown parameter {name:?}{hint}")));
         }
         if query.insert(name.clone(), value).is_some() {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use ::mesh::TrustDomain;
 use identity::Realm;
+use model::suggestion::suggestion;
 use policy::Policies;
 
 use super::problem::Problem;
-use crate::config::{Configuration, nearest};
+use crate::config::Configuration;
 use crate::process::generations::Generations;
 use crate::process::mesh::MeshHost;
 use crate::process::realms::Realms;
@@ -68,7 +69,7 @@ impl View {
                 let known: Vec<&str> = declared.iter().copied().collect();
                 let detail = format!(
                     "role {role:?} is not declared{}; declared are: {}",
-                    suggestion(role, &known),
+                    suggestion(role, known.iter().copied()),
                     known.join(", ")
                 );
                 return Err(Problem::unfit(detail));
@@ -76,12 +77,6 @@ impl View {
         }
         Ok(())
     }
-}
-
-/// ` (did you mean "orders"?)`, or nothing.
-pub fn suggestion(found: &str, known: &[&str]) -> String {
-    let meant = nearest(found, known.iter().copied());
-    meant.map_or(String::new(), |meant| format!(" (did you mean {meant:?}?)"))
 }
 
 /// Where the realms are.
@@ -114,8 +109,7 @@ impl RealmSource {
     pub fn one(&self, name: &str) -> Result<Arc<Realm>, Problem> {
         let all = self.all()?;
         all.get(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = all.keys().map(String::as_str).collect();
-            Problem::not_found(format!("realm {name:?}{}", suggestion(name, &known)))
+            Problem::not_found(format!("realm {name:?}{}", suggestion(name, all.keys().map(String::as_str))))
         })
     }
 }

@@ -5,11 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use identity::{Client, ClientAuthentication};
+use model::suggestion::suggestion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::admin::resource::UserIn;
-use crate::admin::view::suggestion;
 use crate::config::node::{self, Node};
 
 /// Largest file, bytes.
@@ -234,7 +234,7 @@ impl Reader {
                 self.document.roles.get_or_insert_default().extend(wanted);
             }
             other => {
-                let hint = suggestion(other, &SECTIONS);
+                let hint = suggestion(other, SECTIONS);
                 self.fault(place, format!("unknown key {other:?}{hint}; expected {}", SECTIONS.join(", ")));
             }
         }
@@ -264,7 +264,10 @@ impl Reader {
                     object.fields.insert(field.to_owned(), piece.value.clone());
                     places.push((field.to_owned(), place));
                 } else {
-                    self.fault(place, format!("unknown field {field:?}{}", suggestion(field, &names)));
+                    self.fault(
+                        place,
+                        format!("unknown field {field:?}{}", suggestion(field, names.iter().copied())),
+                    );
                 }
             }
             check(self, name, &mut object, &places);

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Command, Subcommand, ValueHint};
+use model::suggestion::suggestion;
 use serde_json::{Map, Value, json};
 
 use super::admin_context::{self, AdminContext, At, below, text, texts};
 use super::help::{examples, help};
 use super::{Output, say};
-use crate::admin::view::suggestion;
 use crate::config;
 
 /// Largest file of a client, bytes.
@@ -158,7 +158,7 @@ fn set(change: &mut Map<String, Value>, name: &str, value: Option<&str>) -> anyh
     anyhow::ensure!(
         is_lifetime || OTHERS.contains(&name),
         "there is no setting {name:?}{} that is changed here; there are: {}",
-        suggestion(name, &known),
+        suggestion(name, known.iter().copied()),
         known.join(", ")
     );
     let wrong = |expected: &str| anyhow::anyhow!("{name}: expected {expected}");

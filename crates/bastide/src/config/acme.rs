@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use model::suggestion::nearest;
 
 use super::decoder::{Decoder, Table};
 use super::node::Node;
@@ -159,7 +160,7 @@ fn directory(text: &str) -> Result<String, Unfit> {
     if let Some(rest) = text.strip_prefix("http://") {
         return Err(unfit(Some(format!("https://{rest}"))));
     }
-    let near = super::schema::nearest(text, ["letsencrypt", "letsencrypt-staging"]).map(str::to_owned);
+    let near = nearest(text, ["letsencrypt", "letsencrypt-staging"]).map(str::to_owned);
     let uri: http::Uri = text.parse().map_err(|_| unfit(near.clone()))?;
     let fits = text.starts_with("https://")
         && uri.host().is_some_and(|host| values::host(host).is_ok())

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use model::suggestion::nearest;
+
 use super::contracts::Contracts;
 use super::fault::{Fault, Severity};
 use super::node::{At, Name, Node, Value};
-use super::schema::{Section, nearest};
+use super::schema::Section;
 use super::sources::Sources;
 use super::values::{self, Unfit};
 

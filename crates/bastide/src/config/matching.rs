@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::Method;
+use model::suggestion::nearest;
 use proxy::route::{InvalidMatch, PathMatch, RouteMatch};
 
 use super::decoder::Decoder;
@@ -154,7 +155,7 @@ pub(super) fn method(text: &str) -> Result<Method, Unfit> {
     if text == "CONNECT" {
         return Ok(Method::CONNECT);
     }
-    let near = super::schema::nearest(text, METHODS.iter().map(|(name, _)| *name));
+    let near = nearest(text, METHODS.iter().map(|(name, _)| *name));
     Err(Unfit {
         expected: "a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
         instead: near.map(str::to_owned),

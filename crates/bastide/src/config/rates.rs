@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use model::suggestion::nearest;
+
 use super::decoder::Decoder;
 use super::node::{Node, Value};
-use super::schema::{Section, key, nearest};
+use super::schema::{Section, key};
 use super::values::Unfit;
 
 /// How many requests, for whom: `100/minute per user burst 20`.

@@ -1,10 +1,11 @@
 //! `roles:`: the declared roles and their hierarchy.
 
 use model::PrincipalKind;
+use model::suggestion::nearest;
 
 use super::decoder::Decoder;
 use super::node::{Name, Node};
-use super::schema::{Section, key, nearest};
+use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
 /// One declared role.

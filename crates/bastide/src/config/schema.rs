@@ -111,35 +111,9 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::waf::RESPONSE_BODY,
 ];
 
-/// The name among `known` that `written` was probably meant to be.
-pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = written.to_ascii_lowercase().replace('-', "_");
-    known
-        .into_iter()
-        .map(|name| {
-            (strsim::damerau_levenshtein(&folded, &name.to_ascii_lowercase().replace('-', "_")), name)
-        })
-        .filter(|(distance, name)| {
-            let length = name.chars().count();
-            *distance <= 1 + length / 4 && *distance < length
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suggests_what_is_near_and_nothing_else() {
-        let known = ["orders", "payments", "head_bytes_max"];
-        assert_eq!(nearest("oders", known), Some("orders"));
-        assert_eq!(nearest("Orders", known), Some("orders"));
-        assert_eq!(nearest("head-bytes-max", known), Some("head_bytes_max"));
-        assert_eq!(nearest("catalogue", known), None);
-        assert_eq!(nearest("b", ["a"]), None);
-    }
 
     #[test]
     fn every_key_is_described_once() {

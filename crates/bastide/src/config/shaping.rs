@@ -6,12 +6,13 @@ use gateway::response::compress::{Coding, Compression};
 use gateway::step::answer::OwnAnswer;
 use gateway::template::{Piece, Template};
 use http::StatusCode;
+use model::suggestion::nearest;
 use proxy::forward::{PathPiece, PathTemplate};
 
 use super::Match;
 use super::decoder::{Decoder, Table};
 use super::node::Node;
-use super::schema::{Section, key, nearest};
+use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
 pub(super) const REDIRECT: Section = Section {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use model::suggestion::suggestion;
 
 use super::mesh::Role;
 use super::program::{Advertise, Program};
@@ -147,8 +148,7 @@ impl Around {
         let Some(unknown) = self.arguments.reach.iter().find(other) else { return Ok(()) };
         let others = declared.iter().map(|other| other.name.as_str());
         let others = others.filter(|name| *name != self.arguments.service);
-        let near = config::nearest(&unknown.service, others);
-        let hint = near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default();
+        let hint = suggestion(&unknown.service, others);
         let message =
             format!("--reach {:?}: mesh.services has no other service of this name{hint}", unknown.service);
         Err(vec![Fault::whole_file(&self.shared, message)])

@@ -1,11 +1,12 @@
 //! The directives: each is obeyed, noted because ignoring it weakens nothing, or refused by name.
 
 use super::{
-    fault::{Fault, nearest},
+    fault::Fault,
     lexer::{Statement, Text},
     rules::Builder,
     settings::{NAMES, NOTED, ONLY_OFF, REFUSED},
 };
+use model::suggestion::nearest;
 
 /// Directives with a handler of their own.
 const OWN: &[&str] = &[
@@ -99,7 +100,7 @@ impl Builder<'_> {
             return Err(text.fault(at, message));
         }
         let message = format!("unknown directive \"{}\"", statement.name.text);
-        let suggestion = nearest(&statement.name.text, all_names());
+        let suggestion = nearest(&statement.name.text, all_names()).map(str::to_owned);
         Err(Fault { place: text.place(at), message, suggestion })
     }
 }

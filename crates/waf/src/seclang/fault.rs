@@ -66,13 +66,3 @@ impl fmt::Display for LoadFaults {
         Ok(())
     }
 }
-
-/// The known name nearest to `found`, where one is near enough to be meant.
-pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let lower = found.to_ascii_lowercase();
-    known
-        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(found.len()) / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name.to_owned())
-}

@@ -2,7 +2,7 @@
 
 use super::{
     actions::ActionSet,
-    fault::{FAULTS_MAX, Fault, LoadFaults, Place, nearest},
+    fault::{FAULTS_MAX, Fault, LoadFaults, Place},
     lexer::{Statement, Text, Word},
     syntax::{self, Piece, RawOperator, RawTarget, Wrong},
 };
@@ -16,6 +16,7 @@ use crate::{
     template::Template,
     variable::Variable,
 };
+use model::suggestion::nearest;
 use std::collections::HashMap;
 
 /// Most links of one chain.
@@ -73,7 +74,7 @@ impl At<'_> {
         kind: &str,
         known: impl Iterator<Item = &'k str>,
     ) -> Fault {
-        let suggestion = nearest(&piece.text, known);
+        let suggestion = nearest(&piece.text, known).map(str::to_owned);
         Fault {
             place: self.place(piece.at),
             message: format!("unknown {kind} \"{}\"", piece.text),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use model::suggestion::suggestion;
 use waf::RuleSet;
 
 use crate::cli::check::environment;
@@ -149,11 +150,6 @@ pub(super) fn of_route(configuration: &Configuration, route: &Route) -> Option<W
 }
 
 fn unknown_route(configuration: &Configuration, name: &str) -> String {
-    let names = configuration.routes.iter().map(|route| route.name.as_str());
-    let near = names
-        .map(|known| (strsim::damerau_levenshtein(known, name), known))
-        .min()
-        .filter(|(distance, _)| *distance <= 3)
-        .map(|(_, known)| format!(" (did you mean {known:?}?)"));
-    format!("the configuration has no route {name:?}{}", near.unwrap_or_default())
+    let hint = suggestion(name, configuration.routes.iter().map(|route| route.name.as_str()));
+    format!("the configuration has no route {name:?}{hint}")
 }

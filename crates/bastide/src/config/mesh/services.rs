@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use model::suggestion::nearest;
+
 use super::super::decoder::Decoder;
 use super::super::node::{Name, Node, Value};
-use super::super::schema::{Section, key, nearest};
+use super::super::schema::{Section, key};
 use super::super::services::{Protocol, Service, TIMEOUTS_DEFAULT, Timeouts};
 use super::super::values::{self, Unfit};
 use super::Mesh;

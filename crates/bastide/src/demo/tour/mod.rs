@@ -14,6 +14,7 @@ use std::pin::Pin;
 
 use anyhow::bail;
 use model::Switch;
+use model::suggestion::suggestion;
 use tokio::time::Instant;
 
 use super::environment::DemoEnvironment;
@@ -101,14 +102,8 @@ pub fn select(only: &[String]) -> anyhow::Result<Vec<&'static Row>> {
     for name in only {
         if !ROWS.iter().any(|row| row.name == name) {
             let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-            let near = names
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-            bail!(
-                "the tour has no row {name:?} (did you mean {:?}?); its rows: {}",
-                near.unwrap_or(&""),
-                names.join(", ")
-            );
+            let hint = suggestion(name, names.iter().copied());
+            bail!("the tour has no row {name:?}{hint}; its rows: {}", names.join(", "));
         }
     }
     Ok(ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|name| name == row.name)).collect())
