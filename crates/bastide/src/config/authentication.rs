@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway::session::Level;
+use keys::Algorithm;
 
 use super::decoder::{Decoder, Table};
 use super::introspection::Introspection;
@@ -43,39 +44,6 @@ pub enum ClaimKind {
     Boolean,
     /// A list of texts.
     Texts,
-}
-
-/// A signature algorithm (RFC 7518 §3.1, RFC 8037). Only asymmetric ones exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each variant is the algorithm of that name")]
-pub enum Algorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    ES512,
-    EdDSA,
-}
-
-impl From<Algorithm> for keys::Algorithm {
-    fn from(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::RS256 => Self::Rs256,
-            Algorithm::RS384 => Self::Rs384,
-            Algorithm::RS512 => Self::Rs512,
-            Algorithm::PS256 => Self::Ps256,
-            Algorithm::PS384 => Self::Ps384,
-            Algorithm::PS512 => Self::Ps512,
-            Algorithm::ES256 => Self::Es256,
-            Algorithm::ES384 => Self::Es384,
-            Algorithm::ES512 => Self::Es512,
-            Algorithm::EdDSA => Self::EdDsa,
-        }
-    }
 }
 
 /// One token issuer.
@@ -270,19 +238,6 @@ const CLAIM_KINDS: &[(&str, ClaimKind)] = &[
     ("texts", ClaimKind::Texts),
 ];
 
-const ALGORITHMS: &[(&str, Algorithm)] = &[
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("ES512", Algorithm::ES512),
-    ("EdDSA", Algorithm::EdDSA),
-];
-
 /// Largest key file, in bytes.
 const KEYS_BYTES_MAX: usize = 1 << 20;
 /// The claims that carry role names in tokens of whoever issues them.
@@ -381,7 +336,7 @@ impl Decoder<'_> {
             issuer: String::new(),
             audience: Vec::new(),
             keys: KeySource::Discovery,
-            algorithms: ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).collect(),
+            algorithms: Algorithm::ALL.to_vec(),
             prefix: String::new(),
             roles: ROLE_CLAIMS.map(str::to_owned).to_vec(),
             client_claim: None,
@@ -438,8 +393,9 @@ impl Decoder<'_> {
         }
         if let Some(node) = table.get("algorithms") {
             issuer.algorithms.clear();
+            let known = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
             for item in node.items() {
-                let found = self.word(item, "signature algorithm", ALGORITHMS);
+                let found = self.word(item, "signature algorithm", &known);
                 issuer.algorithms.extend(found.filter(|algorithm| !issuer.algorithms.contains(algorithm)));
             }
             if issuer.algorithms.is_empty() && !self.faulty() {
@@ -489,8 +445,7 @@ impl Decoder<'_> {
             "jwks" => self.value(node, url).map(KeySource::Url),
             "jwks_file" => {
                 let (path, bytes) = self.file(node, KEYS_BYTES_MAX)?;
-                let allowed: Vec<keys::Algorithm> = algorithms.iter().map(|a| (*a).into()).collect();
-                match keys::KeySet::parse(&bytes, &allowed) {
+                match keys::KeySet::parse(&bytes, algorithms) {
                     Ok((_, skipped)) => {
                         for reason in skipped {
                             self.warn(
@@ -513,8 +468,7 @@ impl Decoder<'_> {
                     KeySource::Json(text) | KeySource::Pem(text) => text.as_bytes(),
                     KeySource::Discovery | KeySource::Url(_) | KeySource::File(_) => b"",
                 };
-                let allowed: Vec<keys::Algorithm> = algorithms.iter().map(|a| (*a).into()).collect();
-                if let Err(error) = keys::KeySet::parse_pinned(text, &allowed) {
+                if let Err(error) = keys::KeySet::parse_pinned(text, algorithms) {
                     self.fault(node.at, error.to_string());
                     return None;
                 }
