@@ -70,7 +70,7 @@ pub use acme::{Acme, AcmeAccount, AcmeChallenge, ExternalAccount};
 pub use addresses::Addresses;
 pub use administration::{ADMINISTRATION, Area};
 pub use audit::{Audit, WhenFull};
-pub use authentication::{Authentication, CertificatePrincipals, ClaimKind, Issuer, KeySource};
+pub use authentication::{Authentication, CertificatePrincipals, Issuer, KeySource};
 pub use changes::{Change, Changes, Consequence, Effect, KeyChange, RESTART, What};
 pub use check::{Report, check, check_with};
 pub use contracts::Validation;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::ClaimType;
+
 use crate::algorithm::Algorithm;
 use crate::error::Error;
 use crate::jwk::KeySet;
@@ -28,20 +30,6 @@ pub enum KeySource {
     JwksFile(PathBuf),
     /// Keys in the configuration itself ([`KeySet::parse_pinned`]).
     Pinned(KeySet),
-}
-
-/// The type that a declared claim must have. A token in which it has another is
-/// refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimType {
-    /// A truth value.
-    Boolean,
-    /// A whole number that fits 64 bits with sign.
-    Long,
-    /// A text.
-    Text,
-    /// A list of texts.
-    Texts,
 }
 
 /// How a machine client's token is told from a person's.

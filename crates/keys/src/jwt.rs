@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::principal::Attribute;
-use model::{Credential, Principal, PrincipalKind, Switch, Timestamp};
+use model::{ClaimType, Credential, Principal, PrincipalKind, Switch, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::binding::Binding;
 use crate::encoding::{parse_object, quote};
-use crate::issuer::{ClaimType, ClientRule, IssuerSettings};
+use crate::issuer::{ClientRule, IssuerSettings};
 use crate::jws::{Unverified, Verified};
 use crate::refusal::Refusal;
 use crate::revocation::{Revocations, TokenMarks};

@@ -78,7 +78,7 @@ pub use introspection::{
     INTROSPECTIONS_WAITING_MAX, IntrospectionSettings, IntrospectionWait, Introspector, Look,
 };
 pub use issuer::{
-    ClaimType, ClientRule, IssuerSettings, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, KeySource, LEEWAY_DEFAULT,
+    ClientRule, IssuerSettings, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, KeySource, LEEWAY_DEFAULT,
     LEEWAY_MAX, check_issuers,
 };
 pub use jwk::{

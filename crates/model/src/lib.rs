@@ -23,7 +23,7 @@ pub mod switch;
 
 pub use calendar::Date;
 pub use clock::{Clock, Timestamp};
-pub use principal::{Credential, Principal, PrincipalKind};
+pub use principal::{ClaimType, Credential, Principal, PrincipalKind};
 pub use request_id::RequestId;
 pub use secret::Secret;
 pub use spiffe_id::SpiffeId;

@@ -90,6 +90,20 @@ pub enum Attribute {
     Texts(Vec<String>),
 }
 
+/// The type of a declared claim: the shape that its [`Attribute`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimType {
+    /// A truth value.
+    Boolean,
+    /// A whole number that fits 64 bits with sign.
+    Long,
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+}
+
 /// Who asks: made by an authenticator, read by policy, limits, upstream headers and
 /// audit. Everything in it was proved by the credential or comes from the
 /// configuration; nothing in it was merely claimed by the client.

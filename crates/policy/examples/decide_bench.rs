@@ -11,10 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::principal::Attribute;
-use model::{Credential, Principal, PrincipalKind, Timestamp};
-use policy::{
-    Circumstances, ClaimType, DecisionCache, Member, Policies, Role, Route, Source, Subject, Vocabulary,
-};
+use model::{ClaimType, Credential, Principal, PrincipalKind, Timestamp};
+use policy::{Circumstances, DecisionCache, Member, Policies, Role, Route, Source, Subject, Vocabulary};
 
 const ROLES: usize = 100;
 const USERS: usize = 500;

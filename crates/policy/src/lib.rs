@@ -45,4 +45,4 @@ pub use load::{Policies, load};
 pub use permit::{Denied, Permit, Reason, Subject};
 pub use replay::{Beside, Replayed, Undecidable, replay};
 pub use schema::schema_text;
-pub use vocabulary::{Access, ClaimType, Member, Role, Route, Source, Vocabulary};
+pub use vocabulary::{Access, Member, Role, Route, Source, Vocabulary};

@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use model::ClaimType;
 use smol_str::SmolStr;
 
 use crate::names::Bits;
-use crate::vocabulary::{ClaimType, Vocabulary};
+use crate::vocabulary::Vocabulary;
 
 /// Principal entity types, in the order of [`kind_index`].
 pub(crate) const PRINCIPAL_TYPES: [&str; 5] = ["Anonymous", "User", "Service", "Client", "ApiKey"];

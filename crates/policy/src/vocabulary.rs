@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::PrincipalKind;
+use model::{ClaimType, PrincipalKind};
 use serde::{Deserialize, Serialize};
 
 /// What is configured, as far as policies can name it. Serialised as part of a
@@ -93,32 +93,6 @@ pub enum Access {
     Authenticated,
     /// Everybody.
     Public,
-}
-
-/// The type of a declared claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimType {
-    /// `Bool`
-    Boolean,
-    /// `Long`
-    Long,
-    /// `String`
-    Text,
-    /// `Set<String>`
-    Texts,
-}
-
-impl ClaimType {
-    /// The Cedar type.
-    pub const fn cedar(self) -> &'static str {
-        match self {
-            Self::Boolean => "Bool",
-            Self::Long => "Long",
-            Self::Text => "String",
-            Self::Texts => "Set<String>",
-        }
-    }
 }
 
 /// A policy file: its name is what messages say, its text is what is parsed.

@@ -5,7 +5,8 @@
 
 mod town;
 
-use policy::{ClaimType, Fault, limits, schema_text};
+use model::ClaimType;
+use policy::{Fault, limits, schema_text};
 use town::*;
 
 const DOCUMENT: &str = include_str!("../../../docs/policy.md");

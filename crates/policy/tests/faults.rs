@@ -293,7 +293,7 @@ fn the_vocabulary_itself_is_checked() {
         (|v| v.roles[3].name = "a\nb".into(), Kind::Vocabulary, "control characters"),
         (|v| v.routes[3].name = String::new(), Kind::Vocabulary, "empty"),
         (|v| v.headers.push("X-Upper".into()), Kind::Vocabulary, "not a field name in lower case"),
-        (|v| v.claims.extend([(String::new(), policy::ClaimType::Text)]), Kind::Vocabulary, "claim"),
+        (|v| v.claims.extend([(String::new(), model::ClaimType::Text)]), Kind::Vocabulary, "claim"),
         (|v| v.routes[0].parameters.push("a\0".into()), Kind::Vocabulary, "parameter"),
         (
             |v| {
@@ -321,7 +321,7 @@ fn odd_but_allowed_names_make_a_valid_schema() {
     odd.routes[0].parameters = vec!["order-id".into(), "in".into(), "a \"b\" \\c".into(), "für".into()];
     odd.roles[0].name = "Kunde \"A\"".into();
     odd.roles[1].includes = vec!["Kunde \"A\"".into()];
-    odd.claims.insert("https://id.example/claims#level".into(), policy::ClaimType::Long);
+    odd.claims.insert("https://id.example/claims#level".into(), model::ClaimType::Long);
     odd.routes[2].methods = vec!["PROPFIND".into(), "M-SEARCH".into(), "read".into()];
     let text = r#"permit(principal in Role::"Kunde \"A\"", action == Action::"M-SEARCH", resource)
         when { resource.params has "order-id" && resource.params has "a \"b\" \\c" && resource.params has "für"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway::session::Level;
 use keys::Algorithm;
+use model::ClaimType;
 
 use super::decoder::{Decoder, Table};
 use super::introspection::Introspection;
@@ -22,7 +23,7 @@ pub struct Authentication {
     /// Token issuers.
     pub issuers: Vec<Issuer>,
     /// Claims that become principal attributes, by name.
-    pub claims: BTreeMap<String, ClaimKind>,
+    pub claims: BTreeMap<String, ClaimType>,
     /// The file of API key hashes. Default: `api-keys.json` in the state folder.
     pub api_keys: PathBuf,
     /// How client certificates become principals.
@@ -31,19 +32,6 @@ pub struct Authentication {
     pub session: Option<SessionLogin>,
     /// Stronger logins that policies can require, the weakest first.
     pub step_up: Vec<Level>,
-}
-
-/// The type of a declared claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimKind {
-    /// A text.
-    Text,
-    /// A whole number.
-    Long,
-    /// A truth value.
-    Boolean,
-    /// A list of texts.
-    Texts,
 }
 
 /// One token issuer.
@@ -231,11 +219,11 @@ pub(super) const CERTIFICATES: Section = Section {
     )],
 };
 
-const CLAIM_KINDS: &[(&str, ClaimKind)] = &[
-    ("text", ClaimKind::Text),
-    ("long", ClaimKind::Long),
-    ("boolean", ClaimKind::Boolean),
-    ("texts", ClaimKind::Texts),
+const CLAIM_TYPES: &[(&str, ClaimType)] = &[
+    ("text", ClaimType::Text),
+    ("long", ClaimType::Long),
+    ("boolean", ClaimType::Boolean),
+    ("texts", ClaimType::Texts),
 ];
 
 /// Largest key file, in bytes.
@@ -270,7 +258,7 @@ impl Decoder<'_> {
         }
         if let Some(node) = table.get("claims") {
             for (name, node) in self.named(node, "a map of claim names") {
-                if let Some(kind) = self.word(node, "claim type", CLAIM_KINDS) {
+                if let Some(kind) = self.word(node, "claim type", CLAIM_TYPES) {
                     found.claims.insert(name.text.clone(), kind);
                 }
             }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use policy::{Access, ClaimType, Vocabulary};
+use policy::{Access, Vocabulary};
 
 use super::fault::{Fault, Severity};
-use super::{Allow, ClaimKind, Configuration, HostMatch};
+use super::{Allow, Configuration, HostMatch};
 
 impl Configuration {
     /// Everything that policies may name, for [`policy::load()`].
@@ -36,12 +36,7 @@ impl Configuration {
             services: None,
             clients: None,
             api_keys: None,
-            claims: self
-                .authentication
-                .claims
-                .iter()
-                .map(|(name, kind)| (name.clone(), claim(*kind)))
-                .collect(),
+            claims: self.authentication.claims.clone(),
             headers: self.policies.headers.clone(),
         }
     }
@@ -76,15 +71,6 @@ fn role(role: &super::Role) -> policy::Role {
         includes: role.includes.clone(),
         members: members.map(|m| policy::Member { kind: m.kind, id: m.id.clone() }).collect(),
         position: role.position.clone(),
-    }
-}
-
-const fn claim(kind: ClaimKind) -> ClaimType {
-    match kind {
-        ClaimKind::Text => ClaimType::Text,
-        ClaimKind::Long => ClaimType::Long,
-        ClaimKind::Boolean => ClaimType::Boolean,
-        ClaimKind::Texts => ClaimType::Texts,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Token issuers.
 
-use keys::{ClaimType, ClientRule, IssuerSettings, KeySet, KeySource};
+use keys::{ClientRule, IssuerSettings, KeySet, KeySource};
 
-use crate::config::{self, Authentication, ClaimKind, Issuer};
+use crate::config::{self, Authentication, Issuer};
 
 /// All issuers.
 ///
@@ -21,7 +21,6 @@ pub(super) fn one(issuer: &Issuer, authentication: &Authentication) -> anyhow::R
             KeySource::Pinned(KeySet::parse_pinned(text.as_bytes(), &issuer.algorithms)?)
         }
     };
-    let claims = authentication.claims.iter().map(|(name, kind)| (name.clone(), claim(*kind)));
     Ok(IssuerSettings {
         issuer: issuer.issuer.clone(),
         source,
@@ -30,20 +29,11 @@ pub(super) fn one(issuer: &Issuer, authentication: &Authentication) -> anyhow::R
         prefix: issuer.prefix.clone(),
         role_claims: issuer.roles.clone(),
         client: issuer.client_claim.clone().map_or(ClientRule::SubjectIsClient, ClientRule::HasClaim),
-        claims: claims.collect(),
+        claims: authentication.claims.clone(),
         leeway: issuer.leeway,
         types: issuer.types.clone(),
         type_may_be_absent: issuer.untyped,
         key_age_max: issuer.key_age_max,
         allow_private_addresses: issuer.allow_private_addresses,
     })
-}
-
-const fn claim(kind: ClaimKind) -> ClaimType {
-    match kind {
-        ClaimKind::Text => ClaimType::Text,
-        ClaimKind::Long => ClaimType::Long,
-        ClaimKind::Boolean => ClaimType::Boolean,
-        ClaimKind::Texts => ClaimType::Texts,
-    }
 }

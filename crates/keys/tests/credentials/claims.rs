@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use keys::{Algorithm, ClaimType, ClientRule, KeySource, Refusal, Signer, publish, sign_token};
+use keys::{Algorithm, ClientRule, KeySource, Refusal, Signer, publish, sign_token};
 use model::principal::Attribute;
-use model::{Credential, PrincipalKind, Timestamp};
+use model::{ClaimType, Credential, PrincipalKind, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -5,9 +5,9 @@ use keys::certificate::identify;
 use keys::jws::Unverified;
 use keys::jwt::unverified_issuer;
 use keys::{
-    Algorithm, CertificateRules, ClaimType, ClientName, Fetched, KeySet, LocalCa, Signer as _, SystemRandom,
-    sign_token,
+    Algorithm, CertificateRules, ClientName, Fetched, KeySet, LocalCa, Signer as _, SystemRandom, sign_token,
 };
+use model::ClaimType;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

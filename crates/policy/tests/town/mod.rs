@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::principal::Attribute;
-use model::{Credential, Principal, PrincipalKind, Timestamp};
+use model::{ClaimType, Credential, Principal, PrincipalKind, Timestamp};
 use policy::{
-    Access, Certificate, Circumstances, ClaimType, Denied, Fault, Member, Permit, Policies, Role, Route,
-    Source, Subject, Vocabulary,
+    Access, Certificate, Circumstances, Denied, Fault, Member, Permit, Policies, Role, Route, Source,
+    Subject, Vocabulary,
 };
 
 /// A request as the router would hand it over.
