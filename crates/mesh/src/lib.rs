@@ -23,6 +23,7 @@
 //! | [`node`] | agents of other nodes, which ask the control plane instead of a store |
 //! | [`verify`] | who is at the other end of a TLS connection |
 //! | [`revocation`] | what is taken back before its time |
+//! | [`unix_socket`] | sockets whose path a process takes over from another |
 //!
 //! What it must never do:
 //! - sign a document with two names, or one that outlives its authority;
@@ -54,6 +55,7 @@ pub mod settings;
 #[cfg(test)]
 mod testing;
 pub mod trust_domain;
+pub mod unix_socket;
 pub mod verify;
 pub mod workload;
 pub mod workload_api;

@@ -15,12 +15,12 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::serve::IncomingStream;
 use gateway::snapshot::Snapshot;
+use mesh::unix_socket::BoundSocket;
 use proxy::upstream::InProcessListener;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::audit_handle::AuditHandle;
-use super::place::Place;
 use super::realms::Streams;
 use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
@@ -34,7 +34,7 @@ use crate::wire::Parts;
 #[derive(Debug)]
 pub struct Administration {
     state: Arc<AdminState>,
-    place: Mutex<Place>,
+    place: Mutex<BoundSocket>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -64,7 +64,8 @@ impl Administration {
         let state = Arc::new(state);
         let router = serve::router(&state);
         let path = client::socket(state_folder);
-        let (listener, place) = Place::prepare(&path).with_context(|| path.display().to_string())?;
+        let (listener, place) =
+            BoundSocket::prepare(&path, 0o600).with_context(|| path.display().to_string())?;
         let local = router.clone().layer(from_fn(local));
         let local = local.into_make_service_with_connect_info::<Peer>();
         let by_socket = tokio::spawn(async move {

@@ -17,7 +17,6 @@ pub mod names;
 pub mod notify;
 mod otlp;
 mod outward;
-mod place;
 mod prepare;
 mod program;
 pub mod realms;

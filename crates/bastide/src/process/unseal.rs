@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use mesh::unix_socket::BoundSocket;
 use serde::{Deserialize, Serialize};
 use store::{Share, Shares, Store, UnsealKey};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
 
-use super::place::Place;
 use super::storage::unseal_socket;
 
 /// The longest line, bytes.
@@ -46,7 +46,7 @@ pub struct UnsealSocket {
 
 /// The file of that socket, from [`SocketFile::publish`] until the socket is gone.
 #[derive(Clone, Debug)]
-pub struct SocketFile(Arc<Mutex<Option<Place>>>);
+pub struct SocketFile(Arc<Mutex<Option<BoundSocket>>>);
 
 impl SocketFile {
     /// Shows the way to this process, and no longer to one that was there before.
@@ -55,7 +55,7 @@ impl SocketFile {
     /// What the system said.
     pub fn publish(&self) -> anyhow::Result<()> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        place.as_mut().map_or(Ok(()), Place::publish).context("the socket for shares of the key")
+        place.as_mut().map_or(Ok(()), BoundSocket::publish).context("the socket for shares of the key")
     }
 
     /// Leaves its place to whoever succeeds this process.
@@ -74,7 +74,8 @@ impl UnsealSocket {
     /// What the system said.
     pub fn listen(state: &Path) -> anyhow::Result<(Self, SocketFile)> {
         let path = unseal_socket(state);
-        let (listener, place) = Place::prepare(&path).with_context(|| path.display().to_string())?;
+        let (listener, place) =
+            BoundSocket::prepare(&path, 0o600).with_context(|| path.display().to_string())?;
         let file = SocketFile(Arc::new(Mutex::new(Some(place))));
         Ok((Self { listener, file: file.clone() }, file))
     }

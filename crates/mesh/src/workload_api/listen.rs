@@ -1,8 +1,8 @@
 //! The socket: who may connect, how often, and who is at the other end.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -22,6 +22,7 @@ use crate::attest::Caller;
 use crate::counts::{Counts, Place};
 use crate::error::Error;
 use crate::grpc::Leashed;
+use crate::unix_socket::BoundSocket;
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
@@ -41,11 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The API on a socket. Dropped, the socket and every connection are gone.
 #[derive(Debug)]
 pub struct Socket {
-    path: PathBuf,
-    /// Where it is until it is published.
-    beside: Option<PathBuf>,
-    /// Device and inode, to tell our socket from one that another process put there.
-    own: Option<(u64, u64)>,
+    file: BoundSocket,
     tasks: [JoinHandle<()>; 2],
     _leash: Arc<watch::Sender<()>>,
 }
@@ -69,8 +66,7 @@ impl Socket {
     /// As [`Self::listen`].
     pub fn prepare(path: &Path, world: World) -> Result<Self, Error> {
         let fault = |source| Error::Socket { place: path.display().to_string(), source };
-        let (listener, beside) = bind_beside(path).map_err(fault)?;
-        let own = identity(&beside);
+        let (listener, file) = bind(path).map_err(fault)?;
         let (sender, receiver) = mpsc::channel(16);
         let leash = Arc::new(watch::Sender::new(()));
         let accepting = tokio::spawn(accept(listener, sender, Arc::downgrade(&leash)));
@@ -84,8 +80,7 @@ impl Socket {
                 tracing::error!(%error, "mesh: the Workload API ended");
             }
         });
-        let beside = Some(beside);
-        Ok(Self { path: path.to_owned(), beside, own, tasks: [accepting, serving], _leash: leash })
+        Ok(Self { file, tasks: [accepting, serving], _leash: leash })
     }
 
     /// Moves it to its path, once: at no moment is there none.
@@ -93,50 +88,30 @@ impl Socket {
     /// # Errors
     /// [`Error::Socket`]: what the system said; whatever was there stays.
     pub fn publish(&mut self) -> Result<(), Error> {
-        if let Some(beside) = &self.beside {
-            let fault = |source| Error::Socket { place: self.path.display().to_string(), source };
-            std::fs::rename(beside, &self.path).map_err(fault)?;
-            self.beside = None;
-        }
-        Ok(())
+        let published = self.file.publish();
+        published.map_err(|source| Error::Socket { place: self.path().display().to_string(), source })
     }
 
     /// Where it is, once it is published.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        let place = self.beside.as_ref().unwrap_or(&self.path);
-        // A process that took over has put its own there.
-        if self.own.is_some() && identity(place) == self.own {
-            let _ = std::fs::remove_file(place);
-        }
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-fn bind_beside(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
-    use std::os::unix::fs::FileTypeExt as _;
+fn bind(path: &Path) -> io::Result<(UnixListener, BoundSocket)> {
     if let Ok(there) = std::fs::symlink_metadata(path)
         && !there.file_type().is_socket()
     {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"));
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let beside = folder.join(format!(".{}.sock", std::process::id()));
-    let _ = std::fs::remove_file(&beside);
-    let listener = UnixListener::bind(&beside)?;
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o666))?;
-    Ok((listener, beside))
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    BoundSocket::prepare(path, 0o666)
 }
 
 async fn accept(
