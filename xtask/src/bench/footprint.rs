@@ -1,6 +1,6 @@
 //! What it costs to build and to keep: a clean release build, the binary, memory at rest.
 
-use super::{page, peer::Ground, shipped_binary};
+use super::{page, peer::Ground, shipped_binary, verdict::verdict};
 use crate::{clock::Stopwatch, command, workspace};
 use anyhow::{Result, bail};
 
@@ -32,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         )?;
         let minutes = watch.elapsed().as_secs_f64() / 60.0;
         late = minutes > BUILD_MINUTES_MAX;
-        let verdict = if late { "**past its bound**" } else { "holds" };
+        let verdict = verdict(!late);
         text.push_str(&format!(
             "| clean `cargo build --release`, dependencies downloaded | {minutes:.1} min | {BUILD_MINUTES_MAX} min | {verdict} |\n"
         ));

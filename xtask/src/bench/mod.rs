@@ -11,6 +11,7 @@ mod peer;
 mod pki;
 mod server;
 pub(crate) mod usage;
+mod verdict;
 mod waf;
 mod whole_way;
 

@@ -2,6 +2,7 @@
 
 use super::row::{Aim, Row};
 use crate::bench::peer::Proxy;
+use crate::bench::verdict::{Judged, verdict};
 use std::fmt::Write;
 
 /// One measurement.
@@ -33,12 +34,6 @@ impl Samples {
         let values: Vec<f64> = self.of(proxy).iter().map(|sample| sample.micros).collect();
         (!values.is_empty()).then(|| Spread::of(values))
     }
-}
-
-/// The tables, and each bound that does not hold.
-pub(super) struct Judged {
-    pub(super) text: String,
-    pub(super) past: Vec<String>,
 }
 
 /// Both tables of rows that were measured.
@@ -93,7 +88,7 @@ fn ratios(text: &mut String, past: &mut Vec<String>, row: &Row, samples: &Sample
                 Aim::First => "first",
                 Aim::Second => "second",
             };
-            let verdict = if holds { "holds" } else { "**past its bound**" };
+            let verdict = verdict(holds);
             let _ = writeln!(
                 text,
                 "| `{}` | {name} | {} | {:.2} | {aim} | {verdict} |",

@@ -4,6 +4,7 @@ use super::crowd::Crowd;
 use super::job::Way;
 use super::stage::Side;
 use crate::bench::gateway::Spread;
+use crate::bench::verdict::Judged;
 use std::fmt::Write;
 
 /// At most so long from the start to the first token.
@@ -44,27 +45,6 @@ pub(super) struct Figures {
     /// Milliseconds to the first token.
     pub(super) starts: Vec<(Side, Spread)>,
     pub(super) crowd: Option<Crowd>,
-}
-
-/// The tables, and each bound that does not hold.
-pub(super) struct Judged {
-    pub(super) text: String,
-    pub(super) past: Vec<String>,
-}
-
-impl Judged {
-    /// A row of the second table.
-    fn row(&mut self, what: &str, figure: &str, bound: &str, holds: bool) {
-        let verdict = if holds { "holds" } else { "**past its bound**" };
-        let _ = writeln!(self.text, "| {what} | {figure} | {bound} | {verdict} |");
-        if !holds {
-            self.past.push(format!("{what} ({figure}, {bound})"));
-        }
-    }
-
-    fn reported(&mut self, what: &str, figure: &str) {
-        let _ = writeln!(self.text, "| {what} | {figure} | – | reported |");
-    }
 }
 
 pub(super) fn judge(figures: &Figures) -> Judged {

@@ -10,6 +10,7 @@ use super::gateway::Spread;
 use super::load::Load;
 use super::peer::{self, BODY_BYTES, Ground, Proxy};
 use super::server::{PEER_CORE, PROXY_CORE};
+use super::verdict::verdict;
 use super::{fresh_folder, measured_binary, needs_two_cores, page};
 use crate::{command, test::tools, workspace};
 use anyhow::{Context, Result, bail};
@@ -160,7 +161,7 @@ fn judge(all: &mut [Measured], direct: &Times) -> (String, Vec<String>) {
         if !holds {
             past.push(format!("CPU ({ratio:.2} × {name}, at most {times:.2})"));
         }
-        let verdict = if holds { "holds" } else { "**past its bound**" };
+        let verdict = verdict(holds);
         let _ = writeln!(text, "| {name} | {ratio:.2} | {times:.2} | {verdict} |");
     }
     (text, past)

@@ -1,13 +1,11 @@
 //! nginx to nginx and Envoy to Envoy, each by mutual TLS with the ground's certificate.
 
 use super::chain::Three;
-use crate::bench::peer::{Ground, ensure_envoy, nginx};
+use crate::bench::peer::{EXTENSIONS, Ground, ensure_envoy, nginx};
 use crate::bench::server::{PROXY_CORE, Server};
 use crate::process::free_port;
 use anyhow::Result;
 use serde_json::{Value, json};
-
-const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 
 /// One worker each, connections to the next kept, nothing spooled to disk.
 pub(super) fn nginx(ground: &Ground, way_out: u16, between: u16) -> Result<Three> {
@@ -17,19 +15,14 @@ pub(super) fn nginx(ground: &Ground, way_out: u16, between: u16) -> Result<Three
     let common = |name: &str, next: u16| {
         format!(
             "{}  access_log off;
-  upstream next {{
-    server 127.0.0.1:{next};
-    keepalive 128;
-    keepalive_requests 1000000000;
-    keepalive_timeout 1h;
-  }}
-  proxy_http_version 1.1;
+{}  proxy_http_version 1.1;
   proxy_set_header Connection \"\";
   proxy_set_header Host $host;
   proxy_set_header X-Forwarded-For $remote_addr;
   proxy_max_temp_file_size 0;
 ",
-            nginx::opening(folder, name)
+            nginx::opening(folder, name),
+            nginx::upstream_group("next", next)
         )
     };
     let service = format!(

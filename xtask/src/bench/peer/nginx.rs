@@ -49,17 +49,6 @@ pub(super) fn upstream(folder: &Path, pki: &Pki, ports: UpstreamPorts) -> Result
 /// upstreams kept, nothing spooled to disk.
 pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
     let folder = ground.folder.as_path();
-    let group = |name: &str, port: u16| {
-        format!(
-            "  upstream {name} {{
-    server 127.0.0.1:{port};
-    keepalive 128;
-    keepalive_requests 1000000000;
-    keepalive_timeout 1h;
-  }}
-"
-        )
-    };
     let text = format!(
         "{opening}{files}{secure}  ssl_certificate {certificate};
   ssl_certificate_key {key};
@@ -90,8 +79,8 @@ pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
 }}
 ",
         opening = opening(folder, "nginx"),
-        files = group("files", ground.upstream.cleartext),
-        secure = group("secure", ground.upstream.tls),
+        files = upstream_group("files", ground.upstream.cleartext),
+        secure = upstream_group("secure", ground.upstream.tls),
         certificate = ground.pki.certificate.display(),
         key = ground.pki.key.display(),
         authority = ground.pki.authority.display(),
@@ -101,6 +90,19 @@ pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
         folder = folder.display(),
     );
     run(folder, "nginx", PROXY_CORE, &text, doors.tls)
+}
+
+/// Servers under a name, to which connections are kept.
+pub(in crate::bench) fn upstream_group(name: &str, port: u16) -> String {
+    format!(
+        "  upstream {name} {{
+    server 127.0.0.1:{port};
+    keepalive 128;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+  }}
+"
+    )
 }
 
 /// Starts nginx with this configuration, on that core.

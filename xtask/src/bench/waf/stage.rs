@@ -295,13 +295,7 @@ fn peer(folder: &Path, name: &'static str, upstream: u16, rules: Option<&Path>) 
         .unwrap_or_default();
     let text = format!(
         "{module}{opening}  access_log off;
-  upstream files {{
-    server 127.0.0.1:{upstream};
-    keepalive 128;
-    keepalive_requests 1000000000;
-    keepalive_timeout 1h;
-  }}
-  proxy_http_version 1.1;
+{group}  proxy_http_version 1.1;
   proxy_set_header Connection \"\";
   proxy_set_header Host $host;
   proxy_set_header X-Forwarded-For $remote_addr;
@@ -312,6 +306,7 @@ fn peer(folder: &Path, name: &'static str, upstream: u16, rules: Option<&Path>) 
 }}
 ",
         opening = nginx::opening(folder, name),
+        group = nginx::upstream_group("files", upstream),
     );
     Ok(Standing { server: nginx::run(folder, name, PROXY_CORE, &text, port)?, port })
 }

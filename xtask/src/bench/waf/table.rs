@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::stage::{Server, Way};
 use crate::bench::gateway::Spread;
+use crate::bench::verdict::Judged;
 use std::fmt::Write;
 
 /// At least so many times less than ModSecurity.
@@ -42,23 +43,6 @@ pub(super) struct Figures {
     pub(super) samples: Samples,
     pub(super) engine: Engine,
     pub(super) large: Large,
-}
-
-/// The tables, and each bound that does not hold.
-pub(super) struct Judged {
-    pub(super) text: String,
-    pub(super) past: Vec<String>,
-}
-
-impl Judged {
-    /// A row of the second table.
-    fn row(&mut self, what: &str, figure: &str, bound: &str, holds: bool) {
-        let verdict = if holds { "holds" } else { "**past its bound**" };
-        let _ = writeln!(self.text, "| {what} | {figure} | {bound} | {verdict} |");
-        if !holds {
-            self.past.push(format!("{what} ({figure}, {bound})"));
-        }
-    }
 }
 
 pub(super) fn judge(figures: &Figures) -> Judged {
