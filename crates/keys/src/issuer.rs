@@ -10,7 +10,7 @@ use crate::algorithm::Algorithm;
 use crate::error::Error;
 use crate::jwk::KeySet;
 
-/// Most that an issuer's clock may be off, and its default.
+/// Most that an issuer's clock may be off: more would keep expired tokens alive.
 pub const LEEWAY_MAX: Duration = Duration::from_secs(300);
 /// Clock difference that is forgiven unless configured otherwise.
 pub const LEEWAY_DEFAULT: Duration = Duration::from_secs(30);

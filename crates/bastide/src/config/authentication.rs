@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway::session::Level;
-use keys::Algorithm;
+use keys::{Algorithm, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, LEEWAY_DEFAULT, LEEWAY_MAX};
 use model::ClaimType;
 
 use super::decoder::{Decoder, Table};
@@ -232,8 +232,6 @@ const KEYS_BYTES_MAX: usize = 1 << 20;
 const ROLE_CLAIMS: [&str; 3] = ["roles", "groups", "realm_access.roles"];
 /// The claim of a realm's own tokens that does. Its groups are names that others may give.
 const OWN_ROLE_CLAIM: &str = "roles";
-/// Longest leeway. More would keep expired tokens alive.
-const LEEWAY_MAX: Duration = Duration::from_secs(300);
 
 impl Decoder<'_> {
     /// `authentication:`. Audiences that are not written stay empty here.
@@ -330,8 +328,8 @@ impl Decoder<'_> {
             client_claim: None,
             allow_private_addresses: false,
             plain_http: false,
-            leeway: Duration::from_secs(30),
-            key_age_max: Duration::from_secs(86_400),
+            leeway: LEEWAY_DEFAULT,
+            key_age_max: KEY_AGE_MAX_DEFAULT,
             types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
             untyped: true,
             introspection: None,
@@ -403,11 +401,11 @@ impl Decoder<'_> {
             if leeway > LEEWAY_MAX
                 && let Some(node) = table.get("leeway")
             {
-                self.expected(node, "a leeway of at most 5m");
+                self.expected(node, &format!("a leeway of at most {}m", LEEWAY_MAX.as_secs() / 60));
             }
             issuer.leeway = leeway;
         }
-        let age = table.get("key_age_max").and_then(|node| self.duration(node, Duration::from_secs(60)));
+        let age = table.get("key_age_max").and_then(|node| self.duration(node, KEY_AGE_MAX_LEAST));
         issuer.key_age_max = age.unwrap_or(issuer.key_age_max);
         if let Some(node) = table.get("type") {
             let types = self.values(node, values::name);
