@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use keys::encoding::{encode_base64url, parse_object};
 use keys::jws::Unverified;
+use keys::jwt::LOGOUT_EVENT;
 use keys::{Algorithm, KeySet, sign_token};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,6 @@ use crate::remembered::Verified;
 const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 /// `typ` of logout tokens (Back-Channel Logout §2.4).
 const LOGOUT_TOKEN_TYPE: &str = "logout+jwt";
-/// The event of logout tokens.
-const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// What a token is worth something with: nothing, a key (RFC 9449) or a certificate
 /// (RFC 8705).

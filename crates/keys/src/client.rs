@@ -16,8 +16,8 @@ use crate::signer::{Signer, sign_token};
 
 /// How long an assertion is good.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
-/// RFC 7523 §2.2.
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// `client_assertion_type` of the one kind that there is (RFC 7523 §2.2).
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// What a client shows.
 #[derive(Clone)]

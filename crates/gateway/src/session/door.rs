@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use keys::jwt::LOGOUT_EVENT;
 use model::Timestamp;
 use serde_json::Value;
 
@@ -17,8 +18,6 @@ use super::{Failure, Level, Party, Session, cookie};
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How old a logout token may be (Back-Channel Logout §2.6 leaves it to us).
 const LOGOUT_AGE_MAX: Duration = Duration::from_secs(300);
-/// The event of a logout token (Back-Channel Logout §2.4).
-const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// A request to one of the endpoints.
 #[derive(Clone, Debug)]

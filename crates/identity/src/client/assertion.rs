@@ -9,8 +9,6 @@ use serde_json::{Map, Value};
 
 use super::Client;
 
-/// `client_assertion_type` of the one kind that there is (RFC 7523 §2.2).
-pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// How far in the future an assertion may end: its `jti` is remembered until then. An hour
 /// is what widespread clients ask for.
 const ASSERTION_LIFETIME_MAX: Duration = Duration::from_secs(3600);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header;
+use keys::client::ASSERTION_TYPE;
 use subtle::ConstantTimeEq as _;
 
-use super::assertion::{self, ASSERTION_TYPE};
+use super::assertion;
 use super::certificate::thumbprint;
 use super::{Client, ClientAuthentication};
 use crate::call::Call;
