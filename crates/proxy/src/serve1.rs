@@ -25,11 +25,12 @@ use exchange::{Closing, Exchange1};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a connection may still wait for a request while we drain.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
-/// So long a closed connection's remaining bytes are read and thrown away, so that the
-/// kernel does not reset it before the client has read the answer (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+/// So long what a client still sends after its answer is read and thrown away: the rest of a body
+/// that nobody reads, or of a closed connection, so that the kernel does not reset it before the
+/// client has read the answer (RFC 9112 §9.6).
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// At most so many of those bytes.
-const LINGER_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const LINGER_BYTES_MAX: usize = 512 * 1024;
 /// After so many requests in a row others get their turn: pipelined ones are all there, and
 /// their refusals wait for nothing.
 const TURN_REQUESTS: u64 = 8;

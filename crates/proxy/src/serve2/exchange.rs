@@ -17,11 +17,8 @@ use crate::head::{Additions, Framing, RequestHead, ResponseHead};
 use crate::http2::head::{to_h2_response, trailers_from_h2, trailers_to_h2};
 use crate::limits::{Hits, Limits};
 use crate::proxy_protocol::Origin;
+use crate::serve1::{LINGER, LINGER_BYTES_MAX};
 use crate::stream2::{Received, Receiver, Sender};
-
-/// How long a client may go on with a body that nobody reads, and how far.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 512 * 1024;
 
 pub(super) struct Exchange2<'l> {
     /// The ends of the client's connection.
