@@ -67,6 +67,9 @@ impl fmt::Display for OperatorFault {
     }
 }
 
+/// Bytes that one unit of work pays for.
+pub(crate) const BYTES_PER_WORK: u64 = 16;
+
 /// How much an operator costs, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Cost {

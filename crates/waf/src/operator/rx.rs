@@ -5,7 +5,7 @@
 //! An expression is checked at load and compiled when it first runs: most expressions of
 //! a rule set never do, because none of their literals is ever seen.
 
-use super::{Cost, Found, Literal, OperatorFault, class, literal, pcre};
+use super::{BYTES_PER_WORK, Cost, Found, Literal, OperatorFault, class, literal, pcre};
 use crate::classes::{self, Classes};
 use regex_automata::{Input, meta::Regex, util::syntax};
 use regex_syntax::hir::{Hir, HirKind};
@@ -21,8 +21,6 @@ pub(super) const STATES_MAX: u64 = 200_000;
 /// Memory of one compiled expression, in bytes. More than [`STATES_MAX`] states ever
 /// need, so that what passed the check at load compiles later.
 const COMPILED_SIZE_MAX: usize = 256 * 1024 * 1024;
-/// Bytes of an expanded expression that are read for one unit of work.
-const BYTES_PER_WORK: u64 = 16;
 /// What compiling a state counts for, in units of work.
 const WORK_PER_STATE: u64 = 4;
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     action::{Act, Ctl, Selection},
-    operator::Found,
+    operator::{BYTES_PER_WORK, Found},
     rule::{AllowScope, Disruptive, Phase, Rule},
     ruleset::RuleSet,
     settings::EngineMode,
@@ -15,8 +15,6 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// Bytes that one unit of work pays for.
-const BYTES_PER_WORK: u64 = 16;
 /// The status of a transaction that the engine itself could not judge.
 const STATUS_INTERNAL: u16 = 500;
 /// Longest address that `redirect` sends, bytes.
