@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use aws_lc_rs::rand;
@@ -18,7 +17,7 @@ use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
 use super::login::{self, Provider, TokenRequest};
 use super::partners::Partners;
 use super::port::Ports;
-use super::process::{Process, signal_pid};
+use super::process::{POLL, Process, START_TIME_MAX, signal_pid};
 use super::service::{Announcement, Role};
 use crate::config::{CRS_MARK, Disk, WafSettings, load_rules};
 
@@ -44,9 +43,6 @@ pub const USERS: [&str; 3] = ["alice", "bob", "eve"];
 /// Everybody, with their roles.
 const PEOPLE: [(&str, Option<&str>); 4] =
     [("alice", Some("customer")), ("bob", Some("merchant")), ("eve", None), ("dora", Some("customer"))];
-
-const START_TIME_MAX: Duration = Duration::from_secs(240);
-const POLL: Duration = Duration::from_millis(20);
 
 const CONFIGURATION: &str = include_str!("environment/bastide.yaml");
 const PROTOCOL: &str = include_str!("environment/protocol.conf");

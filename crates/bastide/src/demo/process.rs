@@ -11,8 +11,10 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::service::{Announcement, Role};
 
-/// How long a process may take until it listens.
-const START_TIME_MAX: Duration = Duration::from_secs(240);
+/// How long a process may take until it listens, or has an identity.
+pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(240);
+/// How often it is looked for what a process does next.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 /// How long a process may take to end by itself before it is killed.
 const END_TIME_MAX: Duration = Duration::from_secs(15);
 

@@ -3,18 +3,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::DemoEnvironment;
 use crate::demo::client::ClientCertificate;
-use crate::demo::process::Process;
+use crate::demo::process::{POLL, Process, START_TIME_MAX};
 use crate::demo::service::Announcement;
-
-/// How long one may take until it has an identity and listens.
-const START_TIME_MAX: Duration = Duration::from_secs(240);
-const POLL: Duration = Duration::from_millis(20);
 
 /// The proxy beside a service of the mesh: where it is reached, and goes out.
 #[derive(Clone, Debug)]

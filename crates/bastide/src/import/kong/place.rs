@@ -9,7 +9,7 @@ use crate::import::Outcome;
 /// Most routes of ours that one of Kong's may become.
 const PLACES_MAX: usize = 256;
 /// Methods that are admitted.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// What one route of ours takes.
 pub(super) struct Place {

@@ -1,6 +1,7 @@
 //! Plugins: which of them run where, and what each becomes.
 
 use super::matching::knows_places;
+use super::place::METHODS;
 use super::source::{Entity, configuration};
 use crate::config::belongs_to_the_hop;
 use crate::import::yaml::Yaml;
@@ -270,8 +271,6 @@ fn limits(
         None => Became::Other(buckets.to_owned()),
     }
 }
-
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 fn cors(config: &Entity<'_>, into: &mut Treatment) -> Became {
     let mut origins = config.texts("origins");

@@ -9,12 +9,12 @@ use crate::demo::client::http1;
 use crate::demo::environment::SHOP;
 use crate::demo::jose::claims;
 use crate::demo::login::TokenRequest;
+use crate::demo::process::POLL;
 use crate::demo::tour::visitor::{Ask, Kind, Refusal, Trial, Visitor, refusal};
 
 const REFUSED: Refusal = refusal(401, Step::Authenticate);
 /// How long a revocation may take; on a machine with nothing else to do, a fifth of a second.
 const REVOKED_WITHIN: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
 
 pub(in crate::demo::tour) async fn api_key(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let keys = visitor.demo.keys.clone();

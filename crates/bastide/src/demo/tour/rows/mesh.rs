@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::demo::client::{Door, Request, Trust, http1};
 use crate::demo::environment::{DemoEnvironment, Sidecar};
-use crate::demo::process::line_of;
+use crate::demo::process::{POLL, line_of};
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
 
 /// How long payments' log may take to say it.
@@ -20,7 +20,6 @@ const LOGGED_WITHIN: Duration = Duration::from_secs(20);
 const CUT_WITHIN: Duration = Duration::from_secs(20);
 /// How long proxies may take to see changed policies.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
 
 /// Catalogue, with its own certificate, charges somebody; orders does when alice orders.
 pub(in crate::demo::tour) async fn by_name(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {

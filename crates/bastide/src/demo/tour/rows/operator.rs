@@ -8,12 +8,12 @@ use model::event::Step;
 use rustix::process::Signal;
 
 use crate::demo::client::{http1, http2};
+use crate::demo::process::POLL;
 use crate::demo::tour::trail;
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor, refusal};
 
 /// How long the gateway may take to see a changed configuration.
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
 
 pub(in crate::demo::tour) async fn explain(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
