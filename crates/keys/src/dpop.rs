@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
 use crate::digest::sha256;
-use crate::encoding::{encode_base64url, parse_object, quote};
+use crate::encoding::{encode_base64url, parse_object, quote, text_of};
 use crate::jwk::{VerifyingKey, thumbprint};
 use crate::jws::Unverified;
 
@@ -71,7 +71,7 @@ impl Proof {
         }
         let claims = parse_object(verified.payload()).map_err(|error| quote(&error.to_string()))?;
         let issued = check(&claims, expected)?;
-        let id = text(&claims, "jti")?;
+        let id = text_of(&claims, "jti")?;
         if id.is_empty() || id.len() > PROOF_ID_BYTES_MAX {
             return Err(format!("jti of {} bytes, expected 1 to {PROOF_ID_BYTES_MAX}", id.len()));
         }
@@ -93,11 +93,11 @@ fn with_algorithm(jwk: &Map<String, Value>, algorithm: Algorithm) -> Map<String,
 }
 
 fn check(claims: &Map<String, Value>, expected: Expected<'_>) -> Result<Timestamp, String> {
-    let method = text(claims, "htm")?;
+    let method = text_of(claims, "htm")?;
     if method != expected.method {
         return Err(format!("htm \"{}\", the request is {}", quote(method), expected.method));
     }
-    let url = text(claims, "htu")?;
+    let url = text_of(claims, "htu")?;
     if !same_address(url, expected.url) {
         return Err(format!("htu \"{}\", the request is to {}", quote(url), expected.url));
     }
@@ -118,10 +118,6 @@ fn check(claims: &Map<String, Value>, expected: Expected<'_>) -> Result<Timestam
         (Some(_), _) => return Err("`ath` is missing or not a text".to_owned()),
     }
     Ok(issued)
-}
-
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
-    claims.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` is missing or not a text"))
 }
 
 /// RFC 9449 §4.3 point 9: without query and fragment; scheme and host without case,

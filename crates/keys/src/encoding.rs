@@ -130,6 +130,14 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
+/// The text that a claim is.
+///
+/// # Errors
+/// It is missing or something else: says so.
+pub fn text_of<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    claims.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` is missing or not a text"))
+}
+
 /// A value from outside, made safe for a log line: escaped, at most 64 characters.
 pub fn quote(text: &str) -> String {
     let mut quoted: String = text.chars().take(64).collect::<String>().escape_debug().collect();

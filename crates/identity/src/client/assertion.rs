@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keys::encoding::{parse_object, quote};
+use keys::encoding::{parse_object, quote, text_of};
 use keys::jws::Unverified;
 use model::Timestamp;
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ pub(super) struct Assertion {
 pub(super) fn unverified_client(assertion: &str) -> Result<String, String> {
     let token = Unverified::parse(assertion.as_bytes()).map_err(|refusal| refusal.to_string())?;
     let claims = parse_object(token.unverified_payload()).map_err(|error| quote(&error.to_string()))?;
-    Ok(text(&claims, "sub")?.to_owned())
+    Ok(text_of(&claims, "sub")?.to_owned())
 }
 
 /// Checks an assertion (RFC 7523 §3). `audiences` are our names; an assertion is for
@@ -48,7 +48,7 @@ pub(super) fn verify(
     }
     let claims = parse_object(verified.payload()).map_err(|error| quote(&error.to_string()))?;
     for name in ["iss", "sub"] {
-        let found = text(&claims, name)?;
+        let found = text_of(&claims, name)?;
         if found != client.id {
             return Err(format!("{name} \"{}\", expected the client's id", quote(found)));
         }
@@ -77,15 +77,11 @@ pub(super) fn verify(
             return Err(format!("{name} is still to come"));
         }
     }
-    let id = text(&claims, "jti")?;
+    let id = text_of(&claims, "jti")?;
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(format!("jti of {} bytes, expected 1 to {ID_BYTES_MAX}", id.len()));
     }
     Ok(Assertion { id: id.to_owned(), expires: expires.plus(LEEWAY) })
-}
-
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
-    claims.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` is missing or not a text"))
 }
 
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, String> {
