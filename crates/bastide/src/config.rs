@@ -72,6 +72,7 @@ pub use administration::{ADMINISTRATION, Area};
 pub use audit::{Audit, WhenFull};
 pub use authentication::{Authentication, CertificatePrincipals, Issuer, KeySource};
 pub use changes::{Change, Changes, Consequence, Effect, KeyChange, RESTART, What};
+pub(crate) use check::counted;
 pub use check::{Report, check, check_with};
 pub use contracts::Validation;
 pub use cors::{Cors, Origins};

@@ -9,11 +9,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use waf::{Note, RuleSet, Weight};
 
-use super::counted;
 use super::rules::{load_by, typed};
 use crate::cli::help::help;
 use crate::cli::{Output, say};
-use crate::config::{ATTACK_RULES, Fault, IDENTITY_SKIPS, WafSettings};
+use crate::config::{ATTACK_RULES, Fault, IDENTITY_SKIPS, WafSettings, counted};
 
 /// Arguments of `bastide waf check`.
 #[derive(Debug, Args)]
@@ -107,14 +106,13 @@ impl Summary {
 
     fn text(&self) -> String {
         let statistics = self.statistics;
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let phases: Vec<String> =
             (1..).zip(self.phases).map(|(phase, count): (u8, u64)| format!("{phase}: {count}")).collect();
         let mut text = format!(
             "{} in {}, {}; by phase {}",
-            counted(number(statistics.rules), "rule"),
-            counted(number(statistics.files), "file"),
-            counted(number(statistics.links), "condition"),
+            counted(statistics.rules, "rule"),
+            counted(statistics.files, "file"),
+            counted(statistics.links, "condition"),
             phases.join(", ")
         );
         if let Some((least, most)) = self.ids {
@@ -133,7 +131,7 @@ impl Summary {
         }
         text += &format!(
             "\n{}, all of linear time: none can be made to backtrack",
-            counted(number(statistics.expressions), "regular expression")
+            counted(statistics.expressions, "regular expression")
         );
         text
     }
@@ -177,13 +175,12 @@ impl Report {
                 note.suggestion.as_ref().map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default();
             lines.push(format!("{}: {}: {}{suggestion}", note.place, weight(note.weight), note.message));
         }
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let warnings = counted(number(self.warnings()), "warning");
+        let warnings = counted(self.warnings(), "warning");
         match &self.summary {
             Some(summary) => {
                 lines.push(format!("ok: {}\n{warnings}", summary.text()));
             }
-            None => lines.push(format!("refused: {}", counted(number(self.faults.len()), "fault"))),
+            None => lines.push(format!("refused: {}", counted(self.faults.len(), "fault"))),
         }
         lines.join("\n")
     }

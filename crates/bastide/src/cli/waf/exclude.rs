@@ -9,7 +9,6 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::counted;
 use super::evidence::{Candidate, Evidence, Gathered};
 use super::log;
 use super::proposal::{Bar, Proposals};
@@ -18,7 +17,7 @@ use super::rules::Overrides;
 use super::settings::Plan;
 use crate::cli::help::help;
 use crate::cli::{Output, say};
-use crate::config::Exclusion;
+use crate::config::{Exclusion, counted};
 
 /// Candidates that were not proposed and are listed all the same.
 const REFUSED_SHOWN: usize = 10;
@@ -145,14 +144,13 @@ impl Answer<'_> {
 
     fn text(&self) -> String {
         let chosen = &self.proposals.chosen;
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let mut text = format!(
             "{}, {} blocked: {}",
             counted(self.gathered.requests, "inspected request"),
             self.gathered.blocked,
             match chosen.len() {
                 0 => "nothing to propose".to_owned(),
-                count => counted(number(count), "exclusion"),
+                count => counted(count, "exclusion"),
             }
         );
         if self.unreadable > 0 {
@@ -207,7 +205,7 @@ impl Answer<'_> {
                 "\n   {}\n   for: {} of {} otherwise served, {} of them authenticated\n   against: {} by others, {} with another critical rule on the same value\n   samples: {}",
                 evidence.message,
                 counted(evidence.requests, "request"),
-                counted(u64::try_from(evidence.clients.len()).unwrap_or(u64::MAX), "client"),
+                counted(evidence.clients.len(), "client"),
                 evidence.authenticated.len(),
                 counted(evidence.strangers, "request"),
                 counted(evidence.attacks, "request"),

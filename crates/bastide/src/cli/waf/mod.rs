@@ -67,8 +67,3 @@ pub fn run(arguments: &WafArguments) -> anyhow::Result<ExitCode> {
         WafCommand::Exclude(arguments) => exclude::run(arguments),
     }
 }
-
-/// `1 rule`, `2 rules`.
-fn counted(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}

@@ -10,13 +10,13 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::counted;
 use super::log::{self, Line, Unreadable};
 use super::rules::{self, Overrides};
 use super::settings::{Plan, log_of};
 use super::verdict::{Outcome, Reason, replay};
 use crate::cli::help::help;
 use crate::cli::{Output, say};
+use crate::config::counted;
 
 /// Requests of one kind that a report lists without `--show`.
 const SHOWN: usize = 10;
