@@ -128,17 +128,11 @@ impl Work {
         self.destination.borrow().clone()
     }
 
-    /// Waits, or until the process ends: says whether it does.
-    async fn pause(&mut self, time: Duration) -> bool {
-        let ending = self.closing.wait_for(|closing| *closing);
-        tokio::time::timeout(time, ending).await.is_ok()
-    }
-
     async fn send_traces(mut self, mut traces: TraceReceiver) {
         let mut waiting: Vec<Trace> = Vec::new();
         let mut sent_at = Duration::ZERO;
         loop {
-            let ending = self.pause(LOOK_EVERY).await;
+            let ending = outward::pause(&mut self.closing, LOOK_EVERY).await;
             let room = BATCH_SPANS_MAX.saturating_sub(spans(&waiting));
             let more = traces.drain(&mut waiting, room);
             let Some(destination) = self.destination() else {
@@ -194,7 +188,7 @@ impl Work {
             let backoff = outward::backoff(tries, outward::draw(&self.random));
             let wait = failed.after.unwrap_or_default().max(backoff);
             tries += 1;
-            self.pause(wait.min(BATCH_TRIED_FOR)).await;
+            outward::pause(&mut self.closing, wait.min(BATCH_TRIED_FOR)).await;
         }
     }
 
@@ -202,7 +196,7 @@ impl Work {
         let mut sent_at = self.clock.monotonic();
         let mut well = true;
         loop {
-            let ending = self.pause(LOOK_EVERY).await;
+            let ending = outward::pause(&mut self.closing, LOOK_EVERY).await;
             let destination = self.destination();
             let interval = destination.as_ref().and_then(|destination| destination.telemetry.metrics);
             let now = self.clock.monotonic();

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use keys::{SecureRandom as _, SystemRandom};
 use proxy::fetch::{FetchError, FetchRules, Outgoing, Reply, send};
 use proxy::tls::{ClientTls, ClientTlsSettings, certificates_from_pem};
+use tokio::sync::watch;
 
 use crate::config::Outward;
 
@@ -83,6 +84,11 @@ pub(super) fn backoff(tries: u32, random: u64) -> Duration {
     let half = most / 2;
     let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
     half + Duration::from_nanos(random % nanos)
+}
+
+/// Waits, or until whoever waits is told to end: says whether it is.
+pub(super) async fn pause(closing: &mut watch::Receiver<bool>, time: Duration) -> bool {
+    tokio::time::timeout(time, closing.wait_for(|closing| *closing)).await.is_ok()
 }
 
 #[cfg(test)]

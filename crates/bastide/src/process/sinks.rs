@@ -208,7 +208,7 @@ impl Work {
                 if ending {
                     return;
                 }
-                ending = self.pause(LOOK_EVERY).await;
+                ending = outward::pause(&mut self.closing, LOOK_EVERY).await;
                 continue;
             }
             let count = if singly > 0 { 1 } else { batch.len() };
@@ -262,16 +262,10 @@ impl Work {
         later
     }
 
-    /// Waits, or until the sink is told to end: says whether it is.
-    async fn pause(&mut self, time: Duration) -> bool {
-        let ending = self.closing.wait_for(|closing| *closing);
-        tokio::time::timeout(time, ending).await.is_ok()
-    }
-
-    /// The same between two tries; once it is to end, waits are short, and whoever ends
+    /// Waits between two tries; once it is to end, waits are short, and whoever ends
     /// it bounds them all.
     async fn pause_between(&mut self, time: Duration) {
-        if self.pause(time).await {
+        if outward::pause(&mut self.closing, time).await {
             tokio::time::sleep(time.min(LOOK_EVERY)).await;
         }
     }
