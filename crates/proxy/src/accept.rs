@@ -13,6 +13,7 @@ use std::time::Duration;
 use model::Subscriber;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio_rustls::server::TlsStream;
 
 use crate::deadline::Watch;
 use crate::forwarded::append_node;
@@ -327,22 +328,9 @@ async fn serve_connection<W: World>(
     if let Some(entered) = proxied {
         peer = read_origin(core, &mut socket, peer, entered).await?;
     }
-    let local = socket.local_addr()?;
+    let mut info = connection_info(core_listener.key, peer, socket.local_addr()?);
     let current = core.current();
-    let key = core_listener.key;
-    let Some(settings) = find_listener(current.world.listeners(), key) else { return Ok(()) };
-    // A socket for both families has the addresses of IPv4 mapped.
-    let [peer, local] = [peer, local].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
-    let mut peer_node = Vec::new();
-    append_node(&mut peer_node, peer.ip());
-    let mut info = ConnectionInfo {
-        peer,
-        peer_text: peer.ip().to_string().into(),
-        peer_node: peer_node.into(),
-        local,
-        listener: key,
-        tls: None,
-    };
+    let Some(settings) = find_listener(current.world.listeners(), core_listener.key) else { return Ok(()) };
     let speaks = settings.speaks.clone();
     let http2 = settings.http2_cleartext;
     let handshake_max = current.limits.handshake_ms_max;
@@ -353,14 +341,7 @@ async fn serve_connection<W: World>(
     let within = if speaks == Speaks::Http { handshake_max } else { FIRST_BYTE_WITHIN };
     if tls.is_some() && takes_cleartext && !begins_with_tls(&socket, within).await? {
         tls = None;
-        core.connections().cleartext.fetch_add(1, Ordering::Relaxed);
-        if core.connections().cleartext_said.is_due(core.context().ticker.read_now_ms()) {
-            tracing::warn!(
-                client = %info.peer_text,
-                listener = %info.listener,
-                "plain text where the mesh speaks TLS: this caller is not a member yet"
-            );
-        }
+        say_cleartext(core, &info);
     }
     let Some(tls) = tls else {
         let wire = Wire::new(Link::Plain(socket));
@@ -368,35 +349,10 @@ async fn serve_connection<W: World>(
     };
     // In a box, as what serves HTTP/2 is: what most connections need only once, or never,
     // takes no room in the others.
-    let handshake = Box::pin(tokio::time::timeout(handshake_max, tls.accept(socket)));
-    let stream = match handshake.await {
-        Ok(Ok(Some(stream))) => stream,
-        Ok(Ok(None)) => return Ok(()),
-        failed => {
-            core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
-            return match failed {
-                Ok(Err(error)) => {
-                    say_refused(core, &tls, &info, &error);
-                    Err(error)
-                }
-                _ => {
-                    core.connections().hits.count("handshake_ms_max");
-                    Err(io::ErrorKind::TimedOut.into())
-                }
-            };
-        }
-    };
-    let connection = stream.get_ref().1;
-    match TlsPeer::of(connection, &tls, &core.context().ticker) {
-        Ok(peer) => info.tls = Some(peer),
-        Err(error) => {
-            core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
-            let error = io::Error::new(io::ErrorKind::PermissionDenied, error);
-            say_refused(core, &tls, &info, &error);
-            return Err(error);
-        }
-    }
-    let chosen = connection.alpn_protocol().map(|name| name == b"h2");
+    let handshake = Box::pin(handshake(core, &tls, socket, &info, handshake_max));
+    let Some((stream, peer)) = handshake.await? else { return Ok(()) };
+    info.tls = Some(peer);
+    let chosen = stream.get_ref().1.alpn_protocol().map(|name| name == b"h2");
     let wire = Wire::new(Link::TlsServer(Box::new(stream)));
     // What was agreed on needs no finding out.
     let speaks = match speaks {
@@ -409,6 +365,50 @@ async fn serve_connection<W: World>(
     }
     let http2 = http2 && matches!(speaks, Speaks::Either(_));
     serve_wire(core, core_listener, wire, info, (speaks, http2)).await
+}
+
+fn connection_info(listener: ListenerKey, peer: SocketAddr, local: SocketAddr) -> ConnectionInfo {
+    // A socket for both families has the addresses of IPv4 mapped.
+    let [peer, local] = [peer, local].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
+    let mut peer_node = Vec::new();
+    append_node(&mut peer_node, peer.ip());
+    ConnectionInfo {
+        peer,
+        peer_text: peer.ip().to_string().into(),
+        peer_node: peer_node.into(),
+        local,
+        listener,
+        tls: None,
+    }
+}
+
+/// Shakes hands, in the time that there is. `None`: it was a proof for ACME, and is over (RFC 8737 §3).
+async fn handshake<W: World>(
+    core: &Core<W>,
+    tls: &ServerTls,
+    socket: TcpStream,
+    info: &ConnectionInfo,
+    within: Duration,
+) -> io::Result<Option<(TlsStream<TcpStream>, TlsPeer)>> {
+    let refused = |error| {
+        core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
+        say_refused(core, tls, info, &error);
+        Err(error)
+    };
+    let stream = match tokio::time::timeout(within, tls.accept(socket)).await {
+        Ok(Ok(Some(stream))) => stream,
+        Ok(Ok(None)) => return Ok(None),
+        Ok(Err(error)) => return refused(error),
+        Err(_) => {
+            core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
+            core.connections().hits.count("handshake_ms_max");
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    };
+    match TlsPeer::of(stream.get_ref().1, tls, &core.context().ticker) {
+        Ok(peer) => Ok(Some((stream, peer))),
+        Err(error) => refused(io::Error::new(io::ErrorKind::PermissionDenied, error)),
+    }
 }
 
 /// Serves a connection on which nothing was agreed, or HTTP/1.1.
@@ -445,6 +445,18 @@ fn say_refused<W: World>(core: &Core<W>, tls: &ServerTls, info: &ConnectionInfo,
     let now = core.context().ticker.read_now_ms();
     if tls.asks_clients() && core.connections().handshakes_said.is_due(now) {
         tracing::warn!(client = %info.peer_text, listener = %info.listener, %error, "TLS handshake refused");
+    }
+}
+
+/// Counts a connection without TLS where it is only tolerated, and says it now and then.
+fn say_cleartext<W: World>(core: &Core<W>, info: &ConnectionInfo) {
+    core.connections().cleartext.fetch_add(1, Ordering::Relaxed);
+    if core.connections().cleartext_said.is_due(core.context().ticker.read_now_ms()) {
+        tracing::warn!(
+            client = %info.peer_text,
+            listener = %info.listener,
+            "plain text where the mesh speaks TLS: this caller is not a member yet"
+        );
     }
 }
 
