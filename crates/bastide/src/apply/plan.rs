@@ -16,6 +16,32 @@ pub const AT_ONCE: usize = 32;
 /// What is shown in the place of hashes.
 const SECRET: &str = "(a secret)";
 
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The settings of the realm.
+    Realm,
+    /// A client.
+    Client,
+    /// A user.
+    User,
+    /// The members of a role.
+    Role,
+}
+
+impl Kind {
+    /// Its name, as it is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Realm => "realm",
+            Self::Client => "client",
+            Self::User => "user",
+            Self::Role => "role",
+        }
+    }
+}
+
 /// What is done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,8 +68,8 @@ pub struct Difference {
 /// One object that differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
-    /// `realm`, `client`, `user` or `role`.
-    pub kind: &'static str,
+    /// What it is.
+    pub kind: Kind,
     /// Its name.
     pub name: String,
     /// What is done.
@@ -80,6 +106,15 @@ struct Planner<'o> {
     admin: &'o AdminClient,
     realm: &'o str,
     plan: Plan,
+}
+
+/// What there is of an object.
+struct There {
+    path: String,
+    /// It and its version; `None`: it is not there yet.
+    present: Option<(Map<String, Value>, String)>,
+    /// What it is like where nothing is written.
+    base: Map<String, Value>,
 }
 
 /// Compares what is wanted with what is there.
@@ -149,7 +184,7 @@ impl Planner<'_> {
                 if tag.is_empty() { ("if-none-match", "*".to_owned()) } else { ("if-match", tag) };
             let body = Some(Value::Object(body));
             self.plan.changes.push(Change {
-                kind: "realm",
+                kind: Kind::Realm,
                 name: self.realm.to_owned(),
                 action: Action::Change,
                 differences: changed,
@@ -166,14 +201,14 @@ impl Planner<'_> {
             let present = self.get(&format!("{path}?hashes=true"))?;
             let base = identity::Client::new(id, identity::ClientAuthentication::None);
             let base = serde_json::to_value(base)?.as_object().cloned().unwrap_or_default();
-            self.object("client", id, object, present, base, &path, Vec::new());
+            self.object(Kind::Client, id, object, There { path, present, base }, Vec::new());
         }
         if prune {
             for client in self.admin.list(&self.path(&["clients"]), true)? {
                 let declared = client.get("declared") == Some(&json!(true));
                 let id = text(&client, "id");
                 if !declared && !wanted.contains_key(id) {
-                    self.remove("client", id, self.path(&["clients", id]))?;
+                    self.remove(Kind::Client, id, self.path(&["clients", id]))?;
                 }
             }
         }
@@ -198,7 +233,7 @@ impl Planner<'_> {
                     more.push(("password_hash", hash));
                 }
             }
-            self.object("user", username, &object, present, Map::new(), &path, more);
+            self.object(Kind::User, username, &object, There { path, present, base: Map::new() }, more);
         }
         if prune {
             let folded: BTreeSet<String> = wanted.keys().map(|name| name.to_lowercase()).collect();
@@ -206,7 +241,7 @@ impl Planner<'_> {
                 let name = text(&user, "username");
                 if !folded.contains(&name.to_lowercase()) {
                     let path = self.path(&["users", text(&user, "id")]);
-                    self.remove("user", name, path)?;
+                    self.remove(Kind::User, name, path)?;
                 }
             }
         }
@@ -214,17 +249,8 @@ impl Planner<'_> {
     }
 
     /// Compares one object; `more` are differences that take a call of their own.
-    #[expect(clippy::too_many_arguments, reason = "what one object is, wanted and present")]
-    fn object(
-        &mut self,
-        kind: &'static str,
-        name: &str,
-        object: &Object,
-        present: Option<(Map<String, Value>, String)>,
-        base: Map<String, Value>,
-        path: &str,
-        more: Vec<(&str, Value)>,
-    ) {
+    fn object(&mut self, kind: Kind, name: &str, object: &Object, there: There, more: Vec<(&str, Value)>) {
+        let There { path, present, base } = there;
         let mut wanted = object.fields.clone();
         let (action, condition, before) = match present {
             None => (Action::Add, ("if-none-match", "*".to_owned()), base),
@@ -232,7 +258,7 @@ impl Planner<'_> {
                 for shown in ["declared", "created", "updated"] {
                     present.remove(shown);
                 }
-                if kind == "user" {
+                if kind == Kind::User {
                     present.remove("id");
                     // Written as it is there: it is the same name.
                     wanted
@@ -247,8 +273,8 @@ impl Planner<'_> {
             let mut body = before;
             body.extend(wanted);
             // A new user without an id gets one.
-            let posted = kind == "user" && path.ends_with("/users");
-            let path = if kind == "user" { format!("{path}?any_role=true") } else { path.to_owned() };
+            let posted = kind == Kind::User && path.ends_with("/users");
+            let path = if kind == Kind::User { format!("{path}?any_role=true") } else { path.clone() };
             calls.push(Call {
                 method: if posted { "POST" } else { "PUT" },
                 path,
@@ -275,7 +301,7 @@ impl Planner<'_> {
         }
     }
 
-    fn remove(&mut self, kind: &'static str, name: &str, path: String) -> anyhow::Result<()> {
+    fn remove(&mut self, kind: Kind, name: &str, path: String) -> anyhow::Result<()> {
         let Some((_, tag)) = self.get(&path)? else { return Ok(()) };
         let calls = vec![Call { method: "DELETE", path, condition: Some(("if-match", tag)), body: None }];
         let (name, differences) = (name.to_owned(), Vec::new());
@@ -300,7 +326,7 @@ impl Planner<'_> {
             .collect();
         let wanted: BTreeSet<String> = members.usernames.iter().map(|name| name.to_lowercase()).collect();
         let mut change = Change {
-            kind: "role",
+            kind: Kind::Role,
             name: role.to_owned(),
             action: Action::Change,
             differences: Vec::new(),
@@ -403,7 +429,7 @@ impl Plan {
     /// There is no answer. What was done until then is done.
     pub fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Carried> {
         let mut carried = Carried::default();
-        let apart = |one: &Change, next: &Change| one.kind == "user" && next.kind == "user";
+        let apart = |one: &Change, next: &Change| one.kind == Kind::User && next.kind == Kind::User;
         for some in self.changes.chunk_by(apart).flat_map(|kind| kind.chunks(AT_ONCE)) {
             let is_refused = !carried.faults.is_empty();
             let (kept, some): (Vec<&Change>, Vec<&Change>) =
@@ -467,7 +493,7 @@ impl Change {
             let answer = admin.call_if(call.method, &path, condition, call.body.as_ref())?;
             if !(200..300).contains(&answer.status) {
                 let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
-                let message = format!("{} {:?}: {}", self.kind, self.name, answer.complaint());
+                let message = format!("{} {:?}: {}", self.kind.name(), self.name, answer.complaint());
                 let fault = Fault { place: self.place.clone().unwrap_or_else(nowhere), message };
                 return Ok(Err(Refused { fault, ends: answer.status >= 500 }));
             }

@@ -55,12 +55,12 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
     admin_context::run(&at, |context| {
         let plan = apply::plan(&context.admin, context.realm()?, &wanted, prune)?;
         if dry_run {
-            show(&plan, context.output, "would");
+            show(&plan, context.output, false);
             return Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         let carried = plan.carry_out(&context.admin)?;
         if carried.faults.is_empty() {
-            show(&plan, context.output, "did");
+            show(&plan, context.output, true);
             return Ok(ExitCode::SUCCESS);
         }
         Ok(refused(&carried, context.output))
@@ -88,9 +88,10 @@ fn complain(faults: &[Fault], output: Output) -> ExitCode {
     ExitCode::from(COULD_NOT_RUN)
 }
 
-fn show(plan: &Plan, output: Output, how: &str) {
+/// Says what the plan has changed if it is applied, or would change.
+fn show(plan: &Plan, output: Output, applied: bool) {
     if output == Output::Json {
-        return say(json!({ "applied": how == "did", "changes": plan.changes, "notices": plan.notices }));
+        return say(json!({ "applied": applied, "changes": plan.changes, "notices": plan.notices }));
     }
     for change in &plan.changes {
         let sign = match change.action {
@@ -98,16 +99,16 @@ fn show(plan: &Plan, output: Output, how: &str) {
             Action::Change => '~',
             Action::Remove => '-',
         };
-        say(format_args!("{sign} {} {:?}", change.kind, change.name));
+        say(format_args!("{sign} {} {:?}", change.kind.name(), change.name));
         for difference in &change.differences {
             say(format_args!("    {}: {} → {}", difference.field, difference.from, difference.to));
         }
     }
     plan.notices.iter().for_each(say);
-    match (plan.is_empty(), how) {
-        (true, _) => say("nothing to do"),
-        (false, "would") => say(format_args!("\n{} would change", plan.changes.len())),
-        (false, _) => say(format_args!("\n{} changed", plan.changes.len())),
+    match (plan.changes.len(), applied) {
+        (0, _) => say("nothing to do"),
+        (count, true) => say(format_args!("\n{count} changed")),
+        (count, false) => say(format_args!("\n{count} would change")),
     }
 }
 
