@@ -78,12 +78,13 @@ impl Gateway {
         step::opaque::stays(&self.snapshot, journey.connection(), route)?;
         step::opaque::fits(self, journey, route, routed.head())?;
         let mut grant = step::limit::by_address(self, journey, route)?;
-        journey.enter("authenticate");
+        journey.enter(Step::Authenticate.name());
         let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;
-        journey.enter("authorize");
+        journey.enter(Step::Authorize.name());
         let permit = step::authorize::authorize(self, journey, route, &principal, routed).await?;
-        journey.enter("inspect");
+        journey.leave_step();
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
+        journey.enter(Step::Inspect.name());
         step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
         let exchange = &mut Held::new(exchange);
         let firewall =

@@ -246,7 +246,7 @@ async fn introspect(
         Look::Wait(wait) => {
             journey.enter("introspect");
             let verdict = wait.ended(journey.time).await;
-            journey.enter("authenticate");
+            journey.enter(Step::Authenticate.name());
             verdict
         }
     };
@@ -283,7 +283,7 @@ async fn judge_token(gateway: &Gateway, journey: &mut Journey<'_>, token: &[u8])
         let Verdict::NeedsKey(wait) = verdict else { break };
         journey.enter("fetch keys");
         wait.ended().await;
-        journey.enter("authenticate");
+        journey.enter(Step::Authenticate.name());
         verdict = ask();
     }
     settle(verdict, || Unproven::KeysUnavailable {

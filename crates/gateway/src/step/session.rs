@@ -53,7 +53,7 @@ pub(crate) async fn prove(
                 journey.enter("refresh session");
                 let mut refreshed = party.refresh(&session);
                 let _ = tokio::time::timeout(WAIT_MAX, refreshed.changed()).await;
-                journey.enter("authenticate");
+                journey.enter(Step::Authenticate.name());
             }
         }
     }
