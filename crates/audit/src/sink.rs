@@ -6,7 +6,7 @@
 //! form ([`syslog`], [`splunk`], [`elastic`]), sends them, and says what became of them.
 //!
 //! What it must never do: make the writer wait. A full buffer drops the event for this
-//! sink and counts it, or, where the configuration says `block`, closes the door to
+//! sink and counts it, or, where the configuration says `block`, refuses
 //! requests ([`Buffer::is_shut`]); the log gets the event either way.
 
 pub mod elastic;
@@ -105,7 +105,7 @@ impl Buffer {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut lines = self.lock();
         let full = lines.events >= self.bounds.events || lines.bytes + line.len() > self.bounds.bytes;
-        // A sink that blocks takes what was on its way when the door was shut.
+        // A sink that blocks takes what was on its way when requests were shut out.
         if full && !self.bounds.block {
             drop(lines);
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);

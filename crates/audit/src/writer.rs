@@ -51,7 +51,7 @@ impl Sinks {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shuts or opens the door.
+    /// Shuts requests out, or lets them in.
     fn judge(&self) {
         let shut = self.lock().iter().any(|buffer| buffer.is_shut());
         self.shut.store(shut, Ordering::Relaxed);

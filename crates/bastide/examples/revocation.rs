@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{Door, Request, Trust, http2};
+use bastide::demo::client::{Endpoint, Request, Trust, http2};
 use bastide::process::clock::SystemClock;
 use keys::{Algorithm, LocalSigner, Revocation, RevocationFile, SystemRandom, publish, sign_token};
 use model::Clock;
@@ -127,9 +127,9 @@ impl Exchange {
 }
 
 /// Opens one exchange and waits for its first bytes.
-async fn open(door: &Door, token: &str, manner: Manner) -> std::io::Result<Exchange> {
+async fn open(endpoint: &Endpoint, token: &str, manner: Manner) -> std::io::Result<Exchange> {
     if manner == Manner::Http2 {
-        let connection = http2::Connection::open(door).await?;
+        let connection = http2::Connection::open(endpoint).await?;
         let mut begun = connection.begin(&Request::new("GET", "localhost", "/long").bearer(token)).await?;
         return match begun.piece().await? {
             Some(_) => Ok(Exchange::Http2(connection, begun)),
@@ -137,7 +137,7 @@ async fn open(door: &Door, token: &str, manner: Manner) -> std::io::Result<Excha
         };
     }
     let tunnel = manner == Manner::Tunnel;
-    let mut connection = Connection::open(door).await?;
+    let mut connection = Connection::open(endpoint).await?;
     let upgrade = if tunnel { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
     let head =
         format!("GET /long HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n{upgrade}\r\n");
@@ -215,11 +215,11 @@ async fn run(binary: &Path) -> anyhow::Result<bool> {
         let claims = claims.as_object().cloned().unwrap_or_default();
         let token = sign_token(&signer, "at+jwt", &claims)?;
         let from = IpAddr::from([127, 0, 1, u8::try_from(number % 200)? + 1]);
-        let door = Door { address, tls: Some(trust.clone()), from: Some(from) };
+        let endpoint = Endpoint { address, tls: Some(trust.clone()), from: Some(from) };
         let gate = Arc::clone(&gate);
         opening.spawn(async move {
             let _turn = gate.acquire_owned().await;
-            (number, open(&door, &token, Manner::of(number / DOOMED)).await)
+            (number, open(&endpoint, &token, Manner::of(number / DOOMED)).await)
         });
     }
     let (mut doomed, mut others) = (Vec::new(), Vec::new());

@@ -22,9 +22,9 @@ use proxy::upstream::{InProcessConnector, Upstreams};
 
 use crate::acme::Orders;
 use crate::config::{self, Configuration};
+use crate::process::dns::Names;
 use crate::process::fetch::GuardedFetch;
 use crate::process::mesh::MeshHost;
-use crate::process::names::Names;
 use crate::process::realms::Realms;
 use crate::process::sessions::SessionService;
 use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
@@ -62,7 +62,7 @@ pub struct Parts {
     pub mesh: Arc<MeshHost>,
     /// Browsers' sessions.
     pub sessions: Arc<SessionService>,
-    /// The guarded way out.
+    /// The guarded client.
     pub fetch: Arc<GuardedFetch>,
     /// The control plane's runtime.
     pub runtime: tokio::runtime::Handle,

@@ -12,14 +12,14 @@ use proxy::limits::Hits;
 use proxy::{Additions, CoreContext};
 use tokio::sync::Semaphore;
 
+use crate::audit_wait::Turns;
+use crate::caches::Caches;
 use crate::firewall::Allowance;
 use crate::inventory::Inventory;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
-use crate::remembered::Remembered;
 use crate::snapshot::{CoreParts, Snapshot};
 use crate::step::contract::HANDED_OFF_MAX;
-use crate::turn::Turns;
 
 /// Buffers for texts that a core keeps: a decision takes one for each request under way.
 const TEXTS_KEPT_MAX: usize = 128;
@@ -80,8 +80,8 @@ pub(crate) struct Core {
     spare_fields: RefCell<Vec<Additions>>,
     /// The snapshot of this moment, by which open exchanges are judged again.
     newest: RefCell<Arc<Snapshot>>,
-    /// What is remembered of it.
-    remembered: RefCell<Rc<Remembered>>,
+    /// What is cached of it.
+    caches: RefCell<Rc<Caches>>,
     /// Counts the times at which they must be.
     epoch: Cell<u64>,
     /// Whether somebody waits for an issuer's keys to judge again.
@@ -121,7 +121,7 @@ impl Core {
             spare_texts: RefCell::default(),
             spare_fields: RefCell::default(),
             newest: RefCell::new(Arc::clone(snapshot)),
-            remembered: RefCell::new(Rc::new(Remembered::of(snapshot))),
+            caches: RefCell::new(Rc::new(Caches::of(snapshot))),
             epoch: Cell::new(0),
             waits_for_keys: Cell::new(false),
         }
@@ -175,9 +175,9 @@ impl Core {
         Arc::clone(&self.newest.borrow())
     }
 
-    /// What is remembered of it.
-    pub(crate) fn remembered(&self) -> Rc<Remembered> {
-        Rc::clone(&self.remembered.borrow())
+    /// What is cached of it.
+    pub(crate) fn caches(&self) -> Rc<Caches> {
+        Rc::clone(&self.caches.borrow())
     }
 
     /// Moves with everything after which an open exchange must be judged again.
@@ -194,7 +194,7 @@ impl Core {
         }
         *self.newest.borrow_mut() = Arc::clone(snapshot);
         self.verifier.borrow_mut().adopt(Arc::clone(&snapshot.issuers));
-        *self.remembered.borrow_mut() = Rc::new(Remembered::of(snapshot));
+        *self.caches.borrow_mut() = Rc::new(Caches::of(snapshot));
         self.decisions.borrow_mut().clear();
     }
 }

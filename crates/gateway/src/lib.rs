@@ -12,13 +12,14 @@
 //! request on that is not [`proxy::Cleared`], end one without an audit event, or tell
 //! a client why.
 
+mod audit_wait;
+mod caches;
 mod core;
 pub mod firewall;
 pub mod inventory;
 pub mod journey;
 mod live;
 pub mod metric;
-mod remembered;
 mod respond;
 pub mod response;
 pub mod serve;
@@ -27,4 +28,3 @@ pub mod snapshot;
 pub mod step;
 pub mod template;
 mod trace;
-mod turn;

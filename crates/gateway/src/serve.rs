@@ -12,9 +12,9 @@ use proxy::listen::{Inherited, ListenError};
 use proxy::world::{Arrival, ConnectionInfo, Handler};
 use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, Routed};
 
+use crate::caches::{Caches, Read};
 use crate::core::Core;
 use crate::journey::Journey;
-use crate::remembered::{Read, Remembered};
 use crate::respond::{Answer, Refusal, Stop, problem};
 use crate::snapshot::{Route, Snapshot};
 use crate::step;
@@ -44,7 +44,7 @@ pub struct Gateway {
     anonymous: Arc<Principal>,
     /// The core's epoch when it was made.
     epoch: u64,
-    remembered: Rc<Remembered>,
+    caches: Rc<Caches>,
 }
 
 impl Handler for Gateway {
@@ -107,8 +107,8 @@ impl Gateway {
 
     /// For one core, under one snapshot.
     pub(crate) fn new(snapshot: Arc<Snapshot>, core: Rc<Core>, upstreams: CoreUpstreams) -> Self {
-        let (epoch, remembered) = (core.epoch(), core.remembered());
-        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()), epoch, remembered }
+        let (epoch, caches) = (core.epoch(), core.caches());
+        Self { snapshot, core, upstreams, anonymous: Arc::new(Principal::anonymous()), epoch, caches }
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -127,14 +127,14 @@ impl Gateway {
     pub(crate) fn read_certificate(&self, leaf: &[u8], snapshot: &Snapshot, now: Timestamp) -> Read {
         let rules = &snapshot.certificates;
         if std::ptr::eq(snapshot, &raw const *self.snapshot) {
-            return self.remembered.certificate(leaf, rules, now);
+            return self.caches.certificate(leaf, rules, now);
         }
-        self.core.remembered().certificate(leaf, rules, now)
+        self.core.caches().certificate(leaf, rules, now)
     }
 
     /// What this core remembers of the snapshot.
-    pub(crate) fn remembered(&self) -> &Rc<Remembered> {
-        &self.remembered
+    pub(crate) fn caches(&self) -> &Rc<Caches> {
+        &self.caches
     }
 
     pub(crate) fn upstreams(&self) -> &CoreUpstreams {

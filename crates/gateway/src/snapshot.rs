@@ -23,7 +23,7 @@ use crate::inventory::Inventory;
 use crate::metric::{CoreMetrics, Label, Registry};
 use crate::response::ResponseRules;
 use crate::serve::{Gateway, TrustedProxies};
-use crate::session::{Level, Party};
+use crate::session::{Level, RelyingParty};
 use crate::step::answer::OwnAnswer;
 use crate::step::authenticate::Proof;
 use crate::step::challenge::HttpsRedirect;
@@ -109,7 +109,7 @@ pub struct Snapshot {
     /// Who is asked about opaque tokens.
     pub introspector: Option<Arc<Introspector>>,
     /// The relying party that browsers log in by.
-    pub party: Option<Arc<Party>>,
+    pub party: Option<Arc<RelyingParty>>,
     /// Stronger logins that policies can ask for, the weakest first.
     pub levels: Vec<Level>,
     /// API keys.

@@ -131,7 +131,7 @@ async fn main() -> Result<(), Failure> {
     let people = Realm::open(people, world).await?;
     for realm in [&shop, &strict, &people] {
         populate(realm, logout.clone()).await?;
-        tokio::spawn(Arc::clone(realm).keep());
+        tokio::spawn(Arc::clone(realm).run());
     }
     println!("{}", json!({ "shop": shop.issuer(), "strict": strict.issuer(), "people": people.issuer() }));
     axum::serve(listener, router(shop).merge(router(strict)).merge(router(people))).await?;

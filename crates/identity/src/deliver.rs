@@ -1,4 +1,4 @@
-//! The way out: logout tokens to the clients that asked for them.
+//! Delivery: logout tokens to the clients that asked for them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::pin::Pin;
 pub type Delivery<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
 /// Posts a form to a client, bounded in time and size and without following redirects.
-/// The real one stands over the guarded way out of the gateway.
+/// The real one stands over the guarded client of the gateway.
 pub trait Deliver: Send + Sync {
     /// POST with `application/x-www-form-urlencoded`. Any status but 200 and 204 is a
     /// failure, of which the text tells the operator.

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::Error;
-use crate::remembered::Tokens;
+use crate::caches::Tokens;
 use crate::settings::{Lifetimes, RealmSettings};
 
 /// How much longer than the longest token a key stays published.

@@ -49,7 +49,7 @@
 //! realm.put_totp(&alice.id, "phone", model::Secret::new(vec![7; 20])).await?;
 //! assert_eq!(realm.factors(&alice.id).await?.len(), 1);
 //!
-//! // Served by whatever serves axum; `Realm::keep` rotates keys and sends mail beside it.
+//! // Served by whatever serves axum; `Realm::run` rotates keys and sends mail beside it.
 //! let app: axum::Router = identity::router(realm);
 //! # drop(app);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
@@ -73,6 +73,7 @@
 
 mod account;
 mod authorize;
+mod caches;
 mod call;
 pub mod claim;
 pub mod client;
@@ -101,7 +102,6 @@ mod realm;
 mod record;
 mod recover;
 mod refusal;
-mod remembered;
 mod resource;
 mod revocation;
 mod scope;

@@ -6,11 +6,11 @@ use model::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::caches::Verified;
 use crate::grant::{Grant, USER_OVER};
 use crate::mint;
 use crate::realm::Realm;
 use crate::record::Kind;
-use crate::remembered::Verified;
 use crate::revocation::{Named, ended_with_client, is_revoked};
 use crate::user::User;
 

@@ -118,7 +118,7 @@ impl Realm {
         }
     }
 
-    /// Delivers the logout tokens that are due, as [`Self::keep`] does all the time; those of
+    /// Delivers the logout tokens that are due, as [`Self::run`] does all the time; those of
     /// logouts whose person has gone away before the end too.
     ///
     /// # Errors

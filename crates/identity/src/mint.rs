@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::caches::Verified;
 use crate::claim::{self, Asked, Subject, Target};
 use crate::client::Client;
 use crate::realm::Realm;
-use crate::remembered::Verified;
 
 /// `typ` of access tokens (RFC 9068 §2.1).
 const ACCESS_TOKEN_TYPE: &str = "at+jwt";

@@ -9,13 +9,13 @@ use model::{Clock, Secret, Timestamp};
 use store::{Cursor, Expect, Store, Transaction, Version};
 
 use crate::Error;
+use crate::caches::Clients;
 use crate::client::Client;
 use crate::deliver::Deliver;
 use crate::key::{KeyEntry, KeyRecord, KeyRing, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::MailTransport;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
-use crate::remembered::Clients;
 use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
 
@@ -121,7 +121,7 @@ impl Realm {
 
     /// Rotates keys when they are due, delivers logout tokens and sends messages, for as long
     /// as it is polled. Spawn it on the control plane's runtime.
-    pub async fn keep(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>) {
         // Apart: a slow mail server holds nothing else up.
         tokio::join!(self.keep_keys(), self.keep_mail());
     }

@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
-use model::{Subscriber, Timestamp};
+use model::{ClientNetwork, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -370,7 +370,7 @@ fn network(address: IpAddr) -> String {
 
 /// What an address is counted under.
 fn address(call: &Call) -> Option<String> {
-    Some(Subscriber::of(call.address()?).to_string())
+    Some(ClientNetwork::of(call.address()?).to_string())
 }
 
 #[cfg(test)]

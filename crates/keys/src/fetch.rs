@@ -1,4 +1,4 @@
-//! The one way out: fetching an issuer's documents.
+//! The one outbound call: fetching an issuer's documents.
 
 use std::future::Future;
 use std::pin::Pin;

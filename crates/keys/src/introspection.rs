@@ -2,7 +2,7 @@
 //! who wait, remembered within bounds.
 //!
 //! The way through it: a core looks ([`Introspector::look`]); what is not known is asked by
-//! one task on the control plane ([`Introspector::keep`]), and the core waits for that
+//! one task on the control plane ([`Introspector::run`]), and the core waits for that
 //! ([`IntrospectionWait::ended`]). What the server answers goes through the same judgement
 //! as the claims of a signed token.
 //!
@@ -227,7 +227,7 @@ impl Introspector {
 
     /// Asks what cores want to know, until nobody else has it. Spawn it once, on the control
     /// plane's runtime.
-    pub async fn keep(
+    pub async fn run(
         self: Arc<Self>,
         (fetch, post): (Arc<dyn Fetch>, Arc<dyn Post>),
         clock: Arc<dyn Clock>,

@@ -1,7 +1,7 @@
 //! The issuers and their keys, shared by all cores and kept fresh on the control
 //! plane's runtime.
 //!
-//! One task per issuer ([`Issuers::keep`]) is the only one that fetches: at a due
+//! One task per issuer ([`Issuers::run`]) is the only one that fetches: at a due
 //! time, or when a core meets a `kid` that it does not know. All who wait for the same
 //! fetch wait for one. How often unknown `kid`s may cause one is limited per issuer,
 //! so that a flood of invented `kid`s is a few requests per minute to the issuer and
@@ -208,7 +208,7 @@ impl Issuers {
     /// Keeps the keys fresh, for as long as it is polled. Spawn it on the control
     /// plane's runtime and abort it when the configuration is replaced: a fetch that is
     /// under way then still comes to its end, also for what replaces these.
-    pub async fn keep(self: Arc<Self>, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) {
+    pub async fn run(self: Arc<Self>, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) {
         let mut tasks = tokio::task::JoinSet::new();
         for place in 0..self.entries.len() {
             let (issuers, fetch, clock) = (Arc::clone(&self), Arc::clone(&fetch), Arc::clone(&clock));

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Each core owns a [`CoreVerifier`]; all share one [`Issuers`], whose keys one task on
-//! the control plane keeps fresh ([`Issuers::keep`]) through a [`Fetch`] that the binary
+//! the control plane keeps fresh ([`Issuers::run`]) through a [`Fetch`] that the binary
 //! supplies. Going out: a [`Signer`] makes the short-lived token that tells an upstream
 //! who asks ([`sign_identity`]); an [`svid::X509Authority`] over a signer makes the
 //! certificates of workloads.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! bastide run ── Workload API ─ attested as orders? ─ Directory ─ lease in the store
-//!   on a node ── agent ──────── door ─ registered for that node? ─┘       │
+//!   on a node ── agent ──── listener ─ registered for that node? ─┘       │
 //! callers     ◄─ whole at first, then what is different ◄─────────────────┘
 //! ```
 //!
@@ -14,8 +14,8 @@
 //! be believed. It says where to knock; the certificate says who opens.
 
 mod held;
-mod here;
 mod keep;
+mod local_address;
 mod messages;
 mod table;
 #[cfg(test)]
@@ -34,8 +34,8 @@ use tokio::sync::watch;
 use crate::issuer::Answer;
 use crate::pause;
 pub(crate) use held::Held;
-pub use here::Here;
 pub(crate) use keep::{Listed, withdraw_node};
+pub use local_address::LocalAddress;
 pub(crate) use messages::{ServiceAt, apply, differences};
 
 /// How long an address stays registered after the last word from there.

@@ -13,11 +13,11 @@
 //! What it must never do: sign for a workload that is not registered for the node that asks, take
 //! an address for one, or take a private key of a workload over the wire.
 
+mod connection_limits;
 mod endpoints;
 mod key;
 mod listener;
 mod messages;
-mod places;
 mod proof;
 mod register;
 mod remote;
@@ -28,7 +28,7 @@ pub use key::{NodeKey, Pin};
 pub use listener::{NodeListener, NodeWorld};
 pub use proof::{Kubernetes, Proof, Provers};
 pub use register::{
-    Evicted, JoinToken, NodeRecord, all_kept_out, door_pin, evict, make_token, nodes, readmit,
+    Evicted, JoinToken, NodeRecord, all_kept_out, evict, make_token, nodes, readmit, server_pin,
 };
 pub(crate) use register::{evicted, is_kept_out};
 pub use remote::{Prover, Remote};

@@ -11,7 +11,7 @@ use model::SpiffeId;
 use store::{Expect, Key, Record, Transaction, Value, Version};
 use tokio::sync::watch;
 
-use crate::directory::Here;
+use crate::directory::LocalAddress;
 use crate::error::Error;
 use crate::renew::renew;
 use crate::revocation::{self, Revocation, Target};
@@ -31,7 +31,7 @@ pub struct Declared {
     /// Who the process itself is; `None`: nobody.
     pub own: Option<SpiffeId>,
     /// The address at which this machine is reached by others.
-    pub here: Here,
+    pub here: LocalAddress,
 }
 
 impl Declared {

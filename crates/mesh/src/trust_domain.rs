@@ -18,10 +18,10 @@ use crate::directory::Listed;
 use crate::error::Error;
 use crate::jwt_svid;
 use crate::node;
-use crate::pages::each;
 use crate::registry::{self, Registry};
 use crate::renew::{renew, renew_by};
 use crate::revocation::{self, REVOKED_MAX, Revocation, Revoked, Target};
+use crate::scan::each;
 use crate::settings::Settings;
 use crate::workload_api::AuditRecorder;
 
@@ -225,7 +225,7 @@ impl TrustDomain {
     /// Keeps the authorities: makes, prepares and forgets them as their times say, and takes
     /// over what other processes make, revoke and register. `recorder` writes down which addresses ended
     /// because nobody renewed them. Never ends.
-    pub async fn keep(self: Arc<Self>, recorder: Arc<dyn AuditRecorder>) {
+    pub async fn run(self: Arc<Self>, recorder: Arc<dyn AuditRecorder>) {
         tokio::join!(
             self.keep_authorities(),
             self.follow(Followed::Revocations),

@@ -3,7 +3,7 @@
 //! it is ([`Timestamp`], [`Clock`]).
 //!
 //! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
-//! names, [`subscriber`] for whom an address counts as, [`event`] for what the audit log
+//! names, [`client_network`] for whom an address counts as, [`event`] for what the audit log
 //! holds, [`clock`] for the time, which is an argument and never a global, [`secret`] for
 //! what must not be shown, and [`mod@suggestion`] for names that are misspelt.
 //!
@@ -11,21 +11,21 @@
 //! clock, open a file or a socket. It stays small.
 
 pub mod calendar;
+pub mod client_network;
 pub mod clock;
 pub mod event;
 pub mod principal;
 pub mod request_id;
 pub mod secret;
 pub mod spiffe_id;
-pub mod subscriber;
 pub mod suggestion;
 pub mod switch;
 
 pub use calendar::Date;
+pub use client_network::ClientNetwork;
 pub use clock::{Clock, Timestamp};
 pub use principal::{ClaimType, Credential, Principal, PrincipalKind};
 pub use request_id::RequestId;
 pub use secret::Secret;
 pub use spiffe_id::SpiffeId;
-pub use subscriber::Subscriber;
 pub use switch::Switch;

@@ -69,7 +69,7 @@ pub enum Switch {
     Reload,
     /// Who asks for an identity is held against what is registered.
     Attestation,
-    /// Doors of the mesh speak mutual TLS alone.
+    /// Listeners of the mesh speak mutual TLS alone.
     MutualTls,
 }
 

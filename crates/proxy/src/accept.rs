@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::Subscriber;
+use model::ClientNetwork;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
@@ -36,7 +36,7 @@ const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Connections {
     total: AtomicU64,
-    by_address: [Mutex<HashMap<Subscriber, u64>>; 16],
+    by_address: [Mutex<HashMap<ClientNetwork, u64>>; 16],
     /// Accepted since the start.
     pub(crate) accepted: AtomicU64,
     /// Closed at once because of a limit.
@@ -103,13 +103,13 @@ impl Connections {
         let entered = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         entered.map_err(|_| "connections_max")?;
         // From here on the guard takes the count back.
-        Ok(Entered { connections: Arc::clone(self), subscriber: None })
+        Ok(Entered { connections: Arc::clone(self), network: None })
     }
 
-    fn shard(&self, subscriber: Subscriber) -> &Mutex<HashMap<Subscriber, u64>> {
-        let [.., last] = match subscriber {
-            Subscriber::V4(address) => u64::from(address.to_bits()).to_be_bytes(),
-            Subscriber::V6(upper) => upper.to_be_bytes(),
+    fn shard(&self, network: ClientNetwork) -> &Mutex<HashMap<ClientNetwork, u64>> {
+        let [.., last] = match network {
+            ClientNetwork::V4(address) => u64::from(address.to_bits()).to_be_bytes(),
+            ClientNetwork::V6(upper) => upper.to_be_bytes(),
         };
         let [first, ..] = &self.by_address;
         self.by_address.get(usize::from(last & 15)).unwrap_or(first)
@@ -134,21 +134,21 @@ impl Connections {
 #[derive(Debug)]
 struct Entered {
     connections: Arc<Connections>,
-    subscriber: Option<Subscriber>,
+    network: Option<ClientNetwork>,
 }
 
 impl Entered {
     /// Counts it for an address, unless it would be one too many.
     fn count(&mut self, address: IpAddr, limits: &Limits) -> Result<(), &'static str> {
-        let subscriber = Subscriber::of(address);
-        let mut map = self.connections.shard(subscriber).lock().unwrap_or_else(PoisonError::into_inner);
-        let count = map.entry(subscriber).or_insert(0);
+        let network = ClientNetwork::of(address);
+        let mut map = self.connections.shard(network).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = map.entry(network).or_insert(0);
         if *count >= limits.connections_per_address_max {
             return Err("connections_per_address_max");
         }
         *count += 1;
         drop(map);
-        self.subscriber = Some(subscriber);
+        self.network = Some(network);
         Ok(())
     }
 }
@@ -156,12 +156,12 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.connections.total.fetch_sub(1, Ordering::Relaxed);
-        let Some(subscriber) = self.subscriber else { return };
-        let mut map = self.connections.shard(subscriber).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = map.get_mut(&subscriber) {
+        let Some(network) = self.network else { return };
+        let mut map = self.connections.shard(network).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = map.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                map.remove(&subscriber);
+                map.remove(&network);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The one guarded way out that is no forwarded request: signing keys and discovery
+//! The one guarded client that is no forwarded request: signing keys and discovery
 //! documents ([`fetch()`]), the orders of certificates, telemetry and events ([`send()`],
 //! [`open()`]). Whoever can make us fetch an address of their choice must not reach what
 //! only we can reach (server-side request forgery), so every target is checked on the

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 
-use crate::word;
+use crate::control_bytes;
 
 /// A range of a head's buffer, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,7 +201,7 @@ pub(crate) const fn is_token(byte: u8) -> bool {
 /// Whether bytes may stand in a field value (RFC 9110 §5.5): no control characters
 /// but the tab. Bytes past ASCII (obs-text) pass: they are opaque.
 pub(crate) fn is_field_value(value: &[u8]) -> bool {
-    word::is_free_of_controls(value)
+    control_bytes::is_free_of_controls(value)
 }
 
 /// Field names that the hop reads. Everything else is [`Known::Other`].

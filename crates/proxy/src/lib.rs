@@ -15,6 +15,7 @@ pub mod address;
 pub mod admit;
 pub mod challenge;
 pub mod concurrency;
+mod control_bytes;
 pub mod deadline;
 pub mod exchange;
 pub mod fetch;
@@ -41,7 +42,6 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod way;
-mod word;
 pub mod world;
 
 pub use admit::{Admission, Class, RawRequest, Refusal};

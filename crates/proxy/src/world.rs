@@ -181,7 +181,7 @@ impl ConnectionInfo {
     }
 }
 
-/// A request at the door: a head that was read, admitted or refused.
+/// A request that has just come: a head that was read, admitted or refused.
 #[derive(Debug)]
 pub struct Arrival<'c> {
     /// The connection that it came on.

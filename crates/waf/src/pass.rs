@@ -31,7 +31,7 @@ impl Pass {
     ///
     /// INVARIANT: called in one place of each service, which has looked that there is
     /// none.
-    pub const fn no_firewall_here() -> Self {
+    pub const fn without_firewall() -> Self {
         Self { inspected: false }
     }
 

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// Where a current copy is had.
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
-/// A machine without a way out must not wait for one.
+/// A machine without a network must not wait for one.
 const CLONE_SECONDS_MAX: &str = "120";
 /// A copy whose newest advisory is older than this is called stale.
 const STALE_AFTER_DAYS: i64 = 30;

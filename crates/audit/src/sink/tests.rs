@@ -40,7 +40,7 @@ fn a_full_buffer_drops_and_counts_at_either_bound() {
 }
 
 #[test]
-fn a_blocking_buffer_shuts_the_door_and_takes_what_was_on_its_way() {
+fn a_blocking_buffer_shuts_requests_out_and_takes_what_was_on_its_way() {
     let buffer = Buffer::new("x", bounds(2, 1000, true));
     buffer.push(b"1\n");
     assert!(!buffer.is_shut());
@@ -109,13 +109,13 @@ fn a_full_sink_that_blocks_refuses_requests_and_the_log_still_gets_what_was_on_i
     log.set_sinks(vec![buffer.clone()]);
     let slots: Vec<_> = (0..4).map(|id| queue.reserve(event(id).id, event(id).time).unwrap()).collect();
     slots.into_iter().zip(0..).for_each(|(slot, id)| slot.commit(&event(id)));
-    wait_until("the door is shut", || !queue.has_room());
+    wait_until("requests are shut out", || !queue.has_room());
     assert!(queue.reserve(event(9).id, event(9).time).is_err());
     wait_until("the log has all", || log.health().counts().written_events == 4);
     let lines = buffer.take(100, 1 << 20).lines;
     assert_eq!(lines.len(), 4);
     buffer.settle(&lines, true);
-    wait_until("the door is open", || queue.has_room());
+    wait_until("requests are let in", || queue.has_room());
     queue.reserve(event(9).id, event(9).time).unwrap().commit(&event(9));
 }
 

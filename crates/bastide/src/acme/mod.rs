@@ -2,8 +2,8 @@
 //! and kept in the state folder. All of it runs on the control plane.
 //!
 //! The way through it: a configuration says which names are wanted ([`Orders::follow`]);
-//! for each directory one task keeps looking which name is due (`keeper`, `schedule`),
-//! orders its certificate over the guarded way out (`order`, `http`), checks what came
+//! for each directory one task keeps looking which name is due (`renewal`, `schedule`),
+//! orders its certificate over the guarded client (`order`, `http`), checks what came
 //! (`issued`), puts it into the state folder (`storage`) and says that something changed
 //! ([`Orders::changed`]), whereupon a snapshot is built with [`Orders::identities`].
 //!
@@ -12,8 +12,8 @@
 
 mod http;
 mod issued;
-mod keeper;
 mod order;
+mod renewal;
 mod schedule;
 mod storage;
 
@@ -79,7 +79,7 @@ struct State {
     wanted: Vec<Wanted>,
     slots: BTreeMap<Key, Slot>,
     /// One for each directory; they end when this is replaced.
-    keepers: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// All certificates that are ordered.
@@ -126,7 +126,7 @@ impl Orders {
         if state.wanted == wanted {
             return;
         }
-        state.keepers = JoinSet::new();
+        state.tasks = JoinSet::new();
         let known: HashSet<Key> = wanted.iter().map(Wanted::key).collect();
         state.slots.retain(|key, _| known.contains(key));
         let mut by_directory: BTreeMap<&str, Vec<Wanted>> = BTreeMap::new();
@@ -138,7 +138,7 @@ impl Orders {
             by_directory.entry(&one.account.directory).or_default().push(one.clone());
         }
         for (_, list) in by_directory {
-            state.keepers.spawn(Arc::clone(self).keep(list));
+            state.tasks.spawn(Arc::clone(self).run(list));
         }
         state.wanted = wanted;
     }
@@ -146,7 +146,7 @@ impl Orders {
     /// Orders nothing any more.
     pub fn stop(&self) {
         let mut state = self.state();
-        state.keepers = JoinSet::new();
+        state.tasks = JoinSet::new();
         state.wanted.clear();
     }
 

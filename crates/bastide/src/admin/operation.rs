@@ -12,13 +12,13 @@ use super::resource::{
     RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut, api_keys,
     authorities, clients, keys, nodes, realms, revocations, sessions, users, workloads,
 };
-use super::serve::{Asked, Reply};
+use super::serve::{Call, Reply};
 use crate::config::{Area, NewWorkload};
 
 /// What an operation gives.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send + 'a>>;
 /// What an operation does.
-pub type Run = for<'a> fn(&'a Asked) -> Answering<'a>;
+pub type Run = for<'a> fn(&'a Call) -> Answering<'a>;
 /// How a type is described.
 pub type Describe = fn(&mut SchemaGenerator) -> Schema;
 

@@ -153,7 +153,7 @@ pub struct Cleared {
 }
 
 /// A call that may be carried out.
-pub struct Asked {
+pub struct Call {
     /// The state that operations read and change.
     pub state: Arc<AdminState>,
     /// The configuration and policies of this call.
@@ -165,7 +165,7 @@ pub struct Asked {
     expect: Expect,
 }
 
-impl Asked {
+impl Call {
     /// A parameter of the path; empty for one that the path does not have.
     pub fn parameter(&self, name: &str) -> &str {
         self.cleared.permit.subject().parameters.get(name).map_or("", String::as_str)
@@ -426,7 +426,7 @@ async fn admit(
     (head, body): (axum::http::request::Parts, Body),
     entry: Entry,
     event: &mut AccessEvent<'static>,
-) -> Result<Asked, (Problem, Entry)> {
+) -> Result<Call, (Problem, Entry)> {
     let subject = Subjected::new(&view, operation.area, method(operation), named);
     let permit = match decide(&view, &caller, state.now(), subject) {
         Ok(permit) => permit,
@@ -444,7 +444,7 @@ async fn admit(
         Ok((expect, query, body)) => {
             event.bytes_in = body.len() as u64;
             let cleared = Cleared { permit, entry };
-            Ok(Asked { state: Arc::clone(state), view, caller, cleared, query, body, expect })
+            Ok(Call { state: Arc::clone(state), view, caller, cleared, query, body, expect })
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{Output, say};
 use crate::config::{self, Configuration, Disk};
 use crate::process::clock::SystemClock;
 use crate::wire;
-use radius::{Deployment, Door, Intruder};
+use radius::{Deployment, EnforcementPoint, Intruder};
 
 /// Arguments of `bastide blast-radius`.
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
     let gateway = super::check::load_or_report(&arguments.config, arguments.output)?;
     let folder = arguments.config.parent().unwrap_or(Path::new(""));
     let shared = arguments.mesh_config.clone().or_else(|| super::run::shared_in(folder));
-    let mut doors = vec![Door::gateway(&gateway)?];
+    let mut points = vec![EnforcementPoint::gateway(&gateway)?];
     let mut services = Vec::new();
     if let Some(shared) = &shared {
         let found = config::mesh_services(shared, &super::check::environment, &Disk);
@@ -94,12 +94,12 @@ pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
                 .as_ref()
                 .with_context(|| format!("{}: expected `mesh:`", shared.display()))?;
             let id = mesh.settings.workload(service.id.as_deref().unwrap_or(&service.name))?;
-            doors.push(Door::service(&service.name, &of_service)?);
+            points.push(EnforcementPoint::service(&service.name, &of_service)?);
             services.push((service.name, id));
         }
     }
     let gateway_id = gateway.mesh.as_ref().map(|mesh| mesh.identity.id.clone());
-    let deployment = Deployment { doors, services, gateway: gateway_id };
+    let deployment = Deployment { points, services, gateway: gateway_id };
     let intruder = intruder(&arguments.who, &gateway, &deployment)?;
     let radius = deployment.radius(&intruder);
     match arguments.output {

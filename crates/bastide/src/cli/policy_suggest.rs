@@ -196,7 +196,7 @@ impl Reader {
         let call = Call {
             caller: caller(event, record),
             user: user(record),
-            // At the door of a service; the gateway knows of no end user but the caller.
+            // By a service's proxy; the gateway knows of no end user but the caller.
             for_nobody: self.of_mesh && record.read.get("for_user").and_then(Value::as_bool) == Some(false),
             method: event.method.clone().into_owned(),
             route: place.route,

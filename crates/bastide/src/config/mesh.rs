@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keys::{LocalSigner, SystemRandom};
-use mesh::directory::Here;
+use mesh::directory::LocalAddress;
 use mesh::workload::{Workload, Workloads};
 use mesh::{Anchor, Bundle, Declared, Given, Settings};
 use rustls::pki_types::PrivateKeyDer;
@@ -60,7 +60,7 @@ impl Mesh {
         Declared {
             workloads: self.workloads.clone(),
             own: Some(self.identity.id.clone()),
-            here: listen.map_or(Here::ByRoute, Here::At),
+            here: listen.map_or(LocalAddress::ByRoute, LocalAddress::At),
         }
     }
 }

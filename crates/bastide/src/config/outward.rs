@@ -82,7 +82,7 @@ pub(super) const HEADERS: schema::Key = schema::key(
 );
 
 impl Decoder<'_> {
-    /// What a table says about the way out.
+    /// What a table says about calls outward.
     pub(super) fn outward(&mut self, table: &Table<'_>) -> Outward {
         let flag = |decoder: &mut Self, key| table.get(key).and_then(|node| decoder.boolean(node));
         Outward {

@@ -213,15 +213,16 @@ impl Decoder<'_> {
         let Some(session) = &authentication.session else { return };
         let number = services.iter().position(|service| service.name == SESSION_SERVICE);
         let wanted = format!("{}/**", session.path);
-        let doors: Vec<&Route> = routes
+        let endpoints: Vec<&Route> = routes
             .iter()
             .filter(|route| Some(route.service) == number && route.matches.path.as_str() == wanted)
             .collect();
         for route in routes.iter().filter(|route| route.authenticate.contains(&Proof::Session)) {
-            let here = |door: &&&Route| {
-                door.matches.host == route.matches.host || !matches!(door.matches.host, HostMatch::Exact(_))
+            let here = |endpoint: &&&Route| {
+                endpoint.matches.host == route.matches.host
+                    || !matches!(endpoint.matches.host, HostMatch::Exact(_))
             };
-            if doors.iter().find(here).is_none() {
+            if endpoints.iter().find(here).is_none() {
                 let message = format!(
                     "route {:?} sends browsers to log in, and no route of its host takes them back",
                     route.name

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use aws_lc_rs::hmac;
 use model::Clock as _;
 
-use super::client::{Answer, Door, Request, http1};
+use super::client::{Answer, Endpoint, Request, http1};
 use crate::process::clock::SystemClock;
 
 /// Redirects and forms until a login has an end.
@@ -56,19 +56,19 @@ pub(crate) enum Landed {
     Away(String),
 }
 
-/// A browser at the demo's door.
+/// A browser at the demo's endpoint.
 #[derive(Clone)]
 pub(crate) struct Browser {
-    /// A door for each host.
-    doors: BTreeMap<String, Door>,
+    /// A endpoint for each host.
+    endpoints: BTreeMap<String, Endpoint>,
     port: u16,
     jars: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Browser {
-    /// With these doors, all at one port.
-    pub(crate) fn new(doors: BTreeMap<String, Door>, port: u16) -> Self {
-        Self { doors, port, jars: BTreeMap::new() }
+    /// With these endpoints, all at one port.
+    pub(crate) fn new(endpoints: BTreeMap<String, Endpoint>, port: u16) -> Self {
+        Self { endpoints, port, jars: BTreeMap::new() }
     }
 
     /// The `Cookie` field that goes to a host.
@@ -82,15 +82,15 @@ impl Browser {
         let rest = address.strip_prefix("https://")?;
         let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
         let host = authority.strip_suffix(&format!(":{}", self.port))?;
-        self.doors.contains_key(host).then_some((host, path))
+        self.endpoints.contains_key(host).then_some((host, path))
     }
 
     /// Sends one request to a host and keeps its cookies.
     pub(crate) async fn send(&mut self, host: &str, request: Request) -> anyhow::Result<Answer> {
-        let door = self.doors.get(host).with_context(|| format!("no door of {host}"))?;
+        let endpoint = self.endpoints.get(host).with_context(|| format!("no endpoint of {host}"))?;
         let cookies = self.cookies(host);
         let request = if cookies.is_empty() { request } else { request.field("cookie", &cookies) };
-        let answer = http1::ask(door, &request).await?;
+        let answer = http1::ask(endpoint, &request).await?;
         let jar = self.jars.entry(host.to_owned()).or_default();
         for (_, set) in answer.fields.iter().filter(|(name, _)| name == "set-cookie") {
             let Some((name, rest)) = set.split_once('=') else { continue };

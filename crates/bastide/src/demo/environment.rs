@@ -1,4 +1,4 @@
-//! The throw-away demo: a folder, five kinds of processes, and the doors to knock at.
+//! The throw-away demo: a folder, five kinds of processes, and the endpoints to knock at.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::browser::{Browser, Landed, Person};
-use super::client::{self, Answer, ClientCertificate, Door, Request, Trust};
+use super::client::{self, Answer, ClientCertificate, Endpoint, Request, Trust};
 use super::login::{self, Provider, TokenRequest};
 use super::partners::Partners;
 use super::port::Ports;
@@ -146,7 +146,7 @@ pub struct DemoEnvironment {
     secret: String,
     people: Mutex<BTreeMap<String, Person>>,
     customers: SocketAddr,
-    partners_door: SocketAddr,
+    partners_endpoint: SocketAddr,
     admin: SocketAddr,
     authority: Vec<u8>,
     /// Which rules its firewall runs.
@@ -200,17 +200,17 @@ impl DemoEnvironment {
                 Ok(Sidecar {
                     service,
                     instance,
-                    door: ports.another()?.port(),
-                    way_out: ports.another()?.port(),
+                    inbound: ports.another()?.port(),
+                    outbound: ports.another()?.port(),
                 })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        // Orders reaches payments by its way out alone.
+        // Orders reaches payments by its outbound proxy alone.
         let orders = |instance: u32| {
             let own = mesh.iter().find(|own| (own.service, own.instance) == ("orders", instance));
-            let way_out = own.map(|own| format!("--payments={}", own.way_out()));
+            let outbound = own.map(|own| format!("--payments={}", own.outbound()));
             let ledger = at.join("orders.jsonl");
-            way_out.into_iter().chain([format!("--ledger={}", ledger.display())]).collect()
+            outbound.into_iter().chain([format!("--ledger={}", ledger.display())]).collect()
         };
         let (orders_1, orders_2) =
             tokio::try_join!(service(Role::Orders, 1, orders(1)), service(Role::Orders, 2, orders(2)))?;
@@ -233,7 +233,7 @@ impl DemoEnvironment {
             secret,
             people: Mutex::default(),
             customers: nowhere,
-            partners_door: nowhere,
+            partners_endpoint: nowhere,
             admin: nowhere,
             authority: Vec::new(),
             rules,
@@ -283,7 +283,7 @@ impl DemoEnvironment {
         let [customers, partners] = ready.listen.as_slice() else {
             bail!("expected two listeners, the gateway announced {:?}", ready.listen)
         };
-        (self.customers, self.partners_door, self.admin) = (*customers, *partners, ready.admin);
+        (self.customers, self.partners_endpoint, self.admin) = (*customers, *partners, ready.admin);
         self.authority = std::fs::read(self.authority_file()).context("the gateway left no authority")?;
         self.gateway = Some(gateway);
         Ok(())
@@ -384,8 +384,9 @@ impl DemoEnvironment {
     /// # Errors
     /// The authority's certificate cannot be read.
     pub(crate) fn browser(&self) -> anyhow::Result<Browser> {
-        let doors = [HOST, ID_HOST].into_iter().map(|host| Ok((host.to_owned(), self.door_of(host)?)));
-        Ok(Browser::new(doors.collect::<anyhow::Result<_>>()?, self.port))
+        let endpoints =
+            [HOST, ID_HOST].into_iter().map(|host| Ok((host.to_owned(), self.endpoint_of(host)?)));
+        Ok(Browser::new(endpoints.collect::<anyhow::Result<_>>()?, self.port))
     }
 
     /// The identity provider's public keys.
@@ -394,7 +395,7 @@ impl DemoEnvironment {
     /// It does not answer.
     pub async fn issuer_keys(&self) -> anyhow::Result<Value> {
         let request = Request::new("GET", &format!("{ID_HOST}:{}", self.port), "/jwks");
-        Ok(client::http1::ask(&self.door_of(ID_HOST)?, &request).await?.json())
+        Ok(client::http1::ask(&self.endpoint_of(ID_HOST)?, &request).await?.json())
     }
 
     /// The identity provider's name.
@@ -423,33 +424,33 @@ impl DemoEnvironment {
     /// It does not answer.
     pub async fn admin(&self, path: &str) -> anyhow::Result<Answer> {
         let request = Request::new("GET", &self.admin.to_string(), path);
-        Ok(client::http1::ask(&Door::clear(self.admin), &request).await?)
+        Ok(client::http1::ask(&Endpoint::clear(self.admin), &request).await?)
     }
 
-    /// The customers' door.
+    /// The customers' endpoint.
     ///
     /// # Errors
     /// The authority's certificate cannot be read.
-    pub fn door(&self) -> anyhow::Result<Door> {
-        self.door_of(HOST)
+    pub fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        self.endpoint_of(HOST)
     }
 
-    /// The customers' door, for whoever asks for this host.
+    /// The customers' endpoint, for whoever asks for this host.
     ///
     /// # Errors
-    /// As [`Self::door`].
-    pub fn door_of(&self, host: &str) -> anyhow::Result<Door> {
+    /// As [`Self::endpoint`].
+    pub fn endpoint_of(&self, host: &str) -> anyhow::Result<Endpoint> {
         let trust = Trust::new(host, &self.authority, None)?;
-        Ok(Door { address: self.customers, tls: Some(trust), from: None })
+        Ok(Endpoint { address: self.customers, tls: Some(trust), from: None })
     }
 
-    /// The partners' door, for somebody with this certificate.
+    /// The partners' endpoint, for somebody with this certificate.
     ///
     /// # Errors
     /// A certificate cannot be read.
-    pub fn partners_door(&self, certificate: Option<&ClientCertificate>) -> anyhow::Result<Door> {
+    pub fn partners_endpoint(&self, certificate: Option<&ClientCertificate>) -> anyhow::Result<Endpoint> {
         let trust = Trust::new(HOST, &self.authority, certificate)?;
-        Ok(Door { address: self.partners_door, tls: Some(trust), from: None })
+        Ok(Endpoint { address: self.partners_endpoint, tls: Some(trust), from: None })
     }
 
     /// How many requests the shop's services have seen so far, by process id. A
@@ -458,7 +459,7 @@ impl DemoEnvironment {
         let mut all = BTreeMap::new();
         for (process, service) in &self.services {
             let request = Request::new("GET", "shop", "/_shop/seen");
-            if let Ok(answer) = client::http1::ask(&Door::clear(service.address), &request).await {
+            if let Ok(answer) = client::http1::ask(&Endpoint::clear(service.address), &request).await {
                 let count = answer.json().get("requests").and_then(Value::as_u64).unwrap_or(u64::MAX);
                 all.insert(process.pid(), count);
             }
@@ -478,7 +479,7 @@ impl DemoEnvironment {
     /// It does not answer.
     pub async fn fall_ill(&self, service: &Announcement, ill: bool) -> anyhow::Result<()> {
         let request = Request::new(if ill { "PUT" } else { "DELETE" }, "shop", "/_shop/health");
-        let answer = client::http1::ask(&Door::clear(service.address), &request).await?;
+        let answer = client::http1::ask(&Endpoint::clear(service.address), &request).await?;
         anyhow::ensure!(answer.status == 200, "its health page answers {}", answer.status);
         Ok(())
     }
@@ -538,7 +539,7 @@ impl DemoEnvironment {
 
     /// The customers' address and the admin address.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr, SocketAddr) {
-        (self.customers, self.partners_door, self.admin)
+        (self.customers, self.partners_endpoint, self.admin)
     }
 
     /// All services with their addresses.
@@ -578,7 +579,7 @@ fn write_files<'a>(
 ) -> std::io::Result<()> {
     let mut shared = SHARED.replace("{{folder}}", &folder.canonicalize()?.display().to_string());
     for sidecar in mesh {
-        shared = shared.replace(&sidecar.place(), &sidecar.door.to_string());
+        shared = shared.replace(&sidecar.place(), &sidecar.inbound.to_string());
     }
     std::fs::write(folder.join("mesh.yaml"), shared)?;
     std::fs::write(folder.join("mesh.cedar"), MESH_POLICIES)?;
@@ -614,7 +615,7 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn the_towns_own_configuration_has_neither_fault_nor_warning() {
+    fn the_demos_own_configuration_has_neither_fault_nor_warning() {
         let folder = tempfile::tempdir().unwrap();
         let roles = [Role::Live, Role::Catalogue, Role::Payments, Role::Accounts, Role::Orders, Role::Orders];
         let services: Vec<Announcement> = (1u16..)
@@ -628,7 +629,8 @@ mod tests {
             .collect();
         write_secret(&folder.path().join("clients.secret"), "0123456789abcdef0123456789abcdef").unwrap();
         let partners = Partners::make().unwrap();
-        let sidecar = |service, instance, door| Sidecar { service, instance, door, way_out: door + 1 };
+        let sidecar =
+            |service, instance, inbound| Sidecar { service, instance, inbound, outbound: inbound + 1 };
         let mesh = [
             sidecar("orders", 1, 7101),
             sidecar("orders", 2, 7103),

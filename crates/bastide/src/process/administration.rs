@@ -1,4 +1,4 @@
-//! The administration of this process: behind the door that routes `to: administration` lead
+//! The administration of this process: as the service that routes `to: administration` lead
 //! to, and on a socket in the state folder.
 //!
 //! What it must never do: take a caller's word on the socket for who they are. The operating
@@ -73,11 +73,11 @@ impl Administration {
                 tracing::error!(%error, "the administration's socket has ended");
             }
         });
-        let by_door = tokio::spawn(async move {
+        let by_route = tokio::spawn(async move {
             // The connection stays open as long as this process holds its other end.
             let _ = axum::serve(Streams(in_process), router.layer(from_fn(by_gateway))).await;
         });
-        Ok(Self { state, place: Mutex::new(place), tasks: [by_socket, by_door] })
+        Ok(Self { state, place: Mutex::new(place), tasks: [by_socket, by_route] })
     }
 
     /// Takes the place of the socket, from whoever was there before.

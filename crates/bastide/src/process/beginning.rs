@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use keys::{SecureRandom as _, SystemRandom};
 
+use super::health::Shared;
 use super::mesh::MeshHost;
 use super::otlp::Destination;
 use super::realms::Realms;
-use super::shared::Shared;
 use crate::config::Configuration;
 
 /// After what an unsealed store holds could not be opened.

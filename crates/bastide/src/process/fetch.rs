@@ -1,4 +1,4 @@
-//! Key fetches, and forms that are posted, over the hop's guarded way out.
+//! Key fetches, and forms that are posted, over the hop's guarded client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most bytes of an answer to a logout token.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// The way out: guarded, trusting the public authorities. Cheap to clone.
+/// The outbound client: guarded, trusting the public authorities. Cheap to clone.
 #[derive(Clone)]
-pub struct WayOut {
+pub struct OutboundClient {
     tls: ClientTls,
 }
 
-impl WayOut {
+impl OutboundClient {
     /// Trusting the public authorities.
     ///
     /// # Errors
@@ -73,20 +73,20 @@ impl WayOut {
 
 /// Fetches and posts over the network; to a realm of this process, without it.
 pub struct GuardedFetch {
-    way_out: WayOut,
+    outbound: OutboundClient,
     realms: Arc<Realms>,
 }
 
 impl GuardedFetch {
-    /// By this way out.
-    pub fn new(way_out: WayOut, realms: Arc<Realms>) -> Self {
-        Self { way_out, realms }
+    /// By this client.
+    pub fn new(outbound: OutboundClient, realms: Arc<Realms>) -> Self {
+        Self { outbound, realms }
     }
 }
 
 impl Fetch for GuardedFetch {
     fn fetch(&self, request: FetchRequest) -> FetchFuture<'_> {
-        let rules = self.way_out.rules(request.allow_private_addresses, request.bytes_max as u64);
+        let rules = self.outbound.rules(request.allow_private_addresses, request.bytes_max as u64);
         Box::pin(async move {
             if let Some(own) = self.realms.published(&request.url, request.bytes_max).await {
                 return own.map(|body| Fetched { body, cache_control: None }).map_err(FetchFailure);
@@ -105,7 +105,7 @@ impl Post for GuardedFetch {
             if let Some(own) = self.realms.posted(&request).await {
                 return own.map_err(FetchFailure);
             }
-            let rules = self.way_out.rules(request.allow_private_addresses, request.bytes_max as u64);
+            let rules = self.outbound.rules(request.allow_private_addresses, request.bytes_max as u64);
             let mut fields = HeaderMap::new();
             if let Some(value) = &request.authorization {
                 let value = HeaderValue::from_str(value.expose());
@@ -115,7 +115,7 @@ impl Post for GuardedFetch {
                 fields.insert(header::AUTHORIZATION, value);
             }
             let form = request.form.expose().as_bytes();
-            let reply = self.way_out.post(&request.url, form, fields, &rules).await.map_err(FetchFailure)?;
+            let reply = self.outbound.post(&request.url, form, fields, &rules).await.map_err(FetchFailure)?;
             Ok(Answered { status: reply.status.as_u16(), body: reply.body.to_vec() })
         })
     }

@@ -284,12 +284,12 @@ mod tests {
     #[test]
     fn what_is_given_is_taken_and_still_listens() {
         let folder = tempfile::tempdir().unwrap();
-        let door = offer(folder.path()).unwrap();
+        let listener = offer(folder.path()).unwrap();
         let given = resources();
         let address = given.listeners[0].address;
         let admin = given.admin.as_ref().unwrap().local_addr().unwrap();
         let agents = given.agents.as_ref().map(|(_, socket)| socket.local_addr().unwrap());
-        let old = std::thread::spawn(move || give(&door.accept().unwrap().0, given).unwrap());
+        let old = std::thread::spawn(move || give(&listener.accept().unwrap().0, given).unwrap());
         let (taken, next) = take(folder.path()).unwrap();
         assert_eq!((taken.listeners.len(), taken.listeners[0].sockets.len()), (1, 2));
         assert_eq!((taken.listeners[0].key.ordinal, taken.listeners[0].address), (1, address));
@@ -309,8 +309,8 @@ mod tests {
     fn one_that_ends_before_it_serves_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert!(take(folder.path()).is_err());
-        let door = offer(folder.path()).unwrap();
-        let old = std::thread::spawn(move || give(&door.accept().unwrap().0, resources()));
+        let listener = offer(folder.path()).unwrap();
+        let old = std::thread::spawn(move || give(&listener.accept().unwrap().0, resources()));
         drop(take(folder.path()).unwrap());
         assert!(old.join().unwrap().is_err());
         // Nor is anybody told who has given up.

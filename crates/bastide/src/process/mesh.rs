@@ -1,6 +1,6 @@
 //! The mesh of this process: the trust domain of the configuration, open on the store, its
 //! Workload API on its socket, the bundles of its partners, and the bundle endpoint behind
-//! the door that routes with `to: bundle` lead to.
+//! the service that routes with `to: bundle` lead to.
 //!
 //! What it must never do: serve a trust domain half open, or let a reload that is refused
 //! change who is known.
@@ -99,7 +99,7 @@ struct Running {
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
     provers: watch::Sender<Arc<Provers>>,
     agents: Option<NodeListener>,
-    _keeper: Task,
+    _rotation: Task,
     partners: Task,
     /// Follows where services are that are looked up.
     found: Task,
@@ -328,7 +328,7 @@ impl MeshHost {
         let Running { config, settled, foreign, store, .. } = open;
         if settled.partners != config.partners {
             let (partners, before) = (config.partners.clone(), settled.partners.clone());
-            open.partners = Task::spawn(partners::keep(partners, before, store.clone(), Arc::clone(foreign)));
+            open.partners = Task::spawn(partners::run(partners, before, store.clone(), Arc::clone(foreign)));
         }
         renew(&open.provers, provers(&open.config));
         open.domain.declare(open.config.declared());
@@ -429,9 +429,9 @@ impl MeshHost {
         let foreign = Arc::new(watch::channel(fetched).0);
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
-        let keeper = Task::spawn(Arc::clone(&domain).keep(self.audit.clone()));
+        let task = Task::spawn(Arc::clone(&domain).run(self.audit.clone()));
         let known = counts.partners.clone();
-        let partners = partners::keep(known.clone(), known, store.clone(), Arc::clone(&foreign));
+        let partners = partners::run(known.clone(), known, store.clone(), Arc::clone(&foreign));
         let partners = Task::spawn(partners);
         let found = self.keep_found(&wanted, &domain);
         let member = self.member.now();
@@ -447,7 +447,7 @@ impl MeshHost {
             foreign,
             provers,
             agents,
-            _keeper: keeper,
+            _rotation: task,
             partners,
             found,
             own,
@@ -469,7 +469,7 @@ impl MeshHost {
         let world = self.world(domain, foreign);
         let own = Own::new(world, wanted.identity.clone());
         let (current, random) = (Arc::clone(&self.member), Arc::clone(&self.random));
-        let keeping = Task::spawn(member::keep(own, domain.watch_revoked(), current, random));
+        let keeping = Task::spawn(member::run(own, domain.watch_revoked(), current, random));
         // Not the one that is there already, which may be another workload's.
         let first = tokio::time::timeout(OWN_TIME_MAX, self.member.first_of(&wanted.identity.id)).await;
         first.with_context(|| {
@@ -483,7 +483,7 @@ impl MeshHost {
     fn keep_found(&self, wanted: &config::Mesh, domain: &Arc<TrustDomain>) -> Task {
         let mut known = domain.watch_endpoints();
         self.found.take_of(&known.borrow_and_update(), &wanted.looked_up);
-        Task::spawn(found::keep(known, wanted.looked_up.clone(), Arc::clone(&self.found)))
+        Task::spawn(found::run(known, wanted.looked_up.clone(), Arc::clone(&self.found)))
     }
 
     fn world(&self, domain: &Arc<TrustDomain>, foreign: &watch::Sender<Arc<Foreign>>) -> World {

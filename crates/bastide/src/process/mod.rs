@@ -1,19 +1,20 @@
 //! The process: its state folder, its clock, its life from start to drain.
 
-pub mod admin;
 pub mod administration;
 pub mod audit_handle;
+mod background;
 mod beginning;
 pub mod clock;
+pub mod dns;
 pub mod fetch;
 pub mod generations;
 pub mod handover;
-mod keepers;
+mod health;
 mod log;
 pub mod mail;
 pub mod mesh;
 pub mod metrics;
-pub mod names;
+pub mod metrics_listener;
 pub mod notify;
 mod otlp;
 mod outward;
@@ -24,12 +25,11 @@ pub mod run;
 pub mod running;
 pub mod serve;
 pub mod sessions;
-mod shared;
 mod signals;
 mod sinks;
 pub mod state;
 pub mod storage;
 pub mod systemd;
 pub mod unseal;
-mod upstreams;
+mod upstream_metrics;
 pub mod watch;

@@ -17,7 +17,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// No wait is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// The rules of the guarded way out.
+/// The rules of the guarded client.
 ///
 /// # Errors
 /// The authorities cannot be read.

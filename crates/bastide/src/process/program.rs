@@ -24,8 +24,8 @@ const OUTPUT_WITHIN: Duration = Duration::from_secs(1);
 pub(super) enum Advertise {
     /// Nothing.
     Nothing,
-    /// Where its door listens.
-    Door,
+    /// Where the service's listener is.
+    Listener,
     /// This address.
     At(SocketAddr),
 }
@@ -39,7 +39,7 @@ pub(super) struct Program {
     pub(super) command: Vec<String>,
     /// Where it has to listen.
     pub(super) port: u16,
-    /// Whether its environment names the way out as its proxy.
+    /// Whether its environment names the outbound proxy as its proxy.
     pub(super) proxy_environment: bool,
     /// What the registry is told of it.
     pub(super) advertise: Advertise,
@@ -63,7 +63,7 @@ impl Program {
     /// There is no such program.
     pub(super) fn start(
         self,
-        way_out: Option<SocketAddr>,
+        outbound_proxy: Option<SocketAddr>,
         reached: &[(String, SocketAddr)],
         log: &Log,
     ) -> anyhow::Result<RunningProgram> {
@@ -72,7 +72,7 @@ impl Program {
         };
         let mut command = Command::new(program);
         command.args(arguments).env("PORT", self.port.to_string()).kill_on_drop(true);
-        if let Some(address) = way_out {
+        if let Some(address) = outbound_proxy {
             let url = format!("http://{address}");
             command.env("BASTIDE_OUTBOUND_PROXY", &url);
             if self.proxy_environment {
@@ -85,7 +85,7 @@ impl Program {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // What a terminal sends to all in our group comes to the program from us: once, and after
-        // the door has closed.
+        // the listener has closed.
         command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
         tracing::info!(service = self.service, process = child.id(), "started {program}");

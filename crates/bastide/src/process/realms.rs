@@ -1,5 +1,5 @@
 //! The identity provider of this process: the realms of the configuration, open on the
-//! store, behind the door that routes with `to: identity` lead to.
+//! store, as the service that routes with `to: identity` lead to.
 //!
 //! The way through it: [`Realms::start`] serves whatever router is current on the control
 //! plane; [`Realms::follow`] opens the realms of a configuration, writes the clients that it
@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 use tower::make::Shared;
 
-use super::fetch::WayOut;
+use super::fetch::OutboundClient;
 use super::mail::MailServer;
 use crate::config;
 
@@ -52,12 +52,12 @@ pub struct Realms {
     current: Arc<RwLock<Option<Arc<Current>>>>,
     /// The realms of the newest configuration.
     wanted: Mutex<Vec<config::Realm>>,
-    keepers: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     revoked: Arc<Revoked>,
     /// Told when a realm has to be opened anew.
     resettled: Arc<Notify>,
     server: JoinHandle<()>,
-    way_out: WayOut,
+    outbound: OutboundClient,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
 }
@@ -120,7 +120,7 @@ impl Current {
 impl Realms {
     /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
-    pub fn start(way_out: WayOut, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
+    pub fn start(outbound: OutboundClient, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
         let (connector, listener) = in_process_pair();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
@@ -136,11 +136,11 @@ impl Realms {
             connector,
             current,
             wanted: Mutex::default(),
-            keepers: Mutex::default(),
+            tasks: Mutex::default(),
             revoked: Arc::default(),
             resettled: Arc::default(),
             server,
-            way_out,
+            outbound,
             clock,
             random,
         }
@@ -194,7 +194,7 @@ impl Realms {
                 store: store.clone(),
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
-                deliver: Arc::new(self.way_out.clone()),
+                deliver: Arc::new(self.outbound.clone()),
                 mail_transport: mail_transport(realm, &self.clock)?,
             };
             opened.push(Realm::open(realm.settings.clone(), world).await?);
@@ -218,10 +218,10 @@ impl Realms {
             let resettled = Arc::clone(&self.resettled);
             kept.push(tokio::spawn(tell_settings(realm.watch_settings(), resettled)));
             kept.push(tokio::spawn(tell_revocations(feed, name, Arc::clone(&self.revoked))));
-            kept.push(tokio::spawn(realm.keep()));
+            kept.push(tokio::spawn(realm.run()));
         }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        let before = std::mem::replace(&mut *lock(&self.keepers), kept);
+        let before = std::mem::replace(&mut *lock(&self.tasks), kept);
         before.iter().for_each(JoinHandle::abort);
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Realms {
 impl Drop for Realms {
     fn drop(&mut self) {
         self.server.abort();
-        lock(&self.keepers).iter().for_each(JoinHandle::abort);
+        lock(&self.tasks).iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -433,8 +433,8 @@ impl axum::serve::Listener for Streams {
     }
 }
 
-/// Logout tokens go the guarded way out, as fetches of keys do.
-impl Deliver for WayOut {
+/// Logout tokens go by the guarded client, as fetches of keys do.
+impl Deliver for OutboundClient {
     fn deliver(&self, url: String, form: String) -> Delivery<'_> {
         Box::pin(async move { self.tell(&url, &form).await })
     }

@@ -1,12 +1,12 @@
 //! `bastide run`: one service in the mesh. A gateway of its own on both sides of the program:
-//! mutual TLS in front of it, judged by the policies of the mesh, and a way out on loopback to
+//! mutual TLS in front of it, judged by the policies of the mesh, and an outbound proxy on loopback to
 //! the other services, by name.
 //!
 //! The configuration is the one that the mesh's services share, with what this one service needs written around it: so
 //! everything that holds at the gateway holds here.
 //!
 //! What it must never do: start the program before there is an identity, or let a caller from
-//! the mesh through the way out.
+//! the mesh through the outbound proxy.
 
 use std::fmt::Write as _;
 use std::io;
@@ -136,7 +136,7 @@ impl Around {
         let own = declared.iter().find(|one| one.name == self.arguments.service);
         match self.arguments.advertise {
             Some(address) => Advertise::At(address),
-            None if own.is_some_and(|own| own.registry) => Advertise::Door,
+            None if own.is_some_and(|own| own.registry) => Advertise::Listener,
             None => Advertise::Nothing,
         }
     }
@@ -196,8 +196,8 @@ impl Around {
         text
     }
 
-    /// The door of the service, which is for it alone: who comes from the mesh goes nowhere
-    /// else. The way out, for the program. What leads straight to other services.
+    /// The listener of the service, which is for it alone: who comes from the mesh goes nowhere
+    /// else. The outbound proxy, for the program. What leads straight to other services.
     fn listeners(&self, own: &Declared, text: &mut String) {
         let tls = match (own.plain_text, own.mode) {
             (true, _) => "",

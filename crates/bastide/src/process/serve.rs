@@ -15,13 +15,13 @@ use tokio::task::JoinHandle;
 
 use super::administration::Administration;
 use super::handover;
+use super::health::Shared;
 use super::log;
 use super::mesh::{Registered, Role};
 use super::notify::Notifier;
 use super::otlp::Exporter;
 use super::program::{self, Program, RunningProgram};
 use super::running;
-use super::shared::Shared;
 use super::signals::Signals;
 use super::sinks::Sinks;
 use super::watch::Watched;
@@ -131,7 +131,7 @@ struct Server {
     watched: Watched,
     /// The revocation list.
     revocations: Watched,
-    keeper: JoinHandle<()>,
+    background: JoinHandle<()>,
     prober: Prober,
     admin: JoinHandle<()>,
     administration: Administration,
@@ -305,7 +305,7 @@ impl Server {
             let _ = std::fs::remove_file(ready);
         }
         self.drain().await;
-        self.keeper.abort();
+        self.background.abort();
         drop(self.prober);
         self.admin.abort();
         drop(self.administration);

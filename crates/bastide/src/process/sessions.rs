@@ -1,4 +1,4 @@
-//! The relying party's own endpoints, behind the door that routes with `to: sessions` lead
+//! The relying party's own endpoints, as the service that routes with `to: sessions` lead
 //! to, and what keeps the party's knowledge of its provider fresh.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use gateway::session::{Asked, BODY_BYTES_MAX, Level, Party, Sessions, Told};
+use gateway::session::{BODY_BYTES_MAX, EndpointRequest, EndpointResponse, Level, RelyingParty, Sessions};
 use gateway::snapshot::Snapshot;
 use proxy::upstream::{InProcessConnector, in_process_pair};
 use tokio::task::JoinHandle;
@@ -21,7 +21,7 @@ use super::realms::Streams;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What is served.
-type Current = Arc<RwLock<Option<(Arc<Party>, Arc<[Level]>)>>>;
+type Current = Arc<RwLock<Option<(Arc<RelyingParty>, Arc<[Level]>)>>>;
 
 /// The endpoints, the sessions that outlive every configuration, and who keeps the party
 /// fresh.
@@ -31,7 +31,7 @@ pub struct SessionService {
     current: Current,
     server: JoinHandle<()>,
     sweeper: JoinHandle<()>,
-    keepers: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl SessionService {
@@ -51,7 +51,7 @@ impl SessionService {
         });
         let sessions = Arc::<Sessions>::default();
         let sweeper = tokio::spawn(sweep(Arc::clone(&sessions), Arc::clone(&current)));
-        Self { connector, sessions, current, server, sweeper, keepers: Mutex::default() }
+        Self { connector, sessions, current, server, sweeper, tasks: Mutex::default() }
     }
 
     /// The way in.
@@ -69,13 +69,12 @@ impl SessionService {
         let party = snapshot.party.clone();
         let mut kept = Vec::new();
         if let Some(party) = &party {
-            kept.push(tokio::spawn(Arc::clone(party).keep()));
+            kept.push(tokio::spawn(Arc::clone(party).run()));
             kept.push(tokio::spawn(Arc::clone(party).keep_keys()));
         }
         let levels: Arc<[Level]> = snapshot.levels.as_slice().into();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = party.map(|party| (party, levels));
-        let before =
-            std::mem::replace(&mut *self.keepers.lock().unwrap_or_else(PoisonError::into_inner), kept);
+        let before = std::mem::replace(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner), kept);
         before.iter().for_each(JoinHandle::abort);
     }
 }
@@ -84,7 +83,7 @@ impl Drop for SessionService {
     fn drop(&mut self) {
         self.server.abort();
         self.sweeper.abort();
-        self.keepers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -104,7 +103,7 @@ async fn sweep(sessions: Arc<Sessions>, current: Current) {
     }
 }
 
-async fn answer(current: Option<(Arc<Party>, Arc<[Level]>)>, request: Request) -> Response {
+async fn answer(current: Option<(Arc<RelyingParty>, Arc<[Level]>)>, request: Request) -> Response {
     let Some((party, levels)) = current else { return plain(StatusCode::SERVICE_UNAVAILABLE) };
     let (head, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
@@ -114,7 +113,7 @@ async fn answer(current: Option<(Arc<Party>, Arc<[Level]>)>, request: Request) -
     let bytes =
         |name: HeaderName| head.headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
     let cookies = head.headers.get_all(header::COOKIE).iter();
-    let asked = Asked {
+    let asked = EndpointRequest {
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
@@ -129,7 +128,7 @@ async fn answer(current: Option<(Arc<Party>, Arc<[Level]>)>, request: Request) -
     respond(&party.answer(&asked, &levels).await)
 }
 
-fn respond(told: &Told) -> Response {
+fn respond(told: &EndpointResponse) -> Response {
     let mut response = Response::new(Body::from(told.text));
     *response.status_mut() = told.status;
     let headers = response.headers_mut();
@@ -143,5 +142,5 @@ fn respond(told: &Told) -> Response {
 }
 
 fn plain(status: StatusCode) -> Response {
-    respond(&Told { status, fields: vec![("retry-after", "5".to_owned())], text: "" })
+    respond(&EndpointResponse { status, fields: vec![("retry-after", "5".to_owned())], text: "" })
 }

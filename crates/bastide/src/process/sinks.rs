@@ -1,8 +1,8 @@
 //! Tells each event to whoever is configured besides the log: one task per sink, which
 //! takes batches out of its buffer and sends them until they are taken.
 //!
-//! What it must never do: hold up the log or a request (a sink that blocks shuts the
-//! door by its buffer, not by its task), show a credential, forget an event without
+//! What it must never do: hold up the log or a request (a sink that blocks shuts
+//! requests out by its buffer, not by its task), show a credential, forget an event without
 //! counting it.
 
 mod http;

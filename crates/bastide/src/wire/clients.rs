@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use gateway::session::{Party, PartyEnvironment, PartySettings};
+use gateway::session::{RelyingParty, RelyingPartyEnvironment, RelyingPartySettings};
 use keys::client::{ClientCredential, OwnClient};
 use keys::{IntrospectionSettings, Introspector, IssuerSettings, Issuers, IssuersSettings, LocalSigner};
 use model::Secret;
@@ -43,7 +43,7 @@ pub(super) fn party(
     roles: &BTreeSet<String>,
     access_tokens: &Arc<Issuers>,
     reading: &Reading<'_>,
-) -> anyhow::Result<Option<Arc<Party>>> {
+) -> anyhow::Result<Option<Arc<RelyingParty>>> {
     let Some(session) = &authentication.session else { return Ok(None) };
     let issuer = authentication.issuers.iter().find(|issuer| issuer.issuer == session.issuer);
     let issuer = issuer.context("the provider is not one of authentication.issuers")?;
@@ -57,8 +57,8 @@ pub(super) fn party(
     };
     let settings = IssuersSettings { issuers: vec![id_token], roles: roles.clone() };
     let before = reading.before().and_then(|before| before.party.as_deref());
-    let id_tokens = Issuers::new(settings, before.map(Party::id_tokens))?;
-    let settings = PartySettings {
+    let id_tokens = Issuers::new(settings, before.map(RelyingParty::id_tokens))?;
+    let settings = RelyingPartySettings {
         issuer: session.issuer.clone(),
         client: reading
             .or_before(own_client(&session.client), |before| Some(before.party.as_ref()?.client().clone()))?,
@@ -76,7 +76,7 @@ pub(super) fn party(
             .collect(),
     };
     let fetch = &parts.fetch;
-    let environment = PartyEnvironment {
+    let environment = RelyingPartyEnvironment {
         runtime: parts.runtime.clone(),
         fetch: fetch.clone(),
         post: fetch.clone(),
@@ -84,7 +84,7 @@ pub(super) fn party(
         random: parts.random.clone(),
     };
     let issuers = (id_tokens, Arc::clone(access_tokens));
-    Ok(Some(Party::new(settings, issuers, Arc::clone(parts.sessions.sessions()), environment, before)))
+    Ok(Some(RelyingParty::new(settings, issuers, Arc::clone(parts.sessions.sessions()), environment, before)))
 }
 
 /// Who this process is at an issuer.

@@ -12,7 +12,7 @@ use proxy::upstream::{
 
 use super::{Parts, Reading, read};
 use crate::config::{self, Service};
-use crate::process::names::{Names, Place};
+use crate::process::dns::{Names, Place};
 
 /// No failures are enough.
 const NEVER: Eject =

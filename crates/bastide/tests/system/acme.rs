@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bastide::demo::client::http1::{self, Connection};
-use bastide::demo::client::{Door, Request, Trust};
+use bastide::demo::client::{Endpoint, Request, Trust};
 use bastide::process::clock::SystemClock;
 use model::Clock;
 
@@ -148,8 +148,8 @@ async fn both_challenges_get_certificates_that_outlive_the_server_and_restarts()
 
 /// No token is answered that was not ordered; everybody else is sent to https.
 async fn the_listener_on_port_80(town: &Town, pebble: &Pebble, api: SocketAddr) {
-    let ask = async |door: SocketAddr, host: &str, target: &str| {
-        http1::ask(&Door::clear(door), &Request::new("GET", host, target)).await.unwrap()
+    let ask = async |endpoint: SocketAddr, host: &str, target: &str| {
+        http1::ask(&Endpoint::clear(endpoint), &Request::new("GET", host, target)).await.unwrap()
     };
     let unknown = "/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
     for target in ["/cart?x=1&y=%2e", unknown] {
@@ -182,13 +182,13 @@ fn keys_are_their_owners(town: &Town) {
 }
 
 /// Asks without a pause until it is told to stop: what failed.
-async fn load(door: Door, stop: Arc<AtomicBool>, keeps: bool) -> (u64, Vec<String>) {
+async fn load(endpoint: Endpoint, stop: Arc<AtomicBool>, keeps: bool) -> (u64, Vec<String>) {
     let (mut answered, mut faults, mut kept) = (0, Vec::new(), None);
     while !stop.load(Ordering::SeqCst) {
         tokio::time::sleep(Duration::from_millis(5)).await;
         let mut connection = match kept.take() {
             Some(connection) => connection,
-            None => match Connection::open(&door).await {
+            None => match Connection::open(&endpoint).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     faults.push(format!("connecting: {error}"));
@@ -229,10 +229,10 @@ async fn certificates_are_renewed_under_load_and_through_the_servers_death() {
     // that are over: for each of them again.
     let root = pebble.root().await;
     let trust = Trust::new("shop.test", &std::fs::read(&root).unwrap(), None).unwrap();
-    let door = Door { address: pebble.tls, tls: Some(trust), from: None };
+    let endpoint = Endpoint { address: pebble.tls, tls: Some(trust), from: None };
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> =
-        [true, false].map(|keeps| tokio::spawn(load(door.clone(), Arc::clone(&stop), keeps))).into();
+        [true, false].map(|keeps| tokio::spawn(load(endpoint.clone(), Arc::clone(&stop), keeps))).into();
     let now = SystemClock::start().now().unix_seconds();
     town.configure(&both(&pebble, api, &upstream, &format!(", renew_before: {}s", end - now - 2)));
     let mut serials = vec![first];

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bastide::demo::client::http1::{self, Connection};
-use bastide::demo::client::{Door, Trust};
+use bastide::demo::client::{Endpoint, Trust};
 
 use crate::acme::serial;
 use crate::liar::{Liar, Manner};
@@ -25,7 +25,7 @@ fn configuration(liar: &Liar, address: SocketAddr, more: &str) -> String {
 async fn is_served(town: &Town, address: SocketAddr) -> bool {
     let root = std::fs::read(town.path("liar.pem")).unwrap();
     let trust = Trust::new("shop.test", &root, None).unwrap();
-    Connection::open(&Door { address, tls: Some(trust), from: None }).await.is_ok()
+    Connection::open(&Endpoint { address, tls: Some(trust), from: None }).await.is_ok()
 }
 
 /// A town with a good certificate.
@@ -211,8 +211,9 @@ async fn after_a_hand_over_the_new_process_orders_and_the_old_one_does_not() {
 async fn who_may_not_come_near_is_not_sent_to_https_either() {
     let redirect = "  - address: 127.0.0.1:0\n    https_redirect: true\nroutes: []\n";
     let town = Town::start(redirect).await;
-    let ask =
-        async |town: &Town| http1::ask(&Door::clear(town.address(2)), &get_request("/a?b=c")).await.unwrap();
+    let ask = async |town: &Town| {
+        http1::ask(&Endpoint::clear(town.address(2)), &get_request("/a?b=c")).await.unwrap()
+    };
     let answer = ask(&town).await;
     assert_eq!((answer.status, answer.field("location")), (308, Some("https://localhost/a?b=c")));
     let town = Town::start(&format!("{redirect}addresses: {{ deny: 127.0.0.1 }}\n")).await;

@@ -90,7 +90,7 @@ async fn remote(town: &Town, method: &'static str, path: &str, key: &str, body: 
         request = request.field("content-type", "application/json");
         request.body = body.as_bytes().to_vec();
     }
-    http1::ask(&town.door(), &request).await.unwrap()
+    http1::ask(&town.endpoint(), &request).await.unwrap()
 }
 
 fn api_key(town: &Town, name: &str, role: &[&str]) -> String {
@@ -134,7 +134,7 @@ pub(crate) async fn tokens(town: &Town, username: &str, password: &str) -> Value
         if !cookies.is_empty() {
             request = request.field("cookie", &cookies.join("; "));
         }
-        let answer = http1::ask(&town.door(), &request).await.unwrap();
+        let answer = http1::ask(&town.endpoint(), &request).await.unwrap();
         for (name, value) in &answer.fields {
             if name.eq_ignore_ascii_case("set-cookie") {
                 let pair = value.split(';').next().unwrap();
@@ -180,12 +180,12 @@ async fn redeem(town: &Town, form: &str) -> Answer {
     let mut request = Request::new("POST", "localhost", "/token")
         .field("content-type", "application/x-www-form-urlencoded");
     request.body = format!("{form}&client_id=web&client_secret={SECRET}").into_bytes();
-    http1::ask(&town.door(), &request).await.unwrap()
+    http1::ask(&town.endpoint(), &request).await.unwrap()
 }
 
 async fn orders(town: &Town, tokens: &Value) -> u16 {
     let request = get_request("/orders/").bearer(tokens["access_token"].as_str().unwrap());
-    http1::ask(&town.door(), &request).await.unwrap().status
+    http1::ask(&town.endpoint(), &request).await.unwrap().status
 }
 
 async fn refresh(town: &Town, tokens: &Value) -> u16 {
@@ -216,9 +216,9 @@ async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
         assert_eq!(orders(&town, &tokens).await, 200, "{cause}: {}", town.log());
         // A request that is under way ends too.
         let slow = get_request("/orders/slow").bearer(tokens["access_token"].as_str().unwrap());
-        let door = town.door();
+        let endpoint = town.endpoint();
         let seen = upstream.seen();
-        let slow = tokio::spawn(async move { http1::ask(&door, &slow).await });
+        let slow = tokio::spawn(async move { http1::ask(&endpoint, &slow).await });
         until("the slow request", async || (upstream.seen() > seen).then_some(())).await;
         let (status, body) = call(&town, method, &target, body).await;
         assert_eq!(status, 200, "{cause}: {body}");
@@ -282,7 +282,7 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     let request = get_request(users).field("x-api-key", &helper).field("x-bastide-caller", &forged);
     let request = Request { method: "POST", body: user.as_bytes().to_vec(), ..request }
         .field("content-type", "application/json");
-    assert_eq!(http1::ask(&town.door(), &request).await.unwrap().status, 403);
+    assert_eq!(http1::ask(&town.endpoint(), &request).await.unwrap().status, 403);
 
     // Each call left an event, with the policy that decided.
     let refused = remote(&town, "POST", users, &helper, user).await.json();
@@ -421,7 +421,7 @@ async fn a_group_that_is_called_like_a_role_gives_nobody_the_role() {
     let asked = async || {
         let tokens = tokens(&town, "bob", "correct horse").await;
         let request = get_request(users).bearer(tokens["access_token"].as_str().unwrap());
-        http1::ask(&town.door(), &request).await.unwrap().status
+        http1::ask(&town.endpoint(), &request).await.unwrap().status
     };
     assert_eq!(asked().await, 403, "{}", town.log());
     assert_eq!(call(&town, "PUT", &format!("{path}/roles/administrator"), None).await.0, 200);
@@ -561,7 +561,7 @@ async fn settings_of_a_realm_are_changed_while_it_runs_and_outlive_it() {
             "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&state=s\
              &code_challenge={CHALLENGE}&code_challenge_method=S256"
         );
-        let answer = http1::ask(&town.door(), &get_request(&target)).await.unwrap();
+        let answer = http1::ask(&town.endpoint(), &get_request(&target)).await.unwrap();
         answer.field("location").is_some_and(|place| place.contains("error=invalid_request"))
             || answer.status == 400
     };
@@ -734,7 +734,7 @@ async fn clients_keys_and_revocations_are_administered() {
             .field("content-type", "application/x-www-form-urlencoded");
         request.body =
             format!("grant_type=client_credentials&client_id=job&client_secret={secret}").into_bytes();
-        http1::ask(&town.door(), &request).await.unwrap()
+        http1::ask(&town.endpoint(), &request).await.unwrap()
     };
     assert_eq!(token(SECRET).await.status, 200);
     // What is shown has no hash, and written back takes none away.
@@ -860,7 +860,7 @@ pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_town_is_exported_and_applied_again() {
+async fn a_realm_is_exported_and_applied_again() {
     let upstream = Upstream::start().await;
     let mut one = town(&upstream, POLICIES).await;
     one.start_gateway().await;
@@ -933,7 +933,7 @@ async fn a_town_is_exported_and_applied_again() {
     let mut request = Request::new("POST", "localhost", "/token")
         .field("content-type", "application/x-www-form-urlencoded");
     request.body = format!("grant_type=client_credentials&client_id=job&client_secret={SECRET}").into_bytes();
-    assert_eq!(http1::ask(&two.door(), &request).await.unwrap().status, 200);
+    assert_eq!(http1::ask(&two.endpoint(), &request).await.unwrap().status, 200);
     let (_, out, _) = two.bastide(&["realm", "export"]);
     assert!(!out.contains("argon2") && out.contains("\"hashes\": []"), "without hashes: {out}");
 

@@ -37,7 +37,8 @@ async fn requests_are_refused_once_no_event_can_be_kept() {
     town.start_gateway_by(command).await;
     assert_eq!(town.get("/").await.status, 200);
 
-    let mut connection = bastide::demo::client::http1::Connection::open(&town.clear_door()).await.unwrap();
+    let mut connection =
+        bastide::demo::client::http1::Connection::open(&town.clear_endpoint()).await.unwrap();
     let request = crate::support::get_request("/");
     // By so many requests it is full, however long they take.
     let mut refused = None;

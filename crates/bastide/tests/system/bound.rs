@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bastide::demo::client::http1::{self, Connection};
-use bastide::demo::client::{Answer, ClientCertificate, Door, Request, Trust, http2};
+use bastide::demo::client::{Answer, ClientCertificate, Endpoint, Request, Trust, http2};
 use bastide::process::clock::SystemClock;
 use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
@@ -77,10 +77,10 @@ impl Bench {
         sign_token(&self.issuer, "at+jwt", claims.as_object().unwrap()).unwrap()
     }
 
-    fn door(&self, certificate: Option<usize>) -> Door {
+    fn endpoint(&self, certificate: Option<usize>) -> Endpoint {
         let certificate = certificate.map(|number| &self.certificates[number]);
         let trust = Trust::new("localhost", &self.authority, certificate).unwrap();
-        Door { address: self.town.tls_address(), tls: Some(trust), from: None }
+        Endpoint { address: self.town.tls_address(), tls: Some(trust), from: None }
     }
 }
 
@@ -110,14 +110,14 @@ fn request(scheme: &str, token: &str, proofs: &[&str]) -> Request {
     request
 }
 
-async fn ask(door: &Door, request: &Request) -> Answer {
-    http1::ask(door, request).await.unwrap()
+async fn ask(endpoint: &Endpoint, request: &Request) -> Answer {
+    http1::ask(endpoint, request).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_token_that_is_bound_to_a_key_takes_a_fresh_proof_of_it() {
     let bench = Bench::start().await;
-    let door = bench.door(None);
+    let endpoint = bench.endpoint(None);
     let (mine, thief) = (signer(), signer());
     let bound = bench.token(json!({ "jkt": mine.key_id() }));
     let free = bench.token(Value::Null);
@@ -155,30 +155,30 @@ async fn a_token_that_is_bound_to_a_key_takes_a_fresh_proof_of_it() {
     ];
     for (name, scheme, token, proofs, status) in &cases {
         let proofs: Vec<&str> = proofs.iter().map(String::as_str).collect();
-        let answer = ask(&door, &request(scheme, token, &proofs)).await;
+        let answer = ask(&endpoint, &request(scheme, token, &proofs)).await;
         assert_eq!(answer.status, *status, "{name}: {}", bench.town.log());
         let challenge = answer.field("www-authenticate").unwrap_or_default();
         assert!(*status == 200 || challenge.contains("error=\"invalid_"), "{name}: {challenge}");
     }
-    let missing = ask(&door, &request("DPoP", &bound, &[])).await;
+    let missing = ask(&endpoint, &request("DPoP", &bound, &[])).await;
     assert!(missing.field("www-authenticate").is_some_and(|value| value.starts_with("DPoP ")));
     // The address that HTTP/2 asks for is the same one.
-    let over_http2 = http2::ask(&door, &request("DPoP", &bound, &[&good("20")])).await.unwrap();
+    let over_http2 = http2::ask(&endpoint, &request("DPoP", &bound, &[&good("20")])).await.unwrap();
     assert_eq!(over_http2.status, 200);
 }
 
 #[tokio::test]
 async fn one_proof_is_good_once_over_all_cores() {
     let bench = Bench::start().await;
-    let door = bench.door(None);
+    let endpoint = bench.endpoint(None);
     let mine = signer();
     let bound = bench.token(json!({ "jkt": mine.key_id() }));
     for round in 0..5 {
         let proof = proof(&mine, &bound, &format!("round {round}"), json!({}));
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..16 {
-            let (door, request) = (door.clone(), request("DPoP", &bound, &[&proof]));
-            tasks.spawn(async move { http1::ask(&door, &request).await.unwrap().status });
+            let (endpoint, request) = (endpoint.clone(), request("DPoP", &bound, &[&proof]));
+            tasks.spawn(async move { http1::ask(&endpoint, &request).await.unwrap().status });
         }
         let statuses = tasks.join_all().await;
         let taken = statuses.iter().filter(|status| **status == 200).count();
@@ -202,11 +202,11 @@ async fn a_token_that_is_bound_to_a_certificate_takes_its_connection() {
         ("a free token with a certificate", Some(1), &free, 200),
         ("a free token without", None, &free, 200),
     ] {
-        let answer = ask(&bench.door(certificate), &request("Bearer", token, &[])).await;
+        let answer = ask(&bench.endpoint(certificate), &request("Bearer", token, &[])).await;
         assert_eq!(answer.status, status, "{name}: {}", bench.town.log());
     }
     // The certificate that an honest connection proved does not speak for the next one.
-    let mut connection = Connection::open(&bench.door(Some(0))).await.unwrap();
+    let mut connection = Connection::open(&bench.endpoint(Some(0))).await.unwrap();
     assert!(!connection.leftovers(Duration::from_millis(50)).await.1);
-    assert_eq!(ask(&bench.door(None), &request("Bearer", &bound, &[])).await.status, 401);
+    assert_eq!(ask(&bench.endpoint(None), &request("Bearer", &bound, &[])).await.status, 401);
 }

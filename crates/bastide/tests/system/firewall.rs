@@ -189,7 +189,7 @@ fn form(target: &str, body: &str) -> Request {
 }
 
 async fn ask(town: &Town, request: &Request) -> Answer {
-    http1::ask(&town.clear_door(), request).await.unwrap()
+    http1::ask(&town.clear_endpoint(), request).await.unwrap()
 }
 
 /// The most memory that a process has held so far, KiB.
@@ -288,7 +288,7 @@ async fn each_action_answers_as_it_says() {
     let elsewhere = ask(&town, &get_request("/?q=elsewhere")).await;
     assert_eq!((elsewhere.status, elsewhere.field("location")), (302, Some("https://example.org/")));
     assert!(
-        http1::ask(&town.clear_door(), &get_request("/?q=silence")).await.is_err(),
+        http1::ask(&town.clear_endpoint(), &get_request("/?q=silence")).await.is_err(),
         "an answer to what is dropped"
     );
     assert_eq!(upstream.seen(), 1);
@@ -331,7 +331,8 @@ async fn answers_are_judged_before_the_client_sees_them() {
             assert_eq!(answer.json()["status"], 403, "{target}: {answer:?}");
         }
     }
-    let over_http2 = bastide::demo::client::http2::ask(&town.door(), &get_request("/leak")).await.unwrap();
+    let over_http2 =
+        bastide::demo::client::http2::ask(&town.endpoint(), &get_request("/leak")).await.unwrap();
     assert_eq!(over_http2.status, 403);
 }
 
@@ -362,14 +363,14 @@ async fn read_until(stream: &mut TcpStream, got: &mut Vec<u8>, wanted: &str) {
 async fn a_head_that_admission_refuses_still_names_its_attack() {
     let upstream = Upstream::start().await;
     let town = town(&upstream, "", "").await;
-    let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+    let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
     let raw = b"GET / HTTP/1.1\r\nhost: localhost\r\nx-probe: an attack\r\ncontent-length: x\r\n\r\n";
     connection.send(raw).await.unwrap();
     let refused = connection.answer(false).await.unwrap();
     assert_eq!(refused.status, 400, "admission's refusal stands");
     let found = line(&town, refused.json()["id"].as_str().unwrap()).await;
     assert_eq!(ids(&found), [10]);
-    let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+    let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
     connection.send(b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n").await.unwrap();
     let honest = connection.answer(false).await.unwrap();
     assert_eq!(ids(&line(&town, honest.json()["id"].as_str().unwrap()).await), [0_u64; 0]);
@@ -380,7 +381,7 @@ async fn a_head_that_admission_refuses_still_names_its_attack() {
 async fn over_http2_too_a_refused_head_names_its_attack() {
     let upstream = Upstream::start().await;
     let town = town(&upstream, "", "").await;
-    let connection = bastide::demo::client::http2::Connection::open(&town.door()).await.unwrap();
+    let connection = bastide::demo::client::http2::Connection::open(&town.endpoint()).await.unwrap();
     for (target, probe, found) in [
         ("/%00", "an attack", vec![10]),
         ("/%00?q=attack", "none", vec![20]),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{Door, http2};
+use bastide::demo::client::{Endpoint, http2};
 use bastide::process::handover;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -38,14 +38,14 @@ impl Load {
     fn start(town: &Town) -> Self {
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = Vec::new();
-        for door in [town.door(), town.clear_door()] {
+        for endpoint in [town.endpoint(), town.clear_endpoint()] {
             for keeps in [true, false] {
-                let (door, stop, asked) = (door.clone(), Arc::clone(&stop), Arc::clone(&asked));
-                clients.push(tokio::spawn(async move { over_http1(&door, keeps, &stop, &asked).await }));
+                let (endpoint, stop, asked) = (endpoint.clone(), Arc::clone(&stop), Arc::clone(&asked));
+                clients.push(tokio::spawn(async move { over_http1(&endpoint, keeps, &stop, &asked).await }));
             }
         }
-        let (door, halt, counted) = (town.door(), Arc::clone(&stop), Arc::clone(&asked));
-        clients.push(tokio::spawn(async move { over_http2(&door, &halt, &counted).await }));
+        let (endpoint, halt, counted) = (town.endpoint(), Arc::clone(&stop), Arc::clone(&asked));
+        clients.push(tokio::spawn(async move { over_http2(&endpoint, &halt, &counted).await }));
         Self { stop, asked, clients }
     }
 
@@ -67,14 +67,14 @@ impl Load {
     }
 }
 
-async fn over_http1(door: &Door, keeps: bool, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
+async fn over_http1(endpoint: &Endpoint, keeps: bool, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
     let mut faults = Vec::new();
     let mut kept = None;
     while !stop.load(Ordering::SeqCst) {
         tokio::time::sleep(PAUSE).await;
         let mut connection = match kept.take() {
             Some(connection) => connection,
-            None => match Connection::open(door).await {
+            None => match Connection::open(endpoint).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     faults.push(format!("connecting: {error}"));
@@ -97,10 +97,10 @@ async fn over_http1(door: &Door, keeps: bool, stop: &AtomicBool, asked: &AtomicU
 
 /// A stream that is refused after GOAWAY was not looked at: it is asked again, as every
 /// client does (RFC 9113 §6.8).
-async fn over_http2(door: &Door, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
+async fn over_http2(endpoint: &Endpoint, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
     let mut faults = Vec::new();
     while !stop.load(Ordering::SeqCst) {
-        let connection = match http2::Connection::open(door).await {
+        let connection = match http2::Connection::open(endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
                 faults.push(format!("connecting by HTTP/2: {error}"));
@@ -199,7 +199,7 @@ async fn a_new_process_takes_over_without_a_lost_request() {
     let mut town = Town::start(&routes(&upstream, "here")).await;
     let first = ready(&town).unwrap();
     let slow = {
-        let mut connection = Connection::open(&town.door()).await.unwrap();
+        let mut connection = Connection::open(&town.endpoint()).await.unwrap();
         tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
     };
     until("the slow request to arrive", async || (upstream.seen() == 1).then_some(())).await;
@@ -288,13 +288,13 @@ async fn fails_late(town: &Town) {
     let state = town.path("state");
     // The test stands between the two.
     let (resources, old) = handover::take(&state).unwrap();
-    let door = handover::offer(&state).unwrap();
+    let endpoint = handover::offer(&state).unwrap();
     // Held up where it has everything.
     let lock = std::fs::File::options().write(true).open(state.join("identity.key.lock")).unwrap();
     lock.lock().unwrap();
     let mut late = Process::spawn(&mut taking_over(town, "good.yaml", "log-4"));
-    door.set_nonblocking(true).unwrap();
-    let (stream, _) = until("the new process to ask", async || door.accept().ok()).await;
+    endpoint.set_nonblocking(true).unwrap();
+    let (stream, _) = until("the new process to ask", async || endpoint.accept().ok()).await;
     stream.set_nonblocking(false).unwrap();
     let ours = stream.try_clone().unwrap();
     let giver = std::thread::spawn(move || handover::give(&stream, resources));
@@ -364,7 +364,7 @@ async fn a_hand_over_that_fails_changes_nothing() {
 async fn streams_get_a_goaway_and_an_end() {
     let upstream = Upstream::start().await;
     let mut town = Town::start(&(routes(&upstream, "here") + "limits: { drain_ms_max: 500 }\n")).await;
-    let connection = http2::Connection::open(&town.door()).await.unwrap();
+    let connection = http2::Connection::open(&town.endpoint()).await.unwrap();
     let other = connection.clone();
     let stuck = tokio::spawn(async move { other.ask(&get_request("/slow")).await });
     until("the stream to arrive", async || (upstream.seen() == 1).then_some(())).await;
@@ -401,7 +401,7 @@ async fn sockets_of_systemd_are_taken() {
     let mut process = Process::spawn(&mut activate());
     // The first connection starts the gateway, and is not lost while it does.
     let answer = until("an answer", async || {
-        bastide::demo::client::http1::ask(&Door::clear(address), &get_request("/")).await.ok()
+        bastide::demo::client::http1::ask(&Endpoint::clear(address), &get_request("/")).await.ok()
     })
     .await;
     assert_eq!(answer.status, 200, "{}", town.log());

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Uri};
-use bastide::demo::client::{Answer, Door, Request, Trust, http1};
+use bastide::demo::client::{Answer, Endpoint, Request, Trust, http1};
 use bastide::process::clock::SystemClock;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use model::Clock as _;
@@ -121,8 +121,8 @@ impl Signer {
 
 struct Imported {
     town: Town,
-    tls: Door,
-    clear: Door,
+    tls: Endpoint,
+    clear: Endpoint,
 }
 
 impl Imported {
@@ -132,7 +132,7 @@ impl Imported {
 
     async fn ask_at(
         &self,
-        door: &Door,
+        endpoint: &Endpoint,
         method: &'static str,
         target: &str,
         fields: &[(&str, &str)],
@@ -143,7 +143,7 @@ impl Imported {
             request = request.field(name, value);
         }
         request.body = vec![b'x'; body];
-        http1::ask(door, &request).await.unwrap()
+        http1::ask(endpoint, &request).await.unwrap()
     }
 
     fn key(&self, name: &str) -> String {
@@ -181,8 +181,8 @@ async fn import(deck: &str) -> (Imported, Value) {
     town.start_gateway().await;
     let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
     let trust = Trust::new("localhost", &authority, None).unwrap();
-    let tls = Door { address: town.address(1), tls: Some(trust), from: None };
-    let clear = Door::clear(town.address(0));
+    let tls = Endpoint { address: town.address(1), tls: Some(trust), from: None };
+    let clear = Endpoint::clear(town.address(0));
     (Imported { town, tls, clear }, report)
 }
 

@@ -44,9 +44,9 @@ async fn oldest_lost(upstream: &Upstream) -> (Town, Duration) {
     let answered: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
-        let (door, answered) = (town.clear_door(), Arc::clone(&answered));
+        let (endpoint, answered) = (town.clear_endpoint(), Arc::clone(&answered));
         clients.spawn(async move {
-            let mut connection = Connection::open(&door).await.unwrap();
+            let mut connection = Connection::open(&endpoint).await.unwrap();
             // Until the gateway is gone.
             while let Ok(answer) = connection.ask(&get_request("/here")).await {
                 let id = answer.request_id().unwrap().to_string();

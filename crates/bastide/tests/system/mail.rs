@@ -326,7 +326,7 @@ async fn whoever_has_an_address_is_asked_to_show_that_it_is_theirs() {
         .field("origin", "https://localhost")
         .field("cookie", &cookies.join("; "));
     confirm.body = format!("token={}&csrf={}", value("token"), value("csrf")).into_bytes();
-    let answer = http1::ask(&town.door(), &confirm).await.unwrap();
+    let answer = http1::ask(&town.endpoint(), &confirm).await.unwrap();
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     let (_, out, _) = town.bastide(&["user", "show", "alice", "--output", "json"]);
     let alice: Value = serde_json::from_str(&out).unwrap();

@@ -136,7 +136,7 @@ async fn reloads(town: &Town, result: &str) -> u64 {
     line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
 }
 
-/// Both doors answer somebody new, who gets a certificate that is made now.
+/// Both endpoints answer somebody new, who gets a certificate that is made now.
 async fn serves(town: &Town, what: &str) {
     let beside = town.bastide(&["mesh", "svid", "--socket", "api.sock"]);
     assert_eq!(beside.1, "spiffe://shop.example/local\n", "{what}: {}{}", beside.2, town.log());
@@ -145,7 +145,7 @@ async fn serves(town: &Town, what: &str) {
 }
 
 #[tokio::test]
-async fn a_reload_and_a_hand_over_keep_both_doors_of_the_mesh() {
+async fn a_reload_and_a_hand_over_keep_both_sockets_of_the_mesh() {
     let port = free_port();
     let (mut town, _node) = with_a_node(port).await;
     // The authorities' settings change: another trust domain is opened in the place of this one.

@@ -1,5 +1,5 @@
 //! Calls between services of the mesh, for end users: the user's identity goes from the gateway
-//! through the services, verified at each door; policies that are only tried; and what the tools
+//! through the services, verified at each endpoint; policies that are only tried; and what the tools
 //! say of such calls.
 
 use std::process::{Command, Stdio};
@@ -95,7 +95,7 @@ impl Shop {
         if let Some((name, value)) = field {
             request = request.field(name, value);
         }
-        let answer = http1::ask(&self.town.clear_door(), &request).await.unwrap();
+        let answer = http1::ask(&self.town.clear_endpoint(), &request).await.unwrap();
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     }
 
@@ -151,7 +151,7 @@ pub(crate) fn token(svid: &X509Identity, audience: &str, now: Timestamp) -> Stri
 const PAY: &str = "/ask?POST,http://payments/charges";
 
 #[tokio::test]
-async fn the_end_user_s_identity_is_carried_on_and_verified_at_each_door() {
+async fn the_end_user_s_identity_is_carried_on_and_verified_at_each_service() {
     let shop = shop("").await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
@@ -213,7 +213,7 @@ async fn tools(shop: &Shop) {
     let ready: Value = serde_json::from_str(&read(&shop.town.path("bastide-payments/ready.json"))).unwrap();
     let admin = ready["admin"].as_str().unwrap().parse().unwrap();
     let page =
-        http1::ask(&bastide::demo::client::Door::clear(admin), &get_request("/metrics")).await.unwrap();
+        http1::ask(&bastide::demo::client::Endpoint::clear(admin), &get_request("/metrics")).await.unwrap();
     let page = String::from_utf8_lossy(&page.body).into_owned();
     for status in ["2xx", "4xx"] {
         assert!(page.contains(&pair("payments", "orders", "callee", status)), "{page}");
@@ -318,10 +318,10 @@ async fn what_a_caller_without_tls_says_of_an_end_user_does_not_reach_the_progra
     let shop = shop(", mode: permissive").await;
     let now = bastide::process::clock::SystemClock::start().now();
     let good = token(&shop.svid("gateway").await, "spiffe://shop.example", now);
-    let door = bastide::demo::client::Door::clear(shop.payments);
+    let endpoint = bastide::demo::client::Endpoint::clear(shop.payments);
     for said in ["forged", &good] {
         let request = bastide::demo::client::Request::new("GET", "payments", "/open");
-        let answer = http1::ask(&door, &request.field("x-bastide-user", said)).await.unwrap();
+        let answer = http1::ask(&endpoint, &request.field("x-bastide-user", said)).await.unwrap();
         let body = String::from_utf8_lossy(&answer.body).into_owned();
         assert_eq!(answer.status, 200, "{body}{}", read(&shop.town.path("payments.log")));
         assert!(body.starts_with("payments GET /open ") && body.ends_with(" -"), "{said}: {body}");

@@ -1,5 +1,5 @@
-//! How `bastide run` ends, and what a listener that closes still is: the door first, the way out
-//! last, whoever is connected already kept to what the door is for.
+//! How `bastide run` ends, and what a listener that closes still is: the endpoint first, the outbound proxy
+//! last, whoever is connected already kept to what the endpoint is for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,13 +66,13 @@ async fn connect(
     town: &Town,
     identity: &str,
     protocol: Option<&str>,
-    door: SocketAddr,
+    endpoint: SocketAddr,
 ) -> TlsStream<TcpStream> {
     let client = Client::connect(&town.path("api.sock")).await.unwrap();
     let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
     let mut config = client_config(&context, identity);
     config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(door).await.unwrap();
+    let stream = TcpStream::connect(endpoint).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
@@ -114,7 +114,7 @@ const PAY: &[u8] = b"POST /charges HTTP/1.1\r\nhost: payments\r\ncontent-length:
 const REFUSED: &str = "\"status\":421";
 
 #[tokio::test]
-async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
+async fn who_is_connected_while_a_service_ends_does_not_get_to_its_outbound_proxy() {
     let policies = r#"
         @id("orders is called")
         permit (principal == Service::"spiffe://shop.example/intruder", action, resource)
@@ -127,17 +127,17 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
     mesh.add("limits: { header_read_ms_max: 5m }\n");
     mesh.run("payments", &[], STAYS).await;
     mesh.run("orders", &[], STAYS).await;
-    let door = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
-    let mut before = connect(&mesh.town, "intruder", None, door).await;
+    let endpoint = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
+    let mut before = connect(&mesh.town, "intruder", None, endpoint).await;
     before.write_all(&[PAY, b"\r\n"].concat()).await.unwrap();
     let answer = read_until(&mut before, &["}"]).await;
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
 
-    let mut http1 = connect(&mesh.town, "intruder", None, door).await;
+    let mut http1 = connect(&mesh.town, "intruder", None, endpoint).await;
     http1.write_all(b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n").await.unwrap();
     assert!(read_until(&mut http1, &["an answer"]).await.starts_with("HTTP/1.1 200 "));
     http1.write_all(PAY).await.unwrap();
-    let mut http2 = connect(&mesh.town, "intruder", Some("h2"), door).await;
+    let mut http2 = connect(&mesh.town, "intruder", Some("h2"), endpoint).await;
     http2.write_all(&[PREFACE, &request(1, "GET", "orders", "/slow")].concat()).await.unwrap();
     assert!(read_until(&mut http2, &["begun"]).await.contains("begun"));
     mesh.running(1).signal(Signal::TERM);
@@ -151,7 +151,7 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_way_out() {
     assert!(answer.contains(REFUSED), "{answer}");
     assert!(!mesh.audit("payments").contains("spiffe://shop.example/orders"), "{}", mesh.audit("payments"));
     // Nobody new comes in, and who was let in before is answered to the end.
-    assert!(TcpStream::connect(door).await.is_err());
+    assert!(TcpStream::connect(endpoint).await.is_err());
     std::fs::write(mesh.town.path("go"), "").unwrap();
     assert!(read_until(&mut http2, &["whole"]).await.contains("whole"));
     drop((before, http1, http2));
@@ -163,12 +163,12 @@ async fn a_file_that_cannot_be_read_keeps_no_listener_open_when_a_service_ends()
     let policies = r#"@id("nobody") forbid (principal, action, resource);"#;
     let mut mesh = Mesh::start(&[("orders", "")], policies).await;
     mesh.run("orders", &[], STAYS).await;
-    let door = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
-    drop(TcpStream::connect(door).await.unwrap());
+    let endpoint = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
+    drop(TcpStream::connect(endpoint).await.unwrap());
     std::fs::write(mesh.town.path("bastide-orders/api-keys.json"), "neither keys nor JSON").unwrap();
     mesh.running(0).signal(Signal::TERM);
     until("the signal", async || mesh.say("orders").contains("told to end").then_some(())).await;
-    assert!(TcpStream::connect(door).await.is_err(), "{}", mesh.say("orders"));
+    assert!(TcpStream::connect(endpoint).await.is_err(), "{}", mesh.say("orders"));
     std::fs::write(mesh.town.path("go"), "").unwrap();
     assert_eq!(mesh.running(0).ended().await.code(), Some(7), "{}", mesh.say("orders"));
 }
@@ -189,16 +189,16 @@ async fn an_answer_in_plain_text_is_whole_when_the_service_ends_meanwhile() {
     assert_eq!(mesh.running(0).ended().await.code(), Some(7));
 }
 
-/// Told to end, it looks at its own door, and calls others by both ways.
+/// Told to end, it looks at its own endpoint, and calls others by both ways.
 const CALLS_AT_THE_END: &str = r#"
 import json, os, signal, socket, urllib.request
 def end(*_):
     host, port = json.load(open("bastide-orders/ready.json"))["listen"][0].split(":")
     try:
         socket.create_connection((host, int(port)))
-        print("the door is", "open", flush=True)
+        print("the endpoint is", "open", flush=True)
     except ConnectionRefusedError:
-        print("the door is", "closed", flush=True)
+        print("the endpoint is", "closed", flush=True)
     print("paid", urllib.request.urlopen("http://payments/", timeout=50).status, flush=True)
     host, port = os.environ["BASTIDE_TO_DB"].split(":")
     print("greeted", socket.create_connection((host, int(port))).makefile().readline(), flush=True)
@@ -211,7 +211,7 @@ while True:
 "#;
 
 #[tokio::test]
-async fn the_door_closes_before_the_program_is_told_and_the_way_out_after_it_has_ended() {
+async fn the_listener_closes_before_the_program_is_told_and_the_outbound_proxy_after_it_has_ended() {
     let policies = r#"
         @id("orders calls")
         permit (principal == Service::"spiffe://shop.example/orders", action, resource);
@@ -229,7 +229,7 @@ async fn the_door_closes_before_the_program_is_told_and_the_way_out_after_it_has
         let status = mesh.running(2 + number).ended().await;
         let said = mesh.say("orders");
         assert_eq!(status.code(), Some(7), "{said}");
-        for expected in ["the door is closed", "paid 200", "greeted 220 ready"] {
+        for expected in ["the endpoint is closed", "paid 200", "greeted 220 ready"] {
             assert!(said.contains(expected), "{expected}: {said}");
         }
     }
@@ -356,19 +356,19 @@ async fn is_kept_to_its_service(address: &str) {
     let (code, out, err) = town.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     town.start_gateway().await;
-    let (door, other) = (town.address(2), town.address(3));
+    let (endpoint, other) = (town.address(2), town.address(3));
     let begin = async |name| {
-        let mut stream = connect(&town, name, None, door).await;
+        let mut stream = connect(&town, name, None, endpoint).await;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: long\r\n\r\n").await.unwrap();
         assert!(read_until(&mut stream, &["hello"]).await.contains("hello"), "{}", town.log());
         stream
     };
     let (mut stolen, mut honest) = (begin("orders").await, begin("honest").await);
-    let mut half = connect(&town, "honest", None, door).await;
+    let mut half = connect(&town, "honest", None, endpoint).await;
     half.write_all(PAY).await.unwrap();
 
     town.configure(&rules(stays));
-    until("the closed door", async || TcpStream::connect(door).await.is_err().then_some(())).await;
+    until("the closed endpoint", async || TcpStream::connect(endpoint).await.is_err().then_some(())).await;
     // The one behind it is still where it was, and what it was.
     let mut client = TcpStream::connect(other).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").await.unwrap();

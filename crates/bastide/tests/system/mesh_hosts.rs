@@ -18,8 +18,8 @@ use crate::support::{BASTIDE, Process, Town, read, until};
 
 /// Ports: each host has all of them for itself.
 const AGENTS: u16 = 7443;
-const DOOR: u16 = 8443;
-const WAY_OUT: &str = "9000";
+const INBOUND_PORT: u16 = 8443;
+const OUTBOUND_PORT: &str = "9000";
 /// How long a service may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ struct Scene {
 }
 
 fn of_callee(([_, _], [address, _]): Cable) -> String {
-    format!("{address}:{DOOR}")
+    format!("{address}:{INBOUND_PORT}")
 }
 
 /// What of the mesh all share; `more` of it on one host.
@@ -51,7 +51,7 @@ fn mesh(socket: &str, more: &str) -> String {
     let uid = rustix::process::geteuid().as_raw();
     format!(
         "mesh:\n  trust_domain: shop.example\n  socket: {socket}\n{more}  services:\n    \
-         orders: {}:{DOOR}\n    payments: {}\n  workloads:\n    orders: {{ uid: {uid}, node: caller }}\n    \
+         orders: {}:{INBOUND_PORT}\n    payments: {}\n  workloads:\n    orders: {{ uid: {uid}, node: caller }}\n    \
          payments: {{ uid: {uid}, node: callee }}\n",
         CALLEE_TO_CALLER.1[1],
         of_callee(CALLEE_TO_CALLER),
@@ -83,8 +83,10 @@ impl Scene {
         }
         let listen = of_callee(CALLEE_TO_CALLER);
         scene.run(Host::Callee, "payments", &["--listen", &listen], SPEAKS_HTTP).await;
-        let listen = format!("{}:{DOOR}", CALLEE_TO_CALLER.1[1]);
-        scene.run(Host::Caller, "orders", &["--listen", &listen, "--outbound-port", WAY_OUT], CALLS).await;
+        let listen = format!("{}:{INBOUND_PORT}", CALLEE_TO_CALLER.1[1]);
+        scene
+            .run(Host::Caller, "orders", &["--listen", &listen, "--outbound-port", OUTBOUND_PORT], CALLS)
+            .await;
         assert_eq!(scene.ask("/rates").0, "200", "{}", scene.say("payments"));
         scene
     }
@@ -157,9 +159,9 @@ impl Scene {
         (status.to_owned(), body.to_owned())
     }
 
-    /// Orders asks payments, by its way out.
+    /// Orders asks payments, by its outbound proxy.
     fn ask(&self, path: &str) -> (String, String) {
-        self.curl(&["--header", "host: payments", &format!("http://127.0.0.1:{WAY_OUT}{path}")])
+        self.curl(&["--header", "host: payments", &format!("http://127.0.0.1:{OUTBOUND_PORT}{path}")])
     }
 
     /// The certificate of orders, as the caller's agent gives it now: its serial number.
@@ -193,7 +195,7 @@ impl Scene {
     /// Asks from now on without a pause.
     fn keep_asking(&mut self) {
         let mut asks = self.hosts.command(Host::Caller, "python3");
-        asks.arg(script("keeps_asking.py")).arg(WAY_OUT);
+        asks.arg(script("keeps_asking.py")).arg(OUTBOUND_PORT);
         asks.stdout(std::fs::File::create(self.town.path("asked")).unwrap());
         self.asking = Some(Process::spawn(&mut asks));
     }
@@ -276,8 +278,8 @@ async fn who_comes_from_another_host_and_does_not_fit_is_refused_with_the_reason
     std::fs::write(files.path().join("root.key"), key).unwrap();
     let given = format!("  authority: {{ cert: {0}/root.pem, key: {0}/root.key }}\n", files.path().display());
     let scene = Scene::start(hosts, &given).await;
-    let door = format!("https://{}", of_callee(CALLEE_TO_CALLER));
-    let url = format!("{door}/rates");
+    let endpoint = format!("https://{}", of_callee(CALLEE_TO_CALLER));
+    let url = format!("{endpoint}/rates");
     let knock = |shown: Option<&(String, String)>| {
         let Some((chain, key)) = shown else { return scene.curl(&[&url]).0 };
         std::fs::write(scene.path(Host::Caller, "shown.pem"), chain).unwrap();
@@ -294,7 +296,7 @@ async fn who_comes_from_another_host_and_does_not_fit_is_refused_with_the_reason
     // The right certificate, and a request that does not fit, however it is disguised.
     let serial = scene.take_certificate("mine").unwrap();
     let ask = |more: &[&str], path: &str| {
-        let url = format!("{door}{path}");
+        let url = format!("{endpoint}{path}");
         scene.curl(&[&["--cert", "mine/svid.pem", "--key", "mine/svid.key"], more, &[&url]].concat())
     };
     let target = |target: &'static str| ["--http1.1", "--request-target", target];
@@ -354,7 +356,7 @@ async fn who_comes_from_another_host_and_does_not_fit_is_refused_with_the_reason
 /// A certificate that is revoked while a thief uses it, with a session to resume.
 async fn revoked(scene: &Scene, serial: &str, ask: &impl Fn(&[&str], &str) -> (String, String)) {
     let mut thief = scene.hosts.command(Host::Caller, "python3");
-    thief.arg(script("resumes.py")).args([CALLEE_TO_CALLER.1[0], &DOOR.to_string()]);
+    thief.arg(script("resumes.py")).args([CALLEE_TO_CALLER.1[0], &INBOUND_PORT.to_string()]);
     thief.args(["mine/svid.pem", "mine/svid.key"]).current_dir(scene.path(Host::Caller, ""));
     thief.stdout(std::fs::File::create(scene.town.path("thief")).unwrap());
     let _thief = Process::spawn(&mut thief);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bastide::demo::client::{Door, Request, http1};
+use bastide::demo::client::{Endpoint, Request, http1};
 use mesh::workload_api::{Client, Code};
 use model::SpiffeId;
 use rustix::process::{Pid, Signal, kill_process};
@@ -86,18 +86,19 @@ fn listed(town: &Town, service: &str) -> Vec<(SocketAddr, u64)> {
         .collect()
 }
 
-/// Asks for orders over somebody's way out: status, and who answered.
-async fn ask(way_out: SocketAddr) -> (u16, String) {
-    let answer = http1::ask(&Door::clear(way_out), &Request::new("GET", "orders", "/hello")).await.unwrap();
+/// Asks for orders over somebody's outbound proxy: status, and who answered.
+async fn ask(outbound: SocketAddr) -> (u16, String) {
+    let answer =
+        http1::ask(&Endpoint::clear(outbound), &Request::new("GET", "orders", "/hello")).await.unwrap();
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     (answer.status, body.split(' ').next().unwrap_or_default().to_owned())
 }
 
 /// Asks until all of these have answered; everybody who does is one of them.
-async fn answers(what: &str, way_out: SocketAddr, expected: &[&str]) {
+async fn answers(what: &str, outbound: SocketAddr, expected: &[&str]) {
     let mut seen = BTreeSet::new();
     until(what, async || {
-        let (status, name) = ask(way_out).await;
+        let (status, name) = ask(outbound).await;
         assert!(status == 200 && expected.contains(&name.as_str()), "{what}: {status} {name}");
         seen.insert(name);
         (seen.len() == expected.len()).then_some(())
@@ -132,19 +133,19 @@ async fn town() -> Town {
 #[tokio::test]
 async fn callers_follow_the_registry_through_deaths_of_instances_and_of_the_control_plane() {
     let mut town = town().await;
-    let way_out = free_address();
-    let port = way_out.port().to_string();
+    let outbound = free_address();
+    let port = outbound.port().to_string();
     assert_eq!(town.get("/hello").await.status, 503, "nobody is there yet");
     let _shop = Instance::start(&town, "shop", "shop", &["--outbound-port", &port]).await;
-    assert_eq!(ask(way_out).await.0, 503);
+    assert_eq!(ask(outbound).await.0, 503);
     let mut one = Instance::start(&town, "orders", "one", &[]).await;
     let two = Instance::start(&town, "orders", "two", &[]).await;
     let here = async || {
-        let (status, _) = ask(way_out).await;
+        let (status, _) = ask(outbound).await;
         (status == 200 && town.get("/hello").await.status == 200).then_some(())
     };
     until("the first answer", here).await;
-    answers("both instances", way_out, &["one", "two"]).await;
+    answers("both instances", outbound, &["one", "two"]).await;
     let at_first = listed(&town, "orders");
     let ports: BTreeSet<u16> = at_first.iter().map(|(address, _)| address.port()).collect();
     assert!(ports.len() == 2 && !ports.contains(&0), "{at_first:?}");
@@ -163,23 +164,23 @@ async fn callers_follow_the_registry_through_deaths_of_instances_and_of_the_cont
     one.kill().await;
     let killed = Instant::now();
     for _ in 0..50 {
-        assert_eq!(ask(way_out).await, (200, "two".to_owned()));
+        assert_eq!(ask(outbound).await, (200, "two".to_owned()));
         assert_eq!(town.get("/hello").await.status, 200);
     }
     assert_eq!(listed(&town, "orders").len(), 2);
     // Whoever comes is asked when its program answers, and not before.
     let (mut three, ()) = tokio::join!(Instance::start(&town, "orders", "three", &[]), async {
         until("the third's first answer", async || {
-            let (status, name) = ask(way_out).await;
+            let (status, name) = ask(outbound).await;
             assert_eq!(status, 200, "{name}");
             (name == "three").then_some(())
         })
         .await;
     });
-    answers("the two that are there", way_out, &["two", "three"]).await;
+    answers("the two that are there", outbound, &["two", "three"]).await;
     while listed(&town, "orders").len() == 3 {
         assert!(killed.elapsed() < EXPIRY, "{:?}", listed(&town, "orders"));
-        assert_eq!(ask(way_out).await.0, 200);
+        assert_eq!(ask(outbound).await.0, 200);
     }
 
     let log = read(&town.path("shop.log"));
@@ -188,27 +189,27 @@ async fn callers_follow_the_registry_through_deaths_of_instances_and_of_the_cont
     // Without a control plane callers go on, and when it is back so does everything.
     town.gateway().signal(Signal::KILL);
     town.gateway().ended().await;
-    answers("both without a control plane", way_out, &["two", "three"]).await;
+    answers("both without a control plane", outbound, &["two", "three"]).await;
     town.start_gateway().await;
     assert_eq!(town.get("/hello").await.status, 200, "what is registered outlives it");
-    answers("both with the next one", way_out, &["two", "three"]).await;
+    answers("both with the next one", outbound, &["two", "three"]).await;
     let _four = Instance::start(&town, "orders", "four", &[]).await;
-    let fourth = async || (ask(way_out).await == (200, "four".to_owned())).then_some(());
+    let fourth = async || (ask(outbound).await == (200, "four".to_owned())).then_some(());
     until("the fourth's first answer", fourth).await;
 
     // One that ends in order is gone before it does, and no call fails.
     three.process.signal(Signal::TERM);
     while !three.process.ended_within(Duration::from_millis(20)) {
-        assert_eq!(ask(way_out).await.0, 200);
+        assert_eq!(ask(outbound).await.0, 200);
     }
     assert_eq!(listed(&town, "orders").len(), 2);
-    answers("those that are left", way_out, &["two", "four"]).await;
+    answers("those that are left", outbound, &["two", "four"]).await;
 
     // Revoked, the service is nowhere.
     let (code, out, err) = town.bastide(&["mesh", "revoke", "--identity", id("orders").as_str()]);
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(listed(&town, "orders"), []);
-    until("the end of its calls", async || (ask(way_out).await.0 == 503).then_some(())).await;
+    until("the end of its calls", async || (ask(outbound).await.0 == 503).then_some(())).await;
     drop(two);
 
     // Who came and went, and who was refused, is written down.
@@ -245,11 +246,11 @@ async fn what_is_no_address_of_one_machine_is_not_advertised() {
 
 #[tokio::test]
 async fn a_service_on_a_node_says_where_it_is_and_is_nowhere_once_the_node_is_evicted() {
-    let door = free_address();
+    let endpoint = free_address();
     let uid = rustix::process::geteuid().as_raw();
     let mut town = Town::prepare("");
     town.configure(&format!(
-        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  agents: {door}\n  workloads:\n    \
+        "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  agents: {endpoint}\n  workloads:\n    \
          stock: {{ uid: {uid}, node: edge-1 }}\n    local: {{ uid: {uid} }}\n"
     ));
     let (code, out, err) = town.bastide(&["init"]);
@@ -262,7 +263,7 @@ async fn a_service_on_a_node_says_where_it_is_and_is_nowhere_once_the_node_is_ev
         command.args(arguments).current_dir(town.folder.path()).stdout(Stdio::null());
         Process::spawn(command.stderr(std::fs::File::create(town.path(log)).unwrap()))
     };
-    let server = door.to_string();
+    let server = endpoint.to_string();
     let _agent = start(
         &["agent", "--server", &server, "--socket", "node.sock", "--state", "node", "--token-file", "join"],
         "agent.log",

@@ -31,7 +31,7 @@ struct Scene {
     town: Town,
     payments: Process,
     /// The gateway's listener of the mesh, and the service's.
-    doors: [SocketAddr; 2],
+    endpoints: [SocketAddr; 2],
 }
 
 async fn scene() -> Scene {
@@ -78,9 +78,9 @@ async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<Pipe
         });
     let payments = Process::spawn(&mut run);
     drop(run);
-    let doors = [town.address(2), SocketAddr::from(([127, 0, 0, 1], port))];
-    until("the service", async || TcpStream::connect(doors[1]).await.ok()).await;
-    Scene { town, payments, doors }
+    let endpoints = [town.address(2), SocketAddr::from(([127, 0, 0, 1], port))];
+    until("the service", async || TcpStream::connect(endpoints[1]).await.ok()).await;
+    Scene { town, payments, endpoints }
 }
 
 impl Scene {
@@ -138,23 +138,23 @@ pub(crate) fn client_config(context: &X509Context, name: &str) -> ClientConfig {
 
 type Stream = TlsStream<TcpStream>;
 
-async fn connect(client: &TlsConnector, door: SocketAddr) -> std::io::Result<Stream> {
-    let stream = TcpStream::connect(door).await?;
+async fn connect(client: &TlsConnector, endpoint: SocketAddr) -> std::io::Result<Stream> {
+    let stream = TcpStream::connect(endpoint).await?;
     client.connect(ServerName::try_from("payments").unwrap(), stream).await
 }
 
 /// Begins an answer that never ends.
-async fn begin(client: &TlsConnector, door: SocketAddr) -> std::io::Result<Stream> {
-    begin_with(client, door, "").await
+async fn begin(client: &TlsConnector, endpoint: SocketAddr) -> std::io::Result<Stream> {
+    begin_with(client, endpoint, "").await
 }
 
 /// The same for the end user of this token.
-async fn begin_for(client: &TlsConnector, door: SocketAddr, token: &str) -> std::io::Result<Stream> {
-    begin_with(client, door, &format!("x-bastide-user: {token}\r\n")).await
+async fn begin_for(client: &TlsConnector, endpoint: SocketAddr, token: &str) -> std::io::Result<Stream> {
+    begin_with(client, endpoint, &format!("x-bastide-user: {token}\r\n")).await
 }
 
-async fn begin_with(client: &TlsConnector, door: SocketAddr, fields: &str) -> std::io::Result<Stream> {
-    let mut stream = connect(client, door).await?;
+async fn begin_with(client: &TlsConnector, endpoint: SocketAddr, fields: &str) -> std::io::Result<Stream> {
+    let mut stream = connect(client, endpoint).await?;
     stream.write_all(format!("GET /long HTTP/1.1\r\nhost: payments\r\n{fields}\r\n").as_bytes()).await?;
     let mut seen = Vec::new();
     while !seen.windows(5).any(|window| window == b"hello") {
@@ -186,16 +186,16 @@ async fn a_stolen_certificate_is_revoked_and_its_connections_end() {
     let context = scene.context().await;
     let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
     let (mut victims, mut kept) = (Vec::new(), Vec::new());
-    for (place, door) in scene.doors.into_iter().enumerate() {
+    for (place, endpoint) in scene.endpoints.into_iter().enumerate() {
         victims.push(end_of(
-            begin(&stolen, door).await.unwrap_or_else(|error| panic!("{place} {error} {}", scene.say())),
+            begin(&stolen, endpoint).await.unwrap_or_else(|error| panic!("{place} {error} {}", scene.say())),
         ));
         // A session that is resumed while its certificate counts.
-        let resumed = begin(&stolen, door).await.unwrap();
+        let resumed = begin(&stolen, endpoint).await.unwrap();
         assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
         victims.push(end_of(resumed));
-        victims.push(end_of(connect(&stolen, door).await.unwrap()));
-        kept.push(begin(&honest, door).await.unwrap());
+        victims.push(end_of(connect(&stolen, endpoint).await.unwrap()));
+        kept.push(begin(&honest, endpoint).await.unwrap());
     }
     let number = serial(named(&context, "orders").unwrap());
     let began = Instant::now();
@@ -205,18 +205,18 @@ async fn a_stolen_certificate_is_revoked_and_its_connections_end() {
         longest = longest.max(victim.await.unwrap() - began);
     }
     println!("from the revocation to the end of the last connection: {longest:?}");
-    for door in scene.doors {
+    for endpoint in scene.endpoints {
         // TLS 1.3: the client has shaken hands before it is refused.
-        assert!(begin(&stolen, door).await.is_err(), "a session of before is resumed");
-        assert!(begin(&client(&context, "orders"), door).await.is_err(), "a new one is opened");
+        assert!(begin(&stolen, endpoint).await.is_err(), "a session of before is resumed");
+        assert!(begin(&client(&context, "orders"), endpoint).await.is_err(), "a new one is opened");
     }
     for stream in &mut kept {
         assert!(is_open(stream).await, "an honest one was cut: {}", scene.say());
     }
     // The workload itself is not revoked: it has another certificate already.
     let next = scene.context().await;
-    for door in scene.doors {
-        begin(&client(&next, "orders"), door).await.unwrap();
+    for endpoint in scene.endpoints {
+        begin(&client(&next, "orders"), endpoint).await.unwrap();
     }
     // Who did it, and to whom, is in the audit log.
     until("the event", async || {
@@ -247,13 +247,13 @@ async fn a_revocation_waits_for_no_file_that_cannot_be_read() {
     }
     let context = scene.context().await;
     let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
-    let door = scene.doors[0];
-    let victim = end_of(begin(&stolen, door).await.unwrap());
-    let mut kept = begin(&honest, door).await.unwrap();
+    let endpoint = scene.endpoints[0];
+    let victim = end_of(begin(&stolen, endpoint).await.unwrap());
+    let mut kept = begin(&honest, endpoint).await.unwrap();
     let revoked = json!({ "identity": "spiffe://shop.example/orders" });
     assert_eq!(scene.call("POST", "/v1/revocations", Some(&revoked)), 201);
     victim.await.unwrap();
-    assert!(begin(&stolen, door).await.is_err(), "a revoked one is let in: {}", scene.say());
+    assert!(begin(&stolen, endpoint).await.is_err(), "a revoked one is let in: {}", scene.say());
     assert!(is_open(&mut kept).await, "an honest one was cut: {}", scene.say());
     refused(2).await;
     // What is there again is taken, without a word from anybody.
@@ -261,8 +261,8 @@ async fn a_revocation_waits_for_no_file_that_cannot_be_read() {
         std::fs::remove_file(file).unwrap();
     }
     refused(0).await;
-    assert!(begin(&stolen, door).await.is_err(), "a revoked one is let in: {}", scene.say());
-    begin(&honest, door).await.unwrap();
+    assert!(begin(&stolen, endpoint).await.is_err(), "a revoked one is let in: {}", scene.say());
+    begin(&honest, endpoint).await.unwrap();
 }
 
 /// Whoever reads the log may stand still: the program waits, and nobody else.
@@ -278,18 +278,18 @@ async fn a_log_that_nobody_reads_holds_up_neither_calls_nor_revocations_nor_the_
         (waiting == std::mem::replace(&mut before, waiting) && waiting > 60_000).then_some(())
     })
     .await;
-    let door = scene.doors[1];
+    let endpoint = scene.endpoints[1];
     for _ in 0..20 {
         // The core has something to say of each.
-        let mut stranger = TcpStream::connect(door).await.unwrap();
+        let mut stranger = TcpStream::connect(endpoint).await.unwrap();
         let _ = stranger.write_all(b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").await;
         let ended = timeout(PATIENCE, stranger.read_to_end(&mut Vec::new())).await;
         let _ = ended.expect("a stranger is not answered");
     }
     let context = scene.context().await;
     let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
-    let victim = end_of(begin(&stolen, door).await.unwrap());
-    let mut kept = begin(&honest, door).await.unwrap();
+    let victim = end_of(begin(&stolen, endpoint).await.unwrap());
+    let mut kept = begin(&honest, endpoint).await.unwrap();
     let revoked = json!({ "identity": "spiffe://shop.example/orders" });
     assert_eq!(scene.call("POST", "/v1/revocations", Some(&revoked)), 201);
     victim.await.unwrap();
@@ -307,7 +307,7 @@ async fn a_log_that_nobody_reads_holds_up_neither_calls_nor_revocations_nor_the_
 async fn a_call_for_a_user_ends_with_the_token_and_with_its_signer() {
     const AUDIENCE: &str = "spiffe://shop.example";
     let scene = scene().await;
-    let door = scene.doors[1];
+    let endpoint = scene.endpoints[1];
     let context = scene.context().await;
     let gateway = named(&context, "gateway").unwrap();
     let [orders, itself] = ["orders", "gateway"].map(|name| client(&context, name));
@@ -315,18 +315,18 @@ async fn a_call_for_a_user_ends_with_the_token_and_with_its_signer() {
     let now = || model::Clock::now(&clock);
     // Issued within what clocks may differ by, and good for 90 s from then.
     let good = token(gateway, AUDIENCE, now().plus(Duration::from_secs(25)));
-    let mut for_itself = begin(&orders, door).await.unwrap();
-    let mut for_another = begin_for(&orders, door, &good).await.unwrap();
+    let mut for_itself = begin(&orders, endpoint).await.unwrap();
+    let mut for_another = begin_for(&orders, endpoint, &good).await.unwrap();
     let (ending, mut of_gateway, ends) = until("calls by a token that ends soon", async || {
         // Of its 60 s and the 30 s of tolerance, 8 s are left.
         let ending = token(gateway, AUDIENCE, now().minus(Duration::from_secs(82)));
-        let of_gateway = begin_for(&itself, door, &ending).await.ok()?;
-        let ends = begin_for(&orders, door, &ending).await.ok()?;
+        let of_gateway = begin_for(&itself, endpoint, &ending).await.ok()?;
+        let ends = begin_for(&orders, endpoint, &ending).await.ok()?;
         Some((ending, of_gateway, ends))
     })
     .await;
     end_of(ends).await.unwrap();
-    assert!(begin_for(&orders, door, &ending).await.is_err(), "it has ended: {}", scene.say());
+    assert!(begin_for(&orders, endpoint, &ending).await.is_err(), "it has ended: {}", scene.say());
     for stream in [&mut for_itself, &mut for_another, &mut of_gateway] {
         assert!(is_open(stream).await, "one whose proof is good was cut: {}", scene.say());
     }
@@ -382,8 +382,8 @@ async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
     let context = scene.context().await;
     let orders = client(&context, "orders");
     let mut victims = Vec::new();
-    for door in scene.doors {
-        victims.push(end_of(begin(&orders, door).await.unwrap()));
+    for endpoint in scene.endpoints {
+        victims.push(end_of(begin(&orders, endpoint).await.unwrap()));
     }
     let began = Instant::now();
     let (code, out, err) =
@@ -401,10 +401,12 @@ async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
     assert_eq!(scene.town.bastide(&["mesh", "lift", name[0], name[1]]).0, 0);
     assert_eq!(scene.town.bastide(&["mesh", "lift", name[0], name[1]]).0, 1, "there is nothing to lift");
     let lifted = scene.context().await;
-    for door in scene.doors {
-        until("the new certificate to be taken", async || begin(&client(&lifted, "orders"), door).await.ok())
-            .await;
-        assert!(begin(&orders, door).await.is_err(), "one of before");
+    for endpoint in scene.endpoints {
+        until("the new certificate to be taken", async || {
+            begin(&client(&lifted, "orders"), endpoint).await.ok()
+        })
+        .await;
+        assert!(begin(&orders, endpoint).await.is_err(), "one of before");
     }
     // What is no serial number, unknown, or not one thing.
     for (body, status) in [

@@ -74,15 +74,15 @@ impl Shop {
         read(&self.town.path(&format!("{name}.log")))
     }
 
-    /// Status and body of a request to a service's own door, as this identity.
-    fn knock(&self, door: usize, identity: Option<&str>, more: &[&str]) -> (String, String) {
+    /// Status and body of a request to a service's own endpoint, as this identity.
+    fn knock(&self, endpoint: usize, identity: Option<&str>, more: &[&str]) -> (String, String) {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--insecure", "--max-time", "50", "--write-out", "\n%{http_code}"]);
         if let Some(folder) = identity {
             curl.arg("--cert").arg(self.town.path(&format!("{folder}/svid.pem")));
             curl.arg("--key").arg(self.town.path(&format!("{folder}/svid.key")));
         }
-        let address = format!("https://127.0.0.1:{}", self.ports[door]);
+        let address = format!("https://127.0.0.1:{}", self.ports[endpoint]);
         let output = curl.args(more).arg(format!("{address}/charges")).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (body, status) = text.rsplit_once('\n').unwrap();
@@ -144,7 +144,7 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
         .output()
         .unwrap();
     assert!(!plain.status.success());
-    // The way out is not for callers from the mesh: orders' door leads to orders alone.
+    // The outbound proxy is not for callers from the mesh: orders' endpoint leads to orders alone.
     let (status, _) = shop.knock(0, Some("mine"), &["--request", "POST", "--header", "host: payments"]);
     assert_eq!(status, "421");
 

@@ -122,16 +122,16 @@ async fn nats_which_speaks_first_is_reached_without_a_word_about_it() {
     assert_eq!(said[1..], ["MSG shop 1 5\r\n", "hello\r\n", "PONG\r\n"]);
 }
 
-/// What a caller of this name asks its way out.
-fn way_out(mesh: &Mesh, name: &str) -> String {
+/// What a caller of this name asks its outbound proxy.
+fn outbound(mesh: &Mesh, name: &str) -> String {
     let log = mesh.say(name);
-    let (_, rest) = log.split_once("way out at 127.0.0.1:").unwrap_or_else(|| panic!("{log}"));
+    let (_, rest) = log.split_once("outbound proxy at 127.0.0.1:").unwrap_or_else(|| panic!("{log}"));
     rest.chars().take_while(char::is_ascii_digit).collect()
 }
 
-const SAYS_ITS_WAY_OUT: &str = r#"
+const SAYS_ITS_OUTBOUND_PROXY: &str = r#"
 import os, signal
-print("way out at", os.environ["BASTIDE_OUTBOUND_PROXY"].removeprefix("http://"), flush=True)
+print("outbound proxy at", os.environ["BASTIDE_OUTBOUND_PROXY"].removeprefix("http://"), flush=True)
 print("the program is up", flush=True)
 signal.pause()
 "#;
@@ -150,9 +150,9 @@ async fn echoes(package: &str, (file, protocol): (&str, &str), matched: &str, as
     let server = [python.display().to_string(), script(file).display().to_string(), "serve".to_owned()];
     mesh.run_command("echo", &[], &server.each_ref().map(String::as_str)).await;
     until("the server", async || mesh.say("echo").contains("the program is up").then_some(())).await;
-    mesh.run("orders", &[], SAYS_ITS_WAY_OUT).await;
+    mesh.run("orders", &[], SAYS_ITS_OUTBOUND_PROXY).await;
     let mut client = Command::new(&python);
-    client.arg(script(file)).arg("ask").args(ask).args(["-", "echo", &way_out(&mesh, "orders")]);
+    client.arg(script(file)).arg("ask").args(ask).args(["-", "echo", &outbound(&mesh, "orders")]);
     let said = run(client).await;
     let good = said.trim().ends_with("all as it must be");
     assert!(good, "{said}\n{}\n{}", mesh.say("orders"), mesh.say("echo"));
@@ -171,7 +171,7 @@ async fn websockets_talks_through_both_proxies() {
 }
 
 /// curl as a program's client over HTTP/1.1 and HTTP/2, and as somebody with the right
-/// certificate at the service's own door.
+/// certificate at the service's own endpoint.
 #[tokio::test]
 async fn curl_calls_by_both_versions_and_no_other_spelling_of_a_request_passes() {
     let policies = r#"
@@ -180,8 +180,8 @@ async fn curl_calls_by_both_versions_and_no_other_spelling_of_a_request_passes()
     "#;
     let mut mesh = Mesh::start(&[("orders", ""), ("payments", "")], policies).await;
     mesh.run("payments", &[], SPEAKS_HTTP).await;
-    mesh.run("orders", &[], SAYS_ITS_WAY_OUT).await;
-    let out = way_out(&mesh, "orders");
+    mesh.run("orders", &[], SAYS_ITS_OUTBOUND_PROXY).await;
+    let out = outbound(&mesh, "orders");
     let proxy = format!("http://127.0.0.1:{out}");
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let connect = format!("payments:80:127.0.0.1:{out}");
@@ -195,8 +195,8 @@ async fn curl_calls_by_both_versions_and_no_other_spelling_of_a_request_passes()
 
     let (code, said, err) = mesh.town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
     assert!(code == 0 && said.starts_with("spiffe://shop.example/orders"), "{said}{err}");
-    let door = mesh.port("payments");
-    let connect = format!("::127.0.0.1:{door}");
+    let endpoint = mesh.port("payments");
+    let connect = format!("::127.0.0.1:{endpoint}");
     for version in ["--http1.1", "--http2"] {
         let knock = |method: &str, host: &str, path: &str| {
             let url = format!("https://payments{path}");

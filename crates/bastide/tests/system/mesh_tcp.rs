@@ -168,9 +168,9 @@ impl Mesh {
         let ready: serde_json::Value =
             serde_json::from_str(&read(&self.town.path(&format!("bastide-{name}/ready.json")))).unwrap();
         let address = ready["admin"].as_str().unwrap().parse().unwrap();
-        let door = bastide::demo::client::Door::clear(address);
+        let endpoint = bastide::demo::client::Endpoint::clear(address);
         let request = crate::support::get_request("/metrics");
-        let answer = bastide::demo::client::http1::ask(&door, &request).await.unwrap();
+        let answer = bastide::demo::client::http1::ask(&endpoint, &request).await.unwrap();
         String::from_utf8(answer.body.to_vec()).unwrap()
     }
 

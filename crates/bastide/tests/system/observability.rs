@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bastide::demo::client::{Door, Request, http1};
+use bastide::demo::client::{Endpoint, Request, http1};
 use serde_json::Value;
 
 use crate::clients::python;
@@ -78,7 +78,7 @@ fn telemetry(address: SocketAddr, traces: &str) -> String {
 
 async fn ask(town: &Town, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
     let request = fields.iter().fold(get_request(path), |request, (name, value)| request.field(name, value));
-    let answer = http1::ask(&town.clear_door(), &request).await.unwrap();
+    let answer = http1::ask(&town.clear_endpoint(), &request).await.unwrap();
     (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
 }
 
@@ -349,9 +349,9 @@ async fn prometheus_takes_the_metrics_the_alerts_and_every_query_of_the_dashboar
         .current_dir(town.folder.path())
         .stderr(std::fs::File::create(town.path("prometheus.log")).unwrap());
     let _prometheus = Process::spawn(command.stdout(Stdio::null()));
-    let door = Door::clear(listen);
+    let endpoint = Endpoint::clear(listen);
     let api = async |path: String| -> Option<Value> {
-        let answer = http1::ask(&door, &Request::new("GET", "localhost", &path)).await.ok()?;
+        let answer = http1::ask(&endpoint, &Request::new("GET", "localhost", &path)).await.ok()?;
         serde_json::from_slice(&answer.body).ok()
     };
     let query = async |text: &str| {

@@ -106,7 +106,7 @@ async fn town(issuer: &Issuer, upstream: &Upstream, cache: &str) -> Town {
 }
 
 async fn status(town: &Town, token: &str) -> u16 {
-    http1::ask(&town.door(), &get_request("/").bearer(token)).await.unwrap().status
+    http1::ask(&town.endpoint(), &get_request("/").bearer(token)).await.unwrap().status
 }
 
 #[tokio::test]
@@ -117,9 +117,9 @@ async fn an_opaque_token_is_asked_for_once_by_all_who_wait() {
     *issuer.desk.pause.lock().unwrap() = Duration::from_millis(300);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..50 {
-        let door = town.door();
+        let endpoint = town.endpoint();
         tasks.spawn(async move {
-            http1::ask(&door, &get_request("/").bearer("opaque-token")).await.unwrap().status
+            http1::ask(&endpoint, &get_request("/").bearer("opaque-token")).await.unwrap().status
         });
     }
     let statuses = tasks.join_all().await;
@@ -174,7 +174,7 @@ async fn only_a_yes_for_us_that_lasts_is_a_yes() {
         issuer.says(code, answer);
         assert_eq!(status(&town, &format!("token-{number}")).await, expected, "{name}: {}", town.log());
     }
-    let challenged = http1::ask(&town.door(), &get_request("/")).await.unwrap();
+    let challenged = http1::ask(&town.endpoint(), &get_request("/")).await.unwrap();
     assert_eq!((challenged.status, challenged.field("www-authenticate")), (401, Some("Bearer")));
 }
 
@@ -196,7 +196,7 @@ async fn a_yes_is_remembered_until_its_end_a_no_for_a_moment_and_silence_refuses
     // Down: what is remembered counts until it is over, then nothing does.
     issuer.says(503, json!({}));
     until("the silence", async || (status(&town, "one").await == 503).then_some(())).await;
-    let answer = http1::ask(&town.door(), &get_request("/").bearer("one")).await.unwrap();
+    let answer = http1::ask(&town.endpoint(), &get_request("/").bearer("one")).await.unwrap();
     assert_eq!(answer.field("retry-after"), Some("5"));
     let id = answer.request_id().unwrap().to_string();
     let out = until("the event", async || {
@@ -278,8 +278,9 @@ async fn a_bad_credential_never_falls_through_to_another_way() {
             };
         }
         let trust = bastide::demo::client::Trust::new("localhost", &authority, shown.as_ref()).unwrap();
-        let door = bastide::demo::client::Door { address: town.tls_address(), tls: Some(trust), from: None };
-        http1::ask(&door, &request).await.unwrap().status
+        let endpoint =
+            bastide::demo::client::Endpoint { address: town.tls_address(), tls: Some(trust), from: None };
+        http1::ask(&endpoint, &request).await.unwrap().status
     };
     for first in WAYS {
         for second in WAYS.into_iter().filter(|second| *second != first) {

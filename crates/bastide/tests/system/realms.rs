@@ -35,12 +35,12 @@ async fn token(town: &Town, client: &str, secret: &str) -> Answer {
     let mut request = Request::new("POST", "localhost", "/token")
         .field("content-type", "application/x-www-form-urlencoded");
     request.body = form.into_bytes();
-    http1::ask(&town.door(), &request).await.unwrap()
+    http1::ask(&town.endpoint(), &request).await.unwrap()
 }
 
 async fn orders(town: &Town, token: &str) -> u16 {
     let request = get_request("/orders/").bearer(token);
-    http1::ask(&town.door(), &request).await.unwrap().status
+    http1::ask(&town.endpoint(), &request).await.unwrap().status
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
         .field("content-type", "application/x-www-form-urlencoded");
     revoke.body = format!("token={other}&client_id=importer&client_secret={SECRET}").into_bytes();
     assert_eq!(orders(&town, &other).await, 200);
-    assert_eq!(http1::ask(&town.door(), &revoke).await.unwrap().status, 200);
+    assert_eq!(http1::ask(&town.endpoint(), &revoke).await.unwrap().status, 200);
     until("the revocation", async || (orders(&town, &other).await == 401).then_some(())).await;
     assert_eq!(orders(&town, &access).await, 200);
 
@@ -88,7 +88,7 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
     // What a client says under the names of the connection's headers reaches nobody.
     let forged =
         get_request("/.well-known/openid-configuration").field("x-bastide-client-certificate", "AAAA");
-    assert_eq!(http1::ask(&town.door(), &forged).await.unwrap().status, 200);
+    assert_eq!(http1::ask(&town.endpoint(), &forged).await.unwrap().status, 200);
 
     // A client that is declared no more is switched off, although the scope that it had is
     // gone with it, and another one works.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{ClientCertificate, Door, Request, Trust, http2};
+use bastide::demo::client::{ClientCertificate, Endpoint, Request, Trust, http2};
 use bastide::process::clock::SystemClock;
 use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
@@ -82,7 +82,7 @@ fn rules(upstream: SocketAddr, forbid: &str, match_: &str, deny: &str) -> String
 /// The status that a credential gets now. Asked for no body, so that the answer has an end.
 async fn status(town: &Town, credential: &str) -> std::io::Result<u16> {
     let request = Request::new("HEAD", "localhost", "/long").field("authorization", credential);
-    Ok(bastide::demo::client::http1::ask(&town.door(), &request).await?.status)
+    Ok(bastide::demo::client::http1::ask(&town.endpoint(), &request).await?.status)
 }
 
 /// Waits until a credential is answered so by each core.
@@ -105,9 +105,9 @@ enum Live {
 }
 
 impl Live {
-    async fn begin(door: &Door, credential: &str, how: usize) -> Self {
+    async fn begin(endpoint: &Endpoint, credential: &str, how: usize) -> Self {
         if how == 2 {
-            let connection = http2::Connection::open(door).await.unwrap();
+            let connection = http2::Connection::open(endpoint).await.unwrap();
             let mut request = Request::new("GET", "localhost", "/long");
             request.fields.push(("authorization".to_owned(), credential.to_owned()));
             let begun = tokio::time::timeout(PATIENCE, connection.begin(&request)).await;
@@ -116,7 +116,7 @@ impl Live {
             return Self::Http2(tokio::spawn(begun.rest()));
         }
         let upgrade = if how == 1 { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
-        let mut connection = Connection::open(door).await.unwrap();
+        let mut connection = Connection::open(endpoint).await.unwrap();
         let credential =
             if credential.is_empty() { String::new() } else { format!("authorization: {credential}\r\n") };
         let head = format!("GET /long HTTP/1.1\r\nhost: localhost\r\n{credential}{upgrade}\r\n");
@@ -188,7 +188,7 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
     for credential in &innocents {
         // On HTTP/2 one is begun beside each cause.
         for how in 0..2 {
-            open.push(Live::begin(&town.door(), credential, how).await);
+            open.push(Live::begin(&town.endpoint(), credential, how).await);
         }
     }
     let forbid = "forbid (principal == User::\\\"mallory\\\", action, resource);".replace('\\', "");
@@ -249,9 +249,9 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
     for (cause, credential, revoke, reason) in causes {
         let mut victims = Vec::new();
         for how in 0..3 {
-            victims.push(Live::begin(&town.door(), &credential, how).await);
+            victims.push(Live::begin(&town.endpoint(), &credential, how).await);
         }
-        let mut honest = Live::begin(&town.door(), &innocents[0], 2).await;
+        let mut honest = Live::begin(&town.endpoint(), &innocents[0], 2).await;
         revoke();
         for (how, victim) in victims.into_iter().enumerate() {
             assert!(victim.ends().await, "{cause}, {how}: {}", town.log());
@@ -302,10 +302,10 @@ async fn what_is_revoked_ends_although_its_process_drains() {
         let bearer = |subject: &str| format!("Bearer {}", issuer.token(subject, subject, subject, 600));
         let mut victims = Vec::new();
         for how in 0..3 {
-            victims.push(Live::begin(&town.door(), &bearer("alice"), how).await);
+            victims.push(Live::begin(&town.endpoint(), &bearer("alice"), how).await);
         }
-        let mut by_key = Live::begin(&town.door(), &format!("ApiKey {key}"), 1).await;
-        let mut honest = Live::begin(&town.door(), &bearer("bob"), 1).await;
+        let mut by_key = Live::begin(&town.endpoint(), &format!("ApiKey {key}"), 1).await;
+        let mut honest = Live::begin(&town.endpoint(), &bearer("bob"), 1).await;
         let first = ready(&town).unwrap();
         town.gateway().signal(if upgrade { Signal::USR2 } else { Signal::TERM });
         let other = async || ready(&town).filter(|process| *process != first).map(Heir);
@@ -334,9 +334,9 @@ async fn an_exchange_ends_with_its_token_and_with_its_address() {
     let long = format!("Bearer {}", issuer.token("alice", "t2", "s1", 600));
     let mut victims = Vec::new();
     for how in 0..3 {
-        victims.push(Live::begin(&town.door(), &brief, how).await);
+        victims.push(Live::begin(&town.endpoint(), &brief, how).await);
     }
-    let mut honest = Live::begin(&town.door(), &long, 1).await;
+    let mut honest = Live::begin(&town.endpoint(), &long, 1).await;
     for victim in victims {
         assert!(victim.ends().await);
     }
@@ -359,7 +359,7 @@ async fn a_body_that_is_read_ahead_does_not_outlive_its_token() {
         let before = upstream.seen();
         let mut connection = until("a token that is taken", async || {
             let ends = SystemClock::start().now().unix_seconds() + seconds;
-            let mut connection = Connection::open(&town.door()).await.unwrap();
+            let mut connection = Connection::open(&town.endpoint()).await.unwrap();
             let token = issuer.token("alice", "t1", "s1", seconds);
             let head = format!(
                 "POST /long HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
@@ -398,7 +398,7 @@ async fn a_revocation_list_that_cannot_be_read_changes_nothing_and_is_said() {
     .await;
     let revoked = format!("Bearer {}", issuer.token("alice", "t2", "s1", 600));
     answered(&town, &revoked, &[401]).await;
-    let mut live = Live::begin(&town.door(), &token, 0).await;
+    let mut live = Live::begin(&town.endpoint(), &token, 0).await;
     std::fs::write(town.path("state/revocations.json"), "{ \"version\": 1, \"entries\": [ {} ] }").unwrap();
     until("the fault", async || town.log().contains("expected exactly one of token").then_some(())).await;
     assert!(live.is_open().await);
@@ -432,8 +432,8 @@ async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
         let (id, key) = api_key(&town, name);
         known(&town, &key).await;
         let key = format!("ApiKey {key}");
-        let victim = Live::begin(&town.door(), &key, 0).await;
-        let mut honest = Live::begin(&town.door(), &kept, 0).await;
+        let victim = Live::begin(&town.endpoint(), &key, 0).await;
+        let mut honest = Live::begin(&town.endpoint(), &kept, 0).await;
         town.configure(&format!("{good}{fault}"));
         refused(&town, true).await;
         assert_eq!(town.bastide(&["key", "revoke", "--config", "good.yaml", &id]).0, 0);
@@ -463,7 +463,8 @@ async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
         attempt += 1;
         let (id, name) = (format!("t{attempt}"), format!("name{attempt}"));
         let victim =
-            Live::begin(&town.door(), &format!("Bearer {}", issuer.token("alice", &id, "s1", 600)), 0).await;
+            Live::begin(&town.endpoint(), &format!("Bearer {}", issuer.token("alice", &id, "s1", 600)), 0)
+                .await;
         let taken = || {
             let log = town.log();
             ["the revocation list has changed", "reloaded ("]
@@ -551,11 +552,11 @@ async fn a_revoked_certificate_ends_its_connections_and_tickets() {
     partners.revoke(&town, &[]);
     town.start_gateway().await;
     let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
-    let door = |serial| {
+    let endpoint = |serial| {
         let trust = Trust::new("localhost", &authority, Some(&partners.issue(serial))).unwrap();
-        Door { address: town.tls_address(), tls: Some(trust), from: None }
+        Endpoint { address: town.tls_address(), tls: Some(trust), from: None }
     };
-    let (honest, stolen) = (door(1), door(2));
+    let (honest, stolen) = (endpoint(1), endpoint(2));
     let mut kept = Vec::new();
     let mut victims = Vec::new();
     for how in 0..3 {

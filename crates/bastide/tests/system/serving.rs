@@ -26,19 +26,19 @@ async fn sigterm_lets_open_requests_end_and_takes_no_new_ones() {
     let upstream = Upstream::start().await;
     let mut town = Town::start(&one_route(&upstream, "/**")).await;
     let over1 = {
-        let mut connection = Connection::open(&town.door()).await.unwrap();
+        let mut connection = Connection::open(&town.endpoint()).await.unwrap();
         tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
     };
     let over2 = {
-        let connection = http2::Connection::open(&town.door()).await.unwrap();
+        let connection = http2::Connection::open(&town.endpoint()).await.unwrap();
         tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
     };
     until("both requests to arrive", async || (upstream.seen() == 2).then_some(())).await;
 
     town.gateway().signal(Signal::TERM);
-    let door = town.clear_door();
+    let endpoint = town.clear_endpoint();
     until("new connections to be refused", async || {
-        tokio::net::TcpStream::connect(door.address).await.err().map(drop)
+        tokio::net::TcpStream::connect(endpoint.address).await.err().map(drop)
     })
     .await;
     upstream.release();
@@ -55,7 +55,7 @@ async fn a_drain_is_bounded() {
     let upstream = Upstream::start().await;
     let rest = one_route(&upstream, "/**") + "limits: { drain_ms_max: 200 }\n";
     let mut town = Town::start(&rest).await;
-    let mut connection = Connection::open(&town.door()).await.unwrap();
+    let mut connection = Connection::open(&town.endpoint()).await.unwrap();
     let stuck = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
     until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
     // Nobody releases it: the process must end all the same.
@@ -68,7 +68,7 @@ async fn a_drain_is_bounded() {
 async fn changed_files_and_sighup_reload_without_closing_connections() {
     let upstream = Upstream::start().await;
     let mut town = Town::start(&one_route(&upstream, "/old")).await;
-    let mut kept = Connection::open(&town.door()).await.unwrap();
+    let mut kept = Connection::open(&town.endpoint()).await.unwrap();
     assert_eq!(kept.ask(&get_request("/old")).await.unwrap().status, 200);
     assert_eq!(kept.ask(&get_request("/new")).await.unwrap().status, 404);
 
@@ -269,7 +269,7 @@ async fn an_api_key_reaches_no_upstream_on_open_routes_either() {
     let (_, key) = api_key(&town, "ci");
     let ask = async |path: &str, credential: &str| {
         let request = get_request(path).field("authorization", credential);
-        http1::ask(&town.door(), &request).await.unwrap()
+        http1::ask(&town.endpoint(), &request).await.unwrap()
     };
     // By each core: the system picks one for each connection.
     until_each_core("the key to be known", async || {
@@ -283,7 +283,7 @@ async fn an_api_key_reaches_no_upstream_on_open_routes_either() {
             assert!(answer.status == 200 && !seen.contains("bst_"), "{path}, {scheme}: {seen}");
         }
     }
-    // What opens no door here is the upstream's.
+    // What unlocks nothing here is the upstream's.
     for credential in ["Bearer of-somebody-else", "ApiKey b2Y6c29tZWJvZHk=", "Basic YWxpY2U6c2VjcmV0"] {
         let answer = ask("/open", credential).await;
         assert_eq!(answer.json()["headers"]["authorization"], credential);

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use bastide::demo::client::{Answer, Door, Request, http1};
+use bastide::demo::client::{Answer, Endpoint, Request, http1};
 use bastide::process::clock::SystemClock;
 use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
@@ -181,14 +181,14 @@ fn url_decoded(text: &str) -> Vec<(String, String)> {
 /// A browser with one jar of cookies for one host.
 #[derive(Clone)]
 struct Browser {
-    door: Door,
+    endpoint: Endpoint,
     host: String,
     jar: BTreeMap<String, String>,
 }
 
 impl Browser {
     fn new(town: &Town) -> Self {
-        Self { door: town.door(), host: "localhost".to_owned(), jar: BTreeMap::new() }
+        Self { endpoint: town.endpoint(), host: "localhost".to_owned(), jar: BTreeMap::new() }
     }
 
     async fn send(&mut self, mut request: Request) -> Answer {
@@ -196,7 +196,7 @@ impl Browser {
         if !cookies.is_empty() {
             request = request.field("cookie", &cookies.join("; "));
         }
-        let answer = http1::ask(&self.door, &request).await.unwrap();
+        let answer = http1::ask(&self.endpoint, &request).await.unwrap();
         for (_, set) in answer.fields.iter().filter(|(name, _)| name == "set-cookie") {
             let (name, rest) = set.split_once('=').unwrap();
             let value = rest.split(';').next().unwrap();
@@ -484,14 +484,14 @@ async fn a_cookie_is_good_where_it_was_given_and_as_it_was_given() {
     assert_eq!(browser.call("/shop/").await.status, 200, "another host's cookie ends nothing here");
     let twice = browser.request("GET", "/shop/").field("cookie", &format!("__Host-bastide-session={good}"));
     assert_eq!(browser.send(twice).await.status, 401, "two of one name");
-    let clear = Browser { door: town.clear_door(), ..browser.clone() }.call("/shop/").await;
+    let clear = Browser { endpoint: town.clear_endpoint(), ..browser.clone() }.call("/shop/").await;
     assert_eq!(clear.status, 401);
     // The service never sees it.
     assert_eq!(browser.call("/shop/").await.status, 200);
     // A process that has other keys knows nothing of it.
     town.stop_gateway().await;
     town.start_gateway().await;
-    browser.door = town.door();
+    browser.endpoint = town.endpoint();
     assert_eq!(browser.call("/shop/").await.status, 401);
 }
 
@@ -572,7 +572,7 @@ async fn the_provider_ends_sessions_by_back_channel_logout() {
         let mut request = Request::new("POST", "localhost", "/auth/backchannel-logout")
             .field("content-type", "application/x-www-form-urlencoded");
         request.body = format!("logout_token={token}").into_bytes();
-        http1::ask(&town.door(), &request).await.unwrap().status
+        http1::ask(&town.endpoint(), &request).await.unwrap().status
     };
     let honest = provider.logout_token(json!({}));
     for (why, token) in [
@@ -644,7 +644,7 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
         [(json!(["customer"]), "silver", 401), (json!(["customer"]), "gold", 200), (json!([]), "silver", 403)]
     {
         let request = Request::new("GET", "localhost", "/vip/").bearer(&token(roles, acr));
-        let answer = http1::ask(&town.door(), &request).await.unwrap();
+        let answer = http1::ask(&town.endpoint(), &request).await.unwrap();
         assert_eq!(answer.status, status, "{acr}: {}", town.log());
         let told = answer.field("www-authenticate").unwrap_or_default();
         assert_eq!(told.contains("insufficient_user_authentication"), status == 401, "{told}");

@@ -255,9 +255,9 @@ async fn a_full_sink_that_blocks_refuses_requests_until_it_is_emptied_or_taken_a
     assert_eq!(upstream.seen(), refused.1, "a refused request reached the upstream");
     until("the log to have what passed", async || (logged(&town).len() as u64 == refused.1).then_some(()))
         .await;
-    // A reload without it opens the door.
+    // After a reload without it requests are taken.
     town.configure(&configuration(&upstream, "    - { json: sink.jsonl }\n"));
-    until("the door to be open", async || (town.get("/").await.status == 200).then_some(())).await;
+    until("requests to be taken", async || (town.get("/").await.status == 200).then_some(())).await;
     until("the new sink to be told", async || {
         (read(&town.path("sink.jsonl")).lines().count() >= 1).then_some(())
     })

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use bastide::demo::client::{Answer, Door, Request, Trust, http1};
+use bastide::demo::client::{Answer, Endpoint, Request, Trust, http1};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -264,21 +264,21 @@ impl Town {
         self.listen[1]
     }
 
-    /// The TLS door.
-    pub(crate) fn door(&self) -> Door {
+    /// The TLS endpoint.
+    pub(crate) fn endpoint(&self) -> Endpoint {
         let authority = std::fs::read(self.path("state/ca/ca.pem")).unwrap();
         let trust = Trust::new("localhost", &authority, None).unwrap();
-        Door { address: self.tls_address(), tls: Some(trust), from: None }
+        Endpoint { address: self.tls_address(), tls: Some(trust), from: None }
     }
 
-    /// The cleartext door.
-    pub(crate) fn clear_door(&self) -> Door {
-        Door::clear(self.clear_address())
+    /// The cleartext endpoint.
+    pub(crate) fn clear_endpoint(&self) -> Endpoint {
+        Endpoint::clear(self.clear_address())
     }
 
     /// Asks over TLS on a connection of its own.
     pub(crate) async fn get(&self, target: &str) -> Answer {
-        http1::ask(&self.door(), &get_request(target)).await.unwrap()
+        http1::ask(&self.endpoint(), &get_request(target)).await.unwrap()
     }
 
     /// The admin listener's address.
@@ -288,7 +288,7 @@ impl Town {
 
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, target: &str) -> Answer {
-        http1::ask(&Door::clear(self.admin), &get_request(target)).await.unwrap()
+        http1::ask(&Endpoint::clear(self.admin), &get_request(target)).await.unwrap()
     }
 
     /// Runs a `bastide` command in the folder: exit code, standard output, standard error.

@@ -84,7 +84,7 @@ fn a_row_that_is_not_there_is_wrong_usage_and_says_what_was_meant() {
 }
 
 #[tokio::test]
-async fn the_town_prints_commands_that_work_and_ends_on_ctrl_c() {
+async fn the_demo_prints_commands_that_work_and_ends_on_ctrl_c() {
     let folder = tempfile::tempdir().unwrap();
     let printed = folder.path().with_extension("printed");
     let mut command = demo(folder.path(), &[]);

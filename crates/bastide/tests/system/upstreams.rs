@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{Door, http1};
+use bastide::demo::client::{Endpoint, http1};
 use tokio::time::sleep;
 
 use crate::clients::python;
@@ -55,7 +55,7 @@ async fn an_endpoint_that_fails_its_health_check_gets_no_requests_until_it_is_we
     .await;
     let answers = async || {
         let mut found = [0, 0];
-        let mut connection = Connection::open(&town.door()).await.unwrap();
+        let mut connection = Connection::open(&town.endpoint()).await.unwrap();
         for _ in 0..40 {
             let answer = connection.ask(&get_request("/")).await.unwrap();
             assert_eq!(answer.status, 200);
@@ -168,10 +168,10 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
     let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..6)
         .map(|number| {
-            let (door, over, asked) = (town.door(), Arc::clone(&over), Arc::clone(&asked));
+            let (endpoint, over, asked) = (town.endpoint(), Arc::clone(&over), Arc::clone(&asked));
             tokio::spawn(async move {
                 let methods = ["GET", "HEAD", "GET", "DELETE"];
-                let mut connection = Connection::open(&door).await.unwrap();
+                let mut connection = Connection::open(&endpoint).await.unwrap();
                 let mut lost = Vec::new();
                 for round in 0usize.. {
                     if over.load(Ordering::SeqCst) {
@@ -186,7 +186,7 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
                         Ok(answer) => lost.push(format!("{} {}", request.method, answer.status)),
                         Err(error) => {
                             lost.push(error.to_string());
-                            connection = Connection::open(&door).await.unwrap();
+                            connection = Connection::open(&endpoint).await.unwrap();
                         }
                     }
                     asked.fetch_add(1, Ordering::SeqCst);
@@ -304,8 +304,8 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
     )
     .await;
     for client in ["127.0.0.9", "127.0.0.10", "127.0.0.9"] {
-        let door = Door { from: Some(client.parse().unwrap()), ..Door::clear(address) };
-        let mut connection = Connection::open(&door).await.unwrap();
+        let endpoint = Endpoint { from: Some(client.parse().unwrap()), ..Endpoint::clear(address) };
+        let mut connection = Connection::open(&endpoint).await.unwrap();
         for _ in 0..2 {
             let answer = connection.ask(&get_request("/")).await.unwrap();
             assert_eq!(String::from_utf8(answer.body).unwrap(), client);
@@ -315,7 +315,7 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
     let good = of("bastide_upstream_probes_total", nginx.address) + ",result=\"good\"";
     until("a good check", async || (metric(&town, &good).await? > 0).then_some(())).await;
     // The same listener without a header.
-    assert!(http1::ask(&Door::clear(town.address(2)), &get_request("/")).await.is_err());
+    assert!(http1::ask(&Endpoint::clear(town.address(2)), &get_request("/")).await.is_err());
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ async fn requests_are_shared_out_and_copied_as_the_configuration_says() {
         addresses.concat()
     ))
     .await;
-    let mut connection = Connection::open(&town.door()).await.unwrap();
+    let mut connection = Connection::open(&town.endpoint()).await.unwrap();
     let mut canary = 0;
     for _ in 0..60 {
         let answer = connection.ask(&get_request("/")).await.unwrap();

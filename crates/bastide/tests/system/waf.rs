@@ -51,8 +51,9 @@ async fn town(upstream: &Upstream, mode: &str, text: &str) -> Town {
 }
 
 async fn ask_from(town: &Town, target: &str, from: [u8; 4]) -> Answer {
-    let door = bastide::demo::client::Door { from: Some(IpAddr::from(from)), ..town.clear_door() };
-    http1::ask(&door, &get_request(target)).await.unwrap()
+    let endpoint =
+        bastide::demo::client::Endpoint { from: Some(IpAddr::from(from)), ..town.clear_endpoint() };
+    http1::ask(&endpoint, &get_request(target)).await.unwrap()
 }
 
 /// Waits until the firewall's log holds so many lines, and gives its folder.
@@ -253,7 +254,7 @@ async fn answers(mode: &str, paranoia: u8, detection: u8, threshold: u32) -> (To
     let town = town(&upstream, mode, &rules(paranoia, detection, threshold)).await;
     let mut blocked = Vec::new();
     for target in TARGETS {
-        let answer = http1::ask(&town.clear_door(), &get_request(target)).await.unwrap();
+        let answer = http1::ask(&town.clear_endpoint(), &get_request(target)).await.unwrap();
         blocked.push(answer.status != 200);
     }
     let log = logged(&town, TARGETS.len()).await;
@@ -487,7 +488,7 @@ async fn replay_of_the_core_rule_set_says_what_another_gateway_does() {
         for target in targets {
             let request =
                 Request::new("GET", "shop.example", target).field("user-agent", "x").field("accept", "*/*");
-            blocked.push(http1::ask(&town.clear_door(), &request).await.unwrap().status != 200);
+            blocked.push(http1::ask(&town.clear_endpoint(), &request).await.unwrap().status != 200);
         }
         let log = logged(&town, targets.len()).await;
         (town, log, blocked)

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::table::{SECRET_BYTES, Session};
-use super::{Asked, Level, Party, Standing, cookie};
+use super::{EndpointRequest, Level, RelyingParty, Standing, cookie};
 
 /// How long a login may take.
 pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(600);
@@ -53,7 +53,7 @@ pub struct Begun {
     pub cookies: Vec<String>,
 }
 
-impl Party {
+impl RelyingParty {
     /// Begins a login for a browser at this origin, which will come back to `back_to`. Asks
     /// nobody: where the request has to be pushed first, our own endpoint does it
     /// ([`Self::begin_here`]), and the browser is sent there.
@@ -87,7 +87,7 @@ impl Party {
     /// As [`Self::begin`], and the provider does not take the request.
     pub(super) async fn begin_here(
         &self,
-        asked: &Asked,
+        asked: &EndpointRequest,
         back_to: &str,
         level: Option<&Level>,
         now: Timestamp,

@@ -2,9 +2,9 @@
 //! Core §3.1, RFC 9700), whose sessions are a proof of identity like a token is.
 //!
 //! The way through it: a request without a session is sent to the provider
-//! ([`Party::begin`]); it comes back to the callback ([`Party::answer`]), which redeems the
+//! ([`RelyingParty::begin`]); it comes back to the callback ([`RelyingParty::answer`]), which redeems the
 //! code, verifies what it gets and opens a session in the [`Sessions`]; every request after
-//! that is found by its cookie ([`Party::find`]), and the session's tokens are refreshed
+//! that is found by its cookie ([`RelyingParty::find`]), and the session's tokens are refreshed
 //! before they end, once for all who ask.
 //!
 //! The cookie says nothing but which session is meant; all else stays here. What a login
@@ -24,14 +24,14 @@ use model::Clock;
 
 mod begin;
 pub mod cookie;
-mod door;
+mod endpoints;
 mod redeem;
 mod refresh;
 pub mod site;
 mod table;
 
 pub use begin::{Begun, LOGIN_TIME_MAX};
-pub use door::{Asked, BODY_BYTES_MAX, Told};
+pub use endpoints::{BODY_BYTES_MAX, EndpointRequest, EndpointResponse};
 pub use redeem::Failure;
 use table::Terms;
 pub use table::{SESSIONS_MAX, Session, Sessions, Standing};
@@ -63,7 +63,7 @@ pub struct Level {
 
 /// What is configured.
 #[derive(Clone, Debug)]
-pub struct PartySettings {
+pub struct RelyingPartySettings {
     /// The provider.
     pub issuer: String,
     /// Who we are there.
@@ -91,7 +91,7 @@ pub struct PartySettings {
 /// What it uses of the process: network, time and random numbers, on the control plane's runtime, never on a
 /// core's.
 #[derive(Clone)]
-pub struct PartyEnvironment {
+pub struct RelyingPartyEnvironment {
     /// The control plane's.
     pub runtime: tokio::runtime::Handle,
     /// Fetches metadata.
@@ -105,8 +105,8 @@ pub struct PartyEnvironment {
 }
 
 /// The relying party of one configuration.
-pub struct Party {
-    settings: PartySettings,
+pub struct RelyingParty {
+    settings: RelyingPartySettings,
     /// Which provider and client a session is of.
     name: Arc<str>,
     /// Verifies ID tokens: the provider's keys, for our client id alone.
@@ -115,23 +115,23 @@ pub struct Party {
     access_tokens: Arc<Issuers>,
     sessions: Arc<Sessions>,
     terms: Terms,
-    environment: PartyEnvironment,
+    environment: RelyingPartyEnvironment,
     provider: RwLock<Option<Arc<Metadata>>>,
 }
 
-impl std::fmt::Debug for Party {
+impl std::fmt::Debug for RelyingParty {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Party").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("RelyingParty").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-impl Party {
+impl RelyingParty {
     /// For one configuration. What `before` knows of the same provider is kept.
     pub fn new(
-        settings: PartySettings,
+        settings: RelyingPartySettings,
         (id_tokens, access_tokens): (Arc<Issuers>, Arc<Issuers>),
         sessions: Arc<Sessions>,
-        environment: PartyEnvironment,
+        environment: RelyingPartyEnvironment,
         before: Option<&Self>,
     ) -> Arc<Self> {
         let same = |before: &&Self| {
@@ -159,7 +159,12 @@ impl Party {
 
     /// Whether another configuration would make the same principal of every token, given the
     /// same keys.
-    fn judges_like(&self, settings: &PartySettings, id_tokens: &Issuers, access_tokens: &Issuers) -> bool {
+    fn judges_like(
+        &self,
+        settings: &RelyingPartySettings,
+        id_tokens: &Issuers,
+        access_tokens: &Issuers,
+    ) -> bool {
         self.settings.claims_from == settings.claims_from
             && self.settings.other_prefixes == settings.other_prefixes
             && self.id_tokens.judges_like(id_tokens)
@@ -167,7 +172,7 @@ impl Party {
     }
 
     /// What is configured.
-    pub fn settings(&self) -> &PartySettings {
+    pub fn settings(&self) -> &RelyingPartySettings {
         &self.settings
     }
 
@@ -193,11 +198,11 @@ impl Party {
     /// Keeps the keys fresh that verify ID tokens, for as long as it is polled.
     pub async fn keep_keys(self: Arc<Self>) {
         let (fetch, clock) = (Arc::clone(&self.environment.fetch), Arc::clone(&self.environment.clock));
-        Arc::clone(&self.id_tokens).keep(fetch, clock).await;
+        Arc::clone(&self.id_tokens).run(fetch, clock).await;
     }
 
     /// Keeps what the provider says of itself fresh, for as long as it is polled.
-    pub async fn keep(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>) {
         loop {
             let (issuer, private) = (&self.settings.issuer, self.settings.allow_private_addresses);
             let pause = match Metadata::discover(&*self.environment.fetch, issuer, private).await {

@@ -11,7 +11,7 @@ use model::{Credential, Principal, Secret, Timestamp};
 use serde_json::{Map, Value};
 
 use super::table::State;
-use super::{ClaimsFrom, Party};
+use super::{ClaimsFrom, RelyingParty};
 
 /// Largest answer of one of the provider's endpoints, bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -59,7 +59,7 @@ impl IdToken {
     }
 }
 
-impl Party {
+impl RelyingParty {
     /// Sends a form to one of the provider's endpoints, as the client that we are there.
     ///
     /// # Errors

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::redeem::Failure;
-use super::{Party, Session};
+use super::{RelyingParty, Session};
 
 /// After a refresh that failed because the provider could not be asked.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-impl Party {
+impl RelyingParty {
     /// Refreshes a session's tokens, or joins the refresh that is under way. What comes
     /// back changes when it has ended, one way or the other.
     pub fn refresh(self: &Arc<Self>, session: &Arc<Session>) -> watch::Receiver<()> {

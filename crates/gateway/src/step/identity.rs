@@ -121,7 +121,7 @@ pub fn additions(
     if journey.inspection.as_ref().is_some_and(|inspection| inspection.wants_plain_answers()) {
         request.remove("accept-encoding");
     }
-    // An API key opens doors; the upstream has no use for it, whoever the request is from here.
+    // An API key is for this gateway; the upstream has no use for it, whoever the request is from here.
     request.remove("x-api-key");
     if principal.kind == PrincipalKind::ApiKey || authenticate::brings_api_key(head) {
         request.remove("authorization");
@@ -136,7 +136,7 @@ pub fn additions(
         connection(journey, principal, &mut request);
     }
     let settings = &gateway.snapshot().identity;
-    let mut tokens = gateway.remembered().identity_tokens.borrow_mut();
+    let mut tokens = gateway.caches().identity_tokens.borrow_mut();
     tell(settings, &mut tokens, principal, route, journey.time, &mut request)
         .and_then(|()| user::tell(gateway, journey, route, head, principal, &mut request))
         .map_err(|fault| {

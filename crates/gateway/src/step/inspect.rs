@@ -66,7 +66,7 @@ pub(crate) async fn request<E: Exchange>(
     // An opaque connection is here only where nothing would be refused.
     let reads = head.version != Version::Opaque && !Switch::Firewall.is_off();
     let Some(firewall) = firewall.filter(|_| reads) else {
-        return Ok(Pass::no_firewall_here());
+        return Ok(Pass::without_firewall());
     };
     // Detect mode has no effect: nobody waits for its line, and trailers go on.
     if firewall.mode == Mode::Block {

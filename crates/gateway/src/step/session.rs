@@ -13,7 +13,7 @@ use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
 use crate::session::site::{self, Source};
-use crate::session::{Level, Party, Session, Standing, cookie};
+use crate::session::{Level, RelyingParty, Session, Standing, cookie};
 use crate::snapshot::{Route, Snapshot};
 use crate::step::possession::origin;
 
@@ -62,7 +62,7 @@ pub(crate) async fn prove(
 
 /// The session that the request's cookie names.
 fn found(
-    party: &Party,
+    party: &RelyingParty,
     head: &RequestHead,
     origin: &str,
     journey: &Journey<'_>,

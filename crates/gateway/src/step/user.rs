@@ -145,7 +145,7 @@ impl UserVerifier {
 /// # Errors
 /// It brings two.
 fn token<'h>(connection: &ConnectionInfo, head: &'h RequestHead) -> Result<Option<&'h [u8]>, Refusal> {
-    // Without TLS it is the service's own program, on its way out: the other end will look.
+    // Without TLS it is the service's own program, at its outbound proxy: the other end will look.
     if connection.tls.is_none() {
         return Ok(None);
     }
@@ -177,7 +177,7 @@ pub(crate) fn carried_still(
     let newest = core.newest();
     let token = token(connection, head).ok().flatten();
     let Some((verifier, token)) = newest.user.verifier.as_ref().zip(token) else { return Ok(None) };
-    let verified = core.remembered().users.borrow_mut().of(token, verifier, now)?;
+    let verified = core.caches().users.borrow_mut().of(token, verifier, now)?;
     Ok(Some(verified.user))
 }
 
@@ -193,7 +193,7 @@ pub fn carried(
 ) -> Result<Option<Arc<Principal>>, Stop> {
     let Some(verifier) = &gateway.snapshot().user.verifier else { return Ok(None) };
     let Some(token) = token(journey.connection(), head)? else { return Ok(None) };
-    match gateway.remembered().users.borrow_mut().of(token, verifier, journey.time) {
+    match gateway.caches().users.borrow_mut().of(token, verifier, journey.time) {
         Ok(verified) => {
             journey.is_for_user = true;
             Ok(Some(verified.called_for_by(caller)))
@@ -224,7 +224,7 @@ pub(crate) fn tell(
     let settings = &gateway.snapshot().user;
     if let Some(signer) = settings.signer.as_ref().filter(|_| route.in_mesh) {
         let policies: &Policies = &gateway.snapshot().policies;
-        if let Some(signed) = gateway.remembered().user_tokens.borrow_mut().as_mut()
+        if let Some(signed) = gateway.caches().user_tokens.borrow_mut().as_mut()
             && matches!(principal.kind, PrincipalKind::User | PrincipalKind::Client | PrincipalKind::ApiKey)
         {
             // One audience: a service sends the token along.

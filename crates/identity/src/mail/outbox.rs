@@ -1,4 +1,4 @@
-//! Messages that wait: written by requests, sent by [`Realm::keep`].
+//! Messages that wait: written by requests, sent by [`Realm::run`].
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl Realm {
         put(self, purpose, Whom::User(user.id.clone()), language, self.now()).await
     }
 
-    /// Sends the messages that are due, as [`Self::keep`] does all the time. Gives when the
+    /// Sends the messages that are due, as [`Self::run`] does all the time. Gives when the
     /// next one is.
     ///
     /// # Errors

@@ -79,18 +79,18 @@ fn token(signer: &dyn Signer) -> Vec<u8> {
     sign_token(signer, "at+jwt", &claims).unwrap().into_bytes()
 }
 
-/// A town whose keeper runs.
+/// A town whose task runs.
 struct Kept {
     clock: Arc<HandClock>,
     origin: Arc<Origin>,
     issuers: Arc<Issuers>,
     verifier: CoreVerifier,
-    keeper: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.task.abort();
     }
 }
 
@@ -98,10 +98,10 @@ impl Kept {
     async fn start(signers: &[&dyn Signer], issuers: Arc<Issuers>) -> Self {
         let (clock, origin) = (HandClock::new(), Origin::new());
         origin.serve_keys(signers);
-        let keeper = Arc::clone(&issuers).keep(origin.clone(), clock.clone());
+        let task = Arc::clone(&issuers).run(origin.clone(), clock.clone());
         let verifier = CoreVerifier::new(Arc::clone(&issuers));
-        let keeper = tokio::spawn(keeper);
-        let kept = Self { clock, origin, issuers, verifier, keeper };
+        let task = tokio::spawn(task);
+        let kept = Self { clock, origin, issuers, verifier, task };
         settle().await;
         kept
     }
@@ -113,10 +113,10 @@ impl Kept {
             roles: BTreeSet::new(),
         };
         let issuers = Issuers::new(settings, Some(&self.issuers)).unwrap();
-        let keeper = Arc::clone(&issuers).keep(self.origin.clone(), self.clock.clone());
+        let task = Arc::clone(&issuers).run(self.origin.clone(), self.clock.clone());
         self.verifier.adopt(Arc::clone(&issuers));
         self.issuers = issuers;
-        std::mem::replace(&mut self.keeper, tokio::spawn(keeper)).abort();
+        std::mem::replace(&mut self.task, tokio::spawn(task)).abort();
     }
 
     fn verify(&mut self, token: &[u8]) -> Verdict {
@@ -135,7 +135,7 @@ impl Kept {
         settled(verdict).map(|principal| principal.id.clone())
     }
 
-    /// Moves both clocks; the keeper does what is due then.
+    /// Moves both clocks; the task does what is due then.
     async fn pass(&self, time: Duration) {
         let mut left = time;
         while !left.is_zero() {

@@ -8,14 +8,14 @@ use model::SpiffeId;
 use store::{Event, Expect, Key, Record, Store, Transaction, Value, Version};
 use tokio::sync::watch;
 
-use super::table::{Place, Table};
+use super::table::{RegistrationKey, Table};
 use super::{ALL_MAX, Directory, Endpoints, GRACE, KEPT_MAX, LEASE, Registration};
 use crate::error::Error;
 use crate::issuer::Answer;
 use crate::node;
-use crate::pages::delete_where;
 use crate::renew::renew;
 use crate::revocation;
+use crate::scan::delete_where;
 use crate::trust_domain::TrustDomain;
 use crate::workload_api::{self, AuditRecorder};
 
@@ -56,7 +56,7 @@ impl Listed {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum End {
     /// This process has ended it.
-    Here,
+    LocalAddress,
     /// Another one has, or it was withdrawn.
     Elsewhere,
     /// It was renewed, at another process, which was not heard yet.
@@ -72,16 +72,16 @@ fn of(id: &SpiffeId) -> Key {
     all().hidden(revocation::segment(id))
 }
 
-fn key(place: &Place) -> Key {
+fn key(place: &RegistrationKey) -> Key {
     of(&place.id).hidden(place.node.as_str()).hidden(place.address.to_string())
 }
 
 /// The place in a table of a key that [`key`] made; `None`: it is not there.
-fn place(key: &Key, table: &Table) -> Option<Place> {
+fn place(key: &Key, table: &Table) -> Option<RegistrationKey> {
     let [id, node, address] = [NODE_AT - 1, NODE_AT, NODE_AT + 1].map(|segment| key.text(segment));
     let (id, node, address) = (id?, node?, address?.parse().ok()?);
     match id.parse::<SpiffeId>() {
-        Ok(id) => Some(Place { id, node: node.to_owned(), address }),
+        Ok(id) => Some(RegistrationKey { id, node: node.to_owned(), address }),
         // The digest of a name that is too long for a key.
         Err(_) => table.at(node, address).find(|place| revocation::segment(&place.id) == id).cloned(),
     }
@@ -117,7 +117,7 @@ impl TrustDomain {
 
     /// Whether a node has registered this address.
     pub(crate) fn has_endpoint_of(&self, node: &str, id: &SpiffeId, address: SocketAddr) -> bool {
-        let place = Place { id: id.clone(), node: node.to_owned(), address };
+        let place = RegistrationKey { id: id.clone(), node: node.to_owned(), address };
         self.listed().table().since(&place).is_some()
     }
 
@@ -133,7 +133,7 @@ impl TrustDomain {
         id: &SpiffeId,
         address: SocketAddr,
     ) -> Result<(), Error> {
-        let place = Place { id: id.clone(), node: node.to_owned(), address };
+        let place = RegistrationKey { id: id.clone(), node: node.to_owned(), address };
         let since = || self.listed().table().since(&place);
         let (mut known, mut _turn) = (since(), None);
         if known.is_none() {
@@ -178,7 +178,7 @@ impl TrustDomain {
             transaction = transaction.require(node::evicted(&kept.node), Expect::Absent);
         }
         let (end, value) = (kept.renewed.plus(KEPT_MAX), Value::from_json(kept)?);
-        let transaction = transaction.put(key(&Place::of(kept)), value, Some(end), Expect::Any);
+        let transaction = transaction.put(key(&RegistrationKey::of(kept)), value, Some(end), Expect::Any);
         Ok(self.store().commit(transaction).await?)
     }
 
@@ -192,7 +192,7 @@ impl TrustDomain {
         id: &SpiffeId,
         address: SocketAddr,
     ) -> Result<bool, Error> {
-        let place = Place { id: id.clone(), node: node.to_owned(), address };
+        let place = RegistrationKey { id: id.clone(), node: node.to_owned(), address };
         let there = match self.store().delete(key(&place), Expect::Present).await {
             Ok(_) => true,
             Err(store::Error::Conflict { .. }) => false,
@@ -248,12 +248,17 @@ impl TrustDomain {
     }
 
     /// What was not renewed in time: it is there until [`Self::take_end`].
-    pub(super) fn overdue(&self) -> Vec<(Place, Version)> {
+    pub(super) fn overdue(&self) -> Vec<(RegistrationKey, Version)> {
         self.listed().table().over(self.monotonic())
     }
 
     /// Takes what became of one; the event of one that ended.
-    pub(super) fn take_end(&self, place: &Place, version: Version, end: End) -> Option<workload_api::Event> {
+    pub(super) fn take_end(
+        &self,
+        place: &RegistrationKey,
+        version: Version,
+        end: End,
+    ) -> Option<workload_api::Event> {
         if let End::Renewed(version) = end {
             self.listed().table().prolong(place, self.lease_end(), version);
             return None;
@@ -264,15 +269,15 @@ impl TrustDomain {
             ended = table.end(place, version);
             ended
         });
-        (ended && matches!(end, End::Here)).then(|| {
+        (ended && matches!(end, End::LocalAddress)).then(|| {
             tracing::info!(id = %place.id, address = %place.address, node = place.node, "mesh: a registration expired: it was not renewed in time");
             self.ended(place)
         })
     }
 
-    async fn take_out(&self, place: &Place, version: Version) -> Result<End, Error> {
+    async fn take_out(&self, place: &RegistrationKey, version: Version) -> Result<End, Error> {
         match self.store().delete(key(place), Expect::Version(version)).await {
-            Ok(_) => Ok(End::Here),
+            Ok(_) => Ok(End::LocalAddress),
             Err(store::Error::Conflict { .. }) => {
                 let left = self.store().get(&key(place)).await?;
                 Ok(left.map_or(End::Elsewhere, |record| End::Renewed(record.version)))
@@ -282,8 +287,8 @@ impl TrustDomain {
     }
 
     /// The event of a lease that ended.
-    fn ended(&self, place: &Place) -> workload_api::Event {
-        let Place { id, node, address } = place;
+    fn ended(&self, place: &RegistrationKey) -> workload_api::Event {
+        let RegistrationKey { id, node, address } = place;
         let document = format!("endpoint {address}, not renewed within {} s", LEASE.as_secs());
         let own = workload_api::Event::own(self.now(), EXPIRE);
         workload_api::Event { id: Some(id.clone()), node: node.clone(), document, ..own }

@@ -13,13 +13,13 @@ use super::{ALL_MAX, Endpoints, PER_NODE_MAX, PER_SERVICE_MAX, Registration};
 
 /// Which registration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct RegistrationKey {
     pub(super) id: SpiffeId,
     pub(super) node: String,
     pub(super) address: SocketAddr,
 }
 
-impl Place {
+impl RegistrationKey {
     pub(super) fn of(registration: &Registration) -> Self {
         let Registration { id, node, address, .. } = registration;
         Self { id: id.clone(), node: node.clone(), address: *address }
@@ -38,7 +38,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: BTreeMap<Place, Entry>,
+    places: BTreeMap<RegistrationKey, Entry>,
     /// How many are of each node; none has zero.
     on_node: BTreeMap<String, usize>,
     /// None ends before it. One that was renewed may end later than this says.
@@ -50,7 +50,7 @@ impl Table {
     pub(super) fn put(&mut self, kept: &Registration, ends: Duration, version: Version) -> bool {
         let entry = Entry { since: kept.since, ends, version };
         self.next_end = Some(self.next_end.map_or(ends, |next| next.min(ends)));
-        let is_new = self.places.insert(Place::of(kept), entry).is_none();
+        let is_new = self.places.insert(RegistrationKey::of(kept), entry).is_none();
         if is_new {
             *self.on_node.entry(kept.node.clone()).or_default() += 1;
         }
@@ -58,7 +58,7 @@ impl Table {
     }
 
     /// `true`: it was there.
-    pub(super) fn remove(&mut self, place: &Place) -> bool {
+    pub(super) fn remove(&mut self, place: &RegistrationKey) -> bool {
         let was_there = self.places.remove(place).is_some();
         if was_there {
             self.count_out(&place.node);
@@ -68,13 +68,13 @@ impl Table {
 
     /// Takes out one whose lease ended at this version; `false`: it was registered anew since, and
     /// stays, or was taken out already.
-    pub(super) fn end(&mut self, place: &Place, version: Version) -> bool {
+    pub(super) fn end(&mut self, place: &RegistrationKey, version: Version) -> bool {
         self.places.get(place).is_some_and(|entry| entry.version == version) && self.remove(place)
     }
 
     /// `true`: some of this workload were there.
     pub(super) fn remove_all(&mut self, id: &SpiffeId) -> bool {
-        let gone: Vec<Place> = self.of(id).cloned().collect();
+        let gone: Vec<RegistrationKey> = self.of(id).cloned().collect();
         for place in &gone {
             self.remove(place);
         }
@@ -91,23 +91,23 @@ impl Table {
     }
 
     /// Those of a workload.
-    fn of(&self, id: &SpiffeId) -> impl Iterator<Item = &Place> {
-        let first = Place { id: id.clone(), node: String::new(), address: ADDRESS_MIN };
+    fn of(&self, id: &SpiffeId) -> impl Iterator<Item = &RegistrationKey> {
+        let first = RegistrationKey { id: id.clone(), node: String::new(), address: ADDRESS_MIN };
         self.places.range(first..).map(|(place, _)| place).take_while(move |place| place.id == *id)
     }
 
     /// Since when it is there.
-    pub(super) fn since(&self, place: &Place) -> Option<Timestamp> {
+    pub(super) fn since(&self, place: &RegistrationKey) -> Option<Timestamp> {
         self.places.get(place).map(|entry| entry.since)
     }
 
     /// What a node says of an address, whosever it is.
-    pub(super) fn at(&self, node: &str, address: SocketAddr) -> impl Iterator<Item = &Place> {
+    pub(super) fn at(&self, node: &str, address: SocketAddr) -> impl Iterator<Item = &RegistrationKey> {
         self.places.keys().filter(move |place| place.address == address && place.node == node)
     }
 
     /// Why one more has no place; `None`: it has.
-    pub(super) fn full(&self, place: &Place) -> Option<String> {
+    pub(super) fn full(&self, place: &RegistrationKey) -> Option<String> {
         if self.of(&place.id).count() >= PER_SERVICE_MAX {
             return Some(format!("{PER_SERVICE_MAX} addresses of {} are registered already", place.id));
         }
@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Those that were not renewed in time. Looks at none before [`Self::next_end`].
-    pub(super) fn over(&mut self, now: Duration) -> Vec<(Place, Version)> {
+    pub(super) fn over(&mut self, now: Duration) -> Vec<(RegistrationKey, Version)> {
         let mut over = Vec::new();
         if self.next_end.is_none_or(|next| now < next) {
             return over;
@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// Takes the word that one was renewed.
-    pub(super) fn prolong(&mut self, place: &Place, ends: Duration, version: Version) {
+    pub(super) fn prolong(&mut self, place: &RegistrationKey, ends: Duration, version: Version) {
         if let Some(entry) = self.places.get_mut(place) {
             *entry = Entry { ends: entry.ends.max(ends), version, ..*entry };
         }

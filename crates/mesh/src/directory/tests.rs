@@ -7,7 +7,7 @@ use model::Clock;
 use store::{Expect, Store};
 
 use super::keep::{EXPIRE, End};
-use super::table::{Place, Table};
+use super::table::{RegistrationKey, Table};
 use super::*;
 use crate::error::Error;
 use crate::node;
@@ -197,7 +197,7 @@ async fn who_registers_anew_while_the_lease_ends_is_there() {
     // Its lease was taken out of the store, and that is not known here yet.
     let (place, version) = domain.overdue().remove(0);
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
-    assert!(domain.take_end(&place, version, End::Here).is_none());
+    assert!(domain.take_end(&place, version, End::LocalAddress).is_none());
     assert_eq!(now(&domain), orders(&[1]));
     // At another process, which has not heard of it yet.
     other.end_leases(&notes).await.unwrap();
@@ -211,7 +211,7 @@ async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
     let clock = Hands::new();
     let store = Store::in_memory(clock.clone()).unwrap();
     let (domain, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
+    let task = tokio::spawn(Arc::clone(&other).run(Arc::<Notes>::default()));
     let mut there = other.watch_endpoints();
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
     domain.register_at("", &id("orders"), at(2)).await.unwrap();
@@ -225,7 +225,7 @@ async fn other_processes_follow_and_one_that_begins_gives_everybody_time() {
     domain.withdraw_at("", &long, at(2)).await.unwrap();
     until(&mut there, |now| !now.contains_key(&long)).await;
     until(&mut there, |now| known(now) == orders(&[2])).await;
-    keeper.abort();
+    task.abort();
 
     // No control plane was there for longer than a lease.
     clock.forward(2 * LEASE);
@@ -251,7 +251,7 @@ async fn no_lease_ends_sooner_or_later_because_a_clock_was_set() {
     let clock = Hands::new();
     let store = Store::in_memory(clock.clone()).unwrap();
     let (domain, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
+    let task = tokio::spawn(Arc::clone(&other).run(Arc::<Notes>::default()));
     let mut there = other.watch_endpoints();
     domain.register_at("", &id("orders"), at(1)).await.unwrap();
     until(&mut there, |now| known(now) == orders(&[1])).await;
@@ -269,7 +269,7 @@ async fn no_lease_ends_sooner_or_later_because_a_clock_was_set() {
         process.end_leases(&Notes::default()).await.unwrap();
         assert_eq!(now(process), []);
     }
-    keeper.abort();
+    task.abort();
 }
 
 #[tokio::test]
@@ -379,12 +379,12 @@ async fn a_service_and_a_node_have_so_many_addresses_and_no_other_pays_for_them(
 }
 
 /// The place of a service on a node.
-fn place(service: usize, node: usize) -> Place {
-    Place { id: id(&format!("s{service}")), node: format!("edge-{node}"), address: at(1) }
+fn place(service: usize, node: usize) -> RegistrationKey {
+    RegistrationKey { id: id(&format!("s{service}")), node: format!("edge-{node}"), address: at(1) }
 }
 
-fn put(table: &mut Table, place: Place, ends: Duration) -> bool {
-    let Place { id, node, address } = place;
+fn put(table: &mut Table, place: RegistrationKey, ends: Duration) -> bool {
+    let RegistrationKey { id, node, address } = place;
     let kept = Registration { id, node, address, since: NOW, renewed: NOW };
     table.put(&kept, ends, store::Version::from_number(1))
 }
@@ -392,7 +392,7 @@ fn put(table: &mut Table, place: Place, ends: Duration) -> bool {
 #[test]
 fn what_is_gone_makes_room_on_its_node() {
     let mut table = Table::default();
-    let fill = |table: &mut Table, count: usize, of: &dyn Fn(usize) -> Place| {
+    let fill = |table: &mut Table, count: usize, of: &dyn Fn(usize) -> RegistrationKey| {
         for number in 0..count {
             put(table, of(number), LEASE);
         }

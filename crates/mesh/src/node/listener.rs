@@ -24,13 +24,13 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
+use super::connection_limits::ConnectionLimits;
 use super::endpoints;
 use super::key::Pin;
 use super::messages::{
     AttestRequest, AttestResponse, ForeignBundle, IssueJwtRequest, IssueJwtResponse, IssueRequest,
     IssueResponse, Lifted, Registered, Update, WatchRequest,
 };
-use super::places::Places;
 use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
 use crate::directory::{Directory as _, Endpoints};
@@ -104,8 +104,8 @@ impl NodeListener {
     /// # Errors
     /// As [`Self::listen`].
     pub async fn on(socket: std::net::TcpListener, world: NodeWorld) -> Result<Self, Error> {
-        let key = register::key_of_door(world.domain.store(), world.domain.random()).await?;
-        let pin = key.pin().ok_or_else(|| Error::Record("the key of the door has no pin".to_owned()))?;
+        let key = register::server_signer(world.domain.store(), world.domain.random()).await?;
+        let pin = key.pin().ok_or_else(|| Error::Record("the control plane's key has no pin".to_owned()))?;
         let fault = |source| Error::Socket { place: "the listener for agents".to_owned(), source };
         let address = socket.local_addr().map_err(fault)?;
         socket.set_nonblocking(true).map_err(fault)?;
@@ -113,9 +113,9 @@ impl NodeListener {
         let acceptor = TlsAcceptor::from(Arc::new(key.server()?));
         let (sender, receiver) = mpsc::channel(16);
         let leash = Arc::new(watch::Sender::new(()));
-        let places = Arc::new(Places::new(world.domain.store().clone()));
+        let places = Arc::new(ConnectionLimits::new(world.domain.store().clone()));
         let accepting = tokio::spawn(accept(listener, acceptor, places, sender, Arc::downgrade(&leash)));
-        let api = Api { world: Arc::new(world), door: pin };
+        let api = Api { world: Arc::new(world), server_pin: pin };
         let serving = tokio::spawn(async move {
             let server = Server::builder()
                 .max_concurrent_streams(STREAMS_MAX)
@@ -156,7 +156,7 @@ impl Drop for NodeListener {
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    places: Arc<Places>,
+    places: Arc<ConnectionLimits>,
     sender: mpsc::Sender<io::Result<Connection>>,
     leash: Weak<watch::Sender<()>>,
 ) {
@@ -220,7 +220,7 @@ impl Connected for Connection {
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) world: Arc<NodeWorld>,
-    door: Pin,
+    server_pin: Pin,
 }
 
 impl Service<http::Request<Body>> for Api {
@@ -365,7 +365,7 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
         }
         other => {
             let by = if matches!(other, Proof::X509 { .. }) { "x509" } else { "kubernetes" };
-            let judged = provers.judge(other, agent.pin, api.door, world.domain.now());
+            let judged = provers.judge(other, agent.pin, api.server_pin, world.domain.now());
             judged.map(|node| (node, by, None)).map_err(|why| why.to_string())
         }
     };

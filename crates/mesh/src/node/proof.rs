@@ -120,15 +120,15 @@ impl Default for Provers {
 }
 
 impl Provers {
-    /// Which node shows this, with the key `agent`, at the door with the key `door`.
+    /// Which node shows this, with the key `agent`, at the control plane with the key `server_pin`.
     ///
     /// # Errors
     /// Why it is nobody, for the log. Join tokens are not judged here: they are used up.
-    pub fn judge(&self, proof: &Proof, agent: Pin, door: Pin, now: Timestamp) -> Result<String, Error> {
+    pub fn judge(&self, proof: &Proof, agent: Pin, server_pin: Pin, now: Timestamp) -> Result<String, Error> {
         let (prefix, name) = match proof {
             Proof::Token(_) => return Err(Error::Token("a join token is used up, not judged".to_owned())),
             Proof::X509 { chain, statement } => {
-                ("x509", self.certificate(chain, statement, agent, door, now)?)
+                ("x509", self.certificate(chain, statement, agent, server_pin, now)?)
             }
             Proof::Kubernetes(token) => {
                 let cluster = self.kubernetes.as_ref();
@@ -145,7 +145,7 @@ impl Provers {
         chain: &[Vec<u8>],
         signed: &str,
         agent: Pin,
-        door: Pin,
+        server_pin: Pin,
         now: Timestamp,
     ) -> Result<String, Error> {
         let refuse = |why: String| Error::Token(format!("the node's certificate: {why}"));
@@ -169,25 +169,25 @@ impl Provers {
         verifier.verify_client_cert(leaf, above, time).map_err(|error| refuse(error.to_string()))?;
         let named = identify(leaf, &CertificateRules::default(), now);
         let named = named.map_err(|error| refuse(error.to_string()))?;
-        check_statement(leaf, signed, agent, door)?;
+        check_statement(leaf, signed, agent, server_pin)?;
         Ok(named.principal.id.clone())
     }
 }
 
 /// What the key of a node's certificate signs: that the agent with this key is its own, at this
-/// door.
+/// control plane.
 ///
 /// # Errors
 /// The signer fails.
-pub(super) fn statement(signer: &dyn Signer, agent: Pin, door: Pin) -> Result<String, Error> {
-    let claims = json!({ "agent": agent.to_string(), "door": door.to_string() });
+pub(super) fn statement(signer: &dyn Signer, agent: Pin, server_pin: Pin) -> Result<String, Error> {
+    let claims = json!({ "agent": agent.to_string(), "server": server_pin.to_string() });
     let Value::Object(claims) = claims else { return Err(Error::Token("no claims".to_owned())) };
     Ok(sign_token(signer, STATEMENT_TYPE, &claims)?)
 }
 
 /// A statement is good for the one agent that it names, which has proved its key, and at no other
-/// door: whoever has copied it can do nothing with it.
-fn check_statement(leaf: &[u8], signed: &str, agent: Pin, door: Pin) -> Result<(), Error> {
+/// control plane: whoever has copied it can do nothing with it.
+fn check_statement(leaf: &[u8], signed: &str, agent: Pin, server_pin: Pin) -> Result<(), Error> {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
     let wrong = |what: &str| Error::Token(format!("the statement of the node's key {what}"));
     let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| wrong("has no certificate"))?;
@@ -204,8 +204,8 @@ fn check_statement(leaf: &[u8], signed: &str, agent: Pin, door: Pin) -> Result<(
     if !says("agent", agent) {
         return Err(wrong("is about another agent"));
     }
-    if !says("door", door) {
-        return Err(wrong("is for another door"));
+    if !says("server", server_pin) {
+        return Err(wrong("is for another control plane"));
     }
     Ok(())
 }

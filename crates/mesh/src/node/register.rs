@@ -12,7 +12,7 @@ use super::is_name;
 use super::key::{NodeKey, Pin};
 use crate::directory;
 use crate::error::Error;
-use crate::pages::{delete_where, each};
+use crate::scan::{delete_where, each};
 use crate::trust_domain::TrustDomain;
 
 /// Most keys of one name that are attested at once: a proof that does not end makes no more.
@@ -67,8 +67,8 @@ pub struct NodeRecord {
     pub ends: Timestamp,
 }
 
-fn door_key() -> Key {
-    Key::new("mesh").name("door")
+fn server_key() -> Key {
+    Key::new("mesh").name("server")
 }
 
 /// Below it, every token that is not used up.
@@ -117,36 +117,36 @@ pub struct Evicted {
     pub since: Timestamp,
 }
 
-/// The key of the control plane's door, which is made when there is none.
+/// The key that agents know the control plane by, which is made when there is none.
 ///
 /// # Errors
 /// The store or the cryptographic library fails.
-pub(super) async fn key_of_door(
+pub(super) async fn server_signer(
     store: &Store,
     random: &(dyn SecureRandom + Send + Sync),
 ) -> Result<NodeKey, Error> {
-    if let Some(record) = store.get(&door_key()).await? {
+    if let Some(record) = store.get(&server_key()).await? {
         return Ok(record.json()?);
     }
     let made = NodeKey::generate(store.clock().now(), random)?;
-    match store.put(door_key(), Value::from_json(&made)?, None, Expect::Absent).await {
+    match store.put(server_key(), Value::from_json(&made)?, None, Expect::Absent).await {
         Ok(_) => Ok(made),
         // Another process was first.
         Err(store::Error::Conflict { .. }) => {
-            let record = store.get(&door_key()).await?;
+            let record = store.get(&server_key()).await?;
             Ok(record.ok_or(Error::Busy)?.json()?)
         }
         Err(other) => Err(other.into()),
     }
 }
 
-/// What agents know the control plane's door by.
+/// What agents know the control plane by.
 ///
 /// # Errors
 /// As [`make_token`].
-pub async fn door_pin(store: &Store, random: &(dyn SecureRandom + Send + Sync)) -> Result<Pin, Error> {
-    let pin = key_of_door(store, random).await?.pin();
-    pin.ok_or_else(|| Error::Record("the key of the door has no pin".to_owned()))
+pub async fn server_pin(store: &Store, random: &(dyn SecureRandom + Send + Sync)) -> Result<Pin, Error> {
+    let pin = server_signer(store, random).await?.pin();
+    pin.ok_or_else(|| Error::Record("the control plane's key has no pin".to_owned()))
 }
 
 /// Makes a token with which a node of this name may join once, also when it was evicted before.
@@ -166,7 +166,7 @@ pub async fn make_token(domain: &TrustDomain, node: &str, life: Duration) -> Res
             "a join token is good for at most {TOKEN_LIFETIME_MAX:?}, found {life:?}"
         )));
     }
-    let pin = door_pin(store, random).await?;
+    let pin = server_pin(store, random).await?;
     let mut bytes = [0; 32];
     random.fill(&mut bytes).map_err(|_| keys::Error::Cryptography("random numbers"))?;
     let secret = encode_base64url(&bytes);

@@ -70,7 +70,7 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, Error> {
 
 impl Prover {
     /// What is shown now.
-    fn request(&self, agent: Pin, door: Pin) -> Result<AttestRequest, Error> {
+    fn request(&self, agent: Pin, server_pin: Pin) -> Result<AttestRequest, Error> {
         let wrong = |path: &PathBuf, what: &str| Error::Settings(format!("{}: {what}", path.display()));
         let text = |path: &PathBuf| String::from_utf8(read(path)?).map_err(|_| wrong(path, "expected text"));
         match self {
@@ -91,7 +91,7 @@ impl Prover {
                 let signer = LocalSigner::from_pkcs8(document.secret_pkcs8_der())?;
                 Ok(AttestRequest {
                     chain: chain.iter().map(|der| der.to_vec()).collect(),
-                    statement: statement(&signer, agent, door)?,
+                    statement: statement(&signer, agent, server_pin)?,
                     ..AttestRequest::default()
                 })
             }
@@ -109,7 +109,7 @@ type Tokens = HashMap<(SpiffeId, Vec<String>), (String, Timestamp)>;
 /// The control plane.
 pub struct Remote {
     server: String,
-    door: Pin,
+    server_pin: Pin,
     key: NodeKey,
     prover: Prover,
     clock: Arc<dyn Clock>,
@@ -165,11 +165,11 @@ impl From<Error> for Broken {
 }
 
 impl Remote {
-    /// The control plane at `server` (`host:port`), which has the key `door`. Nobody is asked
-    /// yet: [`Self::keep`] does that.
+    /// The control plane at `server` (`host:port`), which has the key `server_pin`. Nobody is asked
+    /// yet: [`Self::run`] does that.
     pub fn new(
         server: String,
-        door: Pin,
+        server_pin: Pin,
         key: NodeKey,
         prover: Prover,
         clock: Arc<dyn Clock>,
@@ -185,7 +185,7 @@ impl Remote {
         let authorities = AuthoritySet::elsewhere(nothing, BTreeSet::new())?;
         Ok(Arc::new(Self {
             server,
-            door,
+            server_pin,
             key,
             prover,
             clock,
@@ -222,7 +222,7 @@ impl Remote {
 
     /// Stays connected: attests the node where that is needed, follows what the control plane
     /// says, and tries again after a while, longer each time, when it does not. Never ends.
-    pub async fn keep(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>) {
         let mut failures = 0_u32;
         loop {
             let broken = match self.follow(&mut failures).await {
@@ -293,7 +293,7 @@ impl Remote {
         let opened = async {
             let stream = TcpStream::connect(self.server.as_str()).await.map_err(fault)?;
             *lock(&self.here) = stream.local_addr().ok().map(|address| address.ip());
-            let config = Arc::new(self.key.client(self.door)?);
+            let config = Arc::new(self.key.client(self.server_pin)?);
             // The key is what counts, not the name.
             let name = ServerName::try_from("control-plane")
                 .map_err(|_| fault(std::io::ErrorKind::InvalidInput.into()))?;
@@ -305,7 +305,7 @@ impl Remote {
 
     async fn attest(&self, channel: &Channel) -> Result<(), Broken> {
         let own = self.key.pin().ok_or_else(|| Error::Record("the node's key has no pin".to_owned()))?;
-        let request = self.prover.request(own, self.door)?;
+        let request = self.prover.request(own, self.server_pin)?;
         let codec = ProstCodec::<AttestRequest, AttestResponse>::default();
         let path = PathAndQuery::from_static(ATTEST);
         let answer = channel.grpc().unary(Request::new(request), path, codec).await;

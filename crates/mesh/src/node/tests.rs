@@ -16,8 +16,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic_prost::ProstCodec;
 
+use super::connection_limits::PER_NETWORK_MAX;
 use super::messages::{AttestRequest, AttestResponse};
-use super::places::PER_SUBSCRIBER_MAX;
 use super::*;
 use crate::Declared;
 use crate::directory::Directory as _;
@@ -80,9 +80,9 @@ struct Control {
     notes: Arc<Notes>,
     provers: watch::Sender<Arc<Provers>>,
     clock: Offset,
-    door: Option<NodeListener>,
+    listener: Option<NodeListener>,
     address: SocketAddr,
-    /// Has the port also while the door is closed, so that nobody else is given it.
+    /// Has the port also while the listener is closed, so that nobody else is given it.
     _reserved: TcpSocket,
 }
 
@@ -108,7 +108,7 @@ impl Control {
         reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let domain = TrustDomain::open(settings, store.clone(), random).await.unwrap();
         domain.declare(declared(&["orders", "payments", "local"]));
-        tokio::spawn(Arc::clone(&domain).keep(Arc::<Notes>::default()));
+        tokio::spawn(Arc::clone(&domain).run(Arc::<Notes>::default()));
         let list = vec![on("edge-1", "orders"), on("edge-2", "payments"), on("", "local")];
         let mut control = Self {
             domain,
@@ -118,7 +118,7 @@ impl Control {
             notes: Arc::default(),
             provers: watch::Sender::new(Arc::new(provers)),
             clock,
-            door: None,
+            listener: None,
             address: reserved.local_addr().unwrap(),
             _reserved: reserved,
         };
@@ -130,7 +130,7 @@ impl Control {
         Self::new(Lifetimes::default(), Provers::default()).await
     }
 
-    /// Opens its door where it was.
+    /// Opens its listener where it was.
     async fn open(&mut self) {
         let world = NodeWorld {
             domain: Arc::clone(&self.domain),
@@ -139,12 +139,12 @@ impl Control {
             recorder: self.notes.clone(),
             provers: self.provers.subscribe(),
         };
-        self.door = Some(NodeListener::listen(self.address, world).await.unwrap());
+        self.listener = Some(NodeListener::listen(self.address, world).await.unwrap());
     }
 
     /// Closes it, until the agent has seen that.
     async fn close(&mut self, agent: &Agent) {
-        self.door = None;
+        self.listener = None;
         until("its absence", async || {
             let asked = agent.remote.x509(&on("", "nobody").id, &workload_key()).await;
             matches!(asked, Err(Error::Unavailable(_))).then_some(())
@@ -153,7 +153,7 @@ impl Control {
     }
 
     fn pin(&self) -> Pin {
-        self.door.as_ref().unwrap().pin()
+        self.listener.as_ref().unwrap().pin()
     }
 
     async fn token(&self, node: &str) -> JoinToken {
@@ -173,14 +173,14 @@ impl Control {
 /// An agent with its socket.
 struct Agent {
     remote: Arc<Remote>,
-    keeper: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
     socket: Socket,
     _folder: tempfile::TempDir,
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.task.abort();
     }
 }
 
@@ -190,7 +190,7 @@ impl Agent {
         let key = NodeKey::generate(NOW, random.as_ref()).unwrap();
         let clock = Arc::new(clock);
         let remote = Remote::new(server.to_string(), pin, key, prover, clock, random).unwrap();
-        let keeper = tokio::spawn(Arc::clone(&remote).keep());
+        let task = tokio::spawn(Arc::clone(&remote).run());
         let world = World {
             domain: remote.clone(),
             directory: remote.clone(),
@@ -201,7 +201,7 @@ impl Agent {
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
-        Self { remote, keeper, socket, _folder: folder }
+        Self { remote, task, socket, _folder: folder }
     }
 
     async fn met(&self) -> bool {
@@ -516,11 +516,11 @@ async fn strangers_take_no_agents_place_and_have_to_go() {
     assert!(register::admit(&control.store, pin, &record, None).await.unwrap());
     let began = tokio::time::Instant::now();
     let mut strangers = Vec::new();
-    for _ in 0..PER_SUBSCRIBER_MAX + 4 {
+    for _ in 0..PER_NETWORK_MAX + 4 {
         strangers.push(connected(&control, &key()).await);
     }
     // Those for whom there is no place go at once, while the others still have their time.
-    for late in strangers.split_off(PER_SUBSCRIBER_MAX) {
+    for late in strangers.split_off(PER_NETWORK_MAX) {
         assert!(is_closed(&mut { late }, PATIENCE).await);
     }
     let is_closed_early = is_closed(&mut strangers[0], SECOND / 20).await;
@@ -531,7 +531,7 @@ async fn strangers_take_no_agents_place_and_have_to_go() {
     let remote =
         Remote::new(control.address.to_string(), control.pin(), known, prover, clock, random.clone());
     let remote = remote.unwrap();
-    let keeper = tokio::spawn(Arc::clone(&remote).keep());
+    let task = tokio::spawn(Arc::clone(&remote).run());
     assert!(timeout(PATIENCE, remote.met()).await.is_ok());
     for stranger in &mut strangers {
         assert!(is_closed(stranger, PATIENCE).await, "it stays without a proof");
@@ -539,7 +539,7 @@ async fn strangers_take_no_agents_place_and_have_to_go() {
     // Whoever has one is let in again.
     assert!(control.agent(Prover::Token(control.token("edge-2").await)).await.met().await);
     assert!(remote.x509(&on("edge-1", "orders").id, &workload_key()).await.is_ok());
-    keeper.abort();
+    task.abort();
 }
 
 #[tokio::test]
@@ -820,45 +820,48 @@ fn a_certificate_proves_its_node_and_nothing_beside_it_does() {
     let (certificate, key) = certified(&ours, "edge-1");
     let random = SystemRandom::new();
     let pins: Vec<Pin> = (0..3).map(|_| NodeKey::generate(NOW, &random).unwrap().pin().unwrap()).collect();
-    let (agent, door, other) = (pins[0], pins[1], pins[2]);
+    let (agent, server, other) = (pins[0], pins[1], pins[2]);
     let signer = LocalSigner::from_pkcs8(&key.serialize_der()).unwrap();
-    let stated = proof::statement(&signer, agent, door).unwrap();
+    let stated = proof::statement(&signer, agent, server).unwrap();
     let provers = Provers { x509: vec![ours.der().to_vec()], ..Provers::default() };
     let now = Real.now();
-    let judge = |chain: Vec<Vec<u8>>, statement: &str, agent, door| {
-        provers.judge(&Proof::X509 { chain, statement: statement.to_owned() }, agent, door, now)
+    let judge = |chain: Vec<Vec<u8>>, statement: &str, agent, server| {
+        provers.judge(&Proof::X509 { chain, statement: statement.to_owned() }, agent, server, now)
     };
     let own = || vec![certificate.clone()];
-    assert_eq!(judge(own(), &stated, agent, door).unwrap(), "x509/edge-1");
+    assert_eq!(judge(own(), &stated, agent, server).unwrap(), "x509/edge-1");
     let (foreign, foreign_key) = certified(&theirs, "edge-1");
     let foreign_signer = LocalSigner::from_pkcs8(&foreign_key.serialize_der()).unwrap();
-    let foreign_statement = proof::statement(&foreign_signer, agent, door).unwrap();
+    let foreign_statement = proof::statement(&foreign_signer, agent, server).unwrap();
     let (spaced, spaced_key) = certified(&ours, "edge 1");
     let spaced_signer = LocalSigner::from_pkcs8(&spaced_key.serialize_der()).unwrap();
-    let claims = json!({ "agent": agent.to_string(), "door": door.to_string() });
+    let claims = json!({ "agent": agent.to_string(), "server": server.to_string() });
     let other_type = sign_token(&signer, "JWT", claims.as_object().unwrap()).unwrap();
     for (what, refused) in [
-        ("nothing", judge(Vec::new(), &stated, agent, door)),
-        ("another authority's", judge(vec![foreign.clone()], &foreign_statement, agent, door)),
-        ("ours behind another's", judge(vec![foreign, certificate.clone()], &foreign_statement, agent, door)),
-        ("another's statement", judge(own(), &foreign_statement, agent, door)),
-        ("a statement about another agent", judge(own(), &stated, other, door)),
-        ("a statement for another door", judge(own(), &stated, agent, other)),
-        ("no statement", judge(own(), "", agent, door)),
-        ("something else that it signed", judge(own(), &other_type, agent, door)),
-        ("a long chain", judge(vec![certificate.clone(); 9], &stated, agent, door)),
+        ("nothing", judge(Vec::new(), &stated, agent, server)),
+        ("another authority's", judge(vec![foreign.clone()], &foreign_statement, agent, server)),
+        (
+            "ours behind another's",
+            judge(vec![foreign, certificate.clone()], &foreign_statement, agent, server),
+        ),
+        ("another's statement", judge(own(), &foreign_statement, agent, server)),
+        ("a statement about another agent", judge(own(), &stated, other, server)),
+        ("a statement for another control plane", judge(own(), &stated, agent, other)),
+        ("no statement", judge(own(), "", agent, server)),
+        ("something else that it signed", judge(own(), &other_type, agent, server)),
+        ("a long chain", judge(vec![certificate.clone(); 9], &stated, agent, server)),
         (
             "a name that is none",
-            judge(vec![spaced], &proof::statement(&spaced_signer, agent, door).unwrap(), agent, door),
+            judge(vec![spaced], &proof::statement(&spaced_signer, agent, server).unwrap(), agent, server),
         ),
     ] {
         assert!(refused.is_err(), "{what}: {refused:?}");
     }
     let late = model::Timestamp::from_unix_seconds(1_893_456_001);
     let proof = Proof::X509 { chain: own(), statement: stated.clone() };
-    assert!(provers.judge(&proof, agent, door, late).is_err(), "it has ended");
-    assert!(Provers::default().judge(&proof, agent, door, now).is_err(), "no authority is configured");
-    assert!(provers.judge(&Proof::Token("x".to_owned()), agent, door, now).is_err());
+    assert!(provers.judge(&proof, agent, server, late).is_err(), "it has ended");
+    assert!(Provers::default().judge(&proof, agent, server, now).is_err(), "no authority is configured");
+    assert!(provers.judge(&Proof::Token("x".to_owned()), agent, server, now).is_err());
 }
 
 #[test]

@@ -26,14 +26,14 @@ fn known(domain: &TrustDomain) -> Vec<String> {
 
 fn declared(list: &[Workload]) -> Declared {
     let own = Some("spiffe://shop.example/gateway".parse().unwrap());
-    Declared { workloads: Workloads { list: list.to_vec() }, own, here: Here::Unknown }
+    Declared { workloads: Workloads { list: list.to_vec() }, own, here: LocalAddress::Unknown }
 }
 
 #[tokio::test]
 async fn a_registered_workload_counts_at_once_everywhere_and_after_a_restart() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (domain, other) = (open(&store).await, open(&store).await);
-    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
+    let task = tokio::spawn(Arc::clone(&other).run(Arc::<Notes>::default()));
     domain.declare(declared(&[workload("orders", "orders", 1)]));
     let (mut here, mut there) = (domain.workloads_here(), other.workloads());
     here.mark_unchanged();
@@ -46,7 +46,7 @@ async fn a_registered_workload_counts_at_once_everywhere_and_after_a_restart() {
     assert_eq!(names, ["orders", "stock"]);
     let all = there.wait_for(|known| known.list.len() == 2);
     tokio::time::timeout(Duration::from_secs(30), all).await.unwrap().unwrap();
-    keeper.abort();
+    task.abort();
     let again = open(&store).await;
     assert_eq!(known(&again), ["edge", "stock"]);
 

@@ -151,12 +151,12 @@ async fn what_one_process_revokes_another_refuses() {
     assert!(matches!(token, Err(Error::Revoked(_))), "{token:?}");
     assert!(other.issue_jwt(&id("payments"), &audiences()).await.is_ok());
     let mut told = other.watch_revoked();
-    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
+    let task = tokio::spawn(Arc::clone(&other).run(Arc::<Notes>::default()));
     told.wait_for(|revoked| revoked.has_identity(&id("orders"))).await.unwrap();
     assert!(other.issue_jwt(&id("orders"), &audiences()).await.is_err());
     one.lift(&Target::Identity(id("orders"))).await.unwrap();
     told.wait_for(|revoked| !revoked.has_identity(&id("orders"))).await.unwrap();
-    keeper.abort();
+    task.abort();
     assert!(open(&store).await.revoked().token(&id("orders"), None).is_some(), "after a restart too");
 }
 

@@ -152,7 +152,7 @@ async fn a_workload_has_documents_and_loses_them_however_long_its_name_is() {
 async fn another_processes_steps_are_followed_and_told() {
     let store = Store::in_memory(Hands::new()).unwrap();
     let (one, other) = (open(&store, settings()).await.unwrap(), open(&store, settings()).await.unwrap());
-    let keeper = tokio::spawn(Arc::clone(&other).keep(Arc::<Notes>::default()));
+    let task = tokio::spawn(Arc::clone(&other).run(Arc::<Notes>::default()));
     let mut told = other.watch();
     let id = settings().workload("orders").unwrap();
     let svid = other.issue_x509(&id, &workload_key()).await.unwrap();
@@ -163,7 +163,7 @@ async fn another_processes_steps_are_followed_and_told() {
     one.step(&Step::Revoke(svid.authority.clone())).await.unwrap();
     told.wait_for(|authorities| authorities.bundle.x509.len() == 1).await.unwrap();
     assert!(verifies(&svid.chain, &other.authorities().bundle.x509, other.now()).is_err());
-    keeper.abort();
+    task.abort();
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ use tonic::transport::server::{Connected, Server};
 use super::authority::Rewriter;
 use super::{Api, World};
 use crate::attest::Caller;
-use crate::counts::{Counts, Place};
 use crate::error::Error;
 use crate::grpc::Leashed;
+use crate::quota::{Quota, Slot};
 use crate::unix_socket::BoundSocket;
 
 /// Most connections at once.
@@ -119,7 +119,7 @@ async fn accept(
     sender: mpsc::Sender<io::Result<Connection>>,
     leash: Weak<watch::Sender<()>>,
 ) {
-    let counts = Counts::new(CONNECTIONS_PER_USER_MAX, CONNECTIONS_MAX);
+    let counts = Quota::new(CONNECTIONS_PER_USER_MAX, CONNECTIONS_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -147,7 +147,7 @@ async fn accept(
 }
 
 /// What a caller says, rewritten; what it is told; who it is, and its place.
-type Connection = Leashed<Join<Rewritten, OwnedWriteHalf>, (Arc<Caller>, Place<u32>)>;
+type Connection = Leashed<Join<Rewritten, OwnedWriteHalf>, (Arc<Caller>, Slot<u32>)>;
 
 impl Connected for Connection {
     type ConnectInfo = Arc<Caller>;

@@ -41,7 +41,7 @@ impl Town {
         let store = Store::in_memory(Arc::new(Real)).unwrap();
         let domain = TrustDomain::open(settings, store, Arc::new(SystemRandom::new())).await.unwrap();
         domain.declare(declared(&["orders", "orders-admin"]));
-        tokio::spawn(Arc::clone(&domain).keep(Arc::<Notes>::default()));
+        tokio::spawn(Arc::clone(&domain).run(Arc::<Notes>::default()));
         let (workloads, known) = watch::channel(Arc::new(Workloads { list }));
         let (foreign, trusted) = watch::channel(Arc::new(Foreign::new()));
         let notes = Arc::new(Notes::default());

@@ -3,12 +3,12 @@
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-use model::{PrincipalKind, Subscriber};
+use model::{ClientNetwork, PrincipalKind};
 
 /// Whose limit it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'a> {
-    /// A client's address; it counts for its [`Subscriber`].
+    /// A client's address; it counts for its [`ClientNetwork`].
     Address(IpAddr),
     /// A principal of any kind.
     Principal(PrincipalKind, &'a str),
@@ -22,12 +22,12 @@ impl Subject<'_> {
     /// Feeds the subject, so that no two different ones feed the same bytes.
     pub(super) fn feed(&self, hasher: &mut impl Hasher) {
         match self {
-            Self::Address(address) => match Subscriber::of(*address) {
-                Subscriber::V4(address) => {
+            Self::Address(address) => match ClientNetwork::of(*address) {
+                ClientNetwork::V4(address) => {
                     hasher.write_u8(4);
                     hasher.write_u32(address.to_bits());
                 }
-                Subscriber::V6(upper) => {
+                ClientNetwork::V6(upper) => {
                     hasher.write_u8(6);
                     hasher.write_u64(upper);
                 }
@@ -53,9 +53,9 @@ impl Subject<'_> {
     /// own: /16 of IPv4, /32 of IPv6. Subjects without an order are grouped by `hash`.
     pub(super) fn prefix(&self, hash: u64) -> u64 {
         match self {
-            Self::Address(address) => match Subscriber::of(*address) {
-                Subscriber::V4(address) => (4 << 32) | u64::from(address.to_bits() >> 16),
-                Subscriber::V6(upper) => (6 << 32) | (upper >> 32),
+            Self::Address(address) => match ClientNetwork::of(*address) {
+                ClientNetwork::V4(address) => (4 << 32) | u64::from(address.to_bits() >> 16),
+                ClientNetwork::V6(upper) => (6 << 32) | (upper >> 32),
             },
             _ => hash >> 56,
         }

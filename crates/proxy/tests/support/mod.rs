@@ -247,7 +247,7 @@ impl TestHandler {
         let permit = policy::decide(&self.world.policies, &self.anonymous, &circumstances, routed)
             .map_err(|_| (403, String::new()))?;
         let grant = self.world.limiter.grant(&[], Duration::ZERO).map_err(|_| (429, String::new()))?;
-        let (contract, firewall) = (contract::Pass::without_contract(), waf::Pass::no_firewall_here());
+        let (contract, firewall) = (contract::Pass::without_contract(), waf::Pass::without_firewall());
         let cleared = clear(permit, grant, contract, firewall, Timestamp::default())
             .map_err(|_| (403, String::new()))?;
         let edit = ResponseEdit { set: &self.generation, remove: &[] };

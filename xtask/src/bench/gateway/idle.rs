@@ -33,7 +33,7 @@ pub(super) fn measure(ground: &Ground, binary: &Path, client: &TlsClient) -> Res
     let mut all = Vec::new();
     for proxy in Proxy::ALL {
         let (server, port) = match ground.peer(proxy)? {
-            Some(peer) => (peer.server, peer.doors.tls),
+            Some(peer) => (peer.server, peer.listeners.tls),
             None => {
                 let (server, configured) = ground.bastide(binary, false)?;
                 (server, configured.tls)

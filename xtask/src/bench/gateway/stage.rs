@@ -173,13 +173,13 @@ impl Stage {
             Proxy::Bastide if row.is_whole() => (self.whole_at.tls, self.whole_at.cleartext),
             Proxy::Bastide => (self.plain_at.tls, self.plain_at.cleartext),
             peer => {
-                let doors = self.peer(peer)?.doors;
+                let listeners = self.peer(peer)?.listeners;
                 let tls = match (row.logged, row.is_whole() && peer == Proxy::Envoy) {
-                    (true, _) => doors.logged,
-                    (_, true) => doors.whole,
-                    _ => doors.tls,
+                    (true, _) => listeners.logged,
+                    (_, true) => listeners.whole,
+                    _ => listeners.tls,
                 };
-                (tls, doors.cleartext)
+                (tls, listeners.cleartext)
             }
         };
         let path = if row.path.is_empty() { "/" } else { row.path };

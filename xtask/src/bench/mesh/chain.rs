@@ -19,7 +19,7 @@ pub(super) struct Chain {
     caller: Server,
     service: Server,
     /// Where the caller asks.
-    way_out: u16,
+    outbound: u16,
     /// Whoever gives identities.
     _authority: Option<Server>,
 }
@@ -27,13 +27,13 @@ pub(super) struct Chain {
 impl Chain {
     /// Starts both.
     pub(super) fn start(ground: &Ground, binary: &Path, proxy: Proxy) -> Result<Self> {
-        let (way_out, between) = (free_port()?, free_port()?);
+        let (outbound, between) = (free_port()?, free_port()?);
         let (authority, service, caller) = match proxy {
-            Proxy::Bastide => bastide(ground, binary, way_out, between)?,
-            Proxy::Nginx => peers::nginx(ground, way_out, between)?,
-            Proxy::Envoy | Proxy::Haproxy => peers::envoy(ground, way_out, between)?,
+            Proxy::Bastide => bastide(ground, binary, outbound, between)?,
+            Proxy::Nginx => peers::nginx(ground, outbound, between)?,
+            Proxy::Envoy | Proxy::Haproxy => peers::envoy(ground, outbound, between)?,
         };
-        Ok(Self { proxy, caller, service, way_out, _authority: authority })
+        Ok(Self { proxy, caller, service, outbound, _authority: authority })
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -41,15 +41,15 @@ impl Chain {
     }
 
     /// Where a program asks for the service by its name.
-    pub(super) fn way_out(&self) -> String {
-        format!("127.0.0.1:{}", self.way_out)
+    pub(super) fn outbound(&self) -> String {
+        format!("127.0.0.1:{}", self.outbound)
     }
 
     /// One request: a success with the upstream's body.
     pub(super) fn verify(&self) -> Result<()> {
         let mut curl = Command::new("curl");
         curl.args(["-s", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "-H"]);
-        curl.arg(format!("Host: {SERVICE}")).arg(format!("http://{}/", self.way_out()));
+        curl.arg(format!("Host: {SERVICE}")).arg(format!("http://{}/", self.outbound()));
         let answer = command::read(&mut curl)?;
         if answer != format!("200 {BODY_BYTES}") {
             bail!("{} answered `{answer}` (status, bytes), expected `200 {BODY_BYTES}`", self.name());
@@ -77,10 +77,10 @@ impl Chain {
 pub(super) type Three = (Option<Server>, Server, Server);
 
 /// Authority, service and caller, each its own process.
-fn bastide(ground: &Ground, binary: &Path, way_out: u16, between: u16) -> Result<Three> {
+fn bastide(ground: &Ground, binary: &Path, outbound: u16, between: u16) -> Result<Three> {
     let folder = ground.folder.join("mesh");
     std::fs::create_dir_all(&folder)?;
-    let (door, program) = (free_port()?, binary.display().to_string());
+    let (inbound, program) = (free_port()?, binary.display().to_string());
     let user = command::read(Command::new("id").arg("-u"))?;
     let user = user.trim();
     let town = format!(
@@ -103,12 +103,12 @@ policies:
     );
     std::fs::write(folder.join("town.yaml"), town)?;
     let serve = format!(
-        "include: town.yaml\nstate: state\nadmin: \"127.0.0.1:0\"\nlisten: [ \"127.0.0.1:{door}\" ]\nroutes: []\n"
+        "include: town.yaml\nstate: state\nadmin: \"127.0.0.1:0\"\nlisten: [ \"127.0.0.1:{inbound}\" ]\nroutes: []\n"
     );
     std::fs::write(folder.join("bastide.yaml"), serve)?;
     command::read(Command::new(binary).arg("init").current_dir(&folder))?;
     let serve = [program.as_str(), "serve", "--config", "bastide.yaml"];
-    let authority = Server::start("authority", PEER_CORE, &folder, &serve, door)?;
+    let authority = Server::start("authority", PEER_CORE, &folder, &serve, inbound)?;
     let (listen, to) = (format!("127.0.0.1:{between}"), ground.upstream.cleartext.to_string());
     let service = [
         program.as_str(),
@@ -124,7 +124,7 @@ policies:
         "1000000",
     ];
     let service = Server::start("service", PROXY_CORE, &folder, &service, between)?;
-    let (out, nowhere) = (way_out.to_string(), format!("127.0.0.1:{}", free_port()?));
+    let (out, nowhere) = (outbound.to_string(), format!("127.0.0.1:{}", free_port()?));
     let caller = [
         program.as_str(),
         "run",
@@ -138,6 +138,6 @@ policies:
         "sleep",
         "1000000",
     ];
-    let caller = Server::start("caller", PROXY_CORE, &folder, &caller, way_out)?;
+    let caller = Server::start("caller", PROXY_CORE, &folder, &caller, outbound)?;
     Ok((Some(authority), service, caller))
 }

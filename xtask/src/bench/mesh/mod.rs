@@ -97,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn measure(ground: &Ground, binary: &Path, options: &Options) -> Result<(Vec<Measured>, Times)> {
     let script = ground.folder.join("mesh.lua");
     std::fs::write(&script, format!("wrk.headers[\"Host\"] = \"{SERVICE}\"\n"))?;
-    let url = |chain: &Chain| format!("http://{}/", chain.way_out());
+    let url = |chain: &Chain| format!("http://{}/", chain.outbound());
     let mut chains = Vec::new();
     for proxy in [Proxy::Bastide, Proxy::Nginx, Proxy::Envoy] {
         let chain = Chain::start(ground, binary, proxy)?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 /// One worker each, connections to the next kept, nothing spooled to disk.
-pub(super) fn nginx(ground: &Ground, way_out: u16, between: u16) -> Result<Three> {
+pub(super) fn nginx(ground: &Ground, outbound: u16, between: u16) -> Result<Three> {
     let (folder, pki) = (ground.folder.as_path(), &ground.pki);
     let (certificate, key, authority) =
         (pki.certificate.display(), pki.key.display(), pki.authority.display());
@@ -41,7 +41,7 @@ pub(super) fn nginx(ground: &Ground, way_out: u16, between: u16) -> Result<Three
     );
     let caller = format!(
         "{}  server {{
-    listen 127.0.0.1:{way_out} reuseport;
+    listen 127.0.0.1:{outbound} reuseport;
     proxy_ssl_certificate {certificate};
     proxy_ssl_certificate_key {key};
     proxy_ssl_trusted_certificate {authority};
@@ -55,12 +55,12 @@ pub(super) fn nginx(ground: &Ground, way_out: u16, between: u16) -> Result<Three
         common("nginx-caller", between)
     );
     let service = nginx::run(folder, "nginx-service", PROXY_CORE, &service, between)?;
-    let caller = nginx::run(folder, "nginx-caller", PROXY_CORE, &caller, way_out)?;
+    let caller = nginx::run(folder, "nginx-caller", PROXY_CORE, &caller, outbound)?;
     Ok((None, service, caller))
 }
 
 /// HTTP/2 between the two, no request ids, no headers of their own.
-pub(super) fn envoy(ground: &Ground, way_out: u16, between: u16) -> Result<Three> {
+pub(super) fn envoy(ground: &Ground, outbound: u16, between: u16) -> Result<Three> {
     let pki = &ground.pki;
     let common = |validates: &str| {
         json!({
@@ -93,7 +93,7 @@ pub(super) fn envoy(ground: &Ground, way_out: u16, between: u16) -> Result<Three
         },
     });
     let service = start("envoy-service", ground, between, Some(server), ground.upstream.cleartext, None)?;
-    let caller = start("envoy-caller", ground, way_out, None, between, Some(client))?;
+    let caller = start("envoy-caller", ground, outbound, None, between, Some(client))?;
     Ok((None, service, caller))
 }
 

@@ -1,7 +1,7 @@
 //! Envoy as a plain proxy, and with its own filters for what Bastide does on the whole
 //! way: `jwt_authn`, `rbac`, `local_ratelimit`.
 
-use super::{BOTH, Doors, Ground};
+use super::{BOTH, Ground, Listeners};
 use crate::bench::server::{PROXY_CORE, Server};
 use crate::bench::whole_way::{AUDIENCE, ISSUER, ROUTES, TOKENS, route_name};
 use crate::{command, workspace};
@@ -39,9 +39,9 @@ pub(super) fn program() -> Result<PathBuf> {
     Ok(installed)
 }
 
-pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
+pub(super) fn start(ground: &Ground, listeners: Listeners) -> Result<Server> {
     let path = ground.folder.join("envoy.json");
-    std::fs::write(&path, configuration(ground, doors)?.to_string())?;
+    std::fs::write(&path, configuration(ground, listeners)?.to_string())?;
     let (program, path) = (program()?.display().to_string(), path.display().to_string());
     let words = [
         program.as_str(),
@@ -53,10 +53,10 @@ pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
         "-c",
         path.as_str(),
     ];
-    Server::start("envoy", PROXY_CORE, &ground.folder, &words, doors.tls)
+    Server::start("envoy", PROXY_CORE, &ground.folder, &words, listeners.tls)
 }
 
-fn configuration(ground: &Ground, doors: Doors) -> Result<Value> {
+fn configuration(ground: &Ground, listeners: Listeners) -> Result<Value> {
     let log = json!([{
         "name": "envoy.access_loggers.file",
         "typed_config": {
@@ -69,10 +69,10 @@ fn configuration(ground: &Ground, doors: Doors) -> Result<Value> {
     Ok(json!({
         "static_resources": {
             "listeners": [
-                listener("tls", doors.tls, Some(ground), plain()),
-                listener("cleartext", doors.cleartext, None, plain()),
-                listener("logged", doors.logged, Some(ground), manager(&log, plain_routes(), &json!([router()]))),
-                listener("whole", doors.whole, Some(ground), manager(&json!([]), whole_routes(), &filters)),
+                listener("tls", listeners.tls, Some(ground), plain()),
+                listener("cleartext", listeners.cleartext, None, plain()),
+                listener("logged", listeners.logged, Some(ground), manager(&log, plain_routes(), &json!([router()]))),
+                listener("whole", listeners.whole, Some(ground), manager(&json!([]), whole_routes(), &filters)),
             ],
             "clusters": [
                 cluster("files", ground.upstream.cleartext, None),

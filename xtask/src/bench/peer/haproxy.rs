@@ -1,18 +1,18 @@
 //! haproxy as a plain proxy: one thread, connections to the upstreams shared and kept.
 
-use super::{BOTH, Doors, Ground};
+use super::{BOTH, Ground, Listeners};
 use crate::bench::server::{PROXY_CORE, Server};
 use anyhow::{Context, Result};
 
-pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
+pub(super) fn start(ground: &Ground, listeners: Listeners) -> Result<Server> {
     let path = ground.folder.join("haproxy.cfg");
-    std::fs::write(&path, configuration(ground, doors))?;
+    std::fs::write(&path, configuration(ground, listeners))?;
     let program = crate::command::find("haproxy").context("haproxy is missing: apt-get install haproxy")?;
     let (program, path) = (program.display().to_string(), path.display().to_string());
-    Server::start("haproxy", PROXY_CORE, &ground.folder, &[&program, "-db", "-f", &path], doors.tls)
+    Server::start("haproxy", PROXY_CORE, &ground.folder, &[&program, "-db", "-f", &path], listeners.tls)
 }
 
-fn configuration(ground: &Ground, doors: Doors) -> String {
+fn configuration(ground: &Ground, listeners: Listeners) -> String {
     // What it logs goes to standard output, which is a file here.
     format!(
         "global
@@ -45,9 +45,9 @@ backend files
 backend secure
   server secure 127.0.0.1:{secure} ssl ca-file {authority} verify required verifyhost localhost sni str(localhost)
 ",
-        tls = doors.tls,
-        cleartext = doors.cleartext,
-        logged = doors.logged,
+        tls = listeners.tls,
+        cleartext = listeners.cleartext,
+        logged = listeners.logged,
         bundle = ground.pki.bundle.display(),
         authority = ground.pki.authority.display(),
         files = ground.upstream.cleartext,

@@ -49,9 +49,9 @@ impl Proxy {
     }
 }
 
-/// Where a peer listens; behind each door stands the same upstream.
+/// Where a peer listens; behind each listener stands the same upstream.
 #[derive(Clone, Copy)]
-pub(super) struct Doors {
+pub(super) struct Listeners {
     pub(super) tls: u16,
     pub(super) cleartext: u16,
     /// TLS, and each request leaves a line in the access log.
@@ -60,7 +60,7 @@ pub(super) struct Doors {
     pub(super) whole: u16,
 }
 
-impl Doors {
+impl Listeners {
     fn free() -> Result<Self> {
         Ok(Self { tls: free_port()?, cleartext: free_port()?, logged: free_port()?, whole: free_port()? })
     }
@@ -69,7 +69,7 @@ impl Doors {
 /// A peer that runs.
 pub(super) struct Peer {
     pub(super) server: Server,
-    pub(super) doors: Doors,
+    pub(super) listeners: Listeners,
 }
 
 /// What all proxies of a measurement share.
@@ -91,14 +91,14 @@ impl Ground {
 
     /// Starts a peer; Bastide is started by [`Ground::bastide`].
     pub(super) fn peer(&self, proxy: Proxy) -> Result<Option<Peer>> {
-        let doors = Doors::free()?;
+        let listeners = Listeners::free()?;
         let server = match proxy {
             Proxy::Bastide => return Ok(None),
-            Proxy::Nginx => nginx::start(self, doors)?,
-            Proxy::Haproxy => haproxy::start(self, doors)?,
-            Proxy::Envoy => envoy::start(self, doors)?,
+            Proxy::Nginx => nginx::start(self, listeners)?,
+            Proxy::Haproxy => haproxy::start(self, listeners)?,
+            Proxy::Envoy => envoy::start(self, listeners)?,
         };
-        Ok(Some(Peer { server, doors }))
+        Ok(Some(Peer { server, listeners }))
     }
 
     /// Starts Bastide as a plain proxy, or with the whole way.

@@ -1,6 +1,6 @@
 //! nginx, twice: as the upstream of everybody, and as a proxy.
 
-use super::{BODY_BYTES, BOTH, Doors, FILES, Ground};
+use super::{BODY_BYTES, BOTH, FILES, Ground, Listeners};
 use crate::bench::pki::Pki;
 use crate::bench::server::{PEER_CORE, PROXY_CORE, Server};
 use anyhow::{Context, Result};
@@ -47,7 +47,7 @@ pub(super) fn upstream(folder: &Path, pki: &Pki, ports: UpstreamPorts) -> Result
 
 /// nginx as a plain proxy, tuned as its manual says: one worker, connections to the
 /// upstreams kept, nothing spooled to disk.
-pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
+pub(super) fn start(ground: &Ground, listeners: Listeners) -> Result<Server> {
     let folder = ground.folder.as_path();
     let text = format!(
         "{opening}{files}{secure}  ssl_certificate {certificate};
@@ -84,12 +84,12 @@ pub(super) fn start(ground: &Ground, doors: Doors) -> Result<Server> {
         certificate = ground.pki.certificate.display(),
         key = ground.pki.key.display(),
         authority = ground.pki.authority.display(),
-        tls = doors.tls,
-        cleartext = doors.cleartext,
-        logged = doors.logged,
+        tls = listeners.tls,
+        cleartext = listeners.cleartext,
+        logged = listeners.logged,
         folder = folder.display(),
     );
-    run(folder, "nginx", PROXY_CORE, &text, doors.tls)
+    run(folder, "nginx", PROXY_CORE, &text, listeners.tls)
 }
 
 /// Servers under a name, to which connections are kept.

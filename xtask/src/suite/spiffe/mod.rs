@@ -291,9 +291,9 @@ fn with_proxy(
     long: u64,
     counts: &mut Counts,
 ) -> Result<()> {
-    let (door, other_door, secure) = (free_port()?, free_port()?, free_port()?);
+    let (inbound, other_inbound, secure) = (free_port()?, free_port()?, free_port()?);
     let folder = domain.folder.path();
-    let run = |service: &str, door: u16, services: &str, script: &str| {
+    let run = |service: &str, inbound: u16, services: &str, script: &str| {
         let text = format!(
             "mesh:\n  trust_domain: example.org\n  socket: api.sock\n  services: {{ {services} }}\n\
              policies:\n  inline: |\n    permit (principal == Service::\"spiffe://example.org/myservice\", action, \
@@ -301,17 +301,23 @@ fn with_proxy(
         );
         std::fs::write(folder.join(format!("{service}.yaml")), text)?;
         let mut run = Command::new(program);
-        run.current_dir(folder).args(["run", "--service", service, "--listen", &format!("127.0.0.1:{door}")]);
+        run.current_dir(folder).args([
+            "run",
+            "--service",
+            service,
+            "--listen",
+            &format!("127.0.0.1:{inbound}"),
+        ]);
         run.args(["--config", &format!("{service}.yaml"), "--", "sh", "-c", script]);
         Process::start(&format!("run-{service}"), folder, &mut run)
     };
     let serves = format!("exec {} -m http.server $PORT --bind 127.0.0.1", python.display());
-    let _service = run("myservice2", door, &format!("myservice2: \"127.0.0.1:{door}\""), &serves)?;
-    let mut envoy = Envoy::start(binary, domain, "envoy-to-proxy", "myservice2", (secure, door))?;
+    let _service = run("myservice2", inbound, &format!("myservice2: \"127.0.0.1:{inbound}\""), &serves)?;
+    let mut envoy = Envoy::start(binary, domain, "envoy-to-proxy", "myservice2", (secure, inbound))?;
     let calls = "while sleep 0.05; do curl --silent --max-time 5 --output /dev/null \
                  --write-out '%{http_code}\\n' http://myservice2/ >> answers; done";
-    let services = format!("myservice: \"127.0.0.1:{other_door}\", myservice2: \"127.0.0.1:{secure}\"");
-    let mut caller = run("myservice", other_door, &services, calls)?;
+    let services = format!("myservice: \"127.0.0.1:{other_inbound}\", myservice2: \"127.0.0.1:{secure}\"");
+    let mut caller = run("myservice", other_inbound, &services, calls)?;
     let answers = || std::fs::read_to_string(folder.join("answers")).unwrap_or_default();
     caller.wait(|| answers().lines().any(|status| status == "200").then_some(()))?;
     let before = answers().lines().count();

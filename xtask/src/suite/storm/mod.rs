@@ -2,7 +2,7 @@
 //! through two hops of mutual TLS without a pause. Not one may fail.
 //!
 //! ```text
-//! clients ─ way out ═ orders ─ program ─ way out ═ payments ─ program
+//! clients ─ outbound ═ orders ─ program ─ outbound ═ payments ─ program
 //! ```
 //! Halfway the control plane is killed without a word and started again: what is still good has to
 //! carry the requests between the services over that.

@@ -1,7 +1,7 @@
 """The programs of the storm: two services, and their clients.
 
-`serve NAME`: payments answers; orders asks payments by the way out and passes the answer on.
-`ask SECONDS CLIENTS PORT`: asks orders by the way out, every other time on a new connection, and
+`serve NAME`: payments answers; orders asks payments by the outbound proxy and passes the answer on.
+`ask SECONDS CLIENTS PORT`: asks orders by the outbound proxy, every other time on a new connection, and
 writes down how many requests were answered and how many failed.
 """
 
@@ -13,11 +13,11 @@ import threading
 import time
 import urllib.parse
 
-WAY_OUT = urllib.parse.urlsplit(os.environ["BASTIDE_OUTBOUND_PROXY"])
+OUTBOUND = urllib.parse.urlsplit(os.environ["BASTIDE_OUTBOUND_PROXY"])
 
 
 class Way:
-    """Requests through the way out, on one connection until it is dropped."""
+    """Requests through the outbound proxy, on one connection until it is dropped."""
 
     def __init__(self):
         self.connection = None
@@ -26,7 +26,7 @@ class Way:
         if anew:
             self.drop()
         if self.connection is None:
-            self.connection = http.client.HTTPConnection(WAY_OUT.hostname, WAY_OUT.port, timeout=30)
+            self.connection = http.client.HTTPConnection(OUTBOUND.hostname, OUTBOUND.port, timeout=30)
         try:
             self.connection.request("GET", url)
             answer = self.connection.getresponse()

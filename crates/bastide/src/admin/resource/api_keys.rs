@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Page;
 use super::holder::Holder;
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// An API key, without what would let anybody use it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -89,18 +89,18 @@ impl From<&ApiKeyRecord> for ApiKeyOut {
     }
 }
 
-fn file(asked: &Asked) -> ApiKeyFile {
+fn file(asked: &Call) -> ApiKeyFile {
     ApiKeyFile::new(&asked.view.configuration.authentication.api_keys, asked.state.random.clone())
 }
 
 /// `GET /v1/api-keys`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let file = file(asked);
     Reply::ok(&Page::whole(list_api_keys(&file)?.iter().map(ApiKeyOut::from).collect()))
 }
 
 /// `POST /v1/api-keys`
-pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn make(asked: &Call) -> Result<Reply, Problem> {
     let given: NewApiKeyIn = asked.body()?;
     asked.view.check_roles(&given.roles)?;
     if given.expires_in == Some(0) {
@@ -124,7 +124,7 @@ pub async fn make(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE /v1/api-keys/{key}`
-pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
     let (file, id) = (file(asked), asked.parameter("key"));
     if !list_api_keys(&file)?.iter().any(|record| record.id == id) {
         // Not what was given: it may be a part of a key.

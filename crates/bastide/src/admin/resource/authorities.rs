@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Page, done, why};
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// An authority, without what signs.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -56,7 +56,7 @@ fn shown(record: &Record, now: Timestamp) -> Page<AuthorityOut> {
 }
 
 /// Takes a step of the life of the authority that the path names.
-async fn take(asked: &Asked, taken: &str, step: fn(String) -> Step) -> Result<Reply, Problem> {
+async fn take(asked: &Call, taken: &str, step: fn(String) -> Step) -> Result<Reply, Problem> {
     let (domain, why) = (asked.state.trust.domain()?, why(asked)?);
     let id = asked.parameter("authority");
     let record = domain.step(&step(id.to_owned())).await?;
@@ -64,13 +64,13 @@ async fn take(asked: &Asked, taken: &str, step: fn(String) -> Step) -> Result<Re
 }
 
 /// `GET /v1/authorities`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let domain = asked.state.trust.domain()?;
     Reply::ok(&shown(&domain.record().await?, domain.now()))
 }
 
 /// `POST /v1/authorities`
-pub async fn prepare(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn prepare(asked: &Call) -> Result<Reply, Problem> {
     let kind = asked.body::<NewAuthority>()?.kind;
     let (domain, why) = (asked.state.trust.domain()?, why(asked)?);
     let record = domain.step(&Step::Prepare(kind)).await?;
@@ -81,16 +81,16 @@ pub async fn prepare(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `POST /v1/authorities/{authority}/activate`
-pub async fn activate(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn activate(asked: &Call) -> Result<Reply, Problem> {
     take(asked, "activated", Step::Activate).await
 }
 
 /// `POST /v1/authorities/{authority}/taint`
-pub async fn taint(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn taint(asked: &Call) -> Result<Reply, Problem> {
     take(asked, "tainted", Step::Taint).await
 }
 
 /// `POST /v1/authorities/{authority}/revoke`
-pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
     take(asked, "revoked", Step::Revoke).await
 }

@@ -9,7 +9,7 @@ use store::{Expect, Version};
 use super::holder::Holder;
 use super::{ATTEMPTS_MAX, Made, Page, paging};
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 use crate::config::Area;
 use crate::process::realms::DECLARED;
 
@@ -46,7 +46,7 @@ impl ClientOut {
 }
 
 /// `GET …/clients`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (limit, after) = paging(asked)?;
     let hashes = with_hashes(asked)?;
@@ -56,7 +56,7 @@ pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// Whether hashes are asked for, by somebody who may read them.
-fn with_hashes(asked: &Asked) -> Result<bool, Problem> {
+fn with_hashes(asked: &Call) -> Result<bool, Problem> {
     let hashes = asked.flag("hashes")?;
     if hashes {
         asked.also(Area::Hashes, "GET", &[])?;
@@ -64,14 +64,14 @@ fn with_hashes(asked: &Asked) -> Result<bool, Problem> {
     Ok(hashes)
 }
 
-async fn find(asked: &Asked, realm: &Realm) -> Result<(Client, Version), Problem> {
+async fn find(asked: &Call, realm: &Realm) -> Result<(Client, Version), Problem> {
     let id = asked.parameter("client");
     let found = realm.find_client(id).await?;
     found.ok_or_else(|| Problem::not_found(format!("client {id:?}")))
 }
 
 /// `GET …/clients/{client}`
-pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn get(asked: &Call) -> Result<Reply, Problem> {
     let hashes = with_hashes(asked)?;
     let (client, version) = find(asked, &*asked.realm()?).await?;
     Ok(Reply::ok(&ClientOut::of(client, hashes))?.of(version))
@@ -88,7 +88,7 @@ fn check_undeclared(client: &Client) -> Result<(), Problem> {
 }
 
 /// `PUT …/clients/{client}`
-pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn put(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let id = asked.parameter("client");
     let client: Client = asked.body()?;
@@ -126,7 +126,7 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
 
 /// Roles that a client is given or loses take the permit that giving and taking them does; so does
 /// every other change of one that has roles, which may be about who can be it. It may be switched off.
-fn check_roles(asked: &Asked, realm: &Realm, before: Option<&Client>, after: &Client) -> Result<(), Problem> {
+fn check_roles(asked: &Call, realm: &Realm, before: Option<&Client>, after: &Client) -> Result<(), Problem> {
     if let Some(before) = before {
         for role in before.roles.difference(&after.roles) {
             asked.also(Area::Roles, "DELETE", &[("client", &after.id), ("role", role)])?;
@@ -150,7 +150,7 @@ pub fn keep_secret(client: &mut Client, before: &Client) {
 }
 
 /// `DELETE …/clients/{client}`
-pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn remove(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (client, _) = find(asked, &realm).await?;
     check_undeclared(&client)?;
@@ -161,7 +161,7 @@ pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `POST …/clients/{client}/secret`
-pub async fn make_secret(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn make_secret(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let wanted: NewSecret = asked.body()?;
     let (mut client, version) = find(asked, &realm).await?;

@@ -7,7 +7,7 @@ use identity::{Client, Realm, User};
 use model::PrincipalKind;
 
 use crate::admin::problem::Problem;
-use crate::admin::serve::Asked;
+use crate::admin::serve::Call;
 use crate::config::Area;
 
 /// A principal that holds roles, or is about to.
@@ -20,19 +20,19 @@ pub(super) struct Holder<'a> {
 
 impl<'a> Holder<'a> {
     /// A user, with the roles of their record and those that the configuration gives them.
-    pub(super) fn user(asked: &'a Asked, realm: &Realm, user: &'a User) -> Self {
+    pub(super) fn user(asked: &'a Call, realm: &Realm, user: &'a User) -> Self {
         let own = user.roles.iter().map(String::as_str);
         Self::of_realm(asked, realm, PrincipalKind::User, ("user", &user.id), own)
     }
 
     /// A client, likewise.
-    pub(super) fn client(asked: &'a Asked, realm: &Realm, client: &'a Client) -> Self {
+    pub(super) fn client(asked: &'a Call, realm: &Realm, client: &'a Client) -> Self {
         let own = client.roles.iter().map(String::as_str);
         Self::of_realm(asked, realm, PrincipalKind::Client, ("client", &client.id), own)
     }
 
     /// The principal of an API key.
-    pub(super) fn api_key(asked: &'a Asked, name: &'a str, own: &'a [String]) -> Self {
+    pub(super) fn api_key(asked: &'a Call, name: &'a str, own: &'a [String]) -> Self {
         let mut holder = Self {
             kind: PrincipalKind::ApiKey,
             named: ("name", name),
@@ -43,7 +43,7 @@ impl<'a> Holder<'a> {
     }
 
     fn of_realm(
-        asked: &'a Asked,
+        asked: &'a Call,
         realm: &Realm,
         kind: PrincipalKind,
         named: (&'static str, &'a str),
@@ -59,7 +59,7 @@ impl<'a> Holder<'a> {
     }
 
     /// Adds the roles that the configuration gives it by `members`.
-    fn add_configured(&mut self, asked: &'a Asked, prefix: &str) {
+    fn add_configured(&mut self, asked: &'a Call, prefix: &str) {
         let (kind, id) = (self.kind, self.named.1);
         for role in &asked.view.configuration.roles {
             let is_it = |id_there: &str| id_there.strip_prefix(prefix) == Some(id);
@@ -73,7 +73,7 @@ impl<'a> Holder<'a> {
     ///
     /// # Errors
     /// The policies do not permit one of them.
-    pub(super) fn check(&self, asked: &Asked) -> Result<(), Problem> {
+    pub(super) fn check(&self, asked: &Call) -> Result<(), Problem> {
         self.roles.iter().try_for_each(|role| asked.also(Area::Roles, "PUT", &[self.named, ("role", role)]))
     }
 }

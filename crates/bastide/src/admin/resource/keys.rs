@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Page;
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// A signing key, without what signs.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -47,14 +47,14 @@ fn page(realm: &Realm) -> Page<KeyOut> {
 }
 
 /// `GET …/keys`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     realm.rotate_keys().await?;
     Reply::ok(&page(&realm))
 }
 
 /// `POST …/keys/rotate`
-pub async fn rotate(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn rotate(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let wanted: Rotate = asked.body()?;
     realm.replace_keys(wanted.forget).await?;

@@ -28,7 +28,7 @@ use serde::Serialize;
 use store::Cursor;
 
 use super::problem::Problem;
-use super::serve::Asked;
+use super::serve::Call;
 
 /// Items of a page when nothing is said.
 const LIMIT_DEFAULT: usize = 100;
@@ -65,7 +65,7 @@ pub struct Made {
 }
 
 /// `limit` and `cursor`.
-fn paging(asked: &Asked) -> Result<(usize, Option<Cursor>), Problem> {
+fn paging(asked: &Call) -> Result<(usize, Option<Cursor>), Problem> {
     let limit = match asked.query("limit") {
         None => LIMIT_DEFAULT,
         Some(text) => {
@@ -82,7 +82,7 @@ fn paging(asked: &Asked) -> Result<(usize, Option<Cursor>), Problem> {
 const WHY_CHARACTERS_MAX: usize = 256;
 
 /// What moved whoever asks, for the audit log; empty when it was not said.
-fn why(asked: &Asked) -> Result<String, Problem> {
+fn why(asked: &Call) -> Result<String, Problem> {
     let Some(why) = asked.query("why") else { return Ok(String::new()) };
     if why.chars().count() > WHY_CHARACTERS_MAX || why.chars().any(char::is_control) {
         return Err(Problem::malformed(format!(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{done, why};
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// How long a token may be used when nothing is said.
 const LIFE: Duration = Duration::from_secs(3600);
@@ -44,7 +44,7 @@ pub struct TokenOut {
 }
 
 /// `POST /v1/nodes/{node}/token`
-pub async fn token(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn token(asked: &Call) -> Result<Reply, Problem> {
     let (node, why) = (asked.parameter("node").to_owned(), why(asked)?);
     let life = asked.body::<NewToken>()?.expires_in.map_or(LIFE, Duration::from_secs);
     let domain = asked.state.trust.domain()?;
@@ -55,7 +55,7 @@ pub async fn token(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `PUT /v1/nodes/{node}/eviction`
-pub async fn evict(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn evict(asked: &Call) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node").to_owned(), why(asked)?);
     let domain = asked.state.trust.domain()?;
     let keys = node::evict(&domain, &name).await?;
@@ -64,7 +64,7 @@ pub async fn evict(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE /v1/nodes/{node}/eviction`
-pub async fn admit(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn admit(asked: &Call) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node"), why(asked)?);
     let domain = asked.state.trust.domain()?;
     if !node::readmit(&domain, name).await? {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Page;
 use crate::admin::openapi;
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// A realm. What names things stands in the configuration and is changed there, and so does
 /// whatever else it writes; see `settings` for the rest.
@@ -70,18 +70,18 @@ fn describe(realm: &Realm) -> RealmOut {
 }
 
 /// `GET /v1/realms`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let realms = asked.state.realms.all()?;
     Reply::ok(&Page::whole(realms.values().map(|realm| describe(realm)).collect()))
 }
 
 /// `GET /v1/realms/{realm}`
-pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn get(asked: &Call) -> Result<Reply, Problem> {
     Reply::ok(&describe(&*asked.realm()?))
 }
 
 /// `GET /v1/realms/{realm}/settings`
-pub async fn settings(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn settings(asked: &Call) -> Result<Reply, Problem> {
     settings_of(&*asked.realm()?).await
 }
 
@@ -93,7 +93,7 @@ async fn settings_of(realm: &Realm) -> Result<Reply, Problem> {
 }
 
 /// `PUT /v1/realms/{realm}/settings`
-pub async fn change_settings(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn change_settings(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let change: SettingsChange = asked.body()?;
     if let Some(name) = change.names().iter().find(|name| realm.written().any(|written| written == *name)) {
@@ -108,7 +108,7 @@ pub async fn change_settings(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET /v1/roles`
-pub async fn roles(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn roles(asked: &Call) -> Result<Reply, Problem> {
     let roles = asked.view.configuration.roles.iter().map(|role| RoleOut {
         name: role.name.clone(),
         includes: role.includes.clone(),
@@ -122,6 +122,6 @@ pub async fn roles(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET /v1/openapi.json`
-pub async fn document(_: &Asked) -> Result<Reply, Problem> {
+pub async fn document(_: &Call) -> Result<Reply, Problem> {
     Reply::ok(&openapi::document())
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Page, done, why};
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// What is to be revoked: exactly one of `token`, `grant`, `session`, `subject`, `certificate` and
 /// `identity`.
@@ -134,12 +134,12 @@ impl RevocationOut {
     }
 }
 
-fn file(asked: &Asked) -> RevocationFile {
+fn file(asked: &Call) -> RevocationFile {
     RevocationFile::new(&asked.state.revocations, asked.state.random.clone())
 }
 
 /// `GET /v1/revocations`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let mut list: Vec<RevocationOut> = file(asked).entries()?.into_iter().map(RevocationOut::from).collect();
     if let Some(domain) = asked.state.trust.is_there() {
         list.extend(domain.revocations().await?.into_iter().filter_map(RevocationOut::of_mesh));
@@ -171,7 +171,7 @@ fn read_id(text: &str) -> Result<model::SpiffeId, Problem> {
 }
 
 /// `POST /v1/revocations`
-pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
     let (given, why): (NewRevocation, String) = (asked.body()?, why(asked)?);
     if let Some(target) = target(&given)? {
         let domain = asked.state.trust.domain()?;
@@ -203,7 +203,7 @@ pub async fn revoke(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE /v1/revocations/{name}`
-pub async fn undo(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn undo(asked: &Call) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("name"), why(asked)?);
     let mut count = file(asked).remove(name, asked.state.now())?;
     if let Some(domain) = asked.state.trust.is_there() {

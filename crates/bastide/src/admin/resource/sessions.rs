@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Page;
 use super::users::find;
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 
 /// A session.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -80,7 +80,7 @@ impl From<GrantInfo> for GrantOut {
 }
 
 /// `GET …/users/{user}/sessions`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     let sessions = realm.sessions(&user.id).await?;
@@ -88,20 +88,20 @@ pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE …/users/{user}/sessions`
-pub async fn sign_out(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn sign_out(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     Reply::ok(&SignedOut { ended: realm.sign_out(&user.id).await? })
 }
 
 /// `DELETE …/sessions/{session}`
-pub async fn end(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn end(asked: &Call) -> Result<Reply, Problem> {
     asked.realm()?.end_session(asked.parameter("session")).await?;
     Ok(Reply::done())
 }
 
 /// `GET …/users/{user}/grants`
-pub async fn grants(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn grants(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     let grants = realm.grants(&user.id).await?;
@@ -109,7 +109,7 @@ pub async fn grants(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE …/grants/{grant}`
-pub async fn end_grant(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn end_grant(asked: &Call) -> Result<Reply, Problem> {
     asked.realm()?.end_grant(asked.parameter("grant")).await?;
     Ok(Reply::done())
 }

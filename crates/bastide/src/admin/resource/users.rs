@@ -13,7 +13,7 @@ use store::{Expect, Version};
 use super::holder::Holder;
 use super::{ATTEMPTS_MAX, Made, Page, encoded, paging};
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 use crate::config::Area;
 
 /// Users that one call looks at for those that are asked for; `next` goes on.
@@ -141,7 +141,7 @@ pub struct GroupOut {
 }
 
 /// `GET …/users`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (limit, mut after) = paging(asked)?;
     if let Some(name) = asked.query("username") {
@@ -161,7 +161,7 @@ pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
     }
 }
 
-fn is_wanted(asked: &Asked, user: &User) -> bool {
+fn is_wanted(asked: &Call, user: &User) -> bool {
     let email = asked.query("email").is_none_or(|email| {
         user.email.as_ref().is_some_and(|known| known.to_lowercase() == email.to_lowercase())
     });
@@ -171,14 +171,14 @@ fn is_wanted(asked: &Asked, user: &User) -> bool {
 }
 
 /// The user that the path names.
-pub(super) async fn find(asked: &Asked, realm: &Realm) -> Result<(User, Version), Problem> {
+pub(super) async fn find(asked: &Call, realm: &Realm) -> Result<(User, Version), Problem> {
     let id = asked.parameter("user");
     let found = realm.find_user_by_id(id).await?;
     found.ok_or_else(|| Problem::not_found(format!("user of id {id:?}")))
 }
 
 /// `POST …/users`
-pub async fn add(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn add(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let given: UserIn = asked.body()?;
     check(asked, &realm, &given, None).await?;
@@ -193,13 +193,13 @@ pub async fn add(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET …/users/{user}`
-pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn get(asked: &Call) -> Result<Reply, Problem> {
     let (user, version) = find(asked, &*asked.realm()?).await?;
     Ok(Reply::ok(&UserOut::from(user))?.of(version))
 }
 
 /// `PUT …/users/{user}`
-pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn put(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let id = asked.parameter("user");
     let given: UserIn = asked.body()?;
@@ -228,7 +228,7 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
 
 /// Roles and groups that a user is given or loses with the rest of them take the permit that
 /// giving and taking each alone does.
-fn check_given(asked: &Asked, given: &UserIn, id: &str, before: Option<&User>) -> Result<(), Problem> {
+fn check_given(asked: &Call, given: &UserIn, id: &str, before: Option<&User>) -> Result<(), Problem> {
     let none = BTreeSet::new();
     let (roles, groups) = before.map_or((&none, &none), |user| (&user.roles, &user.groups));
     for (area, name, before, after) in
@@ -249,7 +249,7 @@ fn check_given(asked: &Asked, given: &UserIn, id: &str, before: Option<&User>) -
 /// What decides who can log in as somebody takes the permit over the roles that they hold: their
 /// address, to which a link to another password goes, that they are not switched off, and an id that
 /// the configuration gives roles.
-fn check_access(asked: &Asked, realm: &Realm, before: Option<&User>, after: &User) -> Result<(), Problem> {
+fn check_access(asked: &Call, realm: &Realm, before: Option<&User>, after: &User) -> Result<(), Problem> {
     let Some(before) = before else {
         let nameless = User { roles: BTreeSet::new(), ..after.clone() };
         return Holder::user(asked, realm, &nameless).check(asked);
@@ -264,7 +264,7 @@ fn check_access(asked: &Asked, realm: &Realm, before: Option<&User>, after: &Use
 
 /// A group that is called like a declared role takes the permit that the role does: a gateway that
 /// reads roles from `groups` makes no difference between them.
-fn check_group(asked: &Asked, method: &'static str, user: &str, group: &str) -> Result<(), Problem> {
+fn check_group(asked: &Call, method: &'static str, user: &str, group: &str) -> Result<(), Problem> {
     if !asked.view.roles().contains(group) {
         return Ok(());
     }
@@ -276,7 +276,7 @@ fn contended() -> Problem {
 }
 
 /// Refuses roles that nobody declared, and a name that is another's.
-async fn check(asked: &Asked, realm: &Realm, given: &UserIn, id: Option<&str>) -> Result<(), Problem> {
+async fn check(asked: &Call, realm: &Realm, given: &UserIn, id: Option<&str>) -> Result<(), Problem> {
     if !asked.flag("any_role")? {
         asked.view.check_roles(&given.roles)?;
     }
@@ -289,7 +289,7 @@ async fn check(asked: &Asked, realm: &Realm, given: &UserIn, id: Option<&str>) -
 }
 
 /// `DELETE …/users/{user}`
-pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn remove(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     match realm.remove_user(&user.id, asked.expect()).await? {
@@ -299,7 +299,7 @@ pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `PUT …/users/{user}/password`
-pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn set_password(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let given: PasswordIn = asked.body()?;
     let (user, _) = find(asked, &realm).await?;
@@ -337,7 +337,7 @@ pub async fn set_password(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET …/users/{user}/password`
-pub async fn password_hash(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn password_hash(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     let hash = realm.password_hash(&user.id).await?;
@@ -346,7 +346,7 @@ pub async fn password_hash(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `POST …/users/{user}/verification`
-pub async fn ask_verification(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn ask_verification(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     if user.email_verified {
@@ -360,7 +360,7 @@ pub async fn ask_verification(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET …/users/{user}/factors`
-pub async fn factors(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn factors(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     let factors = realm.factors(&user.id).await?.into_iter().map(|factor| FactorOut {
@@ -374,7 +374,7 @@ pub async fn factors(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE …/users/{user}/factors/{factor}`
-pub async fn remove_factor(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn remove_factor(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let (user, _) = find(asked, &realm).await?;
     Holder::user(asked, &realm, &user).check(asked)?;
@@ -386,7 +386,7 @@ pub async fn remove_factor(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// Changes one member of a user, whatever others change of them at the same time.
-async fn change(asked: &Asked, change: impl Fn(&mut User)) -> Result<Reply, Problem> {
+async fn change(asked: &Call, change: impl Fn(&mut User)) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     for _ in 0..ATTEMPTS_MAX {
         let (before, version) = find(asked, &realm).await?;
@@ -404,7 +404,7 @@ async fn change(asked: &Asked, change: impl Fn(&mut User)) -> Result<Reply, Prob
 }
 
 /// `PUT …/users/{user}/roles/{role}`
-pub async fn grant_role(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn grant_role(asked: &Call) -> Result<Reply, Problem> {
     let role = asked.parameter("role").to_owned();
     if !asked.flag("any_role")? {
         asked.view.check_roles([&role])?;
@@ -416,7 +416,7 @@ pub async fn grant_role(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE …/users/{user}/roles/{role}`
-pub async fn take_role(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn take_role(asked: &Call) -> Result<Reply, Problem> {
     let role = asked.parameter("role");
     change(asked, |user| {
         let _ = user.roles.remove(role);
@@ -425,7 +425,7 @@ pub async fn take_role(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `PUT …/users/{user}/groups/{group}`
-pub async fn join_group(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn join_group(asked: &Call) -> Result<Reply, Problem> {
     let group = asked.parameter("group");
     check_group(asked, "PUT", asked.parameter("user"), group)?;
     change(asked, |user| {
@@ -435,7 +435,7 @@ pub async fn join_group(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE …/users/{user}/groups/{group}`
-pub async fn leave_group(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn leave_group(asked: &Call) -> Result<Reply, Problem> {
     let group = asked.parameter("group");
     check_group(asked, "DELETE", asked.parameter("user"), group)?;
     change(asked, |user| {
@@ -445,7 +445,7 @@ pub async fn leave_group(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET …/groups`
-pub async fn groups(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn groups(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let mut members: BTreeMap<String, u64> = BTreeMap::new();
     for user in realm.users().await? {

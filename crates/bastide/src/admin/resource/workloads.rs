@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Page;
 use crate::admin::problem::Problem;
-use crate::admin::serve::{Asked, Reply};
+use crate::admin::serve::{Call, Reply};
 use crate::config::{Mesh, NewWorkload, registered};
 
 /// A workload as it is shown.
@@ -36,7 +36,7 @@ impl WorkloadOut {
 }
 
 /// The mesh of the configuration.
-fn mesh(asked: &Asked) -> Result<&Mesh, Problem> {
+fn mesh(asked: &Call) -> Result<&Mesh, Problem> {
     let mesh = asked.view.configuration.mesh.as_ref();
     mesh.ok_or_else(|| Problem::unfit("the configuration has no `mesh:`"))
 }
@@ -46,12 +46,12 @@ fn unknown(name: &str) -> Problem {
 }
 
 /// The workload of the configuration that the path names.
-fn declared<'a>(asked: &Asked, mesh: &'a Mesh) -> Option<&'a Workload> {
+fn declared<'a>(asked: &Call, mesh: &'a Mesh) -> Option<&'a Workload> {
     mesh.workloads.list.iter().find(|one| one.name == asked.parameter("workload"))
 }
 
 /// `GET /v1/workloads`
-pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn list(asked: &Call) -> Result<Reply, Problem> {
     let mesh = mesh(asked)?;
     let registered = asked.state.trust.domain()?.registrations().await?;
     let declared = mesh.workloads.list.iter().map(|one| WorkloadOut::of(one, true));
@@ -60,7 +60,7 @@ pub async fn list(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `GET /v1/workloads/{workload}`
-pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn get(asked: &Call) -> Result<Reply, Problem> {
     let (mesh, name) = (mesh(asked)?, asked.parameter("workload"));
     if let Some(workload) = declared(asked, mesh) {
         return Reply::ok(&WorkloadOut::of(workload, true));
@@ -71,7 +71,7 @@ pub async fn get(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `PUT /v1/workloads/{workload}`
-pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn put(asked: &Call) -> Result<Reply, Problem> {
     let mesh = mesh(asked)?;
     let domain = asked.state.trust.domain()?;
     let name = asked.parameter("workload");
@@ -90,7 +90,7 @@ pub async fn put(asked: &Asked) -> Result<Reply, Problem> {
 }
 
 /// `DELETE /v1/workloads/{workload}`
-pub async fn remove(asked: &Asked) -> Result<Reply, Problem> {
+pub async fn remove(asked: &Call) -> Result<Reply, Problem> {
     let (mesh, name) = (mesh(asked)?, asked.parameter("workload"));
     let removed = asked.state.trust.domain()?.unregister(name, asked.expect()).await?;
     match removed {

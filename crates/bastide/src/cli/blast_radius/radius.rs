@@ -1,4 +1,4 @@
-//! From the doors of a deployment to what somebody can reach through them.
+//! From the points of a deployment to what somebody can reach through them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,18 +10,18 @@ use crate::config::{Configuration, Proof};
 use crate::wire;
 
 /// A place where policies are asked.
-pub(super) struct Door {
+pub(super) struct EnforcementPoint {
     /// `gateway`, or the service's name.
     name: String,
     policies: Policies,
-    /// What each route looks for; `None`: every route of the door, a certificate.
+    /// What each route looks for; `None`: every route of the point, a certificate.
     proofs: Option<BTreeMap<String, Vec<Proof>>>,
 }
 
-/// The name of the gateway's door.
+/// The name of the gateway's point.
 const GATEWAY: &str = "gateway";
 
-impl Door {
+impl EnforcementPoint {
     /// The gateway's.
     pub(super) fn gateway(configuration: &Configuration) -> anyhow::Result<Self> {
         let routes = configuration.routes.iter();
@@ -39,7 +39,7 @@ impl Door {
     /// What somebody can reach here.
     fn reach(&self, who: &Intruder) -> Vec<Reach> {
         let Some(proofs) = &self.proofs else {
-            // Its other routes are its program's way out, which nobody comes to from the mesh.
+            // Its other routes are its program's outbound proxy, which nobody comes to from the mesh.
             let somebody = who.in_mesh();
             let all = somebody.map(|somebody| reach(&self.policies, &somebody)).unwrap_or_default();
             return all.into_iter().filter(|reach| reach.route == self.name).collect();
@@ -69,7 +69,7 @@ impl Door {
 
 /// Everything that is configured.
 pub(super) struct Deployment {
-    pub(super) doors: Vec<Door>,
+    pub(super) points: Vec<EnforcementPoint>,
     /// Services of the mesh with their identities.
     pub(super) services: Vec<(String, SpiffeId)>,
     /// The gateway's identity.
@@ -122,7 +122,7 @@ impl Intruder {
         }
     }
 
-    /// At the door of a service; `None`: nobody comes there without an SVID.
+    /// At the point of a service; `None`: nobody comes there without an SVID.
     fn in_mesh(&self) -> Option<Somebody> {
         self.is_workload().then(|| Somebody { tls_version: Some("1.3"), ..self.at_gateway() })
     }
@@ -144,8 +144,8 @@ pub(super) struct Reached {
     pub(super) from: String,
     /// How many services have fallen before.
     pub(super) depth: usize,
-    /// Whose door.
-    pub(super) door: String,
+    /// Whose point.
+    pub(super) point: String,
     pub(super) reach: Reach,
 }
 
@@ -158,8 +158,8 @@ pub(super) struct Radius {
     pub(super) services: Vec<String>,
     /// How many pairs of route and method anybody can reach; they are not listed.
     pub(super) open: usize,
-    /// How many doors there are.
-    pub(super) doors: usize,
+    /// How many points there are.
+    pub(super) points: usize,
 }
 
 impl Radius {
@@ -178,8 +178,8 @@ impl Radius {
 impl Deployment {
     /// Everything that somebody can reach, and what each service that is reached could.
     pub(super) fn radius(&self, intruder: &Intruder) -> Radius {
-        let mut radius = Radius { doors: self.doors.len(), ..Radius::default() };
-        let open: Vec<_> = self.doors.iter().map(Door::open).collect();
+        let mut radius = Radius { points: self.points.len(), ..Radius::default() };
+        let open: Vec<_> = self.points.iter().map(EnforcementPoint::open).collect();
         radius.open = open.iter().map(BTreeSet::len).sum();
         let mut waiting = VecDeque::from([(0, intruder.title.clone(), intruder.clone())]);
         let mut fallen = BTreeSet::new();
@@ -187,16 +187,16 @@ impl Deployment {
             fallen.insert(intruder.principal.id.clone());
         }
         while let Some((depth, from, who)) = waiting.pop_front() {
-            for (door, open) in self.doors.iter().zip(&open) {
-                for reach in door.reach(&who) {
+            for (point, open) in self.points.iter().zip(&open) {
+                for reach in point.reach(&who) {
                     if open.contains(&(reach.route.clone(), reach.method.clone()))
-                        || self.ends_here(door, &reach)
+                        || self.ends_here(point, &reach)
                     {
                         continue;
                     }
                     self.fall(&reach.service, depth + 1, &mut fallen, &mut waiting, &mut radius);
-                    let (from, door) = (from.clone(), door.name.clone());
-                    radius.reached.push(Reached { from, depth, door, reach });
+                    let (from, point) = (from.clone(), point.name.clone());
+                    radius.reached.push(Reached { from, depth, point, reach });
                 }
             }
         }
@@ -205,9 +205,9 @@ impl Deployment {
 
     /// Whether the gateway could not go on from one of its routes: the service behind it lets it
     /// not in with that method.
-    fn ends_here(&self, door: &Door, reach: &Reach) -> bool {
-        let behind = self.doors.iter().find(|other| other.proofs.is_none() && other.name == reach.service);
-        let (Some(_), Some(behind), Some(id)) = (&door.proofs, behind, &self.gateway) else { return false };
+    fn ends_here(&self, point: &EnforcementPoint, reach: &Reach) -> bool {
+        let behind = self.points.iter().find(|other| other.proofs.is_none() && other.name == reach.service);
+        let (Some(_), Some(behind), Some(id)) = (&point.proofs, behind, &self.gateway) else { return false };
         let gateway = Intruder::service(GATEWAY, id.clone());
         !behind.reach(&gateway).iter().any(|further| further.method == reach.method)
     }

@@ -45,9 +45,9 @@ fn open(radius: &Radius) -> String {
 fn line(reached: &Reached) -> String {
     let reach = &reached.reach;
     let route =
-        if reached.door == reach.route { String::new() } else { format!(", route {:?}", reach.route) };
+        if reached.point == reach.route { String::new() } else { format!(", route {:?}", reach.route) };
     let free = if reach.by.is_empty() { ", which needs no policy" } else { "" };
-    format!("{} {}, enforced at {}{route}{free}", reach.method, reach.service, reached.door)
+    format!("{} {}, enforced at {}{route}{free}", reach.method, reach.service, reached.point)
 }
 
 fn grant_text(grant: &Grant) -> String {
@@ -65,7 +65,7 @@ pub(super) fn to_json(intruder: &Intruder, radius: &Radius) -> Value {
         "who": intruder.title,
         "services": radius.services,
         "always": always, "when": when,
-        "open_to_anybody": radius.open, "enforcement_points": radius.doors,
+        "open_to_anybody": radius.open, "enforcement_points": radius.points,
         "reached": radius.reached.iter().map(reached_json).collect::<Vec<_>>(),
     })
 }
@@ -77,7 +77,7 @@ fn reached_json(reached: &Reached) -> Value {
     };
     let reach = &reached.reach;
     json!({
-        "from": reached.from, "hops_before": reached.depth, "enforced_at": reached.door,
+        "from": reached.from, "hops_before": reached.depth, "enforced_at": reached.point,
         "route": reach.route, "service": reach.service, "method": reach.method,
         "certainty": if reach.certainty == Certainty::Always { "always" } else { "when" },
         "by": grants(&reach.by), "unless": grants(&reach.unless),

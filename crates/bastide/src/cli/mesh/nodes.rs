@@ -41,7 +41,7 @@ pub(super) fn token(
 /// # Errors
 /// The store cannot be read.
 pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
-    let pin = node::door_pin(store, &SystemRandom::new()).await?;
+    let pin = node::server_pin(store, &SystemRandom::new()).await?;
     let (nodes, evicted) = (node::nodes(store).await?, node::all_kept_out(store).await?);
     match output {
         Output::Json => say(json!({ "pin": pin.to_string(), "nodes": nodes, "evicted": evicted })),

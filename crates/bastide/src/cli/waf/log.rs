@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use model::Subscriber;
+use model::ClientNetwork;
 use model::event::{FirewallRecord, FirewallSide};
 use serde::Deserialize;
 
@@ -75,12 +75,12 @@ impl Line {
         if !self.principal.is_empty() {
             return self.principal.clone();
         }
-        match self.client_address.parse().map(Subscriber::of) {
-            Ok(Subscriber::V4(address)) => {
+        match self.client_address.parse().map(ClientNetwork::of) {
+            Ok(ClientNetwork::V4(address)) => {
                 let [a, b, c, _] = address.octets();
                 format!("{a}.{b}.{c}.0/24")
             }
-            Ok(network @ Subscriber::V6(_)) => network.to_string(),
+            Ok(network @ ClientNetwork::V6(_)) => network.to_string(),
             Err(_) => self.client_address.clone(),
         }
     }

@@ -113,7 +113,7 @@ pub struct Declared {
     pub timeouts: Vec<(String, String)>,
     /// The path of the workload that it has to be, when that is not its name.
     pub id: Option<String>,
-    /// Whether policies are only tried at its door.
+    /// Whether policies are only tried by its proxy.
     pub dry_run: bool,
 }
 

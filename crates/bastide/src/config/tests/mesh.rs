@@ -271,12 +271,12 @@ fn a_service_of_the_registry_has_no_address_and_always_a_certificate() {
     assert_eq!(looked_up, ["/short", "/ns/long"]);
     assert_eq!(
         mesh.declared().here,
-        mesh::directory::Here::At("10.0.0.2".parse().unwrap()),
+        mesh::directory::LocalAddress::At("10.0.0.2".parse().unwrap()),
         "where agents come to"
     );
     let everywhere = SERVICES.replace("10.0.0.2", "0.0.0.0");
     let configuration = read_with(&format!("{base}{everywhere}"), &[]).unwrap();
-    assert_eq!(configuration.mesh.unwrap().declared().here, mesh::directory::Here::ByRoute);
+    assert_eq!(configuration.mesh.unwrap().declared().here, mesh::directory::LocalAddress::ByRoute);
 
     let one = |written: &str| format!("mesh: {{ trust_domain: a.example, services: {{ db: {written} }} }}");
     for (written, expected) in [

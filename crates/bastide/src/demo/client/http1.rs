@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Answer, Door, Request, Wire, within};
+use super::{Answer, Endpoint, Request, Wire, within};
 
 /// One connection.
 pub struct Connection {
@@ -26,8 +26,8 @@ impl Connection {
     ///
     /// # Errors
     /// Nobody listens, or the handshake failed.
-    pub async fn open(door: &Door) -> io::Result<Self> {
-        Ok(Self { wire: door.connect(false).await?, buffer: BytesMut::with_capacity(8 * 1024) })
+    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+        Ok(Self { wire: endpoint.connect(false).await?, buffer: BytesMut::with_capacity(8 * 1024) })
     }
 
     /// Sends bytes as they are.
@@ -176,8 +176,8 @@ impl Connection {
 ///
 /// # Errors
 /// As [`Connection::open`] and [`Connection::ask`].
-pub async fn ask(door: &Door, request: &Request) -> io::Result<Answer> {
-    Connection::open(door).await?.ask(request).await
+pub async fn ask(endpoint: &Endpoint, request: &Request) -> io::Result<Answer> {
+    Connection::open(endpoint).await?.ask(request).await
 }
 
 /// The request's bytes, as an honest client would send them.
@@ -214,12 +214,12 @@ mod tests {
     /// What the client makes of these bytes.
     async fn read(bytes: &'static str, method: &'static str) -> io::Result<Answer> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let door = Door::clear(listener.local_addr().unwrap());
+        let endpoint = Endpoint::clear(listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(bytes.as_bytes()).await.unwrap();
         });
-        let mut connection = Connection::open(&door).await.unwrap();
+        let mut connection = Connection::open(&endpoint).await.unwrap();
         let answer = connection.answer(method == "HEAD").await;
         server.await.unwrap();
         answer

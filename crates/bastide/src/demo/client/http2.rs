@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 
-use super::{Answer, Door, Request, within};
+use super::{Answer, Endpoint, Request, within};
 
 /// One connection; requests on it run side by side.
 #[derive(Clone)]
@@ -19,8 +19,8 @@ impl Connection {
     ///
     /// # Errors
     /// Nobody listens, or a handshake failed.
-    pub async fn open(door: &Door) -> io::Result<Self> {
-        let wire = door.connect(true).await?;
+    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+        let wire = endpoint.connect(true).await?;
         let (sender, connection) =
             within(async { h2::client::handshake(wire).await.map_err(io::Error::other) }).await?;
         // Ends by itself when the last sender is dropped.
@@ -110,6 +110,6 @@ impl Begun {
 ///
 /// # Errors
 /// As [`Connection::open`] and [`Connection::ask`].
-pub async fn ask(door: &Door, request: &Request) -> io::Result<Answer> {
-    Connection::open(door).await?.ask(request).await
+pub async fn ask(endpoint: &Endpoint, request: &Request) -> io::Result<Answer> {
+    Connection::open(endpoint).await?.ask(request).await
 }

@@ -32,9 +32,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-/// Where to knock, and as whom.
+/// Where a client connects to, and as whom.
 #[derive(Clone)]
-pub struct Door {
+pub struct Endpoint {
     /// The socket to connect to.
     pub address: SocketAddr,
     /// TLS, with the name to ask for; `None` is cleartext.
@@ -140,8 +140,8 @@ impl Trust {
     }
 }
 
-impl Door {
-    /// A cleartext door.
+impl Endpoint {
+    /// A cleartext endpoint.
     pub const fn clear(address: SocketAddr) -> Self {
         Self { address, tls: None, from: None }
     }

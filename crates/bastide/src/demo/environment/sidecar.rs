@@ -1,4 +1,4 @@
-//! `bastide run` beside services of the shop: a door of mutual TLS in front of each, and a way out
+//! `bastide run` beside services of the shop: a listener of mutual TLS in front of each, and an outbound proxy
 //! to the others.
 
 use std::net::SocketAddr;
@@ -18,24 +18,24 @@ pub(crate) struct Sidecar {
     pub(crate) service: &'static str,
     /// Which of several instances.
     pub(crate) instance: u32,
-    /// Its door in the mesh.
-    pub(crate) door: u16,
-    /// Its way out, on loopback.
-    pub(crate) way_out: u16,
+    /// Its port in the mesh.
+    pub(crate) inbound: u16,
+    /// Its outbound proxy, on loopback.
+    pub(crate) outbound: u16,
 }
 
 impl Sidecar {
-    /// Its name in the demo's configuration: `door_orders_1`.
+    /// Its name in the demo's configuration: `inbound_orders_1`.
     pub(crate) fn place(&self) -> String {
         match self.service {
-            "orders" => format!("{{{{door_{}_{}}}}}", self.service, self.instance),
-            service => format!("{{{{door_{service}}}}}"),
+            "orders" => format!("{{{{inbound_{}_{}}}}}", self.service, self.instance),
+            service => format!("{{{{inbound_{service}}}}}"),
         }
     }
 
-    /// Its way out.
-    pub(crate) fn way_out(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.way_out))
+    /// Its outbound proxy.
+    pub(crate) fn outbound(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.outbound))
     }
 
     /// The executable that the kernel knows it by.
@@ -56,7 +56,7 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Starts it beside the service at `address`, and waits until both of its doors are open.
+    /// Starts it beside the service at `address`, and waits until both of its endpoints are open.
     ///
     /// # Errors
     /// It ends, or is not there in time.
@@ -66,8 +66,8 @@ impl Sidecar {
             "run".to_owned(),
             "--leash".to_owned(),
             format!("--service={}", self.service),
-            format!("--listen=127.0.0.1:{}", self.door),
-            format!("--outbound-port={}", self.way_out),
+            format!("--listen=127.0.0.1:{}", self.inbound),
+            format!("--outbound-port={}", self.outbound),
             format!("--to={}", address.port()),
             format!("--state=state-{name}"),
             // The service runs already: what is run is a process that only waits.
@@ -79,7 +79,7 @@ impl Sidecar {
         let mut process = Process::start(&name, &executable, &arguments, false, folder)?;
         let open = async |port: u16| tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         let waited = tokio::time::timeout(START_TIME_MAX, async {
-            while !(open(self.way_out).await && open(self.door).await) {
+            while !(open(self.outbound).await && open(self.inbound).await) {
                 if let Some(how) = process.ended() {
                     return Err(how);
                 }
@@ -136,13 +136,13 @@ impl DemoEnvironment {
         Ok((ClientCertificate { chain, key }, std::fs::read(out.join("bundle.pem"))?))
     }
 
-    /// The way out and the door in the mesh of a service's first instance.
+    /// The outbound proxy and the listener in the mesh of a service's first instance.
     ///
     /// # Errors
     /// It is none of the mesh.
     pub(crate) fn in_mesh(&self, service: &str) -> anyhow::Result<(SocketAddr, SocketAddr)> {
         let found = self.mesh.iter().find(|sidecar| sidecar.service == service);
         let found = found.with_context(|| format!("{service} is not in the mesh"))?;
-        Ok((found.way_out(), SocketAddr::from(([127, 0, 0, 1], found.door))))
+        Ok((found.outbound(), SocketAddr::from(([127, 0, 0, 1], found.inbound))))
     }
 }

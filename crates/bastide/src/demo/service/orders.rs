@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::Told;
-use crate::demo::client::{self, Door, Request};
+use crate::demo::client::{self, Endpoint, Request};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Order {
@@ -66,7 +66,7 @@ impl OrderService {
         if let Some(trace) = told.fields.get("traceparent") {
             request = request.field("traceparent", trace);
         }
-        let answer = client::http1::ask(&Door::clear(self.payments), &request).await?;
+        let answer = client::http1::ask(&Endpoint::clear(self.payments), &request).await?;
         Ok(answer.json().get("data").cloned().unwrap_or_default())
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::demo::client::http1::{self, bytes_of};
-use crate::demo::client::{Answer, Door, PATIENCE, Request, http2};
+use crate::demo::client::{Answer, Endpoint, PATIENCE, Request, http2};
 use crate::demo::environment::{DemoEnvironment, HOST};
 
 /// How long the visitor listens for something that must not come.
@@ -122,8 +122,8 @@ pub(crate) struct Ask {
     pub(crate) http2: bool,
     /// From this local address.
     pub(crate) from: Option<IpAddr>,
-    /// At this door instead of the customers'.
-    pub(crate) door: Option<Door>,
+    /// At this endpoint instead of the customers'.
+    pub(crate) endpoint: Option<Endpoint>,
 }
 
 impl Ask {
@@ -132,7 +132,7 @@ impl Ask {
     }
 
     pub(super) fn new(method: &'static str, target: &str) -> Self {
-        Self { request: Request::new(method, HOST, target), http2: false, from: None, door: None }
+        Self { request: Request::new(method, HOST, target), http2: false, from: None, endpoint: None }
     }
 
     #[must_use]
@@ -173,8 +173,8 @@ impl Ask {
     }
 
     #[must_use]
-    pub(super) fn at(mut self, door: Door) -> Self {
-        self.door = Some(door);
+    pub(super) fn at(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
         self
     }
 }
@@ -199,21 +199,21 @@ impl<'t> Visitor<'t> {
         self.trials.push(trial);
     }
 
-    /// The door that a request knocks at.
-    pub(super) fn door(&self, ask: &Ask) -> anyhow::Result<Door> {
-        let door = match &ask.door {
-            Some(door) => door.clone(),
-            None => self.demo.door()?,
+    /// Where a request goes.
+    pub(super) fn endpoint(&self, ask: &Ask) -> anyhow::Result<Endpoint> {
+        let endpoint = match &ask.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => self.demo.endpoint()?,
         };
-        Ok(Door { from: ask.from, ..door })
+        Ok(Endpoint { from: ask.from, ..endpoint })
     }
 
     /// Sends a request on a connection of its own.
     pub(super) async fn ask(&self, ask: &Ask) -> anyhow::Result<Answer> {
-        let door = self.door(ask)?;
+        let endpoint = self.endpoint(ask)?;
         Ok(match ask.http2 {
-            true => http2::ask(&door, &ask.request).await?,
-            false => http1::ask(&door, &ask.request).await?,
+            true => http2::ask(&endpoint, &ask.request).await?,
+            false => http1::ask(&endpoint, &ask.request).await?,
         })
     }
 
@@ -271,7 +271,7 @@ impl<'t> Visitor<'t> {
     }
 
     async fn ask_raw(&self, bytes: &[u8]) -> anyhow::Result<(Answer, Vec<u8>, bool)> {
-        let mut connection = http1::Connection::open(&self.demo.door()?).await?;
+        let mut connection = http1::Connection::open(&self.demo.endpoint()?).await?;
         connection.send(bytes).await?;
         let answer = connection.answer(false).await?;
         // Until it closes; it must, so this wait is short unless the row turns red.
@@ -288,7 +288,7 @@ impl<'t> Visitor<'t> {
     /// Raw bytes that must be answered with `status` by a service.
     pub(super) async fn innocent_raw(&mut self, tried: &str, bytes: &[u8], status: u16) {
         let answer = async {
-            let mut connection = http1::Connection::open(&self.demo.door()?).await?;
+            let mut connection = http1::Connection::open(&self.demo.endpoint()?).await?;
             connection.send(bytes).await?;
             anyhow::Ok(connection.answer(false).await?)
         };

@@ -45,7 +45,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "mesh-audit")?;
         let recorder = Arc::new(MeshAudit::new(audit, Arc::clone(&random)));
         let remote = Remote::new(arguments.server.clone(), pin, key, prover, clock, random)?;
-        let keeper = tokio::spawn(Arc::clone(&remote).keep());
+        let task = tokio::spawn(Arc::clone(&remote).run());
         let serve = async {
             remote.met().await;
             let world = World {
@@ -64,7 +64,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
             ended = serve => ended,
             _ = signals.ends.told() => Ok(()),
         };
-        keeper.abort();
+        task.abort();
         drop(recorder);
         let closed = tokio::task::spawn_blocking(move || log.close(AUDIT_CLOSE_WITHIN)).await?;
         served?;

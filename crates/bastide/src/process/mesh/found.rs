@@ -68,7 +68,7 @@ impl Found {
 }
 
 /// Follows what the control plane in this process knows. Ends when it does.
-pub(super) async fn keep(
+pub(super) async fn run(
     mut known: watch::Receiver<Arc<Endpoints>>,
     wanted: Vec<SpiffeId>,
     found: Arc<Found>,

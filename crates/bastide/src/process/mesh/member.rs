@@ -178,7 +178,7 @@ impl CurrentMember {
 }
 
 /// Keeps the identity that this process issues itself. Ends when it is aborted.
-pub(super) async fn keep(
+pub(super) async fn run(
     mut own: Own,
     mut revoked: watch::Receiver<Arc<Revoked>>,
     current: Arc<CurrentMember>,

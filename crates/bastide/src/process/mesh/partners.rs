@@ -86,7 +86,7 @@ pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) {
 
 /// Keeps the bundles of these domains, of which those `before` were kept until now. Ends when it is
 /// aborted.
-pub(super) async fn keep(
+pub(super) async fn run(
     partners: Vec<Partner>,
     before: Vec<Partner>,
     store: Store,
@@ -268,7 +268,7 @@ mod tests {
         let begins = async |partners: &[Partner]| {
             let foreign = Arc::new(watch::channel(Arc::default()).0);
             let mut told = foreign.subscribe();
-            let keeping = tokio::spawn(keep(partners.to_vec(), Vec::new(), store.clone(), foreign));
+            let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), store.clone(), foreign));
             told.changed().await.unwrap();
             let known = told.borrow().get("partner.example").cloned();
             keeping.abort();

@@ -45,7 +45,7 @@ impl Registered {
     /// Begins to say it.
     pub fn start(address: Address, random: Arc<SystemRandom>) -> Self {
         let (over, told) = oneshot::channel();
-        Self { over: Some(over), task: tokio::spawn(keep(address, random, told)) }
+        Self { over: Some(over), task: tokio::spawn(run(address, random, told)) }
     }
 
     /// Takes it back, within a bounded time, and lets callers hear of that.
@@ -63,7 +63,7 @@ impl Drop for Registered {
     }
 }
 
-async fn keep(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Receiver<()>) {
+async fn run(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Receiver<()>) {
     let listens = async {
         let Some(program) = address.program else { return };
         while TcpStream::connect(program).await.is_err() {

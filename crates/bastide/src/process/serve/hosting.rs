@@ -15,23 +15,23 @@ use crate::wire::Reading;
 impl Server {
     /// Starts the program that this process was started for: everything that it needs is there.
     pub(super) fn start_program(&mut self, program: Program, log: &Log) -> anyhow::Result<()> {
-        let (mut way_out, mut reached, mut door) = (None, Vec::new(), None);
+        let (mut outbound_proxy, mut reached, mut inbound) = (None, Vec::new(), None);
         for (listener, key) in self.configuration.listeners.iter().zip(&self.listeners.open) {
             match (&listener.to, self.cores.address(*key)) {
-                (None, address) => way_out = address,
+                (None, address) => outbound_proxy = address,
                 (Some(service), Some(address)) if *service != program.service => {
                     reached.push((service.clone(), address));
                 }
-                (Some(_), address) => door = address,
+                (Some(_), address) => inbound = address,
             }
         }
         let address = match program.advertise {
             Advertise::Nothing => None,
-            Advertise::Door => door,
+            Advertise::Listener => inbound,
             Advertise::At(address) => Some(address),
         };
         let listens_at = Some(SocketAddr::from(([127, 0, 0, 1], program.port)));
-        self.program = Some(program.start(way_out, &reached, log)?);
+        self.program = Some(program.start(outbound_proxy, &reached, log)?);
         let socket = self.configuration.mesh.as_ref().and_then(|mesh| mesh.socket.clone());
         if let Some((address, socket)) = address.zip(socket) {
             let id = self.parts.mesh.member()?.id().clone();
@@ -55,7 +55,7 @@ impl Server {
         }
     }
 
-    /// Takes no new connection from the mesh, then asks the program to end; the way out stays
+    /// Takes no new connection from the mesh, then asks the program to end; the outbound proxy stays
     /// open until it has. Nothing to do without a program.
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {
         self.withdraw().await;

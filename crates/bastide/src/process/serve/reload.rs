@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use super::{Server, looks};
 use crate::config::{self, Configuration};
+use crate::process::background;
 use crate::process::beginning::destination;
+use crate::process::dns::Learned;
 use crate::process::generations::Generations;
-use crate::process::keepers::keep;
-use crate::process::names::Learned;
 use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
 use crate::process::{prepare, running};
@@ -249,8 +249,8 @@ impl Server {
             return Err(fault.into());
         }
         self.listeners = listeners;
-        self.keeper.abort();
-        self.keeper = keep(&next, &self.parts);
+        self.background.abort();
+        self.background = background::spawn(&next, &self.parts);
         self.parts.sessions.follow(&next);
         self.prober.follow(&next.upstreams);
         self.administration.follow(view);

@@ -1,5 +1,5 @@
 //! From the configuration to serving cores: what an earlier process leaves, the logs, what the
-//! cores share, the services of the platform, the first snapshot, the doors.
+//! cores share, the services of the platform, the first snapshot, the listeners.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -24,19 +24,19 @@ use crate::cli::check::environment;
 use crate::config::{self, Configuration};
 use crate::process::administration::Administration;
 use crate::process::audit_handle::AuditHandle;
+use crate::process::background;
 use crate::process::beginning::{all_cores, destination, number, take_when_unsealed};
 use crate::process::clock::SystemClock;
-use crate::process::fetch::{GuardedFetch, WayOut};
+use crate::process::dns::Names;
+use crate::process::fetch::{GuardedFetch, OutboundClient};
 use crate::process::handover::{self, HandoverResources, TakenOver};
-use crate::process::keepers::keep;
+use crate::process::health::{Shared, add_inventory, add_sources, start_admin};
 use crate::process::log::Log;
 use crate::process::mesh::{MeshHost, Role};
-use crate::process::names::Names;
 use crate::process::notify::Notifier;
 use crate::process::otlp::{self, Exporter};
 use crate::process::realms::Realms;
 use crate::process::sessions::SessionService;
-use crate::process::shared::{Shared, add_inventory, add_sources, start_admin};
 use crate::process::sinks::Sinks;
 use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
 use crate::process::storage::RunningStore;
@@ -212,8 +212,8 @@ impl Server {
         sinks.become_those(&configuration.audit.sinks, &logs.audit)?;
         let exporter =
             Exporter::start(destination(&configuration)?, trace_receiver, &process.metrics, clock, random);
-        let way_out = WayOut::new()?;
-        let realms = Arc::new(Realms::start(way_out.clone(), Arc::clone(clock), Arc::clone(random)));
+        let outbound = OutboundClient::new()?;
+        let realms = Arc::new(Realms::start(outbound.clone(), Arc::clone(clock), Arc::clone(random)));
         let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(clock), Arc::clone(random)));
         if predecessor.is_some() {
             mesh.succeed(resources.agents.take());
@@ -224,7 +224,7 @@ impl Server {
             process,
             names,
             acme: Arc::new(acme),
-            fetch: Arc::new(GuardedFetch::new(way_out, Arc::clone(&realms))),
+            fetch: Arc::new(GuardedFetch::new(outbound, Arc::clone(&realms))),
             realms,
             mesh,
             administration,
@@ -270,7 +270,7 @@ impl Server {
             program: None,
             registered: None,
             listeners,
-            keeper: keep(&current, &parts),
+            background: background::spawn(&current, &parts),
             prober,
             watched: watch(&configuration),
             revocations,

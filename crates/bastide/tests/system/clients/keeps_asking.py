@@ -1,4 +1,4 @@
-"""Asks payments by the way out without a pause, every other time on a new connection, and prints
+"""Asks payments by the outbound proxy without a pause, every other time on a new connection, and prints
 what came of it: a status, or the name of a fault.
 """
 

@@ -49,11 +49,11 @@ async fn lets_others_go_on(what: &str, town: &Town, long: &Request, least: usize
 }
 
 async fn answered_meanwhile(town: &Town, long: Request) -> usize {
-    let door = town.clear_door();
-    let mut quick = Connection::open(&door).await.unwrap();
+    let endpoint = town.clear_endpoint();
+    let mut quick = Connection::open(&endpoint).await.unwrap();
     assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
     let task = tokio::spawn(async move {
-        let mut connection = Connection::open(&door).await.unwrap();
+        let mut connection = Connection::open(&endpoint).await.unwrap();
         let answer = connection.ask(&long).await.unwrap();
         assert_eq!(connection.ask(&get_request("/")).await.unwrap().status, 200);
         answer
@@ -140,7 +140,7 @@ async fn a_flood_without_credentials_is_shown_to_the_rules_only_within_its_budge
     let upstream = Upstream::start().await;
     let town = &mut started(&town_with_keys(&upstream), &slow_rules(400, "REQUEST_HEADERS:X-Long", 1)).await;
     let request = get_request("/private/x").field("x-long", &slow_text(12_000));
-    let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+    let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
     let begun = tokio::time::Instant::now();
     for _ in 0..ASKED {
         assert_eq!(connection.ask(&request).await.unwrap().status, 401);
@@ -222,12 +222,12 @@ async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
     }
     let upstream = Upstream::start().await;
     let blocking = town_on_a_small_disk(&upstream, "", RULES).await;
-    let mut connection = Connection::open(&blocking.clear_door()).await.unwrap();
+    let mut connection = Connection::open(&blocking.clear_endpoint()).await.unwrap();
     let (answer, before) = refused(&mut connection, &upstream).await;
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
     assert_eq!(upstream.seen(), before, "an inspected request without a line reached the upstream");
     let detecting = town_on_a_small_disk(&upstream, "  mode: detect\n", RULES).await;
-    let mut connection = Connection::open(&detecting.clear_door()).await.unwrap();
+    let mut connection = Connection::open(&detecting.clear_endpoint()).await.unwrap();
     let mut asked = 0;
     while !String::from_utf8_lossy(&detecting.admin("/healthz").await.body).contains("firewall") {
         for _ in 0..200 {
@@ -259,7 +259,7 @@ async fn a_flood_of_long_lines_costs_no_more_memory_than_the_queue_may() {
     let rules: String = (1..=128).map(rule).collect();
     let blocking = town_on_a_small_disk(&upstream, "", &rules).await;
     let long = get_request(&format!("/?q={}", "%01".repeat(512)));
-    let mut connection = Connection::open(&blocking.clear_door()).await.unwrap();
+    let mut connection = Connection::open(&blocking.clear_endpoint()).await.unwrap();
     let mut answered = 0;
     let refused = loop {
         let answer = connection.ask(&long).await.unwrap();

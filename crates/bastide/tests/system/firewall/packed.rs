@@ -65,7 +65,7 @@ async fn a_compressed_answer_is_read_and_goes_on_as_it_came() {
         assert_eq!(ids(&line(&town, refused.json()["id"].as_str().unwrap()).await), [40], "{coding}");
         let length = leaking.len().to_string();
         let request = reflected(coding, "text/html", leaking).field("content-length", &length);
-        let over_http2 = bastide::demo::client::http2::ask(&town.door(), &request).await.unwrap();
+        let over_http2 = bastide::demo::client::http2::ask(&town.endpoint(), &request).await.unwrap();
         assert_eq!(over_http2.status, 403, "{coding}");
     }
 }
@@ -197,8 +197,8 @@ async fn a_stalled_stream_holds_what_it_gave_and_not_its_window() {
         let mut stalled = Vec::new();
         let mut first = 0;
         for number in 1..=STREAMS {
-            let (door, request) = (town.clear_door(), request.clone());
-            stalled.push(tokio::spawn(async move { http1::ask(&door, &request).await }));
+            let (endpoint, request) = (town.clear_endpoint(), request.clone());
+            stalled.push(tokio::spawn(async move { http1::ask(&endpoint, &request).await }));
             until("the upstream", async || (upstream.seen() == before + number).then_some(())).await;
             if number == 1 {
                 tokio::time::sleep(Duration::from_millis(200)).await;

@@ -52,9 +52,9 @@ async fn a_stream_that_no_rule_looks_at_reaches_its_upstream_before_its_end() {
             )
         };
         let before = upstream.seen();
-        let mut form = Connection::open(&town.clear_door()).await.unwrap();
+        let mut form = Connection::open(&town.clear_endpoint()).await.unwrap();
         form.send(open("application/x-www-form-urlencoded").as_bytes()).await.unwrap();
-        let mut stream = Connection::open(&town.clear_door()).await.unwrap();
+        let mut stream = Connection::open(&town.clear_endpoint()).await.unwrap();
         stream.send(open("application/grpc").as_bytes()).await.unwrap();
         let answer = stream.answer(false).await.unwrap();
         assert_eq!(answer.status, 200, "{mode}");
@@ -84,7 +84,7 @@ async fn no_trailer_passes_a_blocking_firewall_and_a_detecting_one_tells_of_it()
         (&detect, other, "x-sum: an attack", 200, &[], true),
     ] {
         let before = upstream.seen();
-        let mut connection = Connection::open(&town.clear_door()).await.unwrap();
+        let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
         let request = format!(
             "POST /rest HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n3\r\nq=1\r\n0\r\n{trailer}\r\n\r\n"
         );

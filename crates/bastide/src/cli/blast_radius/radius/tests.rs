@@ -53,14 +53,16 @@ fn town(at: &Path, mesh: &str) -> Deployment {
     }
     let gateway = config::load(&at.join("bastide.yaml"), &|_| None, &Disk);
     let gateway = gateway.unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let mut doors = vec![Door::gateway(&gateway).unwrap()];
+    let mut points = vec![EnforcementPoint::gateway(&gateway).unwrap()];
     let mut services = Vec::new();
     for name in ["orders", "payments", "catalogue"] {
         let of = crate::process::run::configuration(name, &at.join("town.yaml")).unwrap();
-        doors.push(Door::service(name, &of.unwrap_or_else(|faults| panic!("{faults:#?}"))).unwrap());
+        points.push(
+            EnforcementPoint::service(name, &of.unwrap_or_else(|faults| panic!("{faults:#?}"))).unwrap(),
+        );
         services.push((name.to_owned(), id(name)));
     }
-    Deployment { doors, services, gateway: Some(id("gateway")) }
+    Deployment { points, services, gateway: Some(id("gateway")) }
 }
 
 fn id(name: &str) -> SpiffeId {
@@ -69,8 +71,8 @@ fn id(name: &str) -> SpiffeId {
 
 fn lines(radius: &Radius) -> Vec<String> {
     let one = |reached: &Reached| {
-        let Reached { from, depth, door, reach } = reached;
-        format!("{depth} {from}: {} {door}/{} {:?}", reach.method, reach.route, reach.certainty)
+        let Reached { from, depth, point, reach } = reached;
+        format!("{depth} {from}: {} {point}/{} {:?}", reach.method, reach.route, reach.certainty)
     };
     radius.reached.iter().map(one).collect()
 }
@@ -137,41 +139,41 @@ fn a_tighter_policy_shrinks_it() {
     assert!(after.reached.len() < before.reached.len());
 }
 
-/// Asks the doors about every request that could be thought of.
+/// Asks the points about every request that could be thought of.
 #[test]
 fn it_is_what_asking_about_every_request_says() {
     let folder = tempfile::tempdir().unwrap();
     let town = town(folder.path(), MESH);
     for caller in ["orders", "payments", "catalogue", "gateway", "stranger"] {
         let who = Intruder::service(caller, id(caller));
-        for door in town.doors.iter().filter(|door| door.proofs.is_none()) {
-            let radius: BTreeSet<(String, bool)> = door
+        for point in town.points.iter().filter(|point| point.proofs.is_none()) {
+            let radius: BTreeSet<(String, bool)> = point
                 .reach(&who)
                 .into_iter()
                 .map(|reach| (reach.method, reach.certainty == Certainty::Always))
                 .collect();
             let mut asked = BTreeSet::new();
             for method in ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "BREW"] {
-                let all = answers(door, &who, method);
+                let all = answers(point, &who, method);
                 if all.iter().any(|permitted| *permitted) {
                     let action = if method == "BREW" { "other" } else { method };
                     asked.insert((action.to_owned(), all.iter().all(|permitted| *permitted)));
                 }
             }
-            assert_eq!(radius, asked, "{caller} at {}", door.name);
+            assert_eq!(radius, asked, "{caller} at {}", point.name);
         }
     }
 }
 
-/// What a door says to a method, for several paths, hours, addresses and end users.
-fn answers(door: &Door, who: &Intruder, method: &str) -> Vec<bool> {
+/// What a point says to a method, for several paths, hours, addresses and end users.
+fn answers(point: &EnforcementPoint, who: &Intruder, method: &str) -> Vec<bool> {
     let mut answers = Vec::new();
     for path in ["/", "/charges", "/charges/17", "/refunds", "/products/1"] {
         for hour in [3, 12] {
             for user in [None, Some("User:alice")] {
                 let what = What {
                     method: Some(method.to_owned()),
-                    route: Some(door.name.clone()),
+                    route: Some(point.name.clone()),
                     host: Some("any.example".to_owned()),
                     path: Some(path.to_owned()),
                     time: Some(format!("2026-11-23T{hour:02}:30:00Z")),
@@ -179,8 +181,8 @@ fn answers(door: &Door, who: &Intruder, method: &str) -> Vec<bool> {
                     ..What::default()
                 };
                 let (around, request) =
-                    what.request(&door.policies, &|_| Err("it is named".to_owned())).unwrap();
-                answers.push(policy::would_permit(&door.policies, &who.principal, &around, &request));
+                    what.request(&point.policies, &|_| Err("it is named".to_owned())).unwrap();
+                answers.push(policy::would_permit(&point.policies, &who.principal, &around, &request));
             }
         }
     }

@@ -60,7 +60,7 @@ async fn chunked(visitor: &mut Visitor<'_>, token: &str) -> anyhow::Result<()> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes.extend_from_slice(b"0\r\n\r\n");
-    let mut connection = http1::Connection::open(&visitor.demo.door()?).await?;
+    let mut connection = http1::Connection::open(&visitor.demo.endpoint()?).await?;
     // The gateway may answer and close before all of it is sent.
     let _ = connection.send(&bytes).await;
     match connection.answer(false).await {

@@ -54,14 +54,14 @@ pub(in crate::demo::tour) async fn client_certificate(visitor: &mut Visitor<'_>)
     let demo = visitor.demo;
     let stock = Ask::get("/stock");
     visitor
-        .attack("stock without a certificate", &stock.clone().at(demo.partners_door(None)?), REFUSED)
+        .attack("stock without a certificate", &stock.clone().at(demo.partners_endpoint(None)?), REFUSED)
         .await;
     let with_token = stock.clone().bearer(demo.token("bob"));
     visitor.attack("stock with bob's token", &with_token, REFUSED).await;
 
     let mut trial = Trial::new(Kind::Attack, "the warehouse's name from another authority");
     let before = demo.seen().await;
-    let impostor = demo.partners_door(Some(&demo.partners.impostor))?;
+    let impostor = demo.partners_endpoint(Some(&demo.partners.impostor))?;
     match http1::ask(&impostor, &stock.request).await {
         Ok(answer) => trial.fault(format!("expected a failed handshake, found {}", answer.status)),
         Err(error) => trial.came_back = format!("TLS: {error}"),
@@ -69,7 +69,7 @@ pub(in crate::demo::tour) async fn client_certificate(visitor: &mut Visitor<'_>)
     trial.require(before == demo.seen().await, "a service saw it");
     visitor.write_down(trial);
 
-    let warehouse = demo.partners_door(Some(&demo.partners.warehouse))?;
+    let warehouse = demo.partners_endpoint(Some(&demo.partners.warehouse))?;
     visitor.innocent("the warehouse's certificate", &stock.clone().at(warehouse.clone()), 200).await;
     visitor.innocent("the same over HTTP/2", &stock.at(warehouse).http2(), 200).await;
     Ok(())

@@ -49,19 +49,19 @@ pub(in crate::demo::tour) async fn quota(visitor: &mut Visitor<'_>) -> anyhow::R
 
 /// Sends a request `count` times: over four HTTP/1.1 and four HTTP/2 connections.
 async fn many(visitor: &Visitor<'_>, ask: &Ask, count: usize) -> anyhow::Result<Vec<Answer>> {
-    let door = visitor.door(ask)?;
+    let endpoint = visitor.endpoint(ask)?;
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..8 {
-        let (door, request) = (door.clone(), ask.request.clone());
+        let (endpoint, request) = (endpoint.clone(), ask.request.clone());
         clients.spawn(async move {
             let mut answers = Vec::new();
             if client % 2 == 0 {
-                let mut connection = http1::Connection::open(&door).await?;
+                let mut connection = http1::Connection::open(&endpoint).await?;
                 for _ in 0..count / 8 {
                     answers.push(connection.ask(&request).await?);
                 }
             } else {
-                let connection = http2::Connection::open(&door).await?;
+                let connection = http2::Connection::open(&endpoint).await?;
                 for _ in 0..count / 8 {
                     answers.push(connection.ask(&request).await?);
                 }

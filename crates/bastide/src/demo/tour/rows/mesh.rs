@@ -8,7 +8,7 @@ use model::event::{AccessEvent, Outcome, Step};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::demo::client::{Door, Request, Trust, http1};
+use crate::demo::client::{Endpoint, Request, Trust, http1};
 use crate::demo::environment::{DemoEnvironment, Sidecar};
 use crate::demo::process::{POLL, line_of};
 use crate::demo::tour::visitor::{Ask, Kind, Trial, Visitor};
@@ -24,11 +24,11 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// Catalogue, with its own certificate, charges somebody; orders does when alice orders.
 pub(in crate::demo::tour) async fn by_name(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
-    let (way_out, _) = demo.in_mesh("catalogue")?;
+    let (outbound, _) = demo.in_mesh("catalogue")?;
     let charge = Request::new("POST", "payments", "/charges").json(&json!({ "owner": "bob", "cents": 1 }));
     let mut trial = Trial::new(Kind::Attack, "catalogue charges bob at payments");
     let before = demo.seen().await;
-    let answer = http1::ask(&Door::clear(way_out), &charge).await?;
+    let answer = http1::ask(&Endpoint::clear(outbound), &charge).await?;
     trial.came_back = format!("{}", answer.status);
     trial.require(answer.status == 403, "expected 403");
     trial.require(before == demo.seen().await, "a service saw it");
@@ -114,14 +114,14 @@ pub(in crate::demo::tour) async fn no_identity(visitor: &mut Visitor<'_>) -> any
     Ok(())
 }
 
-/// Plain text at payments' door.
+/// Plain text at payments' endpoint.
 pub(in crate::demo::tour) async fn plain_text(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
-    let (_, door) = demo.in_mesh("payments")?;
+    let (_, endpoint) = demo.in_mesh("payments")?;
     let before = demo.seen().await;
     let mut trial = Trial::new(Kind::Attack, "plain text at payments' mesh listener");
     let charge = Request::new("POST", "payments", "/charges").json(&json!({ "owner": "bob", "cents": 1 }));
-    match http1::ask(&Door::clear(door), &charge).await {
+    match http1::ask(&Endpoint::clear(endpoint), &charge).await {
         Ok(answer) => trial.fault(format!("expected no answer, found {}", answer.status)),
         Err(error) => trial.came_back = format!("closed: {error}"),
     }
@@ -138,10 +138,10 @@ pub(in crate::demo::tour) async fn stolen_certificate(visitor: &mut Visitor<'_>)
     let (_, address) = demo.in_mesh("payments")?;
     let (copy, anchors) = demo.certificate_of("orders").await?;
     let (serial, payments) = (copy.serial("shop.example")?, "spiffe://shop.example/payments".parse()?);
-    let door = || -> anyhow::Result<Door> {
-        Ok(Door { address, tls: Some(Trust::in_mesh(&payments, &anchors, &copy)?), from: None })
+    let endpoint = || -> anyhow::Result<Endpoint> {
+        Ok(Endpoint { address, tls: Some(Trust::in_mesh(&payments, &anchors, &copy)?), from: None })
     };
-    let known = door()?;
+    let known = endpoint()?;
     let mut trial =
         Trial::new(Kind::Innocent, "a copy of orders' certificate charges alice, until it is revoked");
     let mut waiting = http1::Connection::open(&known).await?;
@@ -165,7 +165,7 @@ pub(in crate::demo::tour) async fn stolen_certificate(visitor: &mut Visitor<'_>)
     }
     visitor.write_down(trial);
     visitor.write_down(idle);
-    let trial = comes_in_no_more(demo, [known, door()?], &serial).await;
+    let trial = comes_in_no_more(demo, [known, endpoint()?], &serial).await;
     visitor.write_down(trial);
     alice_orders(visitor).await;
     Ok(())
@@ -188,12 +188,12 @@ async fn ends(tried: &str, mut connection: http1::Connection, revoked: Instant) 
     trial
 }
 
-/// A door at which there is a session of before, and one at which there is none.
-async fn comes_in_no_more(demo: &DemoEnvironment, doors: [Door; 2], serial: &str) -> Trial {
+/// A endpoint at which there is a session of before, and one at which there is none.
+async fn comes_in_no_more(demo: &DemoEnvironment, endpoints: [Endpoint; 2], serial: &str) -> Trial {
     let before = demo.seen().await;
     let mut trial = Trial::new(Kind::Attack, "its session of before, resumed, and a new one");
-    for door in doors {
-        match http1::ask(&door, &charge_alice()).await {
+    for endpoint in endpoints {
+        match http1::ask(&endpoint, &charge_alice()).await {
             Ok(answer) => trial.fault(format!("expected no answer, found {}", answer.status)),
             Err(error) => trial.came_back = format!("closed: {error}"),
         }
@@ -212,9 +212,9 @@ fn charge_alice() -> Request {
 }
 
 /// A charge that payments has begun to read: the last byte of its body is still to come.
-async fn begin_charge(demo: &DemoEnvironment, door: &Door) -> anyhow::Result<http1::Connection> {
+async fn begin_charge(demo: &DemoEnvironment, endpoint: &Endpoint) -> anyhow::Result<http1::Connection> {
     let before = demo.seen().await;
-    let mut connection = http1::Connection::open(door).await?;
+    let mut connection = http1::Connection::open(endpoint).await?;
     let bytes = http1::bytes_of(&charge_alice());
     let (_, most) = bytes.split_last().context("a request has bytes")?;
     connection.send(most).await?;
@@ -269,12 +269,12 @@ fn write_policies(demo: &DemoEnvironment, text: &str) -> anyhow::Result<()> {
     Ok(std::fs::rename(demo.path("mesh.cedar.new"), demo.path("mesh.cedar"))?)
 }
 
-/// The services that orders reaches by its way out.
+/// The services that orders reaches by its outbound proxy.
 async fn reached(demo: &DemoEnvironment) -> anyhow::Result<Vec<String>> {
-    let (way_out, _) = demo.in_mesh("orders")?;
+    let (outbound, _) = demo.in_mesh("orders")?;
     let mut reached = Vec::new();
     for ask in [charge_alice(), Request::new("GET", "catalogue", "/products")] {
-        match http1::ask(&Door::clear(way_out), &ask).await?.status {
+        match http1::ask(&Endpoint::clear(outbound), &ask).await?.status {
             403 => {}
             200 | 201 => reached.push(ask.host),
             other => anyhow::bail!("{} answers orders with {other}", ask.host),

@@ -90,16 +90,16 @@ type Load = Vec<tokio::task::JoinHandle<(usize, Vec<String>)>>;
 /// Two HTTP/1.1 and two HTTP/2 connections that ask again and again and may not break.
 fn load(visitor: &Visitor<'_>, stop: &Arc<AtomicBool>) -> anyhow::Result<Load> {
     let ask = Ask::get("/orders/alice").bearer(visitor.demo.token("alice"));
-    let door = visitor.door(&ask)?;
+    let endpoint = visitor.endpoint(&ask)?;
     let worker = |number: usize| {
-        let (door, request, stop) = (door.clone(), ask.request.clone(), Arc::clone(stop));
+        let (endpoint, request, stop) = (endpoint.clone(), ask.request.clone(), Arc::clone(stop));
         tokio::spawn(async move {
             let (mut asked, mut faults) = (0, Vec::new());
             let mut over1 = None;
             let mut over2 = None;
             let opened = match number % 2 {
-                0 => http1::Connection::open(&door).await.map(|connection| over1 = Some(connection)),
-                _ => http2::Connection::open(&door).await.map(|connection| over2 = Some(connection)),
+                0 => http1::Connection::open(&endpoint).await.map(|connection| over1 = Some(connection)),
+                _ => http2::Connection::open(&endpoint).await.map(|connection| over2 = Some(connection)),
             };
             faults.extend(opened.err().map(|error| error.to_string()));
             while faults.is_empty() && !stop.load(Ordering::Relaxed) {

@@ -32,10 +32,10 @@ pub(in crate::demo::tour) async fn other_owner(visitor: &mut Visitor<'_>) -> any
 pub(in crate::demo::tour) async fn administration(visitor: &mut Visitor<'_>) -> anyhow::Result<()> {
     let demo = visitor.demo;
     let (alice, bob) = (demo.token("alice"), demo.token("bob"));
-    let door = demo.door_of(ADMIN_HOST)?;
+    let endpoint = demo.endpoint_of(ADMIN_HOST)?;
     let at = |mut ask: Ask, token: &str| {
         ADMIN_HOST.clone_into(&mut ask.request.host);
-        ask.bearer(token).at(door.clone())
+        ask.bearer(token).at(endpoint.clone())
     };
     const USERS: &str = "/v1/realms/town/users";
     let list = Ask::get(USERS);

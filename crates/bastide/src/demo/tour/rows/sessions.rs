@@ -99,7 +99,7 @@ pub(in crate::demo::tour) async fn revoked(visitor: &mut Visitor<'_>) -> anyhow:
 /// A WebSocket that said hello.
 async fn live(visitor: &Visitor<'_>, browser: &Browser) -> anyhow::Result<Connection> {
     let demo = visitor.demo;
-    let mut connection = Connection::open(&demo.door()?).await?;
+    let mut connection = Connection::open(&demo.endpoint()?).await?;
     let (authority, origin, cookies) = (demo.authority_name(), demo.origin(), browser.cookies(HOST));
     let head = format!(
         "GET /live HTTP/1.1\r\nhost: {authority}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 /// What the listener can show. Each function is called per request.
-pub struct Admin {
+pub struct MetricsListener {
     /// Prometheus text.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Reasons why the process is not well; empty when it is.
@@ -24,7 +24,7 @@ pub struct Admin {
 }
 
 /// The listener's routes.
-pub fn router(admin: Arc<Admin>) -> Router {
+pub fn router(admin: Arc<MetricsListener>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
@@ -34,24 +34,24 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn metrics(State(admin): State<Arc<MetricsListener>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (admin.metrics)()).into_response()
 }
 
-async fn undocumented(State(admin): State<Arc<Admin>>) -> Response {
+async fn undocumented(State(admin): State<Arc<MetricsListener>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], (admin.undocumented)()).into_response()
 }
 
-async fn jwks(State(admin): State<Arc<Admin>>) -> Response {
+async fn jwks(State(admin): State<Arc<MetricsListener>>) -> Response {
     let fields = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "max-age=300")];
     (fields, (admin.jwks)()).into_response()
 }
 
-async fn healthz(State(admin): State<Arc<Admin>>) -> Response {
+async fn healthz(State(admin): State<Arc<MetricsListener>>) -> Response {
     judge((admin.unwell)())
 }
 
-async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+async fn readyz(State(admin): State<Arc<MetricsListener>>) -> Response {
     judge((admin.unready)())
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// What is known of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Here {
+pub enum LocalAddress {
     /// Nothing.
     #[default]
     Unknown,
@@ -22,7 +22,7 @@ const BEYOND: [(IpAddr, IpAddr); 2] = [
 /// Any port: nothing is sent.
 const DISCARD: u16 = 9;
 
-impl Here {
+impl LocalAddress {
     /// The address now; `None`: it is not known.
     pub fn address(self) -> Option<IpAddr> {
         match self {

@@ -39,7 +39,7 @@ impl Slot {
 
 impl Orders {
     /// Keeps them until it is aborted.
-    pub(super) async fn keep(self: Arc<Self>, wanted: Vec<Wanted>) {
+    pub(super) async fn run(self: Arc<Self>, wanted: Vec<Wanted>) {
         let Some(first) = wanted.first() else { return };
         let mut client = Client::new(&first.account, &self.storage, Arc::clone(&self.clock));
         for one in &wanted {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::begin::Login;
 use super::site::{self, Source};
-use super::{Failure, Level, Party, Session, cookie};
+use super::{Failure, Level, RelyingParty, Session, cookie};
 
 /// Largest body that is read, bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const LOGOUT_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// A request to one of the endpoints.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct EndpointRequest {
     /// Its method.
     pub method: Method,
     /// Its path.
@@ -40,7 +40,7 @@ pub struct Asked {
     pub body: Bytes,
 }
 
-impl Asked {
+impl EndpointRequest {
     pub(super) fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.cookies.iter().flat_map(|field| cookie::pairs(field))
     }
@@ -55,7 +55,7 @@ impl Asked {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct EndpointResponse {
     /// Status.
     pub status: StatusCode,
     /// Fields.
@@ -64,7 +64,7 @@ pub struct Told {
     pub text: &'static str,
 }
 
-impl Told {
+impl EndpointResponse {
     fn new(status: StatusCode, text: &'static str) -> Self {
         Self { status, fields: vec![("cache-control", "no-store".to_owned())], text }
     }
@@ -79,38 +79,40 @@ impl Told {
     }
 }
 
-impl Party {
+impl RelyingParty {
     /// Answers one of the endpoints: `callback`, `login`, `logout`, `signed-out` and
     /// `backchannel-logout`, below the party's path.
-    pub async fn answer(self: &Arc<Self>, asked: &Asked, levels: &[Level]) -> Told {
+    pub async fn answer(self: &Arc<Self>, asked: &EndpointRequest, levels: &[Level]) -> EndpointResponse {
         let now = self.environment.clock.now();
         let name = asked.path.strip_prefix(&self.settings.path).unwrap_or_default();
         match (name, &asked.method) {
             ("/callback", &Method::GET) => self.callback(asked, now).await,
             ("/login", &Method::GET) => self.login(asked, levels, now).await,
             ("/logout", &Method::POST) => self.logout(asked, now),
-            ("/signed-out", &Method::GET) => Told::new(StatusCode::OK, "You are signed out."),
+            ("/signed-out", &Method::GET) => EndpointResponse::new(StatusCode::OK, "You are signed out."),
             ("/backchannel-logout", &Method::POST) => self.logout_token(asked, now).await,
             ("/logout" | "/backchannel-logout", _) => {
-                Told::new(StatusCode::METHOD_NOT_ALLOWED, "This address takes POST.").with("allow", "POST")
+                EndpointResponse::new(StatusCode::METHOD_NOT_ALLOWED, "This address takes POST.")
+                    .with("allow", "POST")
             }
             ("/callback" | "/login" | "/signed-out", _) => {
-                Told::new(StatusCode::METHOD_NOT_ALLOWED, "This address takes GET.").with("allow", "GET")
+                EndpointResponse::new(StatusCode::METHOD_NOT_ALLOWED, "This address takes GET.")
+                    .with("allow", "GET")
             }
-            _ => Told::new(StatusCode::NOT_FOUND, "There is nothing here."),
+            _ => EndpointResponse::new(StatusCode::NOT_FOUND, "There is nothing here."),
         }
     }
 
     /// `GET /login?return=PATH&acr=LEVEL`: for pages that ask their API and got 401, and for
     /// every login at a provider to whom requests are pushed.
-    async fn login(&self, asked: &Asked, levels: &[Level], now: Timestamp) -> Told {
+    async fn login(&self, asked: &EndpointRequest, levels: &[Level], now: Timestamp) -> EndpointResponse {
         let query = asked.query.as_bytes();
-        let back_to = Asked::parameter(query, "return").unwrap_or_default();
-        let wanted = Asked::parameter(query, "acr");
+        let back_to = EndpointRequest::parameter(query, "return").unwrap_or_default();
+        let wanted = EndpointRequest::parameter(query, "acr");
         let level = wanted.and_then(|acr| levels.iter().find(|level| level.acr == acr));
         match self.begin_here(asked, &back_to, level, now).await {
             Ok(begun) => {
-                let told = Told::to(&begun.location);
+                let told = EndpointResponse::to(&begun.location);
                 begun.cookies.iter().fold(told, |told, cookie| told.with("set-cookie", cookie))
             }
             Err(why) => unavailable(&why),
@@ -118,9 +120,9 @@ impl Party {
     }
 
     /// The provider's answer (OpenID Connect Core §3.1.2.5).
-    async fn callback(&self, asked: &Asked, now: Timestamp) -> Told {
+    async fn callback(&self, asked: &EndpointRequest, now: Timestamp) -> EndpointResponse {
         let query = asked.query.as_bytes();
-        let state = Asked::parameter(query, "state").unwrap_or_default();
+        let state = EndpointRequest::parameter(query, "state").unwrap_or_default();
         let login = match self.login_of(&state, &asked.origin, asked.cookies(), now) {
             Ok(login) => login,
             Err(why) => return refused(why),
@@ -137,23 +139,29 @@ impl Party {
         gone.fold(told, |told, name| told.with("set-cookie", &cookie::set(name, "", 0)))
     }
 
-    async fn come_back(&self, asked: &Asked, login: &Login, now: Timestamp) -> Result<Told, Failure> {
+    async fn come_back(
+        &self,
+        asked: &EndpointRequest,
+        login: &Login,
+        now: Timestamp,
+    ) -> Result<EndpointResponse, Failure> {
         let query = asked.query.as_bytes();
         let refuse = |why: &str| Failure::Refused(why.to_owned());
         // RFC 9207 §2.4: an answer of another server than the one that was asked.
         let provider = self.provider();
         let says =
             provider.is_some_and(|provider| provider.flag("authorization_response_iss_parameter_supported"));
-        match Asked::parameter(query, "iss") {
+        match EndpointRequest::parameter(query, "iss") {
             Some(issuer) if issuer == self.settings.issuer => {}
             None if !says => {}
             _ => return Err(refuse("`iss` is not the provider that was asked")),
         }
-        if let Some(error) = Asked::parameter(query, "error") {
+        if let Some(error) = EndpointRequest::parameter(query, "error") {
             let error = keys::encoding::quote(&error);
             return Err(Failure::Refused(format!("the provider says \"{error}\"")));
         }
-        let code = Asked::parameter(query, "code").ok_or_else(|| refuse("the answer has no code"))?;
+        let code =
+            EndpointRequest::parameter(query, "code").ok_or_else(|| refuse("the answer has no code"))?;
         let mut form = vec![
             ("grant_type", "authorization_code".to_owned()),
             ("code", code),
@@ -186,21 +194,21 @@ impl Party {
         ));
         self.sessions.put(Arc::clone(&session));
         let cookie = self.session_cookie(&session, now).map_err(Failure::Unavailable)?;
-        Ok(Told::to(site::place(&login.back_to)).with("set-cookie", &cookie))
+        Ok(EndpointResponse::to(site::place(&login.back_to)).with("set-cookie", &cookie))
     }
 
-    fn session_of(&self, asked: &Asked, now: Timestamp) -> Option<Arc<Session>> {
+    fn session_of(&self, asked: &EndpointRequest, now: Timestamp) -> Option<Arc<Session>> {
         let sealed = cookie::one(asked.cookies(), cookie::SESSION).ok().flatten()?;
         self.find(sealed, &asked.origin, now)
     }
 
     /// Ends the session here and sends the browser to end it at the provider
     /// (RP-Initiated Logout 1.0 §2).
-    fn logout(&self, asked: &Asked, now: Timestamp) -> Told {
+    fn logout(&self, asked: &EndpointRequest, now: Timestamp) -> EndpointResponse {
         let source = Source { origin: asked.from.as_deref(), fetch_site: asked.fetch_site.as_deref() };
         if let Err(why) = site::check(source, &asked.origin, &[]) {
             tracing::info!(why, "a logout is not taken for this site's own");
-            return Told::new(StatusCode::FORBIDDEN, "This was not asked for by this site.");
+            return EndpointResponse::new(StatusCode::FORBIDDEN, "This was not asked for by this site.");
         }
         let gone = cookie::set(cookie::SESSION, "", 0);
         let signed_out = format!("{}{}/signed-out", asked.origin, self.settings.path);
@@ -222,20 +230,20 @@ impl Party {
         if let Some(session) = session {
             self.sessions.end(&session);
         }
-        Told::to(&location).with("set-cookie", &gone).with("clear-site-data", "\"cache\"")
+        EndpointResponse::to(&location).with("set-cookie", &gone).with("clear-site-data", "\"cache\"")
     }
 
     /// The provider says that a session of its own has ended (Back-Channel Logout 1.0 §2.6).
-    async fn logout_token(&self, asked: &Asked, now: Timestamp) -> Told {
-        let token = Asked::parameter(&asked.body, "logout_token").unwrap_or_default();
+    async fn logout_token(&self, asked: &EndpointRequest, now: Timestamp) -> EndpointResponse {
+        let token = EndpointRequest::parameter(&asked.body, "logout_token").unwrap_or_default();
         match self.end_by_token(&token, now).await {
             Ok(ended) => {
                 tracing::info!(ended, "sessions ended at the provider");
-                Told::new(StatusCode::OK, "")
+                EndpointResponse::new(StatusCode::OK, "")
             }
             Err(Failure::Refused(why)) => {
                 tracing::warn!(why, "a logout token is refused");
-                Told::new(StatusCode::BAD_REQUEST, "The logout token is not valid.")
+                EndpointResponse::new(StatusCode::BAD_REQUEST, "The logout token is not valid.")
             }
             Err(Failure::Unavailable(why)) => unavailable(&why),
         }
@@ -270,13 +278,13 @@ impl Party {
     }
 }
 
-fn refused(why: &str) -> Told {
+fn refused(why: &str) -> EndpointResponse {
     tracing::warn!(why, "a login is refused");
-    Told::new(StatusCode::BAD_REQUEST, "Signing in did not work. Please go back and try again.")
+    EndpointResponse::new(StatusCode::BAD_REQUEST, "Signing in did not work. Please go back and try again.")
 }
 
-fn unavailable(why: &str) -> Told {
+fn unavailable(why: &str) -> EndpointResponse {
     tracing::warn!(why, "the provider cannot be used");
-    Told::new(StatusCode::SERVICE_UNAVAILABLE, "Signing in is not possible at the moment.")
+    EndpointResponse::new(StatusCode::SERVICE_UNAVAILABLE, "Signing in is not possible at the moment.")
         .with("retry-after", "5")
 }

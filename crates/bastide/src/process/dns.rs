@@ -71,7 +71,7 @@ struct Followed {
     servers: Vec<SocketAddr>,
     questions: Vec<Question>,
     /// One for each name; they end when this is replaced.
-    _keepers: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 /// The names of a configuration, asked for once: what [`Names::follow`] goes on with.
@@ -167,10 +167,10 @@ impl Names {
             *self.state() = State::default();
             return;
         };
-        let mut keepers = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for question in &questions {
             let (names, resolver, question) = (Arc::downgrade(self), resolver.clone(), question.clone());
-            keepers.spawn(async move {
+            tasks.spawn(async move {
                 // At once: what is known may be from before, and its time is not.
                 let mut wait = Duration::ZERO;
                 loop {
@@ -182,7 +182,7 @@ impl Names {
         }
         let mut state = self.state();
         state.known.retain(|question, _| questions.contains(question));
-        state.followed = Followed { servers, questions, _keepers: keepers };
+        state.followed = Followed { servers, questions, _tasks: tasks };
     }
 
     /// The resolver of these servers; none: the system's.

@@ -1,16 +1,16 @@
-//! Who may stay at the door for agents, and how many: strangers have places of their own, for as
+//! Who may stay connected to the listener for agents, and how many: strangers have places of their own, for as
 //! long as it takes to be attested, and no other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Subscriber;
+use model::ClientNetwork;
 use store::Store;
 
 use super::key::Pin;
 use super::register;
-use crate::counts::{Counts, Place};
+use crate::quota::{Quota, Slot};
 
 /// Most connections of attested nodes at once.
 const AGENTS_MAX: usize = 10_000;
@@ -21,38 +21,38 @@ const HANDSHAKES_MAX: usize = 4_096;
 /// Most connections at once of whoever is not attested.
 const STRANGERS_MAX: usize = 1_024;
 /// Most of those, and most handshakes, of one subscriber.
-pub(super) const PER_SUBSCRIBER_MAX: usize = 64;
+pub(super) const PER_NETWORK_MAX: usize = 64;
 /// Who is not attested after so many seconds has to go.
 const STRANGER_SECONDS_MAX: usize = 10;
 /// How often an attested node that is connected is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-pub(super) struct Places {
+pub(super) struct ConnectionLimits {
     store: Store,
-    agents: Arc<Counts<Pin>>,
-    handshakes: Arc<Counts<Subscriber>>,
-    strangers: Arc<Counts<Subscriber>>,
+    agents: Arc<Quota<Pin>>,
+    handshakes: Arc<Quota<ClientNetwork>>,
+    strangers: Arc<Quota<ClientNetwork>>,
 }
 
-impl Places {
+impl ConnectionLimits {
     pub(super) fn new(store: Store) -> Self {
         Self {
             store,
-            agents: Counts::new(AGENTS_PER_KEY_MAX, AGENTS_MAX),
-            handshakes: Counts::new(PER_SUBSCRIBER_MAX, HANDSHAKES_MAX),
-            strangers: Counts::new(PER_SUBSCRIBER_MAX, STRANGERS_MAX),
+            agents: Quota::new(AGENTS_PER_KEY_MAX, AGENTS_MAX),
+            handshakes: Quota::new(PER_NETWORK_MAX, HANDSHAKES_MAX),
+            strangers: Quota::new(PER_NETWORK_MAX, STRANGERS_MAX),
         }
     }
 
     /// A place for a handshake; `None`: there is none.
-    pub(super) fn handshake(&self, from: SocketAddr) -> Option<Place<Subscriber>> {
-        self.handshakes.take(Subscriber::of(from.ip()))
+    pub(super) fn handshake(&self, from: SocketAddr) -> Option<Slot<ClientNetwork>> {
+        self.handshakes.take(ClientNetwork::of(from.ip()))
     }
 
     /// Takes the place of whoever has this key, and ends when there is none, or none any more.
     pub(super) async fn stay(self: Arc<Self>, pin: Pin, from: SocketAddr) {
         if !is_attested(&self.store, pin).await.unwrap_or(false) {
-            let Some(place) = self.strangers.take(Subscriber::of(from.ip())) else {
+            let Some(place) = self.strangers.take(ClientNetwork::of(from.ip())) else {
                 tracing::warn!(%from, "mesh: too many connections of nodes that are not attested");
                 return;
             };
@@ -75,7 +75,7 @@ impl Places {
 }
 
 /// Whether the node of this key is attested in time. Holds the place until then.
-async fn met(_place: Place<Subscriber>, store: Store, pin: Pin) -> bool {
+async fn met(_place: Slot<ClientNetwork>, store: Store, pin: Pin) -> bool {
     for _ in 0..STRANGER_SECONDS_MAX {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if is_attested(&store, pin).await.unwrap_or(false) {

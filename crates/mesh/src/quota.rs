@@ -7,40 +7,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many slots are taken, and by whom.
 #[derive(Debug)]
-pub(crate) struct Counts<K> {
+pub(crate) struct Quota<K> {
     each: usize,
     all: usize,
     taken: Mutex<HashMap<K, usize>>,
 }
 
-impl<K: Eq + Hash + Copy> Counts<K> {
+impl<K: Eq + Hash + Copy> Quota<K> {
     /// So many for each, and so many for all together.
     pub(crate) fn new(each: usize, all: usize) -> Arc<Self> {
         Arc::new(Self { each, all, taken: Mutex::default() })
     }
 
     /// Takes a slot; `None`: none is free.
-    pub(crate) fn take(self: &Arc<Self>, who: K) -> Option<Place<K>> {
+    pub(crate) fn take(self: &Arc<Self>, who: K) -> Option<Slot<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, own) = (taken.values().sum::<usize>(), taken.get(&who).copied().unwrap_or(0));
         if all >= self.all || own >= self.each {
             return None;
         }
         taken.insert(who, own + 1);
-        Some(Place { counts: Arc::clone(self), who })
+        Some(Slot { quota: Arc::clone(self), who })
     }
 }
 
 /// A slot, free again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<K: Eq + Hash> {
-    counts: Arc<Counts<K>>,
+pub(crate) struct Slot<K: Eq + Hash> {
+    quota: Arc<Quota<K>>,
     who: K,
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for Slot<K> {
     fn drop(&mut self) {
-        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.quota.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.who) {
             *count -= 1;
             if *count == 0 {
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn each_has_so_many_and_leaves_room_for_others() {
-        let counts = Counts::new(3, 7);
-        let mut held: Vec<Place<u32>> = (0..3).map(|_| counts.take(1000).unwrap()).collect();
+        let counts = Quota::new(3, 7);
+        let mut held: Vec<Slot<u32>> = (0..3).map(|_| counts.take(1000).unwrap()).collect();
         assert!(counts.take(1000).is_none());
         assert!(counts.take(1001).is_some());
         held.pop();

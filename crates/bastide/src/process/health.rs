@@ -14,12 +14,12 @@ use model::Clock;
 use proxy::listen::TotalsReader;
 use tokio::task::JoinHandle;
 
-use super::admin::{self, Admin};
+use super::dns::Names;
 use super::log::Log;
 use super::metrics;
-use super::names::Names;
+use super::metrics_listener::{self, MetricsListener};
 use super::storage::RunningStore;
-use super::upstreams;
+use super::upstream_metrics;
 use crate::acme::Orders;
 use crate::config::Configuration;
 use crate::wire::Parts;
@@ -73,7 +73,7 @@ pub(super) fn start_admin(
     let signer = Arc::clone(&parts.signer);
     let inventory = Arc::clone(&parts.process.inventory);
     let (well, ready) = (Arc::clone(shared), Arc::clone(shared));
-    let admin = Arc::new(Admin {
+    let admin = Arc::new(MetricsListener {
         metrics: Box::new(move || metrics.render()),
         unwell: Box::new(move || well.unwell()),
         unready: Box::new(move || ready.unready()),
@@ -81,7 +81,7 @@ pub(super) fn start_admin(
         jwks: Box::new(move || publish(&[signer.as_ref()])),
     });
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, admin::router(admin)).await {
+        if let Err(error) = axum::serve(listener, metrics_listener::router(admin)).await {
             tracing::error!(%error, "the admin listener ended");
         }
     });
@@ -170,7 +170,7 @@ pub(super) fn add_sources(
         out.only(&metrics::LOG_DROPPED, shared.log.dropped_total());
         out.only(&metrics::DNS_FAILURES, names.failures_total());
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
-        upstreams::write(&current.upstreams, totals.now_ms(), out);
+        upstream_metrics::write(&current.upstreams, totals.now_ms(), out);
         certificates(&current, out);
         shared.acme.write(out);
         out.family(&metrics::LIMIT_REFUSED);

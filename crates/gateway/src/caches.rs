@@ -30,7 +30,7 @@ pub(crate) struct KnownCertificate {
 pub(crate) type Read = Rc<Result<KnownCertificate, Unproven>>;
 
 /// What was found out under one snapshot.
-pub(crate) struct Remembered {
+pub(crate) struct Caches {
     /// Identity tokens that are still fresh.
     pub(crate) identity_tokens: RefCell<CoreIdentities>,
     /// Tokens about end users that are still fresh.
@@ -40,7 +40,7 @@ pub(crate) struct Remembered {
     certificates: RefCell<LruCache<Box<[u8]>, Read, RandomState>>,
 }
 
-impl Remembered {
+impl Caches {
     /// Nothing yet.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whoever holds an address: of IPv4 the address alone, of IPv6 its /64, since one subscriber
+/// Whoever holds an address: of IPv4 the address alone, of IPv6 its /64, since one network
 /// holds at least that much (RFC 6177 §2). An IPv4 address mapped into IPv6 (RFC 4291 §2.5.5.2)
 /// is that IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subscriber {
+pub enum ClientNetwork {
     /// An IPv4 address.
     V4(Ipv4Addr),
     /// The upper half of IPv6 addresses.
     V6(u64),
 }
 
-impl Subscriber {
+impl ClientNetwork {
     /// The one who holds an address.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -28,7 +28,7 @@ impl Subscriber {
 }
 
 /// `192.0.2.1`, `2001:db8:1:2::/64`.
-impl fmt::Display for Subscriber {
+impl fmt::Display for ClientNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V4(address) => address.fmt(f),
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subscriber_is_one_however_many_addresses_it_has() {
-        let of = |text: &str| Subscriber::of(text.parse().unwrap());
+    fn a_network_is_one_however_many_addresses_it_has() {
+        let of = |text: &str| ClientNetwork::of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn it_is_written_as_the_network_that_it_holds() {
-        let of = |text: &str| Subscriber::of(text.parse().unwrap()).to_string();
+        let of = |text: &str| ClientNetwork::of(text.parse().unwrap()).to_string();
         assert_eq!(of("192.0.2.1"), "192.0.2.1");
         assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(of("2001:db8:1:2::1"), "2001:db8:1:2::/64");
